@@ -1,0 +1,237 @@
+"""What a scorer is: signals of every sample in, one number per sample out.
+
+Two kinds share one registry. A *scorer* is a decorated pure function: its positional parameters name the
+signals that it reads, its keyword-only parameters are its settings. An *observer* watches a training run
+batch by batch and keeps O(N) accumulators. Assets, launchpad forms, stored metadata and the laws that
+tests hold all of them to follow from these declarations.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict, create_model
+
+P = ParamSpec("P")
+Kind = TypeVar("Kind")
+
+Scores = Float32[np.ndarray, " n"]
+"""One number per sample, in data-set order."""
+
+HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled"]
+
+RESERVED = frozenset({"seed", "ids"})
+"""Keyword-only parameters that callers supply and nobody configures."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What everybody who reads a score must know of it."""
+
+    name: str
+    version: str
+    high_means: HighMeans
+    view: str
+    paper: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Scorer(Generic[P]):
+    """A scoring function of signals, still callable, and what the pipeline must know of it."""
+
+    compute: Callable[P, Scores]
+    card: Card
+    signals: tuple[str, ...]
+    settings: type[BaseModel]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Scores:
+        """Scores, float32 `[n]`; raises ValueError that names the rows where one is NaN or infinite."""
+        return finite(self.compute(*args, **kwargs), self.card.name)
+
+
+def scorer(
+    *, high_means: HighMeans, view: str, paper: str, version: str = "1"
+) -> Callable[[Callable[P, Scores]], Scorer[P]]:
+    """Declare a scorer of signals. `version` changes whenever its numbers would."""
+
+    def declare(compute: Callable[P, Scores]) -> Scorer[P]:
+        name = compute.__name__
+        return Scorer(
+            compute=compute,
+            card=Card(name, version, high_means, view, paper, summary_of(compute)),
+            signals=positional(compute),
+            settings=settings_of(compute),
+        )
+
+    return declare
+
+
+class Observation:
+    """One training batch as the observers see it; what several of them need is computed once.
+
+    `ids` int64 `[b]` are rows of the data set, each at most once; `logits` float `[b, classes]` and `losses`
+    float `[b]` (per-sample cross-entropy) come from the forward pass that precedes the update; `labels` int64 `[b]`.
+    All live on the training device and nothing here moves them or waits for it.
+    """
+
+    def __init__(self, ids: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
+        self.ids = ids
+        self.logits = logits.detach().float()
+        self.labels = labels
+        self.losses = losses.detach().float()
+
+    @cached_property
+    def probabilities(self) -> torch.Tensor:
+        """Softmax of the logits, float32 `[b, classes]`."""
+        return self.logits.softmax(dim=1)
+
+    @cached_property
+    def correct(self) -> torch.Tensor:
+        """Whether the label has the highest logit, bool `[b]`."""
+        return self.logits.argmax(dim=1) == self.labels
+
+    @cached_property
+    def logit_margin(self) -> torch.Tensor:
+        """Logit of the label minus the highest other logit, float32 `[b]`."""
+        return margin_of(self.logits, self.labels)
+
+    @cached_property
+    def probability_margin(self) -> torch.Tensor:
+        """Probability of the label minus the highest other probability, float32 `[b]`."""
+        return margin_of(self.probabilities, self.labels)
+
+
+def margin_of(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Value of the label minus the highest other one: `[b, classes]`, int64 `[b]` -> `[b]`."""
+    column = labels.unsqueeze(1)
+    rivals = values.scatter(1, column, float("-inf"))
+    return values.gather(1, column).squeeze(1) - rivals.amax(dim=1)
+
+
+class Observer(ABC):
+    """Watches a training run; keeps O(samples) accumulators on the training device.
+
+    A subclass allocates tensors in `__init__` (every tensor attribute is part of `state_dict`), updates them in
+    `observe` without waiting for the device, and reduces them in `scores`. Keyword-only parameters of its
+    `__init__` are its settings.
+    """
+
+    card: ClassVar[Card]
+    settings: ClassVar[type[BaseModel]]
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        self.epoch = torch.zeros((), dtype=torch.int64)
+        self.presentations = torch.zeros(samples, dtype=torch.int64, device=device)
+
+    def observe(self, batch: Observation) -> None:
+        """Take in one batch, before the update that it causes."""
+        self.update(batch)
+        self.presentations[batch.ids] += 1
+
+    @abstractmethod
+    def update(self, batch: Observation) -> None:
+        """Add a batch to the accumulators; `presentations` still counts what came before it."""
+
+    def end_epoch(self, epoch: int) -> None:
+        """Told after each epoch, counted from 0."""
+        self.epoch.fill_(epoch + 1)
+
+    @abstractmethod
+    def reduce(self) -> torch.Tensor:
+        """The accumulators as one number per sample, `[samples]`."""
+
+    def scores(self) -> Scores:
+        """Scores, float32 `[samples]`; raises ValueError that names rows which the run never presented."""
+        unseen = (self.presentations == 0).nonzero().flatten().cpu().numpy()
+        if len(unseen):
+            raise ValueError(f"score {self.card.name!r}: the run never presented {rows_text(unseen)}")
+        return finite(self.reduce().cpu().numpy().astype(np.float32), self.card.name)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Every accumulator by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Continue from a `state_dict`."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
+
+
+def observer(*, high_means: HighMeans, paper: str, version: str = "1") -> Callable[[type[Kind]], type[Kind]]:
+    """Declare an observer class; the scorer is named after its file and the class after the scorer."""
+
+    def declare(watcher: type[Kind]) -> type[Kind]:
+        name = watcher.__module__.rpartition(".")[2]
+        view = "training batches as trained on (train mode, augmented if the task augments), before each update"
+        watcher.card = Card(name, version, high_means, view, paper, summary_of(watcher))  # type: ignore[attr-defined]
+        watcher.settings = settings_of(watcher.__init__, watcher.__name__)  # type: ignore[attr-defined]
+        return watcher
+
+    return declare
+
+
+AnyScorer = Scorer[...] | type[Observer]
+
+
+@cache
+def scorers() -> Mapping[str, AnyScorer]:
+    """Every scorer and observer by name."""
+    import secateur.scorers
+
+    return discover(secateur.scorers, Scorer, Observer)
+
+
+def discover(package: Any, *kinds: type) -> dict[str, Any]:
+    """Objects of the given kinds in a package, where the module `some_name` holds `some_name` or class `SomeName`."""
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+        for spelling in (module.name, module.name.title().replace("_", "")):
+            candidate = getattr(loaded, spelling, None)
+            if isinstance(candidate, kinds) or (inspect.isclass(candidate) and issubclass(candidate, kinds)):
+                found[module.name] = candidate
+    return found
+
+
+def positional(function: Callable[..., object]) -> tuple[str, ...]:
+    """Names of the parameters that a function takes by position."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+
+
+def settings_of(function: Callable[..., object], name: str | None = None) -> type[BaseModel]:
+    """Keyword-only parameters of a function, less the reserved ones, as a validated model that allows no others."""
+    fields: dict[str, Any] = {
+        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in RESERVED
+    }
+    return create_model(f"{name or function.__name__}_settings", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def summary_of(thing: Any) -> str:
+    """First paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def finite(values: Scores, name: str) -> Scores:
+    """The same values; raises ValueError that names the rows where one is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(f"score {name!r} is NaN or infinite at {rows_text(bad)}")
+    return values
+
+
+def rows_text(rows: np.ndarray) -> str:
+    """Rows for an error message: the first few and how many there are."""
+    shown = ", ".join(str(int(row)) for row in rows[:10])
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{f', … ({len(rows)} in all)' if len(rows) > 10 else ''}"
