@@ -195,7 +195,7 @@ def discover(package: Any, *kinds: type) -> dict[str, Any]:
     found = {}
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
-        for spelling in (module.name, module.name.title().replace("_", "")):
+        for spelling in (module.name, "".join(map(str.capitalize, module.name.split("_")))):
             candidate = getattr(loaded, spelling, None)
             if isinstance(candidate, kinds) or (inspect.isclass(candidate) and issubclass(candidate, kinds)):
                 found[module.name] = candidate

@@ -1,0 +1,46 @@
+"""Averages over a sample's own presentations, the reduction that most observers share.
+
+Dividing by each sample's own count keeps a score comparable when a sampler shows some samples more often than others.
+"""
+
+from abc import abstractmethod
+
+import torch
+
+from secateur.scorers.contract import Observation, Observer
+
+
+class PresentationMean(Observer):
+    """Mean of one value per presentation; float64 sums."""
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        super().__init__(samples, device)
+        self.total = torch.zeros(samples, dtype=torch.float64, device=device)
+
+    @abstractmethod
+    def value(self, batch: Observation) -> torch.Tensor:
+        """The value to average, float `[b]`."""
+
+    def update(self, batch: Observation) -> None:
+        self.total[batch.ids] += self.value(batch).double()
+
+    def reduce(self) -> torch.Tensor:
+        return self.total / self.presentations
+
+
+class LatestPresentation(Observer):
+    """The value at each sample's latest presentation, float32."""
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        super().__init__(samples, device)
+        self.latest = torch.zeros(samples, dtype=torch.float32, device=device)
+
+    @abstractmethod
+    def value(self, batch: Observation) -> torch.Tensor:
+        """The value to remember, float `[b]`."""
+
+    def update(self, batch: Observation) -> None:
+        self.latest[batch.ids] = self.value(batch)
+
+    def reduce(self) -> torch.Tensor:
+        return self.latest

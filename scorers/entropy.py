@@ -1,0 +1,14 @@
+"""Entropy of the prediction at the end of training."""
+
+import torch
+
+from secateur.scorers.averages import LatestPresentation
+from secateur.scorers.contract import Observation, observer
+
+
+@observer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
+class Entropy(LatestPresentation):
+    """Entropy of the softmax in nats, at a sample's latest presentation; the label is not looked at."""
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return torch.special.entr(batch.probabilities).sum(dim=1)

@@ -1,0 +1,41 @@
+"""Forgetting events."""
+
+from typing import Literal
+
+import torch
+
+from secateur.scorers.contract import Observation, Observer, observer
+
+
+@observer(high_means="harder", paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3")
+class Forgetting(Observer):
+    """How often a sample goes from correct at one presentation to wrong at its next.
+
+    A sample that is never correct gets its number of presentations, as in the authors' code, or 0 with
+    `never_learned="zero"`, as CCS and DeepCore have it. `per="presentation"` divides by each sample's own number of
+    presentations, for runs whose sampler shows some samples more often than others.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        device: torch.device,
+        *,
+        never_learned: Literal["presentations", "zero"] = "presentations",
+        per: Literal["run", "presentation"] = "run",
+    ) -> None:
+        super().__init__(samples, device)
+        self.never_learned, self.per = never_learned, per
+        self.was_correct = torch.zeros(samples, dtype=torch.bool, device=device)
+        self.learned = torch.zeros(samples, dtype=torch.bool, device=device)
+        self.events = torch.zeros(samples, dtype=torch.int64, device=device)
+
+    def update(self, batch: Observation) -> None:
+        self.events[batch.ids] += self.was_correct[batch.ids] & ~batch.correct
+        self.was_correct[batch.ids] = batch.correct
+        self.learned[batch.ids] |= batch.correct
+
+    def reduce(self) -> torch.Tensor:
+        never = self.presentations if self.never_learned == "presentations" else torch.zeros_like(self.events)
+        events = torch.where(self.learned, self.events, never).double()
+        return events / self.presentations if self.per == "presentation" else events

@@ -1,0 +1,103 @@
+"""Whether a selection beat random at the same budget, said honestly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over seeds with the half-width of its 95% t-interval; the half-width is None for a single seed."""
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        spread = "" if self.half_width is None else f" ± {100 * self.half_width:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A selection beside its baseline: differences are paired by seed, p-values Holm-corrected over the family."""
+
+    difference: float
+    half_width: float | None
+    p_value: float | None
+    effect_size: float | None
+    """Cohen's d of the paired differences; None where they do not vary."""
+    verdict: str
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and 95% t-interval of one number per seed."""
+    return Summary(float(np.mean(values)), half_width_of(np.asarray(values, np.float64)), len(values))
+
+
+def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
+    """Half the width of the 95% t-interval of the mean; None for fewer than two values."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return None
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def compare(
+    selections: Mapping[str, Sequence[float]], baseline: Sequence[float], *, against: str = "random"
+) -> dict[str, Comparison]:
+    """Each selection against one baseline, all given as accuracies in [0, 1] in the same order of seeds.
+
+    Paired two-sided t-tests; Holm's step-down correction over all selections given. Raises ValueError where the
+    numbers of seeds differ.
+    """
+    reference = np.asarray(baseline, np.float64)
+    for name, values in selections.items():
+        if len(values) != len(reference):
+            raise ValueError(f"{name!r} has {len(values)} seeds and {against} {len(reference)}: they cannot be paired")
+    differences = {name: np.asarray(values, np.float64) - reference for name, values in selections.items()}
+    corrected = holm({name: p_value_of(d) for name, d in differences.items()}) if len(reference) > 1 else {}
+    compared = {}
+    for name, values in differences.items():
+        spread, mean = float(values.std(ddof=1)) if len(values) > 1 else 0.0, float(values.mean())
+        p_value = corrected.get(name)
+        compared[name] = Comparison(
+            difference=mean,
+            half_width=half_width_of(values),
+            p_value=p_value,
+            effect_size=mean / spread if spread > 0 else None,
+            verdict=verdict_of(mean, p_value, len(values), against),
+        )
+    return compared
+
+
+def p_value_of(differences: Float64[np.ndarray, " seeds"]) -> float:
+    """Two-sided p-value of a paired t-test; differences that do not vary at all are certain: 1 if zero, else 0."""
+    from scipy import stats
+
+    if np.ptp(differences) == 0:
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (Holm 1979)."""
+    corrected: dict[str, float] = {}
+    running = 0.0
+    for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_value))
+        corrected[name] = running
+    return corrected
+
+
+def verdict_of(difference: float, p_value: float | None, seeds: int, against: str) -> str:
+    """One plain sentence."""
+    points = f"{100 * difference:+.1f} points"
+    if p_value is None:
+        return f"one seed says nothing: {points} against {against}"
+    if p_value >= 0.05:
+        return f"no better than {against} ({points}, p = {p_value:.2f} over {seeds} seeds)"
+    return f"{'better' if difference > 0 else 'worse'} than {against} ({points}, p = {p_value:.2g} over {seeds} seeds)"

@@ -1,0 +1,61 @@
+"""What trainers speak of: the data they learn from and the recipe they follow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples in a fixed order; row i is the same sample everywhere.
+
+    `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, float32 `[n, features]`
+    for the rest. `labels` are 0 … classes-1.
+    """
+
+    inputs: Shaped[np.ndarray, "n ..."]
+    labels: Int64[np.ndarray, " n"]
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Shaped[np.ndarray, " m"]) -> "Data":
+        """The same data at a keep mask or at row numbers."""
+        return Data(self.inputs[rows], self.labels[rows], self.classes)
+
+    def blocks(self, size: int = 4096) -> Iterator["Data"]:
+        """The data in blocks of rows, for passes that must not hold it all."""
+        for start in range(0, len(self), size):
+            yield self.take(np.arange(start, min(start + size, len(self))))
+
+
+class Recipe(BaseModel):
+    """How a model is trained; the length is given in epochs or in optimiser steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(description="a name of trainers/models.py, or module:factory")] = "mlp"
+    model_settings: Annotated[dict[str, Any], Field(description="keyword arguments of the model")] = {}
+    epochs: Annotated[int | None, Field(ge=1, description="passes over the kept samples")] = None
+    steps: Annotated[int | None, Field(ge=1, description="optimiser steps, whatever the number of samples")] = None
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup: Annotated[float, Field(ge=0, lt=1, description="share of the run over which the rate rises")] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Recipe":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give the length of the run as either epochs or steps")
+        return self
+
+    def total_steps(self, samples: int) -> int:
+        """Optimiser steps of a run over this many samples."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * -(-samples // self.batch_size)

@@ -1,0 +1,118 @@
+"""The training loop: kept samples in, model out, observers told of every batch."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secateur.scorers.contract import Observation, Observer
+from secateur.selectors.contract import Keep
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.models import Standardise, build
+
+Progress = Callable[[int, int], None]
+"""Told (steps done, steps in all) after each epoch."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it cost."""
+
+    model: nn.Module
+    steps: int
+    epochs: int
+    samples_seen: int
+    seconds: float
+
+
+def device_of_choice() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rate_at(progress: float, warmup: float) -> float:
+    """Learning rate as a share of its peak: a linear rise, then half a cosine to 0 at the end of the run.
+
+    It follows progress in [0, 1], so that it ends where the run ends, however long its epochs turn out to be.
+    """
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
+    """The rows of one epoch in an order of `(seed, epoch)` alone."""
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
+    return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def batches(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[int, torch.Tensor, bool]]:
+    """(epoch, ids int64 `[b]`, whether it ends its epoch) until the recipe's number of steps is reached."""
+    steps, done, epoch = recipe.total_steps(len(rows)), 0, 0
+    while done < steps:
+        parts = epoch_order(rows, seed=seed, epoch=epoch).split(recipe.batch_size)[: steps - done]
+        for position, ids in enumerate(parts):
+            yield epoch, ids, position == len(parts) - 1
+        done, epoch = done + len(parts), epoch + 1
+
+
+def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def train(
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    keep: Keep | None = None,
+    observers: Sequence[Observer] = (),
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a fresh model on the kept samples (all of them without `keep`).
+
+    Observers get ids, logits, labels and per-sample cross-entropies (without label smoothing) of each batch, before
+    the update. Initial weights and order come from `seed` alone; on a CPU the same call gives the same bits.
+    """
+    device, started = device or device_of_choice(), time.perf_counter()
+    rows = torch.arange(len(data)) if keep is None else torch.from_numpy(np.flatnonzero(keep))
+    model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed)
+    standardise = model[0]  # type: ignore[index]
+    assert isinstance(standardise, Standardise)
+    standardise.fit(data if keep is None else data.take(keep))
+    model.to(device).train()
+    labels = torch.from_numpy(data.labels).to(device)
+    optimiser, steps, seen, last_epoch = optimiser_of(model, recipe), recipe.total_steps(len(rows)), 0, 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for step, (epoch, ids, ends_epoch) in enumerate(batches(rows, recipe, seed=seed)):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * rate_at((step + 1) / steps, recipe.warmup)
+            logits = model(torch.as_tensor(data.inputs[ids.numpy()]).to(device))
+            on_device = ids.to(device, non_blocking=True)
+            target = labels[on_device]
+            losses = functional.cross_entropy(logits, target, reduction="none")
+            batch = Observation(on_device, logits, target, losses)
+            for watcher in observers:
+                watcher.observe(batch)
+            smoothed = functional.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            (smoothed if recipe.label_smoothing else losses.mean()).backward()
+            optimiser.step()
+            seen, last_epoch = seen + len(ids), epoch
+            if ends_epoch:
+                for watcher in observers:
+                    watcher.end_epoch(epoch)
+                if progress:
+                    progress(step + 1, steps)
+    return Trained(model.eval(), steps, last_epoch + 1, seen, time.perf_counter() - started)

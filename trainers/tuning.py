@@ -1,0 +1,73 @@
+"""Settings of a selector chosen on a validation split of the training samples; test samples are never looked at."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from secateur.selectors.contract import Ids, Keep, resolve_keep
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.evaluation import evaluate
+from secateur.trainers.loop import train
+
+Choose = Callable[[Ids, int, float, int], Keep]
+"""(rows it may choose from, budget, candidate, seed) -> keep mask over those rows."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The candidate chosen and the mean validation accuracy of each candidate that the budget allows."""
+
+    value: float
+    accuracies: Mapping[float, float]
+
+
+def hold_out(data: Data, *, fraction: float, seed: int) -> tuple[Ids, Ids]:
+    """Rows to choose from and rows to validate on, a stratified split."""
+    from sklearn.model_selection import train_test_split
+
+    rows = np.arange(len(data), dtype=np.int64)
+    counts = np.bincount(data.labels, minlength=data.classes)
+    single = np.isin(data.labels, np.flatnonzero(counts < 2))  # a class of one sample cannot be split: it stays
+    pool, validation = train_test_split(
+        rows[~single], test_size=fraction, random_state=seed, stratify=data.labels[~single]
+    )
+    return np.sort(np.concatenate([pool, rows[single]])), np.sort(validation)
+
+
+def tune(
+    data: Data,
+    recipe: Recipe,
+    choose: Choose,
+    candidates: tuple[float, ...],
+    *,
+    keep: float,
+    fraction: float = 0.2,
+    seeds: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuned:
+    """Train on what each candidate keeps of the pool and take the best mean accuracy on the held-out rows.
+
+    A candidate that cannot fill the budget (the selector raises ValueError) is left out; equals go to the earlier
+    candidate. Raises ValueError when none can.
+    """
+    pool, validation = hold_out(data, fraction=fraction, seed=0)
+    inside, outside = data.take(pool), data.take(validation)
+    budget = resolve_keep(keep, len(pool)) if isinstance(keep, float) else min(keep, len(pool))
+    accuracies, refusal = {}, ""
+    for number, candidate in enumerate(candidates):
+        results = []
+        for seed in range(seeds):
+            try:
+                mask = choose(pool, budget, candidate, seed)
+            except ValueError as error:
+                refusal = str(error)
+                break
+            results.append(evaluate(train(inside, recipe, seed=seed, keep=mask).model, outside).accuracy)
+        if results:
+            accuracies[candidate] = float(np.mean(results))
+        if progress:
+            progress(number + 1, len(candidates))
+    if not accuracies:
+        raise ValueError(f"no candidate of {candidates} fits a budget of {budget} out of {len(pool)}: {refusal}")
+    return Tuned(max(accuracies, key=lambda candidate: (accuracies[candidate], -candidate)), accuracies)
