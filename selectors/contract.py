@@ -13,16 +13,17 @@ from functools import cache
 from typing import Any, Generic, ParamSpec
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64, Num, Shaped, UInt64
 from pydantic import BaseModel
 
-from secateur.scorers.contract import discover, finite, positional, settings_of, summary_of
+from secateur.scorers.contract import discover, finite, positional, rows_text, settings_of, summary_of
+from secateur.selectors.blocks import over_blocks
 
 P = ParamSpec("P")
 Keep = Bool[np.ndarray, " n"]
 """True where a sample stays, in data-set order."""
 Ids = Int64[np.ndarray, " n"]
-"""Identity of each sample for ties and draws; row numbers where none are given."""
+"""Identity of each sample for ties and draws, all distinct; row numbers where none are given."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +39,63 @@ class Selector(Generic[P]):
     settings: type[BaseModel]
     tunable: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Settings that are picked on a validation split where a study leaves them out, with their candidates."""
+    draws: bool = False
+    """Whether choices depend on the seed even where nothing is tied."""
+    monotone: bool = False
+    """Whether, all else equal, a larger budget keeps everything that a smaller one keeps."""
+    room: Callable[..., int] | None = None
+    """Most samples that can be kept, of how many there are and the settings that it names; all where it is None."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Keep:
         """Keep mask, bool `[n]`, of exactly `budget` samples.
 
-        Raises ValueError for arrays of unequal length, NaN or infinite scores (rows are named) and a budget outside
-        1 … n.
+        Raises ValueError for arrays of unequal length, NaN or infinite numbers (rows are named) and a budget outside
+        1 … n, or above what the settings leave room for.
         """
         given = inspect.signature(self.choose).bind(*args, **kwargs).arguments
         arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
         lengths = {name: len(value) for name, value in arrays.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"selector {self.name!r} needs arrays of one length, got {lengths}")
-        for name in self.reads:
-            if np.issubdtype(getattr(given.get(name), "dtype", np.bool_), np.floating) and np.ndim(given[name]) == 1:
-                finite(given[name], name)
+            raise ValueError(f"selector {self.name!r} needs NumPy arrays of one length, got {lengths}")
         count, budget = next(iter(lengths.values())), given["budget"]
         if not 1 <= budget <= count:
             raise ValueError(f"selector {self.name!r}: budget {budget} is not within 1 … {count}")
+        most = self.most(count, given)
+        if budget > most:
+            raise ValueError(
+                f"selector {self.name!r}: budget {budget} is above {most}, all that its settings leave of {count} "
+                f"samples ({self.room_settings(given)}); lower the budget or change them"
+            )
+        for name, values in arrays.items():
+            refuse_not_finite(values, name)
         keep = self.choose(*args, **kwargs)
         if int(keep.sum()) != budget:
             raise RuntimeError(f"selector {self.name!r} kept {int(keep.sum())} samples, was asked for {budget}")
         return keep
 
+    def most(self, count: int, settings: Mapping[str, Any]) -> int:
+        """Most samples that can be kept of `count` under these settings; the ones left out have their defaults."""
+        return self.room(count, **self.room_settings(settings)) if self.room else count
+
+    def room_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that decide how many samples can be kept, with their values."""
+        if self.room is None:
+            return {}
+        parameters = inspect.signature(self.choose).parameters
+        names = list(inspect.signature(self.room).parameters)[1:]
+        return {name: settings.get(name, parameters[name].default) for name in names}
+
 
 def selector(
-    *, paper: str = "", version: str = "1", tunable: Mapping[str, tuple[float, ...]] | None = None
+    *,
+    paper: str = "",
+    version: str = "1",
+    tunable: Mapping[str, tuple[float, ...]] | None = None,
+    draws: bool = False,
+    monotone: bool = False,
+    room: Callable[..., int] | None = None,
 ) -> Callable[[Callable[P, Keep]], Selector[P]]:
-    """Declare a selector. `version` changes whenever its choices would."""
+    """Declare a selector. `version` changes whenever its choices would; the rest as in `Selector`."""
 
     def declare(choose: Callable[P, Keep]) -> Selector[P]:
         return Selector(
@@ -77,6 +107,9 @@ def selector(
             reads=positional(choose),
             settings=settings_of(choose),
             tunable=tunable or {},
+            draws=draws,
+            monotone=monotone,
+            room=room,
         )
 
     return declare
@@ -90,7 +123,22 @@ def selectors() -> Mapping[str, Selector[...]]:
     return discover(secateur.selectors, Selector)
 
 
-def resolve_keep(keep: float, count: int) -> int:
+def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None:
+    """Raise ValueError that names the rows where a floating-point array is NaN or infinite."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return
+    if values.ndim == 1:
+        if not all(over_blocks(len(values), lambda rows: bool(np.isfinite(values[rows]).all()))):
+            finite(values, name)
+        return
+    width = tuple(range(1, values.ndim))
+    good = over_blocks(len(values), lambda rows: np.isfinite(values[rows]).all(axis=width), 1 << 10)
+    bad = np.flatnonzero(~np.concatenate(good))
+    if len(bad):
+        raise ValueError(f"{name!r} is NaN or infinite at {rows_text(bad)}")
+
+
+def resolve_keep(keep: int | float, count: int) -> int:
     """Budget in samples: an int is a count, a float a fraction in (0, 1] rounded half up, of at least one sample.
 
     Raises ValueError for 0, negatives, fractions above 1, counts above `count`, and booleans.
@@ -106,33 +154,82 @@ def resolve_keep(keep: float, count: int) -> int:
     return max(1, int(np.floor(keep * count + 0.5)))
 
 
-def random_keys(samples: "int | Shaped[np.ndarray, ' n']", seed: int) -> "Shaped[np.ndarray, ' n']":
+def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np.ndarray, " keys"]:
     """A uniform uint64 per sample, a hash of `(seed, id)`: the SplitMix64 finaliser (Steele et al., OOPSLA 2014).
 
     `samples` are the ids, int64 `[n]`, or how many there are when row numbers serve. Keys of distinct ids are distinct.
     """
-    ids = np.arange(samples, dtype=np.uint64) if isinstance(samples, int) else samples.astype(np.uint64)
-    with np.errstate(over="ignore"):
-        return _mix(ids + _mix(np.array(seed, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+    ids = np.arange(samples) if isinstance(samples, int) else samples
+    keys = np.empty(len(ids), dtype=np.uint64)
+    start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    _mix(start)
+
+    def hash_block(rows: slice) -> None:
+        keys[rows] = ids[rows]
+        keys[rows] += start
+        _mix(keys[rows])
+
+    over_blocks(len(ids), hash_block)
+    return keys
 
 
-def _mix(z: Any) -> Any:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def _mix(z: UInt64[np.ndarray, " n"]) -> None:
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z ^= z >> np.uint64(shift)
+        z *= np.uint64(factor)
+    z ^= z >> np.uint64(31)
 
 
-def keep_smallest(values: "Shaped[np.ndarray, ' n']", budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
+def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
     """Mask of the `budget` smallest values; equals at the threshold are drawn by `random_keys`.
 
-    Linear time and no sort: a partition finds the threshold, keys are made only for the values that equal it.
+    Linear time and no sort: a selection finds the threshold, keys are made only for the values that equal it.
     """
-    threshold = np.partition(values, budget - 1)[budget - 1]
-    keep = values < threshold
-    tied = np.flatnonzero(values == threshold)
-    missing = budget - int(np.count_nonzero(keep))
+    threshold = value_of_rank(values, budget - 1)
+    keep = np.empty(len(values), dtype=np.bool_)
+
+    def compare(rows: slice) -> tuple[int, np.ndarray]:
+        np.less(values[rows], threshold, out=keep[rows])
+        return int(np.count_nonzero(keep[rows])), np.flatnonzero(values[rows] == threshold) + rows.start
+
+    parts = over_blocks(len(values), compare)
+    tied = np.concatenate([rows for _, rows in parts])
+    missing = budget - sum(below for below, _ in parts)
     if missing < len(tied):
         keys = random_keys(tied if ids is None else ids[tied], seed)
         tied = tied[np.argpartition(keys, missing - 1)[:missing]]
     keep[tied] = True
     return keep
+
+
+def value_of_rank(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 16) -> Any:
+    """The value that has `rank` smaller or equal ones before it in sorted order.
+
+    Floyd and Rivest's SELECT ("Expected time bounds for selection", CACM 1975), one round of it: a sample brackets
+    the answer, one pass counts what lies below and collects what lies inside. The answer is exact; only the time
+    depends on the sample.
+    """
+    if len(values) < 16 * drawn:
+        return np.partition(values, rank)[rank]
+    sample = np.sort(values[np.random.default_rng(0).integers(0, len(values), drawn)])
+    place, slack = rank / len(values) * drawn, 4 * drawn**0.5
+    low, high = sample[max(int(place - slack), 0)], sample[min(int(place + slack), drawn - 1)]
+
+    def look(rows: slice) -> tuple[int, int, int, np.ndarray]:
+        block = values[rows]
+        under = block < low
+        inside = block[(block < high) & ~under]
+        more = inside[inside > low]
+        return int(np.count_nonzero(under)), len(inside) - len(more), int(np.count_nonzero(block == high)), more
+
+    parts = over_blocks(len(values), look)
+    below, at_low, at_high = np.sum([part[:3] for part in parts], axis=0).tolist()
+    between = np.concatenate([part[3] for part in parts])
+    place = rank - below - at_low
+    if -at_low <= place < 0:
+        return low
+    if 0 <= place < len(between):
+        return np.partition(between, place)[place]
+    if len(between) <= place < len(between) + at_high:
+        return high
+    return np.partition(values, rank)[rank]

@@ -6,7 +6,7 @@ from secateur.scorers.contract import Scores
 from secateur.selectors.contract import Ids, Keep, keep_smallest, selector
 
 
-@selector()
+@selector(monotone=True)
 def top(
     scores: Scores, budget: int, *, end: Literal["high", "low"] = "high", seed: int = 0, ids: Ids | None = None
 ) -> Keep:

@@ -1,0 +1,21 @@
+"""Keep every class's share at random."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from secateur.selectors.contract import Ids, Keep, selector
+from secateur.selectors.quotas import proportional
+from secateur.selectors.strata import codes_of, draw_from_strata, sizes_of
+
+
+@selector(draws=True)
+def stratified_random(ids: Ids, labels: Int64[np.ndarray, " n"], budget: int, *, seed: int) -> Keep:
+    """Keep a uniform draw within each class, sized in proportion to the class by largest remainder.
+
+    >>> labels = np.array([0, 0, 0, 0, 1, 1])
+    >>> np.bincount(labels[stratified_random(np.arange(6), labels, 3, seed=1)])
+    array([2, 1])
+    """
+    classes, occurring = codes_of(labels)
+    quotas = proportional(sizes_of(classes, len(occurring)), budget)
+    return draw_from_strata(classes, quotas, seed=seed, ids=ids)
