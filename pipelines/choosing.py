@@ -1,0 +1,38 @@
+"""Call a study's selector with the signals that it reads."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from secateur.pipelines.study import Selection
+from secateur.selectors.contract import Keep
+
+
+def signals_read(selection: Selection) -> set[str]:
+    """Names of the scores and signals behind a selector's positional parameters, `scores` being the study's pick."""
+    return {
+        selection.score if name == "scores" else name for name in selection.declared.reads if name not in ("ids", "budget")
+    } - {None}  # type: ignore[return-value]
+
+
+def choose(
+    selection: Selection,
+    signals: Mapping[str, np.ndarray],
+    *,
+    budget: int,
+    seed: int,
+    settings: Mapping[str, Any],
+    rows: np.ndarray | None = None,
+) -> Keep:
+    """Keep mask, bool, over all samples or over the given rows of them; ids are row numbers either way."""
+    if rows is not None:
+        signals = {name: values[rows] for name, values in signals.items()}
+    ids = np.arange(len(next(iter(signals.values()))), dtype=np.int64) if rows is None else rows.astype(np.int64)
+    values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
+    named = inspect.signature(selection.declared.choose).parameters
+    supplied = {name: value for name, value in (("seed", seed), ("ids", ids)) if name not in selection.declared.reads}
+    keywords = {name: value for name, value in supplied.items() if name in named}
+    keep: Keep = selection.declared(*(values[name] for name in selection.declared.reads), **settings, **keywords)
+    return keep

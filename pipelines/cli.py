@@ -1,0 +1,128 @@
+"""`secateur` on the command line."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Prune training sets: score samples, keep the ones worth keeping, and say whether that beat random.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+out, err = Console(), Console(stderr=True)
+
+ManifestPath = Annotated[Path, typer.Argument(help="The manifest's folder, or its manifest.json.")]
+
+
+def main() -> None:
+    """Entry point: an expected error becomes one line and exit code 1."""
+    from secateur.pipelines.manifest import ManifestError
+    from secateur.pipelines.sources import SourceError
+    from secateur.pipelines.study import StudyError
+
+    try:
+        app()
+    except (ManifestError, SourceError, StudyError, FileExistsError, FileNotFoundError, ValueError) as error:
+        err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from error
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that ship and your own (folder `studies`, or SECATEUR_STUDIES)."""
+    from secateur.pipelines.study import read_studies, study_folders
+
+    table = Table("study", "file", "selections", "budgets", "seeds", box=None, header_style="bold")
+    for file in read_studies(study_folders()):
+        if file.study:
+            budgets = ", ".join(str(keep) for keep in file.study.keep)
+            table.add_row(file.name, str(file.path), ", ".join(file.study.selections), budgets, str(file.study.seeds))
+        else:
+            table.add_row(file.name, f"[red]broken: {file.error}[/]")
+    out.print(table)
+
+
+@app.command()
+def run(study: Annotated[str, typer.Argument(help="A study's name, or the path of its YAML file.")]) -> None:
+    """Materialise every asset of a study, then print the comparison with random."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from secateur.pipelines.definitions import home
+    from secateur.pipelines.progress import Bars
+    from secateur.pipelines.run import instance_at, run_study
+    from secateur.pipelines.store import Store
+
+    file = find_study(study)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with instance_at(home()) as instance, Progress(*columns, console=err) as display:
+        run_study(file, home() / "assets", instance, Bars(display))
+    assert file.study is not None
+    print_report(Store(home() / "assets"), file.study)
+
+
+@app.command()
+def verify(path: ManifestPath) -> None:
+    """Check a manifest's structure, checksums and counts; exit code 1 if anything is wrong."""
+    from secateur.pipelines.manifest import Manifest
+
+    manifest = Manifest.load(path, verify=True)
+    declared, provenance = manifest.declaration, manifest.provenance
+    out.print(f"{manifest.path}: sound", highlight=False, soft_wrap=True)
+    out.print(
+        f"{declared.count:,} of {declared.of:,} samples of {provenance.dataset} kept by {provenance.selection}"
+        f" (seed {provenance.seed})",
+        highlight=False,
+    )
+
+
+@app.command()
+def export(
+    path: ManifestPath,
+    to: Annotated[str, typer.Option(help="Format: indices, parquet, …")],
+    target: Annotated[Path | None, typer.Option("--out", help="Where to write; beside the manifest if left out.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing target.")] = False,
+) -> None:
+    """Write what a manifest keeps in a format that other tools read."""
+    from secateur.pipelines.exporters import export as write
+    from secateur.pipelines.manifest import Manifest
+
+    written = write(Manifest.load(path, verify=True), to, target, overwrite=overwrite)
+    out.print(str(written), highlight=False, soft_wrap=True)
+
+
+def find_study(name: str) -> Any:
+    """The study of that name or at that path; raises StudyError with the names there are."""
+    from secateur.pipelines.study import StudyError, StudyFile, load_study, read_studies, study_folders
+
+    if name.endswith((".yaml", ".yml")):
+        return StudyFile(Path(name), load_study(Path(name)))
+    found = read_studies(study_folders())
+    for file in found:
+        if file.name == name:
+            return file
+    raise StudyError(f"there is no study {name!r}; there are: {', '.join(file.name for file in found)}")
+
+
+def print_report(store: Any, study: Any) -> None:
+    """The comparison as a table, then where manifest and report are."""
+    import dagster as dg
+
+    from secateur.pipelines.cells import Cell
+
+    folder = store.load(dg.AssetKey([study.name, "report"]))
+    header, *lines = json.loads((folder / "report.json").read_text())["table"]
+    table = Table(*header, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify, column.no_wrap = "right", True
+    for line in lines:
+        table.add_row(*line)
+    out.print(table)
+    out.print(json.loads((folder / "report.json").read_text())["verdict"], style="bold")
+    best = next((key for key in study.selection_keys if key.split("@")[0] not in ("full", *study.selections)), None)
+    first = best or study.selection_keys[1]
+    manifest = store.load(dg.AssetKey([study.name, "manifest"]), Cell(first, 0))
+    out.print(f"manifest  {manifest}\nreport    {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,104 @@
+"""Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and the check of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data_check import check_data
+from secateur.pipelines.samples import samples_table
+from secateur.pipelines.sources import Loaded, load
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import Study
+from secateur.trainers.contract import Data
+
+NAMES = {
+    "source": "Where the data came from: revision, class names, numbers of samples.",
+    "samples": "Training samples: row, content_hash, label. Row order is identity inside a run.",
+    "test_samples": "Test samples: row, content_hash, label.",
+    "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
+    "test_inputs": "Test inputs as an array.",
+}
+
+
+def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any]) -> Data:
+    """Arrays and table of one split as trainers take them."""
+    return Data(inputs, labels_of(samples), len(source["label_names"]))
+
+
+def labels_of(samples: pl.LazyFrame) -> np.ndarray:
+    """Labels, int64 `[n]`."""
+    return samples.select("label").collect()["label"].to_numpy().astype(np.int64)
+
+
+def encode(loaded: Loaded, study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of both splits, by the modality that the columns name."""
+    from secateur.trainers import tasks
+
+    if study.columns.image:
+        return tasks.encode_images(loaded.train, loaded.test, study.columns.image)
+    if study.columns.text:
+        return tasks.encode_text(loaded.train, loaded.test, study.columns.text)
+    return tasks.encode_features(loaded.train, loaded.test, study.columns.features or [])
+
+
+def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """Read the source, identify every sample, turn rows into arrays."""
+    key = {name: dg.AssetKey([study.name, name]) for name in NAMES}
+
+    @dg.multi_asset(
+        name=f"{study.name}__prepare",
+        outs={name: dg.AssetOut(key=key[name], description=text) for name, text in NAMES.items()},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "data_quality",
+                asset=key["samples"],
+                blocking=True,
+                description="Duplicates, empty or undecodable samples, tiny classes, rows shared by train and test.",
+            )
+        ],
+        group_name=study.name,
+    )
+    def prepare(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]) -> Iterator[Any]:
+        loaded = load(study.source, study.columns, base, store.root / ".cache")
+        context.log.info(f"{len(loaded.train)} training and {len(loaded.test)} test samples, {loaded.revision}")
+        train, test = (samples_table(split, study.columns) for split in (loaded.train, loaded.test))
+        inputs, test_inputs = encode(loaded, study)
+        source = {
+            "revision": loaded.revision,
+            "label_names": list(loaded.label_names),
+            "samples": len(train),
+            "test_samples": len(test),
+        }
+        counts = np.bincount(train["label"].to_numpy(), minlength=len(loaded.label_names))
+        classes = dg.MetadataValue.md(
+            "\n".join(
+                ["| class | samples |", "| --- | ---: |"]
+                + [f"| {name} | {count} |" for name, count in zip(loaded.label_names, counts, strict=True)]
+            )
+        )
+        values = {"source": source, "samples": train, "test_samples": test, "inputs": inputs, "test_inputs": test_inputs}
+        for name, value in values.items():
+            metadata: dict[str, Any] = {"revision": loaded.revision}
+            if name.endswith("samples"):
+                metadata |= {"dagster/row_count": len(value)}
+            if name == "samples":
+                metadata |= {"classes": classes}
+            if name.endswith("inputs"):
+                metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)}
+            yield dg.Output(value, name, metadata=metadata, data_version=dg.DataVersion(loaded.revision))
+        report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
+        problems = report.problems()
+        yield dg.AssetCheckResult(
+            check_name="data_quality",
+            asset_key=key["samples"],
+            passed=not problems,
+            severity=dg.AssetCheckSeverity.ERROR if report.unusable else dg.AssetCheckSeverity.WARN,
+            description="; ".join(problems) or "nothing to report",
+            metadata=report.counts(),
+        )
+
+    return prepare

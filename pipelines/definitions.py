@@ -1,0 +1,69 @@
+"""The code location that Dagster loads: every study that ships and every study of the user's folder."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from secateur.pipelines.data_assets import prepare_asset
+from secateur.pipelines.progress import Progress
+from secateur.pipelines.score_assets import proxy_asset, score_asset
+from secateur.pipelines.store import Store, StoreIOManager
+from secateur.pipelines.study import Study, StudyFile, read_studies, study_folders
+from secateur.pipelines.subset_assets import manifest_asset, subset_asset, tuning_asset
+from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
+
+
+def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
+    """The assets of one study; relative paths in it start at `base`."""
+    return [
+        prepare_asset(study, base),
+        proxy_asset(study),
+        *(score_asset(study, name) for name, score in study.scores.items() if not inspect.isclass(score.declared)),
+        tuning_asset(study),
+        subset_asset(study),
+        manifest_asset(study),
+        trained_model_asset(study),
+        evaluation_asset(study),
+        report_asset(study),
+    ]
+
+
+def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
+    """Stands for a study that could not be read, shows why and fails when materialised."""
+
+    @dg.asset(
+        key=dg.AssetKey([file.name, "broken_study"]),
+        description=f"This study could not be read:\n\n```\n{file.error}\n```",
+        group_name="broken_studies",
+        metadata={"error": file.error, "file": dg.MetadataValue.path(file.path)},
+        kinds={"yaml"},
+    )
+    def broken_study() -> None:
+        raise dg.Failure(file.error, allow_retries=False)
+
+    return broken_study
+
+
+def build(files: list[StudyFile], root: Path, *, progress: Progress | None = None, **overrides: Any) -> dg.Definitions:
+    """Definitions of these studies with their files below `root`; `overrides` replace resources by name."""
+    store = Store(root)
+    assets: list[dg.AssetsDefinition] = []
+    for file in files:
+        assets += study_assets(file.study, file.path.parent) if file.study else [broken_asset(file)]
+    resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
+    return dg.Definitions(
+        assets=assets, resources=resources | overrides, executor=dg.in_process_executor
+    )
+
+
+def home() -> Path:
+    """Where everything is kept: SECATEUR_HOME, or `.secateur` below the working directory."""
+    return Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build(read_studies(study_folders()), home() / "assets")

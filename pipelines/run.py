@@ -1,0 +1,59 @@
+"""Materialise a whole study in this process: what the shell and the tests do, and the UI does by clicking."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from secateur.pipelines.definitions import build
+from secateur.pipelines.progress import Progress
+from secateur.pipelines.study import StudyError, StudyFile
+
+CELLS = ("subset", "manifest", "trained_model", "evaluation")
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@contextmanager
+def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's own records below `home`, so that the UI shows what was run from the shell."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text("telemetry: {enabled: false}\n")
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(folder)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        if before is None:
+            del os.environ["DAGSTER_HOME"]
+        else:
+            os.environ["DAGSTER_HOME"] = before
+
+
+def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: Progress | None = None) -> None:
+    """Materialise every asset and every cell; raises the first error of a step, or StudyError for a broken study.
+
+    A data check that finds unusable samples stops everything behind it.
+    """
+    if file.study is None:
+        raise StudyError(file.error)
+    study, defs = file.study, build([file], root, progress=progress)
+    job = defs.resolve_implicit_global_asset_job_def()
+    every = {key for key in defs.resolve_asset_graph().materializable_asset_keys}
+    cells = {dg.AssetKey([study.name, name]) for name in CELLS}
+    report = dg.AssetKey([study.name, "report"])
+    listed = [str(cell) for cell in study.cells]
+    spread = {"dagster/asset_partition_range_start": listed[0], "dagster/asset_partition_range_end": listed[-1]}
+    for selection, tags in ((every - cells - {report}, {}), (cells, spread), ({report}, {})):
+        done = job.execute_in_process(
+            instance=instance, asset_selection=sorted(selection), tags=tags, run_config=QUIET, raise_on_error=True
+        )
+        failed = [check for check in done.get_asset_check_evaluations() if not check.passed and check.blocking]
+        for check in failed:
+            if check.severity == dg.AssetCheckSeverity.ERROR:
+                raise ValueError(f"{study.name}: {check.check_name}: {check.description}")

@@ -1,0 +1,93 @@
+"""Files that assets hand each other: memory-mapped arrays, Parquet tables, JSON, folders; never pickles.
+
+Every asset has one place below the root, `<study>/<asset>[/<selection>/<seed>]`, and every write is a rename.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.files import new_file, new_folder, write_bytes
+
+EXTENSIONS = (".npy", ".parquet", ".json", "")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Values on disk under one root."""
+
+    root: Path
+
+    def place(self, key: dg.AssetKey, cell: Cell | None = None) -> Path:
+        """Where an asset's value lives, less its extension."""
+        return self.root.joinpath(*key.path, *([cell.selection, str(cell.seed)] if cell else []))
+
+    def find(self, key: dg.AssetKey, cell: Cell | None = None) -> Path | None:
+        """The file or folder that is there."""
+        place = self.place(key, cell)
+        candidates = (place.with_name(place.name + extension) for extension in EXTENSIONS)
+        return next((path for path in candidates if path.exists()), None)
+
+    def save(self, key: dg.AssetKey, value: Any, cell: Cell | None = None) -> Path:
+        """Write an array, a table or JSON-able data, whole or not at all."""
+        place = self.place(key, cell)
+        if isinstance(value, np.ndarray):
+            path = place.with_name(f"{place.name}.npy")
+            with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
+                np.save(file, value, allow_pickle=False)
+        elif isinstance(value, pl.DataFrame):
+            path = place.with_name(f"{place.name}.parquet")
+            with new_file(path, overwrite=True) as partial:
+                value.write_parquet(partial)
+        else:
+            path = place.with_name(f"{place.name}.json")
+            write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), overwrite=True)
+        return path
+
+    @contextmanager
+    def folder(self, key: dg.AssetKey, cell: Cell | None = None) -> Iterator[Path]:
+        """An empty folder to fill; it takes its place only when the block ends without an error."""
+        with new_folder(self.place(key, cell), overwrite=True) as partial:
+            yield partial
+
+    def load(self, key: dg.AssetKey, cell: Cell | None = None) -> Any:
+        """Read back: arrays memory-mapped, tables lazy, JSON parsed, folders as their path."""
+        path = self.find(key, cell)
+        if path is None:
+            raise FileNotFoundError(
+                f"{'/'.join(key.path)}{f' [{cell}]' if cell else ''} is not below {self.root}: materialise it first"
+            )
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".parquet":
+            return pl.scan_parquet(path)
+        return json.loads(path.read_text()) if path.suffix == ".json" else path
+
+
+class StoreIOManager(dg.IOManager):
+    """Hands a store's values to assets; a partitioned asset is a mapping from `Cell` to value."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        path = self.store.save(context.asset_key, obj)
+        context.add_output_metadata({"path": dg.MetadataValue.path(path.resolve()), "bytes": path.stat().st_size})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        key = context.asset_key
+        if not context.has_asset_partitions:
+            return self.store.load(key)
+        cells = [Cell.parse(partition) for partition in sorted(context.asset_partition_keys)]
+        found = {cell: self.store.load(key, cell) for cell in cells if self.store.find(key, cell)}
+        if not found:
+            raise FileNotFoundError(f"no partition of {'/'.join(key.path)} is below {self.store.root}")
+        return found
