@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data_check import check_data
-from secateur.pipelines.samples import samples_table
+from secateur.pipelines.samples import inspect_samples
 from secateur.pipelines.sources import Loaded, load
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
@@ -22,6 +22,8 @@ NAMES = {
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",
 }
+
+IDENTITY = ("row", "content_hash", "label")
 
 
 def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any]) -> Data:
@@ -65,7 +67,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def prepare(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]) -> Iterator[Any]:
         loaded = load(study.source, study.columns, base, store.root / ".cache")
         context.log.info(f"{len(loaded.train)} training and {len(loaded.test)} test samples, {loaded.revision}")
-        train, test = (samples_table(split, study.columns) for split in (loaded.train, loaded.test))
+        train, test = (inspect_samples(split, study.columns) for split in (loaded.train, loaded.test))
         inputs, test_inputs = encode(loaded, study)
         source = {
             "revision": loaded.revision,
@@ -80,7 +82,13 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 + [f"| {name} | {count} |" for name, count in zip(loaded.label_names, counts, strict=True)]
             )
         )
-        values = {"source": source, "samples": train, "test_samples": test, "inputs": inputs, "test_inputs": test_inputs}
+        values: dict[str, Any] = {
+            "source": source,
+            "samples": train.select(IDENTITY),
+            "test_samples": test.select(IDENTITY),
+            "inputs": inputs,
+            "test_inputs": test_inputs,
+        }
         for name, value in values.items():
             metadata: dict[str, Any] = {"revision": loaded.revision}
             if name.endswith("samples"):

@@ -21,7 +21,7 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.hashsalt": "secateur",
         "svg.fonttype": "none",
         "font.family": "sans-serif",

@@ -54,22 +54,26 @@ class Report:
     def verdict(self) -> str:
         """One sentence over all selections."""
         judged = [row for row in self.rows if row.against_random and row.name not in BASELINES]
-        better = [f"{row.title} at {row.kept:,}" for row in judged if row.against_random and
-                  row.against_random.verdict.startswith("better")]
+        better = [
+            f"{row.title} at {row.kept:,}"
+            for row in judged
+            if row.against_random and row.against_random.verdict.startswith("better")
+        ]
         if not judged:
             return "Only baselines were run."
         if self.seeds < 2:
             return "One seed says nothing about any selection; ask for more seeds."
         if not better:
             return f"No selection did better than random at the same budget, over {self.seeds} seeds."
-        return f"Better than random at the same budget, over {self.seeds} seeds: {', '.join(better)}; the others were not."
+        return (
+            f"Better than random at the same budget, over {self.seeds} seeds: {', '.join(better)}; the others were not."
+        )
 
     def cells(self) -> list[list[str]]:
         """The table as text: header first."""
-        lines = [["selection", "kept", "accuracy %", "random %", "verdict"]]
+        lines = [["selection", "kept", "accuracy %", "random %", "against random"]]
         for row in self.rows:
-            against = row.against_stratified if row.name == "uniform_random" else row.against_random
-            verdict = against.verdict if against and row.name != "uniform_random" else "the baseline"
+            verdict = row.against_random.brief if row.against_random else "the baseline"
             lines.append([row.title, f"{row.kept:,}", str(row.accuracy), str(row.random), verdict])
         if self.full:
             lines.append(["full set", f"{self.samples:,}", str(self.full), "", "nothing pruned"])
@@ -164,35 +168,7 @@ def rows_at(keep: float, family: Mapping[str, Mapping[int, Mapping[str, Any]]]) 
     ]
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ report.study }}: pruning report</title>
-<style>
-:root { color-scheme: light dark; --line: #9aa0a855 }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line) }
-td:nth-child(2), th:nth-child(2), td:nth-child(3), td:nth-child(4) { text-align: right }
-img { max-width: 100% } .verdict { font-size: 1.15rem; font-weight: 600 } small, .note { color: #7a7f87 }
-</style></head><body>
-<h1>{{ report.study }}</h1><p>{{ report.description }}</p>
-<p class="verdict">{{ report.verdict }}</p>
-<table><tr>{% for cell in table[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for line in table[1:] %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-<p class="note">Accuracy on {{ "{:,}".format(report.test_samples) }} test samples after the last epoch: mean ± half-width of
-the 95% t-interval over {{ report.seeds }} seeds. Verdicts: paired two-sided t-tests against random at the same budget, Holm-corrected
-within a budget. Optimiser steps are equal at each budget:
-{% for kept, steps in budgets %}{{ "{:,}".format(steps) }} at {{ "{:,}".format(kept) }} kept{{ ", " if not loop.last }}{% endfor %}
-{%- if report.full_steps %}; full set {{ "{:,}".format(report.full_steps) }}{% endif %}.</p>
-{% for name, svg in plots.items() %}<p><img alt="{{ name }}" src="{{ name }}.svg"></p>{% endfor %}
-{% if report.tuning %}<h2>Settings chosen on held-out training samples</h2><table><tr><th>selection</th><th>chosen</th>
-<th>validation accuracy by candidate</th></tr>
-{% for name, found in report.tuning.items() %}<tr><td>{{ name }}</td><td>{{ found.settings }}</td><td>
-{% for value, accuracy in found.validation_accuracy.items() %}{{ value }}: {{ "%.1f"|format(100 * accuracy) }}{{ ", " if not loop.last }}{% endfor %}
-</td></tr>{% endfor %}</table>{% endif %}
-</body></html>
-"""
+PAGE = Path(__file__).with_name("report.html.jinja")
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -201,7 +177,7 @@ def write_report(report: Report, folder: Path) -> None:
     for name, svg in plots.items():
         (folder / f"{name}.svg").write_bytes(svg)
     budgets = sorted({(row.kept, row.steps) for row in report.rows})
-    page = jinja2.Environment(autoescape=True).from_string(PAGE)
+    page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
     html = page.render(report=report, table=report.cells(), plots=plots, budgets=budgets)
     (folder / "report.html").write_text(html, encoding="utf-8")
     (folder / "report.md").write_text(report.markdown() + "\n", encoding="utf-8")

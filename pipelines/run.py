@@ -44,7 +44,7 @@ def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progres
         raise StudyError(file.error)
     study, defs = file.study, build([file], root, progress=progress)
     job = defs.resolve_implicit_global_asset_job_def()
-    every = {key for key in defs.resolve_asset_graph().materializable_asset_keys}
+    every = set(defs.resolve_asset_graph().materializable_asset_keys)
     cells = {dg.AssetKey([study.name, name]) for name in CELLS}
     report = dg.AssetKey([study.name, "report"])
     listed = [str(cell) for cell in study.cells]

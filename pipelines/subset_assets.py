@@ -120,9 +120,9 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     )
     def subset(
         context: dg.AssetExecutionContext,
-        config: Config,
+        config: Config,  # type: ignore[valid-type]
         store: dg.ResourceParam[Store],
-        **loaded: Any,  # type: ignore[valid-type]
+        **loaded: Any,
     ) -> dg.MaterializeResult:
         tuning, source, signals = loaded["tuning"], loaded["source"], signals_in(loaded)
         labels, wrong = signals["labels"], []

@@ -116,7 +116,9 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         built = build_report(study, source, evaluation, tuning)
         with store.folder(key) as folder:
             write_report(built, folder)
-        better = sum(row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows)
+        better = sum(
+            row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
+        )
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),

@@ -31,6 +31,12 @@ class Comparison:
     """Cohen's d of the paired differences; None where they do not vary."""
     verdict: str
 
+    @property
+    def brief(self) -> str:
+        """The verdict in a table's cell, where the column says against what."""
+        word = self.verdict.partition(" than ")[0] if self.p_value is not None else "one seed"
+        return f"{word} ({100 * self.difference:+.1f}{'' if self.p_value is None else f', p {self.p_value:.2g}'})"
+
 
 def summarise(values: Sequence[float]) -> Summary:
     """Mean and 95% t-interval of one number per seed."""
@@ -61,15 +67,15 @@ def compare(
     differences = {name: np.asarray(values, np.float64) - reference for name, values in selections.items()}
     corrected = holm({name: p_value_of(d) for name, d in differences.items()}) if len(reference) > 1 else {}
     compared = {}
-    for name, values in differences.items():
-        spread, mean = float(values.std(ddof=1)) if len(values) > 1 else 0.0, float(values.mean())
+    for name, paired in differences.items():
+        spread, mean = float(paired.std(ddof=1)) if len(paired) > 1 else 0.0, float(paired.mean())
         p_value = corrected.get(name)
         compared[name] = Comparison(
             difference=mean,
-            half_width=half_width_of(values),
+            half_width=half_width_of(paired),
             p_value=p_value,
             effect_size=mean / spread if spread > 0 else None,
-            verdict=verdict_of(mean, p_value, len(values), against),
+            verdict=verdict_of(mean, p_value, len(paired), against),
         )
     return compared
 

@@ -47,15 +47,15 @@ def rate_at(progress: float, warmup: float) -> float:
 
 def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
     """The rows of one epoch in an order of `(seed, epoch)` alone."""
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
-    return rows[torch.randperm(len(rows), generator=generator)]
+    order = np.random.default_rng((seed, epoch)).permutation(len(rows))
+    return rows[torch.from_numpy(order)]
 
 
 def batches(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[int, torch.Tensor, bool]]:
     """(epoch, ids int64 `[b]`, whether it ends its epoch) until the recipe's number of steps is reached."""
     steps, done, epoch = recipe.total_steps(len(rows)), 0, 0
     while done < steps:
-        parts = epoch_order(rows, seed=seed, epoch=epoch).split(recipe.batch_size)[: steps - done]
+        parts = torch.split(epoch_order(rows, seed=seed, epoch=epoch), recipe.batch_size)[: steps - done]
         for position, ids in enumerate(parts):
             yield epoch, ids, position == len(parts) - 1
         done, epoch = done + len(parts), epoch + 1
@@ -107,7 +107,7 @@ def train(
                 watcher.observe(batch)
             smoothed = functional.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
-            (smoothed if recipe.label_smoothing else losses.mean()).backward()
+            (smoothed if recipe.label_smoothing else losses.mean()).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             seen, last_epoch = seen + len(ids), epoch
             if ends_epoch:

@@ -4,6 +4,7 @@ A trained model is therefore whole: its file and this module turn the data set's
 """
 
 import importlib
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (128,
     """Fully connected layers with ReLU between them."""
     widths = [math.prod(shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
@@ -87,7 +88,8 @@ def factory_of(model: str) -> Callable[..., nn.Module]:
         return MODELS[model]
     module, colon, name = model.partition(":")
     if not colon:
-        raise ValueError(f"no model is called {model!r}; there are {', '.join(sorted(MODELS))}, or write module:factory")
+        known = ", ".join(sorted(MODELS))
+        raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
     try:
         factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
