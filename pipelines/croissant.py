@@ -1,0 +1,199 @@
+"""The JSON-LD of a manifest: a Croissant 1.1 description of the kept rows, in one canonical form.
+
+Vocabulary, context and the use of PROV-O: Croissant Format Specification 1.1, "Dataset-level Information", "Resources"
+and "Provenance Representation" (http://mlcommons.org/croissant/1.1). What only secateur knows stands under one key,
+`secateur`, as a JSON literal that other readers carry along and need not understand.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RECORDS = "kept"
+"""Name of the record set, as in `mlcroissant.Dataset(…).records("kept")`."""
+
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "secateur": {"@id": "urn:secateur:manifest", "@type": "@json"},
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the kept rows: its name, its Croissant data types and what it holds, in a sentence."""
+
+    name: str
+    types: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file beside manifest.json: its name, size in bytes and SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def describe(
+    *,
+    name: str,
+    description: str,
+    file: ParquetFile,
+    columns: Sequence[Column],
+    derived_from: str,
+    generated_by: str,
+    agent: str,
+    extra: Mapping[str, str],
+    own: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A Croissant 1.1 document of one Parquet file; `own` is what stands under `secateur`, `extra` plain properties.
+
+    `derived_from` names the pruned data set, `generated_by` the selection and `agent` the software, for PROV-O.
+    """
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": name,
+        "description": description,
+        "version": f"1.0.0+{file.sha256[:12]}",
+        **extra,
+        "prov:wasDerivedFrom": {"@type": "prov:Entity", "prov:label": derived_from},
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": generated_by,
+            "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "prov:label": agent},
+        },
+        "distribution": distribution(file),
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": RECORDS,
+                "name": RECORDS,
+                "description": "One record per kept row, in ascending order of row.",
+                "key": {"@id": f"{RECORDS}/row"},
+                "field": [_field(column, file.name) for column in columns],
+            }
+        ],
+        "secateur": own,
+    }
+
+
+def distribution(file: ParquetFile) -> list[dict[str, Any]]:
+    """The FileObject of a Parquet file, as it stands in a document."""
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": file.name,
+            "name": file.name,
+            "contentUrl": file.name,
+            "contentSize": f"{file.size} B",
+            "encodingFormat": "application/x-parquet",
+            "sha256": file.sha256,
+        }
+    ]
+
+
+def _field(column: Column, file: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field",
+        "@id": f"{RECORDS}/{column.name}",
+        "name": column.name,
+        "description": column.meaning,
+        "dataType": list(column.types) if len(column.types) > 1 else column.types[0],
+        "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
+    }
+
+
+def serialise(document: Mapping[str, Any]) -> bytes:
+    """The one way in which a document is written: UTF-8, keys sorted, two spaces, a final newline.
+
+    Raises ValueError for NaN, infinity and text that UTF-8 cannot hold.
+    """
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def root_of(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a document less its own `secateur.root`, as compact UTF-8 JSON with sorted keys: 64 hex digits."""
+    own = {key: value for key, value in document["secateur"].items() if key != "root"}
+    content = {**document, "secateur": own}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """A document from its bytes; raises ValueError, in one sentence, for anything that `serialise` does not write.
+
+    That refuses other encodings, repeated keys, NaN, and a changed byte even where JSON would not mind it.
+    """
+    try:
+        document = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        whole = isinstance(document, dict) and serialise(document) == content
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise ValueError("it holds no JSON object")
+    if not whole:
+        raise ValueError("its bytes are not in the canonical form that it was written in, so it was changed")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it repeats a key")
+    return found
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, which is no JSON number")

@@ -1,0 +1,158 @@
+"""The table of kept rows of a manifest: made, written as Parquet, read with suspicion, found again in other data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from secateur.scorers.contract import finite, rows_text
+
+SCORE = "score_"
+FIXED: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
+    "row": (pa.int64(), ("cr:Int64",)),
+    "content_hash": (pa.string(), ("sc:Text",)),
+    "label": (pa.int64(), ("cr:Int64", "cr:Label")),
+    "weight": (pa.float32(), ("cr:Float32",)),
+}
+FLOAT: tuple[pa.DataType, tuple[str, ...]] = (pa.float32(), ("cr:Float32",))
+HASH = r"^[0-9a-f]{32}$"
+ROWS_PER_GROUP = 1 << 20
+ROWS_PER_BYTE = 2
+"""Most rows per byte of a genuine file: row numbers are stored plain, and even 0, 1, 2, … takes a byte each."""
+SLACK = 2**20
+
+
+def croissant_types(column: str) -> tuple[str, ...]:
+    """Croissant data types of a column."""
+    return FIXED.get(column, FLOAT)[1]
+
+
+def check_samples(samples: pl.DataFrame, keep: np.ndarray) -> None:
+    """Raise ValueError unless all rows of a data set are described and a mask says which of them stay."""
+    expected = {"row": pl.Int64, "content_hash": pl.String, "label": pl.Int64}
+    for name, dtype in expected.items():
+        if samples.schema.get(name) != dtype:
+            raise ValueError(f"samples need a column {name!r} of {dtype}, got {samples.schema.get(name)}")
+    if keep.dtype != np.bool_ or keep.shape != (samples.height,):
+        raise ValueError(f"keep must be bool [{samples.height}], got {keep.dtype} {list(keep.shape)}")
+    if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height)):
+        raise ValueError("the column 'row' must count 0, 1, 2, … in the order of the data set")
+    _refuse_bad_hashes(samples)
+    if samples["label"].null_count():
+        raise ValueError(f"label is missing at {rows_text(np.flatnonzero(samples['label'].is_null()))}")
+
+
+def kept_table(
+    samples: pl.DataFrame, keep: np.ndarray, weights: np.ndarray | None, scores: Mapping[str, np.ndarray]
+) -> pl.DataFrame:
+    """Kept rows with their weights and scores; raises ValueError for arrays of another length, NaN and infinity."""
+    columns = {} if weights is None else {"weight": weights}
+    columns |= {SCORE + name: values for name, values in scores.items()}
+    for name, values in columns.items():
+        if values.shape != keep.shape:
+            raise ValueError(f"{name} must be float32 [{len(keep)}], got {list(values.shape)}")
+        finite(values, name)
+    floats = [pl.Series(name, values.astype(np.float32)) for name, values in columns.items()]
+    return samples.select("row", "content_hash", "label").with_columns(*floats).filter(pl.Series(keep))
+
+
+def write(table: pl.DataFrame, path: Path) -> None:
+    """Write the table as Parquet: zstd, and nothing in it that depends on the machine or the time."""
+    schema = pa.schema([pa.field(name, _arrow_type(name), nullable=False) for name in table.columns])
+    pq.write_table(
+        pa.table([table[name].to_arrow().cast(_arrow_type(name)) for name in table.columns], schema=schema),
+        path,
+        compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=False,
+        store_schema=False,
+    )
+
+
+def read(path: Path, columns: Sequence[str], count: int) -> pl.DataFrame:
+    """Read `count` rows of exactly these columns.
+
+    Raises ValueError for anything else, and for a file that claims to unpack to far more than its size, before
+    memory is spent on it.
+    """
+    try:
+        table = _read(path, columns, count)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(f"{path.name} is no readable Parquet file ({error})") from error
+    if table.num_rows != count or any(column.null_count for column in table.columns):
+        raise ValueError(f"{path.name} has empty cells or fewer rows than it says")
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def _read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        described, schema = file.metadata, file.schema_arrow
+        if list(schema.names) != list(columns):
+            raise ValueError(f"{path.name} has the columns {schema.names[:20]}, but {list(columns)[:20]} are listed")
+        for name in columns:
+            if schema.field(name).type != _arrow_type(name):
+                raise ValueError(f"{path.name}: column {name} is {schema.field(name).type}, not {_arrow_type(name)}")
+        if described.num_rows != count:
+            raise ValueError(f"{path.name} has {described.num_rows} rows, but {count} are kept")
+        groups = [described.row_group(index) for index in range(described.num_row_groups)]
+        unpacked = sum(group.total_byte_size for group in groups)
+        width = sum(36 if name == "content_hash" else _arrow_type(name).byte_width for name in columns)
+        if count > ROWS_PER_BYTE * path.stat().st_size or unpacked > 2 * width * count + SLACK:
+            raise ValueError(f"{path.name} would unpack {count} rows to {unpacked} bytes, too many for what it is")
+        table = file.read()
+    table.validate(full=True)
+    return table
+
+
+def check_columns(columns: Sequence[str], scores: Sequence[str]) -> None:
+    """Raise ValueError unless the columns are the ones that a manifest with these scores may have."""
+    allowed = [*FIXED, *(SCORE + name for name in scores)]
+    if len(set(scores)) != len(scores):
+        raise ValueError("it defines a score twice")
+    plain = list(columns[:3]) == ["row", "content_hash", "label"] and len(set(columns)) == len(columns)
+    if not plain or not set(columns) <= set(allowed):
+        raise ValueError(f"it lists the columns {list(columns)[:20]}, but may only list {allowed[:20]}")
+
+
+def check(table: pl.DataFrame, count: int) -> None:
+    """Raise ValueError unless rows ascend within 0 … count-1, hashes are hashes, and weights and scores are finite."""
+    rows = table["row"].to_numpy()
+    if len(rows) and (rows[0] < 0 or rows[-1] >= count or np.any(rows[1:] <= rows[:-1])):
+        raise ValueError(f"its rows are not ascending, each once, within 0 … {count - 1}")
+    _refuse_bad_hashes(table)
+    for name in table.columns[3:]:
+        finite(table[name].to_numpy(), name)
+
+
+def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:
+    """Row in data with the content hashes `found` of each kept sample, -1 where it is missing, int64 `[kept]`.
+
+    A sample that stands where it stood is itself; the others take the first rows of equal content that are left, in
+    order, one each.
+    """
+    located = np.full(len(rows), -1, dtype=np.int64)
+    near = np.flatnonzero(rows < found.len())
+    stayed = near[(found.gather(rows[near]) == hashes.gather(near)).to_numpy()] if len(near) else near
+    located[stayed] = rows[stayed]
+    free = np.ones(found.len(), dtype=np.bool_)
+    free[located[stayed]] = False
+    ordinal = pl.int_range(pl.len()).over("hash").alias("ordinal")
+    moved = pl.DataFrame({"hash": hashes, "position": np.arange(len(rows))}).filter(pl.Series(located < 0))
+    there = pl.DataFrame({"hash": found, "there": np.arange(found.len())}).filter(pl.Series(free))
+    there = there.join(moved.select("hash").unique(), on="hash", how="semi", maintain_order="left")
+    pairs = moved.with_columns(ordinal).join(there.with_columns(ordinal), on=["hash", "ordinal"])
+    located[pairs["position"].to_numpy()] = pairs["there"].to_numpy()
+    return located
+
+
+def _arrow_type(column: str) -> pa.DataType:
+    return FIXED.get(column, FLOAT)[0]
+
+
+def _refuse_bad_hashes(table: pl.DataFrame) -> None:
+    bad = ~table["content_hash"].str.contains(HASH).fill_null(False)
+    if bad.any():
+        raise ValueError(f"content_hash is not 32 hexadecimal digits at {rows_text(np.flatnonzero(bad.to_numpy()))}")

@@ -1,0 +1,177 @@
+"""Each export is read back by the library that people would read it with, rows and order equal."""
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import xxhash
+
+from secateur.pipelines.exporters import export, exporters
+from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.provenance import Provenance
+
+TEXTS = [f"text {row}" for row in range(21)]
+KEPT = [1, 4, 5, 8, 20]
+
+
+def hash_texts(dataset: datasets.Dataset) -> list[str]:
+    return [xxhash.xxh3_128_hexdigest(text.encode()) for text in dataset["text"]]
+
+
+def dataset_of(texts: list[str]) -> datasets.Dataset:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    return datasets.Dataset.from_dict({"text": texts, "label": [int(text[-1]) % 2 for text in texts]}, features)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    data = dataset_of(TEXTS)
+    samples = pl.DataFrame({"row": np.arange(21), "content_hash": hash_texts(data), "label": list(data["label"])})
+    keep = np.isin(np.arange(21), KEPT)
+    provenance = Provenance(
+        dataset="texts",
+        revision="1",
+        selection="some",
+        selector="uniform_random",
+        selector_version="1",
+        settings={},
+        keep=5,
+        budget=5,
+        seed=0,
+    )
+    return Manifest.write(tmp_path / "m", samples, keep, provenance)
+
+
+def test_every_format_is_there() -> None:
+    assert set(exporters()) == {"indices", "text", "bitmap", "parquet", "jsonl"}
+    assert all(exporter.summary.endswith(".") for exporter in exporters().values())
+
+
+def test_indices_are_numpy(manifest: Manifest) -> None:
+    path = export(manifest.path, "indices")
+    assert path == manifest.path.with_name("m_indices.npy")
+    rows = np.load(path, allow_pickle=False)
+    assert rows.dtype == np.int64
+    assert rows.tolist() == KEPT
+
+
+def test_text_is_one_row_per_line(manifest: Manifest) -> None:
+    path = export(manifest, "text")
+    assert np.loadtxt(path, dtype=np.int64).tolist() == KEPT
+    assert path.read_text() == "1\n4\n5\n8\n20\n"
+
+
+def test_bitmap_unpacks_to_the_mask(manifest: Manifest) -> None:
+    bits = np.load(export(manifest, "bitmap"), allow_pickle=False)
+    assert bits.nbytes == 3
+    keep = np.unpackbits(bits, count=21, bitorder="little").astype(bool)
+    assert np.array_equal(keep, manifest.keep())
+
+
+def test_parquet_of_a_data_set_is_its_kept_rows(manifest: Manifest) -> None:
+    path = export(manifest, "parquet", dataset=dataset_of(TEXTS), hash_rows=hash_texts)
+    read = datasets.Dataset.from_parquet(str(path), cache_dir=str(path.parent / "cache"))
+    expected = dataset_of(TEXTS).select(KEPT)
+    assert read.features == expected.features
+    assert read.to_dict() == expected.to_dict()
+
+
+def test_parquet_without_a_data_set_is_the_table(manifest: Manifest) -> None:
+    assert pq.read_table(export(manifest, "parquet")).to_pylist() == manifest.table.to_dicts()
+
+
+def test_jsonl_of_a_data_set_is_its_kept_rows(manifest: Manifest) -> None:
+    path = export(manifest, "jsonl", dataset=dataset_of(TEXTS), hash_rows=hash_texts)
+    read = datasets.Dataset.from_json(str(path), cache_dir=str(path.parent / "cache"))
+    assert read.to_dict() == dataset_of(TEXTS).select(KEPT).to_dict()
+
+
+def test_jsonl_without_a_data_set_is_the_table(manifest: Manifest) -> None:
+    lines = export(manifest, "jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == manifest.table.to_dicts()
+
+
+def test_images_travel_within_the_parquet(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = [Image.fromarray(np.full((4, 4), 50 * row, np.uint8)) for row in range(4)]
+    for row, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{row}.png")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict(
+        {"image": [str(tmp_path / f"{row}.png") for row in range(4)], "label": [0, 0, 1, 1]}, features
+    )
+    from secateur.pipelines.samples import Columns, samples_table
+
+    columns = {"image": "image", "label": "label"}
+    provenance = Provenance(
+        dataset="pictures", revision="", selection="s", selector="top", selector_version="1", settings={}, keep=2,
+        budget=2, seed=0, columns=columns,
+    )  # fmt: skip
+    samples = samples_table(data, Columns(**columns))
+    manifest = Manifest.write(tmp_path / "m", samples, np.array([0, 1, 0, 1], bool), provenance)
+    path = export(manifest, "parquet", dataset=data)
+    with pytest.raises(ManifestError, match="JSON lines cannot hold the column 'image'"):
+        export(manifest, "jsonl", dataset=data)
+    for row in range(4):
+        (tmp_path / f"{row}.png").unlink()
+    read = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
+    assert [np.asarray(picture).tolist() for picture in read["image"]] == [
+        np.asarray(pictures[row]).tolist() for row in (1, 3)
+    ]
+
+
+def test_moved_rows_are_exported_where_they_are(manifest: Manifest) -> None:
+    moved = dataset_of(["new 0", *TEXTS])
+    rows = np.load(export(manifest, "indices", dataset=moved, hash_rows=hash_texts))
+    assert rows.tolist() == [row + 1 for row in KEPT]
+    bits = np.load(export(manifest, "bitmap", dataset=moved, hash_rows=hash_texts))
+    assert np.flatnonzero(np.unpackbits(bits, count=22, bitorder="little")).tolist() == rows.tolist()
+
+
+def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "there.npy").write_bytes(b"theirs")
+    with pytest.raises(ManifestError, match="exists already"):
+        export(manifest, "indices", tmp_path / "there.npy")
+    assert (tmp_path / "there.npy").read_bytes() == b"theirs"
+    export(manifest, "indices", tmp_path / "there.npy", overwrite=True)
+    assert np.load(tmp_path / "there.npy").tolist() == KEPT
+
+
+def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ManifestError, match="no export format 'zip'; there are bitmap, indices, jsonl, parquet, text"):
+        export(manifest, "zip")
+    with pytest.raises(ManifestError, match="inside the manifest"):
+        export(manifest, "indices", manifest.path / "rows.npy")
+    with pytest.raises(ManifestError, match="5 of its 5 kept samples are missing"):
+        export(manifest, "parquet", dataset=dataset_of(["other 1"]), hash_rows=hash_texts)
+    with pytest.raises(ManifestError, match="there is no file"):
+        export(tmp_path / "nowhere", "indices")
+    with pytest.raises(ManifestError, match="is a folder"):
+        export(manifest, "indices", tmp_path, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_failed_export_leaves_nothing(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(self: pl.DataFrame, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full_disk)
+    with pytest.raises(ManifestError, match="No space left"):
+        export(manifest, "parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_same_manifest_exports_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
+    for name, exporter in exporters().items():
+        for dataset in (None, dataset_of(TEXTS)):
+            paths = [tmp_path / f"{turn}{exporter.suffix}" for turn in "ab"]
+            for path in paths:
+                export(manifest, name, path, dataset=dataset, hash_rows=hash_texts, overwrite=True)
+            assert paths[0].read_bytes() == paths[1].read_bytes()
