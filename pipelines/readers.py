@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.parquet
 import xxhash
 
@@ -77,7 +78,9 @@ def _read_hub(source: Hub) -> tuple[Splits, str]:
         raise SourceError(f"{where}: a folder of this name is in the working directory and would be read in its place")
     commit = source.revision or ""
     if not re.fullmatch("[0-9a-f]{40}", commit):
-        with _said(f"{where}: cannot resolve revision {source.revision or 'main'!r} to a commit"):
+        wish = f"revision {source.revision or 'main'!r}"
+        remedy = "offline, pin source.revision to the 40 digits of a commit that is in the Hugging Face cache"
+        with _said(f"{where}: cannot resolve {wish} to a commit ({remedy})"):
             commit = HfApi().dataset_info(source.name, revision=source.revision, timeout=30).sha or ""
     with _said(f"{where} at {commit}"):
         return {
@@ -103,6 +106,8 @@ def _read_files(source: Parquet | Csv | Jsonl, columns: Columns, base: Path, cac
         settings = _csv_settings(source, columns)
     if isinstance(source, Parquet):
         _check_parquet(files, columns)
+        checked = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        settings = {"fragment_scan_options": checked}
     revision = _digest([(split, path) for split, paths in files.items() for path in paths])
     splits = {}
     for split, paths in files.items():
@@ -172,7 +177,7 @@ def _culprit(kind: str, paths: Sequence[Path]) -> str:
     for path in paths:
         try:
             if kind == "parquet":
-                for _ in pyarrow.parquet.ParquetFile(path).iter_batches():
+                for _ in pyarrow.parquet.ParquetFile(path, page_checksum_verification=True).iter_batches():
                     pass
             elif kind == "jsonl":
                 with path.open("rb") as lines:
