@@ -1,0 +1,148 @@
+"""What a nearest-neighbour search will cost here, said before it starts, and refused where it would not fit.
+
+Time follows from the rate at which this machine multiplies float32 matrices, measured once per process; memory from
+the sizes; what is free is read from the operating system, including the limit of a container.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+Engine = Literal["exact", "ivf"]
+
+WORKSPACE = 1 << 30
+"""Bytes of prepared float32 rows that a search holds at once, whatever the number of samples."""
+
+SHARE_OF_SGEMM = {"exact": 1.0, "ivf": 0.25}
+"""Scalar products per second of each engine as a share of the matrix product's: low, so that estimates err upwards."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated seconds and peak bytes (beyond the embeddings) of a search, and the sizes that they follow from."""
+
+    engine: Engine
+    samples: int
+    dimensions: int
+    neighbours: int
+    seconds: float
+    memory: int
+    rate: float
+    """Floating-point operations per second of a float32 matrix product on this machine."""
+
+    def __str__(self) -> str:
+        sizes = f"{self.samples:,} samples of {self.dimensions} dimensions, {self.neighbours} neighbours"
+        return (
+            f"{self.engine} search over {sizes}: about {self.seconds:,.1f} s at {self.rate / 1e9:,.0f} GFLOP/s "
+            f"and {gigabytes(self.memory)} beside the embeddings"
+        )
+
+
+def estimate(
+    samples: int,
+    dimensions: int,
+    neighbours: int,
+    *,
+    engine: Engine,
+    rate: float | None = None,
+    pairs: float | None = None,
+) -> Cost:
+    """Cost of finding the `neighbours` nearest of every sample; `rate` in FLOP/s is measured where it is left out.
+
+    `pairs` is the number of pairs to compare where that is not all of them (a search within classes). Exact search
+    multiplies every pair once (2·d operations per pair, half the pairs by symmetry, counted in full). Inverted lists
+    visit a sixteenth of the samples per query, in lists whose centres cost some 12 k-means rounds.
+    """
+    rate = sgemm_rate() if rate is None else rate
+    pairs = float(samples) * samples if pairs is None else pairs
+    if engine == "ivf":
+        pairs = pairs / 16 + 12.0 * samples * lists_of(samples)
+    operations = 2.0 * pairs * dimensions
+    candidates = min(candidate_count(neighbours), max(samples - 1, 1))
+    row = 4 * (dimensions + 2)
+    held = samples * row + 8 * samples if engine == "ivf" else min(2 * WORKSPACE, 2 * samples * row)
+    # Two generations of a block of refined vectors and their float64 differences, and the tile of similarities.
+    scratch = 256 << 20
+    graph = samples * (candidates * 12 + neighbours * 12)
+    return Cost(
+        engine=engine,
+        samples=samples,
+        dimensions=dimensions,
+        neighbours=neighbours,
+        seconds=operations / (rate * SHARE_OF_SGEMM[engine]),
+        memory=int(held + graph + scratch),
+        rate=rate,
+    )
+
+
+def candidate_count(neighbours: int) -> int:
+    """How many a float32 search must return so that rounding cannot cost one of the `neighbours` nearest."""
+    return neighbours + 4 + neighbours // 8
+
+
+def lists_of(samples: int) -> int:
+    """Inverted lists for so many samples: 4·√n (the FAISS guidelines), and at least 39 training points for each."""
+    return max(1, min(int(4 * samples**0.5), samples // 39))
+
+
+def refuse_beyond(cost: Cost, available: int | None = None) -> None:
+    """Raise MemoryError, with the sizes, where `cost` needs more than `available` bytes (read from the OS if None)."""
+    free = available_memory() if available is None else available
+    if cost.memory > free:
+        raise MemoryError(
+            f"{cost}, but only {gigabytes(free)} is available; ask for fewer neighbours, fewer samples, "
+            "fewer dimensions, or a machine with more memory"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take: free memory of the machine or of its control group, whichever is less."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return min(int(fields["MemAvailable"].split()[0]) * 1024, *group_limits(Path("/sys/fs/cgroup")))
+
+
+def group_limits(root: Path) -> list[int]:
+    """Bytes left under each control-group limit that holds (version 2, then 1); at least one huge number."""
+    left = [1 << 62]
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        if (root / limit).exists() and (root / usage).exists():
+            text = (root / limit).read_text().strip()
+            if text != "max":
+                left.append(int(text) - int((root / usage).read_text()))
+    return left
+
+
+@cache
+def sgemm_rate(dimensions: int = 512) -> float:
+    """FLOP/s of a float32 matrix product of `[1024, d]` by `[d, 4096]`, the best of a few; takes about 0.2 s."""
+    left, right = np.ones((1024, dimensions), np.float32), np.ones((4096, dimensions), np.float32)
+    out = np.empty((1024, 4096), np.float32)
+    seconds = fastest(lambda: np.matmul(left, right.T, out=out), repeats=5)
+    return 2.0 * 1024 * 4096 * dimensions / seconds
+
+
+def fastest(work: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of a few calls."""
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def gigabytes(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 1e9:,.2f} GB"

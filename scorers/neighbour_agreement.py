@@ -1,0 +1,31 @@
+"""Share of a sample's nearest neighbours that carry its label: low where labels are wrong or classes meet.
+
+Edited nearest neighbours: Wilson, "Asymptotic properties of nearest neighbor rules using edited data", IEEE SMC 1972.
+"""
+
+import numpy as np
+from jaxtyping import Int64
+
+from secateur.scorers.contract import Scores, scorer
+
+
+@scorer(
+    high_means="easier",
+    view="embeddings of one checkpoint (eval mode, not augmented)",
+    paper="https://doi.org/10.1109/TSMC.1972.4309137",
+)
+def neighbour_agreement(
+    neighbour_indices: Int64[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"], *, k: int | None = None
+) -> Scores:
+    """Share, in 0 … 1, of the `k` nearest others (all of the graph where `k` is left out) with the sample's label.
+
+    Raises ValueError where the graph holds fewer than `k`.
+
+    >>> neighbour_agreement(np.int64([[1, 2], [0, 2], [1, 0]]), np.int64([7, 7, 9]))
+    array([0.5, 0.5, 0. ], dtype=float32)
+    """
+    width = neighbour_indices.shape[1]
+    if k is not None and not 1 <= k <= width:
+        raise ValueError(f"neighbour_agreement is asked for {k} neighbours, but the graph holds 1 … {width}")
+    same = labels[neighbour_indices[:, :k]] == labels[:, None]
+    return np.asarray(same.mean(axis=1), np.float32)

@@ -1,0 +1,69 @@
+"""Estimates of time and memory, and what the operating system says is free."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from secateur.scorers.cost import available_memory, estimate, gigabytes, group_limits, refuse_beyond, sgemm_rate
+from secateur.scorers.neighbours import nearest_neighbours
+
+
+def test_time_is_that_of_the_products():
+    assert estimate(10_000, 512, 10, engine="exact", rate=1e9).seconds == pytest.approx(2 * 10_000**2 * 512 / 1e9)
+    assert estimate(10_000, 512, 10, engine="exact", rate=1e9, pairs=5e6).seconds == pytest.approx(2 * 5e6 * 512 / 1e9)
+
+
+def test_inverted_lists_pay_for_themselves_on_large_data_only():
+    for samples, cheaper in ((1_000_000, True), (2_000, False)):
+        exact, lists = (estimate(samples, 768, 10, engine=e, rate=1e11).seconds for e in ("exact", "ivf"))
+        assert (lists < exact) is cheaper
+
+
+def test_memory_grows_linearly_once_the_workspace_is_full():
+    one, two = (estimate(n, 768, 10, engine="exact", rate=1.0).memory for n in (10_000_000, 20_000_000))
+    assert two - one == 10_000_000 * (15 + 10) * 12
+    assert estimate(100_000_000, 768, 10, engine="exact", rate=1.0).memory < 40e9
+
+
+def test_memory_used_is_within_the_estimate():
+    embeddings = np.random.default_rng(0).standard_normal((20_000, 16), dtype=np.float32)
+    nearest_neighbours(embeddings, 20)
+    tracemalloc.start()
+    nearest_neighbours(embeddings, 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= estimate(20_000, 16, 20, engine="exact", rate=1.0).memory
+
+
+def test_refusal_says_the_sizes():
+    cost = estimate(1_000_000_000, 768, 64, engine="exact", rate=1e12)
+    with pytest.raises(MemoryError, match=r"1,000,000,000 samples of 768 dimensions, 64.* but only 8\.00 GB"):
+        refuse_beyond(cost, 8_000_000_000)
+    refuse_beyond(cost, cost.memory)
+    with pytest.raises(MemoryError, match="is available"):
+        refuse_beyond(estimate(10**12, 8, 5, engine="exact", rate=1e12))
+
+
+def test_free_memory_is_read_from_the_system():
+    psutil = pytest.importorskip("psutil")
+    assert 0 < available_memory() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_group_lowers_what_is_free(tmp_path, version):
+    names = ("memory.max", "memory.current")
+    if version == 1:
+        (tmp_path / "memory").mkdir()
+        names = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    (tmp_path / names[0]).write_text("1000\n")
+    (tmp_path / names[1]).write_text("400\n")
+    assert min(group_limits(tmp_path)) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert min(group_limits(tmp_path)) == (600 if version == 1 else 1 << 62)
+
+
+def test_rate_is_measured():
+    assert sgemm_rate() > 1e8
+    assert sgemm_rate() is sgemm_rate()
+    assert gigabytes(1_500_000_000) == "1.50 GB"
