@@ -81,7 +81,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         data, device = data_of(inputs, samples, source), device_of_choice()
         recipe = Recipe(**config.recipe.model_dump())  # type: ignore[attr-defined]
         watchers: dict[str, Observer] = {
-            name: score.declared(len(data), device, **getattr(config, f"score_{name}").model_dump())  # type: ignore[call-arg]
+            name: score.declared(len(data), device, **getattr(config, f"score_{name}").model_dump())  # type: ignore[call-arg, arg-type]
             for name, score in observed.items()
         }
         told = progress.start(context, "proxy training")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from secateur.pipelines.cells import Cell, selection_key
 from secateur.pipelines.sources import Columns, Source
-from secateur.scorers.contract import AnyScorer, scorers
+from secateur.scorers.registry import AnyScorer, scorers
 from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import Recipe
 from secateur.trainers.models import factory_of
@@ -136,8 +136,10 @@ class Study(Strict):
         for name, selection in self.selections.items():
             if "scores" in selection.declared.reads:
                 if selection.score is None:
-                    raise ValueError(f"selections.{name}.score: {selection.selector!r} reads a score; name one of "
-                                     f"{', '.join(self.scores)}")
+                    raise ValueError(
+                        f"selections.{name}.score: {selection.selector!r} reads a score; name one of "
+                        f"{', '.join(self.scores)}"
+                    )
                 require(selection.score, self.scores, f"selections.{name}.score")
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")

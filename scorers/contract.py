@@ -12,7 +12,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -177,17 +177,6 @@ def observer(*, high_means: HighMeans, paper: str, version: str = "1") -> Callab
         return watcher
 
     return declare
-
-
-AnyScorer = Scorer[...] | type[Observer]
-
-
-@cache
-def scorers() -> Mapping[str, AnyScorer]:
-    """Every scorer and observer by name."""
-    import secateur.scorers
-
-    return discover(secateur.scorers, Scorer, Observer)
 
 
 def discover(package: Any, *kinds: type) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class El2n(PresentationMean):
         error = batch.probabilities.scatter_add(
             1, batch.labels.unsqueeze(1), torch.full_like(batch.losses, -1).unsqueeze(1)
         )
-        return error.norm(dim=1)
+        return error.square().sum(dim=1).sqrt()
 
     def update(self, batch: Observation) -> None:
         if int(self.epoch) < self.epochs:

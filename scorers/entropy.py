@@ -11,4 +11,5 @@ class Entropy(LatestPresentation):
     """Entropy of the softmax in nats, at a sample's latest presentation; the label is not looked at."""
 
     def value(self, batch: Observation) -> torch.Tensor:
-        return torch.special.entr(batch.probabilities).sum(dim=1)
+        surprise: torch.Tensor = torch.special.entr(batch.probabilities)
+        return surprise.sum(dim=1)
