@@ -307,7 +307,7 @@ def check_names(there: Sequence[str], columns: Columns, where: str) -> None:
     for name in (*columns.inputs, columns.label):
         if name not in there:
             near = get_close_matches(name, there, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise SourceError(f"{where}: there is no column {name!r}{hint} Columns: {', '.join(map(repr, there))}")
 
 
@@ -318,8 +318,11 @@ def _names(paths: Sequence[Path]) -> str:
 @contextmanager
 def _said(what: str, place: Callable[[], str] = str) -> Iterator[None]:
     """Failures of the readers, whatever their class, as a SourceError that begins with `what`."""
+    from datasets.exceptions import DatasetGenerationError
+
     try:
         yield
     except Exception as error:
-        cause = error.__cause__ or error
-        raise SourceError(f"{what}: {place() or f'{type(cause).__name__}: {cause}'}") from error
+        cause = error.__cause__ if type(error) is DatasetGenerationError and error.__cause__ else error
+        told = place() or f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        raise SourceError(f"{what}: {told}") from error
