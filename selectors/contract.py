@@ -9,7 +9,7 @@ are its settings, except `seed` and `ids`, which callers supply: all randomness 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, ParamSpec
 
 import numpy as np
@@ -45,6 +45,8 @@ class Selector(Generic[P]):
     """Whether, all else equal, a larger budget keeps everything that a smaller one keeps."""
     room: Callable[..., int] | None = None
     """Most samples that can be kept, of how many there are and the settings that it names; all where it is None."""
+    by_id: bool = False
+    """Whether rows are put in the order of their ids first: where sums over rows, or a library, would see the order."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Keep:
         """Keep mask, bool `[n]`, of exactly `budget` samples.
@@ -52,7 +54,8 @@ class Selector(Generic[P]):
         Raises ValueError for arrays of unequal length, NaN or infinite numbers (rows are named) and a budget outside
         1 … n, or above what the settings leave room for.
         """
-        given = inspect.signature(self.choose).bind(*args, **kwargs).arguments
+        bound = inspect.signature(self.choose).bind(*args, **kwargs)
+        given = bound.arguments
         arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
         lengths = {name: len(value) for name, value in arrays.items()}
         if len(set(lengths.values())) != 1:
@@ -68,7 +71,14 @@ class Selector(Generic[P]):
             )
         for name, values in arrays.items():
             refuse_not_finite(values, name)
-        keep = self.choose(*args, **kwargs)
+        ids = given.get("ids")
+        if self.by_id and ids is not None and np.any(ids[1:] < ids[:-1]):
+            order = np.argsort(ids, kind="stable")
+            given.update({name: values[order] for name, values in arrays.items()})
+            keep = np.empty(count, dtype=np.bool_)
+            keep[order] = self.choose(*bound.args, **bound.kwargs)
+        else:
+            keep = self.choose(*args, **kwargs)
         if int(keep.sum()) != budget:
             raise RuntimeError(f"selector {self.name!r} kept {int(keep.sum())} samples, was asked for {budget}")
         return keep
@@ -94,6 +104,7 @@ def selector(
     draws: bool = False,
     monotone: bool = False,
     room: Callable[..., int] | None = None,
+    by_id: bool = False,
 ) -> Callable[[Callable[P, Keep]], Selector[P]]:
     """Declare a selector. `version` changes whenever its choices would; the rest as in `Selector`."""
 
@@ -110,6 +121,7 @@ def selector(
             draws=draws,
             monotone=monotone,
             room=room,
+            by_id=by_id,
         )
 
     return declare
@@ -163,14 +175,13 @@ def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np
     keys = np.empty(len(ids), dtype=np.uint64)
     start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     _mix(start)
-
-    def hash_block(rows: slice) -> None:
-        keys[rows] = ids[rows]
-        keys[rows] += start
-        _mix(keys[rows])
-
-    over_blocks(len(ids), hash_block)
+    over_blocks(len(ids), partial(_hash, ids, keys, start))
     return keys
+
+
+def _hash(ids: Shaped[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"], start: Any, rows: slice) -> None:
+    np.add(ids[rows].astype(np.uint64), start, out=keys[rows])
+    _mix(keys[rows])
 
 
 def _mix(z: UInt64[np.ndarray, " n"]) -> None:
@@ -187,12 +198,7 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
     """
     threshold = value_of_rank(values, budget - 1)
     keep = np.empty(len(values), dtype=np.bool_)
-
-    def compare(rows: slice) -> tuple[int, np.ndarray]:
-        np.less(values[rows], threshold, out=keep[rows])
-        return int(np.count_nonzero(keep[rows])), np.flatnonzero(values[rows] == threshold) + rows.start
-
-    parts = over_blocks(len(values), compare)
+    parts = over_blocks(len(values), partial(_compare, values, threshold, keep))
     tied = np.concatenate([rows for _, rows in parts])
     missing = budget - sum(below for below, _ in parts)
     if missing < len(tied):
@@ -200,6 +206,11 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
         tied = tied[np.argpartition(keys, missing - 1)[:missing]]
     keep[tied] = True
     return keep
+
+
+def _compare(values: Num[np.ndarray, " n"], threshold: Any, keep: Keep, rows: slice) -> tuple[int, np.ndarray]:
+    np.less(values[rows], threshold, out=keep[rows])
+    return int(np.count_nonzero(keep[rows])), np.flatnonzero(values[rows] == threshold) + rows.start
 
 
 def value_of_rank(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 16) -> Any:

@@ -3,8 +3,10 @@
 Zheng, Liu, Lai, Prakash: "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023, Algorithm 1.
 """
 
+from functools import partial
+
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.blocks import over_blocks
@@ -50,33 +52,31 @@ def equal_width_strata(scores: Scores, count: int, alive: Keep | None = None) ->
 
     Edges are `lowest + number * width` in float64. Samples outside `alive` get the number `count`.
     """
-
-    def extremes(rows: slice) -> tuple[float, float]:
-        kept = scores[rows] if alive is None else scores[rows][alive[rows]]
-        return float(kept.min(initial=np.inf)), float(kept.max(initial=-np.inf))
-
-    found = np.array(over_blocks(len(scores), extremes))
-    lowest, highest = found[:, 0].min(), found[:, 1].max()
+    found = over_blocks(len(scores), partial(extremes, scores, alive))
+    lowest, highest = min(low for low, _ in found), max(high for _, high in found)
     edges = lowest + np.arange(1, count) * ((highest - lowest) / count)
     stratum = np.empty(len(scores), dtype=np.min_scalar_type(count))
-
-    def assign(rows: slice) -> None:
-        stratum[rows] = number_of(scores[rows].astype(np.float64), lowest, highest, edges)
-        if alive is not None:
-            stratum[rows][~alive[rows]] = count
-
-    over_blocks(len(scores), assign)
+    over_blocks(len(scores), lambda rows: assign(stratum[rows], scores[rows], lowest, highest, edges))
+    if alive is not None:
+        stratum[~alive] = count
     return stratum
 
 
-def number_of(
-    values: Float64[np.ndarray, " n"], lowest: float, highest: float, edges: Float64[np.ndarray, " inner"]
-) -> Int64[np.ndarray, " n"]:
-    """How many inner edges each value has reached: by division, and by comparison where rounding could decide."""
+def extremes(scores: Scores, alive: Keep | None, rows: slice) -> tuple[float, float]:
+    """Lowest and highest score among the rows that are alive; infinities where none is."""
+    kept = scores[rows] if alive is None else scores[rows][alive[rows]]
+    return float(kept.min(initial=np.inf)), float(kept.max(initial=-np.inf))
+
+
+def assign(
+    stratum: Strata, scores: Scores, lowest: float, highest: float, edges: Float64[np.ndarray, " inner"]
+) -> None:
+    """Write how many inner edges each score has reached: by division, and by comparison where rounding could decide."""
     if highest == lowest or not len(edges):
-        return np.zeros(len(values), dtype=np.int64)
-    places = (values - lowest) * ((len(edges) + 1) / (highest - lowest))
-    numbers = np.clip(places, 0, len(edges)).astype(np.int64)
-    close = np.abs(places - np.rint(places)) < 1e-6
-    numbers[close] = np.searchsorted(edges, values[close], side="right")
-    return numbers
+        stratum[:] = 0
+        return
+    places = scores - np.float64(lowest)
+    places *= (len(edges) + 1) / (highest - lowest)
+    stratum[:] = np.clip(places, 0, len(edges))
+    close = np.flatnonzero(np.abs(places - np.rint(places)) < 1e-6)
+    stratum[close] = np.searchsorted(edges, scores[close].astype(np.float64), side="right")

@@ -60,6 +60,8 @@ def apportion(weights: Counts, sizes: Counts, budget: int, *, floor: int = 0, ro
         quotas[fixed] = bound[fixed]
         free &= ~fixed
         rest, weight = budget - int(quotas.sum()), int(weights[free].sum())
+    if not weight and rest:
+        quotas += apportion(upper - quotas, upper - quotas, rest)
     if weight:
         share = np.where(free, rest * weights, 0)
         quotas += share // weight

@@ -1,5 +1,7 @@
 """Draw given numbers of samples from strata, uniformly without replacement, in one pass and without a sort."""
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Int64, Integer, UInt64
 
@@ -24,20 +26,10 @@ def codes_of(labels: Int64[np.ndarray, " n"]) -> tuple[Strata, Int64[np.ndarray,
     if highest - lowest >= 1 << 16:
         occurring, codes = np.unique(labels, return_inverse=True)
         return codes.astype(np.int64), occurring
-    codes = np.empty(len(labels), dtype=np.uint16)
-
-    def shift(rows: slice) -> None:
-        codes[rows] = labels[rows] - lowest
-
-    over_blocks(len(labels), shift)
+    codes = np.subtract(labels, lowest, dtype=np.uint16, casting="unsafe")
     present = sizes_of(codes, highest - lowest + 1) > 0
-    renumbered = (np.cumsum(present) - 1).astype(np.uint16)
-
-    def renumber(rows: slice) -> None:
-        codes[rows] = renumbered[codes[rows]]
-
     if not present.all():
-        over_blocks(len(labels), renumber)
+        codes = (np.cumsum(present) - 1).astype(np.uint16)[codes]
     return codes, np.flatnonzero(present) + lowest
 
 
@@ -55,17 +47,8 @@ def draw_from_strata(
         raise ValueError(f"stratum {short} has {sizes[short]} samples, but {quotas[short]} are asked of it")
     keep = np.empty(len(strata), dtype=np.bool_)
     low, high = key_bounds(quotas, sizes)
-
-    def split(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        own = strata[rows]
-        keys = random_keys(np.arange(rows.start, rows.stop) if ids is None else ids[rows], seed)
-        np.less(keys, low[own], out=keep[rows])
-        open_rows = np.flatnonzero((keys <= high[own]) & ~keep[rows])
-        counted = np.bincount(own + len(quotas) * keep[rows], minlength=2 * len(quotas))[len(quotas) :]
-        return open_rows + rows.start, keys[open_rows], counted
-
     while True:
-        parts = over_blocks(len(strata), split)
+        parts = over_blocks(len(strata), partial(split, strata, ids, seed, low, high, keep))
         missing = quotas - np.sum([counted for _, _, counted in parts], axis=0, dtype=np.int64)
         rows, keys = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
         order = np.lexsort((keys, strata[rows]))
@@ -77,6 +60,24 @@ def draw_from_strata(
             keep[rows[place < missing[owner]]] = True
             return keep
         low[wrong], high[wrong] = 0, LAST_KEY
+
+
+def split(
+    strata: Strata,
+    ids: Ids | None,
+    seed: int,
+    low: UInt64[np.ndarray, " strata"],
+    high: UInt64[np.ndarray, " strata"],
+    keep: Keep,
+    rows: slice,
+) -> tuple[Int64[np.ndarray, " m"], UInt64[np.ndarray, " m"], Int64[np.ndarray, " strata"]]:
+    """Mark the keys below `low` in `keep`; rows and keys of those up to `high`; how many each stratum has marked."""
+    own = strata[rows]
+    keys = random_keys(np.arange(rows.start, rows.stop) if ids is None else ids[rows], seed)
+    np.less(keys, low[own], out=keep[rows])
+    undecided = np.flatnonzero((keys <= high[own]) & ~keep[rows])
+    counted = np.bincount(own + len(low) * keep[rows], minlength=2 * len(low))[len(low) :]
+    return undecided + rows.start, keys[undecided], counted
 
 
 def key_bounds(

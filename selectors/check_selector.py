@@ -1,0 +1,297 @@
+"""Laws that every selector keeps, as one check that people can run on theirs."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from secateur.selectors.class_policy import Policy, with_class_policy
+from secateur.selectors.contract import Keep, Selector
+from secateur.selectors.quotas import balanced, proportional
+
+Signals = dict[str, NDArray[Any]]
+SEEDS = range(6)
+
+
+def example_signals(chosen: Selector[...], count: int, numbers: np.random.Generator) -> Signals:
+    """Arrays for everything that a selector reads, by name.
+
+    `ids` int64, distinct and in no order; `labels` int64, three classes of very unequal sizes; `embeddings` float32
+    `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score, float32.
+    """
+    found: Signals = {}
+    for name in chosen.reads:
+        if name == "ids":
+            found[name] = numbers.permutation(10 * count)[:count].astype(np.int64)
+        elif name == "labels":
+            found[name] = np.minimum(numbers.geometric(0.7, count) - 1, 2).astype(np.int64)
+        elif name == "embeddings":
+            found[name] = numbers.normal(size=(count, 6)).astype(np.float32)
+        elif name.endswith("probability"):
+            found[name] = numbers.random(count).astype(np.float32)
+        elif name != "budget":
+            found[name] = numbers.normal(size=count).astype(np.float32)
+    return found
+
+
+def check_selector(
+    chosen: Selector[...],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    signals: Callable[[Selector[...], int, np.random.Generator], Signals] = example_signals,
+    samples: int = 48,
+) -> None:
+    """Hold a selector to all laws; raises AssertionError that says which one it breaks.
+
+    `settings` are those to check it under; ones without a default that are `tunable` get their first candidate.
+    `signals` makes the arrays that it reads, for selectors that read what `example_signals` does not know.
+    """
+    given = {name: values[0] for name, values in chosen.tunable.items()} | dict(settings or {})
+    missing = [name for name, info in chosen.settings.model_fields.items() if info.is_required() and name not in given]
+    if missing:
+        raise AssertionError(f"{chosen.name}: check_selector needs values for the settings {missing}")
+    trial = Trial(chosen, given, signals, samples)
+    for law in LAWS:
+        law(trial)
+
+
+@dataclass
+class Trial:
+    """A selector under fixed settings, and what its laws have in common."""
+
+    chosen: Selector[...]
+    settings: Mapping[str, Any]
+    make: Callable[[Selector[...], int, np.random.Generator], Signals]
+    samples: int
+    signals: Signals = field(init=False)
+    ids: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signals = self.fresh(self.samples)
+        self.ids = self.signals.get("ids", np.random.default_rng(1).permutation(10 * self.samples)[: self.samples])
+
+    def fresh(self, count: int) -> Signals:
+        """Signals of some samples that nobody may write to."""
+        made = self.make(self.chosen, count, np.random.default_rng(0))
+        for values in made.values():
+            values.setflags(write=False)
+        return made
+
+    def keep(
+        self,
+        budget: int,
+        *,
+        seed: int = 0,
+        signals: Signals | None = None,
+        ids: NDArray[np.int64] | None = None,
+        chosen: Selector[...] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Keep:
+        """What the selector keeps, checked for type, shape and budget."""
+        chosen = chosen or self.chosen
+        accepted = inspect.signature(chosen.choose).parameters
+        offered = {"seed": seed, "ids": ids}
+        extra = {name: value for name, value in offered.items() if name in accepted and value is not None}
+        arrays = dict(self.signals if signals is None else signals)
+        result = chosen(**arrays | {"budget": budget} | extra | dict(self.settings if settings is None else settings))
+        count = len(next(iter(arrays.values())))
+        self.require(
+            isinstance(result, np.ndarray) and result.dtype == np.bool_ and result.shape == (count,),
+            f"must give a bool mask of shape ({count},), gave {type(result).__name__} "
+            f"{getattr(result, 'dtype', '')} {getattr(result, 'shape', '')}",
+        )
+        self.require(int(result.sum()) == budget, f"kept {int(result.sum())} of {count} samples, asked for {budget}")
+        return result
+
+    def require(self, holds: bool, text: str) -> None:
+        if not holds:
+            raise AssertionError(f"{self.chosen.name}: {text}")
+
+    def refused(self, text: str, budget: int, **changes: Any) -> str:
+        """The message of the ValueError that a call must end in."""
+        try:
+            self.keep(budget, **changes)
+        except ValueError as error:
+            return str(error)
+        raise AssertionError(f"{self.chosen.name}: {text} must be refused with a ValueError")
+
+    def most(self, count: int | None = None) -> int:
+        return self.chosen.most(self.samples if count is None else count, self.settings)
+
+    def budgets(self) -> list[int]:
+        most = self.most()
+        return sorted({1, max(most // 3, 1), max(most - 1, 1), most})
+
+    def number_signals(self) -> list[str]:
+        return [name for name, values in self.signals.items() if np.issubdtype(values.dtype, np.floating)]
+
+
+def budget_is_exact(trial: Trial) -> None:
+    for budget in trial.budgets():
+        trial.keep(budget)
+        trial.keep(budget, ids=trial.ids)
+    for budget in (0, -1, trial.most() + 1, trial.samples + 1):
+        trial.refused(f"a budget of {budget} where at most {trial.most()} can be kept", budget)
+
+
+def seeds_decide(trial: Trial) -> None:
+    """Same seed, same rows; other seeds, other rows exactly where the selector says that it draws."""
+    before = (str(np.random.get_state()), torch.get_rng_state().tolist())
+    budget = max(trial.most() // 3, 1)
+    draws = [trial.keep(budget, seed=seed).tobytes() for seed in SEEDS]
+    trial.require(draws == [trial.keep(budget, seed=seed).tobytes() for seed in SEEDS], "one seed gave two choices")
+    differ = len(set(draws)) > 1
+    if trial.chosen.draws:
+        trial.require(differ, f"draws=True, but seeds {list(SEEDS)} all keep the same rows")
+    else:
+        trial.require(not differ, "draws=False, but the seed changes choices where nothing is tied")
+    after = (str(np.random.get_state()), torch.get_rng_state().tolist())
+    trial.require(before == after, "touched a global random generator")
+
+
+def order_is_irrelevant(trial: Trial) -> None:
+    """Rows that move, with their ids, keep what they were told: whole shards or single rows, tied or not."""
+    shards = np.array_split(np.arange(trial.samples), 4)
+    orders = [np.random.default_rng(2).permutation(trial.samples), np.concatenate([shards[s] for s in (2, 0, 3, 1)])]
+    for kind, signals in variants(trial):
+        for budget in trial.budgets():
+            straight = trial.keep(budget, signals=with_ids(signals, trial.ids), ids=trial.ids)
+            for order in orders:
+                moved = {name: values[order] for name, values in with_ids(signals, trial.ids).items()}
+                kept = trial.keep(budget, signals=moved, ids=trial.ids[order])
+                trial.require(
+                    bool((kept == straight[order]).all()),
+                    f"rows in another order, ids with them, gave another choice ({kind} signals, budget {budget})",
+                )
+
+
+def layout_is_irrelevant(trial: Trial) -> None:
+    """Views with strides and memory-mapped copies hold the same numbers, so the same rows stay."""
+    strided = {name: np.repeat(values, 2, axis=0)[::2] for name, values in trial.signals.items()}
+    for budget in trial.budgets():
+        same = (trial.keep(budget) == trial.keep(budget, signals=strided)).all()
+        trial.require(bool(same), "a strided view of the same numbers gave another choice")
+
+
+def odd_scores_are_served(trial: Trial) -> None:
+    for kind, signals in variants(trial):
+        for budget in trial.budgets():
+            trial.keep(budget, signals=signals)
+        budget = max(trial.most() // 2, 1)
+        if kind == "constant" and budget < trial.most():
+            kept = {trial.keep(budget, signals=signals, seed=seed).tobytes() for seed in SEEDS}
+            trial.require(len(kept) > 1, f"constant signals must give a draw by the seed (budget {budget})")
+    if trial.most(1) == 1:
+        trial.keep(1, signals=trial.fresh(1))
+
+
+def variants(trial: Trial) -> Iterator[tuple[str, Signals]]:
+    """The usual signals and the same with odd numbers in the place of every score."""
+
+    def changed(change: Callable[[NDArray[Any]], NDArray[Any]], probabilities: bool = True) -> Signals:
+        return trial.signals | {
+            name: change(trial.signals[name]).astype(trial.signals[name].dtype)
+            for name in trial.number_signals()
+            if probabilities or not name.endswith("probability")
+        }
+
+    yield "usual", dict(trial.signals)
+    yield "constant", changed(lambda values: np.full_like(values, 0.5))
+    yield "zero", changed(np.zeros_like)
+    yield "negative", changed(lambda values: -1 - np.abs(values), probabilities=False)
+    yield "heavily tied", changed(lambda values: np.clip(np.rint(values), 0, 1))
+    yield "huge", changed(lambda values: values * 1e6, probabilities=False)
+    if "embeddings" in trial.signals:
+        yield "half-precision", trial.signals | {"embeddings": trial.signals["embeddings"].astype(np.float16)}
+
+
+def with_ids(signals: Signals, ids: NDArray[np.int64]) -> Signals:
+    return signals | {"ids": ids} if "ids" in signals else signals
+
+
+def broken_numbers_are_refused(trial: Trial) -> None:
+    for name in trial.number_signals():
+        for value in (np.nan, np.inf, -np.inf):
+            broken = trial.signals[name].copy()
+            broken[trial.samples // 3, ...] = value
+            text = trial.refused(f"{value} in {name!r}", 1, signals=trial.signals | {name: broken})
+            trial.require(
+                str(trial.samples // 3) in text,
+                f"the refusal of {value} in {name!r} must name its row, not: {text}",
+            )
+    if len(trial.signals) > 1:
+        shorter = {name: values[: len(values) - (not at)] for at, (name, values) in enumerate(trial.signals.items())}
+        trial.refused("arrays of unequal lengths", 1, signals=shorter)
+
+
+def larger_budgets_add(trial: Trial) -> None:
+    if not trial.chosen.monotone:
+        return
+    step = max(trial.most() // 13, 1) if trial.most() > 26 else 1
+    for kind, signals in variants(trial):
+        kept = np.zeros(trial.samples, dtype=np.bool_)
+        for budget in range(1, trial.most() + 1, step):
+            more = trial.keep(budget, signals=signals)
+            trial.require(
+                bool((more | ~kept).all()), f"monotone=True, but budget {budget} drops rows of {budget - step} ({kind})"
+            )
+            kept = more
+
+
+def class_quotas_are_exact(trial: Trial) -> None:
+    labels = trial.signals.get("labels")
+    if labels is None:
+        labels = np.minimum(np.random.default_rng(3).geometric(0.6, trial.samples) - 1, 2).astype(np.int64)
+    sizes = np.bincount(labels)
+    room = np.array([trial.most(int(size)) if size else 0 for size in sizes])
+    policies: list[tuple[Policy, int]] = [("proportional", 0), ("proportional", 2), ("balanced", 0), ("balanced", 1)]
+    for policy, floor in policies:
+        under = with_class_policy(trial.chosen, policy, floor=floor)
+        share_out = proportional if policy == "proportional" else balanced
+        for budget in (int(np.minimum(sizes, 2).sum()), int(room.sum()) // 2, int(room.sum())):
+            wanted = share_out(sizes, budget, floor=floor, room=room)
+            kept = trial.keep(budget, chosen=under, signals=trial.signals | {"labels": labels})
+            counts = np.bincount(labels[kept], minlength=len(sizes))
+            trial.require(
+                bool((counts == wanted).all()),
+                f"under the {policy} policy with floor {floor} classes keep {counts}, their quotas are {wanted}",
+            )
+    floored = with_class_policy(trial.chosen, "none", floor=2)
+    budget = max(int(room.sum()) // 2, int(np.minimum(room, 2).sum()))
+    kept = trial.keep(budget, chosen=floored, signals=trial.signals | {"labels": labels})
+    trial.require(
+        bool((np.bincount(labels[kept], minlength=len(sizes)) >= np.minimum(room, 2)).all()),
+        "with a floor of 2 and no other policy, a class keeps fewer",
+    )
+
+
+def settings_survive(trial: Trial) -> None:
+    """Signature to pydantic to YAML and back to a call."""
+    written = yaml.safe_dump(trial.chosen.settings(**trial.settings).model_dump(mode="json"))
+    read = trial.chosen.settings.model_validate(yaml.safe_load(written)).model_dump()
+    budget = max(trial.most() // 2, 1)
+    same = (trial.keep(budget, settings=read) == trial.keep(budget)).all()
+    trial.require(bool(same), f"settings that went through YAML gave another choice: {written!r}")
+    try:
+        trial.chosen.settings(**dict(trial.settings) | {"no_such_setting": 1})
+    except ValueError:
+        return
+    raise AssertionError(f"{trial.chosen.name}: an unknown setting must be refused")
+
+
+LAWS = (
+    budget_is_exact,
+    seeds_decide,
+    order_is_irrelevant,
+    layout_is_irrelevant,
+    odd_scores_are_served,
+    broken_numbers_are_refused,
+    larger_budgets_add,
+    class_quotas_are_exact,
+    settings_survive,
+)

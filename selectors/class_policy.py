@@ -1,0 +1,87 @@
+"""How classes share a budget: any selector, run inside each class with the quota of that class."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from secateur.selectors.contract import Keep, Selector
+from secateur.selectors.quotas import Counts, apportion, balanced, proportional
+from secateur.selectors.strata import Strata, codes_of, sizes_of
+
+Policy = Literal["none", "proportional", "balanced"]
+
+
+def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) -> Selector[...]:
+    """The same selector under a class policy; it reads `labels` besides what it read.
+
+    - `none`: classes get what the selector gives them, except that each keeps at least `floor`;
+    - `proportional`: each class its share, by largest remainder;
+    - `balanced`: all classes as equal as their sizes allow.
+
+    `floor` samples stay of each class, or all that a smaller one has. Within a class the selector sees the class alone:
+    fractions such as a cutoff are fractions of the class. The call raises ValueError where floors, or what
+    the settings leave of each class, make the budget impossible.
+    """
+    if floor < 0:
+        raise ValueError(f"floor is a count of samples per class, got {floor}")
+    if policy == "none" and not floor:
+        return chosen
+    signature = with_labels(inspect.signature(chosen.choose))
+
+    def choose(*args: Any, **kwargs: Any) -> Keep:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        labels, budget = given["labels"], given["budget"]
+        if given.get("ids") is None:
+            given["ids"] = np.arange(len(labels))
+        if "labels" not in chosen.reads:
+            del given["labels"]
+        classes, occurring = codes_of(labels)
+        sizes = sizes_of(classes, len(occurring))
+        room = np.array([chosen.most(int(size), given) for size in sizes])
+        if policy == "none":
+            keep = chosen(**given)
+            kept = sizes_of(classes[keep], len(occurring))
+            if (kept >= np.minimum(floor, sizes)).all():
+                return keep
+            quotas = apportion(kept, sizes, budget, floor=floor, room=room)
+        else:
+            share_out = proportional if policy == "proportional" else balanced
+            quotas = share_out(sizes, budget, floor=floor, room=room)
+        return stitched(chosen, given, classes, quotas)
+
+    choose.__signature__ = signature  # type: ignore[attr-defined]
+    return replace(
+        chosen, choose=choose, reads=tuple(positional_names(signature)), monotone=False, room=None, by_id=False
+    )
+
+
+def stitched(chosen: Selector[...], given: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:
+    """What the selector keeps inside each class, as one mask."""
+    keep = np.zeros(len(classes), dtype=np.bool_)
+    order = np.argsort(classes, kind="stable")
+    members = np.split(order, np.searchsorted(classes[order], np.arange(1, len(quotas))))
+    for rows, quota in zip(members, quotas, strict=True):
+        if quota:
+            own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in given.items()}
+            keep[rows] = chosen(**own | {"budget": int(quota)})
+    return keep
+
+
+def with_labels(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with `labels` among what is read, before the budget."""
+    parameters = list(signature.parameters.values())
+    if "labels" in signature.parameters:
+        return signature
+    labels = inspect.Parameter("labels", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=np.ndarray)
+    at = [parameter.name for parameter in parameters].index("budget")
+    return signature.replace(parameters=[*parameters[:at], labels, *parameters[at:]])
+
+
+def positional_names(signature: inspect.Signature) -> Iterator[str]:
+    """Names of the parameters that can be given by position."""
+    return (name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY)
