@@ -14,6 +14,9 @@ from typing import Any
 RECORDS = "kept"
 """Name of the record set, as in `mlcroissant.Dataset(…).records("kept")`."""
 
+PROSE = frozenset({"description", "name", "prov:label"})
+"""Keys under which people are told things, in words that may change from version to version."""
+
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",

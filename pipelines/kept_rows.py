@@ -80,7 +80,7 @@ def read(path: Path, columns: Sequence[str], count: int) -> pl.DataFrame:
     """
     try:
         table = _read(path, columns, count)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OSError, OverflowError) as error:
         raise ValueError(f"{path.name} is no readable Parquet file ({error})") from error
     if table.num_rows != count or any(column.null_count for column in table.columns):
         raise ValueError(f"{path.name} has empty cells or fewer rows than it says")
@@ -139,11 +139,15 @@ def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:
     located[stayed] = rows[stayed]
     free = np.ones(found.len(), dtype=np.bool_)
     free[located[stayed]] = False
-    ordinal = pl.int_range(pl.len()).over("hash").alias("ordinal")
     moved = pl.DataFrame({"hash": hashes, "position": np.arange(len(rows))}).filter(pl.Series(located < 0))
     there = pl.DataFrame({"hash": found, "there": np.arange(found.len())}).filter(pl.Series(free))
-    there = there.join(moved.select("hash").unique(), on="hash", how="semi", maintain_order="left")
-    pairs = moved.with_columns(ordinal).join(there.with_columns(ordinal), on=["hash", "ordinal"])
+    keys = ["hash"]
+    # Numbering equal samples costs several joins, and most data has none.
+    if any(table["hash"].n_unique() < table.height for table in (moved, there)):
+        ordinal = pl.int_range(pl.len()).over("hash").alias("ordinal")
+        there = there.join(moved.select("hash").unique(), on="hash", how="semi", maintain_order="left")
+        moved, there, keys = moved.with_columns(ordinal), there.with_columns(ordinal), ["hash", "ordinal"]
+    pairs = moved.join(there, on=keys)
     located[pairs["position"].to_numpy()] = pairs["there"].to_numpy()
     return located
 

@@ -342,11 +342,10 @@ def _check_document(declaration: Declaration, document: Mapping[str, Any]) -> No
     if set(declaration.files) != {ROWS}:
         raise ManifestError(f"it must list the file {ROWS} and no other")
     kept_rows.check_columns(declaration.columns, [card.name for card in declaration.provenance.scores])
-    expected = _document(declaration)
-    if document.get("distribution") != expected["distribution"]:
-        raise ManifestError("its Croissant `distribution` is not the file that its own part seals")
-    if _sources(document.get("recordSet")) != _sources(expected["recordSet"]):
-        raise ManifestError("its Croissant `recordSet` does not describe the columns that its own part lists")
+    told, expected = _without_prose(document), _without_prose(_document(declaration))
+    for key in sorted(told.keys() | expected.keys()):
+        if key != "secateur" and told.get(key) != expected.get(key):
+            raise ManifestError(f"its Croissant `{key}` is not what its own part declares")
     resolved = resolve_keep(declaration.provenance.keep, declaration.of)
     if not declaration.count == declaration.provenance.budget == resolved:
         raise ManifestError(
@@ -355,11 +354,11 @@ def _check_document(declaration: Declaration, document: Mapping[str, Any]) -> No
         )
 
 
-def _sources(record_sets: Any) -> Any:
-    """Record sets less their prose."""
-    if isinstance(record_sets, dict):
-        return {key: _sources(value) for key, value in record_sets.items() if key not in ("description", "name")}
-    return [_sources(value) for value in record_sets] if isinstance(record_sets, list) else record_sets
+def _without_prose(value: Any) -> Any:
+    """A JSON value less its names and descriptions, however deep they stand."""
+    if isinstance(value, dict):
+        return {key: _without_prose(inner) for key, inner in value.items() if key not in croissant.PROSE}
+    return [_without_prose(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _check_table(declaration: Declaration, table: pl.DataFrame) -> None:

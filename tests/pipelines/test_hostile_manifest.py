@@ -90,6 +90,7 @@ def sealed(document: Any, content: bytes, *, files: bool) -> bytes:
             document["secateur"]["files"] = {"kept.parquet": seal}
             file = croissant.ParquetFile("kept.parquet", seal["bytes"], seal["sha256"])
             document["distribution"] = croissant.distribution(file)
+            document["version"] = f"1.0.0+{file.sha256[:12]}"
         document["secateur"]["root"] = croissant.root_of(document)
         return croissant.serialise(document)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError):

@@ -267,6 +267,7 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda docum
     document["distribution"] = croissant.distribution(
         croissant.ParquetFile("kept.parquet", seal["bytes"], seal["sha256"])
     )
+    document["version"] = f"1.0.0+{seal['sha256'][:12]}"
     change(document)
     document["secateur"]["root"] = croissant.root_of(document)
     (folder / "manifest.json").write_bytes(croissant.serialise(document))
@@ -321,6 +322,11 @@ OWN = "secateur"
         (("distribution",), None, "distribution"),
         (("recordSet", 0, "field", 0, "source", "extract", "column"), "label", "recordSet"),
         (("recordSet",), {"a": "b"}, "recordSet"),
+        (("@context",), "http://localhost/context", "@context"),
+        (("@context", "key"), "cr:md5", "@context"),
+        (("@type",), "sc:Thing", "@type"),
+        (("url",), "https://example.com", "url"),
+        (("prov:wasDerivedFrom",), {"@id": "other"}, "prov:wasDerivedFrom"),
     ],
 )
 def test_lies_are_found_even_under_right_checksums(
