@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.cost import Cost, Engine, candidate_count, estimate, lists_of, refuse_beyond
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROUNDING = 2.0**-20
-"""Relative difference of distances below which float32 similarities may have told two candidates apart wrongly."""
+ROUNDING = 8 * 2.0**-23
+"""What float32 may round a squared distance by, as a share of the square of the longest side that enters it."""
+
+EXAMINED = 1024
+"""Equally near samples that a tie is decided among at least; of more, only the lowest indices count."""
 
 QUERIES = 4096
 """Queries of one rectangular search."""
@@ -163,8 +166,8 @@ def refine(
 ) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
     """The `count` nearest of the candidates by distance and then index, and those distances.
 
-    A row whose last candidate is as near as its last neighbour may have lost an equally near one of lower index:
-    such rows look at everybody again.
+    A row whose last candidate is, up to rounding, as near as its last neighbour may have lost an equally near one of
+    lower index: such rows look at everybody again.
     """
     indices = np.empty((vectors.samples, count), np.int64)
     distances = np.empty((vectors.samples, count), np.float32)
@@ -173,11 +176,21 @@ def refine(
         rows = np.arange(span.start, span.stop)
         near, order = sorted_by_distance(vectors, rows, found.indices[span])
         indices[span], distances[span] = order[:, :count], near[:, :count]
-        tied = near[:, -1] <= near[:, count - 1] * (1 + ROUNDING)
+        reach = furthest_similar(vectors, rows, near[:, count - 1])
+        tied = vectors.squared(near[:, -1]) <= reach
         if not exhaustive and tied.any():
-            settled = settle_ties(vectors, rows[tied], order[tied], near[tied], count)
+            settled = settle_ties(vectors, rows[tied], order[tied], near[tied], reach[tied], count)
             indices[rows[tied]], distances[rows[tied]] = settled
     return indices, distances
+
+
+def furthest_similar(
+    vectors: Vectors, rows: Int64[np.ndarray, " b"], radius: Float32[np.ndarray, " b"]
+) -> Float64[np.ndarray, " b"]:
+    """Squared distance of prepared rows at which float32 may still see a sample within the radius."""
+    lengths = np.linalg.norm(vectors.prepared(rows).astype(np.float64), axis=1)
+    squares = vectors.squared(radius)
+    return np.asarray(squares + ROUNDING * (lengths + np.sqrt(squares)) ** 2)
 
 
 def sorted_by_distance(
@@ -195,15 +208,16 @@ def settle_ties(
     rows: Int64[np.ndarray, " b"],
     candidates: Int64[np.ndarray, "b c"],
     distances: Float32[np.ndarray, "b c"],
+    reach: Float64[np.ndarray, " b"],
     count: int,
 ) -> tuple[Int64[np.ndarray, "b k"], Float32[np.ndarray, "b k"]]:
-    """Neighbours of rows with more equally near samples than candidates: of those, the lowest indices."""
+    """Neighbours of rows that more samples are equally near to than there were candidates."""
     indices = np.empty((len(rows), count), np.int64)
     settled = np.empty((len(rows), count), np.float32)
     step = 256
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        pools = lowest_within(vectors, rows[part], distances[part, count - 1], count)
+        pools = everybody_within(vectors, rows[part], distances[part, count - 1], reach[part], count)
         for place, pool in enumerate(pools, start):
             both = np.union1d(candidates[place], pool)[None]
             near, order = sorted_by_distance(vectors, rows[place : place + 1], both)
@@ -211,28 +225,34 @@ def settle_ties(
     return indices, settled
 
 
-def lowest_within(
-    vectors: Vectors, rows: Int64[np.ndarray, " b"], radius: Float32[np.ndarray, " b"], count: int
+def everybody_within(
+    vectors: Vectors,
+    rows: Int64[np.ndarray, " b"],
+    radius: Float32[np.ndarray, " b"],
+    reach: Float64[np.ndarray, " b"],
+    count: int,
 ) -> list[Int64[np.ndarray, " m"]]:
-    """For each row, the lowest indices of others within its radius: `count` of them, or all that there are."""
+    """Others within the radius of each row, by index; once `count` are found, no more than `EXAMINED` are looked at.
+
+    At radius 0, among exact duplicates, none are needed beyond the first `count`.
+    """
     left, _ = both_sides(vectors, rows)
-    # Half the squared distance of prepared rows, and what float32 may have rounded it by.
-    half = radius.astype(np.float64) if vectors.metric == "cosine" else (radius * vectors.scale) ** 2 / 2
     pools: list[Int64[np.ndarray, " m"]] = [np.empty(0, np.int64) for _ in rows]
+    allowed = np.where(radius == 0, 0, EXAMINED)
+    looked = np.zeros(len(rows), np.int64)
     for start in range(0, vectors.samples, 1 << 14):
-        stop = min(start + (1 << 14), vectors.samples)
-        _, right = both_sides(vectors, slice(start, stop))
+        _, right = both_sides(vectors, slice(start, min(start + (1 << 14), vectors.samples)))
         similarities = left @ right.T
-        slack = 4 * np.finfo(np.float32).eps * (np.abs(left).max() + np.abs(right).max() + 1)
-        for place in [i for i, pool in enumerate(pools) if len(pool) < count]:
-            maybe = start + np.flatnonzero(similarities[place] >= -half[place] - slack)
-            maybe = maybe[maybe != rows[place]]
+        for place, row in enumerate(rows):
+            maybe = start + np.flatnonzero(similarities[place] >= -reach[place] / 2)
+            maybe = maybe[maybe != row]
             for chunk in range(0, len(maybe), 4 * count):
-                if len(pools[place]) >= count:
+                if len(pools[place]) >= count and looked[place] >= allowed[place]:
                     break
                 some = maybe[chunk : chunk + 4 * count]
-                inside = vectors.distances(rows[place : place + 1], some[None])[0] <= radius[place]
+                inside = vectors.distances(row[None], some[None])[0] <= radius[place]
                 pools[place] = np.concatenate([pools[place], some[inside]])
+                looked[place] += len(some)
     return pools
 
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from secateur.scorers.contract import rows_text
 
@@ -77,6 +77,11 @@ class Vectors:
             squares = squared_lengths(others)
             result[part] = np.sqrt(squares) if self.metric == "euclidean" else squares / 2
         return result
+
+    def squared(self, distances: Float32[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
+        """What reported distances are between prepared rows, squared."""
+        wide = distances.astype(np.float64)
+        return 2 * wide if self.metric == "cosine" else (wide * self.scale) ** 2
 
     def _comparable(self, rows: Int64[np.ndarray, "..."]) -> Float32[np.ndarray, "... d"]:
         block = np.asarray(self.source[rows]).astype(np.float32, copy=False)

@@ -10,7 +10,8 @@ from sklearn.neighbors import NearestCentroid
 
 from secateur.scorers import near_duplicates as near_duplicates_module
 from secateur.scorers import subset_coverage
-from secateur.scorers.contract import Scorer, scorers
+from secateur.scorers.contract import Scorer
+from secateur.scorers.registry import scorers
 from secateur.scorers.density import density
 from secateur.scorers.near_duplicates import near_duplicates
 from secateur.scorers.nearest_sample import nearest_sample

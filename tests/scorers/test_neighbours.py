@@ -103,6 +103,16 @@ def test_more_duplicates_than_candidates():
     assert (graph.indices != np.arange(1200)[:, None]).all()
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_near_duplicates_closer_than_float32_products_can_tell(metric):
+    """Forty copies differ by 1e-5 of their length; products of float32 see them all at the same distance."""
+    embeddings = np.concatenate([cloud(1, 32) + cloud(40, 32, 1) / 100_000, cloud(2000, 32, 2)])
+    graph = nearest_neighbours(embeddings, 3, metric=metric)
+    indices, distances = brute_force(embeddings, 3, metric)
+    np.testing.assert_allclose(graph.distances[:40], distances[:40], rtol=0.05 if metric == "cosine" else 1e-5)
+    assert (graph.indices[:40] == indices[:40]).mean() > (0.9 if metric == "cosine" else 0.999)
+
+
 def test_all_rows_equal():
     graph = nearest_neighbours(np.ones((1200, 4), np.float32), 2)
     assert graph.indices[[0, 1, 5]].tolist() == [[1, 2], [0, 2], [0, 1]]
