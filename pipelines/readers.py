@@ -111,7 +111,7 @@ def _read_files(source: Parquet | Csv | Jsonl, columns: Columns, base: Path, cac
     revision = _digest([(split, path) for split, paths in files.items() for path in paths])
     splits = {}
     for split, paths in files.items():
-        if isinstance(source, Jsonl) and not any(path.stat().st_size for path in paths):
+        if isinstance(source, Jsonl) and not any(_has_rows(path) for path in paths):
             raise SourceError(f"source.{split}: no rows in {_names(paths)}")
         with _said(f"source.{split} ({_names(paths)})", partial(_culprit, source.kind, paths)):
             splits[split] = datasets.load_dataset(
@@ -137,7 +137,8 @@ def _check_csv(path: Path, separator: str) -> None:
     try:
         reader = pyarrow.csv.open_csv(
             path,
-            read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+            # A record has to fit in a block.
+            read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=1 << 25),
             parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
         )
@@ -146,6 +147,11 @@ def _check_csv(path: Path, separator: str) -> None:
         raise SourceError(f"{path}: {error} (row 1 is the header); quote fields that hold {separator!r}") from error
     if records < 2:
         raise SourceError(f"{path}: no rows below the header")
+
+
+def _has_rows(path: Path) -> bool:
+    with path.open("rb") as lines:
+        return any(line.strip() for line in lines)
 
 
 def _check_parquet(files: dict[str, list[Path]], columns: Columns) -> None:

@@ -313,6 +313,22 @@ def test_an_empty_split_is_named(kind: str, tmp_path: Path, read: Read) -> None:
         read(**source)
 
 
+def test_lines_without_a_row(tmp_path: Path, read: Read) -> None:
+    source = write(tmp_path, "jsonl")
+    (tmp_path / "test.jsonl").write_text("\n \n")
+    with pytest.raises(SourceError, match=r"source\.test: no rows in .*test\.jsonl"):
+        read(**source)
+    (tmp_path / "test.jsonl").write_text('{"text": "a", "label": 0}\n["b", 1]\n')
+    with pytest.raises(SourceError, match=r"test\.jsonl line 2: not a JSON object"):
+        read(**source)
+
+
+def test_a_long_text_in_a_csv(tmp_path: Path, read: Read) -> None:
+    long = "word \n" * 400_000
+    source = write(tmp_path, "csv", pl.DataFrame({"text": [long, "b", "c"], "label": [0, 1, 2]}))
+    assert read(**source).train[0]["text"] == long
+
+
 def test_a_corrupt_parquet_file_is_named(tmp_path: Path, read: Read) -> None:
     write(tmp_path, "parquet")
     source = {"kind": "parquet", "train": ["train.parquet", "more.parquet"], "test": "test.parquet"}
