@@ -32,7 +32,7 @@ demo: $(READY) ## prune the handwritten digits and compare with random
 
 ui: $(READY) ## the Dagster UI at http://localhost:3000
 	@mkdir -p $(SECATEUR_HOME)/dagster
-	@test -e $(SECATEUR_HOME)/dagster/dagster.yaml || echo 'telemetry: {enabled: false}' > $(SECATEUR_HOME)/dagster/dagster.yaml
+	@cp -n pipelines/dagster.yaml $(SECATEUR_HOME)/dagster/
 	DAGSTER_HOME=$(SECATEUR_HOME)/dagster $(RUN)/dagster dev --port 3000
 
 test: $(READY) lint types ## everything that decides whether a change lands

@@ -13,7 +13,9 @@ from secateur.selectors.contract import Keep
 def signals_read(selection: Selection) -> set[str]:
     """Names of the scores and signals behind a selector's positional parameters, `scores` being the study's pick."""
     return {
-        selection.score if name == "scores" else name for name in selection.declared.reads if name not in ("ids", "budget")
+        selection.score if name == "scores" else name
+        for name in selection.declared.reads
+        if name not in ("ids", "budget")
     } - {None}  # type: ignore[return-value]
 
 

@@ -83,14 +83,29 @@ def verify(path: ManifestPath) -> None:
 def export(
     path: ManifestPath,
     to: Annotated[str, typer.Option(help="Format: indices, parquet, …")],
-    target: Annotated[Path | None, typer.Option("--out", help="Where to write; beside the manifest if left out.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; beside the manifest if left out.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Study whose training data to take the kept rows from; without it, row numbers.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing target.")] = False,
 ) -> None:
     """Write what a manifest keeps in a format that other tools read."""
     from secateur.pipelines.exporters import export as write
     from secateur.pipelines.manifest import Manifest
 
-    written = write(Manifest.load(path, verify=True), to, target, overwrite=overwrite)
+    rows = None
+    if study is not None:
+        from secateur.pipelines.definitions import home
+        from secateur.pipelines.sources import load
+        from secateur.pipelines.study import StudyError
+
+        file = find_study(study)
+        if file.study is None:
+            raise StudyError(file.error)
+        rows = load(file.study.source, file.study.columns, file.path.parent, home() / "assets" / ".cache").train
+    written = write(Manifest.load(path, verify=True), to, target, dataset=rows, overwrite=overwrite)
     out.print(str(written), highlight=False, soft_wrap=True)
 
 

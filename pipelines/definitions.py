@@ -54,9 +54,7 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
     for file in files:
         assets += study_assets(file.study, file.path.parent) if file.study else [broken_asset(file)]
     resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
-    return dg.Definitions(
-        assets=assets, resources=resources | overrides, executor=dg.in_process_executor
-    )
+    return dg.Definitions(assets=assets, resources=resources | overrides, executor=dg.in_process_executor)
 
 
 def home() -> Path:

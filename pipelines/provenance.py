@@ -1,5 +1,6 @@
 """What a manifest says of itself: where the selection comes from, what it counts, and the seals of its files."""
 
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Annotated, Literal
 
@@ -29,11 +30,13 @@ class ScoreCard(_Part):
     view: Text
     paper: str
     summary: str = ""
+    scorer: str = ""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, card: Card) -> "ScoreCard":
-        """The card of a scorer."""
-        return cls(**vars(card))
+    def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
+        """The card of a scorer, under the name that a study gives its score, with the settings it was computed by."""
+        return cls(**{**vars(card), "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
 def library_versions() -> dict[str, str]:

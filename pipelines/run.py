@@ -1,6 +1,7 @@
 """Materialise a whole study in this process: what the shell and the tests do, and the UI does by clicking."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
-        config.write_text("telemetry: {enabled: false}\n")
+        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), config)
     before = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(folder)
     try:

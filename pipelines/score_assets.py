@@ -67,6 +67,10 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             )
             for name, score in observed.items()
         },
+        internal_asset_deps={
+            "proxy": {dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")},
+            **{name: {proxy_key} for name in observed},
+        },
         group_name=study.name,
     )
     def proxy(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from secateur.pipelines.cells import Cell, selection_key
 from secateur.pipelines.sources import Columns, Source
 from secateur.scorers.registry import AnyScorer, scorers
+from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import Recipe
 from secateur.trainers.models import factory_of
@@ -40,16 +41,26 @@ class Score(Strict):
         return scorers()[self.scorer]
 
 
+class ClassShares(Strict):
+    """How classes share the budget."""
+
+    policy: Annotated[Policy, Field(description="none, proportional or balanced")] = "none"
+    floor: Annotated[int, Field(ge=0, description="samples that stay of each class")] = 0
+
+
 class Selection(Strict):
     """A selector with its settings and the score that it reads."""
 
     selector: str
     score: str | None = None
+    classes: ClassShares | None = None
     settings: dict[str, Any] = {}
 
     @property
     def declared(self) -> Selector[...]:
-        return selectors()[self.selector]
+        """The selector, under the class policy if there is one."""
+        plain = selectors()[self.selector]
+        return with_class_policy(plain, self.classes.policy, floor=self.classes.floor) if self.classes else plain
 
     @property
     def untuned(self) -> tuple[str, ...]:
@@ -88,7 +99,7 @@ class Study(Strict):
     @field_validator("selections", mode="before")
     @classmethod
     def _selections(cls, given: Any) -> Any:
-        return {name: nested(name, body, "selector", {"score"}) for name, body in mapping(given).items()}
+        return {name: nested(name, body, "selector", {"score", "classes"}) for name, body in mapping(given).items()}
 
     @field_validator("scores")
     @classmethod

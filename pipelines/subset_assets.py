@@ -232,5 +232,8 @@ def provenance_of(study: Study, cell: Cell, source: dict[str, Any], settings: di
         keep=cell.keep,
         budget=resolve_keep(cell.keep, count),
         seed=cell.seed,
-        scores=tuple(ScoreCard.of(study.scores[name].declared.card).model_copy(update={"name": name}) for name in read),
+        scores=tuple(
+            ScoreCard.of(study.scores[name].declared.card, name=name, settings=study.scores[name].settings)
+            for name in read
+        ),
     )
