@@ -22,7 +22,7 @@ class PresentationMean(Observer):
         """The value to average, float `[b]`."""
 
     def update(self, batch: Observation) -> None:
-        self.total[batch.ids] += self.value(batch).double()
+        self.total.index_add_(0, batch.ids, self.value(batch).double())
 
     def reduce(self) -> torch.Tensor:
         return self.total / self.presentations
@@ -40,7 +40,7 @@ class LatestPresentation(Observer):
         """The value to remember, float `[b]`."""
 
     def update(self, batch: Observation) -> None:
-        self.latest[batch.ids] = self.value(batch)
+        self.latest.index_copy_(0, batch.ids, self.value(batch))
 
     def reduce(self) -> torch.Tensor:
         return self.latest

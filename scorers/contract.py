@@ -96,8 +96,13 @@ class Observation:
 
     @cached_property
     def correct(self) -> torch.Tensor:
-        """Whether the label has the highest logit, bool `[b]`."""
+        """Whether the label has the highest logit, bool `[b]`; means nothing where `is_nan`."""
         return self.logits.argmax(dim=1) == self.labels
+
+    @cached_property
+    def is_nan(self) -> torch.Tensor:
+        """Whether a logit is NaN, bool `[b]`: for what counts events, where a NaN would not spread by itself."""
+        return self.logits.isnan().any(dim=1)
 
     @cached_property
     def logit_margin(self) -> torch.Tensor:
@@ -135,7 +140,7 @@ class Observer(ABC):
     def observe(self, batch: Observation) -> None:
         """Take in one batch, before the update that it causes."""
         self.update(batch)
-        self.presentations[batch.ids] += 1
+        self.presentations.index_add_(0, batch.ids, torch.ones_like(batch.ids))
 
     @abstractmethod
     def update(self, batch: Observation) -> None:
@@ -161,8 +166,14 @@ class Observer(ABC):
         return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from a `state_dict`."""
-        for name, value in self.state_dict().items():
+        """Continue from a `state_dict`; raises ValueError for one of another scorer or number of samples."""
+        own = self.state_dict()
+        expected, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (own, state))
+        if expected != given:
+            raise ValueError(
+                f"score {self.card.name!r} cannot continue: its state is {expected}, the saved one {given}"
+            )
+        for name, value in own.items():
             value.copy_(state[name])
 
 

@@ -11,4 +11,4 @@ class Correctness(PresentationMean):
     """Share of a sample's presentations at which its label had the highest logit."""
 
     def value(self, batch: Observation) -> torch.Tensor:
-        return batch.correct
+        return batch.correct.float().masked_fill(batch.is_nan, float("nan"))

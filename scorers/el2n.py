@@ -6,10 +6,12 @@ import torch
 from pydantic import Field
 
 from secateur.scorers.averages import PresentationMean
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import Observation, observer, rows_text
 
 
-@observer(high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2; early mean as in CCS")
+@observer(
+    high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2; early mean as in CCS"
+)
 class El2n(PresentationMean):
     """Euclidean length of (softmax - one-hot label), averaged over a sample's presentations in the first epochs.
 
@@ -37,7 +39,10 @@ class El2n(PresentationMean):
     def update(self, batch: Observation) -> None:
         if int(self.epoch) < self.epochs:
             super().update(batch)
-            self.counted[batch.ids] += 1
+            self.counted.index_add_(0, batch.ids, torch.ones_like(batch.ids))
 
     def reduce(self) -> torch.Tensor:
+        missed = (self.counted == 0).nonzero().flatten().cpu().numpy()
+        if len(missed):
+            raise ValueError(f"score 'el2n': the first {self.epochs} epochs never presented {rows_text(missed)}")
         return self.total / self.counted

@@ -29,13 +29,16 @@ class Forgetting(Observer):
         self.was_correct = torch.zeros(samples, dtype=torch.bool, device=device)
         self.learned = torch.zeros(samples, dtype=torch.bool, device=device)
         self.events = torch.zeros(samples, dtype=torch.int64, device=device)
+        self.broken = torch.zeros(samples, dtype=torch.bool, device=device)
 
     def update(self, batch: Observation) -> None:
-        self.events[batch.ids] += self.was_correct[batch.ids] & ~batch.correct
-        self.was_correct[batch.ids] = batch.correct
-        self.learned[batch.ids] |= batch.correct
+        forgotten = self.was_correct[batch.ids] & ~batch.correct
+        self.events.index_add_(0, batch.ids, forgotten.long())
+        self.was_correct.index_copy_(0, batch.ids, batch.correct)
+        self.learned.index_copy_(0, batch.ids, self.learned[batch.ids] | batch.correct)
+        self.broken.index_copy_(0, batch.ids, self.broken[batch.ids] | batch.is_nan)
 
     def reduce(self) -> torch.Tensor:
         never = self.presentations if self.never_learned == "presentations" else torch.zeros_like(self.events)
-        events = torch.where(self.learned, self.events, never).double()
+        events = torch.where(self.learned, self.events, never).double().masked_fill(self.broken, float("nan"))
         return events / self.presentations if self.per == "presentation" else events
