@@ -1,5 +1,6 @@
 """`secateur` on the command line."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,14 +120,16 @@ def find_study(name: str) -> Any:
     for file in found:
         if file.name == name:
             return file
-    raise StudyError(f"there is no study {name!r}; there are: {', '.join(file.name for file in found)}")
+    near = difflib.get_close_matches(name, [file.name for file in found], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise StudyError(f"there is no study {name!r}; {hint}there are: {', '.join(file.name for file in found)}")
 
 
 def print_report(store: Any, study: Any) -> None:
     """The comparison as a table, then where manifest and report are."""
     import dagster as dg
 
-    from secateur.pipelines.cells import Cell
+    from secateur.pipelines.study import BASELINES
 
     folder = store.load(dg.AssetKey([study.name, "report"]))
     header, *lines = json.loads((folder / "report.json").read_text())["table"]
@@ -137,7 +140,6 @@ def print_report(store: Any, study: Any) -> None:
         table.add_row(*line)
     out.print(table)
     out.print(json.loads((folder / "report.json").read_text())["verdict"], style="bold")
-    best = next((key for key in study.selection_keys if key.split("@")[0] not in ("full", *study.selections)), None)
-    first = best or study.selection_keys[1]
-    manifest = store.load(dg.AssetKey([study.name, "manifest"]), Cell(first, 0))
+    cells = [cell for cell in study.cells if cell.name not in ("full", *BASELINES)] or list(study.cells)
+    manifest = store.load(dg.AssetKey([study.name, "manifest"]), cells[0])
     out.print(f"manifest  {manifest}\nreport    {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -55,7 +55,7 @@ class Report:
         """One sentence over all selections."""
         judged = [row for row in self.rows if row.against_random and row.name not in BASELINES]
         better = [
-            f"{row.title} at {row.kept:,}"
+            f"{row.title} at {row.kept:,} kept"
             for row in judged
             if row.against_random and row.against_random.verdict.startswith("better")
         ]

@@ -1,0 +1,79 @@
+"""What several tests need: a small data set on disk and a study of it that runs in seconds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import yaml
+
+from secateur.pipelines.study import StudyFile, load_study
+
+REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing a test runs may find or leave anything outside its own folders."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("SECATEUR_HOME", str(home / "secateur"))
+    monkeypatch.setenv("SECATEUR_CACHE", str(home / "cache"))
+    monkeypatch.setenv("SECATEUR_STUDIES", str(home / "studies"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of the real data sets; the test skips where they are absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}: set SECATEUR_DATA to run this test")
+    return REAL_DATA
+
+
+def blobs(count: int, seed: int, *, classes: int = 3) -> datasets.Dataset:
+    """Points around one centre per class, in columns `x`, `y` and `label`."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    points = rng.normal(np.stack([np.cos(labels * 2.1), np.sin(labels * 2.1)], axis=1) * 2, 1.0)
+    names = datasets.ClassLabel(names=[f"class {label}" for label in range(classes)])
+    features = datasets.Features({"x": datasets.Value("float32"), "y": datasets.Value("float32"), "label": names})
+    return datasets.Dataset.from_dict({"x": points[:, 0], "y": points[:, 1], "label": labels}, features=features)
+
+
+@pytest.fixture
+def study_content(tmp_path: Path) -> dict[str, Any]:
+    """A valid study of blobs in Parquet files, as the YAML's mapping; change it at will."""
+    data = tmp_path / "data"
+    data.mkdir()
+    blobs(120, 0).to_parquet(data / "train.parquet")
+    blobs(60, 1).to_parquet(data / "test.parquet")
+    return {
+        "name": "blobs",
+        "source": {"kind": "parquet", "train": "data/train.parquet", "test": "data/test.parquet"},
+        "columns": {"features": ["x", "y"], "label": "label"},
+        "proxy": {"model": "mlp", "model_settings": {"hidden": [16]}, "epochs": 4, "batch_size": 32},
+        "scores": {"aum": None, "el2n": {"epochs": 2}, "forgetting": {}},
+        "selections": {"hardest": {"selector": "top", "score": "el2n"}, "coverage_centric": {"score": "aum"}},
+        "keep": [0.25, 60],
+        "training": {"model": "mlp", "model_settings": {"hidden": [16]}, "steps": 30, "batch_size": 32},
+        "seeds": 2,
+        "validation": {"fraction": 0.25, "seeds": 1},
+    }
+
+
+WriteStudy = Callable[..., StudyFile]
+
+
+@pytest.fixture
+def write_study(tmp_path: Path, study_content: dict[str, Any]) -> WriteStudy:
+    """Write the study of blobs, with changes, to `<tmp_path>/blobs.yaml` and load it."""
+
+    def write(**changes: Any) -> StudyFile:
+        path = tmp_path / "blobs.yaml"
+        path.write_text(yaml.safe_dump({**study_content, **changes}))
+        return StudyFile(path, load_study(path))
+
+    return write

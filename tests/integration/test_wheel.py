@@ -1,0 +1,79 @@
+"""The wheel: what is in it, that it runs away from the checkout, and that it declares all that it imports."""
+
+import ast
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOORS = ("scorers", "selectors", "trainers", "pipelines")
+
+
+def run(*words: object, cwd: Path) -> str:
+    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    return next(folder.glob("secateur-*.whl"))
+
+
+def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for floor in FLOORS:
+        for path in (ROOT / floor).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"secateur/{path.relative_to(ROOT)}" in names
+
+
+def test_the_wheel_runs_in_another_environment(wheel: Path, tmp_path: Path) -> None:
+    """The dependencies come from this environment by a path file; secateur itself from the wheel alone."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
+    purelib = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    (purelib / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    code = "import secateur.pipelines.definitions as d; print(d.__file__); d.defs()"
+    assert str(purelib) in run(python, "-W", "ignore", "-c", code, cwd=tmp_path)
+    assert "verify" in run(tmp_path / "env" / "bin" / "secateur", "--help", cwd=tmp_path)
+    assert "digits" in run(tmp_path / "env" / "bin" / "secateur", "studies", cwd=tmp_path)
+
+
+def test_everything_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower() for line in project["dependencies"]}
+    optional = {
+        re.split(r"[^A-Za-z0-9_.-]", line)[0].lower()
+        for name in ("ray", "timm", "gpu")
+        for line in project["optional-dependencies"][name]
+    }
+    providers = packages_distributions()
+    for path in (path for floor in FLOORS for path in (ROOT / floor).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"secateur"}:
+                distributions = {name.lower() for name in providers.get(top, [top])}
+                assert distributions & (declared | optional), f"{path.name} imports {top}, which is not declared"
+
+
+@pytest.mark.nightly
+def test_the_wheel_and_its_dependencies_install_into_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel, cwd=tmp_path)
+    assert "verify" in run(tmp_path / "env" / "bin" / "secateur", "--help", cwd=tmp_path)
+    assert "faiss-cpu" in run(python, "-m", "pip", "freeze", cwd=tmp_path)

@@ -1,0 +1,140 @@
+"""Studies: what is read from YAML, and what is refused with which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from secateur.pipelines.cells import Cell, selection_key
+from secateur.pipelines.study import SHIPPED, StudyError, load_study, read_studies
+
+
+def load(folder: Path, content: Any) -> Any:
+    path = folder / "study.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_study(path)
+
+
+def test_flat_settings_become_score_and_selection(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    study_content["scores"]["early"] = {"scorer": "el2n", "epochs": 1}
+    study = load(tmp_path, study_content)
+    assert study.scores["early"].scorer == "el2n"
+    assert study.scores["early"].settings == {"epochs": 1}
+    assert study.selections["hardest"].settings == {}
+    assert study.selections["hardest"].score == "el2n"
+
+
+def test_the_baselines_are_always_there(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    study = load(tmp_path, study_content)
+    assert {"uniform_random", "stratified_random"} <= set(study.selections)
+    assert study.selection_keys[0] == "full"
+    assert len(list(study.cells)) == (1 + 2 * 4) * 2
+
+
+def test_a_cutoff_left_out_is_tuned_and_one_given_is_not(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    assert load(tmp_path, study_content).selections["coverage_centric"].untuned == ("cutoff",)
+    study_content["selections"]["coverage_centric"]["cutoff"] = 0.2
+    assert load(tmp_path, study_content).selections["coverage_centric"].untuned == ()
+
+
+def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    study_content["selections"]["hardest"]["classes"] = {"policy": "balanced", "floor": 2}
+    selection = load(tmp_path, study_content).selections["hardest"]
+    assert "labels" in selection.declared.reads
+    study_content["selections"]["hardest"]["classes"] = {"policy": "fair"}
+    with pytest.raises(StudyError, match="'none', 'proportional' or 'balanced'"):
+        load(tmp_path, study_content)
+
+
+REFUSED = [
+    ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study: name"]),
+    ({"scores": {"amu": None}}, ["amu.scorer", "did you mean 'aum'", "there are:", "forgetting"]),
+    ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
+    ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "settings: epochs"]),
+    ({"scores": {"forgetting": {"never_learned": "nan"}}}, ["never_learned", "'presentations' or 'zero'", "got 'nan'"]),
+    ({"scores": {}}, ["scores", "at least 1"]),
+    ({"selections": {"best": {"selector": "tops", "score": "aum"}}}, ["best.selector", "did you mean 'top'"]),
+    ({"selections": {"top": {}}}, ["selections.top.score", "reads a score", "aum, el2n, forgetting"]),
+    ({"selections": {"top": {"score": "loss"}}}, ["selections.top.score", "no 'loss'", "aum, el2n"]),
+    ({"selections": {"top": {"score": "aum", "end": "middle"}}}, ["top: end", "'high' or 'low'", "got 'middle'"]),
+    ({"selections": {"uniform_random": {"score": "aum"}}}, ["uniform_random.score", "reads no score"]),
+    ({"selections": {"a b": {"selector": "top", "score": "aum"}}}, ["a b", "letters, digits"]),
+    ({"keep": 0}, ["keep", "count of 0", "within 1"]),
+    ({"keep": -0.1}, ["keep", "-0.1", "(0, 1]"]),
+    ({"keep": 1.5}, ["keep", "1.5", "(0, 1]"]),
+    ({"keep": [0.3, 0.3]}, ["keep", "once"]),
+    ({"keep": ["third"]}, ["keep"]),
+    ({"seeds": 0}, ["seeds", "greater than or equal to 1"]),
+    ({"name": "../up"}, ["name", "pattern"]),
+    ({"proxy": {"model": "mlp"}}, ["proxy", "either epochs or steps"]),
+    ({"proxy": {"model": "mlp", "epochs": 2, "steps": 3}}, ["proxy", "either epochs or steps"]),
+    ({"training": {"model": "resnext", "steps": 3}}, ["training", "no model is called 'resnext'", "cnn", "mlp"]),
+    ({"training": {"model": "no.such:thing", "steps": 3}}, ["training", "cannot be imported"]),
+    ({"columns": {"label": "label"}}, ["columns", "exactly one of"]),
+    ({"source": {"kind": "excel"}}, ["source", "'digits'", "'parquet'"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED, ids=lambda value: str(value)[:40])
+def test_wrong_settings_are_refused_by_file_key_and_what_is_allowed(
+    change: dict[str, Any], words: list[str], tmp_path: Path, study_content: dict[str, Any]
+) -> None:
+    with pytest.raises(StudyError) as refusal:
+        load(tmp_path, {**study_content, **change})
+    text = str(refusal.value)
+    assert "study.yaml" in text
+    for word in words:
+        assert word in text, text
+
+
+def test_a_selector_that_reads_another_score_needs_that_score(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    study_content["scores"].pop("aum")
+    study_content["selections"]["coverage_centric"]["score"] = "el2n"
+    with pytest.raises(StudyError, match=r"coverage_centric.* reads the score: there is no 'aum'"):
+        load(tmp_path, study_content)
+
+
+@pytest.mark.parametrize("content", ["a: [1", "- 1\n- 2", "", "\x00", "1: 2"])
+def test_what_is_no_mapping_is_refused_with_its_file(content: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"study\.yaml"):
+        load(tmp_path, content)
+
+
+def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes("name: größe".encode("utf-16"))
+    with pytest.raises(StudyError, match=r"study\.yaml.*not readable"):
+        load_study(path)
+
+
+def test_a_broken_file_and_a_second_of_one_name_take_no_other_down(
+    tmp_path: Path, study_content: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study_content))
+    (tmp_path / "c.yaml").write_text("name: [")
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump({**study_content, "name": "other"}))
+    good, twin, broken, other = read_studies([tmp_path])
+    assert good.study is not None
+    assert other.study is not None
+    assert twin.study is None
+    assert "already in" in twin.error
+    assert str(tmp_path / "a.yaml") in twin.error
+    assert broken.study is None
+    assert "c.yaml" in broken.error
+    assert len({file.name for file in (good, twin, broken, other)}) == 4
+
+
+def test_shipped_studies_load() -> None:
+    files = read_studies([SHIPPED])
+    assert {"digits", "fashion_mnist"} <= {file.name for file in files}
+    assert not [file.error for file in files if file.study is None]
+
+
+@pytest.mark.parametrize("keep", [0.1, 1e-7, 1.0, 1, 500, 0.30000000000000004])
+def test_budgets_survive_their_partition_key(keep: float) -> None:
+    cell = Cell.parse(str(Cell(selection_key("a_b", keep), 3)))
+    assert cell.keep == keep
+    assert type(cell.keep) is type(keep)
+    assert (cell.name, cell.seed) == ("a_b", 3)
