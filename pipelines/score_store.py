@@ -1,0 +1,121 @@
+"""Scores by content, so that a row is scored once: the cache behind every pass of a checkpoint over the data.
+
+A score is kept under what it depends on: scorer, version, settings and model fingerprint name a folder, which holds shards of
+(content_hash, score). Shards are ranges of data-set rows, each committed by rename, so a killed pass goes on at the
+next shard; rows whose content is there already are not computed again, wherever they moved.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.files import new_file
+from secateur.scorers.contract import Scores
+
+Compute = Callable[[np.ndarray, list[str]], Mapping[str, Scores]]
+"""(rows int64 `[b]`, names of the scores wanted) -> float32 `[b]` by name."""
+
+
+@dataclass(frozen=True)
+class ScoreKey:
+    """What a row's score depends on, besides the row."""
+
+    scorer: str
+    version: str
+    settings: Mapping[str, Any]
+    model: str
+    """Fingerprint of the checkpoints that it reads."""
+
+    @property
+    def folder(self) -> str:
+        """Readable, and different for different keys."""
+        content = json.dumps([self.settings, self.model], sort_keys=True, default=str)
+        return f"{self.scorer}-{self.version}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+@dataclass
+class Tally:
+    """Rows computed and rows found, by score."""
+
+    computed: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoreStore:
+    """Folders of score shards below a root."""
+
+    root: Path
+    shard: int = 8192
+
+    def known(self, key: ScoreKey) -> pl.DataFrame:
+        """Every (content_hash, score) kept under a key, one line per content hash."""
+        parts = sorted((self.root / key.folder).glob("*.parquet"))
+        if not parts:
+            return pl.DataFrame(schema={"content_hash": pl.String, "score": pl.Float32})
+        return pl.concat([pl.read_parquet(part) for part in parts]).unique("content_hash", keep="first")
+
+    def scores(
+        self,
+        keys: Mapping[str, ScoreKey],
+        hashes: pl.Series,
+        compute: Compute,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[dict[str, Scores], Tally]:
+        """Score of every row by name, float32 `[n]` in the order of `hashes`, computing only rows that are not known.
+
+        Rows of one content are computed once. `compute` is called for one shard at a time, with all scores that miss
+        the same rows together, so that they share their forward pass.
+        """
+        rows = pl.DataFrame({"content_hash": hashes, "row": np.arange(len(hashes), dtype=np.int64)})
+        first = rows.unique("content_hash", keep="first", maintain_order=True)
+        missing = {
+            name: first.join(self.known(key), on="content_hash", how="anti")["row"] for name, key in keys.items()
+        }
+        wanted = {name: np.sort(column.to_numpy()) for name, column in missing.items()}
+        total = max((len(column) for column in wanted.values()), default=0)
+        done = 0
+        for start in range(0, len(hashes), self.shard):
+            groups: dict[bytes, list[str]] = {}
+            inside = {name: within(column, start, start + self.shard) for name, column in wanted.items()}
+            for name, part in inside.items():
+                if len(part):
+                    groups.setdefault(part.tobytes(), []).append(name)
+            for names in groups.values():
+                part = inside[names[0]]
+                computed = compute(part, names)
+                for name in names:
+                    self._commit(keys[name], hashes[part], computed[name], start)
+            done += max((len(part) for part in inside.values()), default=0)
+            if progress and total:
+                progress(done, total)
+        tally = Tally(
+            {name: len(column) for name, column in wanted.items()},
+            {name: len(hashes) - len(column) for name, column in wanted.items()},
+        )
+        return {name: self._gather(key, rows) for name, key in keys.items()}, tally
+
+    def _gather(self, key: ScoreKey, rows: pl.DataFrame) -> Scores:
+        joined = rows.join(self.known(key), on="content_hash", how="left", maintain_order="left")
+        values: Scores = joined["score"].to_numpy().astype(np.float32)
+        return values
+
+    def _commit(self, key: ScoreKey, hashes: pl.Series, scores: Scores, start: int) -> None:
+        digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+        path = self.root / key.folder / f"{start:012d}-{digest}.parquet"
+        with new_file(path, overwrite=True) as partial:
+            pl.DataFrame({"content_hash": hashes, "score": np.asarray(scores, np.float32)}).write_parquet(partial)
+
+
+def within(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The part of ascending rows inside a range."""
+    low, high = np.searchsorted(rows, (start, stop))
+    part: np.ndarray = rows[low:high]
+    return part

@@ -1,0 +1,117 @@
+"""The row-level score store: what is computed, what is found, and what a kill leaves."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secateur.pipelines.score_store import ScoreKey, ScoreStore
+
+KEY = ScoreKey("grand", "1", {"norm": 2}, "model-a")
+
+
+class Counting:
+    """Scores a row by its content, and remembers which rows it was asked for."""
+
+    def __init__(self, hashes: pl.Series, fail_after: int | None = None) -> None:
+        self.hashes, self.asked, self.fail_after = hashes, [], fail_after  # type: ignore[var-annotated]
+
+    def __call__(self, rows: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+        if self.fail_after is not None and len(self.asked) >= self.fail_after:
+            raise KeyboardInterrupt
+        self.asked.append((list(rows), list(names)))
+        return {name: truth(self.hashes[rows]) for name in names}
+
+    @property
+    def rows(self) -> list[int]:
+        return [row for rows, _ in self.asked for row in rows]
+
+
+def truth(hashes: pl.Series) -> np.ndarray:
+    return np.array([int(text, 16) % 1000 for text in hashes], np.float32)
+
+
+def contents(*numbers: int) -> pl.Series:
+    return pl.Series([f"{number:032x}" for number in numbers], dtype=pl.String)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.parquet"))}
+
+
+def test_appended_rows_alone_are_computed(tmp_path: Path) -> None:
+    store, old = ScoreStore(tmp_path, shard=8), contents(*range(20))
+    store.scores({"a": KEY}, old, Counting(old))
+    new = contents(*range(20), 100, 101)
+    counting = Counting(new)
+    scores, tally = store.scores({"a": KEY}, new, counting)
+    assert counting.rows == [20, 21]
+    assert tally.computed == {"a": 2}
+    assert tally.found == {"a": 20}
+    np.testing.assert_array_equal(scores["a"], truth(new))
+
+
+def test_rows_that_moved_keep_their_scores(tmp_path: Path) -> None:
+    store, old = ScoreStore(tmp_path, shard=8), contents(*range(20))
+    store.scores({"a": KEY}, old, Counting(old))
+    moved = old[::-1]
+    counting = Counting(moved)
+    scores, _ = store.scores({"a": KEY}, moved, counting)
+    assert not counting.asked
+    np.testing.assert_array_equal(scores["a"], truth(moved))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ScoreKey("grand", "2", {"norm": 2}, "model-a"),
+        ScoreKey("grand", "1", {"norm": 1}, "model-a"),
+        ScoreKey("grand", "1", {"norm": 2}, "model-b"),
+    ],
+)
+def test_version_settings_and_model_each_make_scores_of_their_own(other: ScoreKey, tmp_path: Path) -> None:
+    store, rows = ScoreStore(tmp_path), contents(*range(5))
+    store.scores({"a": KEY, "b": KEY}, rows, Counting(rows))
+    counting = Counting(rows)
+    store.scores({"kept": KEY, "changed": other}, rows, counting)
+    assert counting.asked == [([0, 1, 2, 3, 4], ["changed"])]
+
+
+def test_scores_that_miss_the_same_rows_share_a_pass(tmp_path: Path) -> None:
+    store, rows = ScoreStore(tmp_path, shard=4), contents(*range(6))
+    other = ScoreKey("el2n", "1", {}, "model-a")
+    counting = Counting(rows)
+    store.scores({"a": KEY, "b": other}, rows, counting)
+    assert counting.asked == [([0, 1, 2, 3], ["a", "b"]), ([4, 5], ["a", "b"])]
+
+
+def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    rows = contents(*range(30))
+    undisturbed = ScoreStore(tmp_path / "whole", shard=8)
+    whole, _ = undisturbed.scores({"a": KEY}, rows, Counting(rows))
+    store = ScoreStore(tmp_path / "killed", shard=8)
+    with pytest.raises(KeyboardInterrupt):
+        store.scores({"a": KEY}, rows, Counting(rows, fail_after=2))
+    counting = Counting(rows)
+    resumed, _ = store.scores({"a": KEY}, rows, counting)
+    assert counting.rows == list(range(16, 30))
+    assert resumed["a"].tobytes() == whole["a"].tobytes()
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+@settings(max_examples=40, deadline=None)
+@given(versions=st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=20), min_size=1, max_size=4))
+def test_whatever_came_before_every_row_has_its_own_score(
+    versions: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store, seen = ScoreStore(tmp_path_factory.mktemp("store"), shard=5), set[int]()
+    for numbers in versions:
+        rows = contents(*numbers)
+        counting = Counting(rows)
+        scores, _ = store.scores({"a": KEY}, rows, counting)
+        np.testing.assert_array_equal(scores["a"], truth(rows))
+        assert len(counting.rows) == len(set(numbers) - seen)
+        seen |= set(numbers)
