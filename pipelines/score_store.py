@@ -1,6 +1,6 @@
 """Scores by content, so that a row is scored once: the cache behind every pass of a checkpoint over the data.
 
-A score is kept under what it depends on: scorer, version, settings and model fingerprint name a folder, which holds shards of
+A score is kept under what it depends on: scorer, version, settings and model fingerprint name a folder of shards of
 (content_hash, score). Shards are ranges of data-set rows, each committed by rename, so a killed pass goes on at the
 next shard; rows whose content is there already are not computed again, wherever they moved.
 """
