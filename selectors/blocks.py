@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-ROWS = 1 << 16
+ROWS = 1 << 17
 """Rows in a block: a few temporaries of eight bytes fit in a core's own cache."""
 
 

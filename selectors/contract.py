@@ -69,7 +69,7 @@ class Selector(Generic[P]):
                 f"selector {self.name!r}: budget {budget} is above {most}, all that its settings leave of {count} "
                 f"samples ({self.room_settings(given)}); lower the budget or change them"
             )
-        for name, values in arrays.items():
+        for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
         ids = given.get("ids")
         if self.by_id and ids is not None and np.any(ids[1:] < ids[:-1]):
@@ -79,8 +79,8 @@ class Selector(Generic[P]):
             keep[order] = self.choose(*bound.args, **bound.kwargs)
         else:
             keep = self.choose(*args, **kwargs)
-        if int(keep.sum()) != budget:
-            raise RuntimeError(f"selector {self.name!r} kept {int(keep.sum())} samples, was asked for {budget}")
+        if np.count_nonzero(keep) != budget:
+            raise RuntimeError(f"selector {self.name!r} kept {np.count_nonzero(keep)} samples, was asked for {budget}")
         return keep
 
     def most(self, count: int, settings: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ Zheng, Liu, Lai, Prakash: "Coverage-centric Coreset Selection for High Pruning R
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -12,7 +13,7 @@ from secateur.scorers.contract import Scores
 from secateur.selectors.blocks import over_blocks
 from secateur.selectors.contract import Ids, Keep, keep_smallest, selector
 from secateur.selectors.quotas import water_filling
-from secateur.selectors.strata import Strata, draw_from_strata, sizes_of
+from secateur.selectors.strata import Strata, draw_from_strata
 
 
 def left_by_cutoff(count: int, *, cutoff: float) -> int:
@@ -43,8 +44,9 @@ def coverage_centric(
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
     alive = ~keep_smallest(aum, cut, seed=seed, ids=ids) if cut else None
     stratum = equal_width_strata(scores, strata, alive)
-    quotas = np.append(water_filling(sizes_of(stratum, strata + 1)[:strata], budget), 0)
-    return draw_from_strata(stratum, quotas, seed=seed + 1, ids=ids)
+    return draw_from_strata(
+        stratum, strata + 1, lambda sizes: np.append(water_filling(sizes[:-1], budget), 0), seed=seed + 1, ids=ids
+    )
 
 
 def equal_width_strata(scores: Scores, count: int, alive: Keep | None = None) -> Strata:
@@ -56,27 +58,42 @@ def equal_width_strata(scores: Scores, count: int, alive: Keep | None = None) ->
     lowest, highest = min(low for low, _ in found), max(high for _, high in found)
     edges = lowest + np.arange(1, count) * ((highest - lowest) / count)
     stratum = np.empty(len(scores), dtype=np.min_scalar_type(count))
-    over_blocks(len(scores), lambda rows: assign(stratum[rows], scores[rows], lowest, highest, edges))
-    if alive is not None:
-        stratum[~alive] = count
+    over_blocks(len(scores), partial(assign, scores, alive, lowest, highest, edges, stratum))
     return stratum
 
 
 def extremes(scores: Scores, alive: Keep | None, rows: slice) -> tuple[float, float]:
     """Lowest and highest score among the rows that are alive; infinities where none is."""
-    kept = scores[rows] if alive is None else scores[rows][alive[rows]]
-    return float(kept.min(initial=np.inf)), float(kept.max(initial=-np.inf))
+    if alive is None:
+        return float(scores[rows].min()), float(scores[rows].max())
+    lows, highs = (np.where(alive[rows], scores[rows], np.float32(empty)) for empty in (np.inf, -np.inf))
+    return float(lows.min()), float(highs.max())
 
 
 def assign(
-    stratum: Strata, scores: Scores, lowest: float, highest: float, edges: Float64[np.ndarray, " inner"]
+    scores: Scores,
+    alive: Keep | None,
+    lowest: float,
+    highest: float,
+    edges: Float64[np.ndarray, " inner"],
+    stratum: Strata,
+    rows: slice,
 ) -> None:
-    """Write how many inner edges each score has reached: by division, and by comparison where rounding could decide."""
+    """Write how many inner edges each score has reached: by division, and by comparison where rounding could decide.
+
+    Differences and quotients in float32 are off by a few parts in 10⁷ of their number of strata; ranges that float32
+    cannot hold are divided in float64.
+    """
     if highest == lowest or not len(edges):
-        stratum[:] = 0
-        return
-    places = scores - np.float64(lowest)
-    places *= (len(edges) + 1) / (highest - lowest)
-    stratum[:] = np.clip(places, 0, len(edges))
-    close = np.flatnonzero(np.abs(places - np.rint(places)) < 1e-6)
-    stratum[close] = np.searchsorted(edges, scores[close].astype(np.float64), side="right")
+        stratum[rows] = 0
+    else:
+        kind: Any = np.float32 if 1e-30 < highest - lowest < 1e30 and len(edges) < 1000 else np.float64
+        places = scores[rows] - kind(lowest)
+        places *= kind((len(edges) + 1) / (highest - lowest))
+        np.clip(places, 0, len(edges), out=places)
+        stratum[rows] = places
+        places -= np.rint(places)
+        close = np.flatnonzero(np.abs(places, out=places) < 4e-7 * (len(edges) + 1))
+        stratum[rows][close] = np.searchsorted(edges, scores[rows][close].astype(np.float64), side="right")
+    if alive is not None:
+        np.putmask(stratum[rows], ~alive[rows], len(edges) + 1)

@@ -30,4 +30,4 @@ def quantile_window(
     outside = ~keep_smallest(scores, first + room, seed=seed, ids=ids)
     if first:
         outside |= keep_smallest(scores, first, seed=seed, ids=ids)
-    return draw_from_strata(outside.view(np.uint8), np.array([budget, 0]), seed=seed + 1, ids=ids)
+    return draw_from_strata(outside.view(np.uint8), 2, lambda _: np.array([budget, 0]), seed=seed + 1, ids=ids)

@@ -1,9 +1,14 @@
-"""Draw given numbers of samples from strata, uniformly without replacement, in one pass and without a sort."""
+"""Draw given numbers of samples from strata, uniformly without replacement, without a sort.
 
+A radix selection: one pass counts the first byte of a hash per stratum, which tells below which byte all are taken;
+only samples at that byte, one in 256, are ordered by the rest of their hash.
+"""
+
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from jaxtyping import Int64, Integer, UInt64
+from jaxtyping import Int64, Integer, UInt8, UInt32
 
 from secateur.selectors.blocks import over_blocks
 from secateur.selectors.contract import Ids, Keep, random_keys
@@ -11,13 +16,16 @@ from secateur.selectors.contract import Ids, Keep, random_keys
 Strata = Integer[np.ndarray, " n"]
 """Number of each sample's stratum, counted from 0."""
 
-LAST_KEY = np.uint64(2**64 - 1)
+BLOCK = 1 << 18
+HASHED = 1 << 15
+"""Samples hashed at a time: two arrays of four bytes each that stay in a core's own cache."""
+MOST_CELLS = 1 << 22
+"""Counters, of strata times values of the hash's first bits, that a pass keeps per block."""
 
 
 def sizes_of(strata: Strata, count: int) -> Int64[np.ndarray, " strata"]:
     """How many samples each of `count` strata has."""
-    sizes = over_blocks(len(strata), lambda rows: np.bincount(strata[rows], minlength=count))
-    return np.asarray(np.sum(sizes, axis=0, dtype=np.int64))
+    return np.asarray(sum(over_blocks(len(strata), lambda rows: np.bincount(strata[rows], minlength=count), BLOCK)))
 
 
 def codes_of(labels: Int64[np.ndarray, " n"]) -> tuple[Strata, Int64[np.ndarray, " strata"]]:
@@ -26,70 +34,122 @@ def codes_of(labels: Int64[np.ndarray, " n"]) -> tuple[Strata, Int64[np.ndarray,
     if highest - lowest >= 1 << 16:
         occurring, codes = np.unique(labels, return_inverse=True)
         return codes.astype(np.int64), occurring
-    codes = np.subtract(labels, lowest, dtype=np.uint16, casting="unsafe")
+    codes = (labels - lowest).astype(np.min_scalar_type(highest - lowest))
     present = sizes_of(codes, highest - lowest + 1) > 0
     if not present.all():
-        codes = (np.cumsum(present) - 1).astype(np.uint16)[codes]
+        codes = (np.cumsum(present) - 1).astype(codes.dtype)[codes]
     return codes, np.flatnonzero(present) + lowest
 
 
 def draw_from_strata(
-    strata: Strata, quotas: Int64[np.ndarray, " strata"], *, seed: int, ids: Ids | None = None
+    strata: Strata,
+    count: int,
+    share_out: Callable[[Int64[np.ndarray, " strata"]], Int64[np.ndarray, " strata"]],
+    *,
+    seed: int,
+    ids: Ids | None = None,
 ) -> Keep:
-    """Mask of `quotas[s]` samples of each stratum `s`: those with the smallest `random_keys`.
+    """Mask of as many samples of each of `count` strata as `share_out` says when it is told their sizes.
 
-    Linear time: the share that a quota is of its stratum bounds the threshold among uniform keys closely, and only
-    the few samples between the bounds are looked at again. Raises ValueError for a quota above its stratum's size.
+    Drawn are those with the smallest hashes of `(seed, id)`, so a larger quota adds to a smaller one. Raises ValueError
+    for a quota above its stratum's size.
     """
-    sizes = sizes_of(strata, len(quotas))
-    if np.any(quotas > sizes):
-        short = int(np.flatnonzero(quotas > sizes)[0])
-        raise ValueError(f"stratum {short} has {sizes[short]} samples, but {quotas[short]} are asked of it")
+    bits = max(0, min(8, (MOST_CELLS // max(count, 1)).bit_length() - 1))
+    first = np.empty(len(strata), dtype=np.uint8)
+    cells = sum(over_blocks(len(strata), partial(count_cells, strata, count, ids, seed, bits, first), BLOCK))
+    through = np.cumsum(np.reshape(cells, (count, 1 << bits)), axis=1)
+    quotas = share_out(through[:, -1].copy())
+    if np.any(quotas > through[:, -1]):
+        short = int(np.flatnonzero(quotas > through[:, -1])[0])
+        raise ValueError(f"stratum {short} has {through[short, -1]} samples, but {quotas[short]} are asked of it")
+    edge = (through < quotas[:, None]).sum(axis=1).astype(np.uint8)  # the cell in which each quota ends
+    missing = quotas - np.where(edge > 0, through[np.arange(count), edge.astype(np.int64) - 1], 0)
     keep = np.empty(len(strata), dtype=np.bool_)
-    low, high = key_bounds(quotas, sizes)
-    while True:
-        parts = over_blocks(len(strata), partial(split, strata, ids, seed, low, high, keep))
-        missing = quotas - np.sum([counted for _, _, counted in parts], axis=0, dtype=np.int64)
-        rows, keys = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
-        order = np.lexsort((keys, strata[rows]))
-        rows, owner = rows[order], strata[rows[order]].astype(np.int64)
-        found = np.bincount(owner, minlength=len(quotas))
-        wrong = (missing < 0) | (missing > found)
-        if not wrong.any():
-            place = np.arange(len(rows)) - (np.cumsum(found) - found)[owner]
-            keep[rows[place < missing[owner]]] = True
-            return keep
-        low[wrong], high[wrong] = 0, LAST_KEY
+    rows = np.concatenate(over_blocks(len(strata), partial(split, strata, first, edge, keep), BLOCK))
+    numbers = rows if ids is None else ids[rows]
+    order = np.lexsort((random_keys(numbers, seed), short_hash(numbers, seed), strata[rows]))
+    rows, owner = rows[order], strata[rows[order]].astype(np.int64)
+    found = np.bincount(owner, minlength=count)
+    place = np.arange(len(rows)) - (np.cumsum(found) - found)[owner]
+    keep[rows[place < missing[owner]]] = True
+    return keep
+
+
+def count_cells(
+    strata: Strata,
+    count: int,
+    ids: Ids | None,
+    seed: int,
+    bits: int,
+    first: UInt8[np.ndarray, " n"],
+    rows: slice,
+) -> Int64[np.ndarray, " cells"]:
+    """Write the first `bits` of each hash; how many samples share each stratum and first bits."""
+    words = seed_words(seed)
+    for start in range(rows.start, rows.stop, HASHED):
+        part = slice(start, min(start + HASHED, rows.stop))
+        hashed = mixed(low_words(part) if ids is None else folded(ids[part]), words)
+        hashed >>= np.uint32(32 - bits) if bits else np.uint32(31)
+        first[part] = hashed if bits else 0
+    code = strata[rows].astype(np.uint16 if count <= 256 else np.int64)
+    code <<= bits
+    code |= first[rows]
+    return np.asarray(np.bincount(code, minlength=count << bits))
 
 
 def split(
     strata: Strata,
-    ids: Ids | None,
-    seed: int,
-    low: UInt64[np.ndarray, " strata"],
-    high: UInt64[np.ndarray, " strata"],
+    first: UInt8[np.ndarray, " n"],
+    edge: UInt8[np.ndarray, " strata"],
     keep: Keep,
     rows: slice,
-) -> tuple[Int64[np.ndarray, " m"], UInt64[np.ndarray, " m"], Int64[np.ndarray, " strata"]]:
-    """Mark the keys below `low` in `keep`; rows and keys of those up to `high`; how many each stratum has marked."""
-    own = strata[rows]
-    keys = random_keys(np.arange(rows.start, rows.stop) if ids is None else ids[rows], seed)
-    np.less(keys, low[own], out=keep[rows])
-    undecided = np.flatnonzero((keys <= high[own]) & ~keep[rows])
-    counted = np.bincount(own + len(low) * keep[rows], minlength=2 * len(low))[len(low) :]
-    return undecided + rows.start, keys[undecided], counted
+) -> Int64[np.ndarray, " m"]:
+    """Mark the samples before the edge of their stratum in `keep`; the rows that lie on it."""
+    own = look_up(edge, strata[rows])
+    np.less(first[rows], own, out=keep[rows])
+    return np.asarray(np.flatnonzero(first[rows] == own) + rows.start)
 
 
-def key_bounds(
-    quotas: Int64[np.ndarray, " strata"], sizes: Int64[np.ndarray, " strata"]
-) -> tuple[UInt64[np.ndarray, " strata"], UInt64[np.ndarray, " strata"]]:
-    """Bounds between which the key of rank `quotas` among `sizes` uniform ones lies, at eight standard deviations."""
-    share = quotas / np.maximum(sizes, 1)
-    slack = (8 * np.sqrt(share * (1 - share) * sizes) + 16) / np.maximum(sizes, 1)
-    low, high = (
-        np.where(edge < 1, (np.clip(edge, 0, 1 - 2.0**-40) * 2.0**64).astype(np.uint64), LAST_KEY)
-        for edge in (share - slack, share + slack)
-    )
-    low[quotas == sizes] = LAST_KEY  # a full stratum is taken whole and an empty quota takes nobody:
-    high[quotas == 0] = 0  # neither needs a second look
-    return low, high
+def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.ndarray, " n"]:
+    """Entry of a table for each sample; bytes by `bytes.translate`, at several times NumPy's speed."""
+    if strata.dtype != np.uint8:
+        return np.asarray(table[strata])
+    return np.frombuffer(strata.tobytes().translate(table.tobytes().ljust(256, b"\0")), np.uint8)
+
+
+def short_hash(ids: Int64[np.ndarray, " n"], seed: int) -> UInt32[np.ndarray, " n"]:
+    """A uniform uint32 per id: the `lowbias32` mixer (Wellons, 2018) with two words of the seed mixed in."""
+    return mixed(folded(ids), seed_words(seed))
+
+
+def seed_words(seed: int) -> tuple[np.uint32, np.uint32]:
+    """Two hashed words of a seed."""
+    before, between = random_keys(np.array([seed]), 1).view(np.uint32)
+    return before, between
+
+
+def folded(ids: Int64[np.ndarray, " n"]) -> UInt32[np.ndarray, " n"]:
+    """Both halves of each id in one word; ids that have one upper half in common stay distinct."""
+    words = ids.astype(np.uint32)
+    words ^= (ids >> 32).astype(np.uint32) * np.uint32(0x9E3779B9)
+    return words
+
+
+def low_words(rows: slice) -> UInt32[np.ndarray, " n"]:
+    """Row numbers, folded."""
+    if rows.stop < 1 << 32:
+        return np.arange(rows.start, rows.stop, dtype=np.uint32)
+    return folded(np.arange(rows.start, rows.stop))
+
+
+def mixed(words: UInt32[np.ndarray, " n"], seed: tuple[np.uint32, np.uint32]) -> UInt32[np.ndarray, " n"]:
+    """The words, hashed in place."""
+    shifted = np.empty_like(words)
+    words ^= seed[0]
+    words ^= np.right_shift(words, np.uint32(16), out=shifted)
+    words *= np.uint32(0x7FEB352D)
+    words ^= np.right_shift(words, np.uint32(15), out=shifted)
+    words += seed[1]
+    words *= np.uint32(0x846CA68B)
+    words ^= np.right_shift(words, np.uint32(16), out=shifted)
+    return words

@@ -5,7 +5,7 @@ from jaxtyping import Int64
 
 from secateur.selectors.contract import Ids, Keep, selector
 from secateur.selectors.quotas import proportional
-from secateur.selectors.strata import codes_of, draw_from_strata, sizes_of
+from secateur.selectors.strata import codes_of, draw_from_strata
 
 
 @selector(draws=True)
@@ -17,5 +17,4 @@ def stratified_random(ids: Ids, labels: Int64[np.ndarray, " n"], budget: int, *,
     array([2, 1])
     """
     classes, occurring = codes_of(labels)
-    quotas = proportional(sizes_of(classes, len(occurring)), budget)
-    return draw_from_strata(classes, quotas, seed=seed, ids=ids)
+    return draw_from_strata(classes, len(occurring), lambda sizes: proportional(sizes, budget), seed=seed, ids=ids)

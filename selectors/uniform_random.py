@@ -13,4 +13,4 @@ def uniform_random(ids: Ids, budget: int, *, seed: int) -> Keep:
     >>> uniform_random(np.arange(6), 3, seed=1).sum()
     np.int64(3)
     """
-    return draw_from_strata(np.zeros(len(ids), dtype=np.uint8), np.array([budget]), seed=seed, ids=ids)
+    return draw_from_strata(np.zeros(len(ids), np.uint8), 1, lambda _: np.array([budget]), seed=seed, ids=ids)
