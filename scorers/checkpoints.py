@@ -35,6 +35,15 @@ class Glance:
     def _forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         return forward_with_features(self.models[-1], self.inputs)
 
+    @cached_property
+    def _earlier(self) -> "list[Glance]":
+        return [Glance([model], self.inputs, self.labels) for model in self.models[:-1]]
+
+    @property
+    def each(self) -> "list[Glance]":
+        """The same batch under each checkpoint alone, oldest first; this one stands for the last."""
+        return [*self._earlier, self]
+
     @property
     def logits(self) -> torch.Tensor:
         """Logits of the last checkpoint, float32 `[b, classes]`, without gradient."""
@@ -114,7 +123,7 @@ def checkpoint_scorer(
 
     def declare(compute: Callable[Concatenate[Glance, P], torch.Tensor]) -> CheckpointScorer[P]:
         name = compute.__name__
-        view = "evaluation mode, not augmented, " + ("several checkpoints of one run" if several else "last checkpoint")
+        view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
         card = Card(name, version, high_means, view, paper, summary_of(compute))
         return CheckpointScorer(compute, card, settings_of(compute), several)
 

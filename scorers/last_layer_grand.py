@@ -1,0 +1,26 @@
+"""Gradient norm of the last layer, in closed form."""
+
+import torch
+
+from secateur.scorers.checkpoints import Glance, checkpoint_scorer, classifier_of
+
+
+@checkpoint_scorer(
+    high_means="harder",
+    paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1, for the classifier's parameters alone",
+    several=True,
+)
+def last_layer_grand(glance: Glance) -> torch.Tensor:
+    """Length of the loss gradient by the classifier's weight and bias, averaged over all checkpoints given.
+
+    For the features h that the classifier is fed with, the gradient is (softmax - one-hot) times [h, 1], an outer
+    product, so its length is the product of two lengths: nothing beyond the forward pass is needed. `grand` is the
+    score of all layers.
+    """
+    norms = []
+    for one in glance.each:
+        fed = one.features.double().square().sum(dim=1)
+        if classifier_of(one.models[-1]).bias is not None:
+            fed = fed + 1
+        norms.append(one.error.double().norm(dim=1) * fed.sqrt())
+    return torch.stack(norms).mean(dim=0).float()
