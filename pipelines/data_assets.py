@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data_check import check_data
-from secateur.pipelines.samples import inspect_samples
+from secateur.pipelines.samples import decode_image, inspect_samples
 from secateur.pipelines.sources import Loaded, load
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
+from secateur.trainers import tasks
 from secateur.trainers.contract import Data
 
 NAMES = {
@@ -21,6 +22,7 @@ NAMES = {
     "test_samples": "Test samples: row, content_hash, label.",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",
+    "task": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
 }
 
 IDENTITY = ("row", "content_hash", "label")
@@ -28,7 +30,7 @@ IDENTITY = ("row", "content_hash", "label")
 
 def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any]) -> Data:
     """Arrays and table of one split as trainers take them."""
-    return Data(inputs, labels_of(samples), len(source["label_names"]))
+    return Data(inputs, labels_of(samples), len(source["label_names"]), source.get("model_settings", {}))
 
 
 def labels_of(samples: pl.LazyFrame) -> np.ndarray:
@@ -36,15 +38,9 @@ def labels_of(samples: pl.LazyFrame) -> np.ndarray:
     return samples.select("label").collect()["label"].to_numpy().astype(np.int64)
 
 
-def encode(loaded: Loaded, study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of both splits, by the modality that the columns name."""
-    from secateur.trainers import tasks
-
-    if study.columns.image:
-        return tasks.encode_images(loaded.train, loaded.test, study.columns.image)
-    if study.columns.text:
-        return tasks.encode_text(loaded.train, loaded.test, study.columns.text)
-    return tasks.encode_features(loaded.train, loaded.test, study.columns.features or [])
+def encode(loaded: Loaded, study: Study) -> tasks.Encoded:
+    """Inputs of both splits, by the modality that the columns name and the study's task."""
+    return tasks.encode(study.resolved_task, loaded.train, loaded.test, study.columns.inputs, decode=decode_image)
 
 
 def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -53,7 +49,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{study.name}__prepare",
-        outs={name: dg.AssetOut(key=key[name], description=text) for name, text in NAMES.items()},
+        outs={name: dg.AssetOut(key=key[name], description=text) for name, text in NAMES.items() if name != "task"}
+        | {"task": dg.AssetOut(key=key["task"], description=NAMES["task"], dagster_type=dg.Nothing)},
         check_specs=[
             dg.AssetCheckSpec(
                 "data_quality",
@@ -68,12 +65,18 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         loaded = load(study.source, study.columns, base, store.root / ".cache")
         context.log.info(f"{len(loaded.train)} training and {len(loaded.test)} test samples, {loaded.revision}")
         train, test = (inspect_samples(split, study.columns) for split in (loaded.train, loaded.test))
-        inputs, test_inputs = encode(loaded, study)
+        encoded = encode(loaded, study)
+        for fact, number in encoded.facts.items():
+            context.log.info(f"{fact}: {number}")
+        with store.folder(key["task"]) as folder:
+            encoded.encoder.save(folder)
         source = {
             "revision": loaded.revision,
             "label_names": list(loaded.label_names),
             "samples": len(train),
             "test_samples": len(test),
+            "model_settings": encoded.model_settings,
+            "encoding": encoded.facts,
         }
         counts = np.bincount(train["label"].to_numpy(), minlength=len(loaded.label_names))
         classes = dg.MetadataValue.md(
@@ -86,8 +89,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             "source": source,
             "samples": train.select(IDENTITY),
             "test_samples": test.select(IDENTITY),
-            "inputs": inputs,
-            "test_inputs": test_inputs,
+            "inputs": encoded.inputs,
+            "test_inputs": encoded.test_inputs,
         }
         for name, value in values.items():
             metadata: dict[str, Any] = {"revision": loaded.revision}
@@ -96,8 +99,14 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             if name == "samples":
                 metadata |= {"classes": classes}
             if name.endswith("inputs"):
-                metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)}
+                metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)} | encoded.facts
             yield dg.Output(value, name, metadata=metadata, data_version=dg.DataVersion(loaded.revision))
+        yield dg.Output(
+            None,
+            "task",
+            metadata={"path": dg.MetadataValue.path(store.place(key["task"]).resolve())} | encoded.facts,
+            data_version=dg.DataVersion(loaded.revision),
+        )
         report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
         problems = report.problems()
         yield dg.AssetCheckResult(

@@ -17,7 +17,8 @@ from secateur.scorers.registry import AnyScorer, scorers
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import Recipe
-from secateur.trainers.models import factory_of
+from secateur.trainers.models import check_recipe
+from secateur.trainers.tasks import TASKS, Task, task_of
 
 SHIPPED = Path(__file__).parent / "studies"
 BASELINES = ("uniform_random", "stratified_random")
@@ -82,6 +83,9 @@ class Study(Strict):
     description: str = ""
     source: Source
     columns: Columns
+    task: Annotated[
+        dict[str, Any], Field(description="how rows become arrays; what it leaves out follows the models")
+    ] = {}
     proxy: Annotated[Recipe, Field(description="the training run whose observers score the samples")]
     proxy_seed: int = 0
     scores: Annotated[dict[str, Score], Field(min_length=1)]
@@ -137,7 +141,7 @@ class Study(Strict):
     @field_validator("proxy", "training")
     @classmethod
     def _model_exists(cls, recipe: Recipe) -> Recipe:
-        factory_of(recipe.model)
+        check_recipe(recipe)
         return recipe
 
     @model_validator(mode="after")
@@ -158,6 +162,17 @@ class Study(Strict):
                 if signal not in GIVEN:
                     require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
         return self
+
+    @model_validator(mode="after")
+    def _task_fits(self) -> "Study":
+        checked(TASKS[self.columns.kind], self.task, "task")
+        assert self.resolved_task
+        return self
+
+    @property
+    def resolved_task(self) -> Task:
+        """How rows become arrays, what the study leaves out filled in from its models."""
+        return task_of(self.columns.kind, self.task, (self.proxy, self.training))
 
     @property
     def selection_keys(self) -> list[str]:

@@ -1,32 +1,56 @@
 """What trainers speak of: the data they learn from and the recipe they follow."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
+
+InputKind = Literal["numbers", "tokens", "codes"]
+"""What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
+
+Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
+
+
+def reads(kind: InputKind) -> Callable[[Factory], Factory]:
+    """Declare the kind of inputs that the networks of a factory take; a factory that says nothing takes any."""
+
+    def declare(factory: Factory) -> Factory:
+        factory.reads = kind  # type: ignore[attr-defined]
+        return factory
+
+    return declare
+
+
+def kind_read_by(factory: Callable[..., nn.Module]) -> InputKind | None:
+    """What `reads` declared, None where it did not."""
+    return getattr(factory, "reads", None)
 
 
 @dataclass(frozen=True)
 class Data:
     """Samples in a fixed order; row i is the same sample everywhere.
 
-    `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, float32 `[n, features]`
-    for the rest. `labels` are 0 … classes-1.
+    `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
+    token ids, float32 `[n, columns]` for the rest. `labels` are 0 … classes-1. `model_settings` is what the encoding
+    tells networks of the inputs, as JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever
+    a model's factory asks for by a parameter of that name (`vocabulary`, `padding_id`, `categories`).
     """
 
     inputs: Shaped[np.ndarray, "n ..."]
     labels: Int64[np.ndarray, " n"]
     classes: int
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> "Data":
         """The same data at a keep mask or at row numbers."""
-        return Data(self.inputs[rows], self.labels[rows], self.classes)
+        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
 
     def blocks(self, size: int = 4096) -> Iterator["Data"]:
         """The data in blocks of rows, for passes that must not hold it all."""

@@ -86,7 +86,7 @@ def train(
     """
     device, started = device or device_of_choice(), time.perf_counter()
     rows = torch.arange(len(data)) if keep is None else torch.from_numpy(np.flatnonzero(keep))
-    model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed)
+    model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
     standardise = model[0]  # type: ignore[index]
     assert isinstance(standardise, Standardise)
     standardise.fit(data if keep is None else data.take(keep))

@@ -4,10 +4,11 @@ A trained model is therefore whole: its file and this module turn the data set's
 """
 
 import importlib
+import inspect
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +16,56 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, Recipe, kind_read_by, reads
+from secateur.trainers.tabular_mlp import tabular_mlp
+from secateur.trainers.transformer import transformer
 
 
 class Standardise(nn.Module):
-    """Raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images to channels first."""
+    """Raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images to channels first.
+
+    Columns in `exempt` (codes of categories) keep their values; with 0 channels nothing is touched (token ids).
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, exempt: Sequence[int] = ()) -> None:
         super().__init__()
+        self.exempt = list(exempt)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     def fit(self, data: Data) -> None:
-        """Measure the data by blocks in float64; a channel that never varies keeps a deviation of 1."""
-        count, total, square = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
+        """Measure the data by blocks in float64; a channel that never varies keeps a deviation of 1.
+
+        Blocks are merged as by Chan, Golub & LeVeque (1979) and counted from the first sample: a mean of squares less
+        the square of the mean would lose small deviations beside a large mean, and find some where there are none.
+        """
+        if not len(self.mean):
+            return
+        origin = torch.as_tensor(data.inputs[:1]).double().flatten(0, -2)[0]
+        count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
         for block in data.blocks():
-            values = torch.as_tensor(block.inputs).double().flatten(0, -2)
-            count, total, square = count + len(values), total + values.sum(0), square + values.square().sum(0)
-        mean = total / count
-        variance = (square / count - mean.square()).clamp(min=0)
-        self.mean.copy_(mean)
-        self.std.copy_(torch.where(variance > 0, variance.sqrt(), 1.0))
+            values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin
+            here = values.mean(0)
+            share = len(values) / (count + len(values))
+            squares += (values - here).square().sum(0) + (here - mean).square() * count * share
+            count, mean = count + len(values), mean + (here - mean) * share
+        deviation = (squares / count).sqrt()
+        self.mean.copy_(origin + mean)
+        self.std.copy_(torch.where(deviation > 0, deviation, 1.0))
+        self.mean[self.exempt], self.std[self.exempt] = 0.0, 1.0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if not len(self.mean):
+            return inputs
         values = (inputs.float() - self.mean) / self.std
         return values.movedim(-1, 1) if values.ndim == 4 else values
 
 
-def mlp(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (128,)) -> nn.Module:
+@reads("numbers")
+def mlp(shape: tuple[int, ...], classes: int, *, hidden: Sequence[int] = (128,)) -> nn.Module:
     """Fully connected layers with ReLU between them."""
     widths = [math.prod(shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
@@ -54,6 +74,7 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (128,
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
+@reads("numbers")
 def cnn(shape: tuple[int, ...], classes: int, *, width: int = 32) -> nn.Module:
     """Three convolutions with batch norm, pooled: a small network for images from 8 x 8."""
     if len(shape) != 3:
@@ -76,7 +97,12 @@ def cnn(shape: tuple[int, ...], classes: int, *, width: int = 32) -> nn.Module:
     )
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "transformer": transformer,
+    "tabular_mlp": tabular_mlp,
+}
 
 
 def factory_of(model: str) -> Callable[..., nn.Module]:
@@ -97,24 +123,77 @@ def factory_of(model: str) -> Callable[..., nn.Module]:
     return factory
 
 
-def build(recipe: Recipe, shape: tuple[int, ...], classes: int, *, seed: int) -> nn.Module:
-    """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator."""
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ValueError where the model does not exist or does not take a setting, with those that it takes."""
+    factory = factory_of(recipe.model)
+    known, open_ended = keywords_of(factory)
+    unknown = [name for name in recipe.model_settings if name not in known]
+    if unknown and not open_ended:
+        raise ValueError(f"model {recipe.model!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+
+
+def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
+    """Names of a factory's settings, and whether it takes others besides."""
+    parameters = list(inspect.signature(factory).parameters.values())
+    named = [p.name for p in parameters[2:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class Model(nn.Sequential):
+    """`Standardise`, then a network; remembers what the encoding of its inputs told it."""
+
+    def __init__(self, standardise: Standardise, network: nn.Module, learned: Mapping[str, Any]) -> None:
+        super().__init__(standardise, network)
+        self.learned = dict(learned)
+
+
+def build(
+    recipe: Recipe, shape: tuple[int, ...], classes: int, *, seed: int, learned: Mapping[str, Any] | None = None
+) -> Model:
+    """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
+
+    `learned` is the `model_settings` of the data: the factory gets those that are among its parameters, and where the
+    recipe sets the same, the recipe's. Raises ValueError where the model does not read such inputs.
+    """
+    learned, factory = learned or {}, factory_of(recipe.model)
+    check_recipe(recipe)
+    kind, wanted = learned.get("kind", "numbers"), kind_read_by(factory)
+    if wanted not in (None, kind):
+        raise ValueError(
+            f"model {recipe.model!r} reads {wanted}, the inputs are encoded as {kind}: leave task.encoding out and it "
+            "follows the models, which must all read the same"
+        )
+    known, _ = keywords_of(factory)
+    given = {name: value for name, value in learned.items() if name in known} | recipe.model_settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory_of(recipe.model)(shape, classes, **recipe.model_settings)
-    return nn.Sequential(Standardise(shape[-1]), network)
+        network = factory(shape, classes, **given)
+    codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
+    return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, learned)
 
 
 def save(model: nn.Module, folder: Path, recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
-    """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder."""
+    """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
+
+    A network that was built from other files (pretrained weights) names the settings that do without them in its
+    attribute `rebuild_settings`.
+    """
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    rebuild: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "shape": shape, "classes": classes}
+    network: Any = model[1]  # type: ignore[index]
+    settings = getattr(network, "rebuild_settings", recipe.model_settings)
+    rebuild: dict[str, Any] = {
+        "recipe": recipe.model_copy(update={"model_settings": settings}).model_dump(mode="json"),
+        "shape": shape,
+        "classes": classes,
+        "learned": getattr(model, "learned", {}),
+    }
     (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path) -> Model:
     """Read back what `save` wrote, in evaluation mode on the CPU."""
     rebuild = json.loads((folder / "model.json").read_text())
-    model = build(Recipe(**rebuild["recipe"]), tuple(rebuild["shape"]), rebuild["classes"], seed=0)
+    recipe, shape = Recipe(**rebuild["recipe"]), tuple(rebuild["shape"])
+    model = build(recipe, shape, rebuild["classes"], seed=0, learned=rebuild.get("learned"))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()

@@ -1,0 +1,146 @@
+"""A transformer that classifies token ids: small and from scratch, or one of the transformers library by name."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.trainers.contract import reads
+
+
+class TokenClassifier(nn.Module):
+    """Encoder, mean over real tokens, linear classifier: ids int `[b, length]` -> logits `[b, classes]`.
+
+    Ids equal to `padding_id` are masked out everywhere; a row of nothing else is classified by a zero vector.
+    """
+
+    def __init__(self, encoder: nn.Module, classes: int, padding_id: int, dropout: float) -> None:
+        super().__init__()
+        self.padding_id = padding_id
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(encoder.config.hidden_size, classes)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def rebuild_settings(self) -> dict[str, Any]:
+        """Settings of `transformer` that build the same network from nothing but its weights."""
+        config = json.loads(self.encoder.config.to_json_string())  # type: ignore[union-attr, operator]
+        return {"config": config, "dropout": self.dropout.p}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that looks token ids up, as the transformers library calls it."""
+        return self.encoder.get_input_embeddings()  # type: ignore[operator, no-any-return]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        ids, real = inputs.long(), inputs != self.padding_id
+        if ids.device.type == "cpu":
+            # Padding that the whole batch shares is left out; on a GPU asking for its length would wait for the device.
+            longest = int(real.any(dim=0).nonzero().max()) + 1 if real.any() else 1
+            ids, real = ids[:, :longest], real[:, :longest]
+        hidden = self.encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
+        return self.classifier(self.dropout(mean_of_real(hidden, real)))  # type: ignore[no-any-return]
+
+
+def mean_of_real(hidden: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Mean over real tokens, `[b, length, d]` and bool `[b, length]` -> `[b, d]`; zeros where there is none."""
+    weights = real.unsqueeze(2).to(hidden.dtype)
+    return hidden.masked_fill(~real.unsqueeze(2), 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """The transformers library without progress bars and without advice on what it loads."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load_pretrained(kind: Any, name: str, revision: str | None, **options: Any) -> Any:
+    """`kind.from_pretrained` of a hub name or a folder; raises ValueError that says what to do where it fails.
+
+    Code that comes with a model is never run.
+    """
+    try:
+        with quiet_transformers():
+            return kind.from_pretrained(name, revision=revision, trust_remote_code=False, **options)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{name!r} cannot be loaded as {kind.__name__}: {reason}. Name a folder that holds it, a model of the "
+            "Hugging Face hub (reachable, or downloaded before), or leave it out for what needs no network"
+        ) from error
+
+
+@reads("tokens")
+def transformer(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    vocabulary: int | None = None,
+    padding_id: int = 0,
+    layers: int = 2,
+    width: int = 128,
+    heads: int = 4,
+    dropout: float = 0.1,
+    pretrained: str | None = None,
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """A transformer encoder (Devlin et al. 2019, BERT) under a classifier of the mean over real tokens.
+
+    By default `layers` x `width` with random weights. `pretrained` names weights, on the hub or in a folder; `config`
+    is a configuration of the transformers library with its `model_type`, and random weights. Raises ValueError where
+    the encoder has fewer positions or fewer tokens than the inputs.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if len(shape) != 1:
+        raise ValueError(f"model 'transformer' wants token ids, the inputs have shape {shape}")
+    if pretrained is not None:
+        encoder = load_pretrained(AutoModel, pretrained, revision, dtype=torch.float32)
+    else:
+        chosen = config or small_bert(vocabulary, shape[0], padding_id, layers, width, heads, dropout)
+        encoder = AutoModel.from_config(AutoConfig.for_model(**chosen))  # type: ignore[no-untyped-call]
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # it would sit there without a gradient: the classifier takes the mean
+    positions = getattr(encoder.config, "max_position_embeddings", shape[0])
+    if positions < shape[0]:
+        raise ValueError(f"the encoder has {positions} positions: set task.max_length to no more than that")
+    known = encoder.get_input_embeddings().num_embeddings
+    if vocabulary is not None and vocabulary > known:
+        raise ValueError(
+            f"the tokenizer has {vocabulary} tokens and the encoder {known}: set task.tokenizer to the encoder's own"
+        )
+    return TokenClassifier(encoder, classes, padding_id, dropout)
+
+
+def small_bert(
+    vocabulary: int | None, length: int, padding_id: int, layers: int, width: int, heads: int, dropout: float
+) -> dict[str, Any]:
+    """Configuration of a BERT for inputs of `length` tokens, its feed-forward layers four times as wide."""
+    if vocabulary is None:
+        raise ValueError("model 'transformer' needs the vocabulary's size, which the token encoding of a text gives")
+    return {
+        "model_type": "bert",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": length,
+        "type_vocab_size": 1,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "pad_token_id": padding_id,
+    }
