@@ -92,7 +92,16 @@ class ObservedLosses:
         return {"losses": self.losses, "last_seen": self.last_seen, "pending": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a `state_dict`, unless it is an earlier one of what is held already.
+
+        A loader with workers takes its snapshots when it fetches a batch, before the losses of the batches in between
+        are known; what a checkpoint of the sampler itself says of them must survive that.
+        """
+        seen = torch.equal(self.last_seen, state["last_seen"].cpu())
+        same = seen and torch.equal(self.losses.view(torch.int32), state["losses"].cpu().view(torch.int32))
+        mine, theirs = sum(len(ids) for ids, _ in self.pending), sum(len(part["ids"]) for part in state["pending"])
+        if same and mine > theirs:
+            return
         self.losses, self.last_seen = state["losses"].cpu(), state["last_seen"].cpu()
         self.pending = [(part["ids"], part["losses"]) for part in state["pending"]]
 
