@@ -107,3 +107,26 @@ def test_ranks_share_losses_by_whole_ids_and_notice_when_they_differ(tmp_path: o
         assert result["picked"] == [1.5, 2.5, 3.5, 10.0, 11.0, 21.0]
         assert result["seen"] == 6
         assert "do not hold the same losses" in result["refused"]
+
+
+def test_observing_never_waits_for_the_device() -> None:
+    """Meta tensors have no values: whatever would read one, and so wait for a GPU, raises."""
+    observed = ObservedLosses(100)
+    ids, losses = torch.arange(64, device="meta"), torch.ones(64, device="meta", dtype=torch.bfloat16)
+    for _ in range(40):
+        observed.observe(ids, losses)
+    assert sum(len(part) for part, _ in observed.pending) == 40 * 64
+    assert len(observed.pending) <= 6
+
+
+def test_an_earlier_state_of_what_is_held_takes_nothing_away() -> None:
+    """The snapshot of a loader with workers lags behind the checkpoint of the sampler."""
+    observed = ObservedLosses(4)
+    observed.observe(torch.tensor([0]), torch.tensor([1.0]))
+    early = observed.state_dict()
+    observed.observe(torch.tensor([1]), torch.tensor([2.0]))
+    observed.load_state_dict(early)
+    observed.merge(0)
+    assert observed.losses[:2].tolist() == [1, 2]
+    observed.load_state_dict(early)
+    assert observed.losses.isnan().all()
