@@ -1,0 +1,24 @@
+"""Scores that are ready before training is: only its first epochs count."""
+
+from secateur.scorers.contract import Observation, Observer, Scores, rows_text
+
+
+class FirstEpochs(Observer):
+    """Leaves out presentations after the first `epochs`, where that is not None: `presentations` counts those within.
+
+    Goes before the observer that it limits in a class's list of parents.
+    """
+
+    epochs: int | None
+
+    def observe(self, batch: Observation) -> None:
+        if self.epochs is None or int(self.epoch) < self.epochs:
+            super().observe(batch)
+
+    def scores(self) -> Scores:
+        unseen = (self.presentations == 0).nonzero().flatten().cpu().numpy()
+        if self.epochs is not None and len(unseen):
+            raise ValueError(
+                f"score {self.card.name!r}: the first {self.epochs} epochs never presented {rows_text(unseen)}"
+            )
+        return super().scores()

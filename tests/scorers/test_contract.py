@@ -1,0 +1,276 @@
+"""Laws for every scorer there is, whichever kind; a new one is held to them as soon as its file exists."""
+
+import importlib
+import typing
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import nn
+
+from secateur.scorers.checkpoints import CheckpointScorer, Glance
+from secateur.scorers.contract import HighMeans, Observation, Observer, Scorer, Scores, discover, finite, scorer
+from secateur.scorers.registry import scorers
+
+SAMPLES, CLASSES, FEATURES, NEIGHBOURS = 40, 4, 6, 5
+REGISTRY = dict(scorers())
+OF_SIGNALS = sorted(name for name, each in REGISTRY.items() if isinstance(each, Scorer))
+OF_CHECKPOINTS = sorted(name for name, each in REGISTRY.items() if isinstance(each, CheckpointScorer))
+OBSERVERS = sorted(name for name, each in REGISTRY.items() if isinstance(each, type) and issubclass(each, Observer))
+
+REQUIRED: dict[str, dict[str, object]] = {}
+"""Values for settings without a default."""
+
+
+@dataclass
+class World:
+    """One small data set and every signal of it that a scorer may name."""
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    def permuted(self, order):
+        """The same samples in another order."""
+        return World(self.embeddings[order], self.labels[order], self.logits[order])
+
+    @property
+    def squared_distances(self):
+        gaps = self.embeddings[:, None].astype(np.float64) - self.embeddings[None]
+        squares = (gaps**2).sum(axis=2)
+        np.fill_diagonal(squares, np.inf)
+        return squares
+
+    def signal(self, name):
+        probabilities = np.exp(self.logits) / np.exp(self.logits).sum(axis=1, keepdims=True)
+        losses = -np.log(probabilities[np.arange(len(self.labels)), self.labels])
+        made = {
+            "embeddings": lambda: self.embeddings,
+            "labels": lambda: self.labels,
+            "logits": lambda: self.logits,
+            "probabilities": lambda: probabilities.astype(np.float32),
+            "neighbour_indices": lambda: np.argsort(self.squared_distances, axis=1)[:, :NEIGHBOURS],
+            "neighbour_distances": lambda: np.sqrt(np.sort(self.squared_distances, axis=1))[:, :NEIGHBOURS].astype(
+                "f4"
+            ),
+            "null_log_probabilities": lambda: np.log(np.full(CLASSES, 1 / CLASSES)),
+        }
+        if name in made:
+            return made[name]()
+        if name in REGISTRY:  # another score
+            return (losses + self.logits[:, 0] ** 2).astype(np.float32)
+        return pytest.fail(f"no test makes the signal {name!r}: add it to World.signal in {__file__}")
+
+
+def world():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(CLASSES), SAMPLES // CLASSES)
+    embeddings = generator.normal(size=(SAMPLES, FEATURES)) + np.eye(CLASSES, FEATURES)[labels]
+    return World(embeddings.astype("f4"), labels, generator.normal(size=(SAMPLES, CLASSES)).astype("f4"))
+
+
+def scores_of(name, data):
+    declared = REGISTRY[name]
+    return declared(*(data.signal(each) for each in declared.signals), **REQUIRED.get(name, {}))
+
+
+def test_every_scorer_is_of_a_known_kind():
+    assert sorted(OF_SIGNALS + OF_CHECKPOINTS + OBSERVERS) == sorted(REGISTRY)
+    issue = {"loss", "correctness", "forgetting", "aum", "accumulated_margin", "margin", "el2n", "entropy"}
+    assert issue <= set(OBSERVERS)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_cards_say_everything(name):
+    card = REGISTRY[name].card
+    assert card.name == name
+    assert importlib.import_module(f"secateur.scorers.{name}")
+    assert card.high_means in typing.get_args(HighMeans)
+    assert card.version
+    assert len(card.paper) > 10
+    assert len(card.view) > 10
+    assert card.summary.endswith(".")
+    assert "\n" not in card.summary
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_settings_refuse_what_nobody_reads(name):
+    model = REGISTRY[name].settings
+    assert issubclass(model, BaseModel)
+    assert not {"seed", "ids", "samples", "device"} & set(model.model_fields)
+    model(**REQUIRED.get(name, {}))
+    with pytest.raises(ValidationError, match="no_such_setting"):
+        model(no_such_setting=1, **REQUIRED.get(name, {}))
+
+
+@pytest.mark.parametrize("name", OF_SIGNALS)
+def test_scores_of_signals_are_finite_float32_and_the_same_twice(name):
+    first, second = scores_of(name, world()), scores_of(name, world())
+    assert first.dtype == np.float32
+    assert first.shape == (SAMPLES,)
+    assert np.isfinite(first).all()
+    assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("name", OF_SIGNALS)
+def test_scores_of_signals_move_with_their_samples(name):
+    data, order = world(), np.random.default_rng(1).permutation(SAMPLES)
+    np.testing.assert_allclose(
+        scores_of(name, data.permuted(order)), scores_of(name, data)[order], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", OF_SIGNALS)
+def test_scorers_leave_their_signals_alone(name):
+    data, declared = world(), REGISTRY[name]
+    signals = [np.array(data.signal(each)) for each in declared.signals]
+    before = [each.copy() for each in signals]
+    for each in signals:
+        each.setflags(write=False)  # as a memory map is
+    scores = declared(*signals, **REQUIRED.get(name, {}))
+    assert all(np.array_equal(each, old) for each, old in zip(signals, before, strict=True))
+    assert not any(np.shares_memory(scores, each) for each in signals)
+
+
+def checkpoints():
+    """Three networks with a linear classifier, as a proxy run leaves them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return [
+            nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, CLASSES)).eval().requires_grad_(False)
+            for _ in range(3)
+        ]
+
+
+def glance_at(rows):
+    data = world()
+    return Glance(checkpoints(), torch.from_numpy(data.embeddings[rows]), torch.from_numpy(data.labels[rows]))
+
+
+@pytest.mark.parametrize("name", OF_CHECKPOINTS)
+def test_scores_of_checkpoints_are_finite_and_of_each_sample_alone(name):
+    declared, whole = REGISTRY[name], np.arange(SAMPLES)
+    scores = declared(glance_at(whole), **REQUIRED.get(name, {}))
+    assert scores.dtype == torch.float32
+    assert scores.shape == (SAMPLES,)
+    assert not scores.requires_grad
+    assert scores.isfinite().all()
+    assert torch.equal(scores, declared(glance_at(whole), **REQUIRED.get(name, {})))
+    order = np.random.default_rng(1).permutation(SAMPLES)
+    parts = [declared(glance_at(rows), **REQUIRED.get(name, {})) for rows in np.split(order, [1, 15])]
+    torch.testing.assert_close(torch.cat(parts), scores[torch.from_numpy(order)], rtol=1e-4, atol=1e-6)
+
+
+def observed(name, order, *, presentations=12, samples=SAMPLES):
+    """Scores after every sample was presented so often, row `i` being sample `order[i]`."""
+    watcher = REGISTRY[name](samples, torch.device("cpu"), **REQUIRED.get(name, {}))
+    generator = torch.Generator().manual_seed(0)
+    rows = np.argsort(order)
+    for epoch in range(presentations):
+        logits = torch.randn(samples, CLASSES, generator=generator)
+        labels = torch.arange(samples) % CLASSES
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        watcher.observe(Observation(torch.from_numpy(rows), logits, labels, losses))
+        watcher.end_epoch(epoch)
+    return watcher
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observers_are_finite_the_same_twice_and_move_with_their_samples(name):
+    straight, order = np.arange(SAMPLES), np.random.default_rng(1).permutation(SAMPLES)
+    scores = observed(name, straight).scores()
+    assert scores.dtype == np.float32
+    assert scores.shape == (SAMPLES,)
+    assert np.isfinite(scores).all()
+    assert scores.tobytes() == observed(name, straight).scores().tobytes()
+    np.testing.assert_array_equal(observed(name, order).scores(), scores[order])
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_accumulators_grow_with_samples_and_with_nothing_else(name):
+    few, many, longer = (
+        {
+            key: value.numel()
+            for key, value in observed(name, np.arange(n), samples=n, presentations=p).state_dict().items()
+        }
+        for n, p in ((SAMPLES, 12), (4 * SAMPLES, 12), (SAMPLES, 36))
+    )
+    assert few == longer
+    assert all(many[key] in (count, 4 * count) for key, count in few.items())
+    dtypes = {value.dtype for value in observed(name, np.arange(SAMPLES)).state_dict().values()}
+    assert dtypes <= {torch.float64, torch.float32, torch.int64, torch.bool}
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observers_continue_from_their_state(name):
+    watcher = observed(name, np.arange(SAMPLES))
+    continued = REGISTRY[name](SAMPLES, torch.device("cpu"), **REQUIRED.get(name, {}))
+    continued.load_state_dict(watcher.state_dict())
+    assert continued.scores().tobytes() == watcher.scores().tobytes()
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observing_reads_nothing_back_from_the_device(name):
+    meta = torch.device("meta")
+    watcher = REGISTRY[name](SAMPLES, meta, **REQUIRED.get(name, {}))
+    ids = torch.zeros(5, dtype=torch.int64, device=meta)
+    batch = Observation(ids, torch.zeros(5, CLASSES, device=meta), ids, torch.zeros(5, device=meta))
+    for epoch in range(2):
+        watcher.observe(batch)
+        watcher.end_epoch(epoch)
+
+
+def test_the_laws_catch_a_scorer_of_row_order(monkeypatch):
+    @scorer(high_means="harder", view="nothing at all", paper="no paper whatsoever")
+    def row_number(labels: np.ndarray) -> Scores:
+        """Row numbers."""
+        return np.arange(len(labels), dtype=np.float32)
+
+    monkeypatch.setitem(REGISTRY, "row_number", row_number)
+    test_scores_of_signals_are_finite_float32_and_the_same_twice("row_number")
+    with pytest.raises(AssertionError, match="Not equal"):
+        test_scores_of_signals_move_with_their_samples("row_number")
+
+
+def test_an_unknown_signal_is_named(monkeypatch):
+    @scorer(high_means="harder", view="nothing at all", paper="no paper whatsoever")
+    def odd(moon_phase: np.ndarray) -> Scores:
+        """Of no use."""
+        return moon_phase
+
+    monkeypatch.setitem(REGISTRY, "odd", odd)
+    with pytest.raises(pytest.fail.Exception, match="no test makes the signal 'moon_phase'"):
+        scores_of("odd", world())
+
+
+def test_discovery_finds_scorers_by_their_file_alone(tmp_path, monkeypatch):
+    package = tmp_path / "more_scorers"
+    package.mkdir()
+    (package / "row_parity.py").write_text(
+        "import numpy as np\n"
+        "from secateur.scorers.aum import Aum\n"
+        "from secateur.scorers.contract import scorer\n"
+        "@scorer(high_means='harder', view='labels', paper='none')\n"
+        "def row_parity(labels, *, odd: bool = True):\n"
+        "    'Parity.'\n"
+        "    return np.float32(labels % 2 == odd)\n"
+    )
+    (package / "not_a_scorer.py").write_text("value = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = discover(importlib.import_module("more_scorers"), Scorer, Observer)
+    assert list(found) == ["row_parity"]
+    assert found["row_parity"].signals == ("labels",)
+    assert set(found["row_parity"].settings.model_fields) == {"odd"}
+
+
+def test_broken_scores_are_named():
+    values = np.zeros(30, np.float32)
+    assert finite(values, "any") is values
+    values[[3, 7]] = np.nan, np.inf
+    with pytest.raises(ValueError, match="score 'any' is NaN or infinite at rows 3, 7$"):
+        finite(values, "any")
+    values[:] = np.nan
+    with pytest.raises(ValueError, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(30 in all\)"):
+        finite(values, "any")
