@@ -1,7 +1,7 @@
 """Call a study's selector with the signals that it reads."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,11 @@ def signals_read(selection: Selection) -> set[str]:
         for name in selection.declared.reads
         if name not in ("ids", "budget")
     } - {None}  # type: ignore[return-value]
+
+
+def read_by(selections: Iterable[Selection]) -> set[str]:
+    """What several selections read."""
+    return set().union(*(signals_read(selection) for selection in selections))
 
 
 def choose(

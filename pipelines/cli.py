@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,9 @@ def main() -> None:
     from secateur.pipelines.sources import SourceError
     from secateur.pipelines.study import StudyError
 
+    warnings.filterwarnings(
+        "ignore", module=r"secateur\.pipelines\.|dagster", message=".*is currently in (beta|preview)"
+    )
     try:
         app()
     except (ManifestError, SourceError, StudyError, FileExistsError, FileNotFoundError, ValueError) as error:

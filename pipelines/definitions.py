@@ -1,6 +1,5 @@
 """The code location that Dagster loads: every study that ships and every study of the user's folder."""
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ import dagster as dg
 from secateur.pipelines.data_assets import prepare_asset
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.score_assets import proxy_asset, score_asset
+from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.store import Store, StoreIOManager
 from secateur.pipelines.study import Study, StudyFile, read_studies, study_folders
 from secateur.pipelines.subset_assets import manifest_asset, subset_asset, tuning_asset
 from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
+from secateur.scorers.contract import Scorer
 
 
 def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
@@ -21,7 +22,8 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     return [
         prepare_asset(study, base),
         proxy_asset(study),
-        *(score_asset(study, name) for name, score in study.scores.items() if not inspect.isclass(score.declared)),
+        *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
+        *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
         tuning_asset(study),
         subset_asset(study),
         manifest_asset(study),

@@ -7,14 +7,16 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.data_assets import data_of, labels_of
+from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
 from secateur.pipelines.progress import Progress
+from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Score, Study
 from secateur.scorers.contract import Card, Observer, Scorer, Scores
 from secateur.trainers import models
+from secateur.trainers.checkpoints import CheckpointWriter
 from secateur.trainers.contract import Recipe
 from secateur.trainers.loop import device_of_choice, train
 
@@ -84,29 +86,36 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         data, device = data_of(inputs, samples, source), device_of_choice()
         recipe = Recipe(**config.recipe.model_dump())  # type: ignore[attr-defined]
-        watchers: dict[str, Observer] = {
-            name: score.declared(len(data), device, **getattr(config, f"score_{name}").model_dump())  # type: ignore[call-arg, arg-type]
-            for name, score in observed.items()
-        }
-        told = progress.start(context, "proxy training")
-        trained = train(
-            data, recipe, seed=study.proxy_seed, observers=list(watchers.values()), device=device, progress=told
-        )
+        settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
+        totals = {name: np.zeros(len(data), np.float64) for name in observed}
+        costs = []
         with store.folder(proxy_key) as folder:
-            models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
-        yield dg.Output(
-            None,
-            "proxy",
-            metadata={
-                "path": dg.MetadataValue.path(store.place(proxy_key).resolve()),
-                "seconds": trained.seconds,
-                "steps": trained.steps,
-                "epochs": trained.epochs,
-            },
-        )
-        for name, watcher in watchers.items():
-            values = watcher.scores()
-            yield dg.Output(values, name, metadata=score_metadata(values, watcher.card))
+            for seed in range(study.proxy_runs):
+                watchers: dict[str, Observer] = {
+                    name: score.declared(len(data), device, **settings[name])  # type: ignore[call-arg, arg-type, misc]
+                    for name, score in observed.items()
+                }
+                (place := folder / f"seed-{seed}").mkdir()
+                trained = train(
+                    data,
+                    recipe,
+                    seed=seed,
+                    observers=list(watchers.values()),
+                    device=device,
+                    progress=progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"),
+                    checkpoint=CheckpointWriter(place, study.checkpoints),
+                )
+                models.save(trained.model.cpu(), place, recipe, data.inputs.shape[1:], data.classes)
+                costs.append({"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen})
+                for name, watcher in watchers.items():
+                    totals[name] += watcher.scores()
+        spent: dict[str, Any] = {what: sum(cost[what] for cost in costs) for what in costs[0]}
+        store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
+        path = dg.MetadataValue.path(store.place(proxy_key).resolve())
+        yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent})
+        for name, score in observed.items():
+            values = (totals[name] / study.proxy_runs).astype(np.float32)
+            yield dg.Output(values, name, metadata=score_metadata(values, score.declared.card))
 
     return proxy
 
@@ -119,17 +128,14 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=dg.AssetKey([study.name, "scores", name]),
-        ins={
-            signal: dg.AssetIn(dg.AssetKey([study.name, "samples" if signal == "labels" else signal]))
-            for signal in scorer.signals
-        },
+        ins=inputs_for(study, scorer.signals),
         description=describe(scorer.card),
         code_version=scorer.card.version,
         group_name=study.name,
     )
-    def score(config: Config, **signals: Any) -> dg.MaterializeResult:  # type: ignore[valid-type]
-        arrays = [labels_of(signals[name]) if name == "labels" else signals[name] for name in scorer.signals]
-        values = scorer(*arrays, **config.model_dump())  # type: ignore[attr-defined]
+    def score(config: Config, **loaded: Any) -> dg.MaterializeResult:  # type: ignore[valid-type]
+        signals = signals_in(loaded)
+        values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
         return dg.MaterializeResult(value=values, metadata=score_metadata(values, scorer.card))
 
     return score

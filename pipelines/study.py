@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from secateur.pipelines.cells import Cell, selection_key
 from secateur.pipelines.sources import Columns, Source
+from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.vectors import Metric
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import Recipe
@@ -22,7 +24,9 @@ from secateur.trainers.tasks import TASKS, Task, task_of
 
 SHIPPED = Path(__file__).parent / "studies"
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "labels", "budget", "scores", "embeddings"}
+GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities"}
+SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
+"""Arrays that assets of their own make, where a scorer or selector reads them."""
 
 
 class Strict(BaseModel):
@@ -40,6 +44,11 @@ class Score(Strict):
     @property
     def declared(self) -> AnyScorer:
         return scorers()[self.scorer]
+
+    @property
+    def signals(self) -> set[str]:
+        """What a scorer of signals reads; nothing for the other kinds."""
+        return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
 class ClassShares(Strict):
@@ -76,6 +85,17 @@ class Validation(Strict):
     seeds: Annotated[int, Field(ge=1, description="trainings per candidate")] = 3
 
 
+class Neighbourhood(Strict):
+    """The neighbour graph of the embeddings, shared by all scores that read it."""
+
+    count: Annotated[int, Field(ge=1, description="nearest other samples of each sample")] = 10
+    metric: Metric = "euclidean"
+    engine: Literal["auto", "exact", "ivf"] = "auto"
+    least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
+        0.95
+    )
+
+
 class Study(Strict):
     """Everything that one YAML file says."""
 
@@ -87,7 +107,11 @@ class Study(Strict):
         dict[str, Any], Field(description="how rows become arrays; what it leaves out follows the models")
     ] = {}
     proxy: Annotated[Recipe, Field(description="the training run whose observers score the samples")]
-    proxy_seed: int = 0
+    proxy_runs: Annotated[int, Field(ge=1, le=100, description="proxies of different seeds; scores are averaged")] = 1
+    checkpoints: Annotated[
+        int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
+    ] = 1
+    neighbours: Neighbourhood = Neighbourhood()
     scores: Annotated[dict[str, Score], Field(min_length=1)]
     selections: Annotated[dict[str, Selection], Field(min_length=1)]
     keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
@@ -158,10 +182,21 @@ class Study(Strict):
                 require(selection.score, self.scores, f"selections.{name}.score")
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
-            for signal in selection.declared.reads:
-                if signal not in GIVEN:
-                    require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
+            for signal in set(selection.declared.reads) - GIVEN - SIGNALS:
+                require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
+        for name, score in self.scores.items():
+            for signal in score.signals - GIVEN - SIGNALS:
+                others = {other for other in self.scores if other != name}
+                require(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self
+
+    @property
+    def signals(self) -> set[str]:
+        """Signals that some scorer or selector of the study reads and an asset of its own makes."""
+        read = [score.signals for score in self.scores.values()]
+        read += [set(selection.declared.reads) for selection in self.selections.values()]
+        found = set().union(*read) & SIGNALS
+        return found | ({"embeddings"} if found else set())
 
     @model_validator(mode="after")
     def _task_fits(self) -> "Study":

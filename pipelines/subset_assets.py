@@ -6,13 +6,14 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.choosing import choose, signals_read
-from secateur.pipelines.data_assets import data_of, labels_of
+from secateur.pipelines.choosing import choose, read_by, signals_read
+from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.plots import class_balance
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.provenance import Provenance, ScoreCard
+from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Selection, Study
 from secateur.selectors.contract import resolve_keep
@@ -33,28 +34,13 @@ def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
     return [Cell.parse(str(key)) for key in context.partition_keys]
 
 
-def inputs_read(study: Study, selections: list[Selection], *others: str) -> dict[str, dg.AssetIn]:
-    """Assets that these selections read, and the samples and others whatever they read."""
-    names = {"labels"}.union(*(signals_read(selection) for selection in selections)) - {"labels"}
-    scores = {f"score_{name}": dg.AssetKey([study.name, "scores", name]) for name in names if name in study.scores}
-    signals = {f"signal_{name}": dg.AssetKey([study.name, name]) for name in names if name not in study.scores}
-    plain = {name: dg.AssetKey([study.name, name]) for name in ("samples", *others)}
-    return {name: dg.AssetIn(key) for name, key in sorted((scores | signals | plain).items())}
-
-
-def signals_in(loaded: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Signals by the names that selectors know, from what `inputs_read` asked for."""
-    named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
-    return {"labels": labels_of(loaded["samples"])} | named
-
-
 def tuning_asset(study: Study) -> dg.AssetsDefinition:
     """Settings that the study leaves open, chosen on held-out training samples."""
     open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
 
     @dg.asset(
         key=dg.AssetKey([study.name, "tuning"]),
-        ins=inputs_read(study, list(open_ones.values()), "inputs", "source"),
+        ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
         description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
         "of the training samples, never on test samples.",
         group_name=study.name,
@@ -111,7 +97,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        ins=inputs_read(study, list(study.selections.values()), "tuning", "source"),
+        ins=inputs_for(study, read_by(study.selections.values()), "tuning"),
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget.",

@@ -1,5 +1,6 @@
 """What a trained model is judged by."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float32
 from torch import nn
 from torch.nn import functional
 
+from secateur.scorers.contract import rows_text
 from secateur.trainers.contract import Data
 
 
@@ -27,8 +29,10 @@ def logits_of(model: nn.Module, data: Data, *, device: torch.device | None = Non
     """Logits in evaluation mode, float32 `[n, classes]`, by blocks."""
     device = device or next(model.parameters()).device
     model.to(device).eval()
+    # What a network holds per sample grows with its input: long texts and large images come in smaller blocks.
+    size = min(4096, max(64, 2**18 // max(1, math.prod(data.inputs.shape[1:]))))
     with torch.no_grad():
-        parts = [model(torch.as_tensor(block.inputs).to(device)).float().cpu() for block in data.blocks()]
+        parts = [model(torch.as_tensor(block.inputs).to(device)).float().cpu() for block in data.blocks(size)]
     return torch.cat(parts).numpy()
 
 
@@ -38,8 +42,16 @@ def evaluate(model: nn.Module, data: Data) -> Metrics:
 
 
 def metrics_of(logits: Float32[np.ndarray, "n classes"], data: Data, *, bins: int = 15) -> Metrics:
-    """Metrics of logits. The calibration error is ECE over equal-width bins (Guo et al. 2017, section 3)."""
-    values, labels = torch.from_numpy(logits).double(), torch.from_numpy(data.labels)
+    """Metrics of logits. The calibration error is ECE over equal-width bins (Guo et al. 2017, section 3).
+
+    Raises ValueError for an empty split and for NaN or infinite logits, which name their rows.
+    """
+    if not len(logits):
+        raise ValueError("the split to evaluate on is empty")
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        raise ValueError(f"the logits are NaN or infinite at {rows_text(bad)}: training diverged; lower learning rate")
+    values, labels = torch.tensor(logits).double(), torch.tensor(data.labels)
     confidence, guess = values.softmax(dim=1).max(dim=1)
     correct = (guess == labels).numpy()
     index = np.minimum((confidence.numpy() * bins).astype(int), bins - 1)

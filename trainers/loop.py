@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.contract import Observation, Observer
+from secateur.scorers.contract import Observation, Observer, rows_text
 from secateur.selectors.contract import Keep
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.models import Standardise, build
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps in all) after each epoch."""
+Checkpoint = Callable[[nn.Module, int, int], None]
+"""Told (model, steps done, steps in all) after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,45 @@ def batches(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[
 
 
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
+    parameters = list(model.parameters())
+    fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+
+
+@contextmanager
+def private_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the generators that layers draw from, and give them back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # torch.manual_seed would also seed every other GPU.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
+    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong labels."""
+    if keep is not None and len(keep) != len(data):
+        raise ValueError(f"the keep mask is over {len(keep)} samples, the data holds {len(data)}")
+    rows = np.arange(len(data)) if keep is None else np.flatnonzero(keep)
+    if not len(rows):
+        raise ValueError(f"nothing to train on: {len(rows)} of {len(data)} samples are kept")
+    wrong = rows[(data.labels[rows] < 0) | (data.labels[rows] >= data.classes)]
+    if len(wrong):
+        raise ValueError(f"labels must be within 0 … {data.classes - 1}, they are not at {rows_text(wrong)}")
+    return torch.from_numpy(rows)
+
+
+def objective(logits: torch.Tensor, target: torch.Tensor, losses: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """What a step descends: the mean of the per-sample cross-entropies, or the one with smoothed labels."""
+    if label_smoothing:
+        return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    return losses.mean()
 
 
 def train(
@@ -78,6 +115,7 @@ def train(
     observers: Sequence[Observer] = (),
     device: torch.device | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`).
 
@@ -85,19 +123,19 @@ def train(
     the update. Initial weights and order come from `seed` alone; on a CPU the same call gives the same bits.
     """
     device, started = device or device_of_choice(), time.perf_counter()
-    rows = torch.arange(len(data)) if keep is None else torch.from_numpy(np.flatnonzero(keep))
+    rows = rows_to_train_on(data, keep)
     model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
     standardise = model[0]  # type: ignore[index]
     assert isinstance(standardise, Standardise)
     standardise.fit(data if keep is None else data.take(keep))
     model.to(device).train()
-    labels = torch.from_numpy(data.labels).to(device)
+    labels = torch.tensor(data.labels).to(device)
     optimiser, steps, seen, last_epoch = optimiser_of(model, recipe), recipe.total_steps(len(rows)), 0, 0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with private_randomness(seed, device):
         for step, (epoch, ids, ends_epoch) in enumerate(batches(rows, recipe, seed=seed)):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * rate_at((step + 1) / steps, recipe.warmup)
+                # Progress in the middle of the step: at either end of it the first or the last step would do nothing.
+                group["lr"] = recipe.learning_rate * rate_at((step + 0.5) / steps, recipe.warmup)
             logits = model(torch.as_tensor(data.inputs[ids.numpy()]).to(device))
             on_device = ids.to(device, non_blocking=True)
             target = labels[on_device]
@@ -105,9 +143,8 @@ def train(
             batch = Observation(on_device, logits, target, losses)
             for watcher in observers:
                 watcher.observe(batch)
-            smoothed = functional.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
-            (smoothed if recipe.label_smoothing else losses.mean()).backward()  # type: ignore[no-untyped-call]
+            objective(logits, target, losses, recipe.label_smoothing).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             seen, last_epoch = seen + len(ids), epoch
             if ends_epoch:
@@ -115,4 +152,8 @@ def train(
                     watcher.end_epoch(epoch)
                 if progress:
                     progress(step + 1, steps)
+                if checkpoint:
+                    checkpoint(model, step + 1, steps)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return Trained(model.eval(), steps, last_epoch + 1, seen, time.perf_counter() - started)

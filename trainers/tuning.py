@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from secateur.selectors.contract import Ids, Keep, resolve_keep
 from secateur.trainers.contract import Data, Recipe
@@ -22,13 +23,25 @@ class Tuned:
     accuracies: Mapping[float, float]
 
 
-def hold_out(data: Data, *, fraction: float, seed: int) -> tuple[Ids, Ids]:
-    """Rows to choose from and rows to validate on, a stratified split."""
+def hold_out(
+    data: Data, *, fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
+    """Rows to choose from and rows to validate on, a stratified split; classes of one sample stay with the former.
+
+    Raises ValueError where the fraction leaves either side fewer samples than there are classes.
+    """
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(data), dtype=np.int64)
     counts = np.bincount(data.labels, minlength=data.classes)
-    single = np.isin(data.labels, np.flatnonzero(counts < 2))  # a class of one sample cannot be split: it stays
+    single = np.isin(data.labels, np.flatnonzero(counts < 2))
+    there, classes = int(np.sum(~single)), int(np.sum(counts > 1))
+    held = int(np.ceil(fraction * there))
+    if not 0 < classes <= min(held, there - held):
+        raise ValueError(
+            f"a validation split of {fraction:g} of {there} samples (classes of one left out) cannot hold each of "
+            f"{classes} classes on both sides; change the fraction, or set what is to be tuned"
+        )
     pool, validation = train_test_split(
         rows[~single], test_size=fraction, random_state=seed, stratify=data.labels[~single]
     )
@@ -41,19 +54,19 @@ def tune(
     choose: Choose,
     candidates: tuple[float, ...],
     *,
-    keep: float,
+    keep: int | float,
     fraction: float = 0.2,
     seeds: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
     """Train on what each candidate keeps of the pool and take the best mean accuracy on the held-out rows.
 
-    A candidate that cannot fill the budget (the selector raises ValueError) is left out; equals go to the earlier
-    candidate. Raises ValueError when none can.
+    `keep` stands for the same share of the pool as of the data. A candidate that cannot fill the budget (the selector
+    raises ValueError) is left out; equals go to the earlier candidate. Raises ValueError when none can.
     """
     pool, validation = hold_out(data, fraction=fraction, seed=0)
     inside, outside = data.take(pool), data.take(validation)
-    budget = resolve_keep(keep, len(pool)) if isinstance(keep, float) else min(keep, len(pool))
+    budget = resolve_keep(resolve_keep(keep, len(data)) / len(data), len(pool))
     accuracies, refusal = {}, ""
     for number, candidate in enumerate(candidates):
         results = []
@@ -61,7 +74,7 @@ def tune(
             try:
                 mask = choose(pool, budget, candidate, seed)
             except ValueError as error:
-                refusal = str(error)
+                refusal, results = str(error), []
                 break
             results.append(evaluate(train(inside, recipe, seed=seed, keep=mask).model, outside).accuracy)
         if results:
@@ -70,4 +83,4 @@ def tune(
             progress(number + 1, len(candidates))
     if not accuracies:
         raise ValueError(f"no candidate of {candidates} fits a budget of {budget} out of {len(pool)}: {refusal}")
-    return Tuned(max(accuracies, key=lambda candidate: (accuracies[candidate], -candidate)), accuracies)
+    return Tuned(max(accuracies, key=lambda candidate: accuracies[candidate]), accuracies)

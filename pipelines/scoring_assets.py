@@ -1,0 +1,85 @@
+"""Assets of the scoring pass: every score that the proxy's checkpoints give, rows scored before not scored again."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.launchpad import form, forms
+from secateur.pipelines.progress import Progress
+from secateur.pipelines.score_assets import describe, score_metadata
+from secateur.pipelines.score_store import ScoreKey, ScoreStore
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import Score, Study
+from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.trainers.checkpoints import fingerprint, load_checkpoints
+from secateur.trainers.loop import device_of_choice
+from secateur.trainers.scoring import Configured, score_rows
+
+
+def checkpoint_scores_of(study: Study) -> dict[str, Score]:
+    """Scores of the study that read checkpoints."""
+    return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+
+
+def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
+    """One pass over the data for all scores of checkpoints; any subset of them can be materialised alone."""
+    read = checkpoint_scores_of(study)
+    Config = forms(
+        f"{study.name}_scoring_pass",
+        {name: form(score.declared.settings, score.settings) for name, score in read.items()},
+    )
+
+    @dg.multi_asset(
+        name=f"{study.name}__scoring_pass",
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "proxy")},
+        outs={
+            name: dg.AssetOut(
+                key=dg.AssetKey([study.name, "scores", name]),
+                description=describe(score.declared.card),
+                code_version=score.declared.card.version,
+                is_required=False,
+            )
+            for name, score in read.items()
+        },
+        can_subset=True,
+        group_name=study.name,
+    )
+    def scoring_pass(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        store: dg.ResourceParam[Store],
+        progress: dg.ResourceParam[Progress],
+        inputs: Any,
+        samples: Any,
+        source: Any,
+        proxy: Any,
+    ) -> Iterator[Any]:
+        data, device, started = data_of(inputs, samples, source), device_of_choice(), time.perf_counter()
+        folders = sorted(proxy.glob("seed-*"))
+        runs, model = [load_checkpoints(folder) for folder in folders], fingerprint(folders)
+        configured: dict[str, Configured] = {}
+        for name in sorted(context.op_execution_context.selected_output_names):
+            declared = read[name].declared
+            assert isinstance(declared, CheckpointScorer)
+            configured[name] = (declared, getattr(config, name).model_dump())
+        keys = {
+            name: ScoreKey(declared.card.name, declared.card.version, settings, model)
+            for name, (declared, settings) in configured.items()
+        }
+
+        def compute(rows: np.ndarray, names: list[str]) -> Any:
+            return score_rows(runs, data, rows, {name: configured[name] for name in names}, device=device)
+
+        hashes = samples.select("content_hash").collect()["content_hash"]
+        cache = ScoreStore(store.root / study.name / ".score_store")
+        scores, tally = cache.scores(keys, hashes, compute, progress=progress.start(context, "scoring pass"))
+        seconds = time.perf_counter() - started
+        for name, values in scores.items():
+            counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
+            yield dg.Output(values, name, metadata=score_metadata(values, configured[name][0].card) | counted)
+
+    return scoring_pass
