@@ -66,8 +66,11 @@ def extremes(scores: Scores, alive: Keep | None, rows: slice) -> tuple[float, fl
     """Lowest and highest score among the rows that are alive; infinities where none is."""
     if alive is None:
         return float(scores[rows].min()), float(scores[rows].max())
-    lows, highs = (np.where(alive[rows], scores[rows], np.float32(empty)) for empty in (np.inf, -np.inf))
-    return float(lows.min()), float(highs.max())
+    kept, dead = scores[rows].copy(), ~alive[rows]
+    np.putmask(kept, dead, np.inf)
+    lowest = float(kept.min())
+    np.putmask(kept, dead, -np.inf)
+    return lowest, float(kept.max())
 
 
 def assign(
@@ -90,10 +93,10 @@ def assign(
         kind: Any = np.float32 if 1e-30 < highest - lowest < 1e30 and len(edges) < 1000 else np.float64
         places = scores[rows] - kind(lowest)
         places *= kind((len(edges) + 1) / (highest - lowest))
-        np.clip(places, 0, len(edges), out=places)
-        stratum[rows] = places
-        places -= np.rint(places)
-        close = np.flatnonzero(np.abs(places, out=places) < 4e-7 * (len(edges) + 1))
+        off = np.rint(places)
+        off -= places  # before clipping, which would bring all cut samples to an edge
+        close = np.flatnonzero(np.abs(off, out=off) < 4e-7 * (len(edges) + 1))
+        stratum[rows] = np.clip(places, 0, len(edges), out=places)
         stratum[rows][close] = np.searchsorted(edges, scores[rows][close].astype(np.float64), side="right")
     if alive is not None:
         np.putmask(stratum[rows], ~alive[rows], len(edges) + 1)

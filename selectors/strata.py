@@ -67,8 +67,9 @@ def draw_from_strata(
     keep = np.empty(len(strata), dtype=np.bool_)
     rows = np.concatenate(over_blocks(len(strata), partial(split, strata, first, edge, keep), BLOCK))
     numbers = rows if ids is None else ids[rows]
-    order = np.lexsort((random_keys(numbers, seed), short_hash(numbers, seed), strata[rows]))
-    rows, owner = rows[order], strata[rows[order]].astype(np.int64)
+    owner = strata[rows].astype(np.int64)
+    order = np.lexsort((numbers, owner << 32 | short_hash(numbers, seed)))
+    rows, owner = rows[order], owner[order]
     found = np.bincount(owner, minlength=count)
     place = np.arange(len(rows)) - (np.cumsum(found) - found)[owner]
     keep[rows[place < missing[owner]]] = True

@@ -6,13 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.selectors.contract import random_keys
 from secateur.selectors.strata import codes_of, draw_from_strata, short_hash
 
 
 def smallest_hashes(strata, quotas, ids, seed):
     keep = np.zeros(len(strata), dtype=bool)
-    order = np.lexsort((random_keys(ids, seed), short_hash(ids, seed)))
+    order = np.lexsort((ids, short_hash(ids, seed)))
     for stratum, quota in enumerate(quotas):
         keep[order[strata[order] == stratum][:quota]] = True
     return keep
