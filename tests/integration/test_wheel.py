@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import venv
 import zipfile
@@ -44,7 +43,8 @@ def test_the_wheel_runs_in_another_environment(wheel: Path, tmp_path: Path) -> N
     python = tmp_path / "env" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
     purelib = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
-    (purelib / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    found = [path for path in sys.path if path.endswith("site-packages")]
+    (purelib / "dependencies.pth").write_text("\n".join(found) + "\n")
     code = "import secateur.pipelines.definitions as d; print(d.__file__); d.defs()"
     assert str(purelib) in run(python, "-W", "ignore", "-c", code, cwd=tmp_path)
     assert "verify" in run(tmp_path / "env" / "bin" / "secateur", "--help", cwd=tmp_path)
