@@ -131,12 +131,12 @@ def test_stateful_data_loader_resumes_in_the_middle_of_an_epoch(workers: int, tm
 
     expected = expected_epochs(info_batch)
     sampler = info_batch()
-    loader = loader_of(sampler)
     for epoch in range(2):
         sampler.set_epoch(epoch)
-        assert epoch_of(sampler, loader) == expected[epoch]
+        ids = torch.tensor(list(sampler))
+        sampler.observe(ids, (ids + 1).float())
     sampler.set_epoch(2)
-    before = epoch_of(sampler, loader, stop=2)
+    before = epoch_of(sampler, loader_of(sampler), stop=2)
 
     sampler = info_batch()
     loader = loader_of(sampler)
@@ -144,9 +144,8 @@ def test_stateful_data_loader_resumes_in_the_middle_of_an_epoch(workers: int, tm
     loader.load_state_dict(torch.load(tmp_path / "loader.pt", weights_only=True))
     after = epoch_of(sampler, loader)
     assert before + after == expected[2]
-    for epoch in range(3, EPOCHS):
-        sampler.set_epoch(epoch)
-        assert epoch_of(sampler, loader) == expected[epoch]
+    sampler.set_epoch(3)
+    assert epoch_of(sampler, loader) == expected[3]
 
 
 def test_plain_data_loader_resumes_in_the_middle_of_an_epoch() -> None:
