@@ -10,7 +10,7 @@ from secateur.scorers.windows import WindowMean, moments
 
 
 @observer(
-    high_means="harder",
+    high_means="more uncertain",
     paper="Cho et al. 2025, Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
     "Uncertainty (arXiv 2502.06905), section 3",
 )

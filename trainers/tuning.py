@@ -67,9 +67,10 @@ def tune(
     pool, validation = hold_out(data, fraction=fraction, seed=0)
     inside, outside = data.take(pool), data.take(validation)
     budget = resolve_keep(resolve_keep(keep, len(data)) / len(data), len(pool))
-    accuracies, refusal = {}, ""
+    accuracies: dict[float, float] = {}
+    refusal = ""
     for number, candidate in enumerate(candidates):
-        results = []
+        results: list[float] = []
         for seed in range(seeds):
             try:
                 mask = choose(pool, budget, candidate, seed)

@@ -269,7 +269,7 @@ def test_broken_scores_are_named():
     values = np.zeros(30, np.float32)
     assert finite(values, "any") is values
     values[[3, 7]] = np.nan, np.inf
-    with pytest.raises(ValueError, match="score 'any' is NaN or infinite at rows 3, 7$"):
+    with pytest.raises(ValueError, match=r"score 'any' is NaN or infinite at rows 3, 7$"):
         finite(values, "any")
     values[:] = np.nan
     with pytest.raises(ValueError, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(30 in all\)"):

@@ -1,5 +1,6 @@
 """Observers against the papers' formulas, written out in float64 over the recorded history of each sample."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,7 @@ def early_el2n(history, y, epochs=10):
 
 def forgetting_events(history, y, never_learned="presentations", per="run"):
     correct = [int(np.argmax(z) == y) for _, z in history]
-    events = sum(before == 1 and after == 0 for before, after in zip(correct, correct[1:], strict=False))
+    events = sum(before == 1 and after == 0 for before, after in itertools.pairwise(correct))
     if not any(correct):
         events = len(correct) if never_learned == "presentations" else 0
     return events / len(correct) if per == "presentation" else events
@@ -223,7 +224,7 @@ def test_el2n_names_rows_that_came_after_its_epochs():
     watcher.observe(observation(np.array([0, 2]), eye[:2], np.array([0, 1])))
     watcher.end_epoch(0)
     watcher.observe(observation(np.array([1]), eye[:1], np.array([0])))
-    with pytest.raises(ValueError, match="first 1 epochs never presented row 1$"):
+    with pytest.raises(ValueError, match=r"first 1 epochs never presented row 1$"):
         watcher.scores()
 
 

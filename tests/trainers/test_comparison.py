@@ -1,0 +1,145 @@
+"""Intervals and tests against scipy and against tables worked out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from secateur.trainers.comparison import compare, holm, p_value_of, summarise
+
+accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(accuracies)
+def test_interval_is_the_students_one(values):
+    summary = summarise(values)
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.seeds == len(values)
+    spread = stats.sem(values)
+    if spread > 1e-12:
+        low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread)
+        assert summary.half_width == pytest.approx((high - low) / 2, rel=1e-6)
+    else:
+        assert summary.half_width == pytest.approx(0, abs=1e-10)
+
+
+def test_interval_by_hand():
+    summary = summarise([0.90, 0.92, 0.94])
+    # s = 0.02, t(0.975; 2) = 4.30265, s / sqrt(3) = 0.0115470
+    assert summary.half_width == pytest.approx(4.30265 * 0.0115470, rel=1e-5)
+    assert str(summary) == "92.0 ± 5.0"
+
+
+def test_one_seed_has_no_interval():
+    summary = summarise([0.9])
+    assert (summary.mean, summary.half_width, summary.seeds, str(summary)) == (0.9, None, 1, "90.0")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), seeds=st.integers(2, 9))
+def test_p_values_are_those_of_paired_tests(seed, seeds):
+    generator = np.random.default_rng(seed)
+    baseline, chosen = generator.uniform(0.5, 1, (2, seeds))
+    result = compare({"one": chosen.tolist()}, baseline.tolist())["one"]
+    expected = stats.ttest_rel(chosen, baseline)
+    interval = expected.confidence_interval(0.95)
+    assert result.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert result.difference == pytest.approx(np.mean(chosen) - np.mean(baseline))
+    assert result.half_width == pytest.approx((interval.high - interval.low) / 2, rel=1e-9)
+    assert result.effect_size == pytest.approx(expected.statistic / np.sqrt(seeds), rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_pairs_decide_not_the_order_of_seeds(seed):
+    generator = np.random.default_rng(seed)
+    baseline, chosen = generator.uniform(size=(2, 6))
+    order = generator.permutation(6)
+    pairs = (chosen, baseline), (chosen[order], baseline[order])
+    one, other = (compare({"a": list(a)}, list(b))["a"] for a, b in pairs)
+    assert one.p_value == pytest.approx(other.p_value)
+    assert compare({"a": list(baseline)}, list(chosen))["a"].difference == pytest.approx(-one.difference)
+
+
+def test_holm_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, and never below the one before.
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert corrected == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_holm_never_exceeds_one_and_treats_equals_alike():
+    assert holm({"a": 0.5, "b": 0.5, "c": 0.9}) == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert holm({"a": 0.02, "b": 0.02}) == {"a": 0.04, "b": 0.04}
+    assert holm({}) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.2))
+def test_holm_rejects_what_the_step_down_procedure_rejects(values, level):
+    """Literal: the smallest p-value against level / m, the next against level / (m - 1), until one fails."""
+    ordered, rejected = sorted(values), 0
+    while rejected < len(ordered) and ordered[rejected] * (len(ordered) - rejected) < level:
+        rejected += 1
+    corrected = holm({str(i): value for i, value in enumerate(values)})
+    assert sorted(corrected.values()) == [corrected[str(i)] for i in np.argsort(values, kind="stable")]
+    assert sum(value < level for value in corrected.values()) == rejected
+
+
+def test_correction_is_over_the_whole_family():
+    generator = np.random.default_rng(0)
+    baseline = generator.uniform(0.8, 0.9, 5)
+    family = {f"s{i}": (baseline + generator.normal(0.01 * i, 0.01, 5)).tolist() for i in range(4)}
+    together = compare(family, baseline.tolist())
+    alone = {name: compare({name: values}, baseline.tolist())[name].p_value for name, values in family.items()}
+    assert {name: one.p_value for name, one in together.items()} == pytest.approx(holm(alone))
+    assert max(one.p_value - alone[name] for name, one in together.items()) > 0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 8])
+def test_differences_that_never_vary_claim_no_more_than_their_signs(seeds):
+    """All sign patterns are equally likely under no difference: two of 2 ** seeds are as extreme as all alike."""
+    baseline = np.linspace(0.7, 0.8, seeds)
+    result = compare({"a": (baseline + 0.1).tolist(), "same": baseline.tolist()}, baseline.tolist())
+    assert p_value_of(np.full(seeds, 0.1)) == 2.0 ** (1 - seeds)
+    assert p_value_of((baseline + 0.1) - baseline) == 2.0 ** (1 - seeds)  # equal up to rounding
+    assert result["a"].p_value == min(1.0, 2 * 2.0 ** (1 - seeds))
+    assert result["a"].effect_size is None
+    assert result["a"].half_width == pytest.approx(0, abs=1e-12)
+    assert result["same"].p_value == 1.0
+    assert result["same"].difference == 0
+    assert result["same"].verdict.startswith("no better than random")
+
+
+def test_two_seeds_with_one_difference_are_no_proof():
+    verdict = compare({"a": [0.91, 0.93]}, [0.90, 0.92])["a"].verdict
+    assert verdict.startswith("no better than random (+1.0 points")
+
+
+def test_one_seed_says_nothing():
+    result = compare({"a": [0.9]}, [0.8])["a"]
+    assert (result.p_value, result.half_width, result.effect_size) == (None, None, None)
+    assert result.difference == pytest.approx(0.1)
+    assert result.verdict == "one seed says nothing: +10.0 points against random"
+    assert result.brief == "one seed (+10.0)"
+
+
+def test_verdicts_say_it_plainly():
+    baseline = [0.80, 0.81, 0.79, 0.80, 0.82]
+    better = [0.90, 0.905, 0.89, 0.91, 0.92]
+    worse = [0.70, 0.705, 0.69, 0.71, 0.72]
+    mixed = [0.81, 0.80, 0.79, 0.81, 0.81]
+    result = compare({"up": better, "down": worse, "level": mixed}, baseline, against="stratified random")
+    assert result["up"].verdict.startswith("better than stratified random (+10.1 points, p = ")
+    assert result["down"].verdict.startswith("worse than stratified random (-9.9 points, p = ")
+    assert result["level"].verdict.startswith("no better than stratified random (+0.0 points, p = 1.00 over 5 seeds)")
+    assert result["up"].brief.startswith("better (+10.1, p ")
+    assert result["down"].brief.startswith("worse (-9.9, p ")
+    assert result["level"].brief.startswith("no better (+0.0, p 1")
+    assert all("over 5 seeds" in one.verdict for one in result.values())
+
+
+def test_unequal_numbers_of_seeds_are_refused():
+    with pytest.raises(ValueError, match="'a' has 2 seeds and random 3"):
+        compare({"a": [0.1, 0.2]}, [0.1, 0.2, 0.3])

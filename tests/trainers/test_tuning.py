@@ -1,0 +1,186 @@
+"""Settings are chosen on held-out training rows, by accuracy alone, among the candidates that fit."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secateur.selectors.contract import random_keys, resolve_keep
+from secateur.trainers import tuning
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.tuning import hold_out, tune
+
+
+def numbered(counts):
+    """Data whose only feature is the row number, with so many samples of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    labels = labels[np.argsort(random_keys(len(labels), 0))]
+    return Data(np.arange(len(labels), dtype=np.float32)[:, None], labels, len(counts))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=2, max_size=6),
+    fraction=st.sampled_from([0.1, 0.2, 0.5]),
+    seed=st.integers(0, 9),
+)
+def test_the_split_is_stratified_and_never_overlaps(counts, fraction, seed):
+    counts = [20, 20, *counts]
+    data = numbered(counts)
+    there, classes = sum(count for count in counts if count > 1), sum(count > 1 for count in counts)
+    if np.ceil(fraction * there) < classes:
+        with pytest.raises(ValueError, match="validation split"):
+            hold_out(data, fraction=fraction, seed=seed)
+        return
+    pool, validation = hold_out(data, fraction=fraction, seed=seed)
+    assert sorted([*pool, *validation]) == list(range(len(data)))
+    assert not set(pool) & set(validation)
+    assert pool.dtype == validation.dtype == np.int64
+    assert len(validation) == np.ceil(fraction * there)
+    for label, count in enumerate(counts):
+        held = int((data.labels[validation] == label).sum())
+        assert held == 0 if count < 2 else abs(held - fraction * count) < 2
+    again = hold_out(data, fraction=fraction, seed=seed)
+    assert np.array_equal(pool, again[0])
+
+
+def test_a_class_of_one_sample_stays_in_the_pool():
+    data = numbered([30, 30, 1])
+    pool, validation = hold_out(data, fraction=0.2, seed=0)
+    assert (data.labels[pool] == 2).sum() == 1
+    assert (data.labels[validation] == 2).sum() == 0
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1], [2, 2, 2, 2], [1, 0]])
+def test_data_too_small_to_split_is_refused(counts):
+    with pytest.raises(ValueError, match=r"validation split of 0.1 of .* cannot hold"):
+        hold_out(numbered(counts), fraction=0.1, seed=0)
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Training and evaluation whose accuracy is looked up by the candidate that chose the mask."""
+    log = SimpleNamespace(trained=[], judged=[], accuracy={}, candidate=None)
+
+    def train(data, recipe, *, seed, keep):
+        log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
+        return SimpleNamespace(model=None)
+
+    def evaluate(model, data):
+        log.judged.append(data.inputs[:, 0].astype(int))
+        value = log.accuracy[log.candidate]
+        return SimpleNamespace(accuracy=value[log.trained[-1][2]] if isinstance(value, list) else value)
+
+    monkeypatch.setattr(tuning, "train", train)
+    monkeypatch.setattr(tuning, "evaluate", evaluate)
+
+    def choose(rows, budget, candidate, seed):
+        log.candidate = candidate
+        if log.accuracy[candidate] is None:
+            raise ValueError(f"cutoff {candidate} leaves too few")
+        keep = np.zeros(len(rows), dtype=np.bool_)
+        keep[:budget] = True
+        return keep
+
+    log.choose = choose
+    return log
+
+
+RECIPE = Recipe(steps=3)
+
+
+def test_nothing_that_is_chosen_from_is_validated_on(scripted):
+    scripted.accuracy = {0.0: 0.5, 0.1: 0.6}
+    data = numbered([50, 50])
+    tune(data, RECIPE, scripted.choose, (0.0, 0.1), keep=0.3, seeds=2)
+    pool, validation = hold_out(data, fraction=0.2, seed=0)
+    assert len(scripted.trained) == len(scripted.judged) == 4
+    assert [seed for *_, seed in scripted.trained] == [0, 1, 0, 1]
+    assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
+    assert all(np.array_equal(rows, validation) for rows in scripted.judged)
+    assert all(keep.sum() == 24 for _, keep, _ in scripted.trained)
+
+
+def test_the_best_mean_wins(scripted):
+    scripted.accuracy = {0.0: [0.9, 0.1], 0.3: [0.6, 0.6], 0.2: [0.5, 0.5]}
+    tuned = tune(numbered([50, 50]), RECIPE, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2)
+    assert tuned.value == 0.3
+    assert tuned.accuracies == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
+
+
+@pytest.mark.parametrize("candidates", [(0.0, 0.1, 0.2), (0.2, 0.1, 0.0)])
+def test_equals_go_to_the_earlier_candidate(scripted, candidates):
+    scripted.accuracy = dict.fromkeys(candidates, 0.7)
+    assert tune(numbered([50, 50]), RECIPE, scripted.choose, candidates, keep=0.5).value == candidates[0]
+
+
+def test_candidates_that_cannot_fill_the_budget_are_left_out(scripted):
+    scripted.accuracy = {0.0: 0.5, 0.4: 0.6, 0.5: None}
+    told = []
+    tuned = tune(
+        numbered([50, 50]),
+        RECIPE,
+        scripted.choose,
+        (0.0, 0.4, 0.5),
+        keep=0.5,
+        progress=lambda *each: told.append(each),
+    )
+    assert tuned.value == 0.4
+    assert set(tuned.accuracies) == {0.0, 0.4}
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_candidate_that_fails_for_one_seed_is_left_out_whole(scripted):
+    scripted.accuracy = {0.0: 0.5, 0.4: [0.99, 0.99, 0.99]}
+
+    def choose(rows, budget, candidate, seed):
+        if candidate == 0.4 and seed == 2:
+            raise ValueError("too few")
+        return scripted.choose(rows, budget, candidate, seed)
+
+    tuned = tune(numbered([50, 50]), RECIPE, choose, (0.0, 0.4), keep=0.5)
+    assert tuned.value == 0.0
+    assert set(tuned.accuracies) == {0.0}
+
+
+def test_when_nothing_fits_the_last_refusal_is_told(scripted):
+    scripted.accuracy = {0.1: None, 0.4: None}
+    with pytest.raises(ValueError, match=r"no candidate of \(0.1, 0.4\) fits a budget of 72 .*: cutoff 0.4 leaves too"):
+        tune(numbered([50, 50]), RECIPE, scripted.choose, (0.1, 0.4), keep=0.9)
+
+
+@settings(max_examples=30)
+@given(keep=st.one_of(st.integers(1, 97), st.floats(0.001, 1)))
+def test_a_count_is_the_same_share_of_the_pool_as_of_the_data(keep):
+    data, budgets = numbered([50, 47]), []
+
+    def choose(rows, budget, candidate, seed):
+        budgets.append((budget, len(rows)))
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        tune(data, RECIPE, choose, (0.0,), keep=keep)
+    ((budget, pool),) = budgets
+    assert abs(budget - resolve_keep(keep, 97) * pool / 97) <= 0.5 or budget == 1
+
+
+def test_tuning_finds_the_candidate_that_learns():
+    """No script: two classes apart by one feature; candidate 1 keeps both of them, candidate 0 only one."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 200)
+    inputs = (generator.normal(size=(200, 2)) + 3 * labels[:, None]).astype(np.float32)
+    data = Data(inputs, labels, 2)
+
+    def choose(rows, budget, candidate, seed):
+        order = np.argsort(labels[rows] if candidate == 0 else random_keys(rows, seed), kind="stable")
+        keep = np.zeros(len(rows), dtype=np.bool_)
+        keep[order[:budget]] = True
+        return keep
+
+    tuned = tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
+    assert tuned.value == 1.0
+    assert tuned.accuracies[1.0] > 0.9
+    assert tuned.accuracies[0.0] < 0.7
+    assert tuned == tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
