@@ -44,7 +44,7 @@ class Standardise(nn.Module):
         """
         if not len(self.mean):
             return
-        origin = torch.as_tensor(data.inputs[:1]).double().flatten(0, -2)[0]
+        origin = torch.as_tensor(next(data.blocks(1)).inputs).double().flatten(0, -2)[0]
         count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
         for block in data.blocks():
             values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin

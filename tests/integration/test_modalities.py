@@ -20,6 +20,7 @@ DATA = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[3] / "shar
 SCORES = {"loss": None, "aum": None, "el2n": {"epochs": 1}}
 SELECTIONS = {"hardest": {"selector": "top", "score": "el2n", "end": "high"}}
 
+
 pytestmark = pytest.mark.filterwarnings(
     "ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning", "ignore:.*backfill:UserWarning"
 )
@@ -93,7 +94,7 @@ def write_table(path: Path, rows: int, seed: int) -> str:
     return str(path)
 
 
-TRANSFORMER = {"model": "transformer", "model_settings": {"layers": 1, "width": 32, "heads": 2}, "learning_rate": 0.005}
+TRANSFORMER = {"model": "transformer", "model_settings": {"layers": 1, "width": 32, "heads": 2}, "learning_rate": 0.01}
 
 
 def test_texts_made_here_as_tokens(tmp_path: Path) -> None:
@@ -106,8 +107,8 @@ def test_texts_made_here_as_tokens(tmp_path: Path) -> None:
         },
         columns={"text": "text", "label": "label"},
         task={"max_length": 12, "vocabulary": 300},
-        proxy=TRANSFORMER | {"epochs": 6},
-        training=TRANSFORMER | {"steps": 60},
+        proxy=TRANSFORMER | {"epochs": 3},
+        training=TRANSFORMER | {"steps": 40},
     )
     source = check(store, name, better_than=0.8)
     settings = source["model_settings"]
@@ -143,8 +144,8 @@ def test_tables_made_here(tmp_path: Path, model: str) -> None:
             "test": write_table(tmp_path / "test.parquet", 300, 1),
         },
         columns={"features": ["colour", "size", "odd"], "label": "label"},
-        proxy={"model": model, "epochs": 10, "learning_rate": 0.005},
-        training={"model": model, "steps": 150, "learning_rate": 0.005},
+        proxy={"model": model, "epochs": 3, "learning_rate": 0.01},
+        training={"model": model, "steps": 60, "learning_rate": 0.01},
     )
     source = check(store, name, better_than=0.7)
     assert source["model_settings"]["kind"] == ("codes" if model == "tabular_mlp" else "numbers")
@@ -153,16 +154,20 @@ def test_tables_made_here(tmp_path: Path, model: str) -> None:
 
 @pytest.mark.parametrize("name", ["banking77", "clinc150"])
 def test_real_texts(tmp_path: Path, name: str) -> None:
-    small = {"model": "transformer", "model_settings": {"layers": 1, "width": 64}, "learning_rate": 0.003}
+    small = {
+        "model": "transformer",
+        "model_settings": {"layers": 1, "width": 64, "dropout": 0.0},
+        "learning_rate": 0.004,
+    }
     store, study = run(
         tmp_path,
-        source={"kind": "parquet", "train": real(name, "train"), "test": real(name, "test"), "limit": 1500},
+        source={"kind": "parquet", "train": real(name, "train"), "test": real(name, "test"), "limit": 800},
         columns={"text": "text", "label": "label"},
-        task={"max_length": 32, "vocabulary": 2000},
-        proxy=small | {"epochs": 4},
-        training=small | {"steps": 100},
+        task={"max_length": 24, "vocabulary": 1000},
+        proxy=small | {"epochs": 2},
+        training=small | {"steps": 50},
     )
-    source = check(store, study, better_than=0.1)
+    source = check(store, study, better_than=0.05)
     assert len(source["label_names"]) in (77, 150)
 
 
@@ -171,10 +176,10 @@ def test_real_table(tmp_path: Path) -> None:
     recipe = {"model": "tabular_mlp", "batch_size": 64, "learning_rate": 0.002}
     store, study = run(
         tmp_path,
-        source={"kind": "parquet", "train": real("adult", "train"), "test": real("adult", "test"), "limit": 3000},
+        source={"kind": "parquet", "train": real("adult", "train"), "test": real("adult", "test"), "limit": 2000},
         columns={"features": features, "label": "label"},
-        proxy=recipe | {"epochs": 3},
-        training=recipe | {"steps": 200},
+        proxy=recipe | {"epochs": 2},
+        training=recipe | {"steps": 100},
     )
     source = check(store, study, better_than=0.8)
     assert source["encoding"]["categorical columns"] == 8
