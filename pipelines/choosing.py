@@ -34,8 +34,8 @@ def choose(
     rows: np.ndarray | None = None,
 ) -> Keep:
     """Keep mask, bool, over all samples or over the given rows of them; ids are row numbers either way."""
-    if rows is not None:
-        signals = {name: values[rows] for name, values in signals.items()}
+    read = {name: signals[name] for name in signals_read(selection) | {"labels"}}
+    signals = read if rows is None else {name: values[rows] for name, values in read.items()}
     ids = np.arange(len(next(iter(signals.values()))), dtype=np.int64) if rows is None else rows.astype(np.int64)
     values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
     named = inspect.signature(selection.declared.choose).parameters

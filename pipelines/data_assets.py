@@ -109,6 +109,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         )
         report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
         problems = report.problems()
+        store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": report.counts()})
         yield dg.AssetCheckResult(
             check_name="data_quality",
             asset_key=key["samples"],

@@ -10,10 +10,15 @@ import dagster as dg
 
 from secateur.pipelines.definitions import build
 from secateur.pipelines.progress import Progress
+from secateur.pipelines.store import Store
 from secateur.pipelines.study import StudyError, StudyFile
 
 CELLS = ("subset", "manifest", "trained_model", "evaluation")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class UnusableData(ValueError):
+    """Samples that no model can be shown; the text names their rows."""
 
 
 @contextmanager
@@ -37,9 +42,10 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: Progress | None = None) -> None:
-    """Materialise every asset and every cell; raises the first error of a step, or StudyError for a broken study.
+    """Materialise every asset and every cell.
 
-    A data check that finds unusable samples stops everything behind it.
+    Raises the first error of a step, StudyError for a broken study, and UnusableData where the data check finds samples
+    that cannot be used, before anything is trained.
     """
     if file.study is None:
         raise StudyError(file.error)
@@ -51,10 +57,12 @@ def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progres
     listed = [str(cell) for cell in study.cells]
     spread = {"dagster/asset_partition_range_start": listed[0], "dagster/asset_partition_range_end": listed[-1]}
     for selection, tags in ((every - cells - {report}, {}), (cells, spread), ({report}, {})):
-        done = job.execute_in_process(
-            instance=instance, asset_selection=sorted(selection), tags=tags, run_config=QUIET, raise_on_error=True
-        )
-        failed = [check for check in done.get_asset_check_evaluations() if not check.passed and check.blocking]
-        for check in failed:
-            if check.severity == dg.AssetCheckSeverity.ERROR:
-                raise ValueError(f"{study.name}: {check.check_name}: {check.description}")
+        try:
+            job.execute_in_process(
+                instance=instance, asset_selection=sorted(selection), tags=tags, run_config=QUIET, raise_on_error=True
+            )
+        except dg.DagsterError as error:
+            if "data_quality" not in str(error):
+                raise
+            problems = Store(root).load(dg.AssetKey([study.name, "data_report"]))["problems"]
+            raise UnusableData(f"{study.name}: {'; '.join(problems) or error}") from error

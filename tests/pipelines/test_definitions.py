@@ -14,7 +14,7 @@ import pytest
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.run import run_study
+from secateur.pipelines.run import UnusableData, run_study
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import StudyFile
 
@@ -36,7 +36,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     assert not graph.external_asset_keys
-    expected = """source samples test_samples inputs test_inputs proxy scores/aum scores/el2n scores/forgetting tuning
+    expected = """source samples test_samples inputs test_inputs task proxy scores/aum scores/el2n scores/forgetting tuning
         subset manifest trained_model evaluation report"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}
     for name in ("subset", "manifest", "trained_model", "evaluation"):
@@ -91,7 +91,7 @@ def test_a_broken_study_shows_as_a_failed_one_beside_the_others(
 
 def digests(folder: Path) -> dict[str, str]:
     """Content of every file below a folder, less what says how long something took."""
-    timed = ("training_cost", "evaluation", ".cache", "report")
+    timed = ("training_cost", "evaluation", ".cache", "report", "proxy_cost.json")
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -179,7 +179,7 @@ def test_samples_that_cannot_be_used_stop_everything_behind_them(
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data" / "train.parquet")
     source = {"kind": "parquet", "train": "data/train.parquet", "test_fraction": 0.2}
     file = write_study(source=source, columns={"image": "image", "label": "label"})
-    with pytest.raises(Exception, match=r"row 0.*(image|decod)"):
+    with pytest.raises(UnusableData, match=r"1 train sample empty or undecodable \(row 0: "):
         run_study(file, tmp_path / "store", instance)
     assert Store(tmp_path / "store").find(key("proxy")) is None
 
