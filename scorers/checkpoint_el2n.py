@@ -14,5 +14,5 @@ def checkpoint_el2n(glance: Glance) -> torch.Tensor:
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
     Range [0, sqrt(2)].
     """
-    lengths = [one.error.double().norm(dim=1) for one in glance.each]
+    lengths = [torch.linalg.vector_norm(one.error, dim=1, dtype=torch.float64) for one in glance.each]
     return torch.stack(lengths).mean(dim=0).float()

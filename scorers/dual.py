@@ -31,6 +31,6 @@ class Dual(WindowMean):
     ) -> None:
         super().__init__(samples, device, window=window, epochs=epochs)
 
-    def value(self, recent: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         mean, deviation = moments(recent, count)
         return (1 - mean) * deviation

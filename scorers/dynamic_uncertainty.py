@@ -26,5 +26,5 @@ class DynamicUncertainty(WindowMean):
     ) -> None:
         super().__init__(samples, device, window=window, epochs=None)
 
-    def value(self, recent: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         return moments(recent, count)[1]

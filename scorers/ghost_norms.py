@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """Logits `[b, classes]` to the sum of the samples' own losses."""
 
-BLOCK = 1 << 24
-"""Elements of the largest workspace, beyond one sample's."""
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""Elements of the largest workspace, beyond one sample's: what stays in a CPU's cache, or fills a GPU."""
 
 
 def squared_gradient_norms(model: nn.Module, inputs: torch.Tensor, loss: Loss) -> torch.Tensor:
@@ -171,7 +171,7 @@ def blockwise(
     per_sample: int,
 ) -> torch.Tensor:
     """`contract` by as many samples at a time as the workspace holds, `[b]`."""
-    step = max(1, BLOCK // per_sample)
+    step = max(1, BLOCK.get(seen.device.type, BLOCK["cuda"]) // per_sample)
     blocks = zip(torch.split(seen, step), torch.split(gradient, step), strict=True)
     return torch.cat([contract(*block) for block in blocks])
 

@@ -19,8 +19,8 @@ def last_layer_grand(glance: Glance) -> torch.Tensor:
     """
     norms = []
     for one in glance.each:
-        fed = one.features.double().square().sum(dim=1)
+        fed = torch.linalg.vector_norm(one.features, dim=1, dtype=torch.float64).square()
         if classifier_of(one.models[-1]).bias is not None:
             fed = fed + 1
-        norms.append(one.error.double().norm(dim=1) * fed.sqrt())
+        norms.append(torch.linalg.vector_norm(one.error, dim=1, dtype=torch.float64) * fed.sqrt())
     return torch.stack(norms).mean(dim=0).float()

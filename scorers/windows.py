@@ -27,16 +27,15 @@ class WindowMean(FirstEpochs):
         self.total = torch.zeros(samples, dtype=torch.float64, device=device)
 
     @abstractmethod
-    def value(self, recent: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """One number per window, float64 `[m]`, of its first `count` `[m]` values: `[m, window]`, in any order."""
+    def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
+        """One number per window, float64 `[m]`, of its values `[m, window]` in any order, or of its first `count`."""
 
     def update(self, batch: Observation) -> None:
         before = self.presentations[batch.ids]
         label_probability = batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
         self.recent[batch.ids, before % self.window] = label_probability
-        full = torch.full_like(before, self.window)
-        value = self.value(self.recent[batch.ids], full)
-        self.total.index_add_(0, batch.ids, value * (before + 1 >= self.window))
+        value = self.value(self.recent[batch.ids], None)
+        self.total.index_add_(0, batch.ids, value * (before >= self.window - 1))
 
     def reduce(self) -> torch.Tensor:
         short = (self.presentations < self.window).nonzero().flatten()
@@ -45,11 +44,16 @@ class WindowMean(FirstEpochs):
         return mean
 
 
-def moments(recent: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and sample standard deviation (`n - 1`) of the first `count` values of each row, float64 `[m]` each.
+def moments(recent: torch.Tensor, count: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and sample standard deviation (`n - 1`) of each row's values, or its first `count`, float64 `[m]` each.
 
     One value has a deviation of 0.
     """
+    if count is None:
+        values = recent.double()
+        mean = values.mean(dim=1, keepdim=True)
+        squares = (values - mean).square_().sum(dim=1)
+        return mean.squeeze(1), (squares / (recent.shape[1] - 1)).sqrt_()
     inside = torch.arange(recent.shape[1], device=recent.device) < count.unsqueeze(1)
     values = recent.double() * inside
     mean = values.sum(dim=1) / count

@@ -141,7 +141,7 @@ def labels_of(count: int) -> torch.Tensor:
 
 @pytest.fixture(params=[1 << 24, 1], ids=["whole batches", "one sample at a time"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr(ghost_norms, "BLOCK", request.param)
+    monkeypatch.setitem(ghost_norms.BLOCK, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("_blocks")

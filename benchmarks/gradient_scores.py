@@ -1,0 +1,183 @@
+"""Gradient scores beside the plain ways to get them, in one run: ratios, and how far the numbers differ.
+
+    python benchmarks/gradient_scores.py [rounds]
+
+- last-layer GraNd in closed form, its forward pass included, against `torch.func.vmap(grad)` over the same layer;
+- all-layer GraNd against a loop that calls `backward` on one sample at a time;
+- VoG over five checkpoints against five forward passes with a backward pass to the input each, and the memory that it
+  takes with two and with ten checkpoints, in processes of their own, in batches' activations.
+
+Rounds alternate between the two sides; the fastest of each counts. Wall-clock seconds.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secateur.scorers.checkpoints import Glance
+from secateur.scorers.grand import grand
+from secateur.scorers.last_layer_grand import last_layer_grand
+from secateur.scorers.vog import vog
+from secateur.trainers.models import cnn, mlp
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CHECKPOINTS = 5
+
+
+def beside(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Fastest seconds of each side; they take turns of three, so that both meet the same noise and warm caches."""
+    fastest = [float("inf"), float("inf")]
+    for _ in range(rounds):
+        for side, work in enumerate((ours, ours, ours, theirs, theirs, theirs)):
+            finish()
+            started = time.perf_counter()
+            work()
+            finish()
+            fastest[side // 3] = min(fastest[side // 3], time.perf_counter() - started)
+    return fastest[0], fastest[1]
+
+
+def finish() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def vmapped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Gradient lengths by every parameter of the model, each sample's gradient made."""
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+
+    def loss(parameters: dict[str, torch.Tensor], row: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        logits = torch.func.functional_call(model, parameters, (row.unsqueeze(0),))
+        return functional.cross_entropy(logits, label.unsqueeze(0))
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
+    return torch.stack([value.flatten(1).square().sum(dim=1) for value in gradients.values()]).sum(dim=0).sqrt()
+
+
+def looped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The same, by one backward pass per sample."""
+    lengths = []
+    for row, label in zip(inputs.split(1), labels.split(1), strict=True):
+        model.zero_grad(set_to_none=True)
+        functional.cross_entropy(model(row), label).backward()
+        squares = [parameter.grad.square().sum() for parameter in model.parameters() if parameter.grad is not None]
+        lengths.append(torch.stack(squares).sum().sqrt())
+    model.zero_grad(set_to_none=True)
+    return torch.stack(lengths)
+
+
+def plain_input_passes(models: list[nn.Module], inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    """Forward and backward to the input under each checkpoint, nothing made of it."""
+    for model in models:
+        leaf = inputs.detach().requires_grad_()
+        torch.autograd.grad(model(leaf).gather(1, labels.unsqueeze(1)).sum(), leaf)
+
+
+def far(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float(((ours - theirs).abs() / theirs.abs()).max())
+
+
+def networks() -> dict[str, tuple[nn.Module, torch.Tensor]]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            "mlp 784-512-512-10, batch 128": (mlp((784,), 10, hidden=(512, 512)), torch.randn(128, 784)),
+            "mlp 64-128-10 (digits), batch 128": (mlp((64,), 10), torch.randn(128, 64)),
+            "cnn width 32, 1 x 8 x 8, batch 128": (cnn((8, 8, 1), 10), torch.randn(128, 1, 8, 8)),
+            "cnn width 32, 1 x 28 x 28, batch 128": (cnn((28, 28, 1), 10), torch.randn(128, 1, 28, 28)),
+        }
+
+
+def checkpoints_of(model: nn.Module, count: int) -> list[nn.Module]:
+    """Copies whose weights differ, with nothing to learn, as a baseline that is as fast as it gets."""
+    found = []
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
+        twin = copy.deepcopy(model).requires_grad_(False)
+        for parameter in twin.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
+        found.append(twin.eval().to(DEVICE))
+    return found
+
+
+def vog_batch(count: int) -> tuple[list[nn.Module], torch.Tensor, torch.Tensor]:
+    model, inputs = networks()["cnn width 32, 1 x 28 x 28, batch 128"]
+    return checkpoints_of(model, count), inputs.to(DEVICE), torch.arange(len(inputs), device=DEVICE) % 10
+
+
+def report_memory(count: int) -> None:
+    """Peak memory, in bytes, of VoG over `count` checkpoints, or with 1 of one forward and input-backward pass."""
+    models, inputs, labels = vog_batch(max(count, 2))
+    plain_input_passes(models[:1], inputs[:1], labels[:1])
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak_now()
+    if count == 1:
+        plain_input_passes(models[:1], inputs, labels)
+    else:
+        vog(Glance(models, inputs, labels))
+    print(peak_now() - before)
+
+
+def peak_now() -> int:
+    """Most bytes that this process has held, as Linux counts."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def peak_of(count: int) -> int:
+    """The same of a process that hands every freed tensor back at once."""
+    command = [sys.executable, __file__, "memory", str(count)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def main(rounds: int) -> None:
+    print(f"torch {torch.__version__}, {DEVICE.type}, {torch.get_num_threads()} threads, {rounds} rounds")
+    head = nn.Linear(512, 100).eval().to(DEVICE)
+    features = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    labels = torch.arange(512, device=DEVICE) % 100
+    closed, vmapped = beside(
+        lambda: last_layer_grand(Glance([head], features, labels)),
+        lambda: vmapped_norms(head, features, labels),
+        rounds,
+    )
+    gap = far(last_layer_grand(Glance([head], features, labels)), vmapped_norms(head, features, labels))
+    print(
+        f"last-layer GraNd, 512 samples, 512 features, 100 classes: {closed * 1e3:.2f} ms, vmap(grad) "
+        f"{vmapped * 1e3:.0f} ms, {vmapped / closed:.0f} times faster (wanted: 100), relative gap {gap:.1e}"
+    )
+    for name, (model, inputs) in networks().items():
+        model, inputs = model.eval().to(DEVICE), inputs.to(DEVICE)
+        labels = torch.arange(len(inputs), device=DEVICE) % 10
+        ghost, loop = beside(
+            lambda m=model, x=inputs, y=labels: grand(Glance([m], x, y)),
+            lambda m=model, x=inputs, y=labels: looped_norms(m, x, y),
+            rounds,
+        )
+        gap = far(grand(Glance([model], inputs, labels)), looped_norms(model, inputs, labels))
+        print(f"all-layer GraNd, {name}: {ghost * 1e3:.1f} ms, loop {loop * 1e3:.0f} ms, "
+              f"{loop / ghost:.1f} times faster (wanted: 5), relative gap {gap:.1e}")  # fmt: skip
+    models, inputs, labels = vog_batch(CHECKPOINTS)
+    scored, plain = beside(
+        lambda: vog(Glance(models, inputs, labels)), lambda: plain_input_passes(models, inputs, labels), rounds
+    )
+    print(f"VoG, {CHECKPOINTS} checkpoints: {scored * 1e3:.0f} ms, as many plain passes {plain * 1e3:.0f} ms, "
+          f"{scored / plain:.2f} times as long (wanted: at most 1.3)")  # fmt: skip
+    one, two, ten = peak_of(1), peak_of(2), peak_of(10)
+    print(f"VoG, memory against one plain pass's {one / 2**20:.0f} MiB: {two / one:.2f} times with 2 checkpoints, "
+          f"{ten / one:.2f} times with 10 (wanted: at most 2)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["memory"]:
+        report_memory(int(sys.argv[2]))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,134 @@
+"""What recording every dynamics score adds to a training step, observers and step timed in the same run.
+
+    python benchmarks/recording.py [rounds]
+
+The step is that of a ResNet-18 for 32 x 32 images (3 x 3 stem, no pooling after it), batch 128, 10 classes, SGD; for
+comparison also that of the small `cnn` that proxies are trained with. Observers record 50,000 samples, settings as they
+come. A step is far longer than the recording and as noisy, so the two are timed apart, turn by turn, fastest of each;
+the recording includes making the `Observation` and everything that observers share. On a GPU the recording runs under
+`torch.cuda.set_sync_debug_mode("error")`, and its time is that of the device.
+"""
+
+import inspect
+import itertools
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secateur.scorers.contract import Observation, Observer
+from secateur.scorers.registry import scorers
+from secateur.trainers.models import cnn
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SAMPLES, BATCH, CLASSES = 50_000, 128, 10
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        same = stride == 1 and before == after
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.body(inputs) + self.shortcut(inputs))
+
+
+def resnet18() -> nn.Module:
+    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
+    blocks = [Block(a, b, 1 if a == b else 2) for a, b in itertools.pairwise(widths)]
+    stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def step_of(model: nn.Module) -> Callable[[], None]:
+    """One update of the model, per-sample losses included, as the training loop does it."""
+    model.to(DEVICE).train()
+    optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    inputs, labels = torch.randn(BATCH, 3, 32, 32, device=DEVICE), torch.arange(BATCH, device=DEVICE) % CLASSES
+
+    def step() -> None:
+        losses = functional.cross_entropy(model(inputs), labels, reduction="none")
+        optimiser.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def recording_of(watchers: list[Observer]) -> Callable[[], None]:
+    """One batch told to every observer."""
+    logits, labels = torch.randn(BATCH, CLASSES, device=DEVICE), torch.arange(BATCH, device=DEVICE) % CLASSES
+    losses = functional.cross_entropy(logits, labels, reduction="none")
+    order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    parts, turn = order.split(BATCH), 0
+
+    def record() -> None:
+        nonlocal turn
+        ids = parts[turn % (SAMPLES // BATCH)]
+        batch = Observation(ids, logits, labels, losses)
+        for watcher in watchers:
+            watcher.observe(batch)
+        turn += 1
+
+    return record
+
+
+def main(rounds: int) -> None:
+    print(f"torch {torch.__version__}, {DEVICE.type}, {torch.get_num_threads()} threads, {rounds} rounds")
+    observers = {name: one for name, one in scorers().items() if inspect.isclass(one) and issubclass(one, Observer)}
+    watchers = [one(SAMPLES, DEVICE) for one in observers.values()]
+    record = recording_of(watchers)
+    for _ in range(10):
+        record()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        steps = {"ResNet-18": step_of(resnet18()), "cnn, width 32": step_of(cnn((32, 32, 3), CLASSES))}
+    fastest = dict.fromkeys(steps, float("inf"))
+    recorded = float("inf")
+    for _ in range(rounds):
+        for name, step in steps.items():
+            fastest[name] = min(fastest[name], seconds(step))
+        if DEVICE.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+            for _ in range(5):
+                record()
+            torch.cuda.set_sync_debug_mode("default")
+        recorded = min(recorded, seconds(lambda: [record() for _ in range(20)]) / 20)
+    print(f"recording {len(watchers)} scores ({', '.join(observers)}): {recorded * 1e6:.0f} us per batch of {BATCH}")
+    for name, length in fastest.items():
+        print(f"{name}: step {length * 1e3:.1f} ms, recording adds {recorded / length:.2%} (wanted: at most 1%)")
+    alone = {name: one(SAMPLES, DEVICE) for name, one in observers.items()}
+    for name, watcher in alone.items():
+        work = recording_of([watcher])
+        print(f"  {name}: {min(seconds(work) for _ in range(50)) * 1e6:.0f} us")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
