@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.data_assets import prepare_asset
+from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_asset
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.score_assets import proxy_asset, score_asset
 from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
@@ -22,6 +23,8 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     return [
         prepare_asset(study, base),
         proxy_asset(study),
+        *([embeddings_asset(study, base)] if "embeddings" in study.signals else []),
+        *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
         tuning_asset(study),

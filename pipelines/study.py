@@ -19,6 +19,7 @@ from secateur.scorers.vectors import Metric
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import Recipe
+from secateur.trainers.embeddings import EmbeddingSettings
 from secateur.trainers.models import check_recipe
 from secateur.trainers.tasks import TASKS, Task, task_of
 
@@ -111,6 +112,7 @@ class Study(Strict):
     checkpoints: Annotated[
         int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
     ] = 1
+    embeddings: EmbeddingSettings = EmbeddingSettings()
     neighbours: Neighbourhood = Neighbourhood()
     scores: Annotated[dict[str, Score], Field(min_length=1)]
     selections: Annotated[dict[str, Selection], Field(min_length=1)]

@@ -1,0 +1,147 @@
+"""Assets of the feature space: `embeddings`, and the neighbour graph that the coverage scores share."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.files import new_file
+from secateur.pipelines.progress import Progress
+from secateur.pipelines.sources import load
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import Study
+from secateur.trainers import models
+from secateur.trainers.checkpoints import fingerprint
+from secateur.trainers.embeddings import embed
+from secateur.trainers.loop import device_of_choice
+
+
+def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """One vector per training sample, float16, computed and committed block by block."""
+    key, settings = dg.AssetKey([study.name, "embeddings"]), study.embeddings
+    names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
+
+    @dg.asset(
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+        description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
+        group_name=study.name,
+    )
+    def embeddings(
+        context: dg.AssetExecutionContext,
+        store: dg.ResourceParam[Store],
+        progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        started, samples = time.perf_counter(), loaded["samples"]
+        data, model, texts = data_of(loaded["inputs"], samples, loaded["source"]), None, None
+        depends: list[Any] = [settings.model_dump(), loaded["source"]["revision"]]
+        if settings.kind == "proxy":
+            folder = loaded["proxy"] / "seed-0"
+            model = models.load(folder)
+            depends.append(fingerprint([folder]))
+        elif study.columns.text is not None:
+            rows = load(study.source, study.columns, base, store.root / ".cache").train
+            texts = rows[study.columns.text]
+        name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+        shards = store.root / study.name / ".embeddings" / name
+        told, count = progress.start(context, "embeddings"), len(data)
+        starts = list(range(0, count, settings.block))
+        there = [start for start in starts if shard_of(shards, start).exists()]
+        begin = next((start for start in starts if start not in there), count)
+        blocks = embed(settings, data, model=model, texts=texts, device=device_of_choice(), start=begin)
+        for start, block in zip(range(begin, count, settings.block), blocks, strict=True):
+            with new_file(shard_of(shards, start), overwrite=True) as partial, partial.open("wb") as file:
+                np.save(file, block, allow_pickle=False)
+            told(min(start + settings.block, count), count)
+        path = store.place(key).with_suffix(".npy")
+        width = np.load(shard_of(shards, 0), mmap_mode="r").shape[1]
+        with new_file(path, overwrite=True) as partial:
+            whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, width))
+            for start in starts:
+                whole[start : start + settings.block] = np.load(shard_of(shards, start))
+            whole.flush()
+        shutil.rmtree(shards.parent)
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(path.resolve()),
+                "dimensions": width,
+                "dagster/row_count": count,
+                "blocks resumed": len(there),
+                "bytes": path.stat().st_size,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+
+    return embeddings
+
+
+def shard_of(folder: Path, start: int) -> Path:
+    """File of the block that begins at a row."""
+    return folder / f"{start:012d}.npy"
+
+
+def neighbours_asset(study: Study) -> dg.AssetsDefinition:
+    """The nearest other samples of each sample, with the recall that an audit measured."""
+    key = {name: dg.AssetKey([study.name, name]) for name in ("neighbour_indices", "neighbour_distances")}
+    asked = study.neighbours
+
+    @dg.multi_asset(
+        name=f"{study.name}__neighbours",
+        ins={"embeddings": dg.AssetIn(dg.AssetKey([study.name, "embeddings"]))},
+        outs={
+            "neighbour_indices": dg.AssetOut(
+                key=key["neighbour_indices"], description="Rows of the nearest other samples, nearest first, int64."
+            ),
+            "neighbour_distances": dg.AssetOut(
+                key=key["neighbour_distances"], description=f"Distances to them ({asked.metric}), float32."
+            ),
+        },
+        check_specs=[
+            dg.AssetCheckSpec(
+                "recall",
+                asset=key["neighbour_indices"],
+                description="Share of true neighbours found, on samples searched by brute force.",
+            )
+        ],
+        group_name=study.name,
+    )
+    def neighbours(context: dg.AssetExecutionContext, embeddings: Any) -> Iterator[Any]:
+        from secateur.scorers.cost import estimate
+        from secateur.scorers.neighbours import nearest_neighbours
+
+        started = time.perf_counter()
+        expected = estimate(
+            len(embeddings), embeddings.shape[1], asked.count, engine="ivf" if asked.engine == "ivf" else "exact"
+        )
+        context.log.info(f"neighbour graph, estimate: {expected}")
+        graph = nearest_neighbours(
+            embeddings, asked.count, metric=asked.metric, engine=asked.engine, least_recall=asked.least_recall
+        )
+        metadata: dict[str, Any] = {
+            "recall": graph.recall,
+            "audited samples": graph.audited,
+            "engine": graph.engine,
+            "metric": graph.metric,
+            "neighbours": asked.count,
+            "estimated seconds": expected.seconds,
+            "seconds": time.perf_counter() - started,
+        }
+        yield dg.Output(graph.indices, "neighbour_indices", metadata=metadata)
+        yield dg.Output(graph.distances, "neighbour_distances", metadata=metadata)
+        yield dg.AssetCheckResult(
+            check_name="recall",
+            asset_key=key["neighbour_indices"],
+            passed=graph.recall >= asked.least_recall,
+            description=f"{graph.recall:.4f} of the true neighbours found, over {graph.audited} audited samples",
+            metadata={"recall": graph.recall},
+        )
+
+    return neighbours
