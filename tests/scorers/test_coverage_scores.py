@@ -11,13 +11,13 @@ from sklearn.neighbors import NearestCentroid
 from secateur.scorers import near_duplicates as near_duplicates_module
 from secateur.scorers import subset_coverage
 from secateur.scorers.contract import Scorer
-from secateur.scorers.registry import scorers
 from secateur.scorers.density import density
 from secateur.scorers.near_duplicates import near_duplicates
 from secateur.scorers.nearest_sample import nearest_sample
 from secateur.scorers.neighbour_agreement import neighbour_agreement
 from secateur.scorers.neighbours import nearest_neighbours
 from secateur.scorers.prototype_distance import prototype_distance
+from secateur.scorers.registry import scorers
 from secateur.scorers.subset_coverage import coverage_radius, distance_to_kept, mean_coverage_distance
 
 
