@@ -36,7 +36,7 @@ ui: $(READY) ## the Dagster UI at http://localhost:3000
 	DAGSTER_HOME=$(SECATEUR_HOME)/dagster $(RUN)/dagster dev --port 3000
 
 test: $(READY) lint types ## everything that decides whether a change lands
-	$(RUN)/python -m pytest -m 'not nightly'
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile
 
 lint: $(READY)
 	$(RUN)/ruff check .

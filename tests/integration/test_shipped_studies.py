@@ -1,0 +1,68 @@
+"""The studies that ship, shortened: the embedded default and the real pictures of clothes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.manifest import Manifest
+from secateur.pipelines.run import run_study
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import SHIPPED, StudyFile, load_study
+
+
+def shortened(name: str, folder: Path, **changes: Any) -> StudyFile:
+    """A shipped study with some keys changed, one level deep."""
+    content = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
+    for key, value in changes.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return StudyFile(path, load_study(path))
+
+
+def report_of(store: Store, study: str) -> dict[str, Any]:
+    folder = store.load(dg.AssetKey([study, "report"]))
+    content: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return content
+
+
+def test_digits(tmp_path: Path) -> None:
+    file = shortened("digits", tmp_path, seeds=2, keep=[0.3], validation={"seeds": 1}, training={"steps": 250})
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(file, tmp_path / "store", instance)
+    store = Store(tmp_path / "store")
+    report = report_of(store, "digits")
+    assert report["samples"] == 1438
+    assert report["test_samples"] == 359
+    accuracy = {row["name"]: row["accuracy"]["mean"] for row in report["rows"]}
+    assert accuracy["uniform_random"] > 0.85
+    assert accuracy["easiest"] < accuracy["uniform_random"], "the easiest digits alone teach less than random ones"
+    manifest = Manifest.load(store.load(dg.AssetKey(["digits", "manifest"]), Cell("hardest@0.3", 1)))
+    assert len(manifest.rows) == 431
+
+
+def test_fashion_mnist(tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (real_data / "fashion_mnist").is_dir():
+        pytest.skip(f"no fashion_mnist at {real_data}: set SECATEUR_DATA to run this test")
+    monkeypatch.setenv("SECATEUR_DATA", str(real_data.resolve()))
+    file = shortened(
+        "fashion_mnist",
+        tmp_path,
+        source={"limit": 1000},
+        seeds=2,
+        keep=[0.2],
+        proxy={"model_settings": {"width": 8}},
+        training={"model_settings": {"width": 8}, "steps": 80},
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(file, tmp_path / "store", instance)
+    report = report_of(Store(tmp_path / "store"), "fashion_mnist")
+    assert report["samples"] == 1000
+    accuracy = {row["name"]: row["accuracy"]["mean"] for row in report["rows"]}
+    assert accuracy["uniform_random"] > 0.5
+    assert {row["kept"] for row in report["rows"]} == {200}
