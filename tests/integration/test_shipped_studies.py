@@ -19,7 +19,7 @@ def shortened(name: str, folder: Path, **changes: Any) -> StudyFile:
     """A shipped study with some keys changed, one level deep."""
     content = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
     for key, value in changes.items():
-        content[key] = content[key] | value if isinstance(value, dict) else value
+        content[key] = content.get(key, {}) | value if isinstance(value, dict) else value
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return StudyFile(path, load_study(path))
@@ -57,7 +57,7 @@ def test_fashion_mnist(tmp_path: Path, real_data: Path, monkeypatch: pytest.Monk
         seeds=2,
         keep=[0.2],
         proxy={"model_settings": {"width": 8}},
-        training={"model_settings": {"width": 8}, "steps": 80},
+        training={"model_settings": {"width": 8}, "steps": 150, "learning_rate": 0.01},
     )
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, tmp_path / "store", instance)
