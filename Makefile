@@ -31,9 +31,7 @@ demo: $(READY) ## prune the handwritten digits and compare with random
 	$(RUN)/secateur run digits
 
 ui: $(READY) ## the Dagster UI at http://localhost:3000
-	@mkdir -p $(SECATEUR_HOME)/dagster
-	@cp -n pipelines/dagster.yaml $(SECATEUR_HOME)/dagster/
-	DAGSTER_HOME=$(SECATEUR_HOME)/dagster $(RUN)/dagster dev --port 3000
+	$(RUN)/secateur ui
 
 test: $(READY) lint types ## everything that decides whether a change lands
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile

@@ -70,6 +70,21 @@ def run(study: Annotated[str, typer.Argument(help="A study's name, or the path o
 
 
 @app.command()
+def ui(port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000) -> None:
+    """Open the Dagster UI on every study, with what was run from the shell."""
+    import os
+    import sys
+
+    from secateur.pipelines.definitions import home
+    from secateur.pipelines.run import prepare_instance
+
+    os.environ["DAGSTER_HOME"] = str(prepare_instance(home()))
+    out.print(f"the UI will be at http://localhost:{port}; stop it with Ctrl-C", highlight=False)
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "secateur.pipelines.definitions", "-p", str(port)]
+    os.execv(sys.executable, command)
+
+
+@app.command()
 def verify(path: ManifestPath) -> None:
     """Check a manifest's structure, checksums and counts; exit code 1 if anything is wrong."""
     from secateur.pipelines.manifest import Manifest

@@ -21,16 +21,21 @@ class UnusableData(ValueError):
     """Samples that no model can be shown; the text names their rows."""
 
 
-@contextmanager
-def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's own records below `home`, so that the UI shows what was run from the shell."""
+def prepare_instance(home: Path) -> Path:
+    """Dagster's folder below `home`, made with our settings where there is none."""
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
         shutil.copyfile(Path(__file__).with_name("dagster.yaml"), config)
+    return folder
+
+
+@contextmanager
+def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's own records below `home`, so that the UI shows what was run from the shell."""
     before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["DAGSTER_HOME"] = str(prepare_instance(home))
     try:
         with dg.DagsterInstance.get() as instance:
             yield instance
