@@ -55,7 +55,7 @@ class ArchitectureSearch(ABC):
     def propose(self, count: int) -> Rows:
         """At most `count` rows of keys that are not seen yet, each once."""
 
-    def learn(self, row: int, fitness: float) -> None:
+    def learn(self, row: int, fitness: float) -> None:  # noqa: B027 - most searches learn from all at once
         """Take in one evaluation."""
 
     def ask(self, count: int) -> Rows:
@@ -107,7 +107,7 @@ class ArchitectureSearch(ABC):
         """What a subclass must save beside the common part."""
         return {}
 
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - nothing to read back
         """Read back what `extra_state` gave."""
 
     def state_dict(self) -> dict[str, Any]:

@@ -52,9 +52,7 @@ class GbdtSearch(ArchitectureSearch):
                 return drawn
         if not self.queue:
             if self._waiting:
-                raise RuntimeError(
-                    f"{len(self._waiting)} evaluations are not told yet; a round learns from all of them"
-                )
+                raise RuntimeError(f"{len(self._waiting)} evaluations are not told yet; a round needs all of them")
             self._next_round()
         now, self.queue = self.queue[:count], self.queue[count:]
         return np.array(now, dtype=np.int64)
