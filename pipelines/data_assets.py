@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data_check import check_data
+from secateur.pipelines.extremes import previews
 from secateur.pipelines.samples import decode_image, inspect_samples
 from secateur.pipelines.sources import Loaded, load
 from secateur.pipelines.store import Store
@@ -18,7 +19,7 @@ from secateur.trainers.contract import Data
 
 NAMES = {
     "source": "Where the data came from: revision, class names, numbers of samples.",
-    "samples": "Training samples: row, content_hash, label. Row order is identity inside a run.",
+    "samples": "Training samples: row, content_hash, label, preview. Row order is identity inside a run.",
     "test_samples": "Test samples: row, content_hash, label.",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",
@@ -65,6 +66,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         loaded = load(study.source, study.columns, base, store.root / ".cache")
         context.log.info(f"{len(loaded.train)} training and {len(loaded.test)} test samples, {loaded.revision}")
         train, test = (inspect_samples(split, study.columns) for split in (loaded.train, loaded.test))
+        tables = [table.select(IDENTITY) for table in (train, test)]
+        tables[0] = tables[0].with_columns(previews(loaded.train, study.columns))
         encoded = encode(loaded, study)
         for fact, number in encoded.facts.items():
             context.log.info(f"{fact}: {number}")
@@ -87,8 +90,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         )
         values: dict[str, Any] = {
             "source": source,
-            "samples": train.select(IDENTITY),
-            "test_samples": test.select(IDENTITY),
+            "samples": tables[0],
+            "test_samples": tables[1],
             "inputs": encoded.inputs,
             "test_inputs": encoded.test_inputs,
         }

@@ -1,13 +1,15 @@
 """Assets that score: one proxy run tells every observer, one asset per scorer of signals."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.extremes import extremes
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
 from secateur.pipelines.progress import Progress
@@ -26,8 +28,10 @@ def describe(card: Card) -> str:
     return f"{card.summary}\n\nHigh means: {card.high_means}.\n\nView: {card.view}.\n\nSource: {card.paper}."
 
 
-def score_metadata(values: Scores, card: Card) -> dict[str, Any]:
-    """Numbers and the histogram that the UI shows of a score."""
+def score_metadata(
+    values: Scores, card: Card, inputs: np.ndarray, samples: pl.LazyFrame, source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
     wide = values.astype(np.float64)
     return {
         "dagster/row_count": len(values),
@@ -38,6 +42,7 @@ def score_metadata(values: Scores, card: Card) -> dict[str, Any]:
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
+        "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
     }
 
 
@@ -115,7 +120,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent})
         for name, score in observed.items():
             values = (totals[name] / study.proxy_runs).astype(np.float32)
-            yield dg.Output(values, name, metadata=score_metadata(values, score.declared.card))
+            yield dg.Output(values, name, metadata=score_metadata(values, score.declared.card, inputs, samples, source))
 
     return proxy
 
@@ -128,7 +133,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=dg.AssetKey([study.name, "scores", name]),
-        ins=inputs_for(study, scorer.signals),
+        ins=inputs_for(study, scorer.signals, "inputs"),
         description=describe(scorer.card),
         code_version=scorer.card.version,
         group_name=study.name,
@@ -136,6 +141,9 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     def score(config: Config, **loaded: Any) -> dg.MaterializeResult:  # type: ignore[valid-type]
         signals = signals_in(loaded)
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
-        return dg.MaterializeResult(value=values, metadata=score_metadata(values, scorer.card))
+        return dg.MaterializeResult(
+            value=values,
+            metadata=score_metadata(values, scorer.card, loaded["inputs"], loaded["samples"], loaded["source"]),
+        )
 
     return score

@@ -80,6 +80,10 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         seconds = time.perf_counter() - started
         for name, values in scores.items():
             counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
-            yield dg.Output(values, name, metadata=score_metadata(values, configured[name][0].card) | counted)
+            yield dg.Output(
+                values,
+                name,
+                metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted,
+            )
 
     return scoring_pass

@@ -1,0 +1,65 @@
+"""Both ends of a score: the right rows, in order, as pictures or as text that stays text."""
+
+import base64
+import io
+
+import datasets
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from secateur.pipelines.extremes import SHOWN, SIDE, ends, extremes, previews
+from secateur.pipelines.samples import Columns
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=60))
+def test_ends_are_the_extreme_values_in_order(values: list[float]) -> None:
+    scores = np.array(values, np.float32)
+    low, high = ends(scores)
+    assert len(low) == len(high) == min(SHOWN, len(values))
+    np.testing.assert_array_equal(scores[low], np.sort(scores)[: len(low)])
+    np.testing.assert_array_equal(scores[high], np.sort(scores)[::-1][: len(high)])
+    assert len(set(low)) == len(low)
+
+
+def samples(previews: list[str | None]) -> pl.LazyFrame:
+    count = len(previews)
+    return pl.LazyFrame({"row": np.arange(count), "label": [row % 2 for row in range(count)], "preview": previews})
+
+
+def test_images_become_strips_of_thumbnails_with_their_rows() -> None:
+    inputs = np.stack([np.full((8, 8, 1), row * 12, np.uint8) for row in range(20)])
+    text = extremes(np.arange(20, dtype=np.float32), inputs, samples([None] * 20), ["even", "odd"])
+    assert "19 (odd, 19), 18 (even, 18)" in text
+    assert "0 (even, 0), 1 (odd, 1)" in text
+    first = text.split("base64,")[1].split(")")[0]
+    sheet = Image.open(io.BytesIO(base64.b64decode(first)))
+    assert sheet.size == (SHOWN * (SIDE + 4), SIDE)
+    assert [sheet.getpixel((place * (SIDE + 4) + 1, 1)) for place in (0, 9)] == [(228,) * 3, (120,) * 3]
+    assert len(text) < 100_000
+
+
+def test_text_becomes_a_table_that_no_sample_can_break() -> None:
+    hostile = ["a | b", "<img src=x onerror=alert(1)>", "`code`", *["plain"] * 5]
+    text = extremes(np.arange(8, dtype=np.float32), np.zeros((8, 3), np.float32), samples(hostile), ["x", "y"])
+    assert "<img" not in text
+    assert "a \\| b" in text
+    rows = [line for line in text.splitlines()[2:] if line != "| … | | |"]
+    assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (Columns(text="t", label="label"), ["two words", None, "x" * 119 + "…"]),
+        (Columns(features=["a", "b"], label="label"), ["a=1, b=u", "a=2, b=None", "a=3, b=w"]),
+    ],
+)
+def test_previews_show_text_or_features(columns: Columns, expected: list[str | None]) -> None:
+    rows = datasets.Dataset.from_dict(
+        {"t": ["two\n words", None, "x" * 500], "a": [1, 2, 3], "b": ["u", None, "w"], "label": [0, 1, 0]}
+    )
+    assert previews(rows, columns).to_list() == expected
