@@ -36,8 +36,8 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     assert not graph.external_asset_keys
-    expected = """source samples test_samples inputs test_inputs task proxy scores/aum scores/el2n scores/forgetting tuning
-        subset manifest trained_model evaluation report"""
+    expected = """source samples test_samples inputs test_inputs task proxy scores/aum scores/el2n scores/forgetting
+        tuning subset manifest trained_model evaluation report"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}
     for name in ("subset", "manifest", "trained_model", "evaluation"):
         partitions = graph.get(key(name)).partitions_def
