@@ -3,7 +3,10 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
+
+import numpy as np
 
 Result = TypeVar("Result")
 
@@ -20,6 +23,7 @@ def over_blocks(count: int, work: Callable[[slice], Result], size: int = ROWS) -
     if len(blocks) <= 1:
         return [work(block) for block in blocks]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    keep_freed_memory()
     results: list[Any] = [None] * len(blocks)
     queue = iter(list(enumerate(blocks)))  # a list's iterator hands each block to one thread
     with ThreadPoolExecutor(cores) as pool:
@@ -32,3 +36,13 @@ def drain(queue: Iterator[tuple[int, slice]], work: Callable[[slice], Any], resu
     """Work on blocks until none is left: one task per thread, as a task per block costs as much as the block."""
     for place, block in queue:
         results[place] = work(block)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Free one array of 31 MB, once: glibc then keeps freed memory up to twice that size.
+
+    Its threshold is twice the largest mapped block freed so far (mallopt(3), M_MMAP_THRESHOLD; 32 MB is the most it
+    learns from). Else every block gives its temporaries back to the system, and faults them in anew.
+    """
+    np.empty(31 << 20, dtype=np.uint8)

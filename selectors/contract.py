@@ -196,11 +196,21 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
 
     Linear time and no sort: a selection finds the threshold, keys are made only for the values that equal it.
     """
-    threshold = value_of_rank(values, budget - 1)
+    return _keep_beyond(values, value_of_rank(values, budget - 1), np.less, budget, seed, ids)
+
+
+def keep_largest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
+    """Mask of the `budget` largest values, as `keep_smallest`."""
+    return _keep_beyond(values, value_of_rank(values, len(values) - budget), np.greater, budget, seed, ids)
+
+
+def _keep_beyond(
+    values: Num[np.ndarray, " n"], threshold: Any, beyond: np.ufunc, budget: int, seed: int, ids: Ids | None
+) -> Keep:
     keep = np.empty(len(values), dtype=np.bool_)
-    parts = over_blocks(len(values), partial(_compare, values, threshold, keep))
+    parts = over_blocks(len(values), partial(_compare, values, threshold, beyond, keep))
     tied = np.concatenate([rows for _, rows in parts])
-    missing = budget - sum(below for below, _ in parts)
+    missing = budget - sum(taken for taken, _ in parts)
     if missing < len(tied):
         keys = random_keys(tied if ids is None else ids[tied], seed)
         tied = tied[np.argpartition(keys, missing - 1)[:missing]]
@@ -208,8 +218,10 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
     return keep
 
 
-def _compare(values: Num[np.ndarray, " n"], threshold: Any, keep: Keep, rows: slice) -> tuple[int, np.ndarray]:
-    np.less(values[rows], threshold, out=keep[rows])
+def _compare(
+    values: Num[np.ndarray, " n"], threshold: Any, beyond: np.ufunc, keep: Keep, rows: slice
+) -> tuple[int, np.ndarray]:
+    beyond(values[rows], threshold, out=keep[rows])
     return int(np.count_nonzero(keep[rows])), np.flatnonzero(values[rows] == threshold) + rows.start
 
 
@@ -228,19 +240,17 @@ def value_of_rank(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 <<
 
     def look(rows: slice) -> tuple[int, int, int, np.ndarray]:
         block = values[rows]
-        under = block < low
-        inside = block[(block < high) & ~under]
-        more = inside[inside > low]
-        return int(np.count_nonzero(under)), len(inside) - len(more), int(np.count_nonzero(block == high)), more
+        through_low, under_high = block <= low, block < high
+        counts = [np.count_nonzero(found) for found in (block < low, through_low, block <= high)]
+        return int(counts[0]), int(counts[1]), int(counts[2]), block[under_high > through_low]
 
     parts = over_blocks(len(values), look)
-    below, at_low, at_high = np.sum([part[:3] for part in parts], axis=0).tolist()
+    below, through_low, through_high = np.sum([part[:3] for part in parts], axis=0).tolist()
     between = np.concatenate([part[3] for part in parts])
-    place = rank - below - at_low
-    if -at_low <= place < 0:
+    if below <= rank < through_low:
         return low
-    if 0 <= place < len(between):
-        return np.partition(between, place)[place]
-    if len(between) <= place < len(between) + at_high:
+    if through_low <= rank < through_low + len(between):
+        return np.partition(between, rank - through_low)[rank - through_low]
+    if through_low + len(between) <= rank < through_high:
         return high
     return np.partition(values, rank)[rank]

@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field
 from torch.utils.data import Sampler
 
 from secateur.scorers.contract import discover, positional, settings_of
+from secateur.selectors.blocks import over_blocks
 from secateur.selectors.contract import Ids
 from secateur.selectors.keyed_permutation import KeyedPermutation
 from secateur.selectors.observed_losses import ObservedLosses
@@ -62,7 +63,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Draw:
-    """One epoch of the whole world: `at(positions)` gives ids, int64, for positions within 0 … count-1."""
+    """One epoch of the whole world: `at(positions)` gives int64 ids for positions within 0 … count-1, in any thread."""
 
     count: int
     at: Callable[[Ids], Ids]
@@ -80,6 +81,17 @@ class Shuffled:
     def __call__(self, positions: Ids) -> Ids:
         """Ids at these positions."""
         return np.asarray(self.ids[self.order(positions)], dtype=np.int64)
+
+
+def listed(at: Callable[[Ids], Ids], count: int) -> Ids:
+    """What `at` gives for the positions 0 … count-1, int64: looked up by blocks, which stay in cache."""
+    ids = np.empty(count, dtype=np.int64)
+
+    def look_up(rows: slice) -> None:
+        ids[rows] = at(np.arange(rows.start, rows.stop))
+
+    over_blocks(count, look_up)
+    return ids
 
 
 def shuffled(ids: Ids, seed: int, weights: torch.Tensor | None = None) -> Draw:
@@ -174,7 +186,7 @@ class EpochSampler(Sampler[int], ABC):
 
     def epoch_ids(self) -> Ids:
         """All ids of this process in the epoch, in order, int64 `[len(self)]`."""
-        return self.ids_at(np.arange(len(self)))
+        return listed(self.ids_at, len(self))
 
     def ids_at(self, places: Ids) -> Ids:
         """Ids at these places of this process's share, int64: any place without the ones before it."""

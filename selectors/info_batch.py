@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from pydantic import Field
 
 from secateur.selectors.contract import Ids, resolve_keep
-from secateur.selectors.epoch_sampler import Draw, EpochSampler, KeptShare, Shard, shuffled
+from secateur.selectors.epoch_sampler import Draw, EpochSampler, KeptShare, Shard, Shuffled, listed, shuffled
 from secateur.selectors.keyed_permutation import KeyedPermutation, derive_seed
 from secateur.selectors.observed_losses import ObservedLosses
 from secateur.selectors.quotas import Counts, apportion
@@ -145,4 +145,4 @@ class InfoBatch(EpochSampler):
 
 def part(rows: Rows, count: int, seed: int) -> Rows:
     """A uniform draw of `count` of the rows without replacement."""
-    return rows if count == len(rows) else rows[KeyedPermutation(len(rows), seed)(np.arange(count))]
+    return rows if count == len(rows) else listed(Shuffled(rows, KeyedPermutation(len(rows), seed)), count)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from secateur.selectors.contract import Ids, resolve_keep
-from secateur.selectors.epoch_sampler import Draw, EpochSampler, KeptShare, Shard, Shuffled
+from secateur.selectors.epoch_sampler import Draw, EpochSampler, KeptShare, Shard, Shuffled, listed
 from secateur.selectors.keyed_permutation import KeyedPermutation, derive_seed
 
 KEPT_ORDERS = 2
@@ -69,12 +69,17 @@ class Rs2(EpochSampler):
         else:
             passes, piece = divmod(epoch, self.samples // self.size)
             start = passes * self.samples + piece * self.size
-        stream = _Stream(self, start, self.replacement)
+        turn, offset = divmod(start, self.samples)
+        first, ends = self.order(turn), offset + self.size > self.samples
+        if self.replacement:
+            stream = _Stream(first, first, offset, self.samples)
+        else:
+            stream = _Stream(first, self.order(turn + 1) if ends else first, offset, self.samples)
         if self.labels is None:
             return Draw(self.size, stream)
         # Strata come in turn in a stratified order: shuffle, so that batches are random too.
         order = KeyedPermutation(self.size, derive_seed(self.seed, epoch, 2))
-        return Draw(self.size, Shuffled(stream(np.arange(self.size)), order))
+        return Draw(self.size, Shuffled(listed(stream, self.size), order))
 
     def order(self, turn: int) -> "KeyedPermutation | StratifiedOrder":
         """The order of everything in pass `turn`."""
@@ -96,23 +101,21 @@ class Rs2(EpochSampler):
 
 @dataclass(frozen=True)
 class _Stream:
-    """Ids from `start` on in the endless row of passes; in a circle within one pass where `around`."""
+    """Ids from place `offset` of one order on, and where it ends from the head of the next."""
 
-    sampler: Rs2
-    start: int
-    around: bool
+    first: "KeyedPermutation | StratifiedOrder"
+    following: "KeyedPermutation | StratifiedOrder"
+    offset: int
+    samples: int
 
     def __call__(self, positions: Ids) -> Ids:
-        turn, offset = divmod(self.start, self.sampler.samples)
-        places = positions + offset
-        if self.around:
-            return self.sampler.order(turn)(places % self.sampler.samples)
-        later = places >= self.sampler.samples
+        places = positions + self.offset
+        later = places >= self.samples
         if not later.any():
-            return self.sampler.order(turn)(places)
+            return self.first(places)
         ids = np.empty_like(places)
-        ids[~later] = self.sampler.order(turn)(places[~later])
-        ids[later] = self.sampler.order(turn + 1)(places[later] - self.sampler.samples)
+        ids[~later] = self.first(places[~later])
+        ids[later] = self.following(places[later] - self.samples)
         return ids
 
 

@@ -1,31 +1,49 @@
 """Draw given numbers of samples from strata, uniformly without replacement, without a sort.
 
-A radix selection: one pass counts the first byte of a hash per stratum, which tells below which byte all are taken;
-only samples at that byte, one in 256, are ordered by the rest of their hash.
+The sizes of strata say about where in the range of a uniform hash each quota ends. One pass takes what surely lies
+below by the first byte of the hash, and collects the few samples around that place: they alone are put in order.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from jaxtyping import Int64, Integer, UInt8, UInt32
+from jaxtyping import Bool, Int64, Integer, UInt8, UInt32
 
-from secateur.selectors.blocks import over_blocks
+from secateur.selectors.blocks import ROWS, over_blocks
 from secateur.selectors.contract import Ids, Keep, random_keys
 
 Strata = Integer[np.ndarray, " n"]
 """Number of each sample's stratum, counted from 0."""
+Counts = Int64[np.ndarray, " strata"]
 
-BLOCK = 1 << 18
-HASHED = 1 << 15
-"""Samples hashed at a time: two arrays of four bytes each that stay in a core's own cache."""
-MOST_CELLS = 1 << 22
-"""Counters, of strata times values of the hash's first bits, that a pass keeps per block."""
+DEVIATIONS = 6
+"""Standard deviations of its place within which a quota is looked for at first."""
 
 
-def sizes_of(strata: Strata, count: int) -> Int64[np.ndarray, " strata"]:
+def sizes_of(strata: Strata, count: int) -> Counts:
     """How many samples each of `count` strata has."""
-    return np.asarray(sum(over_blocks(len(strata), lambda rows: np.bincount(strata[rows], minlength=count), BLOCK)))
+    return np.asarray(sum(over_blocks(len(strata), lambda rows: tally(strata[rows], count), block_of(count))))
+
+
+def block_of(count: int) -> int:
+    """Rows in a block that is counted apart: so many that all counts take half a byte per sample."""
+    return max(ROWS, 16 * count)
+
+
+def tally(strata: Strata, count: int) -> Counts:
+    """`sizes_of` one block. Bytes are counted as pairs: half the steps, and fewer that wait for the one before."""
+    bits = (count - 1).bit_length()
+    if strata.dtype != np.uint8 or bits > 7 or len(strata) < 2:
+        return np.bincount(strata, minlength=count)
+    pairs = np.ascontiguousarray(strata[: len(strata) // 2 * 2]).view(np.uint16)
+    joint = pairs >> np.uint16(8)
+    joint *= np.uint16(256 - (1 << bits))
+    found = np.bincount(np.subtract(pairs, joint, out=joint), minlength=1 << 2 * bits).reshape(1 << bits, -1)
+    sizes = (found.sum(axis=0) + found.sum(axis=1))[:count]
+    if len(strata) % 2:
+        sizes[strata[-1]] += 1
+    return np.asarray(sizes)
 
 
 def codes_of(labels: Int64[np.ndarray, " n"]) -> tuple[Strata, Int64[np.ndarray, " strata"]]:
@@ -54,61 +72,73 @@ def draw_from_strata(
     Drawn are those with the smallest hashes of `(seed, id)`, so a larger quota adds to a smaller one. Raises ValueError
     for a quota above its stratum's size.
     """
-    bits = max(0, min(8, (MOST_CELLS // max(count, 1)).bit_length() - 1))
-    first = np.empty(len(strata), dtype=np.uint8)
-    cells = sum(over_blocks(len(strata), partial(count_cells, strata, count, ids, seed, bits, first), BLOCK))
-    through = np.cumsum(np.reshape(cells, (count, 1 << bits)), axis=1)
-    quotas = share_out(through[:, -1].copy())
-    if np.any(quotas > through[:, -1]):
-        short = int(np.flatnonzero(quotas > through[:, -1])[0])
-        raise ValueError(f"stratum {short} has {through[short, -1]} samples, but {quotas[short]} are asked of it")
-    edge = (through < quotas[:, None]).sum(axis=1).astype(np.uint8)  # the cell in which each quota ends
-    missing = quotas - np.where(edge > 0, through[np.arange(count), edge.astype(np.int64) - 1], 0)
+    sizes = sizes_of(strata, count)
+    quotas = share_out(sizes.copy())
+    if np.any(quotas > sizes):
+        short = int(np.flatnonzero(quotas > sizes)[0])
+        raise ValueError(f"stratum {short} has {sizes[short]} samples, but {quotas[short]} are asked of it")
+    first, last = brackets(quotas, sizes)
     keep = np.empty(len(strata), dtype=np.bool_)
-    rows = np.concatenate(over_blocks(len(strata), partial(split, strata, first, edge, keep), BLOCK))
-    numbers = rows if ids is None else ids[rows]
-    owner = strata[rows].astype(np.int64)
-    order = np.lexsort((numbers, owner << 32 | short_hash(numbers, seed)))
-    rows, owner = rows[order], owner[order]
-    found = np.bincount(owner, minlength=count)
-    place = np.arange(len(rows)) - (np.cumsum(found) - found)[owner]
-    keep[rows[place < missing[owner]]] = True
+    while True:
+        work = partial(split, strata, count, ids, seed_words(seed), first, last, keep)
+        parts = over_blocks(len(strata), work, block_of(count))
+        missing = quotas - np.asarray(sum(kept for kept, _ in parts))
+        rows = np.concatenate([found for _, found in parts])
+        owner = strata[rows].astype(np.int64)
+        missed = (missing < 0) | (missing > np.bincount(owner, minlength=count))
+        if not missed.any():
+            break
+        first[missed], last[missed] = 0, 255
+    keep[rows[smallest(owner, rows if ids is None else ids[rows], missing, seed)]] = True
     return keep
 
 
-def count_cells(
-    strata: Strata,
-    count: int,
-    ids: Ids | None,
-    seed: int,
-    bits: int,
-    first: UInt8[np.ndarray, " n"],
-    rows: slice,
-) -> Int64[np.ndarray, " cells"]:
-    """Write the first `bits` of each hash; how many samples share each stratum and first bits."""
-    words = seed_words(seed)
-    for start in range(rows.start, rows.stop, HASHED):
-        part = slice(start, min(start + HASHED, rows.stop))
-        hashed = mixed(low_words(part) if ids is None else folded(ids[part]), words)
-        hashed >>= np.uint32(32 - bits) if bits else np.uint32(31)
-        first[part] = hashed if bits else 0
-    code = strata[rows].astype(np.uint16 if count <= 256 else np.int64)
-    code <<= bits
-    code |= first[rows]
-    return np.asarray(np.bincount(code, minlength=count << bits))
+def brackets(quotas: Counts, sizes: Counts) -> tuple[UInt8[np.ndarray, " strata"], UInt8[np.ndarray, " strata"]]:
+    """First and last byte of a hash at which the quota of each stratum may end: the order statistic's deviation."""
+    share = quotas / np.maximum(sizes, 1)
+    slack = DEVIATIONS * np.sqrt(share * (1 - share) / np.maximum(sizes, 1))
+    first, last = (np.clip(256 * place, 0, 255).astype(np.uint8) for place in (share - slack, share + slack))
+    return first, last
 
 
 def split(
     strata: Strata,
-    first: UInt8[np.ndarray, " n"],
-    edge: UInt8[np.ndarray, " strata"],
+    count: int,
+    ids: Ids | None,
+    words: tuple[np.uint32, np.uint32],
+    first: UInt8[np.ndarray, " strata"],
+    last: UInt8[np.ndarray, " strata"],
     keep: Keep,
     rows: slice,
-) -> Int64[np.ndarray, " m"]:
-    """Mark the samples before the edge of their stratum in `keep`; the rows that lie on it."""
-    own = look_up(edge, strata[rows])
-    np.less(first[rows], own, out=keep[rows])
-    return np.asarray(np.flatnonzero(first[rows] == own) + rows.start)
+) -> tuple[Counts, Int64[np.ndarray, " m"]]:
+    """Keep hashes below the first byte of their stratum's bracket; how many of each that is, and rows within it."""
+    own, mine = strata[rows], keep[rows]
+    byte = first_bytes(low_words(rows) if ids is None else folded(ids[rows]), words)
+    np.less(byte, look_up(first, own), out=mine)
+    inside = np.less_equal(byte, look_up(last, own))
+    inside ^= mine
+    if own.dtype == np.uint8 and count <= 64:  # all are counted, in two halves: a bin of its own would be a queue
+        kept = tally(own | mine.view(np.uint8) << 6, 64 + count)[64:]
+    else:
+        kept = np.bincount(own.compress(mine), minlength=count)
+    return kept, np.flatnonzero(inside) + rows.start
+
+
+def smallest(owner: Int64[np.ndarray, " m"], numbers: Ids, missing: Counts, seed: int) -> Bool[np.ndarray, " m"]:
+    """Mask of the `missing` smallest hashes of each stratum, equal ones by their ids."""
+    keys = owner << 32 | short_hash(numbers, seed)
+    found = np.bincount(owner, minlength=len(missing))
+    some = missing > 0
+    limit = np.full(len(missing), -1)
+    limit[some] = np.sort(keys)[(np.cumsum(found) - found + missing - 1)[some]]
+    chosen = np.asarray(keys < limit[owner])
+    ends = np.flatnonzero(keys == limit[owner])
+    ends = ends[np.lexsort((numbers[ends], owner[ends]))]
+    rest = missing - np.bincount(owner[chosen], minlength=len(missing))
+    held = np.bincount(owner[ends], minlength=len(missing))
+    place = np.arange(len(ends)) - (np.cumsum(held) - held)[owner[ends]]
+    chosen[ends] = place < rest[owner[ends]]
+    return chosen
 
 
 def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.ndarray, " n"]:
@@ -145,6 +175,19 @@ def low_words(rows: slice) -> UInt32[np.ndarray, " n"]:
 
 def mixed(words: UInt32[np.ndarray, " n"], seed: tuple[np.uint32, np.uint32]) -> UInt32[np.ndarray, " n"]:
     """The words, hashed in place."""
+    shifted = mix_high(words, seed)
+    words ^= np.right_shift(words, np.uint32(16), out=shifted)
+    return words
+
+
+def first_bytes(words: UInt32[np.ndarray, " n"], seed: tuple[np.uint32, np.uint32]) -> UInt8[np.ndarray, " n"]:
+    """Highest byte of each word's hash, which the last step of the hash leaves alone; the words are overwritten."""
+    shifted = mix_high(words, seed)
+    return np.asarray(np.right_shift(words, np.uint32(24), out=shifted).astype(np.uint8))
+
+
+def mix_high(words: UInt32[np.ndarray, " n"], seed: tuple[np.uint32, np.uint32]) -> UInt32[np.ndarray, " n"]:
+    """Hash in place but for the last step, which alters the lower half; an array of the same length to work with."""
     shifted = np.empty_like(words)
     words ^= seed[0]
     words ^= np.right_shift(words, np.uint32(16), out=shifted)
@@ -152,5 +195,4 @@ def mixed(words: UInt32[np.ndarray, " n"], seed: tuple[np.uint32, np.uint32]) ->
     words ^= np.right_shift(words, np.uint32(15), out=shifted)
     words += seed[1]
     words *= np.uint32(0x846CA68B)
-    words ^= np.right_shift(words, np.uint32(16), out=shifted)
-    return words
+    return shifted

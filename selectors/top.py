@@ -3,7 +3,7 @@
 from typing import Literal
 
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import Ids, Keep, keep_smallest, selector
+from secateur.selectors.contract import Ids, Keep, keep_largest, keep_smallest, selector
 
 
 @selector(monotone=True)
@@ -15,4 +15,4 @@ def top(
     >>> top(np.float32([1, 3, 2]), 2)
     array([False,  True,  True])
     """
-    return keep_smallest(-scores if end == "high" else scores, budget, seed=seed, ids=ids)
+    return (keep_largest if end == "high" else keep_smallest)(scores, budget, seed=seed, ids=ids)

@@ -39,7 +39,7 @@ def literal_budgets(bins, budget, strata):
     return budgets
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(SCORES, st.sampled_from([0.0, 0.1, 0.29, 0.5, 0.9]), st.sampled_from([1, 2, 7, 50, 300]), st.data())
 def test_bin_budgets_are_the_papers(scores, cutoff, strata, data):
     count = len(scores)
@@ -53,7 +53,7 @@ def test_bin_budgets_are_the_papers(scores, cutoff, strata, data):
     assert [kept.count(number) for number in range(strata)] == literal_budgets(bins, budget, strata)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SCORES, st.sampled_from([1, 3, 10, 50, 255, 256]))
 def test_strata_are_the_literal_intervals(scores, strata):
     literal = literal_bins(scores, np.arange(len(scores)), strata)
