@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float16, Float32, Int64
 from torch import nn
 
 from secateur.scorers.checkpoints import CheckpointScorer, Glance
@@ -24,24 +24,28 @@ def score_rows(
     *,
     device: torch.device,
     batch_size: int = 512,
+    features: Float16[np.ndarray, "b d"] | Float32[np.ndarray, "b d"] | None = None,
 ) -> dict[str, Scores]:
     """Scores of some rows by name, float32 `[b]`, each averaged over proxy runs in float64.
 
     `runs` are the checkpoints of each proxy run, oldest first; where one scorer alone reads several checkpoints, the
-    others still see the last one only. Models are moved to the device and put into evaluation mode. Raises ValueError
-    that names the rows (of the data) where a score is NaN or infinite.
+    others still see the last one only. Models are moved to the device and put into evaluation mode. Into `features`,
+    where given, goes what the classifier of the first run's last checkpoint is fed with, from the same forward pass.
+    Raises ValueError that names the rows (of the data) where a score is NaN or infinite.
     """
-    totals = {name: np.zeros(len(rows), np.float64) for name in scorers}
-    for run in runs:
+    # Sums stay on the device until the end, so that the host can prepare the next batch while one is computed.
+    totals = {name: torch.zeros(len(rows), dtype=torch.float64, device=device) for name in scorers}
+    for number, run in enumerate(runs):
         for model in run:
             model.to(device).eval()
         for start in range(0, len(rows), batch_size):
             part = data.take(rows[start : start + batch_size])
             glance = Glance(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
-            computed = {name: scorer(glance, **settings) for name, (scorer, settings) in scorers.items()}
-            for name, values in computed.items():
-                totals[name][start : start + batch_size] += values.double().cpu().numpy()
-    scores = {name: (total / len(runs)).astype(np.float32) for name, total in totals.items()}
+            for name, (scorer, settings) in scorers.items():
+                totals[name][start : start + batch_size] += scorer(glance, **settings)
+            if features is not None and number == 0:
+                features[start : start + batch_size] = glance.features.cpu().numpy()
+    scores = {name: (total / len(runs)).float().cpu().numpy() for name, total in totals.items()}
     for name, found in scores.items():
         if not np.isfinite(found).all():
             everywhere = np.zeros(len(data), np.float32)

@@ -1,0 +1,92 @@
+"""A scoring pass that yields five scores and embeddings, beside a bare forward loop over the same batches.
+
+    python benchmarks/scoring_pass.py [rounds]
+
+The pass is `score_rows` with loss, EL2N, margin, entropy and last-layer GraNd of one checkpoint, and embeddings as
+float16. The bare loop reads the same rows, moves them to the device and calls the network under `inference_mode`. The
+two take turns; the fastest of each counts, in processor time on a CPU, so that other work on the machine weighs less,
+and in wall-clock time on a GPU. Networks: the ResNet-18 of `recording.py` and the proxies `cnn` and `mlp`.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from recording import resnet18
+from torch import nn
+
+from secateur.scorers.registry import scorers
+from secateur.trainers.contract import Data
+from secateur.trainers.models import Standardise, cnn, mlp
+from secateur.trainers.scoring import score_rows
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NAMES = ("checkpoint_loss", "checkpoint_el2n", "checkpoint_margin", "checkpoint_entropy", "last_layer_grand")
+BATCH = 256
+
+
+def seconds(work: Callable[[], object]) -> float:
+    clock = time.perf_counter if DEVICE.type == "cuda" else time.process_time
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    started = clock()
+    work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - started
+
+
+def bare(model: nn.Module, data: Data, rows: np.ndarray) -> None:
+    with torch.inference_mode():
+        for start in range(0, len(rows), BATCH):
+            part = data.take(rows[start : start + BATCH])
+            torch.tensor(part.labels).to(DEVICE)
+            model(torch.as_tensor(part.inputs).to(DEVICE))
+
+
+def cases() -> dict[str, tuple[nn.Module, Data, int]]:
+    """Network, data and width of its features."""
+    random = np.random.default_rng(0)
+
+    def images(count: int, *shape: int) -> Data:
+        return Data(random.integers(0, 256, (count, *shape)).astype(np.uint8), random.integers(0, 10, count), 10)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            "ResNet-18, 32 x 32 x 3": (nn.Sequential(Standardise(3), resnet18()), images(128, 32, 32, 3), 512),
+            "cnn width 32, 28 x 28 x 1": (
+                nn.Sequential(Standardise(1), cnn((28, 28, 1), 10)), images(768, 28, 28, 1), 128,
+            ),
+            "mlp 784-512-512-10": (
+                nn.Sequential(Standardise(1), mlp((28, 28, 1), 10, hidden=(512, 512))), images(2048, 28, 28, 1), 512,
+            ),
+        }  # fmt: skip
+
+
+def main(rounds: int) -> None:
+    print(f"torch {torch.__version__}, {DEVICE.type}, {torch.get_num_threads()} threads, {rounds} rounds")
+    reading = {name: (scorers()[name], {}) for name in NAMES}
+    for name, (model, data, width) in cases().items():
+        model.to(DEVICE).eval()
+        rows, features = np.arange(len(data)), np.empty((len(data), width), np.float16)
+        fastest = [float("inf"), float("inf")]
+        for _ in range(rounds):
+            works = (
+                lambda m=model, d=data, r=rows: bare(m, d, r),
+                lambda m=model, d=data, r=rows, f=features: score_rows(
+                    [[m]], d, r, reading, device=DEVICE, batch_size=BATCH, features=f
+                ),
+            )
+            for side, work in enumerate(works):
+                fastest[side] = min(fastest[side], seconds(work))
+        print(
+            f"{name}: bare {fastest[0] * 1e3:.1f} ms, scoring pass {fastest[1] * 1e3:.1f} ms for {len(data)} rows, "
+            f"{fastest[0] / fastest[1]:.1%} of the bare loop's rate (wanted: at least 95%)"
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
