@@ -14,5 +14,4 @@ def checkpoint_el2n(glance: Glance) -> torch.Tensor:
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
     Range [0, sqrt(2)].
     """
-    lengths = [torch.linalg.vector_norm(one.error, dim=1, dtype=torch.float64) for one in glance.each]
-    return torch.stack(lengths).mean(dim=0).float()
+    return torch.stack([one.error_length for one in glance.each]).mean(dim=0).float()

@@ -71,6 +71,11 @@ class Glance:
         return self.probabilities.scatter_add(1, self.labels.unsqueeze(1), ones)
 
     @cached_property
+    def error_length(self) -> torch.Tensor:
+        """Euclidean length of `error`, float64 `[b]`."""
+        return torch.linalg.vector_norm(self.error, dim=1, dtype=torch.float64)
+
+    @cached_property
     def probability_margin(self) -> torch.Tensor:
         """Probability of the label minus the highest other one, float32 `[b]`."""
         return margin_of(self.probabilities, self.labels)

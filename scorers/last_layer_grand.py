@@ -22,5 +22,5 @@ def last_layer_grand(glance: Glance) -> torch.Tensor:
         fed = torch.linalg.vector_norm(one.features, dim=1, dtype=torch.float64).square()
         if classifier_of(one.models[-1]).bias is not None:
             fed = fed + 1
-        norms.append(torch.linalg.vector_norm(one.error, dim=1, dtype=torch.float64) * fed.sqrt())
+        norms.append(one.error_length * fed.sqrt())
     return torch.stack(norms).mean(dim=0).float()

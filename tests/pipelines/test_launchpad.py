@@ -1,4 +1,4 @@
-"""Settings of every scorer and selector from signature through YAML, study, launchpad form and run config to the call."""
+"""Settings of every scorer and selector from signature through YAML, study, launchpad form, run config to the call."""
 
 import dataclasses
 import functools
