@@ -46,6 +46,9 @@ def studies() -> None:
         if file.study:
             budgets = ", ".join(str(keep) for keep in file.study.keep)
             table.add_row(file.name, str(file.path), ", ".join(file.study.selections), budgets, str(file.study.seeds))
+        elif file.search:
+            budget = f"{file.search.search.budget} evaluations"
+            table.add_row(file.name, str(file.path), "search of architectures", budget, str(file.search.seeds))
         else:
             table.add_row(file.name, f"[red]broken: {file.error}[/]")
     out.print(table)
@@ -65,6 +68,9 @@ def run(study: Annotated[str, typer.Argument(help="A study's name, or the path o
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with instance_at(home()) as instance, Progress(*columns, console=err) as display:
         run_study(file, home() / "assets", instance, Bars(display))
+    if file.search:
+        print_search(Store(home() / "assets"), file.search)
+        return
     assert file.study is not None
     print_report(Store(home() / "assets"), file.study)
 
@@ -123,7 +129,7 @@ def export(
 
         file = find_study(study)
         if file.study is None:
-            raise StudyError(file.error)
+            raise StudyError(file.error or f"{study} is a search, it has no training data of its own")
         rows = load(file.study.source, file.study.columns, file.path.parent, home() / "assets" / ".cache").train
     written = write(Manifest.load(path, verify=True), to, target, dataset=rows, overwrite=overwrite)
     out.print(str(written), highlight=False, soft_wrap=True)
@@ -131,10 +137,10 @@ def export(
 
 def find_study(name: str) -> Any:
     """The study of that name or at that path; raises StudyError with the names there are."""
-    from secateur.pipelines.study import StudyError, StudyFile, load_study, read_studies, study_folders
+    from secateur.pipelines.study import StudyError, load_file, read_studies, study_folders
 
     if name.endswith((".yaml", ".yml")):
-        return StudyFile(Path(name), load_study(Path(name)))
+        return load_file(Path(name))
     found = read_studies(study_folders())
     for file in found:
         if file.name == name:
@@ -142,6 +148,22 @@ def find_study(name: str) -> Any:
     near = difflib.get_close_matches(name, [file.name for file in found], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise StudyError(f"there is no study {name!r}; {hint}there are: {', '.join(file.name for file in found)}")
+
+
+def print_search(store: Any, search: Any) -> None:
+    """The best architecture beside the searches that were run, then where the pruned space is."""
+    import dagster as dg
+
+    best = store.load(dg.AssetKey([search.name, "best_architecture"]))
+    table = Table("search", "half the budget", "whole budget", "worst seed", box=None, header_style="bold")
+    for name, found in best["searches"].items():
+        table.add_row(name, *(f"{found[column]:.2f}" for column in ("half_budget", "budget", "worst_seed")))
+    out.print(table)
+    choices = ", ".join(f"{position} {choice}" for position, choice in best["choices"].items())
+    told = f"{best['accuracy']:.2f} at evaluation {best['found_at']} of {best['evaluations']}: {choices}"
+    out.print(told, style="bold", highlight=False)
+    place = store.place(dg.AssetKey([search.name, "pruned_search_space"]))
+    out.print(f"manifest  {place}", highlight=False, soft_wrap=True)
 
 
 def print_report(store: Any, study: Any) -> None:

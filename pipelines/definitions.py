@@ -11,6 +11,7 @@ from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_ass
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.score_assets import proxy_asset, score_asset
 from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
+from secateur.pipelines.search_assets import search_assets
 from secateur.pipelines.store import Store, StoreIOManager
 from secateur.pipelines.study import Study, StudyFile, read_studies, study_folders
 from secateur.pipelines.subset_assets import manifest_asset, subset_asset, tuning_asset
@@ -55,9 +56,17 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
 def build(files: list[StudyFile], root: Path, *, progress: Progress | None = None, **overrides: Any) -> dg.Definitions:
     """Definitions of these studies with their files below `root`; `overrides` replace resources by name."""
     store = Store(root)
-    assets: list[dg.AssetsDefinition] = []
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    searched = {file.study.proxy_from for file in files if file.study and file.study.proxy_from}
+    # A search that is not among these files was run before: what it found is in the store.
+    for name in sorted(searched - {file.search.name for file in files if file.search}):
+        assets.append(dg.AssetSpec(dg.AssetKey([name, "best_architecture"])))
     for file in files:
-        assets += study_assets(file.study, file.path.parent) if file.study else [broken_asset(file)]
+        base = file.path.parent
+        if file.search:
+            assets += search_assets(file.search, base)
+        else:
+            assets += study_assets(file.study, base) if file.study else [broken_asset(file)]
     resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
     return dg.Definitions(assets=assets, resources=resources | overrides, executor=dg.in_process_executor)
 

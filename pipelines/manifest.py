@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from secateur.pipelines import croissant, kept_rows
 from secateur.pipelines.files import new_folder, sha256_of
-from secateur.pipelines.provenance import ClassCount, Declaration, FileSeal, Provenance
+from secateur.pipelines.provenance import ClassCount, Declaration, FileSeal, Provenance, Unit
 from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
@@ -65,13 +65,15 @@ class Manifest:
         weights: np.ndarray | None = None,
         scores: Mapping[str, np.ndarray] | None = None,
         label_names: Sequence[str] | None = None,
+        unit: Unit = "sample",
         overwrite: bool = False,
     ) -> "Manifest":
         """Write the folder, whole or not at all, and read it back.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` int64. `keep` is
-        bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
-        together, and where the target exists without `overwrite` or holds anything but a manifest.
+        bool `[n]`; `weights` and each of `scores` float32 `[n]`. `unit` says what a row is.
+        Raises ManifestError for input that does not fit together, and where the target exists without `overwrite` or
+        holds anything but a manifest.
         """
         folder = Path(folder)
         with _explained(f"cannot write manifest {folder}"):
@@ -85,7 +87,7 @@ class Manifest:
                 declaration = Declaration(
                     format=1,
                     kept=True,
-                    unit="sample",
+                    unit=unit,
                     count=table.height,
                     of=samples.height,
                     fingerprint=fingerprint(samples["content_hash"]),
@@ -289,7 +291,8 @@ def _document(declaration: Declaration) -> dict[str, Any]:
     how = f"selection {source.selection} by {source.selector} version {source.selector_version}, seed {source.seed}"
     return croissant.describe(
         name=f"{source.dataset}: {source.selection}",
-        description=f"The rows listed are KEPT: {declaration.count} of {declaration.of} samples of {what}, {how}.",
+        description=f"The rows listed are KEPT: {declaration.count} of {declaration.of} {declaration.unit}s of {what}, "
+        f"{how}.",
         file=croissant.ParquetFile(ROWS, seal.bytes, seal.sha256),
         columns=tuple(_columns(declaration)),
         derived_from=f"{what}, fingerprint {declaration.fingerprint}",

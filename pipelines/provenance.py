@@ -15,6 +15,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ContentHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Count = Annotated[StrictInt, Field(ge=0, lt=2**62)]
+Unit = Literal["sample", "choice"]
+"""What is kept or not: a sample of a data set, or a choice of a search space (its label is its position)."""
 
 
 class _Part(BaseModel):
@@ -99,7 +101,7 @@ class Declaration(_Part):
 
     format: Literal[1]
     kept: StrictBool
-    unit: Literal["sample"]
+    unit: Unit
     count: Count
     of: Count
     fingerprint: ContentHash

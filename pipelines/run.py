@@ -52,6 +52,10 @@ def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progres
     Raises the first error of a step, StudyError for a broken study, and UnusableData where the data check finds samples
     that cannot be used, before anything is trained.
     """
+    if file.search:
+        defs = build([file], root, progress=progress)
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, run_config=QUIET)
+        return
     if file.study is None:
         raise StudyError(file.error)
     study, defs = file.study, build([file], root, progress=progress)

@@ -57,10 +57,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     recipe_form = form(Recipe, study.proxy.model_dump())
     Config = forms(f"{study.name}_proxy", {"recipe": recipe_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = dg.AssetKey([study.name, "proxy"])
+    searched = study.proxy_from
+    found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")},
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
         outs={
             "proxy": dg.AssetOut(
                 key=proxy_key, dagster_type=dg.Nothing, description="The proxy model, trained on all samples."
@@ -75,7 +77,10 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             for name, score in observed.items()
         },
         internal_asset_deps={
-            "proxy": {dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")},
+            "proxy": {
+                *(dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")),
+                *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
+            },
             **{name: {proxy_key} for name in observed},
         },
         group_name=study.name,
@@ -88,9 +93,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         inputs: Any,
         samples: Any,
         source: Any,
+        **loaded: Any,
     ) -> Iterator[Any]:
         data, device = data_of(inputs, samples, source), device_of_choice()
         recipe = Recipe(**config.recipe.model_dump())  # type: ignore[attr-defined]
+        if loaded:
+            recipe = with_network_of(recipe, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         totals = {name: np.zeros(len(data), np.float64) for name in observed}
         costs = []
@@ -123,6 +131,13 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             yield dg.Output(values, name, metadata=score_metadata(values, score.declared.card, inputs, samples, source))
 
     return proxy
+
+
+def with_network_of(recipe: Recipe, best: dict[str, Any]) -> Recipe:
+    """The recipe that a search of networks found, for as long a run as the given one."""
+    if "recipe" not in best:
+        raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
+    return Recipe(**{**best["recipe"], "epochs": recipe.epochs, "steps": recipe.steps})
 
 
 def score_asset(study: Study, name: str) -> dg.AssetsDefinition:

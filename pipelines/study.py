@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +23,10 @@ from secateur.trainers.embeddings import EmbeddingSettings
 from secateur.trainers.models import check_recipe
 from secateur.trainers.tasks import TASKS, Task, task_of
 
+if TYPE_CHECKING:
+    from secateur.pipelines.search import Search
+
+Checked = TypeVar("Checked", bound=BaseModel)
 SHIPPED = Path(__file__).parent / "studies"
 BASELINES = ("uniform_random", "stratified_random")
 GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities"}
@@ -108,6 +112,10 @@ class Study(Strict):
         dict[str, Any], Field(description="how rows become arrays; what it leaves out follows the models")
     ] = {}
     proxy: Annotated[Recipe, Field(description="the training run whose observers score the samples")]
+    proxy_from: Annotated[
+        str | None,
+        Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
+    ] = None
     proxy_runs: Annotated[int, Field(ge=1, le=100, description="proxies of different seeds; scores are averaged")] = 1
     checkpoints: Annotated[
         int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
@@ -278,25 +286,48 @@ class StudyFile:
     path: Path
     study: Study | None
     error: str = ""
+    search: "Search | None" = None
+    """Instead of a study, where the file is of `kind: search`."""
 
     @property
     def name(self) -> str:
-        return self.study.name if self.study else re.sub(r"\W+", "_", self.path.stem) or "study"
+        named = self.study or self.search
+        return named.name if named else re.sub(r"\W+", "_", self.path.stem) or "study"
+
+
+def load_file(path: Path) -> StudyFile:
+    """Read and validate one file, be it a study or a search; raises StudyError."""
+    content = read_yaml(path)
+    if content.get("kind") != "search":
+        return StudyFile(path, load_study(path))
+    from secateur.pipelines.search import Search
+
+    return StudyFile(path, None, search=validated(Search, content, path, "search"))
 
 
 def load_study(path: Path) -> Study:
     """Read and validate one file; raises StudyError."""
+    return validated(Study, read_yaml(path), path, "study")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a file holds; raises StudyError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping of keys, got {type(content).__name__}")
+    return content
+
+
+def validated(model: type[Checked], content: dict[str, Any], path: Path, kind: str) -> Checked:
+    """Raise StudyError with file, key and what is allowed where the content does not fit the model."""
     try:
-        return Study(**content)
+        return model(**content)
     except ValidationError as error:
         faults = "\n".join(f"  {fault_text(fault)}" for fault in error.errors())
-        raise StudyError(f"{path}:\n{faults}\n  keys of a study: {', '.join(Study.model_fields)}") from error
+        raise StudyError(f"{path}:\n{faults}\n  keys of a {kind}: {', '.join(model.model_fields)}") from error
     except TypeError as error:
         raise StudyError(f"{path}: keys must be text: {error}") from error
 
@@ -311,7 +342,7 @@ def read_studies(folders: list[Path]) -> list[StudyFile]:
     found: list[StudyFile] = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.y*ml"))):
         try:
-            read = StudyFile(path, load_study(path))
+            read = load_file(path)
         except StudyError as error:
             read = StudyFile(path, None, str(error))
         first = next((other for other in found if other.name == read.name), None)

@@ -206,5 +206,7 @@ def choice_numbers(names: Shaped[np.ndarray, " n"], position: Position) -> Int64
     found = np.array([known.get(str(name), -1) for name in names.tolist()], dtype=np.int64)
     if len(bad := np.flatnonzero(found < 0)):
         there = ", ".join(position.choices)
-        raise ValueError(f"{position.name}: unknown choice {names[bad[0]].item()!r} at row {bad[0]}; there are {there}")
+        raise ValueError(
+            f"{position.name}: unknown choice {names.tolist()[bad[0]]!r} at row {bad[0]}; there are {there}"
+        )
     return found

@@ -159,9 +159,10 @@ def search(
     budget: int,
     *,
     batch: int = 1,
+    enough: float = np.inf,
     progress: Callable[[int, int], None] | None = None,
 ) -> History:
-    """Ask, evaluate and tell until `budget` evaluations are made or nothing is left to ask for."""
+    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or nothing is left to ask for."""
     rows, fitness = [np.empty(0, dtype=np.int64)], [np.empty(0)]
     done = 0
     while done < budget:
@@ -175,4 +176,6 @@ def search(
         done += len(asked)
         if progress:
             progress(done, budget)
+        if values.max() >= enough:
+            break
     return History(np.concatenate(rows), np.concatenate(fitness))

@@ -1,0 +1,152 @@
+"""A search: one YAML file of `kind: search`, one space of architectures, one group of assets."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from secateur.pipelines.sources import Columns, Source
+from secateur.pipelines.study import ClassShares, Selection, Strict, checked, require
+from secateur.scorers.accuracy_predictor import PredictorSettings
+from secateur.scorers.registry import scorers
+from secateur.selectors.choice_pruning import PruningSettings
+from secateur.selectors.contract import resolve_keep, selectors
+from secateur.trainers.contract import Recipe
+from secateur.trainers.tasks import TASKS, Task, task_of
+
+Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
+
+
+class TableSpace(Strict):
+    """Architectures and their accuracies in a Parquet or CSV file."""
+
+    path: Annotated[Path, Field(description="relative to the file of the search")]
+    positions: Annotated[
+        dict[str, list[str]] | list[str],
+        Field(min_length=1, description="columns and their choices in order (cells hold a name or its number)"),
+    ]
+    accuracy: Annotated[str, Field(description="column of accuracies, higher is better")]
+    key: Annotated[str | None, Field(description="column that is equal for isomorphic architectures")] = None
+
+
+class CallableSpace(Strict):
+    """Every combination of choices, evaluated by a Python function."""
+
+    evaluate: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")]
+    positions: Annotated[dict[str, Position], Field(min_length=1)]
+
+
+class ProxySubset(Strict):
+    """Networks are compared after training on a part of the samples: data pruning speeds up the search."""
+
+    selector: str = "uniform_random"
+    keep: int | float
+    score: Annotated[str | None, Field(description="an observer of one training run, where the selector reads it")] = (
+        None
+    )
+    settings: dict[str, Any] = Field(default_factory=dict)
+    classes: ClassShares | None = None
+    compare: Annotated[int, Field(ge=3, description="networks trained on everything too, to compare the orders")] = 20
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ProxySubset":
+        resolve_keep(self.keep, 2**62)
+        require(self.selector, selectors(), "selector")
+        needs = "scores" in selectors()[self.selector].reads
+        if needs != (self.score is not None):
+            raise ValueError(f"score: {self.selector!r} reads {'a score; name a scorer' if needs else 'no score'}")
+        observers = {name: found for name, found in scorers().items() if isinstance(found, type)}
+        for name in self.observed:
+            require(name, observers, "score: of those that watch a training run")
+        checked(selectors()[self.selector].settings, self.settings, "settings")
+        return self
+
+    @property
+    def observed(self) -> list[str]:
+        """Scores that the selector reads."""
+        own = set(selectors()[self.selector].reads) - {"scores", "labels", "budget", "ids"}
+        return sorted(own | ({self.score} if self.score else set()))
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(selector=self.selector, score=self.score, classes=self.classes, settings=self.settings)
+
+
+class ModelSpace(Strict):
+    """Networks for the data set at hand: each choice sets a field of the recipe or a setting of its model."""
+
+    source: Source
+    columns: Columns
+    task: dict[str, Any] = Field(default_factory=dict)
+    training: Recipe
+    positions: Annotated[dict[str, Position], Field(min_length=1)]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    training_seeds: Annotated[int, Field(ge=1, description="trainings per network")] = 1
+    subset: ProxySubset | None = None
+
+    @model_validator(mode="after")
+    def _recipes_exist(self) -> "ModelSpace":
+        from secateur.trainers.architecture_evaluation import space_of_recipes
+
+        checked(TASKS[self.columns.kind], self.task, "task")
+        space_of_recipes(self.training, self.positions)
+        return self
+
+    @property
+    def resolved_task(self) -> Task:
+        return task_of(self.columns.kind, self.task, (self.training,))
+
+
+class Space(Strict):
+    """Where architectures and their accuracies come from; exactly one of these."""
+
+    table: TableSpace | None = None
+    callable: CallableSpace | None = None
+    models: ModelSpace | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Space":
+        if sum(part is not None for part in (self.table, self.callable, self.models)) != 1:
+            raise ValueError("give exactly one of table, callable and models")
+        return self
+
+
+class SearchSettings(Strict):
+    """The guided search."""
+
+    initial: Annotated[int, Field(ge=2, description="random architectures before the first fit")] = 20
+    per_round: Annotated[int, Field(ge=1, description="best-predicted architectures evaluated after each fit")] = 10
+    budget: Annotated[int, Field(ge=2, description="evaluations in all")] = 100
+    predictor: PredictorSettings = PredictorSettings()
+    pruning: PruningSettings = PruningSettings()
+
+    @model_validator(mode="after")
+    def _learns(self) -> "SearchSettings":
+        if self.budget <= self.initial:
+            raise ValueError(f"budget: {self.budget} evaluations leave none after {self.initial} initial ones")
+        return self
+
+
+class Evolution(Strict):
+    """The evolutionary baseline."""
+
+    population: Annotated[int, Field(ge=1)] = 30
+    sample: Annotated[int, Field(ge=1)] = 10
+
+
+class Search(Strict):
+    """Everything that one YAML file says."""
+
+    kind: Literal["search"]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
+    description: str = ""
+    space: Space
+    search: SearchSettings = SearchSettings()
+    evolution: Evolution = Evolution()
+    seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every search, for the comparison")] = 20
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> "Search":
+        if self.evolution.sample > self.evolution.population:
+            raise ValueError(f"evolution.sample: above the population of {self.evolution.population}")
+        return self

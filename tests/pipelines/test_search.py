@@ -1,0 +1,283 @@
+"""Searches: what is read from YAML and tables and what is refused, and small searches from space to trained model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from secateur.pipelines.definitions import build
+from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.run import run_study
+from secateur.pipelines.search import Search
+from secateur.pipelines.search_assets import guided_history, replay
+from secateur.pipelines.search_spaces import architectures_of, space_of
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import SHIPPED, StudyError, StudyFile, load_file, read_studies
+from secateur.scorers.accuracy_predictor import AccuracyPredictor
+from secateur.trainers.architecture_evaluation import network_key, recipe_of, space_of_recipes
+from secateur.trainers.contract import Recipe
+from secateur.trainers.models import build as build_model
+from secateur.trainers.models import load as load_model
+
+OPERATIONS = ["none", "skip", "conv"]
+QUICK = {"trees": 10, "leaves": 4, "least_in_leaf": 1}
+
+
+def cells() -> pl.DataFrame:
+    """Every cell of three edges; the order of the first two does not matter."""
+    rows = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
+    keys = [f"{sorted(row[:2])}{row[2]}" for row in rows]
+    # The twins of one cell differ by the noise of their trainings.
+    accuracy = [50 + 5 * (a + b) + 3 * c + 0.25 * (a > b) for a, b, c in rows]
+    edges = {f"edge{place}": [OPERATIONS[row[place]] for row in rows] for place in range(3)}
+    return pl.DataFrame({**edges, "twin": keys, "accuracy": accuracy})
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict[str, Any]:
+    """A search of a table, as the YAML's mapping."""
+    cells().write_parquet(tmp_path / "cells.parquet")
+    return {
+        "kind": "search",
+        "name": "cells",
+        "space": {
+            "table": {
+                "path": "cells.parquet",
+                "positions": {f"edge{place}": OPERATIONS for place in range(3)},
+                "accuracy": "accuracy",
+                "key": "twin",
+            }
+        },
+        "search": {"initial": 6, "per_round": 3, "budget": 15, "predictor": QUICK, "pruning": {"per_round": 1}},
+        "evolution": {"population": 4, "sample": 2},
+        "seeds": 3,
+    }
+
+
+def write(folder: Path, content: dict[str, Any]) -> StudyFile:
+    path = folder / "cells.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load_file(path)
+
+
+@pytest.fixture
+def instance() -> Any:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def search_of(file: StudyFile) -> Search:
+    assert file.search is not None
+    return file.search
+
+
+def test_isomorphic_rows_share_a_key_and_the_mean_of_their_accuracies(tmp_path: Path, content: dict[str, Any]) -> None:
+    table = architectures_of(search_of(write(tmp_path, content)), tmp_path)
+    assert len(table) == 27
+    assert table["key"].n_unique() == 18
+    one, two = (
+        table.filter(pl.struct("edge0", "edge1", "edge2") == dict(zip(("edge0", "edge1", "edge2"), cell, strict=True)))
+        for cell in (("skip", "conv", "none"), ("conv", "skip", "none"))
+    )
+    assert one["key"].item() == two["key"].item()
+    assert one["accuracy"].item() == two["accuracy"].item() == 50 + 15 + 0.125
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_choices_are_names_or_numbers_in_either_kind_of_file(
+    suffix: str, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    given = architectures_of(search_of(write(tmp_path, content)), tmp_path)
+    edges = [f"edge{place}" for place in range(3)]
+    numbered = cells().with_columns(pl.col(edges).replace_strict({n: i for i, n in enumerate(OPERATIONS)}))
+    path = tmp_path / f"numbered{suffix}"
+    numbered.write_parquet(path) if suffix == ".parquet" else numbered.write_csv(path)
+    content["space"]["table"]["path"] = path.name
+    assert architectures_of(search_of(write(tmp_path, content)), tmp_path).equals(given)
+
+
+def changed(column: str, values: list[Any]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda table: table.with_columns(pl.Series(column, values + table[column].to_list()[len(values) :]))
+
+
+BAD_TABLES = [
+    (changed("accuracy", [1.0, None]), ["cells.parquet", "column 'accuracy'", "missing", "row 1"]),
+    (changed("accuracy", [float("nan")]), ["missing or no number at row 0"]),
+    (changed("edge1", ["none", "none", "pool"]), ["edge1", "unknown choice 'pool' at row 2", "none, skip, conv"]),
+    (lambda table: table.rename({"accuracy": "accurcy"}), ["no column 'accuracy'", "did you mean 'accurcy'"]),
+    (lambda table: table.head(4), ["3 different architectures", "fewer than the 6"]),
+    (lambda table: pl.concat([table, table.head(1).with_columns(twin=pl.lit("x"))]), ["'twin' differs"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD_TABLES, ids=["null", "nan", "unknown", "column", "few", "twin"])
+def test_bad_tables_are_refused_by_file_column_and_row(
+    change: Callable[[pl.DataFrame], pl.DataFrame], words: list[str], tmp_path: Path, content: dict[str, Any]
+) -> None:
+    change(cells()).write_parquet(tmp_path / "cells.parquet")
+    if "3 different" in words[0]:
+        content["space"]["table"]["key"] = None
+        cells().head(3).write_parquet(tmp_path / "cells.parquet")
+    with pytest.raises(ValueError, match=words[0]) as refusal:
+        architectures_of(search_of(write(tmp_path, content)), tmp_path)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+REFUSED = [
+    ({"serch": 1}, ["serch", "keys of a search: kind, name"]),
+    ({"space": {}}, ["space", "exactly one of table, callable and models"]),
+    ({"search": {"initial": 20, "budget": 20}}, ["budget", "leave none after 20"]),
+    ({"search": {"pruning": {"order": "third"}}}, ["order", "'first' or 'second'"]),
+    ({"search": {"predictor": {"leaves": 40}}}, ["leaves", "less than or equal to 32"]),
+    ({"evolution": {"population": 3}}, ["evolution.sample", "above the population of 3"]),
+    ({"space": {"callable": {"evaluate": "no_colon", "positions": {"a": [1]}}}}, ["evaluate", "pattern"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED, ids=lambda value: str(value)[:30])
+def test_wrong_settings_are_refused(
+    change: dict[str, Any], words: list[str], tmp_path: Path, content: dict[str, Any]
+) -> None:
+    with pytest.raises(StudyError) as refusal:
+        write(tmp_path, {**content, **change})
+    assert "cells.yaml" in str(refusal.value)
+    for word in words:
+        assert word in str(refusal.value), str(refusal.value)
+
+
+def test_the_search_that_ships_loads() -> None:
+    found = {file.name: file for file in read_studies([SHIPPED])}
+    assert found["digits_search"].search is not None
+
+
+def test_a_search_of_a_table_runs_to_its_pruned_space(
+    tmp_path: Path, content: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    file = write(tmp_path, content)
+    search = search_of(file)
+    for name in ("one", "two"):
+        run_study(file, tmp_path / name, instance)
+    store, key = Store(tmp_path / "one"), lambda name: dg.AssetKey(["cells", name])
+    table, evaluations = store.load(key("architectures")).collect(), store.load(key("evaluations")).collect()
+    keys = evaluations.with_columns(table["key"].gather(evaluations["row"]).alias("key"))
+    for _, run in keys.group_by("search", "seed"):
+        assert run["key"].n_unique() == len(run) <= 15
+    accuracies = table["accuracy"].to_numpy()[evaluations["row"].to_numpy()]
+    assert np.array_equal(evaluations["accuracy"].to_numpy(), accuracies)
+    assert set(evaluations["search"]) == {"gbdt_s3", "gbdt", "evolution", "random"}
+
+    space, history = space_of(search, table), guided_history(evaluations.lazy())
+    best = store.load(key("best_architecture"))
+    assert best["accuracy"] == history.fitness.max()
+    assert best["choices"] == space.describe(int(history.rows[best["found_at"] - 1]))
+
+    manifest = Manifest.load(store.place(key("pruned_search_space")))
+    alive = replay(search, space, history).alive
+    assert manifest.declaration.unit == "choice"
+    assert np.array_equal(manifest.keep(), alive)
+    assert manifest.provenance.settings["kept"] == space.kept(alive)
+    assert all(space.kept(alive).values())
+    assert not alive.all()
+    fitted = AccuracyPredictor.fit(
+        space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
+    )
+    expected = fitted.first_order(space.choices_of(history.rows))[alive].astype(np.float32)
+    assert np.array_equal(manifest.table["score_contribution"].to_numpy(), expected)
+
+    for path in sorted((tmp_path / "one").rglob("*")):
+        if path.is_file():
+            other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+            assert path.read_bytes() == other.read_bytes(), path
+    kept = store.place(key("pruned_search_space")) / "kept.parquet"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    with pytest.raises(ManifestError):
+        Manifest.load(kept.parent)
+
+
+def test_a_python_function_is_asked_once_per_architecture(
+    tmp_path: Path, content: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_evaluation.py").write_text(
+        "asked = []\ndef accuracy(choices):\n    asked.append(tuple(choices.values()))\n"
+        "    return choices['width'] / 4 + choices['depth'] if choices['norm'] else float(choices['bad'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    positions: dict[str, Any] = {"width": [8, 16, 32], "depth": [1, 2, 3, 4], "norm": [True]}
+    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions}}
+    content["search"] |= {"budget": 9}
+    run_study(write(tmp_path, content), tmp_path / "store", instance)
+    import my_evaluation
+
+    assert len(set(my_evaluation.asked)) == len(my_evaluation.asked) > 8
+    best = Store(tmp_path / "store").load(dg.AssetKey(["cells", "best_architecture"]))
+    assert best["accuracy"] == float(best["choices"]["width"]) / 4 + float(best["choices"]["depth"])
+    content["space"]["callable"]["positions"] = positions | {"norm": [False], "bad": ["nan"]}
+    with pytest.raises(ValueError, match=r"accuracy\(.*gave nan, must be a finite number"):
+        run_study(write(tmp_path, content), tmp_path / "other", instance)
+
+
+def test_recipes_that_train_the_same_network_share_a_key() -> None:
+    base = Recipe(model="secateur.trainers.searchable:searchable_mlp", steps=5)
+    choices: dict[str, list[Any]] = {"layer1": ["skip", 8], "layer2": ["skip", 8], "activation": ["relu", "tanh"]}
+    space, recipes = space_of_recipes(base, choices)
+    assert space.keys is not None
+    # No layer at all (twice: nothing to activate), one of 8 by either place, two of 8; the last two by activation.
+    assert len(np.unique(space.keys)) == 1 + 2 + 2
+    for one in range(len(recipes)):
+        for two in range(one):
+            models = [build_model(recipes[row], (4,), 3, seed=0) for row in (one, two)]
+            same = [str(model) for model in models]
+            assert (space.keys[one] == space.keys[two]) == (same[0] == same[1])
+    other = recipe_of(base, {"learning_rate": 0.5, "layer1": 8})
+    assert other.learning_rate == 0.5
+    assert other.model_settings == {"layer1": 8}
+    assert network_key(other) != network_key(recipe_of(base, {"layer1": 8}))
+    with pytest.raises(ValueError, match=r"choices .*width.*has no setting 'width'"):
+        space_of_recipes(base, {"width": [1]})
+
+
+def test_networks_are_searched_for_real_and_the_best_one_scores_a_study(
+    tmp_path: Path, content: dict[str, Any], study_content: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    content["space"] = {
+        "models": {
+            "source": study_content["source"],
+            "columns": study_content["columns"],
+            "training": {"model": "secateur.trainers.searchable:searchable_mlp", "steps": 12, "batch_size": 16},
+            "positions": {"layer1": ["skip", 4, 8], "layer2": ["skip", 8], "learning_rate": [0.001, 0.05]},
+            "subset": {"selector": "coverage_centric", "score": "aum", "keep": 0.5, "compare": 6}
+            | {"settings": {"cutoff": 0.1}},
+        }
+    }
+    content["search"] |= {"initial": 5, "per_round": 2, "budget": 8}
+    content["seeds"] = 1
+    store = Store(tmp_path / "store")
+    run_study(write(tmp_path, content), store.root, instance)
+    best = store.load(dg.AssetKey(["cells", "best_architecture"]))
+    found = load_model(store.place(dg.AssetKey(["cells", "trained_model"])))
+    network = build_model(Recipe(**best["recipe"]), (2,), 3, seed=0)
+    assert [p.shape for p in found.parameters()] == [p.shape for p in network.parameters()]
+    agreed = store.load(dg.AssetKey(["cells", "subset_agreement"]))
+    assert (agreed["count"], agreed["kept"], agreed["of"]) == (6, 60, 120)
+    assert -1 <= agreed["kendall"] <= 1
+
+    study_content |= {"proxy_from": "cells", "scores": {"el2n": {"epochs": 2}}, "keep": [0.5], "seeds": 1}
+    study_content["selections"] = {"hardest": {"selector": "top", "score": "el2n"}}
+    path = tmp_path / "blobs.yaml"
+    path.write_text(yaml.safe_dump(study_content))
+    run_study(load_file(path), store.root, instance)
+    proxy = load_model(store.place(dg.AssetKey(["blobs", "proxy"])) / "seed-0")
+    assert [p.shape for p in proxy.parameters()] == [p.shape for p in network.parameters()]
+
+
+def test_the_graph_of_a_search_is_whole(tmp_path: Path, content: dict[str, Any]) -> None:
+    defs = build([write(tmp_path, content)], tmp_path / "store")
+    dg.Definitions.validate_loadable(defs)
+    keys = {key.path[-1] for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert keys == {"architectures", "evaluations", "predictor", "pruned_search_space", "best_architecture"}

@@ -1,0 +1,77 @@
+"""Networks whose layers are choices, for searches over small spaces of them."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import nn
+
+from secateur.trainers.contract import reads
+
+Layer = int | Literal["skip"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+def same_network(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in a form that equal networks share: widths without the skipped layers, defaults filled in.
+
+    Without a hidden layer nothing is activated or normalised.
+    """
+    widths = [settings.get(name, "skip") for name in LAYERS]
+    hidden = [width for width in widths if width != "skip"]
+    rest = {"activation": "relu", "normalise": False} | {k: v for k, v in settings.items() if k not in LAYERS}
+    return {"hidden": hidden} | (rest if hidden else {})
+
+
+@reads("numbers")
+def searchable_mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    layer1: Layer = "skip",
+    layer2: Layer = "skip",
+    layer3: Layer = "skip",
+    layer4: Layer = "skip",
+    activation: Literal["relu", "tanh", "gelu"] = "relu",
+    normalise: bool = False,
+) -> nn.Module:
+    """Fully connected layers of the given widths, less the skipped ones, with batch norm where asked for."""
+    hidden = [width for width in (layer1, layer2, layer3, layer4) if width != "skip"]
+    widths = [math.prod(shape), *map(int, hidden)]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalise else []), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+
+@reads("numbers")
+def searchable_cnn(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    layer1: Layer = "skip",
+    layer2: Layer = "skip",
+    layer3: Layer = "skip",
+    layer4: Layer = "skip",
+    activation: Literal["relu", "tanh", "gelu"] = "relu",
+    normalise: bool = True,
+) -> nn.Module:
+    """3 x 3 convolutions of the given widths, less the skipped ones; pooled by 2 after each while above 3 pixels."""
+    if len(shape) != 3:
+        raise ValueError(f"searchable_cnn wants images, the inputs have shape {shape}; use searchable_mlp")
+    hidden = [width for width in (layer1, layer2, layer3, layer4) if width != "skip"]
+    widths, side = [shape[-1], *map(int, hidden)], min(shape[:2])
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, padding=1), *([nn.BatchNorm2d(after)] if normalise else [])]
+        layers.append(ACTIVATIONS[activation]())
+        if side > 3:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
+
+
+for _factory in (searchable_mlp, searchable_cnn):
+    _factory.same_network = same_network  # type: ignore[attr-defined]
