@@ -77,9 +77,10 @@ def info_batch() -> InfoBatch:
     return InfoBatch(N, EPOCHS)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    "make", [info_batch, lambda: Rs2(N, keep=0.4), lambda: Seta(N, EPOCHS)], ids=["InfoBatch", "Rs2", "Seta"]
+    ("make", "workers"),
+    [(info_batch, 0), (info_batch, 2), (lambda: Rs2(N, keep=0.4), 0), (lambda: Seta(N, EPOCHS), 0)],
+    ids=["InfoBatch", "InfoBatch in workers", "Rs2", "Seta"],  # samplers stay at home: workers are the same for all
 )
 def test_plain_torch(make: Any, workers: int) -> None:
     sampler, model = make(), Telling()

@@ -145,8 +145,7 @@ def test_an_epoch_needs_no_earlier_one(make: Make) -> None:
         assert list(other) == expected[epoch]
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
-@pytest.mark.parametrize("remainder", ["pad", "drop"])
+@pytest.mark.parametrize(("world", "remainder"), [(2, "pad"), (3, "pad"), (3, "drop"), (4, "drop")])
 def test_shares_are_of_one_length_and_make_up_the_epoch(make: Make, world: int, remainder: str) -> None:
     whole = make()
     ranks = [make(rank=rank, world=world, remainder=remainder) for rank in range(world)]
@@ -164,8 +163,7 @@ def test_shares_are_of_one_length_and_make_up_the_epoch(make: Make, world: int, 
             sampler.observe(everyone, losses_of(everyone, epoch))
 
 
-@pytest.mark.parametrize("stop", [0, 1, 13, -1])
-@pytest.mark.parametrize("epoch", [0, 3])
+@pytest.mark.parametrize(("epoch", "stop"), [(0, 1), (0, -1), (3, 0), (3, 13), (3, -1)])
 def test_a_killed_run_resumes_with_the_ids_that_were_left(make: Make, epoch: int, stop: int) -> None:
     uninterrupted = make()
     expected = run(uninterrupted, range(EPOCHS))
@@ -315,7 +313,7 @@ def test_nonsense_is_refused(make: Make) -> None:
         make(rank=2, world=2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 6), st.sampled_from(["pad", "drop"]), st.data())
 def test_any_size_any_world(samples: int, world: int, remainder: Any, data: st.DataObject) -> None:
     """Shares never differ in length, down to one sample and more ranks than samples."""
