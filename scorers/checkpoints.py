@@ -73,7 +73,8 @@ class Glance:
     @cached_property
     def error_length(self) -> torch.Tensor:
         """Euclidean length of `error`, float64 `[b]`."""
-        return torch.linalg.vector_norm(self.error, dim=1, dtype=torch.float64)
+        length: torch.Tensor = torch.linalg.vector_norm(self.error, dim=1, dtype=torch.float64)
+        return length
 
     @cached_property
     def probability_margin(self) -> torch.Tensor:
