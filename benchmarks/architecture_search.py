@@ -69,6 +69,10 @@ def searches(space: ArchitectureSpace, failed_below: float | None) -> dict[str, 
         "GBDT-S3 20+10": lambda seed: GbdtSearch(
             space, **small, predictor=kept_out, pruning=PruningSettings(per_round=1), seed=seed
         ),
+        "GBDT 20+10, 20% random": lambda seed: GbdtSearch(space, **small, predictor=kept_out, explore=0.2, seed=seed),
+        "GBDT-S3 20+10, 20% random": lambda seed: GbdtSearch(
+            space, **small, predictor=kept_out, pruning=PruningSettings(per_round=1), explore=0.2, seed=seed
+        ),
         "GBDT 100+50": lambda seed: GbdtSearch(space, predictor=kept_out, seed=seed),
         "GBDT-S3 100+50": lambda seed: GbdtSearch(space, predictor=kept_out, pruning=PruningSettings(), seed=seed),
         "GBDT-S3 100+50, 6 a round": lambda seed: GbdtSearch(

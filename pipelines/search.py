@@ -116,6 +116,7 @@ class SearchSettings(Strict):
 
     initial: Annotated[int, Field(ge=2, description="random architectures before the first fit")] = 20
     per_round: Annotated[int, Field(ge=1, description="best-predicted architectures evaluated after each fit")] = 10
+    explore: Annotated[float, Field(ge=0, lt=1, description="share of each round that is random instead")] = 0.2
     budget: Annotated[int, Field(ge=2, description="evaluations in all")] = 100
     predictor: PredictorSettings = PredictorSettings()
     pruning: PruningSettings = PruningSettings()

@@ -67,7 +67,10 @@ def ins(search: Search, *names: str) -> dict[str, dg.AssetIn]:
 def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:
     """Every search by name, to be begun with a seed: the guided one first, plain and baselines beside it."""
     given = search.search
-    rounds: dict[str, Any] = {"initial": given.initial, "per_round": given.per_round, "predictor": given.predictor}
+    rounds: dict[str, Any] = {
+        "predictor": given.predictor,
+        **given.model_dump(include={"initial", "per_round", "explore"}),
+    }
     return {
         GUIDED: lambda seed: GbdtSearch(space, **rounds, pruning=given.pruning, seed=seed),
         "gbdt": lambda seed: GbdtSearch(space, **rounds, seed=seed),

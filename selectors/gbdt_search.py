@@ -19,6 +19,9 @@ class GbdtSearch(ArchitectureSearch):
     Each round fits the predictor to everything evaluated so far, failed networks aside, and ranks every architecture
     of the space, or `candidates` random ones where the space is not listed. With `pruning` (S3) each fit also takes
     choices away, and candidates come from what is left; when that is used up, nothing more is proposed.
+
+    `explore` is the share of each round that is random instead (0 in the paper): small rounds of the best predicted
+    alone can keep asking around one place for good.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class GbdtSearch(ArchitectureSearch):
         candidates: int = 5_000,
         predictor: PredictorSettings = PredictorSettings(),  # noqa: B008 - frozen
         pruning: PruningSettings | None = None,
+        explore: float = 0.0,
         seed: int = 0,
         threads: int = 1,
     ) -> None:
@@ -37,7 +41,10 @@ class GbdtSearch(ArchitectureSearch):
             raise ValueError(
                 f"a search needs 2 initial architectures and 1 per round, got {initial}, {per_round}, {candidates}"
             )
+        if not 0 <= explore < 1:
+            raise ValueError(f"explore is a share of each round in [0, 1), got {explore}")
         super().__init__(space, seed=seed)
+        self.guided = per_round - round(explore * per_round)
         self.initial, self.per_round, self.candidates = initial, per_round, candidates
         self.settings, self.pruning, self.seed, self.threads = predictor, pruning, seed, threads
         self.alive = space.allowed.copy()
@@ -74,7 +81,8 @@ class GbdtSearch(ArchitectureSearch):
         predicted = fitted.predict(self.space.choices_of(candidates), threads=self.threads)
         # Candidates come in random order, so equal predictions do not favour the first rows of a table.
         best = candidates[np.argsort(-predicted, kind="stable")]
-        self.queue = self.fresh(best, self.per_round).tolist()
+        guided = self.fresh(best, self.guided)
+        self.queue = self.fresh(np.concatenate([guided, candidates]), self.per_round).tolist()
 
     def extra_state(self) -> dict[str, Any]:
         """Choices left, rounds done and what the current round has still to propose."""

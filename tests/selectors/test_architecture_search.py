@@ -116,6 +116,20 @@ def test_a_round_is_the_best_predicted_of_what_was_not_seen() -> None:
     np.testing.assert_array_equal(np.sort(predicted[np.isin(others, proposed)])[::-1], expected)
 
 
+def test_a_round_may_explore_and_its_best_predicted_stay() -> None:
+    proposed = {}
+    for explore in (0.0, 0.5):
+        searcher = GbdtSearch(SPACE, initial=20, per_round=6, predictor=QUICK, explore=explore, seed=4)
+        first = searcher.ask(20)
+        searcher.tell(first, quality(first))
+        proposed[explore] = searcher.ask(6).tolist()
+    assert proposed[0.5][:3] == proposed[0.0][:3]
+    assert proposed[0.5][3:] != proposed[0.0][3:]
+    assert len(set(proposed[0.5]) | set(first.tolist())) == 26
+    with pytest.raises(ValueError, match=r"explore is a share of each round in \[0, 1\), got 1"):
+        GbdtSearch(SPACE, explore=1.0)
+
+
 def test_failed_networks_count_as_evaluated_and_do_not_teach() -> None:
     settings_ = QUICK.model_copy(update={"failed_below": 100.0})
     searcher = GbdtSearch(SPACE, initial=10, per_round=5, predictor=settings_, seed=0)
