@@ -5,7 +5,6 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,19 @@ from secateur.pipelines.progress import Progress
 from secateur.pipelines.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.search import ProxySubset, Search
 from secateur.pipelines.search_plots import best_so_far, contributions, predicted_against_true
-from secateur.pipelines.search_spaces import Evaluate, architectures_of, data_for, evaluator, space_of
+from secateur.pipelines.search_runs import fitted, guided_history, replay, run, searchers
+from secateur.pipelines.search_spaces import architectures_of, data_for, evaluator, space_of
 from secateur.pipelines.store import Store
-from secateur.scorers.accuracy_predictor import AccuracyPredictor, cross_validate
-from secateur.scorers.architecture_encoding import ArchitectureSpace
+from secateur.scorers.accuracy_predictor import cross_validate
 from secateur.scorers.contract import Observer
 from secateur.scorers.registry import scorers
-from secateur.selectors.ask_tell import ArchitectureSearch, History
-from secateur.selectors.ask_tell import search as run_search
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.gbdt_search import GbdtSearch
 from secateur.selectors.random_search import RandomSearch
-from secateur.selectors.regularised_evolution import RegularisedEvolution
 from secateur.trainers import models
 from secateur.trainers.architecture_evaluation import agreement, space_of_recipes
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.evaluation import evaluate
 from secateur.trainers.loop import device_of_choice, train
-
-GUIDED = "gbdt_s3"
 
 
 def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
@@ -62,48 +55,6 @@ def asset_key(search: Search, name: str) -> dg.AssetKey:
 
 def ins(search: Search, *names: str) -> dict[str, dg.AssetIn]:
     return {name: dg.AssetIn(asset_key(search, name)) for name in names}
-
-
-def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:
-    """Every search by name, to be begun with a seed: the guided one first, plain and baselines beside it."""
-    given = search.search
-    rounds: dict[str, Any] = {
-        "predictor": given.predictor,
-        **given.model_dump(include={"initial", "per_round", "explore"}),
-    }
-    return {
-        GUIDED: lambda seed: GbdtSearch(space, **rounds, pruning=given.pruning, seed=seed),
-        "gbdt": lambda seed: GbdtSearch(space, **rounds, seed=seed),
-        "evolution": lambda seed: RegularisedEvolution(space, **search.evolution.model_dump(), seed=seed),
-        "random": lambda seed: RandomSearch(space, seed=seed),
-    }
-
-
-def run(search: Search, name: str, begun: ArchitectureSearch, answer: Evaluate) -> History:
-    """Spend the budget; evolution learns from each evaluation, the others from a round of them."""
-    batch = 1 if name == "evolution" else search.search.per_round
-    return run_search(begun, answer, search.search.budget, batch=batch)
-
-
-def guided_history(evaluations: pl.LazyFrame) -> History:
-    """What the guided search of seed 0 evaluated, in order."""
-    mine = evaluations.filter((pl.col("search") == GUIDED) & (pl.col("seed") == 0)).sort("evaluation").collect()
-    return History(mine["row"].to_numpy().copy(), mine["accuracy"].to_numpy().copy())
-
-
-def replay(search: Search, space: ArchitectureSpace, history: History) -> GbdtSearch:
-    """The guided search as it was at its end: the same seed asks for the same rows."""
-    answers = dict(zip(history.rows.tolist(), history.fitness.tolist(), strict=True))
-    begun = searchers(search, space)[GUIDED](0)
-    assert isinstance(begun, GbdtSearch)
-    run(search, GUIDED, begun, lambda rows: np.array([answers[row] for row in rows.tolist()]))
-    return begun
-
-
-def fitted(search: Search, space: ArchitectureSpace, history: History) -> AccuracyPredictor:
-    return AccuracyPredictor.fit(
-        space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
-    )
 
 
 def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:

@@ -14,7 +14,7 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.manifest import Manifest, ManifestError
 from secateur.pipelines.run import run_study
 from secateur.pipelines.search import Search
-from secateur.pipelines.search_assets import guided_history, replay
+from secateur.pipelines.search_runs import guided_history, replay
 from secateur.pipelines.search_spaces import architectures_of, space_of
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import SHIPPED, StudyError, StudyFile, load_file, read_studies
