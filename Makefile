@@ -34,7 +34,7 @@ ui: $(READY) ## the Dagster UI at http://localhost:3000
 	$(RUN)/secateur ui
 
 test: $(READY) lint types ## everything that decides whether a change lands
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist worksteal
 
 lint: $(READY)
 	$(RUN)/ruff check .

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.scorers.contract import Scorer
@@ -84,7 +83,7 @@ def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str
     """Settings with their defaults; those that are chosen on a validation split say so."""
     texts = []
     for name, declared in settings.model_fields.items():
-        value = "" if declared.default is PydanticUndefined else f" = {declared.default!r}"
+        value = "" if declared.is_required() else f" = {declared.default!r}"
         texts.append(f"`{name}{value}`{' (chosen on validation data)' if name in set(tunable) else ''}")
     return ", ".join(texts)
 
