@@ -65,7 +65,7 @@ def test_everything_imported_is_declared() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"secateur"}:
-                distributions = {name.lower() for name in providers.get(top, [top])}
+                distributions = {name.lower().replace("_", "-") for name in providers.get(top, [top])}
                 assert distributions & (declared | optional), f"{path.name} imports {top}, which is not declared"
 
 
