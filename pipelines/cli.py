@@ -1,6 +1,5 @@
 """`secateur` on the command line."""
 
-import difflib
 import json
 import warnings
 from pathlib import Path
@@ -22,16 +21,12 @@ ManifestPath = Annotated[Path, typer.Argument(help="The manifest's folder, or it
 
 def main() -> None:
     """Entry point: an expected error becomes one line and exit code 1."""
-    from secateur.pipelines.manifest import ManifestError
-    from secateur.pipelines.sources import SourceError
-    from secateur.pipelines.study import StudyError
-
     warnings.filterwarnings(
         "ignore", module=r"secateur\.pipelines\.|dagster", message=".*is currently in (beta|preview)"
     )
     try:
         app()
-    except (ManifestError, SourceError, StudyError, FileExistsError, FileNotFoundError, ValueError) as error:
+    except (FileExistsError, FileNotFoundError, ValueError) as error:  # errors of ours are ValueErrors
         err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from error
 
@@ -137,7 +132,7 @@ def export(
 
 def find_study(name: str) -> Any:
     """The study of that name or at that path; raises StudyError with the names there are."""
-    from secateur.pipelines.study import StudyError, load_file, read_studies, study_folders
+    from secateur.pipelines.study import StudyError, did_you_mean, load_file, read_studies, study_folders
 
     if name.endswith((".yaml", ".yml")):
         return load_file(Path(name))
@@ -145,9 +140,8 @@ def find_study(name: str) -> Any:
     for file in found:
         if file.name == name:
             return file
-    near = difflib.get_close_matches(name, [file.name for file in found], n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise StudyError(f"there is no study {name!r}; {hint}there are: {', '.join(file.name for file in found)}")
+    names = [file.name for file in found]
+    raise StudyError(f"there is no study {name!r}; {did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def print_search(store: Any, search: Any) -> None:
@@ -173,14 +167,15 @@ def print_report(store: Any, study: Any) -> None:
     from secateur.pipelines.study import BASELINES
 
     folder = store.load(dg.AssetKey([study.name, "report"]))
-    header, *lines = json.loads((folder / "report.json").read_text())["table"]
+    report = json.loads((folder / "report.json").read_text())
+    header, *lines = report["table"]
     table = Table(*header, box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:4]:
         column.justify, column.no_wrap = "right", True
     for line in lines:
         table.add_row(*line)
     out.print(table)
-    out.print(json.loads((folder / "report.json").read_text())["verdict"], style="bold")
+    out.print(report["verdict"], style="bold")
     cells = [cell for cell in study.cells if cell.name not in ("full", *BASELINES)] or list(study.cells)
     manifest = store.load(dg.AssetKey([study.name, "manifest"]), cells[0])
     out.print(f"manifest  {manifest}\nreport    {folder / 'report.html'}", highlight=False, soft_wrap=True)

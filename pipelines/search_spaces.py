@@ -1,6 +1,5 @@
 """Search spaces from tables, callables and recipes, as a table of architectures and a way to evaluate its rows."""
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import polars as pl
 from secateur.pipelines.samples import decode_image, labels_of
 from secateur.pipelines.search import CallableSpace, ModelSpace, Search, TableSpace
 from secateur.pipelines.sources import load
+from secateur.pipelines.study import did_you_mean
 from secateur.scorers.architecture_encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
 from secateur.scorers.contract import rows_text
 from secateur.trainers import tasks
@@ -91,9 +91,8 @@ def read_columns(path: Path, columns: list[str]) -> pl.DataFrame:
         names = scan.collect_schema().names()
         for column in columns:
             if column not in names:
-                near = difflib.get_close_matches(column, names, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"{path}: there is no column {column!r}; {hint}there are {', '.join(names)}")
+                told = did_you_mean(column, names)
+                raise ValueError(f"{path}: there is no column {column!r}; {told}there are {', '.join(names)}")
         return scan.select(columns).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ValueError(f"{path}: not readable as a table: {' '.join(str(error).split())}") from error

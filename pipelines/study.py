@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -252,9 +252,14 @@ def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
 def require(name: str, known: Mapping[str, Any], where: str) -> None:
     """Raise ValueError with the names there are, nearest first, where `name` is not one of them."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"{where}: there is no {name!r}; {hint}there are: {', '.join(sorted(known))}")
+        told = did_you_mean(name, known)
+        raise ValueError(f"{where}: there is no {name!r}; {told}there are: {', '.join(sorted(known))}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of the known names, with a space behind it; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def checked(settings: type[BaseModel], given: Mapping[str, Any], where: str) -> None:
