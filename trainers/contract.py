@@ -5,9 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
+
+from secateur.scorers.contract import Observation
 
 InputKind = Literal["numbers", "tokens", "codes"]
 """What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
@@ -56,6 +59,19 @@ class Data:
         """The data in blocks of rows, for passes that must not hold it all."""
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
+
+
+class TrainingBatch(Observation):
+    """An `Observation` whose logits `[b, classes]` and losses `[b]`, float32, carry their gradients."""
+
+    def __init__(self, ids: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
+        self.ids, self.labels = ids, labels
+        self.logits, self.losses = logits.float(), losses.float()
+
+
+Objective = Callable[[Observation, torch.Tensor], torch.Tensor]
+"""What a step descends: (a `TrainingBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
+`[b]`, with gradient. `batch.losses` is the plain cross-entropy."""
 
 
 class Recipe(BaseModel):

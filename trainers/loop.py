@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from secateur.scorers.contract import Observation, Observer, rows_text
 from secateur.selectors.contract import Keep
-from secateur.trainers.contract import Data, Recipe
+from secateur.selectors.epoch_sampler import EpochSampler
+from secateur.trainers.contract import Data, Objective, Recipe, TrainingBatch
 from secateur.trainers.models import Standardise, build
 
 Progress = Callable[[int, int], None]
@@ -54,14 +55,60 @@ def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
     return rows[torch.from_numpy(order)]
 
 
-def batches(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[int, torch.Tensor, bool]]:
-    """(epoch, ids int64 `[b]`, whether it ends its epoch) until the recipe's number of steps is reached."""
+@dataclass(frozen=True)
+class Place:
+    """Where a step stands: its epoch and position there, how long that epoch is, and the share of the run done.
+
+    `progress` is that of the middle of the step: at either end of it the first or the last step would do nothing.
+    """
+
+    epoch: int
+    ends_epoch: bool
+    progress: float
+
+
+def static_steps(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[Place, torch.Tensor]]:
+    """Place and ids int64 `[b]` of each step over the same rows in every epoch, as many as the recipe says."""
     steps, done, epoch = recipe.total_steps(len(rows)), 0, 0
     while done < steps:
         parts = torch.split(epoch_order(rows, seed=seed, epoch=epoch), recipe.batch_size)[: steps - done]
         for position, ids in enumerate(parts):
-            yield epoch, ids, position == len(parts) - 1
+            yield Place(epoch, position == len(parts) - 1, (done + position + 0.5) / steps), ids
         done, epoch = done + len(parts), epoch + 1
+
+
+def sampled_steps(sampler: EpochSampler, recipe: Recipe) -> Iterator[tuple[Place, torch.Tensor]]:
+    """The same over the epochs of a sampler: exactly `recipe.steps` steps, or `recipe.epochs` epochs.
+
+    The length of an epoch is known when it begins, so that with epochs progress is that of epochs, each counting the
+    same however many steps it has.
+    """
+    done, epoch = 0, 0
+    while epoch < recipe.epochs if recipe.epochs is not None else done < (recipe.steps or 0):
+        sampler.set_epoch(epoch)
+        parts = torch.split(torch.from_numpy(sampler.epoch_ids()), recipe.batch_size)
+        if recipe.steps is not None:
+            parts = parts[: recipe.steps - done]
+        for position, ids in enumerate(parts):
+            if recipe.epochs is not None:
+                progress = (epoch + (position + 0.5) / len(parts)) / recipe.epochs
+            else:
+                progress = (done + position + 0.5) / (recipe.steps or 1)
+            yield Place(epoch, position == len(parts) - 1, progress), ids
+        done, epoch = done + len(parts), epoch + 1
+
+
+def check_sampler(sampler: EpochSampler, data: Data, keep: Keep | None) -> None:
+    """Raise ValueError for a sampler beside a subset, of other data, of a share, or that has been trained with."""
+    name = type(sampler).__name__
+    if keep is not None:
+        raise ValueError(f"a keep mask and the sampler {name} were given: train on a subset, or select while training")
+    if sampler.samples != len(data):
+        raise ValueError(f"the sampler {name} is over {sampler.samples} samples, the data holds {len(data)}")
+    if sampler.shard.world != 1:
+        raise ValueError(f"the sampler {name} draws a share of each epoch: the loop itself splits batches, leave Shard")
+    if sampler.epoch or (sampler.observed is not None and sampler.observed.pending):
+        raise ValueError(f"the sampler {name} has been trained with already: make a new one for each run")
 
 
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -99,11 +146,15 @@ def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
     return torch.from_numpy(rows)
 
 
-def objective(logits: torch.Tensor, target: torch.Tensor, losses: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """What a step descends: the mean of the per-sample cross-entropies, or the one with smoothed labels."""
-    if label_smoothing:
-        return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
-    return losses.mean()
+def cross_entropy(label_smoothing: float) -> Objective:
+    """The plain objective: per-sample cross-entropies, or those with smoothed labels."""
+
+    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+        if not label_smoothing:
+            return batch.losses
+        return functional.cross_entropy(batch.logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
+
+    return losses_of
 
 
 def train(
@@ -112,48 +163,66 @@ def train(
     *,
     seed: int,
     keep: Keep | None = None,
+    sampler: EpochSampler | None = None,
+    objective: Objective | None = None,
     observers: Sequence[Observer] = (),
     device: torch.device | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Train a fresh model on the kept samples (all of them without `keep`).
+    """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
 
-    Observers get ids, logits, labels and per-sample cross-entropies (without label smoothing) of each batch, before
-    the update. Initial weights and order come from `seed` alone; on a CPU the same call gives the same bits.
+    A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the cross-entropy with
+    the recipe's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
+    per-sample cross-entropies of each batch, before the update, whatever the objective. Initial weights and order come
+    from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
+
+    With a sampler `recipe.steps` is exactly that many optimiser steps over as many epochs as it takes, and
+    `recipe.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
     """
     device, started = device or device_of_choice(), time.perf_counter()
+    if sampler is not None:
+        check_sampler(sampler, data, keep)
     rows = rows_to_train_on(data, keep)
+    descended = objective or cross_entropy(recipe.label_smoothing)
     model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
     standardise = model[0]  # type: ignore[index]
     assert isinstance(standardise, Standardise)
     standardise.fit(data if keep is None else data.take(keep))
     model.to(device).train()
     labels = torch.tensor(data.labels).to(device)
-    optimiser, steps, seen, last_epoch = optimiser_of(model, recipe), recipe.total_steps(len(rows)), 0, 0
+    optimiser, done, seen, place = optimiser_of(model, recipe), 0, 0, None
+    run = static_steps(rows, recipe, seed=seed) if sampler is None else sampled_steps(sampler, recipe)
     with private_randomness(seed, device):
-        for step, (epoch, ids, ends_epoch) in enumerate(batches(rows, recipe, seed=seed)):
+        for place, ids in run:
             for group in optimiser.param_groups:
-                # Progress in the middle of the step: at either end of it the first or the last step would do nothing.
-                group["lr"] = recipe.learning_rate * rate_at((step + 0.5) / steps, recipe.warmup)
-            logits = model(torch.as_tensor(data.inputs[ids.numpy()]).to(device))
+                group["lr"] = recipe.learning_rate * rate_at(place.progress, recipe.warmup)
+            inputs = torch.as_tensor(data.inputs[ids.numpy()]).to(device)
+            logits = model(inputs)
             on_device = ids.to(device, non_blocking=True)
             target = labels[on_device]
             losses = functional.cross_entropy(logits, target, reduction="none")
             batch = Observation(on_device, logits, target, losses)
             for watcher in observers:
                 watcher.observe(batch)
+            each = descended(TrainingBatch(on_device, logits, target, losses), inputs)
+            if sampler is not None:
+                sampler.observe(on_device, batch.losses)
+                each = sampler.weights(on_device) * each
             optimiser.zero_grad(set_to_none=True)
-            objective(logits, target, losses, recipe.label_smoothing).backward()  # type: ignore[no-untyped-call]
+            each.mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            seen, last_epoch = seen + len(ids), epoch
-            if ends_epoch:
+            done, seen = done + 1, seen + len(ids)
+            if place.ends_epoch:
                 for watcher in observers:
-                    watcher.end_epoch(epoch)
+                    watcher.end_epoch(place.epoch)
+                # Under a sampler the steps of epochs to come are not known: as long as those so far, it is this many.
+                total = recipe.steps or done * (recipe.epochs or 0) // (place.epoch + 1)
                 if progress:
-                    progress(step + 1, steps)
+                    progress(done, total)
                 if checkpoint:
-                    checkpoint(model, step + 1, steps)
+                    checkpoint(model, done, total)
+    assert place is not None
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return Trained(model.eval(), steps, last_epoch + 1, seen, time.perf_counter() - started)
+    return Trained(model.eval(), done, place.epoch + 1, seen, time.perf_counter() - started)
