@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.study import Selection
+from secateur.pipelines.selection import Selection
 from secateur.selectors.contract import Keep
 
 

@@ -34,7 +34,7 @@ def main() -> None:
 @app.command()
 def studies() -> None:
     """List the studies that ship and your own (folder `studies`, or SECATEUR_STUDIES)."""
-    from secateur.pipelines.study import read_studies, study_folders
+    from secateur.pipelines.study_file import read_studies, study_folders
 
     table = Table("study", "file", "selections", "budgets", "seeds", box=None, header_style="bold")
     for file in read_studies(study_folders()):
@@ -120,7 +120,7 @@ def export(
     if study is not None:
         from secateur.pipelines.definitions import home
         from secateur.pipelines.sources import load
-        from secateur.pipelines.study import StudyError
+        from secateur.pipelines.study_file import StudyError
 
         file = find_study(study)
         if file.study is None:
@@ -132,7 +132,8 @@ def export(
 
 def find_study(name: str) -> Any:
     """The study of that name or at that path; raises StudyError with the names there are."""
-    from secateur.pipelines.study import StudyError, did_you_mean, load_file, read_studies, study_folders
+    from secateur.pipelines.strict_settings import did_you_mean
+    from secateur.pipelines.study_file import StudyError, load_file, read_studies, study_folders
 
     if name.endswith((".yaml", ".yml")):
         return load_file(Path(name))

@@ -9,11 +9,13 @@ import dagster as dg
 from secateur.pipelines.data_assets import prepare_asset
 from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_asset
 from secateur.pipelines.progress import Progress
+from secateur.pipelines.recurring import Recurrence, recurrence
 from secateur.pipelines.score_assets import proxy_asset, score_asset
 from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.search_assets import search_assets
 from secateur.pipelines.store import Store, StoreIOManager
-from secateur.pipelines.study import Study, StudyFile, read_studies, study_folders
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile, read_studies, study_folders
 from secateur.pipelines.subset_assets import manifest_asset, subset_asset, tuning_asset
 from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
 from secateur.scorers.contract import Scorer
@@ -61,14 +63,27 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
     # A search that is not among these files was run before: what it found is in the store.
     for name in sorted(searched - {file.search.name for file in files if file.search}):
         assets.append(dg.AssetSpec(dg.AssetKey([name, "best_architecture"])))
+    again: list[Recurrence] = []
     for file in files:
         base = file.path.parent
         if file.search:
             assets += search_assets(file.search, base)
+        elif file.study is None:
+            assets.append(broken_asset(file))
+        elif file.study.recurring is None:
+            assets += study_assets(file.study, base)
         else:
-            assets += study_assets(file.study, base) if file.study else [broken_asset(file)]
+            again.append(recurrence(file.study, base, study_assets(file.study, base)))
+            assets += again[-1].assets
     resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
-    return dg.Definitions(assets=assets, resources=resources | overrides, executor=dg.in_process_executor)
+    return dg.Definitions(
+        assets=assets,
+        jobs=[job for each in again for job in each.jobs],
+        schedules=[schedule for each in again for schedule in each.schedules],
+        sensors=[sensor for each in again for sensor in each.sensors],
+        resources=resources | overrides,
+        executor=dg.in_process_executor,
+    )
 
 
 def home() -> Path:

@@ -11,7 +11,7 @@ import dagster as dg
 from secateur.pipelines.definitions import build
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import StudyError, StudyFile
+from secateur.pipelines.study_file import StudyError, StudyFile
 
 CELLS = ("subset", "manifest", "trained_model", "evaluation")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

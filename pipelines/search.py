@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from secateur.pipelines.selection import ClassShares, Selection
 from secateur.pipelines.sources import Columns, Source
-from secateur.pipelines.study import ClassShares, Selection, Strict, checked, require
+from secateur.pipelines.strict_settings import Strict, checked, require
 from secateur.scorers.accuracy_predictor import PredictorSettings
 from secateur.scorers.registry import scorers
 from secateur.selectors.choice_pruning import PruningSettings

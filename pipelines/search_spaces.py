@@ -11,7 +11,7 @@ import polars as pl
 from secateur.pipelines.samples import decode_image, labels_of
 from secateur.pipelines.search import CallableSpace, ModelSpace, Search, TableSpace
 from secateur.pipelines.sources import load
-from secateur.pipelines.study import did_you_mean
+from secateur.pipelines.strict_settings import did_you_mean
 from secateur.scorers.architecture_encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
 from secateur.scorers.contract import rows_text
 from secateur.trainers import tasks

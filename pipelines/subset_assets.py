@@ -13,9 +13,10 @@ from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.plots import class_balance
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.provenance import Provenance, ScoreCard
+from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import Selection, Study
+from secateur.pipelines.study import Study
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.tuning import tune
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from secateur.pipelines.study import StudyFile, load_study
+from secateur.pipelines.study_file import StudyFile, load_study
 
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

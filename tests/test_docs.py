@@ -101,7 +101,7 @@ GRAPH = """
 import sys
 from pathlib import Path
 from secateur.pipelines.definitions import build
-from secateur.pipelines.study import read_studies
+from secateur.pipelines.study_file import read_studies
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 print("scorers:", *scorers())

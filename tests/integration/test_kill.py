@@ -14,7 +14,7 @@ import pytest
 from secateur.pipelines.manifest import Manifest, ManifestError
 from secateur.pipelines.run import run_study
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import StudyFile
+from secateur.pipelines.study_file import StudyFile
 from secateur.trainers import models
 
 SCRIPT = """
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 import dagster as dg
 from secateur.pipelines.run import run_study
-from secateur.pipelines.study import StudyFile, load_study
+from secateur.pipelines.study_file import StudyFile, load_study
 path = Path(sys.argv[1])
 with dg.DagsterInstance.ephemeral() as instance:
     run_study(StudyFile(path, load_study(path)), Path(sys.argv[2]), instance)

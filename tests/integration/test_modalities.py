@@ -13,7 +13,7 @@ import yaml
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.run import instance_at, run_study
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import StudyFile, load_study
+from secateur.pipelines.study_file import StudyFile, load_study
 from secateur.trainers import models
 
 DATA = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[3] / "shared" / "data")

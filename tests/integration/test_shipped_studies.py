@@ -12,7 +12,7 @@ from secateur.pipelines.cells import Cell
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.run import run_study
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import SHIPPED, StudyFile, load_study
+from secateur.pipelines.study_file import SHIPPED, StudyFile, load_study
 
 
 def shortened(name: str, folder: Path, **changes: Any) -> StudyFile:

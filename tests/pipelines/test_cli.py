@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from secateur.pipelines import cli
-from secateur.pipelines.study import StudyFile
+from secateur.pipelines.study_file import StudyFile
 
 WriteStudy = Callable[..., StudyFile]
 

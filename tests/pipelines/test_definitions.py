@@ -16,7 +16,7 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.run import UnusableData, run_study
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import StudyFile
+from secateur.pipelines.study_file import StudyFile
 
 WriteStudy = Callable[..., StudyFile]
 

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel
 
 from secateur.pipelines.definitions import build
-from secateur.pipelines.study import StudyFile, load_study
+from secateur.pipelines.study_file import StudyFile, load_study
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 

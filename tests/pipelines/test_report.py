@@ -7,7 +7,8 @@ import pytest
 
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.report import Report, build_report
-from secateur.pipelines.study import Study, StudyFile
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile
 
 SOURCE = {"samples": 120, "test_samples": 60}
 WriteStudy = Callable[..., StudyFile]

@@ -19,7 +19,8 @@ from secateur.pipelines import embedding_assets
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.definitions import build
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import Study, StudyFile
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.scorers.contract import Scorer
 from secateur.scorers.near_duplicates import near_duplicates
@@ -123,7 +124,7 @@ from pathlib import Path
 import dagster as dg
 from secateur.pipelines import scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.study import StudyFile, load_study
+from secateur.pipelines.study_file import StudyFile, load_study
 scoring_assets.ScoreStore = partial(scoring_assets.ScoreStore, shard=16)
 quick = scoring_assets.score_rows
 def slow(*args, **kwargs):

@@ -17,7 +17,7 @@ from secateur.pipelines.search import Search
 from secateur.pipelines.search_runs import guided_history, replay
 from secateur.pipelines.search_spaces import architectures_of, space_of
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import SHIPPED, StudyError, StudyFile, load_file, read_studies
+from secateur.pipelines.study_file import SHIPPED, StudyError, StudyFile, load_file, read_studies
 from secateur.scorers.accuracy_predictor import AccuracyPredictor
 from secateur.trainers.architecture_evaluation import network_key, recipe_of, space_of_recipes
 from secateur.trainers.contract import Recipe

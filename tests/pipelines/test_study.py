@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.study import SHIPPED, StudyError, load_study, read_studies
+from secateur.pipelines.study_file import SHIPPED, StudyError, load_study, read_studies
 
 
 def load(folder: Path, content: Any) -> Any:
