@@ -1,0 +1,190 @@
+"""What a teacher says of every sample, written down once: float16, all classes or the highest few.
+
+Logits are kept relative to the highest of their row, which a softmax does not see: float16 then rounds by at most
+2^-11 of the distance from the top, finest where the probability is largest.
+
+Of the highest `top_k` each sample keeps the exact values, and of all other classes together one more: the logit that,
+given to each of them, has the same mass at the temperature of the cache. So the kept probabilities and the mass of the
+rest are the teacher's own, and only how the rest is spread within is lost; renormalising over the kept ones would tell
+the student that all others are impossible. At another temperature the mass would be another: such a cache is for one.
+
+Cached logits are those of the samples as stored. They say nothing of a randomly varied view (Beyer et al. 2022,
+"Knowledge distillation: a good teacher is patient and consistent", section 3.1: teacher and student see the same view).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, Integer, Shaped
+from torch import nn
+
+from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import Data
+
+LOWEST = float(np.finfo(np.float16).min)
+"""Logits further below the top than float16 reaches: their probability is 0 in float32 up to temperatures of 600."""
+
+
+@dataclass(frozen=True)
+class TeacherLogits:
+    """Logits of a teacher for rows in data-set order; arrays may be memory-mapped.
+
+    `values` float16 `[n, k]` are relative to the highest of their row. They are of all classes in order where `indices`
+    is None; else of the classes `indices` int16 or int32 `[n, k]`, highest first, and `rest` float16 `[n]` is the logit
+    of every other class at `temperature`. `teacher` is the checkpoint's fingerprint. `augmentation` is the policy that
+    varied the samples, None for samples as stored.
+    """
+
+    values: Float16[np.ndarray, "n k"]
+    classes: int
+    indices: Integer[np.ndarray, "n k"] | None = None
+    rest: Float16[np.ndarray, " n"] | None = None
+    temperature: float | None = None
+    teacher: str = ""
+    augmentation: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those of the three arrays that there are, by name."""
+        found = {"values": self.values, "indices": self.indices, "rest": self.rest}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def take(self, rows: Shaped[np.ndarray, " m"]) -> "TeacherLogits":
+        """The logits of some rows, in that order."""
+        return replace(self, **{name: array[rows] for name, array in self.arrays.items()})
+
+    def check_temperature(self, temperature: float) -> None:
+        """Raise ValueError where the highest few were cached for another temperature."""
+        if self.temperature not in (None, temperature):
+            raise ValueError(
+                f"the highest {self.values.shape[1]} teacher logits were cached for temperature {self.temperature:g}, "
+                f"they cannot serve {temperature:g}: cache them again, or all classes (top_k left out)"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write one `.npy` per array and `teacher_logits.json` into an existing folder."""
+        write(folder, [self], len(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "TeacherLogits":
+        """Read back what `save` or `write` wrote, arrays memory-mapped."""
+        told = json.loads((folder / "teacher_logits.json").read_text())
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told.pop("arrays")}
+        return cls(**arrays, **told)
+
+
+def write(folder: Path, parts: Iterable[TeacherLogits], count: int) -> None:
+    """Write consecutive parts of `count` rows in all into an existing folder, without holding them together."""
+    whole: dict[str, np.memmap] = {}
+    start, last = 0, None
+    for part in parts:
+        for name, array in part.arrays.items():
+            if name not in whole:
+                path, shape = folder / f"{name}.npy", (count, *array.shape[1:])
+                whole[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
+            whole[name][start : start + len(part)] = array
+        start, last = start + len(part), part
+    if last is None or start != count:
+        raise ValueError(f"teacher logits of {start} rows, there are {count}")
+    for mapped in whole.values():
+        mapped.flush()
+    told = {name: value for name, value in vars(last).items() if name not in last.arrays}
+    told = {name: value for name, value in told.items() if name not in ("indices", "rest")} | {"arrays": list(whole)}
+    (folder / "teacher_logits.json").write_text(json.dumps(told, indent=2) + "\n")
+
+
+def compress(
+    logits: Float[torch.Tensor, "n classes"], *, top_k: int | None = None, temperature: float = 1.0, first_row: int = 0
+) -> TeacherLogits:
+    """Logits as they are cached: all, or with `top_k` below the number of classes the highest ones and a rest.
+
+    Of equal logits at the cut the class with the lower number stays. Raises ValueError that names the rows, counted
+    from `first_row`, where one is NaN or infinite.
+    """
+    bad = first_row + (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu().numpy()
+    if len(bad):
+        raise ValueError(f"the teacher's logits are NaN or infinite at {rows_text(bad)}: its training diverged")
+    classes = logits.shape[1]
+    relative = logits.double() - logits.double().amax(dim=1, keepdim=True)
+    if top_k is None or top_k >= classes:
+        return TeacherLogits(halved(relative), classes)
+    ordered, order = relative.sort(dim=1, descending=True, stable=True)
+    # logsumexp of the rest, shared out evenly: (classes - k) · exp(rest / temperature) is its mass there.
+    mass = (ordered[:, top_k:] / temperature).logsumexp(dim=1)
+    rest = temperature * (mass - np.log(classes - top_k))
+    narrow = np.int16 if classes <= 1 << 15 else np.int32
+    return TeacherLogits(
+        halved(ordered[:, :top_k]),
+        classes,
+        indices=order[:, :top_k].cpu().numpy().astype(narrow),
+        rest=halved(rest),
+        temperature=temperature,
+    )
+
+
+def halved(values: torch.Tensor) -> Float16[np.ndarray, "..."]:
+    """Values in float16, those beyond its range at its end."""
+    return values.clamp(min=LOWEST).half().cpu().numpy()
+
+
+def expanded(parts: dict[str, torch.Tensor], classes: int) -> Float[torch.Tensor, "b classes"]:
+    """Logits of all classes, float32, from a batch's part of each array, on their device."""
+    values = parts["values"].float()
+    if "indices" not in parts:
+        return values
+    full = parts["rest"].float().unsqueeze(1).repeat(1, classes)
+    return full.scatter_(1, parts["indices"].long(), values)
+
+
+def logits_in_blocks(
+    teacher: nn.Module,
+    data: Data,
+    *,
+    device: torch.device,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+    block: int = 4096,
+    batch_size: int = 512,
+    start: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[TeacherLogits]:
+    """Cached logits of the rows from `start` on, in evaluation mode, on samples as stored: one part per `block` rows.
+
+    The model is moved to the device and put into evaluation mode. Blocks begin at multiples of `block`, so that a pass
+    that goes on at a later one gives the same parts. Raises ValueError as `compress`, naming rows of the data.
+    """
+    if start % block:
+        raise ValueError(f"start {start} is not at the beginning of a block of {block} rows")
+    teacher.to(device).eval()
+    for begin in range(start, len(data), block):
+        rows = np.arange(begin, min(begin + block, len(data)))
+        found = []
+        with torch.no_grad():
+            for batch in np.split(rows, range(batch_size, len(rows), batch_size)):
+                found.append(teacher(torch.as_tensor(data.inputs[batch]).to(device)).float())
+        yield compress(torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin)
+        if progress:
+            progress(int(rows[-1]) + 1, len(data))
+
+
+def cache_logits(
+    teacher: nn.Module,
+    data: Data,
+    *,
+    device: torch.device | None = None,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+) -> TeacherLogits:
+    """Cached logits of all rows, in memory."""
+    device = device or next(teacher.parameters()).device
+    parts = list(logits_in_blocks(teacher, data, device=device, top_k=top_k, temperature=temperature))
+    joined: dict[str, Any] = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    return replace(parts[0], **joined)
