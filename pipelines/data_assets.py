@@ -1,5 +1,6 @@
 """Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and the check of them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+import xxhash
 
 from secateur.pipelines.data_check import check_data
 from secateur.pipelines.extremes import previews
@@ -95,6 +97,10 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             "inputs": encoded.inputs,
             "test_inputs": encoded.test_inputs,
         }
+        # What is made of a revision depends on the study's settings too.
+        made_of = [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_task)]
+        told = json.dumps([loaded.revision, *made_of], sort_keys=True)
+        version = dg.DataVersion(xxhash.xxh3_128_hexdigest(told.encode()))
         for name, value in values.items():
             metadata: dict[str, Any] = {"revision": loaded.revision}
             if name.endswith("samples"):
@@ -103,12 +109,12 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 metadata |= {"classes": classes}
             if name.endswith("inputs"):
                 metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)} | encoded.facts
-            yield dg.Output(value, name, metadata=metadata, data_version=dg.DataVersion(loaded.revision))
+            yield dg.Output(value, name, metadata=metadata, data_version=version)
         yield dg.Output(
             None,
             "task",
             metadata={"path": dg.MetadataValue.path(store.place(key["task"]).resolve())} | encoded.facts,
-            data_version=dg.DataVersion(loaded.revision),
+            data_version=version,
         )
         report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
         problems = report.problems()

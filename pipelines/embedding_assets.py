@@ -15,7 +15,7 @@ from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.files import new_file
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.sources import load
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import Store, version_of
 from secateur.pipelines.study import Study
 from secateur.trainers import models
 from secateur.trainers.checkpoints import fingerprint
@@ -70,6 +70,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             whole.flush()
         shutil.rmtree(shards.parent)
         return dg.MaterializeResult(
+            data_version=version_of(np.load(path, mmap_mode="r")),
             metadata={
                 "path": dg.MetadataValue.path(path.resolve()),
                 "dimensions": width,
@@ -77,7 +78,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 "blocks resumed": len(there),
                 "bytes": path.stat().st_size,
                 "seconds": time.perf_counter() - started,
-            }
+            },
         )
 
     return embeddings
@@ -134,8 +135,8 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             "estimated seconds": expected.seconds,
             "seconds": time.perf_counter() - started,
         }
-        yield dg.Output(graph.indices, "neighbour_indices", metadata=metadata)
-        yield dg.Output(graph.distances, "neighbour_distances", metadata=metadata)
+        for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
+            yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(
             check_name="recall",
             asset_key=key["neighbour_indices"],

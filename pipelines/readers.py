@@ -53,6 +53,34 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[Spl
             return _read_files(source, columns, base, cache)
 
 
+def watch_stamp(source: Source, base: Path) -> str:
+    """Changes when a source does, and is cheap: a digest of names, sizes and times of files, or the hub's commit.
+
+    Raises SourceError where files are missing or the hub cannot be asked.
+    """
+    match source:
+        case Digits():
+            return "digits"
+        case Hub():
+            return _commit_of(source, f"hub data set {source.name!r}")
+        case ImageFolder():
+            folders = [_folder(name, base, key) for key, name in _splits_of(source)]
+            files = [path for folder in folders for path in _files_in(folder)]
+        case Disk():
+            named = [("path", source.path)] if source.path is not None else _splits_of(source)
+            files = [path for key, name in named for path in _files_in(_folder(name, base, key))]
+        case _:
+            files = [path for split, patterns in _splits_of(source) for path in _find(patterns, base, split)]
+    states = [(path, path.stat()) for path in files]
+    told = "\n".join(f"{path}\t{state.st_size}\t{state.st_mtime_ns}" for path, state in states)
+    return str(xxhash.xxh3_128_hexdigest(told.encode()))
+
+
+def _splits_of(source: Any) -> list[tuple[str, Any]]:
+    """(key, what it names) of the splits that a source has."""
+    return [(key, named) for key in ("train", "test") if (named := getattr(source, key)) is not None]
+
+
 def _read_digits() -> tuple[Splits, str]:
     import datasets
     from PIL import Image
@@ -71,23 +99,30 @@ def _read_digits() -> tuple[Splits, str]:
 
 def _read_hub(source: Hub) -> tuple[Splits, str]:
     import datasets
-    from huggingface_hub import HfApi
 
     where = f"hub data set {source.name!r}"
     if Path(source.name).is_dir():
         raise SourceError(f"{where}: a folder of this name is in the working directory and would be read in its place")
-    commit = source.revision or ""
-    if not re.fullmatch("[0-9a-f]{40}", commit):
-        wish = f"revision {source.revision or 'main'!r}"
-        remedy = "offline, pin source.revision to the 40 digits of a commit that is in the Hugging Face cache"
-        with _said(f"{where}: cannot resolve {wish} to a commit ({remedy})"):
-            commit = HfApi().dataset_info(source.name, revision=source.revision, timeout=30).sha or ""
+    commit = _commit_of(source, where)
     with _said(f"{where} at {commit}"):
         return {
             name: datasets.load_dataset(source.name, source.config, revision=commit, split=split)
             for name, split in (("train", source.train), ("test", source.test))
             if split is not None
         }, commit
+
+
+def _commit_of(source: Hub, where: str) -> str:
+    """The 40 digits of the commit that the revision stands for now."""
+    from huggingface_hub import HfApi
+
+    commit = source.revision or ""
+    if re.fullmatch("[0-9a-f]{40}", commit):
+        return commit
+    wish = f"revision {source.revision or 'main'!r}"
+    remedy = "offline, pin source.revision to the 40 digits of a commit that is in the Hugging Face cache"
+    with _said(f"{where}: cannot resolve {wish} to a commit ({remedy})"):
+        return HfApi().dataset_info(source.name, revision=source.revision, timeout=30).sha or ""
 
 
 def _read_files(source: Parquet | Csv | Jsonl, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:

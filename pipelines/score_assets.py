@@ -14,11 +14,11 @@ from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import Store, version_of
 from secateur.pipelines.study import Score, Study
 from secateur.scorers.contract import Card, Observer, Scorer, Scores
 from secateur.trainers import models
-from secateur.trainers.checkpoints import CheckpointWriter
+from secateur.trainers.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.contract import Recipe
 from secateur.trainers.loop import device_of_choice, train
 
@@ -125,10 +125,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         spent: dict[str, Any] = {what: sum(cost[what] for cost in costs) for what in costs[0]}
         store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
         path = dg.MetadataValue.path(store.place(proxy_key).resolve())
-        yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent})
+        weights = dg.DataVersion(fingerprint(sorted(store.place(proxy_key).glob("seed-*"))))
+        yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
         for name, score in observed.items():
             values = (totals[name] / study.proxy_runs).astype(np.float32)
-            yield dg.Output(values, name, metadata=score_metadata(values, score.declared.card, inputs, samples, source))
+            metadata = score_metadata(values, score.declared.card, inputs, samples, source)
+            yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
     return proxy
 
@@ -158,6 +160,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
         return dg.MaterializeResult(
             value=values,
+            data_version=version_of(values),
             metadata=score_metadata(values, scorer.card, loaded["inputs"], loaded["samples"], loaded["source"]),
         )
 

@@ -1,0 +1,230 @@
+"""Recurring rescoring: a week of appended rows played through, with schedule, sensor, automation and drift check."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.definitions import build
+from secateur.pipelines.drift import Change, compare_scorings, rank_correlation, scoring_of
+from secateur.pipelines.recurring_settings import Drift, Recurring
+from secateur.pipelines.run import QUIET, run_study
+from secateur.pipelines.store import Store
+from secateur.pipelines.study_file import StudyFile
+from secateur.scorers.registry import scorers
+
+WriteStudy = Callable[..., StudyFile]
+SCORES = {"el2n": {"epochs": 2}, "checkpoint_loss": None}
+SELECTIONS = {"hardest": {"selector": "top", "score": "el2n"}, "wrong": {"selector": "top", "score": "checkpoint_loss"}}
+
+
+class Week:
+    """A code location with its daemon's state: the sensor's cursor and the automation's."""
+
+    def __init__(self, file: StudyFile, root: Path, instance: dg.DagsterInstance) -> None:
+        self.file, self.root, self.instance = file, root, instance
+        self.watch: str | None = None
+        self.ticks: Any = None
+
+    @property
+    def defs(self) -> dg.Definitions:
+        return build([self.file], self.root)
+
+    def look(self) -> str:
+        """One tick of the sensor; runs what it asks for and says which job, or why it asks for nothing."""
+        sensor = self.defs.resolve_sensor_def("blobs_source")
+        told = sensor.evaluate_tick(dg.build_sensor_context(self.instance, cursor=self.watch, definitions=self.defs))
+        self.watch = told.cursor or self.watch
+        for request in told.run_requests or []:
+            self.rescore()
+            return f"ran {request.run_key and 'blobs_rescoring'}"
+        return told.skip_message or ""
+
+    def rescore(self) -> dg.ExecuteInProcessResult:
+        job = self.defs.resolve_job_def("blobs_rescoring")
+        done = job.execute_in_process(instance=self.instance, run_config=QUIET, raise_on_error=False)
+        assert done.success
+        return done
+
+    def settle(self) -> list[str]:
+        """Ticks of the automation, each request run, until there is none; the assets that it refreshed, in order."""
+        refreshed: list[str] = []
+        for _ in range(12):
+            told = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.ticks)
+            self.ticks = told.cursor
+            asked = {
+                key: told.get_requested_partitions(key)
+                for key in self.defs.resolve_asset_graph().materializable_asset_keys
+                if told.get_requested_partitions(key)
+            }
+            if not asked:
+                return refreshed
+            job = self.defs.resolve_implicit_global_asset_job_def()
+            for key, partitions in asked.items():
+                cells = sorted(cell for cell in partitions if cell is not None)
+                assert not cells or len(cells) == len(list(self.file.study.cells))  # type: ignore[union-attr]
+                listed = [str(cell) for cell in self.file.study.cells] if cells else []  # type: ignore[union-attr]
+                ends = ("start", listed[0]), ("end", listed[-1]) if listed else ()  # type: ignore[misc]
+                tags = {f"dagster/asset_partition_range_{end}": cell for end, cell in ends} if listed else {}
+                job.execute_in_process(instance=self.instance, asset_selection=[key], tags=tags, run_config=QUIET)
+            refreshed += sorted("/".join(key.path[1:]) for key in asked)
+        raise AssertionError(f"never settled: {refreshed}")
+
+    def checks(self) -> dict[str, bool]:
+        found = {}
+        for name in ("scores_agree", "subsets_last"):
+            key = dg.AssetCheckKey(dg.AssetKey(["blobs", "drift"]), name)
+            records = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+            evaluation = records[0].event.dagster_event.event_specific_data  # type: ignore[union-attr]
+            found[name] = bool(evaluation.passed)  # type: ignore[union-attr]
+        return found
+
+    def metadata(self, *asset: str) -> dict[str, Any]:
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(["blobs", *asset]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+@pytest.fixture
+def week(write_study: WriteStudy, tmp_path: Path) -> Any:
+    bounds = {"least_rank_correlation": 0.5, "most_subset_change": 0.6}
+    again = {"cron": "0 6 * * 1", "timezone": "Europe/London", "refresh": "manifest", "drift": bounds}
+    file = write_study(scores=SCORES, selections=SELECTIONS, keep=[0.25], seeds=1, recurring=again)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Week(file, tmp_path / "store", instance)
+
+
+def append(path: Path, rows: int, seed: int) -> None:
+    """More points of the same three classes, behind the others."""
+    rng, table = np.random.default_rng(seed), pl.read_parquet(path)
+    labels = np.arange(rows) % 3
+    points = rng.normal(np.stack([np.cos(labels * 2.1), np.sin(labels * 2.1)], axis=1) * 2, 1.0)
+    more = pl.DataFrame({"x": points[:, 0], "y": points[:, 1], "label": labels}).cast(dict(table.schema))
+    pl.concat([table, more]).write_parquet(path)
+
+
+def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, store = tmp_path / "data" / "train.parquet", Store(week.root)
+    # Monday: everything is run by hand, then schedule, sensor and automation are turned on.
+    run_study(week.file, week.root, week.instance)
+    week.rescore()
+    assert week.look() == "watching the source of blobs from now on"
+    assert week.settle() == []
+    assert week.checks() == {"scores_agree": True, "subsets_last": True}
+    trained = store.load(dg.AssetKey(["blobs", "training_cost"]), Cell("full", 0))
+
+    # Tuesday: nothing has changed, and nothing runs.
+    assert week.look() == "the source of blobs is as it was"
+    assert week.settle() == []
+
+    # Wednesday: rows were appended. They are scored, and what follows from scores is made again, as far as manifests.
+    append(train, 12, seed=5)
+    assert week.look() == "ran blobs_rescoring"
+    assert week.settle() == ["tuning", "subset", "manifest"]
+    assert week.metadata("drift")["shared samples"] == 120
+    assert week.metadata("drift")["new samples"] == 12
+    assert week.checks() == {"scores_agree": True, "subsets_last": True}
+    manifest = store.load(dg.AssetKey(["blobs", "manifest"]), Cell("hardest@0.25", 0))
+    assert len(store.load(dg.AssetKey(["blobs", "subset"]), Cell("hardest@0.25", 0))) == 132
+    assert manifest.is_dir()
+    assert store.load(dg.AssetKey(["blobs", "training_cost"]), Cell("full", 0)) == trained
+
+    # Thursday: the clock strikes. The same data gives the same scores, so nothing else is stale.
+    schedule = week.defs.resolve_schedule_def("blobs_schedule")
+    assert schedule.cron_schedule == "0 6 * * 1"
+    assert schedule.execution_timezone == "Europe/London"
+    assert schedule.job_name == "blobs_rescoring"
+    week.rescore()
+    assert week.settle() == []
+
+    # Friday: one scorer has a new version. It alone is computed again; its numbers are the same, and so all else is.
+    old = scorers()["checkpoint_loss"]
+    newer = dataclasses.replace(old, card=dataclasses.replace(old.card, version="2"))  # type: ignore[type-var, call-arg]
+    monkeypatch.setitem(scorers(), "checkpoint_loss", newer)  # type: ignore[arg-type]
+    assert week.settle() == ["scores/checkpoint_loss"]
+    assert week.metadata("scores", "checkpoint_loss")["rows rescored"] == 132
+
+    # Saturday: somebody shuffled the labels. The drift check fails.
+    table = pl.read_parquet(train)
+    shuffled = table["label"].gather(np.random.default_rng(0).permutation(len(table)))
+    table.with_columns(shuffled.alias("label")).write_parquet(train)
+    assert week.look() == "ran blobs_rescoring"
+    assert week.checks() != {"scores_agree": True, "subsets_last": True}
+
+    # Sunday: the file is gone. The sensor says so and waits.
+    train.unlink()
+    assert "no file matches" in week.look()
+
+
+def test_a_repeated_comparison_is_with_the_same_last_scoring(week: Week, tmp_path: Path) -> None:
+    week.rescore()
+    append(tmp_path / "data" / "train.parquet", 30, seed=1)
+    week.rescore()
+    first = week.metadata("drift")
+    week.rescore()
+    again = week.metadata("drift")
+    assert first["new samples"] == again["new samples"] == 30
+    assert first["rank correlation of el2n"] == again["rank correlation of el2n"]
+
+
+def literal_spearman(before: np.ndarray, now: np.ndarray) -> float:
+    """Pearson's correlation of mean ranks, counted one by one."""
+    ranks = []
+    for values in (before, now):
+        ranks.append([np.sum(values < v) + (np.sum(values == v) + 1) / 2 for v in values])
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
+def test_rank_correlation_is_pearsons_of_mean_ranks(pairs: list[tuple[int, int]]) -> None:
+    before, now = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    flat = [len(set(side.tolist())) == 1 for side in (before, now)]
+    expected = float(all(flat)) if any(flat) else literal_spearman(before, now)
+    assert rank_correlation(before, now) == pytest.approx(expected, abs=1e-12)
+
+
+def test_samples_are_matched_by_content_whatever_their_order() -> None:
+    hashes = pl.Series(["a", "b", "b", "c", "d"])
+    scores = np.array([1, 2, 2.5, 3, 4], np.float32)
+    last = scoring_of(hashes, {"loss": scores}, {"top": np.array([False, False, False, True, True])})
+    order = np.array([4, 1, 2, 0])
+    new = scoring_of(hashes.gather(order), {"loss": scores[order]}, {"top": np.array([True, True, False, False])})
+    change = compare_scorings(last, new)
+    assert change == Change(4, 0, 1, {"loss": 1.0}, {"top": 0.0})
+    swapped = compare_scorings(new, scoring_of(hashes, {"loss": -scores}, {"top": np.array([True] + [False] * 4)}))
+    assert swapped.correlations["loss"] == pytest.approx(-1)
+    assert swapped.subset_changes == {"top": 1.0}
+    assert swapped.added == 1
+
+
+def test_what_is_over_a_bound_is_said() -> None:
+    change = Change(10, 0, 0, {"loss": 0.3, "aum": 0.95}, {"hardest@0.1": 0.7, "easiest@0.1": 0.1})
+    scores, subsets = change.beyond(Drift(least_rank_correlation=0.5, most_subset_change=0.6))
+    assert scores == ["loss correlates by 0.300 with the last scoring, at least 0.5 is asked"]
+    assert subsets == ["70.0% of hardest@0.1 is no longer kept, at most 60.0% is allowed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cron": "every monday"}, "is not a cron line"),
+        ({"cron": "61 * * * *"}, "is not a cron line"),
+        ({"cron": "0 6 * * 1", "timezone": "London"}, "there is no timezone 'London'"),
+        ({"watch_seconds": 1}, "greater than or equal to 30"),
+        ({"drift": {"most_subset_change": 2}}, "less than or equal to 1"),
+        ({"refresh": "everything"}, "'scores', 'manifest' or 'report'"),
+    ],
+)
+def test_wrong_settings_are_refused_when_the_study_loads(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Recurring(**given)
