@@ -154,12 +154,14 @@ def logits_in_blocks(
     block: int = 4096,
     batch_size: int = 512,
     start: int = 0,
+    fingerprint: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[TeacherLogits]:
     """Cached logits of the rows from `start` on, in evaluation mode, on samples as stored: one part per `block` rows.
 
-    The model is moved to the device and put into evaluation mode. Blocks begin at multiples of `block`, so that a pass
-    that goes on at a later one gives the same parts. Raises ValueError as `compress`, naming rows of the data.
+    The model, whose checkpoint has the given fingerprint, is moved to the device and put into evaluation mode. Blocks
+    begin at multiples of `block`, so that a pass that goes on at a later one gives the same parts. Raises ValueError
+    as `compress`, naming rows of the data.
     """
     if start % block:
         raise ValueError(f"start {start} is not at the beginning of a block of {block} rows")
@@ -170,7 +172,8 @@ def logits_in_blocks(
         with torch.no_grad():
             for batch in np.split(rows, range(batch_size, len(rows), batch_size)):
                 found.append(teacher(torch.as_tensor(data.inputs[batch]).to(device)).float())
-        yield compress(torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin)
+        part = compress(torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin)
+        yield replace(part, teacher=fingerprint)
         if progress:
             progress(int(rows[-1]) + 1, len(data))
 

@@ -1,0 +1,225 @@
+"""Teachers through the graph: trained or given, logits by blocks, what students of a cell descend, what it cost."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import torch
+
+from secateur.pipelines import teacher_assets as module
+from secateur.pipelines.data_assets import data_of, prepare_asset
+from secateur.pipelines.progress import Progress
+from secateur.pipelines.store import Store, StoreIOManager
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.teacher_assets import objective_for, teacher_assets, teacher_inputs
+from secateur.selectors.uniform_random import uniform_random
+from secateur.trainers import models
+from secateur.trainers.augmentation import Augmentation
+from secateur.trainers.checkpoints import fingerprint
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.distillation import Distillation, distil
+from secateur.trainers.distillation_tuning import tune_distillation
+from secateur.trainers.loop import train
+from secateur.trainers.teacher_logits import TeacherLogits, cache_logits
+from secateur.trainers.teachers import Teacher
+
+WriteStudy = Callable[..., StudyFile]
+CPU = torch.device("cpu")
+
+
+def key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["blobs", name])
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+class Graph:
+    """One study's data and teacher assets, materialised below a root."""
+
+    def __init__(self, study: Study, root: Path, instance: dg.DagsterInstance) -> None:
+        self.study, self.store, self.instance = study, Store(root / "store"), instance
+        self.assets = [prepare_asset(study, root), *teacher_assets(study, root)]
+
+    def materialise(self, *names: str) -> dict[str, dict[str, Any]]:
+        """Metadata by name; everything where none is named."""
+        resources = {"io_manager": StoreIOManager(self.store), "store": self.store, "progress": Progress()}
+        selection = [key(name) for name in names] or None
+        done = dg.materialize(self.assets, instance=self.instance, resources=resources, selection=selection)
+        events = [event.materialization for event in done.get_asset_materialization_events()]
+        return {one.asset_key.path[1]: {name: value.value for name, value in one.metadata.items()} for one in events}
+
+    @property
+    def data(self) -> Data:
+        return data_of(*(self.store.load(key(name)) for name in ("inputs", "samples", "source")))
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        return {name: self.store.load(key(name)) for name in teacher_inputs(self.study)}
+
+
+@pytest.fixture
+def graph(write_study: WriteStudy, tmp_path: Path, instance: dg.DagsterInstance) -> Callable[..., Graph]:
+    def make(**distillation: Any) -> Graph:
+        study = write_study(distillation=distillation).study
+        assert study is not None
+        return Graph(study, tmp_path, instance)
+
+    return make
+
+
+def weights_of(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_a_study_without_distillation_has_no_such_assets(write_study: WriteStudy) -> None:
+    study = write_study().study
+    assert study is not None
+    assert teacher_assets(study) == []
+    assert teacher_inputs(study) == {}
+
+
+def test_the_teacher_is_trained_on_all_samples_and_says_what_it_cost(graph: Callable[..., Graph]) -> None:
+    larger = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 3, "batch_size": 32}
+    taught = graph(teacher=larger, seed=7)
+    shown = taught.materialise()
+    expected = train(taught.data, Recipe(**larger), seed=7, device=CPU)
+    assert torch.equal(weights_of(models.load(taught.store.place(key("teacher")))), weights_of(expected.model))
+    cost = taught.store.load(key("teacher_cost"))
+    assert (cost["steps"], cost["samples_seen"]) == (12, 360)
+    assert cost["seconds"] > 0
+    assert shown["teacher"]["samples_seen"] == 360
+    assert 0 <= shown["teacher"]["test accuracy"] <= 1
+    cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))
+    direct = cache_logits(expected.model, taught.data)
+    np.testing.assert_array_equal(cached.values, direct.values)
+    assert (cached.augmentation, cached.teacher) == (None, fingerprint([taught.store.place(key("teacher"))]))
+    assert shown["teacher_logits"]["augmentation"] == "none"
+    assert taught.store.load(key("teacher_logits_cost"))["samples_seen"] == 120
+
+
+def test_students_of_a_cell_descend_what_direct_calls_say(graph: Callable[..., Graph]) -> None:
+    taught = graph(temperature=2.0, curve=[[0.1, 1.0], [0.6, 0.5]], top_k=2)
+    taught.materialise()
+    data, recipe = taught.data, taught.study.training
+    keep = uniform_random(np.arange(120), 42, seed=0)
+    objective = objective_for(taught.study, recipe, taught.loaded, kept=42, samples=120)
+    student = train(data, recipe, seed=0, keep=keep, objective=objective, device=CPU).model
+    model = train(data, recipe, seed=1000, device=CPU).model
+    teacher = Teacher(cached=cache_logits(model, data, top_k=2, temperature=2.0))
+    direct = distil(teacher, alpha=0.75, temperature=2.0)
+    expected = train(data, recipe, seed=0, keep=keep, objective=direct, device=CPU).model
+    assert torch.equal(weights_of(student), weights_of(expected))
+    assert not torch.equal(weights_of(student), weights_of(train(data, recipe, seed=0, keep=keep, device=CPU).model))
+
+
+def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_asked(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = graph()
+    assert set(teacher_inputs(taught.study)) == {"teacher", "teacher_logits"}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "augmentation_of", lambda recipe: Augmentation(flip=True))
+        assert set(teacher_inputs(taught.study)) == {"teacher"}
+        assert len(teacher_assets(taught.study)) == 1
+    assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
+    taught.materialise()
+    asked: list[bool] = []
+    build = module.Teacher
+
+    def recorded(*args: Any, **kwargs: Any) -> Teacher:
+        teacher = build(*args, **kwargs)
+        asked.append(teacher.online)
+        return teacher
+
+    monkeypatch.setattr(module, "Teacher", recorded)
+    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
+    # The launchpad may ask for augmentation where the study did not.
+    monkeypatch.setattr(module, "augmentation_of", lambda recipe: Augmentation(flip=True))
+    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
+    assert asked == [False, True]
+
+
+def test_a_teacher_from_a_folder_is_taken_as_it_is(graph: Callable[..., Graph], tmp_path: Path) -> None:
+    recipe = Recipe(model="mlp", model_settings={"hidden": [5]}, steps=3)
+    random = np.random.default_rng(0)
+    data = Data(random.normal(size=(9, 2)).astype(np.float32), np.arange(9) % 3, 3)
+    (tmp_path / "given").mkdir()
+    model = train(data, recipe, seed=0, device=CPU).model
+    models.save(model, tmp_path / "given", recipe, (2,), 3)
+    taught = graph(teacher="given", alpha=0.5)
+    taught.materialise()
+    assert torch.equal(weights_of(models.load(taught.store.place(key("teacher")))), weights_of(model))
+    assert taught.store.load(key("teacher_cost")) == {"seconds": 0.0, "steps": 0, "samples_seen": 0}
+
+
+def test_a_folder_without_a_teacher_of_these_data_is_refused(graph: Callable[..., Graph], tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    with pytest.raises(ValueError, match=r"given has no model\.json and no model\.safetensors; name a saved"):
+        graph(teacher="given").materialise()
+    recipe = Recipe(model="mlp", steps=1)
+    four = train(Data(np.eye(4, dtype=np.float32), np.arange(4), 4), recipe, seed=0, device=CPU).model
+    models.save(four, tmp_path / "given", recipe, (4,), 4)
+    with pytest.raises(ValueError, match=r"is for .*'classes': 4.* the data are .*'classes': 3"):
+        graph(teacher="given").materialise()
+
+
+@pytest.mark.parametrize("top_k", [None, 1])
+def test_logits_go_on_at_the_next_block_and_give_the_same_bytes(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, top_k: int | None
+) -> None:
+    taught, whole = graph(top_k=top_k), module.logits_in_blocks
+    monkeypatch.setattr(module, "BLOCK", 16)
+
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for number, block in enumerate(whole(*args, **kwargs)):
+            if number == 3:
+                raise RuntimeError("interrupted")
+            yield block
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "logits_in_blocks", interrupted)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            taught.materialise()
+    place = taught.store.place(key("teacher_logits"))
+    assert not place.exists()
+    assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 3
+    files = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 0
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == files
+
+
+def test_logits_of_other_data_are_refused(graph: Callable[..., Graph]) -> None:
+    taught = graph()
+    taught.materialise()
+    with pytest.raises(ValueError, match="holds 120 samples, the data 121: materialise blobs/teacher_logits again"):
+        objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=121)
+
+
+def test_what_the_search_found_is_what_students_and_cache_go_by(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(*args: Any, **kwargs: Any) -> Any:
+        return tune_distillation(*args, **kwargs, alphas=(0.0, 0.6), temperatures=(1.0, 3.0))
+
+    monkeypatch.setattr(module, "tune_distillation", few)
+    taught = graph(tune=True, top_k=2)
+    taught.materialise()
+    found = taught.store.load(key("distillation_tuning"))
+    assert [share for share, _ in found["settings"]["curve"]] == [0.25, 0.5]
+    assert len(found["validation_accuracy"]) == 8
+    assert json.dumps(found)
+    assert taught.store.load(key("distillation_tuning_cost"))["steps"] > 0
+    cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))
+    assert cached.temperature == found["settings"]["temperature"]
+    settings = module.tuned_settings(module.asked(taught.study), taught.loaded)
+    assert settings == Distillation(**found["settings"], top_k=2)
+    assert objective_for(taught.study, taught.study.training, taught.loaded, kept=30, samples=120)
