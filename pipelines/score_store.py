@@ -7,7 +7,7 @@ next shard; rows whose content is there already are not computed again, wherever
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,26 @@ class ScoreKey:
         """Readable, and different for different keys."""
         content = json.dumps([self.settings, self.model], sort_keys=True, default=str)
         return f"{self.scorer}-{self.version}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one shard that the same scores miss: the unit of work, of a commit and of resumption."""
+
+    start: int
+    """First row of the shard, which may be one that is known."""
+    rows: np.ndarray
+    """int64 `[b]`, ascending."""
+    names: list[str]
+
+
+Pass = Callable[[Sequence[Part]], Iterable[tuple[Part, Mapping[str, Scores]]]]
+"""Parts -> each of them with its scores, in any order."""
+
+
+def one_by_one(compute: Compute) -> Pass:
+    """Parts in their order, in this process."""
+    return lambda parts: ((part, compute(part.rows, part.names)) for part in parts)
 
 
 @dataclass
@@ -74,33 +94,47 @@ class ScoreStore:
         Rows of one content are computed once. `compute` is called for one shard at a time, with all scores that miss
         the same rows together, so that they share their forward pass.
         """
+        return self.scores_by(one_by_one(compute), keys, hashes, progress=progress)
+
+    def scores_by(
+        self,
+        run: Pass,
+        keys: Mapping[str, ScoreKey],
+        hashes: pl.Series,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[dict[str, Scores], Tally]:
+        """The same by a pass over the parts that are not known; each is committed as soon as the pass gives it."""
         rows = pl.DataFrame({"content_hash": hashes, "row": np.arange(len(hashes), dtype=np.int64)})
         first = rows.unique("content_hash", keep="first", maintain_order=True)
         missing = {
             name: first.join(self.known(key), on="content_hash", how="anti")["row"] for name, key in keys.items()
         }
         wanted = {name: np.sort(column.to_numpy()) for name, column in missing.items()}
-        total = max((len(column) for column in wanted.values()), default=0)
-        done = 0
-        for start in range(0, len(hashes), self.shard):
-            groups: dict[bytes, list[str]] = {}
-            inside = {name: within(column, start, start + self.shard) for name, column in wanted.items()}
-            for name, part in inside.items():
-                if len(part):
-                    groups.setdefault(part.tobytes(), []).append(name)
-            for names in groups.values():
-                part = inside[names[0]]
-                computed = compute(part, names)
-                for name in names:
-                    self._commit(keys[name], hashes[part], computed[name], start)
-            done += max((len(part) for part in inside.values()), default=0)
-            if progress and total:
+        parts = self._parts(wanted, len(hashes))
+        done, total = 0, sum(len(part.rows) for part in parts)
+        for part, computed in run(parts):
+            for name in part.names:
+                self._commit(keys[name], hashes[part.rows], computed[name], part.start)
+            done += len(part.rows)
+            if progress:
                 progress(done, total)
         tally = Tally(
             {name: len(column) for name, column in wanted.items()},
             {name: len(hashes) - len(column) for name, column in wanted.items()},
         )
         return {name: self._gather(key, rows) for name, key in keys.items()}, tally
+
+    def _parts(self, wanted: Mapping[str, np.ndarray], count: int) -> list[Part]:
+        parts = []
+        for start in range(0, count, self.shard):
+            groups: dict[bytes, list[str]] = {}
+            inside = {name: within(column, start, start + self.shard) for name, column in wanted.items()}
+            for name, part in inside.items():
+                if len(part):
+                    groups.setdefault(part.tobytes(), []).append(name)
+            parts += [Part(start, inside[names[0]], names) for names in groups.values()]
+        return parts
 
     def _gather(self, key: ScoreKey, rows: pl.DataFrame) -> Scores:
         joined = rows.join(self.known(key), on="content_hash", how="left", maintain_order="left")

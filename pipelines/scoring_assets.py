@@ -1,21 +1,23 @@
 """Assets of the scoring pass: every score that the proxy's checkpoints give, rows scored before not scored again."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.progress import Progress
+from secateur.pipelines.ray_scoring import RayPass, job_of
 from secateur.pipelines.score_assets import describe, score_metadata
-from secateur.pipelines.score_store import ScoreKey, ScoreStore
-from secateur.pipelines.store import Store
+from secateur.pipelines.score_store import Compute, ScoreKey, ScoreStore, one_by_one
+from secateur.pipelines.store import Store, version_of
 from secateur.pipelines.study import Score, Study
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.trainers.checkpoints import fingerprint, load_checkpoints
+from secateur.trainers.contract import Data
 from secateur.trainers.loop import device_of_choice
 from secateur.trainers.scoring import Configured, score_rows
 
@@ -23,6 +25,12 @@ from secateur.trainers.scoring import Configured, score_rows
 def checkpoint_scores_of(study: Study) -> dict[str, Score]:
     """Scores of the study that read checkpoints."""
     return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+
+
+def computing(folders: list[Path], data: Data, configured: Mapping[str, Configured]) -> Compute:
+    """Scores of rows in this process."""
+    runs, device = [load_checkpoints(folder) for folder in folders], device_of_choice()
+    return lambda rows, names: score_rows(runs, data, rows, {name: configured[name] for name in names}, device=device)
 
 
 def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
@@ -58,9 +66,9 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         proxy: Any,
     ) -> Iterator[Any]:
-        data, device, started = data_of(inputs, samples, source), device_of_choice(), time.perf_counter()
+        data, started = data_of(inputs, samples, source), time.perf_counter()
         folders = sorted(proxy.glob("seed-*"))
-        runs, model = [load_checkpoints(folder) for folder in folders], fingerprint(folders)
+        model = fingerprint(folders)
         configured: dict[str, Configured] = {}
         for name in sorted(context.op_execution_context.selected_output_names):
             declared = read[name].declared
@@ -71,19 +79,26 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
             for name, (declared, settings) in configured.items()
         }
 
-        def compute(rows: np.ndarray, names: list[str]) -> Any:
-            return score_rows(runs, data, rows, {name: configured[name] for name in names}, device=device)
-
+        place = store.root / study.name
+        spread = None
+        if study.compute.scoring == "ray":
+            job = job_of(data, folders, model, configured, place / ".ray_scoring")
+            spread = RayPass(job, study.compute.ray_address)
         hashes = samples.select("content_hash").collect()["content_hash"]
-        cache = ScoreStore(store.root / study.name / ".score_store")
-        scores, tally = cache.scores(keys, hashes, compute, progress=progress.start(context, "scoring pass"))
+        cache = ScoreStore(place / ".score_store")
+        run = spread or one_by_one(computing(folders, data, configured))
+        scores, tally = cache.scores_by(run, keys, hashes, progress=progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
         for name, values in scores.items():
-            counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
+            counted: dict[str, Any] = {"rows rescored": tally.computed[name], "rows found": tally.found[name]}
+            counted["seconds"] = seconds
+            if spread:
+                counted["shards by Ray node"] = dg.MetadataValue.json(spread.nodes)
             yield dg.Output(
                 values,
                 name,
                 metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted,
+                data_version=version_of(values),
             )
 
     return scoring_pass

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from secateur.pipelines.cells import Cell, selection_key
+from secateur.pipelines.compute_settings import Compute
 from secateur.pipelines.recurring_settings import Recurring
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.sources import Columns, Source
@@ -88,6 +89,7 @@ class Study(Strict):
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every cell")] = 5
     validation: Validation = Validation()
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
+    compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
 
     @field_validator("scores", mode="before")
     @classmethod

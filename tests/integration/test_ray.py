@@ -1,0 +1,292 @@
+"""Scoring passes on a local Ray cluster of two nodes: bytes of the local pass, kills, what is said of mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import torch
+
+from secateur.pipelines import scoring_assets
+from secateur.pipelines.compute_settings import Compute
+from secateur.pipelines.data_files import files_of
+from secateur.pipelines.definitions import build
+from secateur.pipelines.ray_scoring import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
+from secateur.pipelines.score_store import Part
+from secateur.pipelines.study_file import StudyFile
+from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.scorers.registry import scorers
+from secateur.trainers import models
+from secateur.trainers.checkpoints import fingerprint, load_checkpoints
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.loop import train
+from secateur.trainers.scoring import score_rows
+
+CPU = torch.device("cpu")
+WriteStudy = Callable[..., StudyFile]
+SHARD = 4
+SCORES = {"checkpoint_loss": None, "last_layer_grand": None}
+CHANGES: dict[str, Any] = {
+    "scores": SCORES,
+    "selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}},
+    "proxy_runs": 2,
+}
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster.add_node(**node)
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+DRIVER = """
+import json, sys, time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+import dagster as dg
+import numpy as np
+import ray
+from secateur.pipelines import scoring_assets
+from secateur.pipelines.definitions import build
+from secateur.pipelines.ray_scoring import RayPass
+from secateur.pipelines.score_store import Part, ScoreStore
+from secateur.pipelines.study_file import StudyFile, load_study
+
+path, root, pause, shard = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+commit = ScoreStore._commit
+def slow(*args):
+    commit(*args)
+    time.sleep(pause)
+ScoreStore._commit = slow
+scoring_assets.ScoreStore = partial(ScoreStore, shard=shard)
+passes = []
+def kept(*args):
+    passes.append(RayPass(*args))
+    return passes[0]
+scoring_assets.RayPass = kept
+# Both workers stand ready before the first shard is handed out, so that neither can finish alone.
+ray.data.DataContext.get_current().wait_for_min_actors_s = 120
+job = build([StudyFile(path, load_study(path))], root).resolve_implicit_global_asset_job_def()
+keys = [dg.AssetKey(["blobs", "scores", name]) for name in ("checkpoint_loss", "last_layer_grand")]
+with dg.DagsterInstance.ephemeral() as instance:
+    done = job.execute_in_process(instance=instance, asset_selection=keys)
+for event in done.get_asset_materialization_events():
+    told = {name: one.value for name, one in event.materialization.metadata.items()}
+    print(json.dumps({name: told[name] for name in ("rows rescored", "rows found", "shards by Ray node")}))
+assert not ray.is_initialized()
+try:
+    list(RayPass(replace(passes[0].job, model="0" * 64))([Part(8, np.arange(8, 10), ["checkpoint_loss"])]))
+except RuntimeError as error:
+    print(json.dumps([str(error), *error.__notes__]))
+"""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of a cluster of two nodes with one processor each, in processes of their own."""
+    pytest.importorskip("ray.data", reason="Ray is not installed: pip install secateur[ray] to run this test")
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CLUSTER],
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as cluster:
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        try:
+            yield cluster.stdout.readline().strip()
+        finally:
+            cluster.stdin.close()
+            cluster.wait(60)
+
+
+@pytest.fixture
+def scored(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Root of a study whose scoring pass was done in this process, in shards of four rows."""
+    file, root = write_study(**CHANGES), tmp_path / "local"
+    monkeypatch.setattr(scoring_assets, "ScoreStore", partial(scoring_assets.ScoreStore, shard=SHARD))
+    job = build([file], root).resolve_implicit_global_asset_job_def()
+    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "task", "proxy")
+    keys = [dg.AssetKey(["blobs", name]) for name in names] + [
+        dg.AssetKey(["blobs", "scores", name]) for name in SCORES
+    ]
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(instance=instance, asset_selection=keys)
+    return root
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """Shards and scores by their names below the root."""
+    kept = [*(root / "blobs" / ".score_store").rglob("*.parquet"), *(root / "blobs" / "scores").glob("*.npy")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in kept}
+
+
+def driver(file: StudyFile, root: Path, address: str, pause: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", DRIVER, str(file.path), str(root), str(pause), str(SHARD)],
+        env={**os.environ, "RAY_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pass(
+    scored: Path, write_study: WriteStudy, tmp_path: Path, address: str
+) -> None:
+    local = results(scored)
+    assert len(local) == 2 * 120 // SHARD + 2
+    root = scored.rename(tmp_path / "ray")
+    (root / "blobs" / ".score_store").rename(tmp_path / "aside")
+    (root / "blobs" / "scores").rename(tmp_path / "scores")
+    file = write_study(**CHANGES, compute={"scoring": "ray"})
+    kept = root / "blobs" / ".score_store"
+    with driver(file, root, address, pause=0.2) as killed:
+        until = time.monotonic() + 300
+        while len(list(kept.rglob("*.parquet"))) < 5 and killed.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.stderr is not None
+        assert killed.wait() == -signal.SIGKILL, killed.stderr.read()
+    there = {path: path.stat().st_mtime_ns for path in kept.rglob("*.parquet")}
+    assert 5 <= len(there) < 60
+    with driver(file, root, address, pause=0) as resumed:
+        out, err = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, err
+    *told, (error, note) = [json.loads(line) for line in out.splitlines()]
+    assert sum(each["rows found"] for each in told) == SHARD * len(there)
+    assert sum(each["rows rescored"] for each in told) == 240 - SHARD * len(there)
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    assert results(root) == local
+    nodes = told[0]["shards by Ray node"]
+    assert len(nodes) == 2
+    assert all(nodes.values())
+    starts = {int(path.name.split("-")[0]) for path in kept.rglob("*.parquet") if path not in there}
+    assert {start for shards in nodes.values() for start in shards} == starts
+    assert error.startswith("scoring rows from 8 on Ray node ")
+    assert "holds other checkpoints here than on the driver" in error
+    assert note.startswith("Traceback")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringJob, Data]:
+    """The job of both scores by two proxies of 120 points in three classes, and these points."""
+    place, random = tmp_path_factory.mktemp("job"), np.random.default_rng(0)
+    np.save(place / "inputs.npy", random.normal(size=(120, 2)).astype(np.float32))
+    data = Data(np.load(place / "inputs.npy", mmap_mode="r"), np.arange(120) % 3, 3)
+    recipe, folders = Recipe(model_settings={"hidden": [8]}, steps=5), []
+    for seed in range(2):
+        folders.append(place / f"seed-{seed}")
+        folders[-1].mkdir()
+        models.save(train(data, recipe, seed=seed, device=CPU).model, folders[-1], recipe, (2,), 3)
+    declared = {name: scorers()[name] for name in SCORES}
+    configured = {name: (each, {}) for name, each in declared.items() if isinstance(each, CheckpointScorer)}
+    return job_of(data, folders, fingerprint(folders), configured, place), data
+
+
+def test_a_worker_scores_as_score_rows_does_from_files_that_are_not_copied(
+    job: tuple[ScoringJob, Data],
+) -> None:
+    described, data = job
+    assert isinstance(data.inputs, np.memmap)
+    assert described.data.inputs == Path(str(data.inputs.filename)).resolve()
+    assert isinstance(described.data.load().inputs, np.memmap)
+    rows = np.array([3, 4, 90])
+    row = {"number": 7, "rows": rows.tolist(), "names": list(SCORES)}
+    answer = ScoringWorker(described, "cpu").answer(row)
+    assert (answer["number"], answer["error"]) == (7, "")
+    runs = [load_checkpoints(folder) for folder in described.proxies]
+    configured = {name: (scorers()[name], {}) for name in SCORES}
+    direct = score_rows(runs, data, rows, configured, device=CPU)  # type: ignore[arg-type]
+    assert answer["scores"] == b"".join(direct[name].tobytes() for name in SCORES)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("no inputs", "SECATEUR_HOME on storage that every node mounts"),
+        ("other checkpoints", "other checkpoints here than on the driver"),
+        ("other version", "no version 99 of scorer 'checkpoint_loss' here"),
+        ("other data", "holds 120 samples now, not 119"),
+        ("not a number", "'checkpoint_loss' is NaN or infinite at row 3"),
+    ],
+)
+def test_a_worker_answers_with_what_is_wrong_and_the_remedy(
+    change: str, said: str, job: tuple[ScoringJob, Data], tmp_path: Path
+) -> None:
+    described, data = job
+    broken = dict(vars(described))
+    if change == "no inputs":
+        broken["data"] = described.data.model_copy(update={"inputs": tmp_path / "elsewhere" / "inputs.npy"})
+    elif change == "other checkpoints":
+        broken["model"] = "0" * 64
+    elif change == "other version":
+        broken["scorers"] = {"checkpoint_loss": ("checkpoint_loss", "99", {})}
+    elif change == "other data":
+        np.save(tmp_path / "labels.npy", data.labels[:119])
+        broken["data"] = described.data.model_copy(update={"labels": tmp_path / "labels.npy"})
+    else:
+        inputs = np.array(data.inputs)
+        inputs[3] = np.nan
+        broken["data"] = files_of(Data(inputs, data.labels, data.classes), tmp_path / "nan")
+    row = {"number": 0, "rows": [2, 3], "names": ["checkpoint_loss"]}
+    assert said in ScoringWorker(ScoringJob(**broken), "cpu").answer(row)["error"]
+
+
+def test_parts_are_a_store_s_and_none_need_no_cluster(job: tuple[ScoringJob, Data]) -> None:
+    assert not list(RayPass(job[0], "127.0.0.1:1")([]))
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    job: tuple[ScoringJob, Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    part = Part(0, np.arange(2), ["checkpoint_loss"])
+    with pytest.raises(ModuleNotFoundError, match=r"pip install secateur\[ray\]"):
+        list(RayPass(job[0])([part]))
+
+
+def test_nothing_of_ray_is_imported_unless_a_study_asks() -> None:
+    code = "import sys, secateur.pipelines.definitions; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads", "share", "room"),
+    [
+        ([{"CPU": 1.0}, {"CPU": 1.0}], 1, {"num_cpus": 1}, 2),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], 8, {"num_cpus": 1}, 2),
+        ([{"CPU": 16.0}, {"CPU": 10.0}], 4, {"num_cpus": 4}, 6),
+        ([{"CPU": 64.0, "GPU": 8.0}, {"CPU": 64.0}], 32, {"num_gpus": 1}, 8),
+        ([{}], 2, {"num_cpus": 1}, 1),
+    ],
+)
+def test_workers_fill_the_nodes(
+    resources: list[dict[str, float]], threads: int, share: dict[str, int], room: int
+) -> None:
+    gone = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
+    nodes = [gone, *({"Alive": True, "Resources": each} for each in resources)]
+    assert share_and_room(nodes, threads) == (share, room)
+
+
+def test_settings_that_nothing_reads_are_refused() -> None:
+    with pytest.raises(ValueError, match="scoring: ray"):
+        Compute(ray_address="auto")
+    with pytest.raises(ValueError, match="training: launch"):
+        Compute(processes=2)
