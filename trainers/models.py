@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from secateur.trainers.contract import Data, Recipe, kind_read_by, reads
+from secateur.trainers.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.tabular_mlp import tabular_mlp
 from secateur.trainers.transformer import transformer
 
@@ -100,6 +101,11 @@ def cnn(shape: tuple[int, ...], classes: int, *, width: int = 32) -> nn.Module:
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vit": vit,
+    "image_encoder": image_encoder,
     "transformer": transformer,
     "tabular_mlp": tabular_mlp,
 }
