@@ -1,64 +1,73 @@
-"""What a manifest's selection can be handed over as: one decorated function per format.
+"""What a manifest's selection can be handed over as: one decorated function per format, in the files of `FAMILIES`.
 
-Each writes one file from the kept rows; where a data set is given the rows are those of that data set, found by content
-hash if they moved.
+A format's function gets what is kept and a path to write to: a file, or an empty folder where its suffix is "". Its
+keyword-only parameters are the format's settings. Where a data set is given the rows are those of that data set,
+found by content hash if they moved.
 """
 
-from collections.abc import Callable, Mapping
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import pyarrow.parquet as pq
+from pydantic import BaseModel
 
-from secateur.pipelines.files import new_file
+from secateur.pipelines.export_selection import Selected as Selected
+from secateur.pipelines.export_selection import Told, select
+from secateur.pipelines.files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifest import HashRows, Manifest, ManifestError
-from secateur.scorers.contract import summary_of
+from secateur.pipelines.partial_names import remove_leftovers
+from secateur.pipelines.provenance import library_versions
+from secateur.pipelines.strict_settings import checked, require
+from secateur.scorers.contract import settings_of, summary_of
 
 if TYPE_CHECKING:
     import datasets
 
+FAMILIES = ("export_numbers", "export_tables", "export_pictures", "export_shards", "export_card")
+RECEIPT = "secateur.json"
+"""File in every exported folder that says what it is; a folder without one is never replaced."""
+LARGEST_RECEIPT = 2**20
 
-ROWS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Selected:
-    """The kept `rows`, int64 ascending, of the `count` rows of `dataset` or of what the manifest was made from."""
-
-    manifest: Manifest
-    rows: np.ndarray
-    count: int
-    dataset: "datasets.Dataset | None"
+Write = TypeVar("Write", bound=Callable[..., None])
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """A format: its name, the ending of its files, what it is in a sentence, and the function that writes it."""
+    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and what writes it."""
 
     name: str
     suffix: str
     summary: str
-    write: Callable[[Selected, Path], None]
+    settings: type[BaseModel]
+    write: Callable[..., None]
 
 
 _FOUND: dict[str, Exporter] = {}
 
 
-def exporter(suffix: str) -> Callable[[Callable[[Selected, Path], None]], Callable[[Selected, Path], None]]:
+def exporter(suffix: str) -> Callable[[Write], Write]:
     """Declare a format, named like its function."""
 
-    def declare(write: Callable[[Selected, Path], None]) -> Callable[[Selected, Path], None]:
-        _FOUND[write.__name__] = Exporter(write.__name__, suffix, summary_of(write), write)
+    def declare(write: Write) -> Write:
+        name = write.__name__
+        _FOUND[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write)
         return write
 
     return declare
 
 
+@cache
 def exporters() -> Mapping[str, Exporter]:
     """Every format by name."""
-    return dict(_FOUND)
+    for family in FAMILIES:
+        importlib.import_module(f"secateur.pipelines.{family}")
+    return dict(sorted(_FOUND.items()))
 
 
 def export(
@@ -68,87 +77,103 @@ def export(
     *,
     dataset: "datasets.Dataset | None" = None,
     hash_rows: "HashRows | Mapping[str, Any] | None" = None,
+    settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    progress: Told | None = None,
 ) -> Path:
-    """Write a manifest's selection in the format `to` and return the file.
+    """Write a manifest's selection in the format `to` and return the file or folder.
 
-    The file is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all.
-    `dataset` and `hash_rows` are as for `Manifest.apply`. Raises ManifestError for an unknown format, a manifest that
-    does not verify, a data set that it was not made from, a target inside the manifest's folder, and one that exists
-    without `overwrite`.
+    It is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all, and
+    what a killed export left beside it is removed. `dataset` and `hash_rows` are as for `Manifest.apply`, `settings`
+    are those of the format; `progress` is told rows done and rows in all.
+
+    Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not
+    made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
+    that exists without `overwrite`, and a folder that is no export of ours even with it.
     """
-    if to not in _FOUND:
-        raise ManifestError(f"there is no export format {to!r}; there are {', '.join(sorted(_FOUND))}")
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
-    chosen = _FOUND[to]
-    folder = manifest.path.resolve()
-    path = folder.with_name(f"{folder.name}_{to}{chosen.suffix}") if target is None else Path(target)
-    if path.resolve().is_relative_to(folder):
-        raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds nothing but what it seals")
-    selected = Selected(manifest, manifest.rows, manifest.declaration.of, None)
-    if dataset is not None:
-        rows = np.sort(manifest.locate(manifest.hashes_of(dataset, hash_rows)))
-        selected = Selected(manifest, rows, len(dataset), dataset)
-    try:
-        with new_file(path, overwrite=overwrite) as partial:
-            chosen.write(selected, partial)
-    except OSError as error:
-        raise ManifestError(f"cannot export to {path}: {error}") from error
+    with _one_sentence(f"cannot export to {target}" if target is not None else "cannot export"):
+        require(to, exporters(), "format")
+        chosen = exporters()[to]
+        checked(chosen.settings, settings or {}, f"format {to}")
+        manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
+        path = target_of(manifest, chosen, target)
+        refuse_unsafe(path, manifest, chosen, dataset, overwrite=overwrite)
+        given = chosen.settings(**(settings or {})).model_dump()
+        selected = select(manifest, dataset, hash_rows, path, progress)
+        remove_leftovers(path)
+        if chosen.suffix:
+            with new_file(path, overwrite=overwrite) as partial:
+                chosen.write(selected, partial, **given)
+        else:
+            with new_folder(path, overwrite=overwrite) as partial:
+                chosen.write(selected, partial, **given)
+                (partial / RECEIPT).write_text(receipt(selected, chosen, given), encoding="utf-8")
     return path
 
 
-@exporter(".npy")
-def indices(selected: Selected, path: Path) -> None:
-    """Kept rows, int64 ascending, as a NumPy array."""
-    with path.open("wb") as file:
-        np.save(file, selected.rows, allow_pickle=False)
+def target_of(manifest: Manifest, chosen: Exporter, target: Path | str | None) -> Path:
+    """Where the export goes."""
+    if target is not None:
+        # "." and "a/.." have names of their own once they are absolute.
+        return Path(target) if Path(target).name not in ("", "..") else Path(os.path.abspath(target))
+    folder = manifest.path.resolve()
+    return folder.with_name(f"{folder.name}_{chosen.name}{chosen.suffix}")
 
 
-@exporter(".txt")
-def text(selected: Selected, path: Path) -> None:
-    """Kept rows as text, one number per line."""
-    np.savetxt(path, selected.rows, fmt="%d")
-
-
-@exporter(".npy")
-def bitmap(selected: Selected, path: Path) -> None:
-    """Keep mask of all rows, eight to a byte and the first in the lowest bit, as a NumPy array of uint8.
-
-    `np.unpackbits(bits, count=n, bitorder="little").astype(bool)` gives the mask back.
-    """
-    keep = np.zeros(selected.count, dtype=np.bool_)
-    keep[selected.rows] = True
-    with path.open("wb") as file:
-        np.save(file, np.packbits(keep, bitorder="little"), allow_pickle=False)
-
-
-@exporter(".parquet")
-def parquet(selected: Selected, path: Path) -> None:
-    """Kept rows of the data set as Parquet, or without one the table of kept rows, hashes, labels and scores.
-
-    Images and sounds that the data set keeps in files of their own travel within the Parquet file.
-    """
-    if selected.dataset is None:
-        selected.manifest.table.write_parquet(path, compression="zstd")
+def refuse_unsafe(
+    path: Path, manifest: Manifest, chosen: Exporter, dataset: "datasets.Dataset | None", *, overwrite: bool
+) -> None:
+    """Raise ManifestError where writing to a path would replace the manifest, the data or what is not ours."""
+    refuse_existing(path, overwrite=overwrite)
+    place, folder = path.resolve(), manifest.path.resolve()
+    if place.is_relative_to(folder):
+        raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds nothing but what it seals")
+    sources = [Path(cached["filename"]).resolve() for cached in dataset.cache_files] if dataset is not None else []
+    if around := next((source for source in [folder, *sources] if source.is_relative_to(place)), None):
+        raise ManifestError(f"{path} holds {around}, which is read here; name another target")
+    if chosen.suffix or not path.is_dir() or path.is_symlink() or not any(path.iterdir()):
         return
-    from datasets.table import embed_table_storage
-
-    chosen = selected.dataset.select(selected.rows).with_format("arrow")
-    schema = chosen.features.arrow_schema
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in chosen.iter(batch_size=ROWS_AT_ONCE):
-            writer.write_table(embed_table_storage(batch.cast(schema)).cast(schema))
+    if not is_export(path):
+        raise ManifestError(
+            f"{path} is a folder that is no export of ours ({RECEIPT} is not there); name another target"
+        )
 
 
-@exporter(".jsonl")
-def jsonl(selected: Selected, path: Path) -> None:
-    """Kept rows of the data set as JSON lines, or without one the table of kept rows, hashes, labels and scores."""
-    if selected.dataset is None:
-        selected.manifest.table.write_ndjson(path)
-        return
-    import datasets
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export, by its receipt."""
+    path = folder / RECEIPT
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_RECEIPT:
+        return False
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") in exporters()
 
-    media = (datasets.Image, datasets.Audio, datasets.Video)
-    if names := [name for name, feature in selected.dataset.features.items() if isinstance(feature, media)]:
-        raise ManifestError(f"JSON lines cannot hold the column {names[0]!r} of images, sounds or films; use parquet")
-    selected.dataset.select(selected.rows).to_json(path)
+
+def receipt(selected: Selected, chosen: Exporter, settings: Mapping[str, Any]) -> str:
+    """What an exported folder says of itself, as JSON; nothing in it depends on when or where it was written."""
+    declared = selected.manifest.declaration
+    content = {
+        "format": chosen.name,
+        "settings": dict(settings),
+        "dataset": declared.provenance.dataset,
+        "selection": declared.provenance.selection,
+        "seed": declared.provenance.seed,
+        "rows": len(selected.rows),
+        "of": selected.count,
+        "manifest": declared.root,
+        "version": library_versions()["secateur"],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=True) + "\n"
+
+
+@contextmanager
+def _one_sentence(subject: str) -> Iterator[None]:
+    """Errors of files, libraries and settings become one ManifestError."""
+    try:
+        yield
+    except ManifestError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        raise ManifestError(f"{subject}: {error or type(error).__name__}") from error

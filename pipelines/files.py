@@ -7,28 +7,32 @@ killed run leaves nothing where a reader would take it for whole.
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from secateur.pipelines.partial_names import ASIDE, claimed, hidden_sibling, swap
+
+MANY = 200
+"""Files from which on one flush of everything is quicker than one of each."""
+
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path to write to; the file stands at `path` once the block ends without an error, and not before.
+    """A path to an empty file to write to; it stands at `path` once the block ends without an error, and not before.
 
     Raises FileExistsError where something stands at `path` already, unless `overwrite` is set and it is no folder.
     """
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder, and a file is not written over a folder; name another target")
-    partial = _sibling(path)
-    try:
-        yield partial
-        _flush(partial)
-        _place(partial, path, overwrite=overwrite)
-    finally:
-        partial.unlink(missing_ok=True)
+    with claimed(path, folder=False) as partial:
+        try:
+            yield partial
+            _flush(partial)
+            _place(partial, path, overwrite=overwrite)
+        finally:
+            partial.unlink(missing_ok=True)
     _flush(path.parent)
 
 
@@ -36,23 +40,20 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """An empty folder to fill; it stands at `path` once the block ends without an error, and not before.
 
-    With `overwrite` the folder that stands there is moved aside, replaced and then deleted; where the replacement
-    fails it is put back. Raises FileExistsError where something stands at `path` already, unless `overwrite` is set
-    and it is a real folder.
+    With `overwrite` the folder that stands there is exchanged for the new one in one step, where the system has such
+    a step (Linux), and then deleted; elsewhere it is moved aside first. Raises FileExistsError where something stands
+    at `path` already, unless `overwrite` is set and it is a real folder.
     """
     refuse_existing(path, overwrite=overwrite)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         raise FileExistsError(f"{path} is not a folder, and only a folder is replaced by a folder; name another target")
-    partial = _sibling(path)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for entry in sorted(partial.rglob("*")):
-            _flush(entry)
-        _flush(partial)
-        _replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with claimed(path, folder=True) as partial:
+        try:
+            yield partial
+            _flush_folder(partial)
+            _replace_folder(partial, path, overwrite=overwrite)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     _flush(path.parent)
 
 
@@ -90,11 +91,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sibling(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-
-
 def _place(partial: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         os.replace(partial, path)
@@ -110,11 +106,14 @@ def _place(partial: Path, path: Path, *, overwrite: bool) -> None:
         os.replace(partial, path)
 
 
-def _replace_folder(partial: Path, path: Path) -> None:
+def _replace_folder(partial: Path, path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         os.rename(partial, path)
         return
-    aside = _sibling(path)
+    refuse_existing(path, overwrite=overwrite)
+    if swap(partial, path):
+        return
+    aside = hidden_sibling(path, ASIDE)
     os.rename(path, aside)
     try:
         os.rename(partial, path)
@@ -122,6 +121,15 @@ def _replace_folder(partial: Path, path: Path) -> None:
         os.rename(aside, path)
         raise
     shutil.rmtree(aside)
+
+
+def _flush_folder(folder: Path) -> None:
+    entries = sorted(folder.rglob("*"))
+    if len(entries) >= MANY and hasattr(os, "sync"):
+        os.sync()
+        return
+    for entry in (*entries, folder):
+        _flush(entry)
 
 
 def _flush(path: Path) -> None:

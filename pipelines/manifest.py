@@ -31,6 +31,9 @@ ROWS: Final = "kept.parquet"
 LARGEST_DOCUMENT = 8 * 2**20
 """Bytes; a data set of 20,000 classes needs about 3 MB."""
 
+MOST_ROWS = 2**36
+"""Rows that a mask may be of; what a manifest claims costs nothing to claim."""
+
 HashRows = Callable[["datasets.Dataset"], "pl.Series | Sequence[str]"]
 
 
@@ -162,6 +165,10 @@ class Manifest:
             raise ManifestError(
                 f"manifest {self.path} is of {self.declaration.of} rows, not {count}; "
                 f"apply() finds the kept rows in data that has changed"
+            )
+        if self.declaration.of > MOST_ROWS:
+            raise ManifestError(
+                f"manifest {self.path} claims {self.declaration.of} rows, too many for a mask; use rows"
             )
         mask = np.zeros(self.declaration.of, dtype=np.bool_)
         mask[self.rows] = True

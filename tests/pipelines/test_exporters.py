@@ -1,6 +1,9 @@
 """Each export is read back by the library that people would read it with, rows and order equal."""
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -47,7 +50,9 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def test_every_format_is_there() -> None:
-    assert set(exporters()) == {"indices", "text", "bitmap", "parquet", "jsonl"}
+    assert set(exporters()) == {
+        "bitmap", "card", "datasets", "hub", "imagefolder", "indices", "jsonl", "parquet", "text", "webdataset"
+    }  # fmt: skip
     assert all(exporter.summary.endswith(".") for exporter in exporters().values())
 
 
@@ -143,8 +148,9 @@ def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> Non
 
 
 def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ManifestError, match="no export format 'zip'; there are bitmap, indices, jsonl, parquet, text"):
+    with pytest.raises(ManifestError, match="there is no 'zip'; there are: bitmap, card, datasets, hub"):
         export(manifest, "zip")
     with pytest.raises(ManifestError, match="inside the manifest"):
         export(manifest, "indices", manifest.path / "rows.npy")
@@ -153,25 +159,100 @@ def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_pat
     with pytest.raises(ManifestError, match="there is no file"):
         export(tmp_path / "nowhere", "indices")
     with pytest.raises(ManifestError, match="is a folder"):
-        export(manifest, "indices", tmp_path, overwrite=True)
+        export(manifest, "indices", tmp_path / "folder", overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_failed_export_leaves_nothing(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(self: pl.DataFrame, path: Path, **_: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Every write beyond so many bytes of a file fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full_disk)
-    with pytest.raises(ManifestError, match="No space left"):
-        export(manifest, "parquet")
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+def contents(place: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of each file of a folder by name."""
+    if place.is_file():
+        return {"": place.read_bytes()}
+    return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["parquet", "datasets", "webdataset", "hub"])
+def test_a_full_disk_leaves_what_was_there(name: str, manifest: Manifest, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    for overwrite in (False, True):
+        before = sorted(tmp_path.rglob("*")), contents(target)
+        with pytest.raises(ManifestError, match="File too large"), full_disk(40):
+            export(manifest, name, target, dataset=dataset_of(TEXTS), hash_rows=hash_texts, overwrite=overwrite)
+        assert (sorted(tmp_path.rglob("*")), contents(target)) == before
+        export(manifest, name, target, dataset=dataset_of(TEXTS), hash_rows=hash_texts, overwrite=overwrite)
+        assert contents(target)
 
 
 def test_same_manifest_exports_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
     for name, exporter in exporters().items():
         for dataset in (None, dataset_of(TEXTS)):
-            paths = [tmp_path / f"{turn}{exporter.suffix}" for turn in "ab"]
+            if name == "imagefolder" or (name == "webdataset" and dataset is None):
+                continue
+            paths = [tmp_path / f"{turn}_{name}{exporter.suffix}" for turn in "ab"]
             for path in paths:
                 export(manifest, name, path, dataset=dataset, hash_rows=hash_texts, overwrite=True)
-            assert paths[0].read_bytes() == paths[1].read_bytes()
+            assert contents(paths[0]) == contents(paths[1])
+
+
+def test_settings_are_checked_before_anything_is_written(manifest: Manifest, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for name, settings, said in (
+        ("webdataset", {"shard_rows": 0}, "shard_rows: Input should be greater than or equal to 1, got 0"),
+        ("imagefolder", {"layout": "tree"}, "layout: Input should be 'classes' or 'metadata', got 'tree'"),
+        ("indices", {"shard_rows": 5}, "shard_rows: Extra inputs are not permitted"),
+    ):
+        with pytest.raises(ManifestError, match=said):
+            export(manifest, name, settings=settings, dataset=dataset_of(TEXTS), hash_rows=hash_texts)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_exports_are_replaced(manifest: Manifest, tmp_path: Path) -> None:
+    data = dataset_of(TEXTS)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("precious")
+    for target in (theirs, tmp_path, manifest.path.parent / ".", tmp_path / "m" / ".."):
+        with pytest.raises(ManifestError, match=r"no export of ours|which is read here|exists already"):
+            export(manifest, "datasets", target, dataset=data, hash_rows=hash_texts, overwrite=True)
+    (theirs / "secateur.json").write_text("[" * 100_000)
+    with pytest.raises(ManifestError, match="no export of ours"):
+        export(manifest, "datasets", theirs, dataset=data, hash_rows=hash_texts, overwrite=True)
+    assert (theirs / "thesis.tex").read_text() == "precious"
+    assert manifest.path.is_dir()
+
+
+def test_data_is_not_written_over(manifest: Manifest, tmp_path: Path) -> None:
+    first = export(manifest, "datasets", dataset=dataset_of(TEXTS), hash_rows=hash_texts)
+    kept = datasets.load_from_disk(str(first))
+    before = contents(first)
+    for target in (first, tmp_path):
+        with pytest.raises(ManifestError, match="which is read here"):
+            export(manifest, "datasets", target, dataset=kept, hash_rows=hash_texts, overwrite=True)
+    assert contents(first) == before
+
+
+def test_a_mask_of_what_was_only_claimed_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    import dataclasses
+
+    claimed = manifest.declaration.model_copy(update={"of": 2**40})
+    with pytest.raises(ManifestError, match="export indices instead"):
+        export(dataclasses.replace(manifest, declaration=claimed), "bitmap")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_long_bitmap_is_numpys_own(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secateur.pipelines import export_numbers
+
+    monkeypatch.setattr(export_numbers, "BLOCK", 1)
+    bits = np.load(export(manifest, "bitmap"), allow_pickle=False)
+    assert np.array_equal(bits, np.packbits(manifest.keep(), bitorder="little"))

@@ -1,0 +1,58 @@
+"""Names of class folders that no file system, and no reader of image folders, takes for something else.
+
+Class names come from data and may be anything: paths, devices of Windows, two spellings of one word, names of splits.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from itertools import pairwise
+
+LONGEST = 100
+"""Bytes; file systems allow 255, tar headers 100."""
+DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:[. ].*)?", re.IGNORECASE)
+SPLITS = re.compile(
+    r"(?:^|[-._ 0-9])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?=$|[-._ 0-9])"
+)
+"""Words by which `datasets` tells splits apart: a class of such a name would be taken for one."""
+
+
+def folder_names(classes: Mapping[int, str | None]) -> dict[int, str]:
+    """A folder name for each class, by label: its own name, or its number and what is plain of its name.
+
+    Own names are used where every one of them is safe and they sort in the order of the labels, because readers of
+    image folders number classes by the order of their folders. Otherwise all get numbers, so they sort by label.
+    """
+    own = {label: unicodedata.normalize("NFC", name or "") for label, name in classes.items()}
+    labels = sorted(own)
+    spellings = {fold(name) for name in own.values()}
+    ordered = all(own[first] < own[second] for first, second in pairwise(labels))
+    if ordered and len(spellings) == len(own) and all(is_safe(name) for name in own.values()):
+        return own
+    width = len(str(max(labels, default=0)))
+    return {label: f"{label:0{width}d}{_plain(own[label])}" for label in labels}
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name means one plain folder on Linux, macOS and Windows, and a class to readers of image folders."""
+    return bool(
+        name
+        and len(name.encode("utf-8", "surrogatepass")) <= LONGEST
+        and name[0] not in ". _~"
+        and name[-1] not in ". "
+        and not re.search(r'[<>:"/\\|?*\[\]{}%]', name)
+        and all(unicodedata.category(letter)[0] not in "CZ" or letter == " " for letter in name)
+        and not DEVICES.fullmatch(name)
+        and not SPLITS.search(name.lower())
+    )
+
+
+def fold(name: str) -> str:
+    """What two names share that a file system may take for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^A-Za-z0-9]+", "-", letters)[:40].strip("-")
+    return f"_{words}" if words and not SPLITS.search(f"_{words.lower()}") else ""
