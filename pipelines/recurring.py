@@ -16,9 +16,10 @@ from secateur.pipelines.cells import selection_key
 from secateur.pipelines.choosing import choose, read_by, signals_read
 from secateur.pipelines.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.readers import SourceError, watch_stamp
+from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
-from secateur.pipelines.study import Selection, Study
+from secateur.pipelines.study import Study
 from secateur.selectors.contract import Selector, resolve_keep
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "task")
@@ -27,12 +28,22 @@ TRAVEL = {"scores": (), "manifest": ("tuning", "subset", "manifest")}
 TRAVEL["report"] = (*TRAVEL["manifest"], "teacher", "teacher_logits", "trained_model", "evaluation", "report")
 
 
+LEVELS = 6
+"""How far upstream a stale asset makes others wait: the longest way from a score to the report."""
+
+
 def stale() -> dg.AutomationCondition:
-    """True of an asset that is behind what it reads, or behind its own code, once what it reads is settled."""
+    """True of an asset that is behind what it reads, or behind its own code, once all before it is up to date.
+
+    Without the wait a manifest would be written of new samples and the old subset.
+    """
     when = dg.AutomationCondition
     changed = when.any_deps_match(when.data_version_changed()) | when.code_version_changed()
-    settled = ~when.any_deps_missing() & ~when.any_deps_in_progress() & ~when.in_progress()
-    return changed.since_last_handled() & settled
+    behind = changed.since_last_handled()
+    waiting = when.any_deps_match(behind)
+    for _ in range(LEVELS - 1):
+        waiting = when.any_deps_match(behind | waiting)
+    return behind & ~waiting & ~when.any_deps_missing() & ~when.any_deps_in_progress() & ~when.in_progress()
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ def subsets_of(
         budget = resolve_keep(keep, len(signals["labels"]))
         for name, selection in chosen.items():
             cell = selection_key(name, keep)
-            first = {setting: selection.declared.tunable[setting][0] for setting in selection.untuned}
+            first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}
             settings = selection.settings | first | tuned.get(cell, {}).get("settings", {})
             found[cell] = choose(selection, signals, budget=budget, seed=0, settings=settings)
     return found

@@ -1,4 +1,4 @@
-"""What a study may write under `recurring`: when to score again, how far a change travels, how much drift is too much."""
+"""What a study may write under `recurring`: when to score again, how far changes travel, how much drift is too much."""
 
 from typing import Annotated, Literal
 

@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,10 +36,11 @@ class Week:
         self.file, self.root, self.instance = file, root, instance
         self.watch: str | None = None
         self.ticks: Any = None
+        self.defs = build([file], root)
 
-    @property
-    def defs(self) -> dg.Definitions:
-        return build([self.file], self.root)
+    def reload(self) -> None:
+        """What the code server does after a new release."""
+        self.defs = build([self.file], self.root)
 
     def look(self) -> str:
         """One tick of the sensor; runs what it asks for and says which job, or why it asks for nothing."""
@@ -73,8 +76,8 @@ class Week:
                 cells = sorted(cell for cell in partitions if cell is not None)
                 assert not cells or len(cells) == len(list(self.file.study.cells))  # type: ignore[union-attr]
                 listed = [str(cell) for cell in self.file.study.cells] if cells else []  # type: ignore[union-attr]
-                ends = ("start", listed[0]), ("end", listed[-1]) if listed else ()  # type: ignore[misc]
-                tags = {f"dagster/asset_partition_range_{end}": cell for end, cell in ends} if listed else {}
+                ends = zip(("start", "end"), (listed[0], listed[-1]), strict=True) if listed else ()
+                tags = {f"dagster/asset_partition_range_{end}": cell for end, cell in ends}
                 job.execute_in_process(instance=self.instance, asset_selection=[key], tags=tags, run_config=QUIET)
             refreshed += sorted("/".join(key.path[1:]) for key in asked)
         raise AssertionError(f"never settled: {refreshed}")
@@ -99,25 +102,25 @@ class Week:
 def week(write_study: WriteStudy, tmp_path: Path) -> Any:
     bounds = {"least_rank_correlation": 0.5, "most_subset_change": 0.6}
     again = {"cron": "0 6 * * 1", "timezone": "Europe/London", "refresh": "manifest", "drift": bounds}
-    file = write_study(scores=SCORES, selections=SELECTIONS, keep=[0.25], seeds=1, recurring=again)
+    proxy = {"model": "mlp", "model_settings": {"hidden": [16]}, "epochs": 4, "batch_size": 32, "learning_rate": 0.05}
+    file = write_study(proxy=proxy, scores=SCORES, selections=SELECTIONS, keep=[0.25], seeds=1, recurring=again)
     with dg.DagsterInstance.ephemeral() as instance:
         yield Week(file, tmp_path / "store", instance)
 
 
-def append(path: Path, rows: int, seed: int) -> None:
-    """More points of the same three classes, behind the others."""
-    rng, table = np.random.default_rng(seed), pl.read_parquet(path)
+def append(path: Path, rows: int, seed: int, shift: int = 0) -> None:
+    """More points of the same three classes, behind the others; `shift` gives them labels of other classes."""
+    rng, table = np.random.default_rng(seed), pq.read_table(path)
     labels = np.arange(rows) % 3
     points = rng.normal(np.stack([np.cos(labels * 2.1), np.sin(labels * 2.1)], axis=1) * 2, 1.0)
-    more = pl.DataFrame({"x": points[:, 0], "y": points[:, 1], "label": labels}).cast(dict(table.schema))
-    pl.concat([table, more]).write_parquet(path)
+    more = pa.table({"x": points[:, 0], "y": points[:, 1], "label": (labels + shift) % 3}).cast(table.schema)
+    pq.write_table(pa.concat_tables([table, more]), path)
 
 
 def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, store = tmp_path / "data" / "train.parquet", Store(week.root)
     # Monday: everything is run by hand, then schedule, sensor and automation are turned on.
     run_study(week.file, week.root, week.instance)
-    week.rescore()
     assert week.look() == "watching the source of blobs from now on"
     assert week.settle() == []
     assert week.checks() == {"scores_agree": True, "subsets_last": True}
@@ -151,15 +154,16 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     old = scorers()["checkpoint_loss"]
     newer = dataclasses.replace(old, card=dataclasses.replace(old.card, version="2"))  # type: ignore[type-var, call-arg]
     monkeypatch.setitem(scorers(), "checkpoint_loss", newer)  # type: ignore[arg-type]
+    week.reload()
     assert week.settle() == ["scores/checkpoint_loss"]
     assert week.metadata("scores", "checkpoint_loss")["rows rescored"] == 132
 
-    # Saturday: somebody shuffled the labels. The drift check fails.
-    table = pl.read_parquet(train)
-    shuffled = table["label"].gather(np.random.default_rng(0).permutation(len(table)))
-    table.with_columns(shuffled.alias("label")).write_parquet(train)
+    # Saturday: somebody appended many rows with wrong labels. The old rows score otherwise, and the drift check fails.
+    append(train, 600, seed=6, shift=1)
     assert week.look() == "ran blobs_rescoring"
-    assert week.checks() != {"scores_agree": True, "subsets_last": True}
+    assert week.metadata("drift")["shared samples"] == 132
+    assert not week.checks()["scores_agree"]
+    assert week.metadata("drift")["change of hardest@0.25"] > 0
 
     # Sunday: the file is gone. The sensor says so and waits.
     train.unlink()
