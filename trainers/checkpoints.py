@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -27,6 +28,14 @@ class CheckpointWriter:
             self.written = due
             weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             save_file(weights, self.folder / f"checkpoint-{due:02d}.safetensors")
+
+    def state_dict(self) -> dict[str, int]:
+        """How far it is; what it wrote since a snapshot is written again, the same, by the run that goes on from it."""
+        return {"written": self.written}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on in the same folder."""
+        self.written = state["written"]
 
 
 def load_checkpoints(folder: Path) -> list[models.Model]:

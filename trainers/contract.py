@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from secateur.scorers.contract import Observation
+from secateur.trainers.augmentation import Augmentation
 
 InputKind = Literal["numbers", "tokens", "codes"]
 """What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
@@ -89,12 +90,34 @@ class Recipe(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: Annotated[float, Field(ge=0, lt=1, description="share of the run over which the rate rises")] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="of the network's passes; weights, losses and scores stay float32"),
+    ] = "float32"
+    accumulate: Annotated[int, Field(ge=1, description="parts that each batch is computed in, one by one")] = 1
+    channels_last: Annotated[bool, Field(description="lay out weights of networks for images as convolutions like")] = (
+        False
+    )
+    compile: Annotated[bool, Field(description="torch.compile the network: minutes that long runs earn back")] = False
+    augmentation: Annotated[Augmentation | None, Field(description="how training images are varied")] = None
+    loading: Annotated[
+        Literal["auto", "memory", "workers"],
+        Field(description="inputs put on the device once, or read by workers; auto: by whether they fit"),
+    ] = "auto"
+    workers: Annotated[int, Field(ge=1, description="processes that read inputs which do not fit")] = 4
 
     @model_validator(mode="after")
     def _one_length(self) -> "Recipe":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give the length of the run as either epochs or steps")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"a batch of {self.batch_size} cannot be computed in {self.accumulate} parts")
         return self
+
+    @property
+    def length(self) -> Literal["epochs", "steps"]:
+        """What runs by this recipe have in common: as many epochs, or as many optimiser steps."""
+        return "steps" if self.steps is not None else "epochs"
 
     def total_steps(self, samples: int) -> int:
         """Optimiser steps of a run over this many samples."""

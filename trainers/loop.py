@@ -1,160 +1,48 @@
 """The training loop: kept samples in, model out, observers told of every batch."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from secateur.scorers.contract import Observation, Observer, rows_text
+from secateur.scorers.contract import Observer
 from secateur.selectors.contract import Keep
 from secateur.selectors.epoch_sampler import EpochSampler
-from secateur.trainers.contract import Data, Objective, Recipe, TrainingBatch
+from secateur.selectors.keyed_permutation import derive_seed
+from secateur.trainers.batches import StepViews, source_of
+from secateur.trainers.contract import Data, Objective, Recipe
 from secateur.trainers.models import Standardise, build
+from secateur.trainers.processes import device_of_choice, private_randomness, processes_here
+from secateur.trainers.schedule import Course, check_sampler, rate_at, rows_to_train_on
+from secateur.trainers.snapshots import Snapshots, summary_of_run
+from secateur.trainers.trackers import EpochTotals, Tracker
+from secateur.trainers.training_run import Run, cross_entropy, optimiser_of
+
+__all__ = ["Checkpoint", "Progress", "Trained", "cross_entropy", "device_of_choice", "optimiser_of", "rate_at", "train"]
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps in all) after each epoch."""
 Checkpoint = Callable[[nn.Module, int, int], None]
-"""Told (model, steps done, steps in all) after each epoch."""
+"""Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
+`load_state_dict` is part of snapshots."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what it cost."""
+    """A trained model and what it cost, over all processes; seconds of a resumed run are those of all its parts."""
 
     model: nn.Module
     steps: int
     epochs: int
     samples_seen: int
     seconds: float
-
-
-def device_of_choice() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def rate_at(progress: float, warmup: float) -> float:
-    """Learning rate as a share of its peak: a linear rise, then half a cosine to 0 at the end of the run.
-
-    It follows progress in [0, 1], so that it ends where the run ends, however long its epochs turn out to be.
-    """
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
-
-
-def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
-    """The rows of one epoch in an order of `(seed, epoch)` alone."""
-    order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-    return rows[torch.from_numpy(order)]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a step stands: its epoch and position there, how long that epoch is, and the share of the run done.
-
-    `progress` is that of the middle of the step: at either end of it the first or the last step would do nothing.
-    """
-
-    epoch: int
-    ends_epoch: bool
-    progress: float
-
-
-def static_steps(rows: torch.Tensor, recipe: Recipe, *, seed: int) -> Iterator[tuple[Place, torch.Tensor]]:
-    """Place and ids int64 `[b]` of each step over the same rows in every epoch, as many as the recipe says."""
-    steps, done, epoch = recipe.total_steps(len(rows)), 0, 0
-    while done < steps:
-        parts = torch.split(epoch_order(rows, seed=seed, epoch=epoch), recipe.batch_size)[: steps - done]
-        for position, ids in enumerate(parts):
-            yield Place(epoch, position == len(parts) - 1, (done + position + 0.5) / steps), ids
-        done, epoch = done + len(parts), epoch + 1
-
-
-def sampled_steps(sampler: EpochSampler, recipe: Recipe) -> Iterator[tuple[Place, torch.Tensor]]:
-    """The same over the epochs of a sampler: exactly `recipe.steps` steps, or `recipe.epochs` epochs.
-
-    The length of an epoch is known when it begins, so that with epochs progress is that of epochs, each counting the
-    same however many steps it has.
-    """
-    done, epoch = 0, 0
-    while epoch < recipe.epochs if recipe.epochs is not None else done < (recipe.steps or 0):
-        sampler.set_epoch(epoch)
-        parts = torch.split(torch.from_numpy(sampler.epoch_ids()), recipe.batch_size)
-        if recipe.steps is not None:
-            parts = parts[: recipe.steps - done]
-        for position, ids in enumerate(parts):
-            if recipe.epochs is not None:
-                progress = (epoch + (position + 0.5) / len(parts)) / recipe.epochs
-            else:
-                progress = (done + position + 0.5) / (recipe.steps or 1)
-            yield Place(epoch, position == len(parts) - 1, progress), ids
-        done, epoch = done + len(parts), epoch + 1
-
-
-def check_sampler(sampler: EpochSampler, data: Data, keep: Keep | None) -> None:
-    """Raise ValueError for a sampler beside a subset, of other data, of a share, or that has been trained with."""
-    name = type(sampler).__name__
-    if keep is not None:
-        raise ValueError(f"a keep mask and the sampler {name} were given: train on a subset, or select while training")
-    if sampler.samples != len(data):
-        raise ValueError(f"the sampler {name} is over {sampler.samples} samples, the data holds {len(data)}")
-    if sampler.shard.world != 1:
-        raise ValueError(f"the sampler {name} draws a share of each epoch: the loop itself splits batches, leave Shard")
-    if sampler.epoch or (sampler.observed is not None and sampler.observed.pending):
-        raise ValueError(f"the sampler {name} has been trained with already: make a new one for each run")
-
-
-def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
-    parameters = list(model.parameters())
-    fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
-
-
-@contextmanager
-def private_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators that layers draw from, and give them back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        # torch.manual_seed would also seed every other GPU.
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
-    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong labels."""
-    if keep is not None and len(keep) != len(data):
-        raise ValueError(f"the keep mask is over {len(keep)} samples, the data holds {len(data)}")
-    rows = np.arange(len(data)) if keep is None else np.flatnonzero(keep)
-    if not len(rows):
-        raise ValueError(f"nothing to train on: {len(rows)} of {len(data)} samples are kept")
-    wrong = rows[(data.labels[rows] < 0) | (data.labels[rows] >= data.classes)]
-    if len(wrong):
-        raise ValueError(f"labels must be within 0 … {data.classes - 1}, they are not at {rows_text(wrong)}")
-    return torch.from_numpy(rows)
-
-
-def cross_entropy(label_smoothing: float) -> Objective:
-    """The plain objective: per-sample cross-entropies, or those with smoothed labels."""
-
-    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
-        if not label_smoothing:
-            return batch.losses
-        return functional.cross_entropy(batch.logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
-
-    return losses_of
+    length: Literal["epochs", "steps"] = "steps"
+    """What the recipe fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
+    epoch_samples: tuple[int, ...] = ()
+    """Samples of each epoch."""
 
 
 def train(
@@ -169,6 +57,8 @@ def train(
     device: torch.device | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    snapshots: Snapshots | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
 
@@ -179,50 +69,131 @@ def train(
 
     With a sampler `recipe.steps` is exactly that many optimiser steps over as many epochs as it takes, and
     `recipe.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
+
+    `batch_size` is that of an optimiser step. With `recipe.accumulate` it is computed in parts, and where several
+    processes were launched together each takes a share of it: the gradient is that of the whole batch, and observers
+    and sampler are told the whole batch in every process (batch norm measures parts, and over processes on the CPU
+    shares). All processes make the same call; the first one alone writes and calls `progress`, `checkpoint` and
+    `trackers`. Under float16 the loss scaler may leave out steps, the first few usually; they count.
+
+    With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
+    again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for labels
+    out of range, and for the snapshot of another run.
     """
-    device, started = device or device_of_choice(), time.perf_counter()
+    processes, device = processes_here(device)
     if sampler is not None:
         check_sampler(sampler, data, keep)
     rows = rows_to_train_on(data, keep)
-    descended = objective or cross_entropy(recipe.label_smoothing)
-    model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
-    standardise = model[0]  # type: ignore[index]
-    assert isinstance(standardise, Standardise)
-    standardise.fit(data if keep is None else data.take(keep))
-    model.to(device).train()
-    labels = torch.tensor(data.labels).to(device)
-    optimiser, done, seen, place = optimiser_of(model, recipe), 0, 0, None
-    run = static_steps(rows, recipe, seed=seed) if sampler is None else sampled_steps(sampler, recipe)
-    with private_randomness(seed, device):
-        for place, ids in run:
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * rate_at(place.progress, recipe.warmup)
-            inputs = torch.as_tensor(data.inputs[ids.numpy()]).to(device)
-            logits = model(inputs)
-            on_device = ids.to(device, non_blocking=True)
-            target = labels[on_device]
-            losses = functional.cross_entropy(logits, target, reduction="none")
-            batch = Observation(on_device, logits, target, losses)
-            for watcher in observers:
-                watcher.observe(batch)
-            each = descended(TrainingBatch(on_device, logits, target, losses), inputs)
-            if sampler is not None:
-                sampler.observe(on_device, batch.losses)
-                each = sampler.weights(on_device) * each
-            optimiser.zero_grad(set_to_none=True)
-            each.mean().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            done, seen = done + 1, seen + len(ids)
-            if place.ends_epoch:
-                for watcher in observers:
-                    watcher.end_epoch(place.epoch)
-                # Under a sampler the steps of epochs to come are not known: as long as those so far, it is this many.
-                total = recipe.steps or done * (recipe.epochs or 0) // (place.epoch + 1)
-                if progress:
-                    progress(done, total)
-                if checkpoint:
-                    checkpoint(model, done, total)
-    assert place is not None
+    if recipe.channels_last and data.inputs.ndim != 4:
+        raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    started = time.perf_counter()
+    saved, made_of = None, {}
+    if snapshots is not None:
+        made_of = summary_of_run(data, rows, recipe, seed, sampler, objective, observers)
+        made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
+        saved = snapshots.read(made_of)
+    shape = data.inputs.shape[1:]
+    model = build(recipe, shape, data.classes, seed=seed, learned=data.model_settings)
+    if saved is None:
+        standardise = model[0]
+        assert isinstance(standardise, Standardise)
+        standardise.fit(data if keep is None else data.take(keep))
+    plain = objective is None and not recipe.label_smoothing
+    run = Run(
+        recipe=recipe,
+        model=on_device(model, device, recipe),
+        course=Course(recipe, rows, sampler, seed),
+        source=source_of(data, rows, device, loading=recipe.loading, workers=recipe.workers),
+        objective=None if plain else objective or cross_entropy(recipe.label_smoothing),
+        observers=observers,
+        labels=torch.tensor(data.labels).to(device),
+        device=device,
+        processes=processes,
+        views=StepViews(recipe.augmentation, shape, seed, device) if recipe.augmentation else None,
+        totals=EpochTotals(device) if trackers else None,
+    )
+    own_seed = derive_seed(seed, processes.rank) if processes.rank else seed
+    with private_randomness(own_seed, device), processes.sharing(model, device) as network:
+        run.network = torch.compile(network) if recipe.compile else network
+        if saved is not None:
+            run.load_state_dict(saved, checkpoint)
+        follow(run, made_of, started - run.position.seconds, progress, checkpoint, snapshots, trackers)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return Trained(model.eval(), done, place.epoch + 1, seen, time.perf_counter() - started)
+    at = run.position
+    return Trained(
+        model=(laid_out(model, torch.contiguous_format) if recipe.channels_last else model).eval(),
+        steps=at.steps_done,
+        epochs=at.epoch,
+        samples_seen=at.samples_seen,
+        seconds=time.perf_counter() - started + (saved["position"]["seconds"] if saved else 0.0),
+        length=recipe.length,
+        epoch_samples=tuple(at.epoch_samples),
+    )
+
+
+def on_device(model: nn.Module, device: torch.device, recipe: Recipe) -> nn.Module:
+    """The model where it is trained, its weights laid out as the recipe says."""
+    model.to(device)
+    return laid_out(model, torch.channels_last) if recipe.channels_last else model
+
+
+def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """The model with its weights of four dimensions in this layout."""
+    return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def follow(
+    run: Run,
+    made_of: Mapping[str, Any],
+    began: float,
+    progress: Progress | None,
+    checkpoint: Checkpoint | None,
+    snapshots: Snapshots | None,
+    trackers: Sequence[Tracker],
+) -> None:
+    """Follow the course of a run to its end; `began` is when it would have, had it never been interrupted."""
+    at, processes = run.position, run.processes
+    run.model.train()
+
+    def save() -> None:
+        at.seconds = time.perf_counter() - began
+        state = run.state_dict(checkpoint)
+        if snapshots is not None and processes.writes:
+            snapshots.write(made_of, state)
+
+    for epoch in run.course.epochs(at):
+        steps, seen, entered = len(epoch.steps), at.samples_seen, time.perf_counter()
+        if len(at.epoch_samples) == at.epoch:
+            at.epoch_samples.append(len(epoch.ids))
+        for _ in run.train_epoch(epoch):
+            ended = at.step == steps
+            if ended:
+                run.end_epoch()
+                if run.totals is not None:
+                    values = run.numbers(len(epoch.ids))  # waits for the device, so that the time is right
+                    values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)
+                    for tracker in trackers if processes.writes else ():
+                        tracker.log(values, step=at.steps_done)
+                expected = run.course.expected_steps(at)
+                if progress and processes.writes:
+                    progress(at.steps_done, expected)
+                if checkpoint and processes.writes:
+                    checkpoint(run.model, at.steps_done, expected)
+                    run.model.train()
+                at.epoch, at.step = at.epoch + 1, 0
+            if snapshots is not None and due(snapshots, run, ended):
+                save()
+    if snapshots is not None and snapshots.keep:
+        save()
+    elif snapshots is not None and processes.writes:
+        snapshots.finish()
+
+
+def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:
+    """Whether the state is to be saved after a step, which may have ended an epoch; the same in all processes."""
+    if snapshots.due_by_steps(run.position.steps_done) or (ended and snapshots.due_by_epochs(run.position.epoch)):
+        return True
+    if run.processes.world == 1:
+        return snapshots.due_by_time()
+    return ended and run.processes.agree(snapshots.due_by_time(), run.device)

@@ -1,0 +1,151 @@
+"""Several processes that train one model, as `accelerate launch` starts them: each takes its share of every batch.
+
+A batch is the same as in one process, and so are its gradient, up to rounding, and what observers and samplers are
+told. Where a process shares nothing with others, none of this is imported.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Part:
+    """Places in an epoch's ids that one forward pass takes; what does not count is there to keep processes in step."""
+
+    places: slice
+    counts: bool = True
+
+
+def divided(whole: slice, parts: int) -> list[slice]:
+    """A run of places in so many runs, the earlier ones longer by one where it does not divide.
+
+    >>> divided(slice(10, 15), 2)
+    [slice(10, 13, None), slice(13, 15, None)]
+    """
+    size, longer = divmod(whole.stop - whole.start, parts)
+    starts = [whole.start + number * size + min(number, longer) for number in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(starts)]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that train the model; the first one writes."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether files, bars and trackers are this process's."""
+        return self.rank == 0
+
+    def parts(self, step: slice, accumulate: int) -> list[Part]:
+        """Forward passes of this process for a step, equally many in each process.
+
+        A process that has nothing left of a small batch repeats its first sample and counts it for nothing: all
+        processes must take part in exchanging gradients.
+        """
+        longest = -(-(step.stop - step.start) // self.world)
+        mine = divided(divided(step, self.world)[self.rank], min(accumulate, longest))
+        filler = Part(slice(step.start, step.start + 1), counts=False)
+        return [Part(places) if places.start < places.stop else filler for places in mine]
+
+    @contextmanager
+    def sharing(self, model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+        """The model as it is called in training, exchanging gradients; after it all processes hold the same buffers.
+
+        Batch norm measures the whole batch on GPUs; on the CPU torch cannot, and each process measures its share.
+        """
+        if self.world == 1:
+            yield model
+            return
+        if device.type != "cuda":
+            yield DistributedDataParallel(model)
+        else:
+            plain = {
+                name: each for name, each in model.named_modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)
+            }
+            shared = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            yield DistributedDataParallel(shared, device_ids=[device])
+            for name, each in plain.items():
+                model.set_submodule(name, each)  # which shares its parameters and buffers with its stand-in
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+    def quiet(self, network: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Keeps gradients to this process in all but the last of a step's backward passes."""
+        return nullcontext() if last or self.world == 1 else network.no_sync()  # type: ignore[operator]
+
+    def gather(self, mine: torch.Tensor, step: slice) -> torch.Tensor:
+        """Rows of all processes, `[b, …]` in the order of the batch, from this one's; waits for no device."""
+        if self.world == 1:
+            return mine
+        lengths = [share.stop - share.start for share in divided(step, self.world)]
+        padded = mine.new_zeros((lengths[0], *mine.shape[1:]))
+        padded[: len(mine)] = mine
+        found = mine.new_empty((self.world, *padded.shape))
+        distributed.all_gather_into_tensor(found.flatten(0, 1), padded)
+        return torch.cat([rows[:length] for rows, length in zip(found, lengths, strict=True)])
+
+    def agree(self, mine: bool, device: torch.device) -> bool:
+        """What the process that writes says; a collective call that waits."""
+        if self.world == 1:
+            return mine
+        said = torch.tensor([mine], dtype=torch.uint8, device=device)
+        distributed.broadcast(said, 0)
+        return bool(said.item())
+
+    def collect(self, mine: torch.Tensor, device: torch.device) -> list[torch.Tensor]:
+        """A tensor of each process, of one shape, on the CPU in the order of ranks; a collective call that waits."""
+        if self.world == 1:
+            return [mine]
+        sent = mine.to(device)
+        found = [torch.empty_like(sent) for _ in range(self.world)]
+        distributed.all_gather(found, sent)
+        return [each.cpu() for each in found]
+
+
+def processes_here(device: torch.device | None) -> tuple[Processes, torch.device]:
+    """This process among those that were launched together, and the device it trains on.
+
+    Without `device`, its own GPU where there is one. Raises ValueError for launches that shard the model.
+    """
+    together = distributed.is_available() and distributed.is_initialized()
+    if not together and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(), device or device_of_choice()
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    state = PartialState(cpu=device is not None and device.type == "cpu")
+    if state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise ValueError(
+            f"launched as {state.distributed_type.value}: training shares batches, it does not shard models; "
+            "use `accelerate launch --multi_gpu` or `--cpu`"
+        )
+    return Processes(state.process_index, state.num_processes), device or state.device
+
+
+def device_of_choice() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def private_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the generators that layers draw from, and give them back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # torch.manual_seed would also seed every other GPU.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
