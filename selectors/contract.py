@@ -140,7 +140,9 @@ def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None
     if not np.issubdtype(values.dtype, np.floating):
         return
     if values.ndim == 1:
-        if not all(over_blocks(len(values), lambda rows: bool(np.isfinite(values[rows]).all()))):
+        # The extremes of a block tell of NaN and infinity, at half the cost of a look at each number.
+        ends = over_blocks(len(values), lambda rows: (values[rows].min(), values[rows].max()))
+        if not np.isfinite(ends).all():
             finite(values, name)
         return
     width = tuple(range(1, values.ndim))
@@ -238,19 +240,20 @@ def value_of_rank(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 <<
     place, slack = rank / len(values) * drawn, 4 * drawn**0.5
     low, high = sample[max(int(place - slack), 0)], sample[min(int(place + slack), drawn - 1)]
 
-    def look(rows: slice) -> tuple[int, int, int, np.ndarray]:
+    def look(rows: slice) -> tuple[int, int, np.ndarray]:
         block = values[rows]
-        through_low, under_high = block <= low, block < high
-        counts = [np.count_nonzero(found) for found in (block < low, through_low, block <= high)]
-        return int(counts[0]), int(counts[1]), int(counts[2]), block[under_high > through_low]
+        above_low, under_high = block > low, block < high
+        inside = np.flatnonzero(above_low & under_high)
+        return len(block) - int(np.count_nonzero(above_low)), int(np.count_nonzero(under_high)), block[inside]
 
     parts = over_blocks(len(values), look)
-    below, through_low, through_high = np.sum([part[:3] for part in parts], axis=0).tolist()
-    between = np.concatenate([part[3] for part in parts])
-    if below <= rank < through_low:
-        return low
-    if through_low <= rank < through_low + len(between):
+    through_low, under_high = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    if through_low <= rank < under_high:
+        between = np.concatenate([part[2] for part in parts])
         return np.partition(between, rank - through_low)[rank - through_low]
-    if through_low + len(between) <= rank < through_high:
-        return high
+    # The answer is tied with an end of the bracket, or lies outside.
+    value, count = (low, np.less) if rank < through_low else (high, np.less_equal)
+    passed = sum(over_blocks(len(values), lambda rows: int(np.count_nonzero(count(values[rows], value)))))
+    if (passed <= rank) == (rank < through_low):
+        return value
     return np.partition(values, rank)[rank]

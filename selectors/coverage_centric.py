@@ -3,20 +3,21 @@
 Zheng, Liu, Lai, Prakash: "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023, Algorithm 1.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.blocks import over_blocks
-from secateur.selectors.contract import Ids, Keep, keep_smallest, selector
+from secateur.selectors.contract import Ids, Keep, keep_smallest, selector, value_of_rank
 from secateur.selectors.quotas import water_filling
-from secateur.selectors.strata import Strata, draw_from_strata
+from secateur.selectors.strata import Counts, Strata, block_of, draw_from_strata, tally
 
-FINE = 1 << 7
-"""Parts of a stratum that a score is first assigned to."""
+Alive = Callable[[slice], Bool[np.ndarray, " m"]]
+"""Which rows of a block the cut leaves."""
 
 
 def left_by_cutoff(count: int, *, cutoff: float) -> int:
@@ -45,11 +46,29 @@ def coverage_centric(
     if strata < 1:
         raise ValueError(f"strata must be at least 1, got {strata}")
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
-    dead = keep_smallest(aum, cut, seed=seed, ids=ids) if cut else None
-    stratum = equal_width_strata(scores, strata, dead)
+    stratum, sizes = strata_of_survivors(scores, aum, cut, strata)
+    if sizes[-1] != cut:  # equals at the threshold, some of them cut
+        dead = keep_smallest(aum, cut, seed=seed, ids=ids)
+        stratum, sizes = Intervals(scores, strata, lambda rows: ~dead[rows]).fill()
     return draw_from_strata(
-        stratum, strata + 1, lambda sizes: np.append(water_filling(sizes[:-1], budget), 0), seed=seed + 1, ids=ids
+        stratum,
+        strata + 1,
+        lambda sizes: np.append(water_filling(sizes[:-1], budget), 0),
+        seed=seed + 1,
+        ids=ids,
+        sizes=sizes,
     )
+
+
+def strata_of_survivors(scores: Scores, aum: Scores, cut: int, count: int) -> tuple[Strata, Counts]:
+    """Strata and their sizes, with all below the value of rank `cut` of `aum` dead: with ties, fewer than `cut`."""
+    if not cut:
+        return Intervals(scores, count).fill()
+    threshold = value_of_rank(aum, cut)
+    intervals = Intervals(scores, count, lambda rows: aum[rows] >= threshold)
+    if scores is aum:
+        intervals.range = float(threshold), max(over_blocks(len(scores), lambda rows: float(scores[rows].max())))
+    return intervals.fill()
 
 
 def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> Strata:
@@ -57,52 +76,72 @@ def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> 
 
     Edges are `lowest + number * width` in float64. Samples that are `dead` are not looked at: their number is `count`.
     """
-    found = over_blocks(len(scores), partial(extremes, scores, dead))
-    lowest, highest = min(low for low, _ in found), max(high for _, high in found)
-    edges = lowest + np.arange(1, count) * ((highest - lowest) / count)
-    stratum = np.empty(len(scores), dtype=np.min_scalar_type(count))
-    over_blocks(len(scores), partial(assign, scores, dead, lowest, highest, edges, stratum))
-    return stratum
+    return Intervals(scores, count, None if dead is None else lambda rows: ~dead[rows]).fill()[0]
 
 
-def extremes(scores: Scores, dead: Keep | None, rows: slice) -> tuple[float, float]:
-    """Lowest and highest score among the rows that are not dead; infinities where none is."""
-    own = scores[rows] if dead is None else scores[rows].compress(~dead[rows])
-    return float(own.min(initial=np.inf)), float(own.max(initial=-np.inf))
+class Intervals:
+    """Intervals of equal width between the lowest and the highest score of the rows that are alive, the last closed."""
 
+    def __init__(self, scores: Scores, count: int, alive: Alive | None = None) -> None:
+        self.scores = scores
+        self.count = count
+        self.alive = alive
 
-def assign(
-    scores: Scores,
-    dead: Keep | None,
-    lowest: float,
-    highest: float,
-    edges: Float64[np.ndarray, " inner"],
-    stratum: Strata,
-    rows: slice,
-) -> None:
-    """Write how many inner edges each score has reached: by division, and by comparison where rounding could decide.
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest score that is alive; NaN where none is."""
+        lowest, highest = zip(*over_blocks(len(self.scores), self.extremes), strict=True)
+        return float(np.fmin.reduce(lowest)), float(np.fmax.reduce(highest))
 
-    Places are in units of 1 / `FINE` of a stratum. Differences and quotients in float32 are off by a few parts in 10⁷
-    of 256 · `FINE`, less than a unit; more strata, and ranges that float32 cannot hold, are divided in float64.
-    """
-    own, count = stratum[rows], len(edges) + 1
-    if highest == lowest or count == 1:
-        own[:] = 0
-    else:
-        narrow = 1e-30 < highest - lowest < 1e30 and count <= 256
-        kind: Any = np.float32 if narrow else np.float64
-        places = scores[rows] - kind(lowest)
-        places *= kind(FINE * count / (highest - lowest))
-        if dead is not None:
-            np.clip(places, 2, FINE * count - 2, out=places)  # clear of edges: the cut samples stay out of `close`
-        fine = places.astype(np.uint16 if narrow else np.int64)
-        np.floor_divide(fine, FINE, out=own, casting="unsafe")
-        fine += 1
-        fine &= FINE - 2
-        close = np.flatnonzero(fine == 0)
-        own[close] = np.searchsorted(edges, scores[rows][close].astype(np.float64), side="right")
-    if dead is not None:
-        if own.dtype == np.uint8:
-            np.maximum(own, dead[rows].view(np.uint8) * np.uint8(count), out=own)
+    def extremes(self, rows: slice) -> tuple[float, float]:
+        own = self.scores[rows]
+        if self.alive is None:
+            return float(own.min()), float(own.max())
+        # All bits set is NaN, which fmin and fmax pass over: several times as fast as picking what is alive.
+        hidden = (self.alive(rows).astype(np.uint32) - np.uint32(1) | own.view(np.uint32)).view(np.float32)
+        return float(np.fmin.reduce(hidden)), float(np.fmax.reduce(hidden))
+
+    @cached_property
+    def edges(self) -> Float64[np.ndarray, " inner"]:
+        """Where each interval but the first begins."""
+        lowest, highest = self.range
+        return lowest + np.arange(1, self.count) * ((highest - lowest) / self.count)
+
+    def fill(self) -> tuple[Strata, Counts]:
+        """Interval of each score, `count` for the dead, and how many samples each of the `count + 1` numbers has."""
+        stratum = np.empty(len(self.scores), dtype=np.min_scalar_type(self.count))
+        work = block_of(self.count + 1)
+        _ = self.edges  # before threads ask
+
+        def write(rows: slice) -> Counts:
+            with np.errstate(invalid="ignore", over="ignore"):  # the dead lie anywhere
+                self.assign(rows, stratum[rows])
+            return tally(stratum[rows], self.count + 1)
+
+        return stratum, np.asarray(sum(over_blocks(len(stratum), write, work)))
+
+    def assign(self, rows: slice, own: Strata) -> None:
+        """Write how many inner edges each score has reached: by division; by comparison where rounding could decide.
+
+        Places are in units of 1 / `fine` of an interval, at most 2¹⁶ in all. Differences and quotients in float32 are
+        off by a few parts in 10⁷ of that, less than a unit; more than 256 intervals, and ranges that float32 cannot
+        hold, are divided in float64.
+        """
+        (lowest, highest), count = self.range, self.count
+        if highest == lowest or count == 1:
+            own[:] = 0
         else:
-            own[dead[rows]] = count
+            narrow = 1e-30 < highest - lowest < 1e30 and count <= 256
+            kind: Any = np.float32 if narrow else np.float64
+            bits = 16 - count.bit_length() if narrow else 7
+            places = self.scores[rows] - kind(lowest)
+            places *= kind((count << bits) / (highest - lowest))
+            fine = places.astype(np.uint16 if narrow else np.int64)
+            np.right_shift(fine, bits, out=own, casting="unsafe")
+            fine += 1
+            fine &= (1 << bits) - 2
+            close = np.flatnonzero(fine == 0)
+            own[close] = np.searchsorted(self.edges, self.scores[rows][close].astype(np.float64), side="right")
+        if self.alive is not None:
+            own |= self.alive(rows).astype(own.dtype) - own.dtype.type(1)
+            np.minimum(own, count, out=own)

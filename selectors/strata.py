@@ -16,7 +16,11 @@ from secateur.selectors.contract import Ids, Keep, random_keys
 Strata = Integer[np.ndarray, " n"]
 """Number of each sample's stratum, counted from 0."""
 Counts = Int64[np.ndarray, " strata"]
+Pairs = Int64[np.ndarray, " half"]
+"""Strata of two neighbours at a time as one number."""
 
+SPARE = 56
+"""The first of eight bins, of 64, that are left for samples that are not kept."""
 DEVIATIONS = 6
 """Standard deviations of its place within which a quota is looked for at first."""
 
@@ -31,19 +35,32 @@ def block_of(count: int) -> int:
     return max(ROWS, 16 * count)
 
 
-def tally(strata: Strata, count: int) -> Counts:
-    """`sizes_of` one block. Bytes are counted as pairs: half the steps, and fewer that wait for the one before."""
-    bits = (count - 1).bit_length()
-    if strata.dtype != np.uint8 or bits > 7 or len(strata) < 2:
+def tally(strata: Strata, count: int, pairs: Pairs | None = None) -> Counts:
+    """`sizes_of` one block, by its pairs where it can: half the steps, and fewer that wait for the one before."""
+    if count == 1:
+        return np.array([len(strata)])
+    pairs = pairs_of(strata, count) if pairs is None else pairs
+    if pairs is None:
         return np.bincount(strata, minlength=count)
-    pairs = np.ascontiguousarray(strata[: len(strata) // 2 * 2]).view(np.uint16)
-    joint = pairs >> np.uint16(8)
-    joint *= np.uint16(256 - (1 << bits))
-    found = np.bincount(np.subtract(pairs, joint, out=joint), minlength=1 << 2 * bits).reshape(1 << bits, -1)
-    sizes = (found.sum(axis=0) + found.sum(axis=1))[:count]
-    if len(strata) % 2:
-        sizes[strata[-1]] += 1
-    return np.asarray(sizes)
+    side = 1 << bits_of(count)
+    found = np.bincount(pairs, minlength=side * side).reshape(side, side)
+    return np.asarray((found.sum(axis=0) + found.sum(axis=1))[:count])
+
+
+def bits_of(count: int) -> int:
+    """Bits that hold numbers below `count`."""
+    return (count - 1).bit_length()
+
+
+def pairs_of(strata: Strata, count: int) -> Pairs | None:
+    """Bytes two by two as one number below `4 ** bits_of(count)`; None for others, long ones and an odd number."""
+    bits = bits_of(count)
+    if strata.dtype != np.uint8 or not 0 < bits < 8 or len(strata) % 2 or not len(strata):
+        return None
+    both = np.ascontiguousarray(strata).view(np.uint16)
+    upper = both >> np.uint16(8)
+    upper *= np.uint16(256 - (1 << bits))
+    return np.asarray(np.subtract(both, upper, out=upper).astype(np.intp))
 
 
 def codes_of(labels: Int64[np.ndarray, " n"]) -> tuple[Strata, Int64[np.ndarray, " strata"]]:
@@ -66,13 +83,14 @@ def draw_from_strata(
     *,
     seed: int,
     ids: Ids | None = None,
+    sizes: Counts | None = None,
 ) -> Keep:
     """Mask of as many samples of each of `count` strata as `share_out` says when it is told their sizes.
 
-    Drawn are those with the smallest hashes of `(seed, id)`, so a larger quota adds to a smaller one. Raises ValueError
-    for a quota above its stratum's size.
+    `sizes` are counted where they are not given. Drawn are those with the smallest hashes of `(seed, id)`, so a larger
+    quota adds to a smaller one. Raises ValueError for a quota above its stratum's size.
     """
-    sizes = sizes_of(strata, count)
+    sizes = sizes_of(strata, count) if sizes is None else sizes
     quotas = share_out(sizes.copy())
     if np.any(quotas > sizes):
         short = int(np.flatnonzero(quotas > sizes)[0])
@@ -113,15 +131,27 @@ def split(
 ) -> tuple[Counts, Int64[np.ndarray, " m"]]:
     """Keep hashes below the first byte of their stratum's bracket; how many of each that is, and rows within it."""
     own, mine = strata[rows], keep[rows]
+    pairs = pairs_of(own, count)
     byte = first_bytes(low_words(rows) if ids is None else folded(ids[rows]), words)
-    np.less(byte, look_up(first, own), out=mine)
-    inside = np.less_equal(byte, look_up(last, own))
+    np.less(byte, look_up(first, own, pairs), out=mine)
+    inside = np.less_equal(byte, look_up(last, own, pairs))
     inside ^= mine
-    if own.dtype == np.uint8 and count <= 64:  # all are counted, in two halves: a bin of its own would be a queue
-        kept = tally(own | mine.view(np.uint8) << 6, 64 + count)[64:]
-    else:
-        kept = np.bincount(own.compress(mine), minlength=count)
-    return kept, np.flatnonzero(inside) + rows.start
+    return tally_kept(own, mine, count), np.flatnonzero(inside) + rows.start
+
+
+def tally_kept(strata: Strata, kept: Keep, count: int) -> Counts:
+    """How many samples of each stratum are kept, in one block."""
+    if count == 1:
+        return np.array([np.count_nonzero(kept)])
+    if strata.dtype != np.uint8 or count > 64:
+        return np.bincount(strata.compress(kept), minlength=count)
+    # All are counted, in bins apart: one bin for the rest would be a queue, and picking what is kept takes longer.
+    if count > SPARE:
+        return tally(strata | kept.view(np.uint8) << 6, 64 + count)[64:]
+    bins = kept.view(np.uint8) - np.uint8(1)
+    bins &= SPARE
+    bins |= strata
+    return tally(bins, 64)[:count]
 
 
 def smallest(owner: Int64[np.ndarray, " m"], numbers: Ids, missing: Counts, seed: int) -> Bool[np.ndarray, " m"]:
@@ -141,8 +171,14 @@ def smallest(owner: Int64[np.ndarray, " m"], numbers: Ids, missing: Counts, seed
     return chosen
 
 
-def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.ndarray, " n"]:
-    """Entry of a table for each sample; bytes by `bytes.translate`, at several times NumPy's speed."""
+def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata, pairs: Pairs | None) -> UInt8[np.ndarray, " n"]:
+    """Entry of a table for each sample: two at a time where pairs are known, bytes else by `bytes.translate`."""
+    if len(table) == 1:
+        return np.broadcast_to(table, strata.shape)
+    if pairs is not None:
+        padded = np.zeros(1 << bits_of(len(table)), np.uint16)
+        padded[: len(table)] = table
+        return (padded[:, np.newaxis] << 8 | padded).ravel().take(pairs).view(np.uint8)
     if strata.dtype != np.uint8:
         return np.asarray(table[strata])
     return np.frombuffer(strata.tobytes().translate(table.tobytes().ljust(256, b"\0")), np.uint8)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from secateur.selectors.contract import keep_smallest
 from secateur.selectors.coverage_centric import coverage_centric, equal_width_strata
 
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -58,6 +59,25 @@ def test_bin_budgets_are_the_papers(scores, cutoff, strata, data):
 def test_strata_are_the_literal_intervals(scores, strata):
     literal = literal_bins(scores, np.arange(len(scores)), strata)
     np.testing.assert_array_equal(equal_width_strata(scores, strata), list(literal.values()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCORES, st.sampled_from([0.1, 0.29, 0.5, 0.9]), st.sampled_from([1, 7, 50, 63, 300]), st.integers(0, 3))
+def test_the_score_that_is_cut_by_itself(scores, cutoff, strata, seed):
+    """Ties at the threshold are cut by hash; what is left makes the strata, however far below the rest lies."""
+    count = len(scores)
+    cut = int(cutoff * count)
+    dead = keep_smallest(scores, cut, seed=seed) if cut else np.zeros(count, bool)
+    bins = literal_bins(scores, np.flatnonzero(~dead), strata)
+    budget = max((count - cut) // 2, 1)
+    keep = coverage_centric(scores, scores, budget, cutoff=cutoff, strata=strata, seed=seed)
+    kept = [bins[int(row)] for row in np.flatnonzero(keep)]
+    assert [kept.count(number) for number in range(strata)] == literal_budgets(bins, budget, strata)
+    np.testing.assert_array_equal(
+        keep, coverage_centric(scores, scores.copy(), budget, cutoff=cutoff, strata=strata, seed=seed)
+    )
+    codes = equal_width_strata(scores, strata, dead)
+    assert [bins.get(row, strata) for row in range(count)] == codes.tolist()
 
 
 def test_negative_and_zero_scores_keep_the_budget():
