@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.checkpoints import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints import Glance, average, checkpoint_scorer
 
 
 @checkpoint_scorer(
@@ -14,4 +14,4 @@ def checkpoint_el2n(glance: Glance) -> torch.Tensor:
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
     Range [0, sqrt(2)].
     """
-    return torch.stack([one.error_length for one in glance.each]).mean(dim=0).float()
+    return average([one.error_length for one in glance.each])

@@ -33,7 +33,7 @@ class Glance:
 
     @cached_property
     def _forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return forward_with_features(self.models[-1], self.inputs)
+        return forward_with_features(self.models[-1], self.inputs, self.classifier)
 
     @cached_property
     def _earlier(self) -> "list[Glance]":
@@ -77,6 +77,11 @@ class Glance:
         return length
 
     @cached_property
+    def classifier(self) -> nn.Linear:
+        """The last checkpoint's last linear layer."""
+        return classifier_of(self.models[-1])
+
+    @cached_property
     def probability_margin(self) -> torch.Tensor:
         """Probability of the label minus the highest other one, float32 `[b]`."""
         return margin_of(self.probabilities, self.labels)
@@ -90,14 +95,24 @@ def classifier_of(model: nn.Module) -> nn.Linear:
     return layers[-1]
 
 
+def average(checkpoints: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over checkpoints of one number per sample in float64, `[b]` each; float32 `[b]`."""
+    if len(checkpoints) == 1:
+        return checkpoints[0].float()
+    return torch.stack(list(checkpoints)).mean(dim=0).float()
+
+
 @torch.no_grad()
-def forward_with_features(model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward_with_features(
+    model: nn.Module, inputs: torch.Tensor, classifier: nn.Linear | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits float32 `[b, classes]` and features float32 `[b, d]` of one forward pass.
 
     Raises ValueError where the classifier sees anything but one vector per sample.
     """
     seen: list[torch.Tensor] = []
-    handle = classifier_of(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    layer = classifier_of(model) if classifier is None else classifier
+    handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
         logits = model(inputs)
     finally:

@@ -33,8 +33,9 @@ def score_rows(
     where given, goes what the classifier of the first run's last checkpoint is fed with, from the same forward pass.
     Raises ValueError that names the rows (of the data) where a score is NaN or infinite.
     """
-    # Sums stay on the device until the end, so that the host can prepare the next batch while one is computed.
-    totals = {name: torch.zeros(len(rows), dtype=torch.float64, device=device) for name in scorers}
+    # Numbers stay on the device until the end, so that the host can prepare the next batch while one is computed.
+    found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
+    stored = None if features is None else torch.from_numpy(features)
     for number, run in enumerate(runs):
         for model in run:
             model.to(device).eval()
@@ -42,15 +43,23 @@ def score_rows(
             part = data.take(rows[start : start + batch_size])
             glance = Glance(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
             for name, (scorer, settings) in scorers.items():
-                totals[name][start : start + batch_size] += scorer(glance, **settings)
-            if features is not None and number == 0:
-                # NumPy's own conversion to float16 takes as long as a small network's forward pass.
-                halved = glance.features.half() if features.dtype == np.float16 else glance.features
-                features[start : start + batch_size] = halved.cpu().numpy()
-    scores = {name: (total / len(runs)).float().cpu().numpy() for name, total in totals.items()}
-    for name, found in scores.items():
-        if not np.isfinite(found).all():
+                found[name][number].append(scorer(glance, **settings))
+            if stored is not None and number == 0:
+                stored[start : start + batch_size].copy_(glance.features)
+    scores = {name: averaged(parts) for name, parts in found.items()}
+    for name, score in scores.items():
+        if not np.isfinite(score).all():
             everywhere = np.zeros(len(data), np.float32)
-            everywhere[rows] = found
+            everywhere[rows] = score
             finite(everywhere, name)
     return scores
+
+
+def averaged(runs: Sequence[Sequence[torch.Tensor]]) -> Scores:
+    """Mean over runs in float64 of one number per row, each run's in batches; float32 `[b]`, in main memory."""
+    if not runs[0]:
+        return np.empty(0, np.float32)
+    total = torch.cat(list(runs[0])).double()
+    for parts in runs[1:]:
+        total += torch.cat(list(parts))
+    return (total / len(runs)).float().cpu().numpy()
