@@ -26,6 +26,7 @@ from secateur.pipelines.samples import Columns as Columns
 from secateur.pipelines.samples import feature_text, labels_of
 from secateur.pipelines.source_settings import Digits
 from secateur.pipelines.source_settings import Source as Source
+from secateur.scorers.contract import rows_text
 from secateur.selectors.contract import random_keys
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
         _check_alike(splits, columns)
+        splits = {name: _number_labels(rows, columns, source.label_names, name) for name, rows in splits.items()}
         names = _class_names(splits, columns, source.label_names)
         splits = {name: _open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
         fraction = DIGITS_TEST_FRACTION if isinstance(source, Digits) else source.test_fraction
@@ -111,6 +113,36 @@ def _check_alike(splits: Splits, columns: Columns) -> None:
         if len(set(kinds.values()) - {"nothing"}) > 1:
             told = ", ".join(f"{kind} in {split}" for split, kind in kinds.items())
             raise SourceError(f"feature column {name!r} is {told}: make it one type in both")
+
+
+def _number_labels(
+    rows: "datasets.Dataset", columns: Columns, names: list[str] | None, split: str
+) -> "datasets.Dataset":
+    """A label column of strings as a ClassLabel, numbered by the places of the strings among `source.label_names`."""
+    import datasets
+
+    feature = rows.features[columns.label]
+    if _kind(feature) != "text":
+        return rows
+    words = rows.select_columns([columns.label]).with_format("arrow")[:][columns.label].to_pylist()
+    if names is None:
+        some = ", ".join(sorted(map(repr, set(words[:1000]) - {None}))[:5])
+        raise SourceError(
+            f"label column {columns.label!r} holds strings ({some}, …): list all classes in source.label_names, "
+            f"in the order of their numbers"
+        )
+    places = {name: place for place, name in enumerate(names)}
+    unknown = [row for row, word in enumerate(words) if word not in places]
+    if unknown:
+        where = rows_text(np.array(unknown))
+        raise SourceError(
+            f"{split} split: label column {columns.label!r} is {words[unknown[0]]!r} at {where}, which is not in "
+            f"source.label_names ({', '.join(names)})"
+        )
+    numbers = np.array([places[word] for word in words], np.int64)
+    return rows.remove_columns(columns.label).add_column(
+        columns.label, numbers, feature=datasets.ClassLabel(names=list(names))
+    )
 
 
 def _open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
