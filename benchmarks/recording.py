@@ -10,7 +10,6 @@ the recording includes making the `Observation` and everything that observers sh
 """
 
 import inspect
-import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -21,40 +20,11 @@ from torch.nn import functional
 
 from secateur.scorers.contract import Observation, Observer
 from secateur.scorers.registry import scorers
+from secateur.trainers.image_encoder import resnet18
 from secateur.trainers.models import cnn
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SAMPLES, BATCH, CLASSES = 50_000, 128, 10
-
-
-class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(after, after, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(after),
-        )
-        same = stride == 1 and before == after
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-        )
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.body(inputs) + self.shortcut(inputs))
-
-
-def resnet18() -> nn.Module:
-    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
-    blocks = [Block(a, b, 1 if a == b else 2) for a, b in itertools.pairwise(widths)]
-    stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -109,7 +79,10 @@ def main(rounds: int) -> None:
         record()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        steps = {"ResNet-18": step_of(resnet18()), "cnn, width 32": step_of(cnn((32, 32, 3), CLASSES))}
+        steps = {
+            "ResNet-18": step_of(resnet18((32, 32, 3), CLASSES)),
+            "cnn, width 32": step_of(cnn((32, 32, 3), CLASSES)),
+        }
     fastest = dict.fromkeys(steps, float("inf"))
     recorded = float("inf")
     for _ in range(rounds):

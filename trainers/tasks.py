@@ -61,11 +61,13 @@ def task_of(modality: Modality, given: Mapping[str, Any], recipes: Sequence[Reci
     """A study's task with what it leaves out filled in from its models.
 
     The encoding is the one that the models read, the tokenizer the one of pretrained weights. Raises ValueError
-    where the models disagree, or where the encoding is not one that they read.
+    where the models disagree, where the encoding is not one that they read, and for augmentation of what is no image.
     """
     task = TASKS[modality](**given)
     if isinstance(task, ImageTask):
         return task
+    if any(recipe.augmentation for recipe in recipes):
+        raise ValueError(f"augmentation is for images, the columns hold {modality}: leave it out")
     known = ENCODINGS[modality]
     kinds = {recipe.model: kind_read_by(factory_of(recipe.model)) for recipe in recipes}
     wanted = {model: kind for model, kind in kinds.items() if kind is not None}

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, augment, draw_views
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.loop import train
+from secateur.trainers.tasks import task_of
 
 
 def generator(seed=0):
@@ -142,3 +145,33 @@ def test_inputs_that_cannot_be_varied_are_refused(augmentation, shape, message):
         augmentation.check(shape)
     with pytest.raises(ValueError, match=message):
         augment(torch.zeros(2, *shape), augmentation, generator())
+
+
+@pytest.mark.parametrize("modality", ["text", "features"])
+def test_a_task_without_images_refuses_to_vary_them(modality):
+    recipes = [Recipe(steps=1), Recipe(steps=1, augmentation=Augmentation(flip=True))]
+    with pytest.raises(ValueError, match=f"augmentation is for images, the columns hold {modality}"):
+        task_of(modality, {}, recipes)
+    assert task_of("image", {}, recipes)
+    assert task_of(modality, {}, recipes[:1])
+
+
+def test_training_sees_the_views_and_a_table_is_refused_before_it_begins():
+    images = pictures(12, 8, 8, 3).numpy()
+    data = Data(images, np.arange(12) % 2, 2)
+    cut = Recipe(steps=2, batch_size=12, augmentation=Augmentation(cutout=8, cutout_fill=(5,)))
+    seen = []
+
+    def objective(batch, inputs):
+        seen.append(inputs)
+        return batch.losses
+
+    train(data, cut, seed=0, objective=objective, device=torch.device("cpu"))
+    assert len(seen) == 2
+    # A square as wide as the image leaves a part of each that its centre is far from, and covers its centre's quarter.
+    for inputs in seen:
+        covered = (inputs == 5).all(dim=3).float().mean(dim=(1, 2))
+        assert ((covered >= 0.25) & (covered <= 1)).all()
+    assert not torch.equal(seen[0], seen[1])
+    with pytest.raises(ValueError, match="wants images"):
+        train(Data(images.reshape(12, -1), data.labels, 2), cut, seed=0, device=torch.device("cpu"))
