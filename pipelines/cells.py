@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+KD = "+kd"
+"""Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
+OWN = "own"
+"""Stands for the budget of an in-training selection that goes by its own settings."""
+
 
 @dataclass(frozen=True, order=True)
 class Cell:
@@ -26,11 +31,21 @@ class Cell:
 
     @property
     def keep(self) -> int | float:
-        """The budget as the study gives it; 1.0 for `full`."""
+        """The budget as the study gives it; 1.0 for `full` and where a selection goes by its own settings."""
         _, at, text = self.selection.rpartition("@")
-        return 1.0 if not at else int(text) if text.isdigit() else float(text)
+        return 1.0 if not at or text == OWN else int(text) if text.isdigit() else float(text)
+
+    @property
+    def distilled(self) -> bool:
+        """Whether this is the twin that a teacher taught."""
+        return self.name.endswith(KD)
+
+    @property
+    def plain(self) -> "Cell":
+        """The cell of the same samples and seed without a teacher."""
+        return Cell(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
 
 
-def selection_key(name: str, keep: float) -> str:
+def selection_key(name: str, keep: float | str) -> str:
     """Partition key of a selection at a budget: a count is digits alone, a fraction is not."""
-    return f"{name}@{keep!r}"
+    return f"{name}@{keep}"

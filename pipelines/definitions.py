@@ -16,8 +16,10 @@ from secateur.pipelines.search_assets import search_assets
 from secateur.pipelines.store import Store, StoreIOManager
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile, read_studies, study_folders
-from secateur.pipelines.subset_assets import manifest_asset, subset_asset, tuning_asset
+from secateur.pipelines.subset_assets import manifest_asset, subset_asset
+from secateur.pipelines.teacher_assets import teacher_assets
 from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
+from secateur.pipelines.tuning_assets import tuning_asset
 from secateur.scorers.contract import Scorer
 
 
@@ -30,6 +32,7 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
+        *teacher_assets(study, base),
         tuning_asset(study),
         subset_asset(study),
         manifest_asset(study),

@@ -69,6 +69,9 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 whole[start : start + settings.block] = np.load(shard_of(shards, start))
             whole.flush()
         shutil.rmtree(shards.parent)
+        # Blocks that an earlier, killed run made took their time too.
+        seconds = (time.perf_counter() - started) * count / max(1, count - begin)
+        store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
         return dg.MaterializeResult(
             data_version=version_of(np.load(path, mmap_mode="r")),
             metadata={
@@ -114,7 +117,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         ],
         group_name=study.name,
     )
-    def neighbours(context: dg.AssetExecutionContext, embeddings: Any) -> Iterator[Any]:
+    def neighbours(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store], embeddings: Any) -> Iterator[Any]:
         from secateur.scorers.cost import estimate
         from secateur.scorers.neighbours import nearest_neighbours
 
@@ -135,6 +138,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             "estimated seconds": expected.seconds,
             "seconds": time.perf_counter() - started,
         }
+        store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": metadata["seconds"]})
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(

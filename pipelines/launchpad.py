@@ -1,24 +1,57 @@
 """Settings of scorers, selectors and recipes as forms of Dagster's launchpad: declared once, in their signatures."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import dagster as dg
 from pydantic import BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
 
-def form(settings: type[BaseModel], defaults: Mapping[str, Any], optional: tuple[str, ...] = ()) -> type[dg.Config]:
+def form(
+    settings: type[BaseModel], defaults: Mapping[str, Any], optional: tuple[str, ...] = (), given: tuple[str, ...] = ()
+) -> type[dg.Config]:
     """A launchpad form of a settings model with a study's values as defaults.
 
-    Names in `optional` may be left empty: they are chosen on the validation split.
+    Names in `optional` may be left empty: they are chosen on the validation split. Names in `given` are not offered:
+    the study supplies them.
     """
     fields: dict[str, Any] = {}
     for name, declared in settings.model_fields.items():
-        annotation: Any = declared.annotation | None if name in optional else declared.annotation  # type: ignore[operator]
-        value = defaults.get(name, None if name in optional else declared.default)
+        if name in given:
+            continue
+        shown = offered(declared.annotation)
+        annotation: Any = shown | None if name in optional else shown
+        value = defaults.get(name, None if name in optional else plain(declared.default))
         fields[name] = (annotation, FieldInfo.merge_field_infos(declared, default=value, annotation=annotation))
     return create_model(f"{settings.__name__}_form", __base__=dg.Config, **fields)
+
+
+def offered(annotation: Any) -> Any:
+    """The annotation as Dagster can offer it.
+
+    Tuples become lists. What its forms cannot tell apart, counts from fractions for one, and groups of settings are
+    offered as they come: the declaration itself refuses what is wrong in them when the run starts.
+    """
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return list[offered(parts[0])]  # type: ignore[misc]
+    if origin is Annotated:
+        return offered(parts[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Any
+    if origin in (Union, UnionType):
+        several = [part for part in parts if part is not type(None)]
+        return Any if len(several) > 1 or offered(several[0]) is Any else annotation
+    return annotation
+
+
+def plain(value: Any) -> Any:
+    """A default as YAML would give it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value
 
 
 def forms(name: str, parts: Mapping[str, type[dg.Config]]) -> type[dg.Config]:

@@ -83,42 +83,79 @@ def class_balance(labels: np.ndarray, keep: np.ndarray, names: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy of one selection at each of its budgets."""
+    """Accuracy of one selection, or of its taught twin, at each of its places on the x-axis."""
 
     name: str
-    kept: Sequence[int]
+    places: Sequence[float]
     accuracy: Sequence[Summary]
+    distilled: bool = False
+    baseline: bool = False
+    marked: Sequence[bool] = ()
+    """Points that are not compared on equal terms: drawn hollow."""
 
 
-def budget_curve(curves: Sequence[Curve], full: Summary | None) -> bytes:
-    """Accuracy against samples kept, with 95% intervals; baselines in grey, the full set as a line across."""
+def accuracy_curves(
+    curves: Sequence[Curve],
+    full: Summary | None,
+    *,
+    xlabel: str,
+    full_at: float | None = None,
+    counts: bool = False,
+    mark: str = "",
+) -> bytes:
+    """Accuracy with 95% intervals over a logarithmic axis; baselines in grey, the full set as a line across.
+
+    A taught twin has the colour of its plain self and broken lines. `counts` writes every place below the axis, where
+    there is room, and moves curves apart a little; `mark` explains hollow points.
+    """
+    colours = dict(zip(dict.fromkeys(c.name for c in curves if not c.baseline), COLOURS * len(curves), strict=False))
+    markers = {"random": "s", "stratified random": "D"}
+    offsets = np.linspace(-0.03, 0.03, len(curves)) if counts and len(curves) > 1 else np.zeros(len(curves))
 
     def draw(axes: Any) -> None:
-        colours = iter(COLOURS * (1 + len(curves) // len(COLOURS)))
-        offsets = np.linspace(-0.04, 0.04, len(curves)) if len(curves) > 1 else np.zeros(1)
         for curve, offset in zip(curves, offsets, strict=True):
-            line = {"random": "--", "stratified random": ":"}.get(curve.name)
+            colour = RANDOM_COLOUR if curve.baseline else colours[curve.name]
+            marker = markers.get(curve.name, "o")
+            places = np.asarray(curve.places) * np.exp(offset)
+            heights = np.array([100 * point.mean for point in curve.accuracy])
             axes.errorbar(
-                np.asarray(curve.kept) * np.exp(offset),
-                [100 * point.mean for point in curve.accuracy],
+                places,
+                heights,
                 yerr=[100 * (point.half_width or 0) for point in curve.accuracy],
-                label=curve.name,
-                color=RANDOM_COLOUR if line else next(colours),
-                linestyle=line or "-",
-                marker="s" if line else "o",
+                label=curve.name + (" + KD" if curve.distilled else ""),
+                color=colour,
+                linestyle="--" if curve.distilled else "-",
+                marker=marker,
                 markersize=4,
-                capsize=3,
-                linewidth=1.4,
+                capsize=2,
+                linewidth=1.2,
+                elinewidth=0.8,
             )
+            hollow = np.array(curve.marked, dtype=bool)
+            if hollow.any():
+                axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
         if full:
             axes.axhline(100 * full.mean, color=INK, linewidth=1, linestyle="-.", label="full set")
-        axes.set(xlabel="samples kept", ylabel="test accuracy, %", xscale="log")
-        ticks = sorted({count for curve in curves for count in curve.kept})
-        axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
-        axes.minorticks_off()
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            if full_at:
+                axes.plot([full_at], [100 * full.mean], "*", color=INK, markersize=9)
+        axes.set(xlabel=xlabel, ylabel="test accuracy, %", xscale="log")
+        if mark:
+            axes.plot([], [], "o", color=INK, mfc="white", label=mark)
+        if counts:
+            write_places(axes, sorted({place for curve in curves for place in curve.places}))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
-    return picture(draw, width=7.4, height=3.6)
+    return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(curves) + 3)))
+
+
+def write_places(axes: Any, places: Sequence[float]) -> None:
+    """A tick at every place that is not too near the one before it."""
+    shown: list[float] = []
+    for place in places:
+        if not shown or place >= 1.25 * shown[-1]:
+            shown.append(place)
+    axes.set_xticks(shown, [f"{place:,.0f}" for place in shown])
+    axes.minorticks_off()
 
 
 def differences(rows: Sequence[tuple[str, float, float | None, str]]) -> bytes:

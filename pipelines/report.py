@@ -1,39 +1,70 @@
 """The report: every selection beside random at the same budget, with a plain verdict."""
 
-import dataclasses
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
+import numpy as np
 
-from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.plots import Curve, budget_curve, differences, inline
+from secateur.pipelines.cells import KD, OWN, Cell, selection_key
+from secateur.pipelines.costs import PARTS, Cost
 from secateur.pipelines.study import BASELINES, Study
 from secateur.trainers.comparison import Comparison, Summary, compare, summarise
 
-TITLES = {"uniform_random": "random", "stratified_random": "stratified random"}
+TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}
+Results = Mapping[int, Mapping[str, Any]]
+"""What was measured of a selection at a budget, by seed."""
+Family = Mapping[str, Results]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One selection at one budget."""
+    """One selection at one budget, over the seeds that all selections of that budget have.
+
+    Comparisons are None where there is nothing to compare with. `against_plain` sets a taught twin beside the same
+    samples without a teacher, `against_taught_random` beside random with one.
+    """
 
     name: str
-    keep: float
+    keep: float | str
     kept: int
+    in_training: bool
+    """Whether `kept` are the samples of an epoch, chosen anew in each."""
     steps: int
+    """Optimiser steps, of the longest seed."""
+    steps_ratio: float | None
+    """Steps over the baseline's, None where they are equal."""
     accuracy: Summary
-    random: Summary
-    stratified: Summary
-    against_random: Comparison | None
-    against_stratified: Comparison | None
+    worst_class: Summary
+    calibration_error: Summary
+    loss: Summary
+    random: Summary | None
+    against_random: Comparison | None = None
+    against_stratified: Comparison | None = None
+    against_plain: Comparison | None = None
+    against_taught_random: Comparison | None = None
+    against_full: Comparison | None = None
+    compute: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
+
+    @property
+    def distilled(self) -> bool:
+        return self.name.endswith(KD)
+
+    @property
+    def plain_name(self) -> str:
+        return self.name.removesuffix(KD)
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.name, self.name)
+        """The name as a reader sees it."""
+        plain = TITLES.get(self.plain_name, self.plain_name)
+        return plain + (" + KD" if self.distilled else "") + ("" if self.steps_ratio is None else " †")
+
+    @property
+    def size(self) -> str:
+        """Samples kept, as a reader sees them."""
+        return f"{self.kept:,}" + (" per epoch" if self.in_training else "")
 
 
 @dataclass(frozen=True)
@@ -45,65 +76,42 @@ class Report:
     samples: int
     test_samples: int
     seeds: int
+    compare_at: str
+    """equal steps, or equal epochs."""
     rows: tuple[Row, ...]
-    full: Summary | None
-    full_steps: int | None
+    whole: tuple[Row, ...]
+    """The full set, then selections that go by no budget of the study."""
     tuning: Mapping[str, Any]
 
     @property
+    def full(self) -> Row | None:
+        """The full set without a teacher."""
+        return next((row for row in self.whole if row.name == "full"), None)
+
+    @property
     def verdict(self) -> str:
-        """One sentence over all selections."""
-        judged = [row for row in self.rows if row.against_random and row.name not in BASELINES]
-        better = [
-            f"{row.title} at {row.kept:,} kept"
-            for row in judged
-            if row.against_random and row.against_random.verdict.startswith("better")
-        ]
-        if not judged:
-            return "Only baselines were run."
+        """One sentence over all selections, and one more over their taught twins."""
+        judged = [row for row in self.rows if row.against_random and row.name not in BASELINES and not row.distilled]
         if self.seeds < 2:
             return "One seed says nothing about any selection; ask for more seeds."
+        said = self.sentence([(row, row.against_random) for row in judged]) if judged else "Only baselines were run."
+        taught = [(row, row.against_taught_random) for row in self.rows if row.plain_name not in BASELINES]
+        if any(compared for _, compared in taught):
+            said += f" With a teacher on both sides: {self.sentence(taught)}"
+        return said
+
+    def sentence(self, compared: list[tuple[Row, Comparison | None]]) -> str:
+        """Which of these selections did better than random."""
+        better = [
+            f"{row.title} at {row.kept:,} kept"
+            + (f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else "")
+            for row, found in compared
+            if found and found.verdict.startswith("better")
+        ]
         if not better:
             return f"No selection did better than random at the same budget, over {self.seeds} seeds."
-        return (
-            f"Better than random at the same budget, over {self.seeds} seeds: {', '.join(better)}; the others were not."
-        )
-
-    def cells(self) -> list[list[str]]:
-        """The table as text: header first."""
-        lines = [["selection", "kept", "accuracy %", "random %", "against random"]]
-        for row in self.rows:
-            verdict = row.against_random.brief if row.against_random else "the baseline"
-            lines.append([row.title, f"{row.kept:,}", str(row.accuracy), str(row.random), verdict])
-        if self.full:
-            lines.append(["full set", f"{self.samples:,}", str(self.full), "", "nothing pruned"])
-        return lines
-
-    def plots(self) -> dict[str, bytes]:
-        """SVG pictures by name."""
-        names = dict.fromkeys(row.name for row in self.rows)
-        curves = []
-        for name in names:
-            rows = sorted((row for row in self.rows if row.name == name), key=lambda row: row.kept)
-            curves.append(Curve(TITLES.get(name, name), [r.kept for r in rows], [r.accuracy for r in rows]))
-        judged = [row for row in self.rows if row.against_random and row.name != "uniform_random"]
-        return {
-            "accuracy": budget_curve(curves, self.full),
-            "difference": differences(
-                [
-                    (f"{row.title}, {row.kept:,}", c.difference, c.half_width, c.verdict)
-                    for row in judged
-                    if (c := row.against_random)
-                ]
-            ),
-        }
-
-    def markdown(self) -> str:
-        """Verdict, table and pictures, whole in one text."""
-        header, *lines = ([cell.replace("|", "\\|") for cell in line] for line in self.cells())
-        table = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
-        pictures = [inline(svg, name) for name, svg in self.plots().items()]
-        return "\n\n".join([f"**{self.verdict}**", "\n".join(f"| {line} |" for line in table), *pictures])
+        rest = "; the others were not" if len(better) < sum(found is not None for _, found in compared) else ""
+        return f"Better than random at the same budget, over {self.seeds} seeds: {', '.join(better)}{rest}."
 
 
 def build_report(
@@ -111,75 +119,165 @@ def build_report(
 ) -> Report:
     """Gather the cells that were evaluated.
 
-    Comparisons are paired by seed, so they use the seeds that both sides have; raises ValueError where cells of one
-    budget were trained for unequal numbers of steps, because they would not be comparable.
+    Comparisons are paired by seed, so they use the seeds that both sides have. Cells are compared at equal optimiser
+    steps, or at equal epochs where the recipe is of epochs; raises ValueError where cells of one budget are neither,
+    because they would not be comparable.
     """
     results: dict[str, dict[int, Mapping[str, Any]]] = {}
     for cell, metrics in evaluations.items():
         results.setdefault(cell.selection, {})[cell.seed] = metrics
+    told = {metrics["compare_at"] for metrics in evaluations.values()}
+    if len(told) != 1:
+        raise ValueError(
+            f"cells were trained for {' and for '.join(sorted(told)) or 'nothing'}; train them again alike"
+        )
+    compare_at = told.pop()
     rows: list[Row] = []
     for keep in study.keep:
-        family = {name: results.get(selection_key(name, keep), {}) for name in study.selections}
-        rows += rows_at(keep, {name: cells for name, cells in family.items() if cells})
-    full = results.get("full", {})
+        rows += rows_at(keep, gathered(study, keep, results), compare_at)
     return Report(
         study=study.name,
         description=study.description,
         samples=source["samples"],
         test_samples=source["test_samples"],
         seeds=study.seeds,
+        compare_at=compare_at,
         rows=tuple(rows),
-        full=summarise([metrics["accuracy"] for _, metrics in sorted(full.items())]) if full else None,
-        full_steps=next((metrics["steps"] for metrics in full.values()), None),
+        whole=tuple(rows_of_the_whole(gathered(study, OWN, results), compare_at)),
         tuning=tuning,
     )
 
 
-def rows_at(keep: float, family: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[Row]:
-    """The rows of one budget, baselines first."""
+def gathered(study: Study, keep: float | str, results: Mapping[str, Results]) -> Family:
+    """What was evaluated at one budget, by name; with no budget, the full set too."""
+    names = [name for name, selection in study.selections.items() if (selection.budget == OWN) == (keep == OWN)]
+    found = {f"{name}{kd}": results.get(selection_key(f"{name}{kd}", keep), {}) for name in names for kd in ("", KD)}
+    whole = {f"full{kd}": results.get(f"full{kd}", {}) for kd in ("", KD)} if keep == OWN else {}
+    return {name: cells for name, cells in {**whole, **found}.items() if cells}
+
+
+def rows_at(keep: float, family: Family, compare_at: str) -> list[Row]:
+    """The rows of one budget, baselines first, each twin behind its plain self."""
     missing = [name for name in BASELINES if name not in family]
     if missing:
         raise ValueError(f"keep {keep}: {' and '.join(missing)} not evaluated; every report needs its baselines")
-    steps = {metrics["steps"] for cells in family.values() for metrics in cells.values()}
-    if len(steps) > 1:
-        raise ValueError(f"keep {keep}: cells were trained for {sorted(steps)} steps; train them again alike")
-    seeds = sorted(set.intersection(*(set(cells) for cells in family.values())))
-    if not seeds:
-        raise ValueError(f"keep {keep}: no seed was evaluated for every selection")
+    seeds = comparable(f"keep {keep}", family, compare_at)
     accuracy = {name: [cells[seed]["accuracy"] for seed in seeds] for name, cells in family.items()}
-    others = {name: values for name, values in accuracy.items() if name != "uniform_random"}
-    strata = {name: values for name, values in accuracy.items() if name not in BASELINES}
-    random = compare(others, accuracy["uniform_random"])
-    stratified = compare(strata, accuracy["stratified_random"], against="stratified random")
-    ordered = [*BASELINES, *(name for name in family if name not in BASELINES)]
+    plain = {name: values for name, values in accuracy.items() if not name.endswith(KD)}
+    twins = {name: values for name, values in accuracy.items() if name.endswith(KD)}
+    random, taught_random = accuracy[BASELINES[0]], accuracy.get(f"{BASELINES[0]}{KD}")
+    others = {name: values for name, values in plain.items() if name != BASELINES[0]}
+    strata = {name: values for name, values in plain.items() if name not in BASELINES}
+    taught = {name: values for name, values in twins.items() if name != f"{BASELINES[0]}{KD}"}
+    against = {
+        "against_random": compare(others, random) | compare(twins, random),
+        "against_stratified": compare(strata, accuracy[BASELINES[1]], against="stratified random"),
+        "against_plain": against_plain(plain, twins),
+        "against_taught_random": compare(taught, taught_random, against="random + KD") if taught_random else {},
+    }
+    baselines = [f"{name}{kd}" for name in BASELINES for kd in ("", KD) if f"{name}{kd}" in family]
     return [
-        Row(
-            name=name,
-            keep=keep,
-            kept=next(iter(family[name].values()))["kept"],
-            steps=steps.copy().pop(),
-            accuracy=summarise(accuracy[name]),
-            random=summarise(accuracy["uniform_random"]),
-            stratified=summarise(accuracy["stratified_random"]),
-            against_random=random.get(name),
-            against_stratified=stratified.get(name),
+        row_of(
+            name,
+            keep,
+            [family[name][seed] for seed in seeds],
+            baseline=[family[BASELINES[0]][seed] for seed in seeds],
+            random=summarise(random),
+            **{which: found.get(name) for which, found in against.items()},
         )
-        for name in ordered
+        for name in [*baselines, *(name for name in family if name not in baselines)]
     ]
 
 
-PAGE = Path(__file__).with_name("report.html.jinja")
+def against_plain(plain: Mapping[str, list[float]], twins: Mapping[str, list[float]]) -> dict[str, Comparison]:
+    """Each twin against the same samples without a teacher; Holm's correction is over the twins."""
+    pairs = {name: (values, plain[name.removesuffix(KD)]) for name, values in twins.items()}
+    # Differences from one another's baselines form one family: shifted to a baseline of zero, they can be compared.
+    shifted = {name: [a - b for a, b in zip(*pair, strict=True)] for name, pair in pairs.items()}
+    seeds = len(next(iter(shifted.values()), []))
+    return compare(shifted, [0.0] * seeds, against="the same samples without a teacher") if shifted else {}
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Fill a folder with report.html, its pictures, report.md and report.json."""
-    plots = report.plots()
-    for name, svg in plots.items():
-        (folder / f"{name}.svg").write_bytes(svg)
-    budgets = sorted({(row.kept, row.steps) for row in report.rows})
-    page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
-    html = page.render(report=report, table=report.cells(), plots=plots, budgets=budgets)
-    (folder / "report.html").write_text(html, encoding="utf-8")
-    (folder / "report.md").write_text(report.markdown() + "\n", encoding="utf-8")
-    content = {**dataclasses.asdict(report), "verdict": report.verdict, "table": report.cells()}
-    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def rows_of_the_whole(family: Family, compare_at: str) -> list[Row]:
+    """The full set, its twin, and selections that go by their own settings, compared with the full set."""
+    if "full" not in family:
+        return []
+    seeds = comparable("the full set", family, compare_at)
+    accuracy = {name: [cells[seed]["accuracy"] for seed in seeds] for name, cells in family.items()}
+    others = {name: values for name, values in accuracy.items() if name != "full"}
+    against = compare(others, accuracy["full"], against="the full set")
+    full = [family["full"][seed] for seed in seeds]
+    return [
+        row_of(
+            name,
+            OWN,
+            [family[name][seed] for seed in seeds],
+            baseline=full,
+            random=None,
+            against_full=against.get(name),
+        )
+        for name in family
+    ]
+
+
+def comparable(where: str, family: Family, compare_at: str) -> list[int]:
+    """Seeds that all sides have; raises ValueError where their trainings were not equally long, as chosen."""
+    counted = compare_at.removeprefix("equal ")
+    lengths = {metrics[counted] for cells in family.values() for metrics in cells.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"{where}: cells were trained for {sorted(lengths)} {counted}; train them again alike")
+    seeds = sorted(set.intersection(*(set(cells) for cells in family.values())))
+    if not seeds:
+        raise ValueError(f"{where}: no seed was evaluated for every selection")
+    return seeds
+
+
+def row_of(
+    name: str,
+    keep: float | str,
+    cells: list[Mapping[str, Any]],
+    *,
+    baseline: list[Mapping[str, Any]],
+    random: Summary | None,
+    **against: Comparison | None,
+) -> Row:
+    """Summaries over the seeds of one selection."""
+
+    def over_seeds(metric: str) -> Summary:
+        return summarise([cell[metric] for cell in cells])
+
+    steps = max(cell["steps"] for cell in cells)
+    equal = [cell["steps"] for cell in cells] == [cell["steps"] for cell in baseline]
+    in_training = any(cell["in_training"] for cell in cells)
+    per_epoch = round(float(np.mean([cell["samples_seen"] / cell["epochs"] for cell in cells])))
+    return Row(
+        name=name,
+        keep=keep,
+        kept=per_epoch if keep == OWN and in_training else cells[0]["kept"],
+        in_training=in_training,
+        steps=steps,
+        steps_ratio=None if equal else steps / max(cell["steps"] for cell in baseline),
+        accuracy=over_seeds("accuracy"),
+        worst_class=over_seeds("worst_class_accuracy"),
+        calibration_error=over_seeds("calibration_error"),
+        loss=over_seeds("loss"),
+        random=random,
+        compute=compute_of([cell["compute"] for cell in cells]),
+        **against,
+    )
+
+
+def compute_of(spent: list[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Means over seeds of every part, and of all together."""
+    found: dict[str, dict[str, float]] = {}
+    for part in (*PARTS, "all"):
+        costs = [
+            [Cost(**cost) for name, cost in each.items() if part in (name, "all")]  # type: ignore[arg-type]
+            for each in spent
+        ]
+        if any(costs):
+            found[part] = {
+                "samples": float(np.mean([sum(cost.samples for cost in each) for each in costs])),
+                "seconds": float(np.mean([sum(cost.seconds for cost in each) for each in costs])),
+            }
+    return found

@@ -1,6 +1,7 @@
 """Assets that score: one proxy run tells every observer, one asset per scorer of signals."""
 
 import inspect
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,14 +14,14 @@ from secateur.pipelines.extremes import extremes
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
 from secateur.pipelines.progress import Progress
+from secateur.pipelines.proxy_runs import ProxyRuns
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store, version_of
 from secateur.pipelines.study import Score, Study
-from secateur.scorers.contract import Card, Observer, Scorer, Scores
-from secateur.trainers import models
-from secateur.trainers.checkpoints import CheckpointWriter, fingerprint
+from secateur.scorers.contract import Card, Scorer, Scores
+from secateur.trainers.checkpoints import fingerprint
 from secateur.trainers.contract import Recipe
-from secateur.trainers.loop import device_of_choice, train
+from secateur.trainers.loop import device_of_choice
 
 
 def describe(card: Card) -> str:
@@ -100,35 +101,16 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         if loaded:
             recipe = with_network_of(recipe, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        totals = {name: np.zeros(len(data), np.float64) for name in observed}
-        costs = []
-        with store.folder(proxy_key) as folder:
-            for seed in range(study.proxy_runs):
-                watchers: dict[str, Observer] = {
-                    name: score.declared(len(data), device, **settings[name])  # type: ignore[call-arg, arg-type, misc]
-                    for name, score in observed.items()
-                }
-                (place := folder / f"seed-{seed}").mkdir()
-                trained = train(
-                    data,
-                    recipe,
-                    seed=seed,
-                    observers=list(watchers.values()),
-                    device=device,
-                    progress=progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"),
-                    checkpoint=CheckpointWriter(place, study.checkpoints),
-                )
-                models.save(trained.model.cpu(), place, recipe, data.inputs.shape[1:], data.classes)
-                costs.append({"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen})
-                for name, watcher in watchers.items():
-                    totals[name] += watcher.scores()
-        spent: dict[str, Any] = {what: sum(cost[what] for cost in costs) for what in costs[0]}
+        runs = ProxyRuns(study, data, recipe, source, observed, settings, device, store)
+        for seed in range(study.proxy_runs):
+            runs.train(seed, progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
+        spent = runs.gather()
         store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
         path = dg.MetadataValue.path(store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
         for name, score in observed.items():
-            values = (totals[name] / study.proxy_runs).astype(np.float32)
+            values = runs.scores(name)
             metadata = score_metadata(values, score.declared.card, inputs, samples, source)
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
@@ -155,9 +137,14 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
         code_version=scorer.card.version,
         group_name=study.name,
     )
-    def score(config: Config, **loaded: Any) -> dg.MaterializeResult:  # type: ignore[valid-type]
-        signals = signals_in(loaded)
+    def score(
+        config: Config,  # type: ignore[valid-type]
+        store: dg.ResourceParam[Store],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        signals, started = signals_in(loaded), time.perf_counter()
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
+        store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),

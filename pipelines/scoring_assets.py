@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.costs import save_pass_cost
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.progress import Progress
@@ -25,6 +26,11 @@ from secateur.trainers.scoring import Configured, score_rows
 def checkpoint_scores_of(study: Study) -> dict[str, Score]:
     """Scores of the study that read checkpoints."""
     return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+
+
+def several(configured: Mapping[str, Configured]) -> bool:
+    """Whether some score reads all checkpoints of a proxy run, not the last alone."""
+    return any(scorer.several for scorer, _ in configured.values())
 
 
 def computing(folders: list[Path], data: Data, configured: Mapping[str, Configured]) -> Compute:
@@ -89,6 +95,8 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         run = spread or one_by_one(computing(folders, data, configured))
         scores, tally = cache.scores_by(run, keys, hashes, progress=progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
+        passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
+        save_pass_cost(store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
             counted: dict[str, Any] = {"rows rescored": tally.computed[name], "rows found": tally.found[name]}
             counted["seconds"] = seconds

@@ -1,28 +1,28 @@
 """A study: one YAML file, one data set, one group of assets; wrong settings are refused when it loads."""
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from secateur.pipelines.cells import Cell, selection_key
+from secateur.pipelines.cells import KD, OWN, Cell, selection_key
 from secateur.pipelines.compute_settings import Compute
+from secateur.pipelines.distilled import Distilled
 from secateur.pipelines.recurring_settings import Recurring
-from secateur.pipelines.selection import Selection
+from secateur.pipelines.selection import OWN_KEYS, Selection
 from secateur.pipelines.sources import Columns, Source
 from secateur.pipelines.strict_settings import Strict, checked, mapping, nested, require
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.vectors import Metric
-from secateur.selectors.contract import resolve_keep, selectors
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Recipe
 from secateur.trainers.embeddings import EmbeddingSettings
 from secateur.trainers.models import check_recipe
 from secateur.trainers.tasks import TASKS, Task, task_of
 
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities"}
+GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
 SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
 """Arrays that assets of their own make, where a scorer or selector reads them."""
 
@@ -86,6 +86,7 @@ class Study(Strict):
     selections: Annotated[dict[str, Selection], Field(min_length=1)]
     keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
     training: Annotated[Recipe, Field(description="how a model is trained on what was kept")]
+    distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every cell")] = 5
     validation: Validation = Validation()
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
@@ -99,7 +100,7 @@ class Study(Strict):
     @field_validator("selections", mode="before")
     @classmethod
     def _selections(cls, given: Any) -> Any:
-        return {name: nested(name, body, "selector", {"score", "classes"}) for name, body in mapping(given).items()}
+        return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(given).items()}
 
     @field_validator("scores")
     @classmethod
@@ -113,11 +114,7 @@ class Study(Strict):
     @classmethod
     def _known_selectors(cls, given: dict[str, Selection]) -> dict[str, Selection]:
         for name, selection in given.items():
-            require(selection.selector, selectors(), f"{name}.selector")
-            tuned = {setting: values[0] for setting, values in selection.declared.tunable.items()}
-            checked(selection.declared.settings, tuned | selection.settings, name)
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
-                raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")
+            selection.check(name)
         return given
 
     @field_validator("keep", mode="before")
@@ -145,7 +142,7 @@ class Study(Strict):
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
         for name, selection in self.selections.items():
-            if "scores" in selection.declared.reads:
+            if "scores" in selection.reads:
                 if selection.score is None:
                     raise ValueError(
                         f"selections.{name}.score: {selection.selector!r} reads a score; name one of "
@@ -154,7 +151,7 @@ class Study(Strict):
                 require(selection.score, self.scores, f"selections.{name}.score")
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
-            for signal in set(selection.declared.reads) - GIVEN - SIGNALS:
+            for signal in set(selection.reads) - GIVEN - SIGNALS:
                 require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
         for name, score in self.scores.items():
             for signal in score.signals - GIVEN - SIGNALS:
@@ -162,11 +159,17 @@ class Study(Strict):
                 require(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self
 
+    @model_validator(mode="after")
+    def _students_exist(self) -> "Study":
+        if self.distillation:
+            self.distillation.check({"full": None, **self.selections})
+        return self
+
     @property
     def signals(self) -> set[str]:
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
         read = [score.signals for score in self.scores.values()]
-        read += [set(selection.declared.reads) for selection in self.selections.values()]
+        read += [set(selection.reads) for selection in self.selections.values()]
         found = set().union(*read) & SIGNALS
         return found | ({"embeddings"} if found else set())
 
@@ -179,12 +182,18 @@ class Study(Strict):
     @property
     def resolved_task(self) -> Task:
         """How rows become arrays, what the study leaves out filled in from its models."""
-        return task_of(self.columns.kind, self.task, (self.proxy, self.training))
+        taught = self.distillation.teacher if self.distillation else None
+        others = (taught,) if isinstance(taught, Recipe) else ()
+        return task_of(self.columns.kind, self.task, (self.proxy, self.training, *others))
 
     @property
     def selection_keys(self) -> list[str]:
-        """`full`, then every selection at every budget."""
-        return ["full", *(selection_key(name, keep) for keep in self.keep for name in self.selections)]
+        """`full`, selections of no budget, then every selection at every budget; behind each its twin, if any."""
+        own = [name for name, selection in self.selections.items() if selection.budget == OWN]
+        found = [("full", ""), *((name, f"@{OWN}") for name in own)]
+        found += [(name, selection_key("", keep)) for keep in self.keep for name in self.selections if name not in own]
+        taught = set(self.distillation.students(self.selections)) if self.distillation else set()
+        return [f"{name}{kd}{at}" for name, at in found for kd in ("", *([KD] if name in taught else []))]
 
     @property
     def cells(self) -> Iterator[Cell]:

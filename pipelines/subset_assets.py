@@ -1,24 +1,22 @@
-"""Assets that choose: `tuning`, then `subset` and `manifest` with one partition per selection and seed."""
+"""Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
 
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.choosing import choose, read_by, signals_read
-from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.choosing import held_settings, read_by, signals_read
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.plots import class_balance
-from secateur.pipelines.progress import Progress
 from secateur.pipelines.provenance import Provenance, ScoreCard
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
+from secateur.pipelines.subsets import subset_of
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.tuning import tune
 
 
 def partitions_of(study: Study) -> dg.MultiPartitionsDefinition:
@@ -35,61 +33,18 @@ def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
     return [Cell.parse(str(key)) for key in context.partition_keys]
 
 
-def tuning_asset(study: Study) -> dg.AssetsDefinition:
-    """Settings that the study leaves open, chosen on held-out training samples."""
-    open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
-
-    @dg.asset(
-        key=dg.AssetKey([study.name, "tuning"]),
-        ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
-        description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
-        "of the training samples, never on test samples.",
-        group_name=study.name,
-    )
-    def tuning(
-        context: dg.AssetExecutionContext, progress: dg.ResourceParam[Progress], **loaded: Any
-    ) -> dg.MaterializeResult:
-        data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
-        chosen: dict[str, dict[str, Any]] = {}
-        for name, selection in open_ones.items():
-            (setting,) = selection.untuned
-            for keep in study.keep:
-                key = selection_key(name, keep)
-
-                def chooser(
-                    rows: np.ndarray,
-                    budget: int,
-                    candidate: float,
-                    seed: int,
-                    selection: Selection = selection,
-                    setting: str = setting,
-                ) -> Any:
-                    settings = selection.settings | {setting: candidate}
-                    return choose(selection, signals, budget=budget, seed=seed, settings=settings, rows=rows)
-
-                tuned = tune(
-                    data,
-                    study.training,
-                    chooser,
-                    selection.declared.tunable[setting],
-                    keep=keep,
-                    fraction=study.validation.fraction,
-                    seeds=study.validation.seeds,
-                    progress=progress.start(context, f"tuning {key}"),
-                )
-                chosen[key] = {
-                    "settings": {setting: tuned.value},
-                    "validation_accuracy": {str(value): accuracy for value, accuracy in tuned.accuracies.items()},
-                }
-        return dg.MaterializeResult(value=chosen, metadata={"chosen": dg.MetadataValue.json(chosen)})
-
-    return tuning
+def form_of(selection: Selection) -> type[dg.Config]:
+    """The launchpad's section of a selection."""
+    if selection.in_training:
+        given = ("keep",) if selection.budget == "study" else ()
+        return form(selection.declared.settings, held_settings(selection), given=given)
+    return form(selection.declared.settings, selection.settings, selection.untuned)
 
 
 def subset_asset(study: Study) -> dg.AssetsDefinition:
     """The keep mask of each cell."""
     sections = {
-        name: form(selection.declared.settings, selection.settings, selection.untuned)
+        name: form_of(selection)
         for name, selection in study.selections.items()
         if selection.declared.settings.model_fields
     }
@@ -101,7 +56,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         ins=inputs_for(study, read_by(study.selections.values()), "tuning"),
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget.",
+        description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget. "
+        "A selection that is made in training has every sample as a candidate here, and its budget in each epoch.",
         check_specs=[dg.AssetCheckSpec("budget_exact", asset=key, blocking=True)],
         group_name=study.name,
     )
@@ -112,25 +68,27 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         tuning, source, signals = loaded["tuning"], loaded["source"], signals_in(loaded)
-        labels, wrong = signals["labels"], []
-        for cell in cells_of(context):
-            budget = resolve_keep(cell.keep, len(labels))
-            settings: dict[str, Any] = {}
-            keep = np.ones(len(labels), dtype=bool)
-            if cell.selection != "full":
-                given = getattr(config, cell.name).model_dump() if cell.name in sections else {}
-                picked = tuning.get(cell.selection, {}).get("settings", {})
-                settings = {name: picked.get(name) if value is None else value for name, value in given.items()}
-                keep = choose(study.selections[cell.name], signals, budget=budget, seed=cell.seed, settings=settings)
-            store.save(key, keep, cell)
-            store.save(dg.AssetKey([study.name, "subset_settings"]), settings, cell)
-            wrong += [str(cell)] if keep.sum() != budget else []
+        wrong, unheld = [], []
+        chosen, chosen_for = None, None
+        # A twin comes right behind its plain self, whose samples it shares.
+        for cell in sorted(cells_of(context), key=lambda cell: (cell.plain, cell.distilled)):
+            if chosen is None or chosen_for != cell.plain:
+                given = getattr(config, cell.plain.name).model_dump() if cell.plain.name in sections else {}
+                picked = tuning.get(cell.plain.selection, {}).get("settings", {})
+                chosen, chosen_for = subset_of(study, cell.plain, signals, given, picked), cell.plain
+            store.save(key, chosen.keep, cell)
+            store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, cell)
+            store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
+            wrong += [f"{cell}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
+            unheld += [f"{cell}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
+            shown = dg.MetadataValue.md(class_balance(signals["labels"], chosen.keep, source["label_names"]))
             context.add_asset_metadata(
                 {
-                    "kept": int(keep.sum()),
-                    "of": len(labels),
-                    "settings": dg.MetadataValue.json(settings),
-                    "class balance": dg.MetadataValue.md(class_balance(labels, keep, source["label_names"])),
+                    "kept": int(chosen.keep.sum()),
+                    "of": len(chosen.keep),
+                    "in training": chosen.in_training is not None,
+                    "settings": dg.MetadataValue.json(chosen.settings),
+                    **(chosen.in_training or {"class balance": shown}),
                 },
                 asset_key=key,
                 partition_key=str(cell),
@@ -138,9 +96,10 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             check_results=[
                 dg.AssetCheckResult(
-                    passed=not wrong,
+                    passed=not wrong and not unheld,
                     check_name="budget_exact",
-                    description=f"off the budget: {', '.join(wrong)}" if wrong else "every subset has its exact budget",
+                    severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
+                    description="; ".join([*wrong, *unheld]) or "every subset, or epoch, has its exact budget",
                 )
             ]
         )
@@ -151,7 +110,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
     """The exported selection of each cell."""
     key = dg.AssetKey([study.name, "manifest"])
-    read = {name: signals_read(selection) & set(study.scores) for name, selection in study.selections.items()}
+    exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
+    read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
     used = sorted(set().union(*read.values()))
 
     @dg.asset(
@@ -174,6 +134,9 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         table, faults = samples.collect(), []
         for cell in cells_of(context):
+            if note := why_no_manifest(study, cell):
+                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(cell))
+                continue
             settings = store.load(dg.AssetKey([study.name, "subset_settings"]), cell)
             written = Manifest.write(
                 store.place(key, cell),
@@ -204,6 +167,15 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     return manifest
 
 
+def why_no_manifest(study: Study, cell: Cell) -> str:
+    """Why a cell exports nothing; empty where it does."""
+    if cell.distilled:
+        return f"the samples are those of {cell.plain.selection}, whose manifest says them"
+    if cell.name in study.selections and study.selections[cell.name].in_training:
+        return "the selection is made anew in every epoch of a training: there is no subset to export"
+    return ""
+
+
 def provenance_of(study: Study, cell: Cell, source: dict[str, Any], settings: dict[str, Any], count: int) -> Provenance:
     """All that a manifest says of how its rows were chosen."""
     selection = study.selections.get(cell.name)
@@ -214,7 +186,7 @@ def provenance_of(study: Study, cell: Cell, source: dict[str, Any], settings: di
         columns=study.columns.model_dump(exclude_none=True),
         selection=cell.name,
         selector=selection.selector if selection else "full",
-        selector_version=selection.declared.version if selection else "1",
+        selector_version=selection.static.version if selection else "1",
         settings=settings,
         keep=cell.keep,
         budget=resolve_keep(cell.keep, count),

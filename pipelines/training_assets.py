@@ -6,17 +6,22 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.cell_training import Cells, record_of
+from secateur.pipelines.choosing import read_by
+from secateur.pipelines.costs import costs_of, total
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form
 from secateur.pipelines.progress import Progress
-from secateur.pipelines.report import build_report, write_report
+from secateur.pipelines.report import build_report
+from secateur.pipelines.report_page import markdown, write_report
+from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
 from secateur.pipelines.subset_assets import cells_of, partitions_of
+from secateur.pipelines.teacher_assets import teacher_inputs
 from secateur.trainers import models
 from secateur.trainers.contract import Recipe
 from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import train
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -24,12 +29,15 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     key = dg.AssetKey([study.name, "trained_model"])
     Config = form(Recipe, study.training.model_dump())
 
+    chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
+
     @dg.asset(
         key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "subset")},
+        ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset") | teacher_inputs(study),
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description="A model trained on the kept samples; the seed sets its weights and its order of samples.",
+        description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
+        "A cell whose inputs are those of the model that is there is not trained again.",
         group_name=study.name,
     )
     def trained_model(
@@ -37,27 +45,15 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         config: Config,  # type: ignore[valid-type]
         store: dg.ResourceParam[Store],
         progress: dg.ResourceParam[Progress],
-        inputs: Any,
-        samples: Any,
-        source: Any,
-        subset: Any,
+        **loaded: Any,
     ) -> None:
-        data, recipe = data_of(inputs, samples, source), Recipe(**config.model_dump())  # type: ignore[attr-defined]
+        recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
+        data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
+        cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, store)
         for cell in progress.track(context, cells_of(context), "training"):
-            keep = np.array(subset[cell])
-            trained = train(data, recipe, seed=cell.seed, keep=keep)
-            cost = {
-                "kept": int(keep.sum()),
-                "steps": trained.steps,
-                "epochs": trained.epochs,
-                "samples_seen": trained.samples_seen,
-                "seconds": round(trained.seconds, 3),
-            }
-            with store.folder(key, cell) as folder:
-                models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
-            store.save(dg.AssetKey([study.name, "training_cost"]), cost, cell)
+            record = cells.train(cell, np.array(loaded["subset"][cell]))
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(store.place(key, cell).resolve()), **cost},
+                {"path": dg.MetadataValue.path(store.place(key, cell).resolve()), **record},
                 asset_key=key,
                 partition_key=str(cell),
             )
@@ -93,9 +89,13 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         test = data_of(test_inputs, test_samples, source)
         for cell in cells_of(context):
             metrics = dataclasses.asdict(evaluate(models.load(trained_model[cell]), test))
-            cost = store.load(dg.AssetKey([study.name, "training_cost"]), cell)
-            store.save(key, {**cost, **metrics}, cell)
+            record = record_of(trained_model[cell])
+            costs = costs_of(study, cell, store, record)
+            compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
+            store.save(key, {**record, **metrics, "compute": compute}, cell)
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
+            numbers |= {"samples of compute": total(costs.values()).samples}
+            numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(cell))
 
     return evaluation
@@ -108,23 +108,24 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("evaluation", "source", "tuning")},
-        description="Every selection beside random and stratified random at the same budget and the same number of "
-        "optimiser steps, over seeds, with intervals and a verdict.",
+        description="Every selection beside random and stratified random at the same budget and an equal number of "
+        "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
         group_name=study.name,
     )
     def report(store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any) -> dg.MaterializeResult:
         built = build_report(study, source, evaluation, tuning)
         with store.folder(key) as folder:
-            write_report(built, folder)
+            plots = write_report(built, folder)
         better = sum(
             row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
         )
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
-                "report": dg.MetadataValue.md(built.markdown()),
+                "report": dg.MetadataValue.md(markdown(built, plots)),
                 "selections better than random": better,
-                **({"full accuracy": built.full.mean} if built.full else {}),
+                "compared at": built.compare_at,
+                **({"full accuracy": built.full.accuracy.mean} if built.full else {}),
             }
         )
 

@@ -17,10 +17,13 @@ Choose = Callable[[Ids, int, float, int], Keep]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The candidate chosen and the mean validation accuracy of each candidate that the budget allows."""
+    """The candidate chosen, the mean validation accuracy of each candidate that the budget allows, and what it cost."""
 
     value: float
     accuracies: Mapping[float, float]
+    steps: int
+    samples_seen: int
+    seconds: float
 
 
 def hold_out(
@@ -68,7 +71,7 @@ def tune(
     inside, outside = data.take(pool), data.take(validation)
     budget = resolve_keep(resolve_keep(keep, len(data)) / len(data), len(pool))
     accuracies: dict[float, float] = {}
-    refusal = ""
+    refusal, steps, seen, seconds = "", 0, 0, 0.0
     for number, candidate in enumerate(candidates):
         results: list[float] = []
         for seed in range(seeds):
@@ -77,11 +80,14 @@ def tune(
             except ValueError as error:
                 refusal, results = str(error), []
                 break
-            results.append(evaluate(train(inside, recipe, seed=seed, keep=mask).model, outside).accuracy)
+            trained = train(inside, recipe, seed=seed, keep=mask)
+            results.append(evaluate(trained.model, outside).accuracy)
+            steps, seen, seconds = steps + trained.steps, seen + trained.samples_seen, seconds + trained.seconds
         if results:
             accuracies[candidate] = float(np.mean(results))
         if progress:
             progress(number + 1, len(candidates))
     if not accuracies:
         raise ValueError(f"no candidate of {candidates} fits a budget of {budget} out of {len(pool)}: {refusal}")
-    return Tuned(max(accuracies, key=lambda candidate: accuracies[candidate]), accuracies)
+    best = max(accuracies, key=lambda candidate: accuracies[candidate])
+    return Tuned(best, accuracies, steps=steps, samples_seen=seen, seconds=seconds)

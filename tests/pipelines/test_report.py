@@ -7,6 +7,7 @@ import pytest
 
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.report import Report, build_report
+from secateur.pipelines.report_page import main_table, write_report
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile
 
@@ -14,8 +15,21 @@ SOURCE = {"samples": 120, "test_samples": 60}
 WriteStudy = Callable[..., StudyFile]
 
 
-def metrics(accuracy: float, steps: int = 30, kept: int = 30) -> dict[str, Any]:
-    return {"accuracy": accuracy, "steps": steps, "kept": kept}
+def metrics(accuracy: float, steps: int = 30, kept: int = 30, **other: Any) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "worst_class_accuracy": accuracy - 0.2,
+        "calibration_error": 0.05,
+        "loss": 0.5,
+        "steps": steps,
+        "epochs": 10,
+        "samples_seen": 10 * kept,
+        "kept": kept,
+        "in_training": False,
+        "compare_at": "equal steps",
+        "compute": {"training": {"forward": 10 * kept, "backward": 10 * kept, "seconds": 1.0}},
+        **other,
+    }
 
 
 def evaluations(study: Study, **accuracies: list[float]) -> dict[Cell, dict[str, Any]]:
@@ -54,7 +68,7 @@ def test_noise_is_called_no_better(study: Study) -> None:
 
 
 def test_baselines_come_first_and_full_last(study: Study) -> None:
-    lines = build_report(study, SOURCE, evaluations(study), {}).cells()
+    lines = main_table(build_report(study, SOURCE, evaluations(study), {}))
     assert [line[0] for line in lines] == [
         "selection", "random", "stratified random", "coverage_centric", "hardest", "full set",
     ]  # fmt: skip
@@ -90,8 +104,6 @@ def test_one_seed_says_nothing(write_study: WriteStudy) -> None:
 
 
 def test_markup_in_names_stays_text(study: Study, tmp_path: Any) -> None:
-    from secateur.pipelines.report import write_report
-
     hostile = study.model_copy(update={"description": "<script>alert(1)</script>"})
     write_report(build_report(hostile, SOURCE, evaluations(study), {}), tmp_path)
     assert "<script>" not in (tmp_path / "report.html").read_text()

@@ -1,0 +1,36 @@
+"""What a result was made of, as one number: equal inputs need not be worked through again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from secateur.pipelines.study import Study
+from secateur.trainers.loop import device_of_choice
+
+
+def fingerprint_of(**parts: Any) -> str:
+    """SHA-256 of JSON-able parts and arrays, 64 hexadecimal digits."""
+    told = {name: array_digest(part) if isinstance(part, np.ndarray) else part for name, part in parts.items()}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def array_digest(values: np.ndarray) -> str:
+    """Type, shape and content."""
+    content = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+    return f"{values.dtype} {values.shape} {content}"
+
+
+def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arrays of a study's data were made of, and what else every training depends on."""
+    return {
+        "revision": source["revision"],
+        "samples": source["samples"],
+        "model_settings": source.get("model_settings", {}),
+        "data": [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_task)],
+        "versions": {name: version(name) for name in ("secateur", "torch", "numpy")},
+        "device": device_of_choice().type,
+    }

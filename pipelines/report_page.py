@@ -1,0 +1,198 @@
+"""The report as people read it: tables, pictures, Markdown and a page."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from secateur.pipelines.plots import Curve, accuracy_curves, differences, inline
+from secateur.pipelines.report import TITLES, Report, Row
+from secateur.pipelines.study import BASELINES
+from secateur.trainers.comparison import Comparison
+
+PAGE = Path(__file__).with_name("report.html.jinja")
+Table = list[list[str]]
+"""Lines of text, the header first."""
+
+
+def main_table(report: Report) -> Table:
+    """Accuracy of every selection beside random."""
+    lines = [["selection", "kept", "accuracy %", "random %", "against random"]]
+    for row in report.rows:
+        verdict = row.against_random.brief if row.against_random else "the baseline"
+        lines.append([row.title, row.size, str(row.accuracy), str(row.random), verdict])
+    for row in report.whole:
+        verdict = f"{row.against_full.brief}, full set" if row.against_full else "nothing pruned"
+        lines.append([row.title, row.size, str(row.accuracy), "", verdict])
+    return lines
+
+
+def statistics_table(report: Report) -> Table:
+    """Paired differences with their intervals, corrected p-values and effect sizes."""
+    lines = [["selection", "kept", "against", "difference, points", "corrected p", "Cohen's d", "verdict"]]
+    for row in (*report.rows, *report.whole):
+        for against, found in (
+            ("random", row.against_random),
+            ("without a teacher", row.against_plain),
+            ("random + KD", row.against_taught_random),
+            ("full set", row.against_full),
+        ):
+            if found:
+                lines.append([row.title, row.size, against, *statistics(found), found.verdict])
+    return lines
+
+
+def statistics(found: Comparison) -> list[str]:
+    """Difference, corrected p-value and effect size as text; none where there is none."""
+    spread = "" if found.half_width is None else f" ± {100 * found.half_width:.1f}"
+    p_value = "none" if found.p_value is None else f"{found.p_value:.2g}"
+    effect = "none" if found.effect_size is None else f"{found.effect_size:+.1f}"
+    return [f"{100 * found.difference:+.1f}{spread}", p_value, effect]
+
+
+def metrics_table(report: Report) -> Table:
+    """What else a trained model is judged by."""
+    lines = [["selection", "kept", "accuracy %", "worst class %", "calibration error %", "loss, nats"]]
+    for row in (*report.rows, *report.whole):
+        spread = "" if row.loss.half_width is None else f" ± {row.loss.half_width:.3f}"
+        lines.append(
+            [
+                row.title,
+                row.size,
+                str(row.accuracy),
+                str(row.worst_class),
+                str(row.calibration_error),
+                f"{row.loss.mean:.3f}{spread}",
+            ]
+        )
+    return lines
+
+
+def compute_table(report: Report) -> Table:
+    """What each selection cost, by part."""
+    every = (*report.rows, *report.whole)
+    parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
+    lines = [["selection", "kept", "steps", *parts, "all, samples", "all, seconds"]]
+    for row in every:
+        spent = [row.compute.get(part) for part in parts]
+        told = [f"{each['samples']:,.0f} / {each['seconds']:.1f} s" if each else "" for each in spent]
+        steps = f"{row.steps:,}" + ("" if row.steps_ratio is None else f" ({row.steps_ratio:.2g} x) †")
+        whole = row.compute["all"]
+        lines.append([row.title, row.size, steps, *told, f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}"])
+    return lines
+
+
+def curves_of(report: Report, place: Callable[[Row], float]) -> list[Curve]:
+    """One curve per selection and twin, by the place of each of its rows."""
+    found = []
+    every = [*report.rows, *(row for row in report.whole if row.plain_name != "full")]
+    for name in dict.fromkeys(row.name for row in every):
+        rows = sorted((row for row in every if row.name == name), key=lambda row: row.kept)
+        found.append(
+            Curve(
+                TITLES.get(rows[0].plain_name, rows[0].plain_name),
+                [place(row) for row in rows],
+                [row.accuracy for row in rows],
+                distilled=rows[0].distilled,
+                baseline=rows[0].plain_name in BASELINES,
+                marked=[row.steps_ratio is not None for row in rows],
+            )
+        )
+    return found
+
+
+def plots_of(report: Report) -> dict[str, bytes]:
+    """SVG pictures by name."""
+    full = report.full
+    mark = "hollow: unequal optimiser steps" if any(row.steps_ratio is not None for row in report.rows) else ""
+    judged = [row for row in report.rows if row.against_random and row.name != BASELINES[0]]
+    found = {
+        "accuracy": accuracy_curves(
+            curves_of(report, lambda row: row.kept),
+            full.accuracy if full else None,
+            xlabel=f"samples kept (compared at {report.compare_at})",
+            counts=True,
+            mark=mark,
+        )
+    }
+    for unit, label in (
+        ("samples", "compute: samples trained on, or as much work in scoring, proxy and teacher"),
+        ("seconds", "compute: seconds, with scoring, proxy and teacher"),
+    ):
+        found[f"accuracy_by_{unit}"] = accuracy_curves(
+            curves_of(report, lambda row, unit=unit: row.compute["all"][unit]),  # type: ignore[misc]
+            full.accuracy if full else None,
+            xlabel=label,
+            full_at=full.compute["all"][unit] if full else None,
+            mark=mark,
+        )
+    found["difference"] = differences(
+        [
+            (f"{row.title}, {row.size}", c.difference, c.half_width, c.verdict)
+            for row in judged
+            if (c := row.against_random)
+        ]
+    )
+    return found
+
+
+def markdown(report: Report, plots: dict[str, bytes] | None = None) -> str:
+    """Verdict, tables and pictures, whole in one text."""
+    pictures = [inline(svg, name) for name, svg in (plots or plots_of(report)).items()]
+    parts = [f"**{report.verdict}**", text_table(main_table(report)), note(report), *pictures]
+    for title, table in details(report):
+        parts += [f"### {title}", text_table(table)]
+    return "\n\n".join(parts)
+
+
+def text_table(table: Table) -> str:
+    """A table in Markdown."""
+    header, *lines = ([cell.replace("|", "\\|") for cell in line] for line in table)
+    listed = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
+    return "\n".join(f"| {line} |" for line in listed)
+
+
+def details(report: Report) -> list[tuple[str, Table]]:
+    """The tables behind the main one."""
+    return [
+        ("Paired comparisons", statistics_table(report)),
+        ("Other measures on the test split", metrics_table(report)),
+        ("Compute", compute_table(report)),
+    ]
+
+
+def note(report: Report) -> str:
+    """How to read the numbers."""
+    text = (
+        f"Accuracy on {report.test_samples:,} test samples after the last epoch: mean ± half-width of the 95% "
+        f"t-interval over {report.seeds} seeds. Paired two-sided t-tests; p-values are Holm-corrected within a budget. "
+        f"Compared at {report.compare_at}. Compute of a selection is its training and all that it depends on, as if it "
+        "were alone; a sample that went only forward counts a third."
+    )
+    if any(row.steps_ratio is not None for row in (*report.rows, *report.whole)):
+        text += " †: not as many optimiser steps as its baseline, see Compute."
+    if any(row.distilled for row in report.rows):
+        text += " + KD: the same samples with a teacher; the second verdict sets it beside random with that teacher."
+    return text
+
+
+def write_report(report: Report, folder: Path) -> dict[str, bytes]:
+    """Fill a folder with report.html, its pictures, report.md and report.json; returns the pictures."""
+    plots = plots_of(report)
+    for name, svg in plots.items():
+        (folder / f"{name}.svg").write_bytes(svg)
+    page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
+    html = page.render(report=report, table=main_table(report), details=details(report), note=note(report), plots=plots)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report, plots) + "\n", encoding="utf-8")
+    content: dict[str, Any] = {
+        **dataclasses.asdict(report),
+        "verdict": report.verdict,
+        "table": main_table(report),
+        **{title.lower(): table for title, table in details(report)},
+    }
+    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return plots
