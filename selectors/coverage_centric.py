@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.blocks import over_blocks
-from secateur.selectors.contract import Ids, Keep, keep_smallest, selector, value_of_rank
+from secateur.selectors.contract import Ids, Keep, keep_smallest, random_keys, selector, value_of_rank
 from secateur.selectors.quotas import water_filling
 from secateur.selectors.strata import Counts, Strata, block_of, draw_from_strata, tally
 
@@ -46,10 +46,7 @@ def coverage_centric(
     if strata < 1:
         raise ValueError(f"strata must be at least 1, got {strata}")
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
-    stratum, sizes = strata_of_survivors(scores, aum, cut, strata)
-    if sizes[-1] != cut:  # equals at the threshold, some of them cut
-        dead = keep_smallest(aum, cut, seed=seed, ids=ids)
-        stratum, sizes = Intervals(scores, strata, lambda rows: ~dead[rows]).fill()
+    stratum, sizes = strata_of_survivors(scores, aum, cut, strata, seed, ids)
     return draw_from_strata(
         stratum,
         strata + 1,
@@ -60,15 +57,29 @@ def coverage_centric(
     )
 
 
-def strata_of_survivors(scores: Scores, aum: Scores, cut: int, count: int) -> tuple[Strata, Counts]:
-    """Strata and their sizes, with all below the value of rank `cut` of `aum` dead: with ties, fewer than `cut`."""
+def strata_of_survivors(
+    scores: Scores, aum: Scores, cut: int, count: int, seed: int, ids: Ids | None
+) -> tuple[Strata, Counts]:
+    """Strata and their sizes when the `cut` samples of lowest `aum` are dead, those that `keep_smallest` takes."""
     if not cut:
         return Intervals(scores, count).fill()
     threshold = value_of_rank(aum, cut)
     intervals = Intervals(scores, count, lambda rows: aum[rows] >= threshold)
     if scores is aum:
         intervals.range = float(threshold), max(over_blocks(len(scores), lambda rows: float(scores[rows].max())))
-    return intervals.fill()
+    stratum, sizes = intervals.fill()
+    missing = cut - int(sizes[-1])
+    if missing:
+        tied = np.concatenate(over_blocks(len(aum), lambda rows: np.flatnonzero(aum[rows] == threshold) + rows.start))
+        keys = random_keys(tied if ids is None else ids[tied], seed)
+        dead = tied[np.argpartition(keys, missing - 1)[:missing]]
+        if scores is not aum and np.isin(scores[dead], intervals.range).any():  # the range may have died with them
+            gone = keep_smallest(aum, cut, seed=seed, ids=ids)
+            return Intervals(scores, count, lambda rows: ~gone[rows]).fill()
+        sizes = sizes - np.bincount(stratum[dead], minlength=count + 1)
+        sizes[-1] += missing
+        stratum[dead] = count
+    return stratum, sizes
 
 
 def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> Strata:
