@@ -1,0 +1,271 @@
+"""`secateur init`: what is guessed of small data sets of each kind, of the real ones, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from secateur.pipelines.cli import app
+from secateur.pipelines.data_profile import find_data
+from secateur.pipelines.init_study import Wish, draft_columns, free_name, guess_label
+from secateur.pipelines.readers import SourceError
+from secateur.pipelines.sources import load
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import load_study
+
+Init = Callable[..., tuple[Study, dict[str, Any]]]
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Init:
+    """`secateur init` of some data; gives the study that was written, as loaded, and the JSON answer."""
+
+    def run(data: Path | str, *words: str) -> tuple[Study, dict[str, Any]]:
+        path = tmp_path / "out" / "mine.yaml"
+        done = CliRunner().invoke(app, ["init", str(data), "-o", str(path), "--json", *words])
+        assert done.exit_code == 0, done.exception
+        return load_study(path), json.loads(done.stdout)
+
+    return run
+
+
+def refused(data: Path | str, *words: str) -> str:
+    """What `secateur init` says of data that it cannot use."""
+    done: Result = CliRunner().invoke(app, ["init", str(data), "-o", "never.yaml", *words])
+    assert isinstance(done.exception, ValueError), done.output
+    assert not Path("never.yaml").exists()
+    return str(done.exception)
+
+
+def people(count: int, seed: int) -> datasets.Dataset:
+    """A table as in real life: an id, numbers, categories, missing values, a constant, codes, words as labels."""
+    rng = np.random.default_rng(seed)
+    jobs = np.where(rng.random(count) < 0.1, "?", rng.choice(["baker", "miller", "smith"], count))
+    return datasets.Dataset.from_dict(
+        {
+            "person_id": [f"p{seed}-{row}" for row in range(count)],
+            "row": np.arange(count),
+            "age": rng.integers(18, 90, count),
+            "income": rng.normal(size=count).round(3),
+            "job": jobs.tolist(),
+            "zip_code": rng.integers(10000, 10040, count),
+            "country": ["there"] * count,
+            "outcome": rng.choice(["stays", "leaves"], count).tolist(),
+        }
+    )
+
+
+def sentences(count: int, seed: int) -> datasets.Dataset:
+    """Short texts with three intents, as a ClassLabel."""
+    rng = np.random.default_rng(seed)
+    words = np.array(["please", "card", "money", "lost", "where", "my", "is", "the", "account", "pin", "open"])
+    names = datasets.ClassLabel(names=["ask", "lose", "pay"])
+    features = datasets.Features(
+        {"id": datasets.Value("int64"), "utterance": datasets.Value("string"), "intent": names}
+    )
+    texts = [" ".join(rng.choice(words, 7)) for _ in range(count)]
+    data = {"id": np.arange(count), "utterance": texts, "intent": np.arange(count) % 3}
+    return datasets.Dataset.from_dict(data, features=features)
+
+
+def pictures(count: int, side: int) -> datasets.Dataset:
+    """Grey pictures of two classes."""
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)) for _ in range(count)]
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    return datasets.Dataset.from_dict({"img": images, "label": np.arange(count) % 2}, features=features)
+
+
+def values(answer: dict[str, Any]) -> dict[str, str]:
+    """The guesses by what they are of; several of one kind joined."""
+    found: dict[str, str] = {}
+    for guess in answer["guesses"]:
+        found[guess["what"]] = f"{found[guess['what']]}; {guess['value']}" if guess["what"] in found else guess["value"]
+    return found
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_table(ending: str, init: Init, tmp_path: Path) -> None:
+    data = tmp_path / "people"
+    data.mkdir()
+    for name, seed, count in (("train", 0, 200), ("test", 1, 60)):
+        writers = {"csv": "to_csv", "jsonl": "to_json", "parquet": "to_parquet"}
+        getattr(people(count, seed), writers[ending])(str(data / f"{name}.{ending}"))
+    study, answer = init(data)
+    assert study.columns.features == ["age", "income", "job", "zip_code"]
+    assert study.columns.label == "outcome"
+    assert study.task == {"categorical": ["zip_code"], "missing": ["?"]}
+    assert study.source.label_names == ["leaves", "stays"]
+    assert study.proxy.model == study.training.model == "tabular_mlp"
+    assert values(answer)["left out"] == "person_id, row; country"
+    loaded = load(study.source, study.columns, tmp_path / "out", tmp_path / "cache")
+    assert (len(loaded.train), len(loaded.test)) == (200, 60)
+    words = people(200, 0)["outcome"]
+    assert [loaded.label_names[number] for number in loaded.train["outcome"]] == list(words)
+    text = (tmp_path / "out" / "mine.yaml").read_text()
+    assert text.count("#") >= 6
+    assert "../people/train" in text
+
+
+def test_texts_of_one_file_are_split(init: Init, tmp_path: Path) -> None:
+    sentences(90, 0).to_parquet(tmp_path / "tickets.parquet")
+    study, answer = init(tmp_path / "tickets.parquet")
+    assert (study.columns.text, study.columns.label) == ("utterance", "intent")
+    assert study.source.test_fraction == 0.2  # type: ignore[union-attr]
+    assert study.resolved_task.encoding == "tfidf"  # type: ignore[union-attr]
+    assert values(answer)["left out"] == "id"
+    assert study.name == "mine"
+
+
+def test_a_folder_of_shards_and_files_left_aside(init: Init, tmp_path: Path) -> None:
+    data = tmp_path / "shards"
+    data.mkdir()
+    for number in range(3):
+        sentences(30, number).to_parquet(data / f"train-{number:05d}-of-00003.parquet")
+    for name in ("test", "validation"):
+        sentences(30, 9).to_parquet(data / f"{name}-00000-of-00001.parquet")
+    study, answer = init(data)
+    assert len(load(study.source, study.columns, tmp_path / "out", tmp_path / "cache").train) == 90
+    assert Path(study.source.test[0]).name == "test-00000-of-00001.parquet"  # type: ignore[union-attr, index]
+    assert answer["left_aside"] == ["validation-00000-of-00001.parquet"]
+
+
+def test_pictures_by_class_and_in_parquet(init: Init, tmp_path: Path) -> None:
+    for split, name in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")):
+        (folder := tmp_path / "pets" / split / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (100, 80), (number * 20, 0, 0)).save(folder / f"{number}.png")
+    study, _ = init(tmp_path / "pets")
+    assert (study.source.kind, study.columns.image, study.proxy.model) == ("imagefolder", "image", "cnn")
+    assert study.task == {"size": (64, 64)} or study.task == {"size": [64, 64]}
+    pictures(40, 8).to_parquet(tmp_path / "small.parquet")
+    study, answer = init(tmp_path / "small.parquet", "--overwrite")
+    assert (study.columns.image, study.proxy.model) == ("img", "mlp")
+    assert "8 x 8" in next(guess["why"] for guess in answer["guesses"] if guess["what"] == "model")
+
+
+def test_saved_by_datasets_and_digits(init: Init, tmp_path: Path) -> None:
+    both = datasets.DatasetDict({"train": sentences(60, 0), "test": sentences(30, 1), "extra": sentences(5, 2)})
+    both.save_to_disk(str(tmp_path / "saved"))
+    study, answer = init(tmp_path / "saved")
+    assert (study.source.kind, study.columns.text) == ("disk", "utterance")
+    assert answer["left_aside"] == ["extra"]
+    sentences(60, 0).save_to_disk(str(tmp_path / "one"))
+    study, _ = init(tmp_path / "one", "--overwrite")
+    assert study.source.test_fraction == 0.2  # type: ignore[union-attr]
+    study, _ = init("digits", "--overwrite", "--name", "mine")
+    assert (study.source.kind, study.proxy.model) == ("digits", "mlp")
+
+
+def test_what_is_said_is_not_guessed(init: Init, tmp_path: Path) -> None:
+    people(150, 0).to_csv(tmp_path / "all.csv")
+    words = "--label job --features age --features income --keep 0.4 --keep 30 --epochs 2 --batch-size 16 --seeds 2"
+    study, answer = init(tmp_path / "all.csv", *words.split(), "--test-fraction", "0.3", "--model", "mlp")
+    assert (study.columns.label, study.columns.features) == ("job", ["age", "income"])
+    assert (study.keep, study.proxy.epochs, study.proxy.batch_size, study.seeds) == ([0.4, 30], 2, 16, 2)
+    assert (study.proxy.model, study.source.test_fraction) == ("mlp", 0.3)  # type: ignore[union-attr]
+    assert sum(guess["why"] == "you said so" for guess in answer["guesses"]) == 5
+
+
+def test_an_existing_file_and_a_taken_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_STUDIES", str(tmp_path))
+    run = CliRunner().invoke
+    done = run(app, ["init", "digits"], env={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert done.exit_code == 0, done.exception
+    assert load_study(tmp_path / "digits_2.yaml").name == "digits_2"
+    assert "secateur run digits_2" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
+    target = str(tmp_path / "digits_2.yaml")
+    assert isinstance(run(app, ["init", "digits", "-o", target]).exception, FileExistsError)
+    assert run(app, ["init", "digits", "-o", target, "--overwrite", "--seeds", "2"]).exit_code == 0
+    assert load_study(tmp_path / "digits_2.yaml").seeds == 2
+
+
+def test_names() -> None:
+    assert free_name("My Data-Set 2024", []) == "my_data_set_2024"
+    assert free_name("2024", []) == "study_2024"
+    assert free_name("digits", ["digits", "digits_2"]) == "digits_3"
+
+
+def test_a_real_valued_target_is_no_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {"size": rng.normal(size=90), "target": rng.normal(size=90)}
+    datasets.Dataset.from_dict(table).to_csv(tmp_path / "houses.csv")
+    assert "no column looks like classes" in refused(tmp_path / "houses.csv")
+    assert "labels are whole numbers 0 … C-1 or words" in refused(tmp_path / "houses.csv", "--label", "target")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1, -1] * 20, "goes down to -1"),
+        ([True, False] * 20, "cast it to whole numbers"),
+        ([0, 1, None, 1] * 10, "empty in 10"),
+    ],
+)
+def test_labels_that_no_study_can_have(labels: list[Any], said: str, tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"x": np.arange(40) / 7, "label": labels})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert said in refused(tmp_path / "rows.parquet", "--label", "label")
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    sentences(30, 0).to_parquet(tmp_path / "tickets.parquet")
+    assert f"did you mean '{tmp_path / 'tickets.parquet'}'" in refused(tmp_path / "ticket.parquet")
+    assert "did you mean 'intent'" in refused(tmp_path / "tickets.parquet", "--label", "intents")
+    (tmp_path / "empty").mkdir()
+    assert "no data is seen here" in refused(tmp_path / "empty")
+    (tmp_path / "notes.xlsx").write_bytes(b"PK")
+    assert "convert it to one of .csv" in refused(tmp_path / "notes.xlsx")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
+    assert "broken.parquet" in refused(tmp_path / "broken.parquet")
+    done = CliRunner().invoke(app, ["init", "digits", "--keep", "some"])
+    assert done.exit_code == 2
+    assert "neither a share" in done.output
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "inputs", "classes"),
+    [
+        ("banking77", "text", ("text",), 77),
+        ("clinc150", "text", ("text",), 150),
+        ("adult", "features", None, 2),
+        ("fashion_mnist", "image", ("image",), 10),
+    ],
+)
+def test_the_real_data_sets_as_the_shipped_studies_have_them(
+    folder: str, kind: str, inputs: tuple[str, ...] | None, classes: int, real_data: Path
+) -> None:
+    place = find_data(str(real_data / folder))
+    draft = draft_columns(place, Wish())
+    shipped = load_study(Path(__file__).parents[2] / "pipelines" / "studies" / f"{folder}.yaml")
+    assert next(iter(draft.columns)) == kind
+    assert draft.columns["label"] == shipped.columns.label
+    assert tuple(draft.columns[kind] if kind == "features" else [draft.columns[kind]]) == (
+        inputs or shipped.columns.inputs
+    )
+    assert len(draft.classes) == classes
+    assert Path(place.test or "").name == "test.parquet"
+    if folder == "adult":
+        assert draft.task == {"missing": ["?"]}
+    assert guess_label(draft).name == "label"
+
+
+def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:
+    people(40, 0).to_csv(tmp_path / "rows.csv")
+    study = {"kind": "csv", "train": str(tmp_path / "rows.csv"), "test_fraction": 0.5}
+    from pydantic import TypeAdapter
+
+    from secateur.pipelines.sources import Columns, Source
+
+    columns = Columns(features=["age"], label="outcome")
+    for names, said in ((None, "list all classes in source.label_names"), (["stays"], "is 'leaves' at row")):
+        source: Any = TypeAdapter(Source).validate_python(study | {"label_names": names})
+        with pytest.raises(SourceError, match=said):
+            load(source, columns, tmp_path, tmp_path / "cache")
