@@ -64,7 +64,6 @@ class Experiment(ABC):
     study's budgets, `references` (the dense twin, the whole prompt) go by none.
     """
 
-    name: ClassVar[str]
     unit: ClassVar[Unit]
     paper: ClassVar[str]
     claim: ClassVar[str]
@@ -99,8 +98,8 @@ class Experiment(ABC):
 
 @cache
 def experiments() -> Mapping[str, type[Experiment]]:
-    """Every experiment by name."""
+    """Every experiment by name, which is that of its module: `random_pruning` holds class `RandomPruning`."""
     import secateur.trainers
 
     found = discover(secateur.trainers, Experiment)
-    return {kind.name: kind for kind in found.values() if kind is not Experiment}
+    return {name: kind for name, kind in found.items() if kind is not Experiment}
