@@ -1,6 +1,8 @@
 """Models are found by name, built from a seed, refuse what they cannot read, and come back from disk whole."""
 
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.evaluation import logits_of
 from secateur.trainers.loop import train
-from secateur.trainers.models import build, load, save
+from secateur.trainers.models import MODELS, build, keywords_of, load, save
 
 CPU = torch.device("cpu")
 
@@ -89,3 +91,17 @@ def test_ones_own_model_that_is_not_there_is_named(model):
 def test_images_are_what_a_cnn_reads():
     with pytest.raises(ValueError, match=r"'cnn'.*images.*\(6,\).*mlp"):
         build(Recipe(model="cnn", steps=1), (6,), 3, seed=0)
+
+
+def test_the_page_on_models_lists_every_one_with_its_settings():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = [row.split("|")[1:4] for row in page.partition("## ")[0].splitlines() if row.startswith("| `")]
+    listed = {
+        name: set(re.findall(r"`(\w+)`", settings))
+        for names, _, settings in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    of_inputs = {"vocabulary", "padding_id", "categories"}
+    assert {name: listed.get(name) for name in MODELS} == {
+        name: set(keywords_of(factory)[0]) - of_inputs for name, factory in MODELS.items()
+    }
