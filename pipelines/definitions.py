@@ -1,6 +1,5 @@
 """The code location that Dagster loads: every study that ships and every study of the user's folder."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ import dagster as dg
 
 from secateur.pipelines.data_assets import prepare_asset
 from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_asset
+from secateur.pipelines.export_job import export_jobs
+from secateur.pipelines.home import home as home
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.recurring import Recurrence, recurrence
 from secateur.pipelines.score_assets import proxy_asset, score_asset
@@ -81,17 +82,12 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
     resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
     return dg.Definitions(
         assets=assets,
-        jobs=[job for each in again for job in each.jobs],
+        jobs=[*export_jobs(files, root), *(job for each in again for job in each.jobs)],
         schedules=[schedule for each in again for schedule in each.schedules],
         sensors=[sensor for each in again for sensor in each.sensors],
         resources=resources | overrides,
         executor=dg.in_process_executor,
     )
-
-
-def home() -> Path:
-    """Where everything is kept: SECATEUR_HOME, or `.secateur` below the working directory."""
-    return Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
 
 
 @dg.definitions

@@ -91,7 +91,7 @@ def export(
     made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
     that exists without `overwrite`, and a folder that is no export of ours even with it.
     """
-    with _one_sentence(f"cannot export to {target}" if target is not None else "cannot export"):
+    with _one_sentence(f"cannot export to {shortened(target)}" if target is not None else "cannot export"):
         require(to, exporters(), "format")
         chosen = exporters()[to]
         checked(chosen.settings, settings or {}, f"format {to}")
@@ -176,4 +176,14 @@ def _one_sentence(subject: str) -> Iterator[None]:
     except ManifestError:
         raise
     except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-        raise ManifestError(f"{subject}: {error or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            named = f" ({shortened(error.filename)})" if error.filename else ""
+            reason = f"{error.strerror}{named}"
+        raise ManifestError(f"{subject}: {reason}") from error
+
+
+def shortened(name: object) -> str:
+    """A path for a message, its end if it is long."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return text if len(text) <= 200 else f"…{text[-199:]}"
