@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from secateur.selectors.contract import resolve_keep
 from secateur.trainers import models
 from secateur.trainers.checkpoints import fingerprint
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
+from secateur.trainers.loop import Trained, train
 
 RECORD = "training.json"
 """Beside the model: its fingerprint and what its training took."""
@@ -40,7 +40,7 @@ class Cells:
     """What was loaded of the teacher, by the names of `teacher_inputs`."""
     store: Store
 
-    def train(self, cell: Cell, keep: np.ndarray, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    def train(self, cell: Cell, keep: np.ndarray, context: dg.AssetExecutionContext) -> dict[str, Any]:
         """Train a cell, unless its model was trained of the same; its record, `trained` telling which."""
         key, made_of = dg.AssetKey([self.study.name, "trained_model"]), self.fingerprint(cell, keep)
         if (record := record_of(self.store.find(key, cell))).get("fingerprint") == made_of:
@@ -49,34 +49,21 @@ class Cells:
             with self.store.folder(key, cell) as folder:
                 shutil.copytree(self.store.place(key, other), folder, dirs_exist_ok=True)
             return {**record_of(self.store.find(key, cell)), "trained": f"as {other}, of the same inputs"}
-        selection, sampler = self.study.selections.get(cell.plain.name), None
-        kept = int(keep.sum())
-        if selection and selection.in_training:
-            settings = self.settings(cell)
-            sampler, _ = sampler_of(selection, self.signals, settings, recipe=self.recipe, seed=cell.seed)
-            kept = len(keep) if selection.budget == "own" else resolve_keep(cell.keep, len(keep))
-        objective = None
-        if cell.distilled:
-            objective = objective_for(self.study, self.recipe, self.taught, kept=kept, samples=len(self.data))
-        run = f"{cell.selection}/{cell.seed}"
-        snapshots = snapshots_of(self.store, self.study.name, run, made_of)
-        with trackers_of(self.study.name, run, snapshots) as trackers:
-            trained = train(
-                self.data,
-                self.recipe,
-                seed=cell.seed,
-                keep=None if sampler else keep,
-                sampler=sampler,
-                objective=objective,
-                progress=progress,
-                snapshots=snapshots,
-                trackers=trackers,
-            )
+        selection = self.study.selections.get(cell.plain.name)
+        in_training, kept = selection is not None and selection.in_training, int(keep.sum())
+        if selection and in_training and selection.budget == "study":
+            kept = resolve_keep(cell.keep, len(keep))
+        if self.study.compute.training == "launch":
+            from secateur.pipelines.launch import launch_cell
+
+            trained = launch_cell(context, self, cell, keep, kept=kept, name=made_of)
+        else:
+            trained = self.train_here(cell, keep, kept, made_of)
         record = {
             "fingerprint": made_of,
             "kept": kept,
             "of": len(keep),
-            "in_training": sampler is not None,
+            "in_training": in_training,
             "compare_at": f"equal {self.recipe.length}",
             "steps": trained.steps,
             "epochs": trained.epochs,
@@ -89,6 +76,28 @@ class Cells:
             models.save(trained.model.cpu(), folder, self.recipe, self.data.inputs.shape[1:], self.data.classes)
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         return {**record, "trained": "now"}
+
+    def train_here(self, cell: Cell, keep: np.ndarray, kept: int, made_of: str) -> Trained:
+        """Train a cell in this process, going on from where a run that was killed was saved."""
+        selection, sampler, objective = self.study.selections.get(cell.plain.name), None, None
+        if selection and selection.in_training:
+            settings = self.settings(cell)
+            sampler, _ = sampler_of(selection, self.signals, settings, recipe=self.recipe, seed=cell.seed)
+        if cell.distilled:
+            objective = objective_for(self.study, self.recipe, self.taught, kept=kept, samples=len(self.data))
+        run = f"{cell.selection}/{cell.seed}"
+        snapshots = snapshots_of(self.store, self.study.name, run, made_of)
+        with trackers_of(self.study.name, run, snapshots) as trackers:
+            return train(
+                self.data,
+                self.recipe,
+                seed=cell.seed,
+                keep=None if sampler else keep,
+                sampler=sampler,
+                objective=objective,
+                snapshots=snapshots,
+                trackers=trackers,
+            )
 
     def same(self, cell: Cell, made_of: str) -> Cell | None:
         """Another cell whose model was trained of the same inputs: all selections are one where all samples stay."""
@@ -112,8 +121,9 @@ class Cells:
             settings = tuned_settings(asked(self.study), self.taught).model_dump(mode="json")
             parts |= {"distillation": {name: value for name, value in settings.items() if name != "selections"}}
             parts |= {"teacher": fingerprint([self.taught["teacher"]])}
-        recipe = self.recipe.model_dump(mode="json", exclude={"loading", "workers"})
-        return fingerprint_of(**parts, recipe=recipe, seed=cell.seed, **data_parts(self.study, self.source))
+        parts["recipe"] = self.recipe.model_dump(mode="json", exclude={"loading", "workers"})
+        parts |= {"seed": cell.seed, "processes": self.study.compute.processes}
+        return fingerprint_of(**parts, **data_parts(self.study, self.source))
 
 
 def record_of(folder: Path | None) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
         cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, store)
         for cell in progress.track(context, cells_of(context), "training"):
-            record = cells.train(cell, np.array(loaded["subset"][cell]))
+            record = cells.train(cell, np.array(loaded["subset"][cell]), context)
             context.add_asset_metadata(
                 {"path": dg.MetadataValue.path(store.place(key, cell).resolve()), **record},
                 asset_key=key,

@@ -1,15 +1,18 @@
 """The report: pairing, fairness and the words of its verdict."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.report import Report, build_report
-from secateur.pipelines.report_page import main_table, write_report
+from secateur.pipelines.report_page import compute_table, main_table, note, plots_of, write_report
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile
+from secateur.trainers.comparison import compare
 
 SOURCE = {"samples": 120, "test_samples": 60}
 WriteStudy = Callable[..., StudyFile]
@@ -81,6 +84,117 @@ def test_unequal_steps_are_not_compared(study: Study) -> None:
     found[Cell("hardest@0.25", 2)] = metrics(0.9, steps=60)
     with pytest.raises(ValueError, match=r"keep 0.25: cells were trained for \[30, 60\] steps"):
         build_report(study, SOURCE, found, {})
+
+
+def test_unequal_epochs_are_not_compared_and_unequal_steps_are_marked(study: Study) -> None:
+    found = {cell: {**value, "compare_at": "equal epochs"} for cell, value in evaluations(study).items()}
+    for seed in range(4):
+        found[Cell("hardest@0.25", seed)] |= {"steps": 45, "in_training": True, "accuracy": 0.9 + 0.001 * seed}
+    report = build_report(study, SOURCE, found, {})
+    assert report.compare_at == "equal epochs"
+    assert row(report, "hardest").steps_ratio == 1.5
+    assert row(report, "coverage_centric").steps_ratio is None
+    line = next(line for line in main_table(report) if line[0].startswith("hardest"))
+    assert line[:2] == ["hardest †", "30 per epoch"]
+    assert "hardest † at 30 kept (1.5 times its steps)" in report.verdict
+    assert "not as many optimiser steps" in note(report)
+    assert [line[2] for line in compute_table(report) if line[0] == "hardest †"] == ["45 (1.5 x) †"]
+    assert b"hollow: unequal optimiser steps" in plots_of(report)["accuracy"]
+    found[Cell("hardest@0.25", 2)] |= {"epochs": 11}
+    with pytest.raises(ValueError, match=r"keep 0.25: cells were trained for \[10, 11\] epochs"):
+        build_report(study, SOURCE, found, {})
+
+
+def test_cells_of_two_kinds_of_recipes_are_not_compared(study: Study) -> None:
+    found = evaluations(study)
+    found[Cell("hardest@0.25", 2)] = metrics(0.9, compare_at="equal epochs")
+    with pytest.raises(ValueError, match="equal epochs and for equal steps; train them again alike"):
+        build_report(study, SOURCE, found, {})
+
+
+@pytest.fixture
+def taught(write_study: WriteStudy) -> Study:
+    loaded = write_study(seeds=4, keep=[0.25], distillation={"for": ["uniform_random", "hardest", "full"]}).study
+    assert loaded is not None
+    return loaded
+
+
+def test_a_twin_stands_beside_its_plain_self_and_random_with_the_same_teacher(taught: Study) -> None:
+    random, hard = [0.80, 0.81, 0.79, 0.80], [0.81, 0.82, 0.79, 0.80]
+    found = evaluations(
+        taught,
+        **{
+            "uniform_random": random,
+            "hardest": hard,
+            "uniform_random+kd": [0.84, 0.842, 0.83, 0.841],
+            "hardest+kd": [0.90, 0.911, 0.889, 0.90],
+        },
+    )
+    report = build_report(taught, SOURCE, found, {})
+    names = [row.name for row in report.rows]
+    assert names == [
+        "uniform_random", "uniform_random+kd", "stratified_random", "coverage_centric", "hardest", "hardest+kd",
+    ]  # fmt: skip
+    twin = row(report, "hardest+kd")
+    assert twin.title == "hardest + KD"
+    assert twin.against_plain.difference == pytest.approx(0.095)
+    alone = compare({"hardest": [0.90, 0.911, 0.889, 0.90]}, [0.84, 0.842, 0.83, 0.841])["hardest"]
+    assert twin.against_taught_random.difference == pytest.approx(alone.difference)
+    assert twin.against_taught_random.p_value == pytest.approx(alone.p_value)
+    assert row(report, "uniform_random+kd").against_plain.verdict.startswith("better than the same samples")
+    assert row(report, "uniform_random+kd").against_taught_random is None
+    assert row(report, "hardest").against_plain is None
+    assert report.verdict.endswith(
+        "With a teacher on both sides: Better than random at the same budget, over 4 seeds: hardest + KD at 30 kept."
+    )
+
+
+def test_twins_do_not_change_the_p_values_of_plain_selections(study: Study, taught: Study) -> None:
+    hard = [0.82, 0.815, 0.80, 0.83]
+    plain = build_report(study, SOURCE, evaluations(study, hardest=hard), {})
+    both = build_report(taught, SOURCE, evaluations(taught, hardest=hard), {})
+    assert row(plain, "hardest").against_random == row(both, "hardest").against_random
+
+
+def test_a_selection_of_no_budget_is_set_beside_the_full_set(write_study: WriteStudy) -> None:
+    chosen = {"free": {"selector": "info_batch", "budget": "own"}}
+    study = write_study(seeds=4, keep=[0.25], selections=chosen, distillation={"for": ["full"]}).study
+    assert study is not None
+    found = evaluations(study, **{"full": [0.9, 0.91, 0.9, 0.92], "full+kd": [0.93, 0.94, 0.93, 0.951]})
+    for seed in range(4):
+        found[Cell("free@own", seed)] |= {"in_training": True, "samples_seen": 845, "kept": 120, "accuracy": 0.7}
+    report = build_report(study, SOURCE, found, {})
+    assert [row.name for row in report.whole] == ["full", "full+kd", "free"]
+    full, twin, free = report.whole
+    assert full.against_full is None
+    assert twin.against_full.verdict.startswith("better than the full set")
+    assert free.against_full.verdict.startswith("worse than the full set")
+    assert (free.kept, free.size, free.random) == (84, "84 per epoch", None)
+
+
+def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
+    found = evaluations(study, hardest=[0.90, 0.912, 0.892, 0.90])
+    compute = {"proxy": {"forward": 60, "backward": 60, "seconds": 4.0}, "scoring": {"forward": 30, "seconds": 1.0}}
+    for seed in range(4):
+        cell = found[Cell("hardest@0.25", seed)]
+        cell["compute"] = {**cell["compute"], **compute}
+    report = build_report(study, SOURCE, found, {})
+    hard = row(report, "hardest")
+    assert hard.compute["all"] == {"samples": 300 + 60 + 10, "seconds": 6.0}
+    assert hard.worst_class.mean == pytest.approx(0.701)
+    assert hard.calibration_error.mean == 0.05
+    assert hard.loss.mean == 0.5
+    pictures = write_report(report, tmp_path)
+    assert set(pictures) == {"accuracy", "accuracy_by_samples", "accuracy_by_seconds", "difference"}
+    html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    for page in (html, text):
+        for words in ("worst class %", "calibration error %", "loss, nats", "corrected p", "Cohen&#39;s d", "370"):
+            assert words.replace("&#39;", "'") in page.replace("&#39;", "'")
+        assert hard.against_random.verdict in page
+        assert "Compared at equal steps" in page
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["compare_at"] == "equal steps"
+    assert len(content["compute"]) == 1 + 4 + 1
 
 
 def test_a_missing_baseline_is_an_error(study: Study) -> None:

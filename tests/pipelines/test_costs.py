@@ -1,0 +1,111 @@
+"""What selections are charged: training, and exactly what they depend on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.costs import Cost, costs_of, parts_of, save_pass_cost, total
+from secateur.pipelines.store import Store
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile
+
+TRAINED = {"samples_seen": 100, "steps": 10, "seconds": 2.0, "kept": 30, "of": 120}
+
+
+@pytest.fixture
+def study(write_study: Callable[..., StudyFile]) -> Study:
+    loaded = write_study(
+        scores={"aum": None, "el2n": None, "checkpoint_loss": None, "density": None},
+        selections={
+            "coverage_centric": {"score": "aum", "cutoff": 0.1},
+            "dense": {"selector": "top", "score": "density"},
+            "loss": {"selector": "top", "score": "checkpoint_loss"},
+            "k_center": None,
+            "rs2": None,
+        },
+        distillation={"for": ["rs2", "uniform_random"]},
+    ).study
+    assert loaded
+    return loaded
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Every asset's cost, each a power of two: a sum tells its parts."""
+    store = Store(tmp_path / "store")
+    costs: dict[tuple[str, ...], dict[str, Any]] = {
+        ("proxy_cost",): {"samples_seen": 1, "steps": 1, "seconds": 1.0},
+        ("scoring_pass_cost",): {"forward": 2, "seconds": 2.0},
+        ("scores_cost", "density"): {"seconds": 4.0},
+        ("embeddings_cost",): {"forward": 8, "seconds": 8.0},
+        ("neighbours_cost",): {"seconds": 16.0},
+        ("teacher_cost",): {"samples_seen": 32, "steps": 1, "seconds": 32.0},
+        ("teacher_logits_cost",): {"samples_seen": 64, "steps": 0, "seconds": 64.0},
+    }
+    for key, cost in costs.items():
+        store.save(dg.AssetKey(["blobs", *key]), cost)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("selection", "seconds", "parts"),
+    [
+        ("full", 0, set()),
+        ("uniform_random@0.25", 0, set()),
+        ("rs2@0.25", 0, set()),
+        ("coverage_centric@0.25", 1, {"proxy"}),
+        ("loss@0.25", 1 + 2, {"proxy", "scoring"}),
+        ("k_center@0.25", 1 + 8, {"proxy", "embeddings"}),
+        ("dense@0.25", 1 + 4 + 8 + 16, {"proxy", "scoring", "embeddings", "neighbours"}),
+        ("uniform_random+kd@0.25", 32 + 64, {"teacher"}),
+        ("rs2+kd@0.25", 32 + 64, {"teacher"}),
+    ],
+)
+def test_a_cell_is_charged_what_it_depends_on_and_nothing_else(
+    selection: str, seconds: float, parts: set[str], study: Study, store: Store
+) -> None:
+    costs = costs_of(study, Cell(selection, 0), store, TRAINED)
+    assert set(costs) == parts | {"training"}
+    assert total(costs.values()).seconds == seconds + 2.0
+
+
+def test_keeping_everything_needs_no_score(study: Study, store: Store) -> None:
+    everything = {**TRAINED, "kept": 120}
+    assert set(costs_of(study, Cell("dense@1.0", 0), store, everything)) == {"training"}
+    assert "teacher" in costs_of(study, Cell("uniform_random+kd@1.0", 0), store, everything)
+
+
+def test_choosing_and_tuning_count(study: Study, store: Store) -> None:
+    cell = Cell("coverage_centric@0.25", 1)
+    store.save(dg.AssetKey(["blobs", "subset_cost"]), {"seconds": 0.5}, cell)
+    store.save(dg.AssetKey(["blobs", "tuning_cost"]), {cell.selection: {"samples_seen": 7, "steps": 1, "seconds": 3.0}})
+    costs = costs_of(study, cell, store, TRAINED)
+    assert costs["choosing"] == Cost(seconds=0.5)
+    assert costs["tuning"] == Cost(7, 7, 3.0)
+
+
+def test_a_shared_asset_is_charged_once(study: Study) -> None:
+    found = parts_of(study, {"density", "embeddings", "neighbour_distances"})
+    assert found["embeddings"] == [("embeddings_cost",)]
+    assert found["neighbours"] == [("neighbours_cost",)]
+
+
+def test_a_forward_pass_counts_a_third_of_a_sample_trained_on() -> None:
+    assert Cost.of({"samples_seen": 90, "steps": 3, "seconds": 1.0}).samples == 90
+    assert Cost.of({"samples_seen": 90, "steps": 0, "seconds": 1.0}).samples == 30
+    assert Cost.of({"samples_seen": 90, "steps": 3, "forward": 90, "seconds": 1.0}).samples == 120
+
+
+def test_rows_that_were_scored_before_keep_their_cost(tmp_path: Path) -> None:
+    store, place = Store(tmp_path), dg.AssetKey(["blobs", "scoring_pass_cost"])
+    save_pass_cost(store, "blobs", "model a", 5.0, 100)
+    save_pass_cost(store, "blobs", "model a", 0.1, 0)
+    assert Cost.of(store.load(place)) == Cost(forward=100, seconds=5.0)
+    save_pass_cost(store, "blobs", "model a", 1.0, 10)
+    assert Cost.of(store.load(place)) == Cost(forward=110, seconds=6.0)
+    save_pass_cost(store, "blobs", "model b", 2.0, 50)
+    assert Cost.of(store.load(place)) == Cost(forward=50, seconds=2.0)
