@@ -31,6 +31,7 @@ from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
 from secateur.selectors.uniform_random import uniform_random
 from secateur.trainers import models
+from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.checkpoints import fingerprint
 from secateur.trainers.contract import Data, Objective, Recipe
 from secateur.trainers.distillation import Distillation
@@ -58,8 +59,9 @@ def cached_in(study: Study) -> bool:
     return settings.cache and not varies(augmentation_of(study.training))
 
 
-def augmentation_of(recipe: Recipe) -> Any:
-    return getattr(recipe, "augmentation", None)
+def augmentation_of(recipe: Recipe) -> Augmentation | None:
+    """What varies the samples that a student of this recipe sees."""
+    return recipe.augmentation
 
 
 def teacher_assets(study: Study, base: Path = Path()) -> list[dg.AssetsDefinition]:
@@ -94,8 +96,9 @@ def objective_for(study: Study, recipe: Recipe, loaded: Mapping[str, Any], *, ke
             f"teacher_logits holds {len(cached)} samples, the data {samples}: materialise {study.name}/teacher_logits "
             "again"
         )
-    teacher = Teacher(models.load(loaded["teacher"]), cached=cached, augmentation=augmentation_of(recipe))
-    return settings.objective(teacher, recipe, keep=kept / samples)
+    varied = augmentation_of(recipe)
+    model = models.load(loaded["teacher"]) if cached is None or varies(varied) else None
+    return settings.objective(Teacher(model, cached=cached, augmentation=varied), recipe, keep=kept / samples)
 
 
 def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:

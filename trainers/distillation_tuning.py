@@ -95,7 +95,7 @@ def tune_distillation(
 
 def teacher_at(temperature: float, taught: Trained, data: Data, recipe: Recipe, settings: Distillation) -> Teacher:
     """The teacher as students of this recipe would ask it, its logits cached as the settings say."""
-    augmentation = getattr(recipe, "augmentation", None)
+    augmentation = recipe.augmentation
     if varies(augmentation) or not settings.cache:
         return Teacher(taught.model, augmentation=augmentation)
     logits = torch.from_numpy(logits_of(taught.model, data))

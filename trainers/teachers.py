@@ -1,21 +1,17 @@
 """A teacher as a student's objective asks it: logits of a batch, from the cache or by a forward pass."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import nn
 
+from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.teacher_logits import TeacherLogits, expanded
 
-if TYPE_CHECKING:
-    from secateur.trainers.augmentation import Augmentation
-
 RESIDENT = 1 << 30
-"""Bytes of cached logits that are kept on the training device; of more, each batch's part is copied there."""
+"""Bytes of cached logits that are kept whole on the training device; of more, each batch's part is copied there."""
 
 
-def varies(augmentation: "Augmentation | None") -> bool:
+def varies(augmentation: Augmentation | None) -> bool:
     """Whether an augmentation changes inputs at all."""
     return augmentation is not None and bool(augmentation.crop_padding or augmentation.flip or augmentation.cutout)
 
@@ -36,7 +32,7 @@ class Teacher:
         model: nn.Module | None = None,
         *,
         cached: TeacherLogits | None = None,
-        augmentation: "Augmentation | None" = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if cached is not None and cached.augmentation is not None:
             raise ValueError(
@@ -46,7 +42,8 @@ class Teacher:
         if self.model is None and self.cached is None:
             held = "its logits were cached for samples as stored, but the student's are augmented: " if cached else ""
             raise ValueError(f"{held}give the teacher's model")
-        self._tables: dict[str, torch.Tensor] = {}
+        size = sum(array.nbytes for array in cached.arrays.values()) if cached is not None else 0
+        self._resident, self._tables = size <= RESIDENT, dict[str, torch.Tensor]()
 
     @property
     def online(self) -> bool:
@@ -71,10 +68,10 @@ class Teacher:
         return logits.float()
 
     def _remembered(self, cached: TeacherLogits, ids: torch.Tensor) -> torch.Tensor:
-        if ids.device.type == "cpu" or sum(array.nbytes for array in cached.arrays.values()) > RESIDENT:
+        if not self._resident:
             rows = ids.cpu().numpy()
             parts = {name: torch.from_numpy(array[rows]).to(ids.device) for name, array in cached.arrays.items()}
             return expanded(parts, cached.classes)
-        if any(table.device != ids.device for table in self._tables.values()) or not self._tables:
+        if not self._tables or self._tables["values"].device != ids.device:
             self._tables = {name: torch.tensor(array).to(ids.device) for name, array in cached.arrays.items()}
         return expanded({name: table[ids] for name, table in self._tables.items()}, cached.classes)

@@ -8,14 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
 from secateur.scorers.aum import Aum
 from secateur.selectors.info_batch import InfoBatch
 from secateur.selectors.seta import Seta
+from secateur.selectors.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Recipe, TrainingBatch
 from secateur.trainers.distillation import Distillation, distil, divergence
+from secateur.trainers.evaluation import evaluate
 from secateur.trainers.loop import cross_entropy, train
 from secateur.trainers.teacher_logits import cache_logits
 from secateur.trainers.teachers import Teacher
@@ -282,3 +285,23 @@ def test_the_default_teacher_has_the_students_recipe_without_smoothed_labels(tmp
     assert Distillation(**Distillation(teacher=larger).model_dump()).teacher == larger
     with pytest.raises(ValueError, match="it is not trained"):
         Distillation(teacher=str(tmp_path)).recipe_for(students)
+
+
+def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
+    """Far inside of what the benchmark measured: +3.7 … +5.7 points over five seeds."""
+    inputs, labels = load_digits(return_X_y=True)
+    data = Data(inputs.astype(np.float32), labels.astype(np.int64), 10)
+    drawn = uniform_random(np.arange(len(data)), 1200, seed=0)
+    pool, test = data.take(drawn), data.take(~drawn)
+    recipe = Recipe(model="mlp", steps=300)
+    settings = Distillation(alpha=0.5, temperature=8.0)
+    taught = train(pool, settings.recipe_for(recipe), seed=settings.seed, device=CPU).model
+    objective = settings.objective(Teacher(cached=cache_logits(taught, pool)), recipe, keep=0.1)
+    gains = []
+    for seed in range(2):
+        keep = uniform_random(np.arange(len(pool)), 120, seed=seed)
+        runs = [train(pool, recipe, seed=seed, keep=keep, objective=each, device=CPU) for each in (objective, None)]
+        with_teacher, without = (evaluate(run.model, test).accuracy for run in runs)
+        gains.append(with_teacher - without)
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.01

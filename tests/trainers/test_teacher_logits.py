@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from torch import nn
 
+from secateur.trainers import teachers
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data
 from secateur.trainers.distillation import distil
@@ -183,6 +184,18 @@ def test_the_cache_answers_for_stored_samples_and_the_model_for_varied_ones():
         assert torch.equal(answer, table[[4, 6]])
         assert not answer.requires_grad
     assert torch.equal(Teacher(model)(ids, inputs), table[[4, 6]])
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_a_cache_too_large_for_the_device_is_read_by_the_batch(tmp_path, monkeypatch, top_k):
+    compress(logits(12, 5, 0), top_k=top_k).save(tmp_path)
+    cached, ids = TeacherLogits.load(tmp_path), torch.tensor([7, 0, 11, 7])
+    whole = Teacher(cached=cached)
+    monkeypatch.setattr(teachers, "RESIDENT", 0)
+    by_batch = Teacher(cached=cached)
+    assert torch.equal(by_batch(ids, ids), whole(ids, ids))
+    assert whole._tables
+    assert not by_batch._tables
 
 
 def test_what_cannot_answer_is_refused():

@@ -1,0 +1,212 @@
+"""What a teacher adds to a random subset: random with distillation beside random without it, at equal optimiser steps.
+
+    python benchmarks/distillation.py [--data digits|FOLDER] [--rows 10000] [--keep 0.1] [--seeds 5]
+        [--write docs/distillation.md]
+
+The teacher is trained on all training samples once. The weight of the teacher and the temperature are chosen on a split
+of the training samples, with a teacher that has not seen the held-out part; test samples are for the last table alone.
+Students with and without a teacher have the same subset, initial weights, order and number of steps, so differences are
+paired by seed. FOLDER holds `train.parquet` and `test.parquet` with the columns `image` and `label`, such as
+Fashion-MNIST, of which `--rows` training samples are drawn once; `digits` is scikit-learn's, a third of it for testing.
+With --write the text replaces that of the same data set in the page.
+"""
+
+import argparse
+import io
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.uniform_random import uniform_random
+from secateur.trainers.comparison import compare, summarise
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.distillation import Distillation
+from secateur.trainers.distillation_tuning import TunedDistillation, tune_distillation
+from secateur.trainers.evaluation import evaluate
+from secateur.trainers.loop import Trained, train
+from secateur.trainers.teacher_logits import cache_logits
+from secateur.trainers.teachers import Teacher
+
+CPU = torch.device("cpu")
+ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0), 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Networks and lengths of one data set's experiment."""
+
+    student: Recipe
+    teachers: dict[str, Recipe]
+    """By what the table calls them."""
+
+
+DIGITS = Recipe(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
+IMAGES = Recipe(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
+SETTINGS = {
+    "digits": Setting(
+        DIGITS,
+        {
+            "the student's network": DIGITS.model_copy(update={"steps": 800}),
+            "a network four times as wide": DIGITS.model_copy(
+                update={"steps": 800, "model_settings": {"hidden": (512, 512)}}
+            ),
+        },
+    ),
+    "images": Setting(
+        IMAGES,
+        {
+            "the student's network": IMAGES.model_copy(update={"steps": 800}),
+            "a convolutional network": Recipe(model="cnn", model_settings={"width": 16}, steps=600, batch_size=64),
+        },
+    ),
+}
+
+
+def digits() -> tuple[Data, Data]:
+    inputs, labels = load_digits(return_X_y=True)
+    parts = train_test_split(inputs.astype(np.float32), labels.astype(np.int64), test_size=1 / 3, random_state=0)
+    return Data(parts[0], parts[2], 10), Data(parts[1], parts[3], 10)
+
+
+def grey_images(folder: Path, rows: int) -> tuple[Data, Data]:
+    """Some rows of `train.parquet` and all of `test.parquet`, uint8 `[n, height, width, 1]`."""
+    found = []
+    for split in ("train", "test"):
+        table = pl.read_parquet(folder / f"{split}.parquet")
+        if split == "train":
+            table = table[np.sort(np.random.default_rng(0).permutation(len(table))[:rows])]
+        pixels = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("L")) for cell in table["image"]]
+        labels = table["label"].to_numpy().astype(np.int64)
+        found.append(Data(np.stack(pixels)[..., None], labels, int(labels.max()) + 1))
+    return found[0], found[1]
+
+
+def draw(rows: np.ndarray, budget: int, seed: int) -> np.ndarray:
+    return uniform_random(rows, budget, seed=seed)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """One teacher's row of the table."""
+
+    name: str
+    teacher: Trained
+    teacher_accuracy: float
+    tuned: TunedDistillation
+    accuracies: list[float]
+
+
+def teach(name: str, recipe: Recipe, student: Recipe, train_on: Data, test: Data, keep: float, seeds: int) -> Taught:
+    """Tune with this teacher, train it on everything, and students on random subsets with it."""
+    asked = Distillation(teacher=recipe, tune=True)
+    tuned = tune_distillation(
+        train_on,
+        student,
+        asked,
+        draw,
+        keep=[keep],
+        alphas=ALPHAS,
+        temperatures=TEMPERATURES,
+        seeds=TUNING_SEEDS,
+    )
+    print(f"{name}: {tuned.settings.curve}, {tuned.settings.temperature}, {tuned.seconds:.0f} s", flush=True)
+    taught = train(train_on, recipe, seed=asked.seed, device=CPU)
+    teacher = Teacher(cached=cache_logits(taught.model, train_on))
+    accuracies = []
+    for seed in range(seeds):
+        mask = draw(np.arange(len(train_on)), resolve_keep(keep, len(train_on)), seed)
+        objective = tuned.settings.objective(teacher, student, keep=keep)
+        trained = train(train_on, student, seed=seed, keep=mask, objective=objective, device=CPU)
+        accuracies.append(evaluate(trained.model, test).accuracy)
+    return Taught(name, taught, evaluate(taught.model, test).accuracy, tuned, accuracies)
+
+
+def table(plain: list[float], rows: list[Taught], keep: float) -> str:
+    lines = [
+        "| teacher | its accuracy | alpha | temperature | student | against no teacher, 95% interval | verdict |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        f"| none | | | | {summarise(plain)} | | |",
+    ]
+    compared = compare({row.name: row.accuracies for row in rows}, plain, against="random without a teacher")
+    for row in rows:
+        one = compared[row.name]
+        width = one.half_width or 0.0
+        low, high = (100 * (one.difference + sign * width) for sign in (-1, 1))
+        settings = row.tuned.settings
+        lines.append(
+            f"| {row.name} | {100 * row.teacher_accuracy:.1f} | {settings.alpha_at(keep):g} | {settings.temperature:g} "
+            f"| {summarise(row.accuracies)} | {100 * one.difference:+.2f} ({low:+.2f} … {high:+.2f}) | {one.verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def validation(row: Taught) -> str:
+    """Mean accuracies on the held-out samples by weight and temperature."""
+    lines = [
+        f"| alpha, with {row.name} | " + " | ".join(f"temperature {heat:g}" for heat in TEMPERATURES) + " |",
+        "| ---: |" + " ---: |" * len(TEMPERATURES),
+    ]
+    by = {(alpha, heat): accuracy for (_, alpha, heat), accuracy in row.tuned.accuracies.items()}
+    for alpha in ALPHAS:
+        lines.append(f"| {alpha:g} | " + " | ".join(f"{100 * by[alpha, heat]:.2f}" for heat in TEMPERATURES) + " |")
+    return "\n".join(lines)
+
+
+def write(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the page's markers of that name."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before = page.read_text()
+    after = re.sub(f"{re.escape(start)}.*{re.escape(end)}", lambda _: f"{start}\n{text}\n{end}", before, flags=re.S)
+    if start not in before:
+        raise SystemExit(f"{page} has no markers {start} … {end}")
+    page.write_text(after)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--keep", type=float, default=0.1)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args()
+    train_on, test = digits() if asked.data == "digits" else grey_images(Path(asked.data), asked.rows)
+    setting = SETTINGS["digits" if asked.data == "digits" else "images"]
+    started, kept = time.process_time(), resolve_keep(asked.keep, len(train_on))
+    plain = []
+    for seed in range(asked.seeds):
+        mask = draw(np.arange(len(train_on)), kept, seed)
+        trained = train(train_on, setting.student, seed=seed, keep=mask, device=CPU)
+        plain.append(evaluate(trained.model, test).accuracy)
+    print(f"without a teacher: {plain}, {time.process_time() - started:.0f} s", flush=True)
+    rows = [
+        teach(name, recipe, setting.student, train_on, test, asked.keep, asked.seeds)
+        for name, recipe in setting.teachers.items()
+    ]
+    student = setting.student
+    steps = " and ".join(f"{teacher.steps}" for teacher in setting.teachers.values())
+    said = (
+        f"{kept:,} of {len(train_on):,} training samples, {len(test):,} for testing, {asked.seeds} seeds; students "
+        f"{student.model} {dict(student.model_settings)}, {student.steps} steps of {student.batch_size}, teachers "
+        f"{steps} steps; chosen over {TUNING_SEEDS} seeds on a fifth of the training samples; torch "
+        f"{torch.__version__.partition('+')[0]} on {torch.get_num_threads()} CPU threads, "
+        f"{time.process_time() - started:.0f} s of processor time in all."
+    )
+    text = "\n\n".join([said, table(plain, rows, asked.keep), "Accuracy on the held-out samples:"])
+    text += "".join(f"\n\n{validation(row)}" for row in rows)
+    print(text)
+    if asked.write:
+        write(asked.write, Path(asked.data).name, text)
+
+
+if __name__ == "__main__":
+    main()
