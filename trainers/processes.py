@@ -1,7 +1,8 @@
-"""Several processes that train one model, as `accelerate launch` starts them: each takes its share of every batch.
+"""Several processes that train one model: each takes its share of every batch.
 
-A batch is the same as in one process, and so are its gradient, up to rounding, and what observers and samplers are
-told. Where a process shares nothing with others, none of this is imported.
+`accelerate launch --multi_gpu` starts them for GPUs, `torchrun --nproc-per-node=2` on a CPU; accelerate finds out. A
+batch is the same as in one process, and so are its gradient, up to rounding, and what observers and samplers are told.
+Where a process shares nothing with others, none of this is imported.
 """
 
 import os
@@ -51,11 +52,12 @@ class Processes:
     def parts(self, step: slice, accumulate: int) -> list[Part]:
         """Forward passes of this process for a step, equally many in each process.
 
-        A process that has nothing left of a small batch repeats its first sample and counts it for nothing: all
-        processes must take part in exchanging gradients.
+        Parts have two samples at least where the batch has, for batch norm cannot measure one. A process that has
+        nothing left of a small batch repeats its first sample and counts it for nothing: all processes must take part
+        in exchanging gradients.
         """
         longest = -(-(step.stop - step.start) // self.world)
-        mine = divided(divided(step, self.world)[self.rank], min(accumulate, longest))
+        mine = divided(divided(step, self.world)[self.rank], min(accumulate, max(1, longest // 2)))
         filler = Part(slice(step.start, step.start + 1), counts=False)
         return [Part(places) if places.start < places.stop else filler for places in mine]
 
@@ -129,7 +131,7 @@ def processes_here(device: torch.device | None) -> tuple[Processes, torch.device
     if state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise ValueError(
             f"launched as {state.distributed_type.value}: training shares batches, it does not shard models; "
-            "use `accelerate launch --multi_gpu` or `--cpu`"
+            "use `accelerate launch --multi_gpu`, or torchrun on a CPU"
         )
     return Processes(state.process_index, state.num_processes), device or state.device
 

@@ -53,17 +53,25 @@ class Position:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Samples of one epoch, ids int64 `[m]` in the order of training, cut into steps of at most `batch_size`."""
+    """Samples of one epoch, ids int64 `[m]` in the order of training, cut into steps of `batch_size`.
+
+    With `join_last` a last step of one sample joins the one before: batch norm cannot measure one sample, and a run
+    should not fail in its hundredth epoch because a sampler happened to draw so many.
+    """
 
     number: int
     ids: torch.Tensor
     batch_size: int
+    join_last: bool = False
 
     @property
     def steps(self) -> list[slice]:
         """Places in `ids` of each step."""
-        ends = range(0, len(self.ids), self.batch_size)
-        return [slice(start, min(start + self.batch_size, len(self.ids))) for start in ends]
+        size, count = self.batch_size, len(self.ids)
+        starts = list(range(0, count, size))
+        if self.join_last and len(starts) > 1 and count - starts[-1] == 1:
+            del starts[-1]
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Course:
             ids = self.order(position.epoch)
             if total is not None:
                 ids = ids[: (total - position.steps_done + position.step) * size]
-            yield Epoch(position.epoch, ids, size)
+            yield Epoch(position.epoch, ids, size, join_last=self.sampler is not None)
 
     def progress(self, position: Position, steps: int) -> float:
         """Share of the run that is behind in the middle of the next step, of an epoch of so many steps.
