@@ -1,18 +1,27 @@
-"""The command line: what people type, what they see, and one line for each mistake."""
+"""The command line: what people type, what they see, how it ends, and one line for each mistake."""
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from secateur.pipelines import cli
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.run import blocks
+from secateur.pipelines.study_commands import cells_of
 from secateur.pipelines.study_file import StudyFile
 
 WriteStudy = Callable[..., StudyFile]
+COMMANDS = ("init", "studies", "ui", "run", "score", "select", "train", "verify", "export", "diff", "explain")
 
 
 @pytest.fixture
@@ -33,20 +42,89 @@ def type_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 TypeIn = Callable[..., tuple[int, str, str]]
 
 
-def test_help_names_every_command() -> None:
-    text = CliRunner().invoke(cli.app, ["--help"]).output
-    for command in ("run", "verify", "export", "studies"):
-        assert command in text
+def secateur(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A process of its own: Dagster's capture of a step's output and pytest's do not get along."""
+    command = [sys.executable, "-c", "from secateur.pipelines.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
-def test_run_verify_export(
-    type_in: TypeIn, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+def test_help_names_every_command_in_its_panel_with_exit_codes() -> None:
+    text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80", "NO_COLOR": "1"}).output
+    for word in (*COMMANDS, "Start here", "Studies", "Manifests", "Exit codes"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b[" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    text = CliRunner().invoke(cli.app, [command, "-h"], env={"COLUMNS": "80"}).output
+    assert "Examples" in text
+    assert f"secateur {command}" in text
+    assert ("--json" in text) == (command != "ui")
+
+
+def test_help_and_the_module_load_no_pipeline() -> None:
+    code = (
+        "import sys; from secateur.pipelines import cli\n"
+        "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'dagster', 'torch', 'numpy', 'polars', 'pydantic', 'datasets', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_score_select_train_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
+    path = write_study(seeds=2, keep=0.25)
+    where = str(path.path)
+    done = secateur("score", where, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [one["score"] for one in answer["scores"]] == ["aum", "el2n", "forgetting"]
+    for one in answer["scores"]:
+        values = np.load(one["path"])
+        assert one["mean"] == pytest.approx(values.mean(dtype=np.float64))
+        assert (one["min"], one["max"], one["samples"]) == (values.min(), values.max(), 120)
+    assert answer["fresh"] == 0
+    home = Path(os.environ["SECATEUR_HOME"]) / "assets" / "blobs"
+    assert not (home / "subset").exists()
+    scored = (home / "scores" / "aum.npy").stat().st_mtime_ns
+
+    write_study(seeds=2, keep=0.25, description="Another one.")
+    done = secateur("select", where, "--selection", "hardest", "--seed", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    chosen = json.loads(done.stdout)
+    assert [(one["selection"], one["seed"], one["kept"]) for one in chosen["subsets"]] == [("hardest@0.25", 1, 30)]
+    assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
+    assert [entry.name for entry in (home / "manifest").iterdir()] == ["hardest@0.25"]
+    assert not (home / "trained_model").exists()
+    manifest = chosen["subsets"][0]["manifest"]
+
+    done = secateur("train", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
+    assert done.returncode == 0, done.stderr
+    assert "hardest@0.25" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
+    assert sorted(entry.name for entry in (home / "evaluation" / "hardest@0.25").iterdir()) == ["0.json", "1.json"]
+    write_study(seeds=2, keep=0.25, scores={"aum": None, "el2n": {"epochs": 1}, "forgetting": {}})
+    again = json.loads(secateur("score", where, "--json").stdout)
+    assert (home / "scores" / "aum.npy").stat().st_mtime_ns > scored
+    assert again["made"] > 0
+
+    assert type_in("verify", manifest)[0] == 0
+    content = (Path(manifest) / "kept.parquet").read_bytes()
+    (Path(manifest) / "kept.parquet").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    code, _, errors = type_in("verify", manifest)
+    assert code == 1
+    assert "kept.parquet was changed" in " ".join(errors.split())
+    code, seen, _ = type_in("verify", manifest, "--json")
+    assert (code, json.loads(seen)["sound"]) == (1, False)
+
+
+def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: Path) -> None:
     path = write_study(seeds=2, keep=0.25).path
-    # In a process of its own: Dagster's capture of a step's output and pytest's do not get along.
-    command = [sys.executable, "-c", "from secateur.pipelines.cli import main; main()", "run", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = secateur("run", str(path), COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     seen = done.stdout
@@ -63,18 +141,25 @@ def test_run_verify_export(
     assert type_in("export", str(manifest), "--to", "indices", "--out", str(target))[0] == 0
     assert len(np.load(target)) == 30
     code, _, errors = type_in("export", str(manifest), "--to", "indices", "--out", str(target))
-    assert code == 1
+    assert code == 2
     assert "exists" in errors
-    table = tmp_path / "kept.parquet"
-    assert type_in("export", str(manifest), "--to", "parquet", "--study", str(path), "--out", str(table))[0] == 0
-    import polars as pl
+    code, seen, _ = type_in("explain", str(manifest), "0", "--json")
+    assert code == 0
+    assert json.loads(seen)["scores"][0]["within"] == "all samples"
+    other = manifest.parents[1] / "uniform_random@0.25" / "0"
+    assert type_in("diff", str(manifest), str(other))[0] == 1
+    # What `run` made is fresh for the commands that make a part.
+    again = json.loads(secateur("select", str(path), "--json").stdout)
+    assert again["made"] == 0
 
-    assert pl.read_parquet(table).columns == ["x", "y", "label"]
-    content = (manifest / "kept.parquet").read_bytes()
-    (manifest / "kept.parquet").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    code, _, errors = type_in("verify", str(manifest))
-    assert code == 1
-    assert "kept.parquet was changed" in " ".join(errors.split())
+
+def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -> None:
+    cut = {"coverage_centric": {"score": "aum", "cutoff": 0.9}}
+    done = secateur("select", str(write_study(keep=0.5, seeds=1, selections=cut).path))
+    assert done.returncode == 2, done.stderr
+    assert "lower the budget" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -82,31 +167,83 @@ def test_run_verify_export(
     [
         (["run", "digit"], "there is no study 'digit'; did you mean 'digits'?"),
         (["run", "no/such.yaml"], "no/such.yaml: not readable"),
-        (["verify", "nowhere"], "nowhere"),
+        (["score", "digits_search"], "is a search of architectures"),
+        (["select", "digits", "--selection", "hardes"], "no selection 'hardes'; did you mean 'hardest'?"),
+        (["select", "digits", "--keep", "0.7"], "has no keep '0.7'; did you mean '0.3'? there are: 0.1, 0.3"),
+        (["train", "digits", "--seed", "9"], "has no seed '9'"),
+        (["verify", "nowhere"], "there is no manifest at nowhere"),
         (["export", "nowhere", "--to", "indices"], "nowhere"),
+        (["diff", "nowhere", "nowhere"], "nowhere"),
+        (["explain", "nowhere", "1"], "nowhere"),
+        (["explain", "nowhere", "one"], "unable to parse string as an integer"),
+        (["init", "nowhere.csv"], "there is no file or folder 'nowhere.csv'"),
+        (["scor", "digits"], "No such command 'scor'"),
+        (["score"], "Missing argument 'STUDY'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(words: list[str], said: str, type_in: TypeIn) -> None:
-    code, _, errors = type_in(*words)
-    assert code == 1
-    assert said in " ".join(errors.split())
+def test_a_mistake_is_one_line_and_exit_code_2(words: Sequence[str], said: str, type_in: TypeIn) -> None:
+    code, seen, errors = type_in(*words)
+    assert code == 2
+    assert said in " ".join(errors.replace("│", " ").split())
     assert "Traceback" not in errors
+    assert seen == ""
 
 
-def test_unknown_format_names_the_ones_there_are(type_in: TypeIn, tmp_path: Path) -> None:
-    code, _, errors = type_in("export", str(tmp_path), "--to", "excel")
-    assert code == 1
-    assert "error:" in errors
+def test_brackets_in_a_message_are_not_taken_for_markup(type_in: TypeIn) -> None:
+    code, _, errors = type_in("verify", "folder[bold]of[/]mine")
+    assert code == 2
+    assert "folder[bold]of[/]mine" in errors
 
 
-def test_studies_are_listed_broken_ones_with_their_reason(type_in: TypeIn, tmp_path: Path) -> None:
-    import os
+def test_a_failure_of_ours_ends_with_3_and_a_traceback(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secateur.pipelines import study_file
 
+    def broken(folders: list[Path]) -> list[StudyFile]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(study_file, "read_studies", broken)
+    code, _, errors = type_in("studies")
+    assert code == 3
+    assert "Traceback" in errors
+    assert "a bug" in errors
+
+
+def test_studies_are_listed_broken_ones_with_their_reason(type_in: TypeIn) -> None:
     folder = Path(os.environ["SECATEUR_STUDIES"])
     folder.mkdir()
     (folder / "mine.yaml").write_text("name: [")
     code, seen, _ = type_in("studies")
     assert code == 0
-    assert "digits" in seen
-    assert "mine" in seen
-    assert "broken" in seen
+    for word in ("digits", "mine", "broken"):
+        assert word in seen
+    listed = json.loads(type_in("studies", "--json")[1])["studies"]
+    kinds = {one["name"]: one["kind"] for one in listed}
+    assert (kinds["digits"], kinds["mine"], kinds["digits_search"]) == ("study", "broken", "search")
+
+
+def test_cells_that_are_asked_for(write_study: WriteStudy) -> None:
+    study = write_study(seeds=3).study
+    assert study is not None
+    assert cells_of(study, None, None, None) == list(study.cells)
+    assert cells_of(study, ["hardest"], ["60"], [2]) == [Cell("hardest@60", 2)]
+    assert {cell.selection for cell in cells_of(study, ["full"], None, None)} == {"full"}
+    assert {cell.name for cell in cells_of(study, None, ["0.25"], [0])} == set(study.selections)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_blocks_are_ranges_that_hold_just_the_cells(data: st.DataObject) -> None:
+    names, seeds = [f"s{number}@0.1" for number in range(5)], range(6)
+
+    class Names:
+        selection_keys = names
+
+    every = [Cell(name, seed) for name in names for seed in seeds]
+    cells = data.draw(st.lists(st.sampled_from(every), unique=True))
+    study: Any = Names()
+    found = list(blocks(cells, study))
+    assert sorted(cell for block in found for cell in block) == sorted(cells)
+    for block in found:
+        first, last = block[0], block[-1]
+        rows = names[names.index(first.selection) : names.index(last.selection) + 1]
+        assert sorted(block) == sorted(Cell(name, seed) for name in rows for seed in range(first.seed, last.seed + 1))
