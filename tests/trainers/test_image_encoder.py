@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from secateur.scorers.checkpoints import forward_with_features
 from secateur.scorers.ghost_norms import squared_gradient_norms
+from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.evaluation import logits_of
 from secateur.trainers.loop import train
@@ -217,6 +218,22 @@ def test_channels_last_changes_nothing_but_rounding():
     model.to(memory_format=torch.channels_last)
     assert model[1].encoder.embedder.embedder.convolution.weight.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(logits_of(model, data), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [RESNET, VIT], ids=["resnet18", "vit"])
+def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same(recipe, tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    inputs = (random.integers(0, 100, (48, 8, 8, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    data = Data(inputs, labels, 2)
+    length = {"steps": 25, "batch_size": 16, "learning_rate": 3e-3}
+    fast = {"precision": "bfloat16", "channels_last": True, "augmentation": Augmentation(crop_padding=1, flip=True)}
+    changed = Recipe(**recipe.model_dump() | length | fast)
+    model = train(data, changed, seed=0, device=CPU).model
+    logits = logits_of(model, data)
+    assert (logits.argmax(axis=1) == labels).mean() > 0.9
+    save(model, tmp_path, changed, (8, 8, 3), 2)
+    np.testing.assert_allclose(logits_of(load(tmp_path), data), logits, rtol=1e-4, atol=1e-4)
 
 
 def vit_config(**changes):
