@@ -5,7 +5,7 @@
 The pass is `score_rows` with loss, EL2N, margin, entropy and last-layer GraNd of one checkpoint, and embeddings as
 float16. The bare loop reads the same rows, moves them to the device and calls the network under `inference_mode`. The
 two take turns; the fastest of each counts, in wall-clock time and, on a CPU, in processor time too, on which other work
-on the machine weighs less. Networks: the ResNet-18 of `recording.py` and the proxies `cnn` and `mlp`.
+on the machine weighs less. Networks: a ResNet-18 and the proxies `cnn` and `mlp`.
 """
 
 import sys
@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from recording import resnet18
 from torch import nn
 
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data
+from secateur.trainers.image_encoder import resnet18
 from secateur.trainers.models import Standardise, cnn, mlp
 from secateur.trainers.scoring import score_rows
 
@@ -57,7 +57,9 @@ def cases() -> dict[str, tuple[nn.Module, Data, int]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return {
-            "ResNet-18, 32 x 32 x 3": (nn.Sequential(Standardise(3), resnet18()), images(128, 32, 32, 3), 512),
+            "ResNet-18, 32 x 32 x 3": (
+                nn.Sequential(Standardise(3), resnet18((32, 32, 3), 10)), images(128, 32, 32, 3), 512,
+            ),
             "cnn width 32, 28 x 28 x 1": (
                 nn.Sequential(Standardise(1), cnn((28, 28, 1), 10)), images(1024, 28, 28, 1), 128,
             ),
