@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secateur.pipelines import croissant
+from secateur.pipelines.exporters import export
 from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.manifest_diff import compare
 from secateur.pipelines.provenance import Provenance, ScoreCard
 
 COUNT = 12
@@ -201,6 +204,8 @@ def attempt(ground: Path, files: dict[str, bytes]) -> None:
     except ManifestError as error:
         refusal = str(error)
     if refusal is not None:
+        with pytest.raises(ManifestError):
+            export(folder, "indices", ground / "out.npy")
         assert refusal.startswith(f"manifest {folder}: ")
         assert "\n" not in refusal
         assert len(refusal) <= 600
@@ -213,8 +218,34 @@ def attempt(ground: Path, files: dict[str, bytes]) -> None:
         assert all(np.isfinite(manifest.table[name].to_numpy()).all() for name in manifest.table.columns[3:])
         assert own.root == croissant.root_of(json.loads(files["manifest.json"]))
         assert own.files["kept.parquet"].sha256 == hashlib.sha256(files["kept.parquet"]).hexdigest()
+        export_everywhere(manifest, ground)
     assert sorted(ground.rglob("*")) == before
     assert all((folder / name).read_bytes() == content for name, content in files.items())
+
+
+def export_everywhere(manifest: Manifest, ground: Path) -> None:
+    """Export what a tampered manifest says and compare it with the whole one: nothing is written but the target."""
+    before = set(ground.rglob("*"))
+    for name in ("indices", "text", "bitmap", "parquet", "jsonl", "card", "datasets"):
+        target = ground / "out" / name
+        with suppress(ManifestError):
+            export(manifest, name, target)
+        assert all(path.is_relative_to(ground / "out") for path in set(ground.rglob("*")) - before)
+    assert np.array_equal(np.load(ground / "out" / "indices"), manifest.rows)
+    shutil.rmtree(ground / "out")
+    assert compare(Manifest.load(ground / "whole"), manifest).both <= len(manifest.rows)
+
+
+def test_class_names_and_prose_of_any_kind_export(ground: Path) -> None:
+    document = json.loads((ground / "whole" / "manifest.json").read_bytes())
+    own = document["secateur"]
+    for counted, name in zip(own["classes"], ["../../up", "a\0b", "| x\n---\n"], strict=True):
+        counted["name"] = name
+    own["provenance"]["license"] = "---\n../x"
+    document["license"] = own["provenance"]["license"]
+    content = (ground / "whole" / "kept.parquet").read_bytes()
+    attempt(ground, {"manifest.json": sealed(document, content, files=False), "kept.parquet": content})
+    assert Manifest.load(ground / "tampered").declaration.classes[0].name == "../../up"
 
 
 CALM = {"deadline": None, "suppress_health_check": list(HealthCheck)}
