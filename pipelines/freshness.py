@@ -72,11 +72,13 @@ class Ledger:
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
         return {"made_of": digest, "state": self.state(key, cell)}
 
-    def state(self, key: dg.AssetKey, cell: Cell | None) -> list[int] | None:
-        """Time and size of the file, or of the folder, which is renamed into place whole; None where none is there."""
+    def state(self, key: dg.AssetKey, cell: Cell | None) -> list[int | str] | None:
+        """Time and size of a file or folder, which is renamed into place whole; what small JSON says; None for none."""
         path = self.store.find(key, cell)
         if path is None:
             return None
+        if path.suffix == ".json":
+            return [hashlib.sha256(path.read_bytes()).hexdigest()]
         status = path.stat()
         return [status.st_mtime_ns, 0 if path.is_dir() else status.st_size]
 
