@@ -8,14 +8,24 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 import torch
 
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.data_files import files_of, save_array
 from secateur.pipelines.files import write_bytes
-from secateur.pipelines.launched_training import JOB, OUTCOME, TrainingJob, load_outcome
+from secateur.pipelines.home import home
+from secateur.pipelines.launched_training import JOB, OUTCOME, Sampled, Taught, TrainingJob, load_outcome
+from secateur.pipelines.resumption import plain
+from secateur.pipelines.teacher_assets import asked, own, tuned_settings
+from secateur.trainers.distillation import Distillation
 from secateur.trainers.loop import Trained
+
+if TYPE_CHECKING:
+    from secateur.pipelines.cell_training import Cells
 
 TAIL = 60
 """Lines of the processes' standard error that a failure shows."""
@@ -46,6 +56,41 @@ def launch(context: dg.AssetExecutionContext, job: TrainingJob, folder: Path, pr
     trained = load_outcome(folder)
     shutil.rmtree(folder)
     return trained
+
+
+def launch_cell(
+    context: dg.AssetExecutionContext, cells: "Cells", cell: Cell, keep: np.ndarray, *, kept: int, name: str
+) -> Trained:
+    """A cell of a study, trained in as many processes as its `compute` says.
+
+    `name` (16 characters of it) is of everything that the model follows from: what an earlier job of the same cell left
+    that was of another name is removed.
+    """
+    study, run = cells.study, plain(f"{cell.selection}/{cell.seed}")
+    folder = (cells.store.root / study.name / ".launched" / run / name[:16]).absolute()
+    for stale in folder.parent.glob("*"):
+        if stale != folder:
+            shutil.rmtree(stale)
+    selection, parts = study.selections.get(cell.plain.name), dict[str, Any]()
+    if selection and selection.in_training:
+        scores = folder / "scores.npy" if selection.score else None
+        if scores:
+            save_array(scores, np.asarray(cells.signals[str(selection.score)]))
+        described, settings = selection.model_dump(mode="json"), dict(cells.settings(cell))
+        parts["sampled"] = Sampled(selection=described, settings=settings, scores=scores)
+    else:
+        parts["keep"] = folder / "keep.npy"
+        save_array(parts["keep"], keep)
+    if cell.distilled:
+        parts["taught"] = Taught(
+            settings=Distillation(**own(tuned_settings(asked(study), cells.taught))),
+            teacher=cells.taught["teacher"].absolute(),
+            logits=cells.taught["teacher_logits"].absolute() if "teacher_logits" in cells.taught else None,
+            share=kept / len(keep),
+        )
+    parts |= {"recipe": cells.recipe, "seed": cell.seed, "curves": home() / "tensorboard" / study.name / run}
+    job = TrainingJob(data=files_of(cells.data, folder), **parts)
+    return launch(context, job, folder, study.compute.processes)
 
 
 def numbers_of(result: object) -> str:

@@ -7,10 +7,11 @@ folder: the model and what its training took. Under Dagster Pipes it also tells 
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from secateur.trainers.loop import Trained, train
 from secateur.trainers.snapshots import Snapshots
 from secateur.trainers.teacher_logits import TeacherLogits
 from secateur.trainers.teachers import Teacher
+from secateur.trainers.trackers import TensorBoard, Tracker
 
 JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
 NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples")
@@ -72,24 +74,28 @@ class TrainingJob(BaseModel):
     keep: Path | None = None
     sampled: Sampled | None = None
     taught: Taught | None = None
-    snapshot_seconds: float = 600.0
+    curves: Path | None = None
+    """Folder of TensorBoard's files."""
+    snapshot_seconds: float = 60.0
     """Between snapshots, from which a job that was killed goes on."""
 
     def train(self, folder: Path, progress: Callable[[int, int], None] | None = None) -> Trained:
         """The same call in every process."""
-        data = self.data.load()
-        return train(
-            data,
-            self.recipe,
-            seed=self.seed,
-            keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
-            sampler=self.sampler(data),
-            objective=self.objective(),
-            # Without a GPU accelerate does not join processes unless it is told that they train on the CPU.
-            device=None if torch.cuda.is_available() else torch.device("cpu"),
-            progress=progress,
-            snapshots=Snapshots(folder / "snapshots", seconds=self.snapshot_seconds),
-        )
+        data, snapshots = self.data.load(), Snapshots(folder / "snapshots", seconds=self.snapshot_seconds)
+        with trackers_in(self.curves, fresh=not snapshots.path.exists()) as trackers:
+            return train(
+                data,
+                self.recipe,
+                seed=self.seed,
+                keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
+                sampler=self.sampler(data),
+                objective=self.objective(),
+                # Without a GPU accelerate does not join processes unless it is told that they train on the CPU.
+                device=None if torch.cuda.is_available() else torch.device("cpu"),
+                progress=progress,
+                snapshots=snapshots,
+                trackers=trackers,
+            )
 
     def sampler(self, data: Data) -> EpochSampler | None:
         """The sampler of an in-training selection."""
@@ -108,6 +114,32 @@ class TrainingJob(BaseModel):
         augmentation = self.recipe.augmentation
         teacher = Teacher(models.load(self.taught.teacher), cached=cached, augmentation=augmentation)
         return self.taught.settings.objective(teacher, self.recipe, keep=self.taught.share)
+
+
+class Unwritten:
+    """The tracker of a process that does not write: the sums behind the curves are made by all together."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Nothing: the first process writes the same numbers."""
+
+
+@contextmanager
+def trackers_in(folder: Path | None, *, fresh: bool) -> Iterator[list[Tracker]]:
+    """TensorBoard in a folder, which a fresh run starts over; none without one."""
+    if folder is None:
+        yield []
+    elif not first():
+        yield [Unwritten()]
+    else:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        with TensorBoard(folder) as board:
+            yield [board]
+
+
+def first() -> bool:
+    """Whether this is the process that writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, Any]:
@@ -141,8 +173,7 @@ def leave_with_launcher() -> None:
 @contextmanager
 def pipes() -> Iterator[PipesContext | None]:
     """The line to the Dagster run that launched the processes, held by the first of them; None without one."""
-    launched_by_dagster = DAGSTER_PIPES_CONTEXT_ENV_VAR in os.environ
-    if os.environ.get("RANK", "0") != "0" or not launched_by_dagster:
+    if not first() or DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         yield None
         return
     with open_dagster_pipes() as line:
@@ -170,7 +201,7 @@ def main(arguments: list[str]) -> None:
     job = TrainingJob.model_validate_json((folder / JOB).read_text())
     with pipes() as line:
         trained = job.train(folder, telling(line) if line else None)
-        if os.environ.get("RANK", "0") == "0":
+        if first():
             numbers = save_outcome(trained, job, folder)
             if line:
                 line.report_asset_materialization({name: numbers[name] for name in NUMBERS_OF[:-2]})

@@ -46,7 +46,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         store: dg.ResourceParam[Store],
         progress: dg.ResourceParam[Progress],
         **loaded: Any,
-    ) -> None:
+    ) -> dg.MaterializeResult:
         recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
         cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, store)
@@ -57,6 +57,8 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
                 asset_key=key,
                 partition_key=str(cell),
             )
+        # Dagster Pipes wants it said, where cells are launched.
+        return dg.MaterializeResult(asset_key=key)
 
     return trained_model
 
