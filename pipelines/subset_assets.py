@@ -1,5 +1,6 @@
 """Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
-from secateur.pipelines.subsets import subset_of
+from secateur.pipelines.subsets import Subset, subset_of
 from secateur.selectors.contract import resolve_keep
 
 
@@ -81,14 +82,13 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
             store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
             wrong += [f"{cell}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
             unheld += [f"{cell}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
-            shown = dg.MetadataValue.md(class_balance(signals["labels"], chosen.keep, source["label_names"]))
             context.add_asset_metadata(
                 {
                     "kept": int(chosen.keep.sum()),
                     "of": len(chosen.keep),
                     "in training": chosen.in_training is not None,
                     "settings": dg.MetadataValue.json(chosen.settings),
-                    **(chosen.in_training or {"class balance": shown}),
+                    **shown_of(cell, chosen, signals["labels"], source["label_names"]),
                 },
                 asset_key=key,
                 partition_key=str(cell),
@@ -105,6 +105,15 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return subset
+
+
+def shown_of(cell: Cell, chosen: Subset, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """What else the UI shows of a cell: the epochs that are planned, or how balanced the classes are."""
+    if chosen.in_training:
+        return dict(chosen.in_training)
+    if cell.distilled:
+        return {"samples of": cell.plain.selection}
+    return {"class balance": dg.MetadataValue.md(class_balance(labels, chosen.keep, names))}
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
