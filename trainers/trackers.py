@@ -77,8 +77,8 @@ class TensorBoard:
 class MlFlow:
     """Logs to a run of an MLflow experiment; needs the extra `mlflow`.
 
-    `uri` is as in MLflow (a server, or a database such as `sqlite:///runs.db`); `parameters` are recorded once. Raises
-    ImportError that names the extra where MLflow is not installed.
+    `uri` is that of a tracking server, or of a database where all of MLflow is installed; `parameters` are recorded
+    once. Raises ImportError that names the extra where MLflow is not installed.
     """
 
     def __init__(self, uri: str, *, experiment: str, run: str, parameters: Mapping[str, Any] | None = None) -> None:

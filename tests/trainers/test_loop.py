@@ -1,5 +1,6 @@
 """The training loop: what it may depend on, what it tells observers, and how its learning rate runs."""
 
+import itertools
 import json
 import math
 import sys
@@ -15,10 +16,18 @@ from torch.nn import functional
 from secateur.scorers.aum import Aum
 from secateur.scorers.contract import Observer
 from secateur.scorers.loss import Loss
-from secateur.trainers import loop
+from secateur.selectors.fixed_subset import FixedSubset
+from secateur.selectors.info_batch import InfoBatch
+from secateur.selectors.rs2 import Rs2
+from secateur.selectors.seta import Seta
+from secateur.trainers import batches, loop
+from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.evaluation import evaluate
 from secateur.trainers.loop import rate_at, train
 from secateur.trainers.models import Standardise
+from secateur.trainers.schedule import Epoch, once_each
+from secateur.trainers.trackers import MlFlow, TensorBoard
 
 CPU = torch.device("cpu")
 
@@ -289,3 +298,424 @@ def test_generators_of_the_gpu_stay_as_they_were():
     train(blobs(), Recipe(steps=2), seed=0)
     train(blobs(), Recipe(steps=2), seed=0, device=CPU)
     assert all(torch.equal(a, b) for a, b in zip(before, torch.cuda.get_rng_state_all(), strict=True))
+
+
+# In-training selection, objectives
+
+
+def literal_run(data, recipe, steps, *, seed, descend):
+    """Training written out in float64: `steps` are (ids, rate), `descend(logits, ids)` the scalar of a step."""
+    model = loop.build(recipe, data.inputs.shape[1:], data.classes, seed=seed)
+    model[0].fit(data)
+    model.double()
+    optimiser = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    seen = []
+    for ids, rate in steps:
+        optimiser.param_groups[0]["lr"] = rate
+        logits = model[1]((torch.from_numpy(data.inputs[ids]).double() - model[0].mean) / model[0].std)
+        seen.append(logits.detach())
+        optimiser.zero_grad()
+        descend(logits, torch.from_numpy(ids)).backward()
+        optimiser.step()
+    return model, seen
+
+
+def rate_of(progress, recipe):
+    share = progress / recipe.warmup if progress < recipe.warmup else None
+    falling = (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
+    return recipe.learning_rate * (falling if share is None else share)
+
+
+@pytest.mark.parametrize("by_steps", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
+    """Epochs, weights, the losses the sampler hears of, the schedule and the gradient, against float64."""
+    data, length = blobs(), {"steps": 14} if by_steps else {"epochs": 5}
+    recipe = Recipe(
+        **length, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.1,
+        accumulate=accumulate,
+    )  # fmt: skip
+    sampler, mine = (InfoBatch(90, 5, prune=0.5, seed=3) for _ in range(2))
+    recorder, trained = recorded(data, recipe, sampler=sampler, seed=5)
+    labels, batches_left = torch.from_numpy(data.labels), [ids for ids, *_ in recorder.batches]
+    steps, weights, epoch = [], {}, 0
+    while batches_left:  # which ids, in which epoch, at which rate
+        mine.set_epoch(epoch)
+        expected, here = mine.epoch_ids(), 0
+        per_epoch = math.ceil(len(expected) / 25)
+        while here < len(expected) and batches_left:
+            ids = batches_left.pop(0)
+            np.testing.assert_array_equal(ids, expected[here : here + 25])
+            weights[len(steps)] = mine.weights(torch.from_numpy(ids)).double()
+            done = len(steps) + 0.5
+            progress = done / 14 if by_steps else (epoch + (here // 25 + 0.5) / per_epoch) / 5
+            steps.append((ids, rate_of(progress, recipe)))
+            mine.observe(torch.from_numpy(ids), recorder.batches[len(steps) - 1][3])
+            here += len(ids)
+        epoch += 1
+    number = iter(range(len(steps)))
+
+    def descend(logits, ids):
+        each = functional.cross_entropy(logits, labels[ids], reduction="none", label_smoothing=0.1)
+        return (weights[next(number)] * each).sum() / len(ids)
+
+    model, logits = literal_run(data, recipe, steps, seed=5, descend=descend)
+    assert trained.steps == len(steps) == (14 if by_steps else len(steps))
+    assert trained.epochs == epoch == len(trained.epoch_samples)
+    assert trained.samples_seen == sum(trained.epoch_samples) == sum(len(ids) for ids, _ in steps)
+    assert trained.length == ("steps" if by_steps else "epochs")
+    assert len({len(weight.unique()) for weight in weights.values()}) > 1  # some samples did weigh more
+    for (_, got, *_), exact in zip(recorder.batches, logits, strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=2e-4, atol=2e-5)
+    for name, value in trained.model.state_dict().items():
+        torch.testing.assert_close(value.double(), model.state_dict()[name], rtol=2e-4, atol=2e-5)
+
+
+def test_an_objective_is_descended_and_scores_stay_plain():
+    data = blobs()
+    recipe = Recipe(steps=9, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.4)
+    inputs_seen = []
+
+    def objective(batch, inputs):
+        inputs_seen.append(inputs)
+        assert batch.logits.requires_grad
+        assert batch.losses.requires_grad
+        return batch.logits.square().mean(dim=1) + batch.ids * batch.losses
+
+    recorder, trained = recorded(data, recipe, objective=objective)
+    labels = torch.from_numpy(data.labels)
+
+    def descend(logits, ids):
+        return (logits.square().mean(1) + ids * functional.cross_entropy(logits, labels[ids], reduction="none")).mean()
+
+    steps = [(ids, rate_of((step + 0.5) / 9, recipe)) for step, (ids, *_) in enumerate(recorder.batches)]
+    model, _ = literal_run(data, recipe, steps, seed=0, descend=descend)
+    for name, value in trained.model.state_dict().items():
+        torch.testing.assert_close(value.double(), model.state_dict()[name], rtol=5e-4, atol=5e-5)
+    for (ids, logits, target, losses), inputs in zip(recorder.batches, inputs_seen, strict=True):
+        torch.testing.assert_close(losses, functional.cross_entropy(logits, target, reduction="none"))
+        np.testing.assert_array_equal(inputs.numpy(), data.inputs[ids])
+
+
+def test_the_plain_cross_entropy_as_objective_changes_no_bit():
+    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
+    given_one = train(data, recipe, seed=0, objective=lambda batch, inputs: batch.losses, device=CPU)
+    assert parameters_of(given_one) == parameters_of(train(data, recipe, seed=0, device=CPU))
+
+
+def test_an_objective_that_gives_no_loss_per_sample_is_refused():
+    with pytest.raises(ValueError, match=r"one loss per sample, \[64\], it gave \[\]"):
+        train(blobs(), Recipe(steps=1), seed=0, objective=lambda batch, inputs: batch.losses.mean(), device=CPU)
+
+
+@pytest.mark.parametrize("kind", ["rs2", "seta", "fixed", "info_batch"])
+def test_epochs_of_every_sampler_end_where_they_should(kind):
+    data = blobs()
+    sampler = {
+        "rs2": lambda: Rs2(90, keep=0.37, seed=1),
+        "seta": lambda: Seta(90, 6, seed=1),
+        "fixed": lambda: FixedSubset(np.arange(90) < 40, seed=1),
+        "info_batch": lambda: InfoBatch(90, 6, prune=0.7, seed=1),
+    }[kind]()
+    rates, told = [], []
+
+    class Rates(Recorder):
+        def update(self, batch):
+            super().update(batch)
+            rates.append(optimisers[0].param_groups[0]["lr"])
+
+    optimisers, real = [], loop.Run.__post_init__
+
+    def remember(run):
+        real(run)
+        optimisers.append(run.optimiser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Run, "__post_init__", remember)
+        recorder = Rates(90)
+        trained = train(
+            data, Recipe(epochs=6, batch_size=8, warmup=0), seed=0, sampler=sampler, observers=[recorder], device=CPU,
+            progress=lambda *each: told.append(each),
+        )  # fmt: skip
+    assert [epoch for epoch, _ in recorder.ended] == list(range(6))
+    assert told[-1] == (trained.steps, trained.steps)
+    assert [done for done, _ in told] == [end for _, end in recorder.ended]
+    assert all(done <= total for done, total in told)
+    assert all(before > after for before, after in itertools.pairwise(rates))
+    assert 0 < rates[-1] < 1e-3 * 0.01
+    for number, (_, end) in enumerate(recorder.ended):  # half-way through the epochs is half-way down, in any sampler
+        assert rates[end - 1] >= 1e-3 * rate_at((number + 1) / 6, 0.0)
+        assert number == 5 or rates[end] < 1e-3 * rate_at((number + 1) / 6, 0.0)
+
+
+@settings(max_examples=30)
+@given(count=st.integers(1, 80), size=st.integers(1, 30), join=st.booleans())
+def test_steps_cover_an_epoch_and_leave_no_sample_alone(count, size, join):
+    steps = Epoch(0, torch.arange(count), size, join_last=join).steps
+    assert [place for step in steps for place in range(step.start, step.stop)] == list(range(count))
+    lengths = [step.stop - step.start for step in steps]
+    assert all(length == size for length in lengths[:-1])
+    assert lengths[-1] <= size + 1
+    assert not join or 1 not in lengths or count == 1 or size == 1
+    assert join or len(steps) == math.ceil(count / size)
+
+
+@settings(max_examples=50)
+@given(ids=st.lists(st.integers(0, 9), min_size=1, max_size=20))
+def test_ids_that_occur_twice_are_told_in_turns(ids):
+    turns = once_each(torch.tensor(ids))
+    if len(set(ids)) == len(ids):
+        assert turns is None
+        return
+    assert sorted(torch.cat(turns).tolist()) == list(range(len(ids)))
+    told = []
+    for turn in turns:
+        told += [(ids[place], place) for place in turn.tolist()]
+        assert len({ids[place] for place in turn.tolist()}) == len(turn)
+    for sample in set(ids):  # in the order in which they came
+        assert [place for each, place in told if each == sample] == [n for n, each in enumerate(ids) if each == sample]
+
+
+def test_observers_are_told_of_a_sample_from_two_passes_twice():
+    watcher = Aum(90, CPU)
+    recorder, trained = recorded(blobs(), Recipe(epochs=9, batch_size=70), sampler=Rs2(90, keep=0.7, seed=1))
+    train(blobs(), Recipe(epochs=9, batch_size=70), seed=0, sampler=Rs2(90, keep=0.7, seed=1), observers=[watcher],
+          device=CPU)  # fmt: skip
+    assert len(recorder.batches) > trained.steps  # some batch held a sample twice
+    ids = np.concatenate([each for each, *_ in recorder.batches])
+    assert all(len(set(each)) == len(each) for each, *_ in recorder.batches)
+    assert watcher.presentations.tolist() == np.bincount(ids, minlength=90).tolist()
+    assert len(ids) == trained.samples_seen
+
+
+def test_samplers_that_do_not_fit_are_refused():
+    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
+    with pytest.raises(ValueError, match="keep mask and the sampler Rs2 were given"):
+        train(data, recipe, seed=0, keep=np.ones(90, bool), sampler=Rs2(90, keep=0.5), device=CPU)
+    with pytest.raises(ValueError, match="over 80 samples, the data holds 90"):
+        train(data, recipe, seed=0, sampler=Rs2(80, keep=0.5), device=CPU)
+    sampler = InfoBatch(90, 2)
+    train(data, Recipe(epochs=1, batch_size=16), seed=0, sampler=sampler, device=CPU)
+    with pytest.raises(ValueError, match="trained with already"):
+        train(data, recipe, seed=0, sampler=sampler, device=CPU)
+
+
+# How a step is computed
+
+
+def pictures(samples=70, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, samples)
+    images = generator.integers(0, 120, (samples, 8, 8, 2)) + 40 * labels[:, None, None, None]
+    return Data(images.astype(np.uint8), labels, 3)
+
+
+CNN = {"model": "cnn", "model_settings": {"width": 4}, "batch_size": 32}
+
+
+@pytest.mark.parametrize("batch_size", [7, 32])
+def test_parts_of_a_batch_add_up_to_it(batch_size):
+    data = blobs()
+    whole, parts = (
+        recorded(data, Recipe(epochs=3, batch_size=batch_size, accumulate=n, learning_rate=0.01)) for n in (1, 4)
+    )
+    assert whole[1].steps == parts[1].steps
+    for one, other in zip(whole[0].batches, parts[0].batches, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        for mine, theirs in zip(one[1:], other[1:], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"precision": "float16"}, {"channels_last": True}])
+def test_other_precisions_and_layouts_train_the_same_model_nearly(changes):
+    data = pictures()
+    plain, other = (recorded(data, Recipe(**CNN, steps=8, **each)) for each in ({}, changes))
+    for (_, logits, *_), (_, near, _, near_losses) in zip(plain[0].batches, other[0].batches, strict=True):
+        assert near.dtype == near_losses.dtype == torch.float32
+        torch.testing.assert_close(near, logits, rtol=0.05, atol=0.05)
+    for value in other[1].model.state_dict().values():
+        assert value.is_contiguous()
+        assert value.dtype in (torch.float32, torch.int64)
+    first = plain[0].batches[0][1]
+    assert torch.equal(first, other[0].batches[0][1]) == ("channels_last" in changes)
+
+
+def test_channels_last_is_for_images():
+    with pytest.raises(ValueError, match="channels_last is for images"):
+        train(blobs(), Recipe(steps=1, channels_last=True), seed=0, device=CPU)
+
+
+def test_a_batch_cannot_have_more_parts_than_samples():
+    with pytest.raises(ValueError, match="batch of 8 cannot be computed in 9 parts"):
+        Recipe(steps=1, batch_size=8, accumulate=9)
+
+
+@pytest.mark.nightly
+def test_a_compiled_network_trains_the_same_model_nearly():
+    data = pictures()
+    try:
+        compiled = recorded(data, Recipe(**CNN, steps=4, compile=True))
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        pytest.skip(f"torch.compile finds no compiler here: {error}")
+    plain = recorded(data, Recipe(**CNN, steps=4))
+    for one, other in zip(plain[0].batches, compiled[0].batches, strict=True):
+        torch.testing.assert_close(one[1], other[1], rtol=1e-3, atol=1e-3)
+
+
+# Where inputs come from
+
+
+VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)
+
+
+def mapped(data, folder):
+    np.save(folder / "inputs.npy", data.inputs)
+    return Data(np.load(folder / "inputs.npy", mmap_mode="r"), data.labels, data.classes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"augmentation": VIEWS}, {"augmentation": VIEWS, "accumulate": 3}])
+def test_workers_give_the_same_bits_as_memory(changes, tmp_path):
+    data = pictures()
+    memory = train(data, Recipe(**CNN, epochs=2, **changes), seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
+    recipe = Recipe(**CNN, epochs=2, loading="workers", workers=2, **changes)
+    loaded = train(mapped(data, tmp_path), recipe, seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
+    assert parameters_of(memory) == parameters_of(loaded)
+
+
+def test_views_change_from_step_to_step_and_follow_the_seed():
+    data = Data(np.repeat(pictures(1).inputs, 64, axis=0), np.zeros(64, np.int64), 3)
+    seen = {}
+    for seed in (0, 0, 1):
+        given_inputs = []
+
+        def objective(batch, inputs, given_inputs=given_inputs):
+            given_inputs.append(inputs.numpy().copy())
+            return batch.losses
+
+        train(data, Recipe(**CNN, epochs=2, augmentation=VIEWS), seed=seed, device=CPU, objective=objective)
+        seen.setdefault(seed, []).append(np.stack(given_inputs))
+    np.testing.assert_array_equal(seen[0][0], seen[0][1])
+    assert not np.array_equal(seen[0][0], seen[1][0])
+    steps = [each.tobytes() for each in seen[0][0]]
+    assert len(set(steps)) == len(steps) == 4
+    with pytest.raises(ValueError, match="augmentation wants images"):
+        train(blobs(), Recipe(steps=1, augmentation=VIEWS), seed=0, device=CPU)
+
+
+def test_inputs_are_held_where_they_fit(tmp_path):
+    data, rows = mapped(pictures(), tmp_path), torch.arange(70)
+    size = data.inputs.nbytes
+
+    def chosen(data, rows, memory, loading="auto"):
+        return type(batches.source_of(data, rows, CPU, loading=loading, workers=1, memory=memory)).__name__
+
+    assert chosen(data, rows, 2 * size) == "Held"
+    assert chosen(data, rows, 2 * size - 2) == "Loaded"
+    assert chosen(data, rows[:35], size) == "Held"
+    assert chosen(pictures(), rows, 1) == "Held"  # it is in memory already
+    assert chosen(data, rows, 1, "memory") == "Held"
+    assert chosen(pictures(), rows, 2 * size, "workers") == "Loaded"
+
+
+def test_rows_put_on_a_device_are_found_there_by_their_ids():
+    """The path of GPUs, on the CPU."""
+    data, rows = pictures(), torch.tensor([3, 8, 9, 40])
+    np.testing.assert_array_equal(batches.copied(data.inputs, rows.numpy(), CPU).numpy(), data.inputs[rows])
+    held = batches.Held(data, rows, CPU)
+    held.held, held.places = batches.copied(data.inputs, rows.numpy(), CPU), torch.zeros(70, dtype=torch.int64)
+    held.places[rows] = torch.arange(4)
+    ids = torch.tensor([40, 3, 9])
+    first, second = held.batches(ids, ids, [slice(0, 2), slice(2, 3)])
+    np.testing.assert_array_equal(torch.cat([first, second]).numpy(), data.inputs[ids])
+
+
+# What the run tells
+
+
+class Log:
+    def __init__(self):
+        self.told = []
+
+    def log(self, values, *, step):
+        self.told.append((step, values))
+
+
+def test_trackers_are_told_of_each_epoch():
+    data, log = blobs(), Log()
+    recipe = Recipe(epochs=3, batch_size=25, label_smoothing=0.2)
+    recorder, trained = recorded(data, recipe, trackers=[log], sampler=InfoBatch(90, 3, prune=0.6, seed=1))
+    assert [step for step, _ in log.told] == [end for _, end in recorder.ended]
+    starts = [0] + [end for _, end in recorder.ended]
+    for (_, values), start, end, samples in zip(log.told, starts, starts[1:], trained.epoch_samples, strict=False):
+        losses = torch.cat([losses for *_, losses in recorder.batches[start:end]]).double()
+        assert values["loss"] == pytest.approx(float(losses.mean()), rel=1e-6)
+        assert values["objective"] != pytest.approx(values["loss"], rel=1e-3)
+        assert values["epoch_samples"] == samples == len(losses)
+        assert values["samples_per_second"] > 0
+    assert parameters_of(trained) == parameters_of(
+        recorded(data, recipe, sampler=InfoBatch(90, 3, prune=0.6, seed=1))[1]
+    )
+
+
+def test_tensorboard_shows_the_run(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = Log()
+    with TensorBoard(tmp_path) as board:
+        train(blobs(), Recipe(epochs=3, batch_size=32), seed=0, device=CPU, trackers=[board, log])
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    for name in ("loss", "objective", "learning_rate", "samples_per_second", "epoch_samples"):
+        shown = [(each.step, each.value) for each in events.Scalars(name)]
+        assert shown == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in log.told]
+
+
+def test_mlflow_has_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # databases need more than mlflow-skinny
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    log, uri = Log(), tmp_path.as_uri()
+    with MlFlow(uri, experiment="digits", run="aum@0.1", parameters={"seed": 0}) as tracker:
+        train(blobs(), Recipe(epochs=2, batch_size=32), seed=0, device=CPU, trackers=[tracker, log])
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    run = client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "0"}
+    history = client.get_metric_history(tracker.run_id, "loss")
+    assert [(each.step, each.value) for each in history] == [(step, values["loss"]) for step, values in log.told]
+
+
+def test_a_checkpoint_may_evaluate_the_model():
+    """The best epoch on validation samples: the hook sees every epoch, and the run goes on as if it had not looked."""
+    recipe, accuracies = Recipe(**CNN, epochs=3), []
+    looked_at = train(
+        pictures(), recipe, seed=0, device=CPU,
+        checkpoint=lambda model, done, total: accuracies.append(evaluate(model, pictures(40, 1)).accuracy),
+    )  # fmt: skip
+    assert len(accuracies) == 3
+    assert parameters_of(looked_at) == parameters_of(train(pictures(), recipe, seed=0, device=CPU))
+
+
+def reads_in_an_epoch(batch_size):
+    """Names of what the loop calls to read a tensor's values on the host, in one epoch of 70 samples."""
+    reads = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("item", "tolist", "cpu", "__bool__", "__float__", "__int__"):
+            real = getattr(torch.Tensor, name)
+
+            def counted(self, *arguments, real=real, name=name, **kwargs):
+                caller = sys._getframe(1).f_globals["__name__"]
+                if caller in ("secateur.trainers.training_run", "secateur.trainers.trackers", "secateur.trainers.loop"):
+                    reads.append(name)
+                return real(self, *arguments, **kwargs)
+
+            patch.setattr(torch.Tensor, name, counted)
+        recipe = Recipe(**{**CNN, "batch_size": batch_size}, epochs=1, augmentation=VIEWS)
+        train(
+            pictures(), recipe, seed=0, device=CPU, sampler=InfoBatch(70, 1), trackers=[Log()],
+            objective=lambda batch, inputs: batch.losses,
+        )  # fmt: skip
+    return reads
+
+
+def test_nothing_waits_for_the_device_within_an_epoch():
+    assert reads_in_an_epoch(7) == reads_in_an_epoch(32) == ["tolist"]
