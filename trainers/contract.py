@@ -56,10 +56,12 @@ class Data:
         """The same data at a keep mask or at row numbers."""
         return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
 
-    def blocks(self, size: int = 4096) -> Iterator["Data"]:
-        """The data in blocks of rows, for passes that must not hold it all."""
-        for start in range(0, len(self), size):
-            yield self.take(np.arange(start, min(start + size, len(self))))
+    def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator["Data"]:
+        """The data, or these rows of it, in blocks, for passes that must not hold it all."""
+        for start in range(0, len(self) if rows is None else len(rows), size):
+            yield self.take(
+                np.arange(start, min(start + size, len(self))) if rows is None else rows[start : start + size]
+            )
 
 
 class TrainingBatch(Observation):

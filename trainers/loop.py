@@ -97,7 +97,7 @@ def train(
     if saved is None:
         standardise = model[0]
         assert isinstance(standardise, Standardise)
-        standardise.fit(data if keep is None else data.take(keep))
+        standardise.fit(data, None if keep is None else rows.numpy())
     plain = objective is None and not recipe.label_smoothing
     run = Run(
         recipe=recipe,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -37,17 +38,17 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
-    def fit(self, data: Data) -> None:
-        """Measure the data by blocks in float64; a channel that never varies keeps a deviation of 1.
+    def fit(self, data: Data, rows: np.ndarray | None = None) -> None:
+        """Measure the data, or these rows, by blocks in float64; a channel that never varies keeps a deviation of 1.
 
         Blocks are merged as by Chan, Golub & LeVeque (1979) and counted from the first sample: a mean of squares less
         the square of the mean would lose small deviations beside a large mean, and find some where there are none.
         """
         if not len(self.mean):
             return
-        origin = torch.as_tensor(next(data.blocks(1)).inputs).double().flatten(0, -2)[0]
+        origin = torch.as_tensor(next(data.blocks(1, rows=rows)).inputs).double().flatten(0, -2)[0]
         count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
-        for block in data.blocks():
+        for block in data.blocks(rows=rows):
             values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin
             here = values.mean(0)
             share = len(values) / (count + len(values))
