@@ -719,3 +719,28 @@ def reads_in_an_epoch(batch_size):
 
 def test_nothing_waits_for_the_device_within_an_epoch():
     assert reads_in_an_epoch(7) == reads_in_an_epoch(32) == ["tolist"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_no_step_waits_for_the_gpu(precision):
+    """CUDA itself raises at anything that would, from the first objective of an epoch to its end."""
+
+    def objective(batch, inputs):
+        torch.cuda.set_sync_debug_mode("error")
+        return batch.losses
+
+    def ended(done, total):
+        torch.cuda.set_sync_debug_mode("default")
+
+    recipe = Recipe(**CNN, epochs=3, precision=precision, channels_last=True, accumulate=2, augmentation=VIEWS)
+    watchers = [Aum(70, torch.device("cuda")), Loss(70, torch.device("cuda"))]
+    try:
+        trained = train(
+            pictures(), recipe, seed=0, sampler=InfoBatch(70, 3, seed=1), observers=watchers, objective=objective,
+            progress=ended,
+        )  # fmt: skip
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert next(trained.model.parameters()).is_cuda
+    assert watchers[1].scores().shape == (70,)
