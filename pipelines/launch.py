@@ -90,7 +90,9 @@ def launch_cell(
         )
     parts |= {"recipe": cells.recipe, "seed": cell.seed, "curves": home() / "tensorboard" / study.name / run}
     job = TrainingJob(data=files_of(cells.data, folder), **parts)
-    return launch(context, job, folder, study.compute.processes)
+    trained = launch(context, job, folder, study.compute.processes)
+    shutil.rmtree(folder.parent)
+    return trained
 
 
 def numbers_of(result: object) -> str:

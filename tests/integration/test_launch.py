@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import pytest
 import torch
 
 from secateur.pipelines import launch as launching
+from secateur.pipelines.cells import Cell
 from secateur.pipelines.data_files import files_of, mapped_from, save_array
+from secateur.pipelines.definitions import build
+from secateur.pipelines.home import home
 from secateur.pipelines.launch import LaunchError, launch
 from secateur.pipelines.launched_training import JOB, Sampled, Taught, TrainingJob
+from secateur.pipelines.study_file import StudyFile
 from secateur.selectors.epoch_sampler import make_sampler
 from secateur.trainers import models
 from secateur.trainers.contract import Data, Recipe
@@ -179,6 +184,43 @@ def test_a_process_that_fails_is_one_clear_error_and_leaves_nothing_half_written
         launched(job, tmp_path / "job", processes=2)
     assert said in str(raised.value)
     assert [path.name for path in (tmp_path / "job").iterdir()] == [JOB]
+
+
+def materialise(file: StudyFile, root: Path) -> None:
+    """Two cells of a selection in training, taught, and all that they need."""
+    job = build([file], root).resolve_implicit_global_asset_job_def()
+    cells = ("subset", "trained_model")
+    names = ["source", "samples", "test_samples", "inputs", "test_inputs", "task", "proxy", "scores/aum", "tuning"]
+    names += ["teacher", "teacher_logits"]
+    ends = {"start": Cell("rs2+kd@0.25", 0), "end": Cell("rs2+kd@0.25", 1)}
+    span = {f"dagster/asset_partition_range_{end}": str(cell) for end, cell in ends.items()}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for chosen, tags in ((names, {}), (cells, span)):
+            keys = [dg.AssetKey(["blobs", *name.split("/")]) for name in chosen]
+            job.execute_in_process(instance=instance, asset_selection=keys, tags=tags)
+        record = instance.get_latest_materialization_event(dg.AssetKey(["blobs", "trained_model"]))
+        assert record is not None
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.metadata["trained"].value == "now"
+
+
+def test_a_study_trains_by_launch_as_it_does_here(write_study: Callable[..., StudyFile], tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "scores": {"aum": None},
+        "selections": {"rs2": None},
+        "keep": [0.25],
+        "distillation": {"alpha": 0.5, "temperature": 2.0},
+    }
+    roots = tmp_path / "here", tmp_path / "launched"
+    for root, compute in zip(roots, ({}, {"training": "launch"}), strict=True):
+        materialise(write_study(**changes, compute=compute), root)
+    here, there = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("trained_model/**/model*")} for root in roots
+    )
+    assert len(here) == 4
+    assert here == there
+    assert not list((roots[1] / "blobs" / ".launched").iterdir())
+    assert len(list((home() / "tensorboard" / "blobs").rglob("events.*"))) == 2
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
