@@ -13,6 +13,7 @@ import numpy as np
 
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.files import new_file
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.sources import load
 from secateur.pipelines.store import Store, version_of
@@ -33,6 +34,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
         description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def embeddings(
         context: dg.AssetExecutionContext,
@@ -116,6 +118,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             )
         ],
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def neighbours(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store], embeddings: Any) -> Iterator[Any]:
         from secateur.scorers.cost import estimate

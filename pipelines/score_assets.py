@@ -13,6 +13,7 @@ from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.extremes import extremes
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.proxy_runs import ProxyRuns
 from secateur.pipelines.signals import inputs_for, signals_in
@@ -85,6 +86,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             **{name: {proxy_key} for name in observed},
         },
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def proxy(
         context: dg.AssetExecutionContext,

@@ -10,6 +10,7 @@ import dagster as dg
 from secateur.pipelines.costs import save_pass_cost
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form, forms
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.ray_scoring import RayPass, job_of
 from secateur.pipelines.score_assets import describe, score_metadata
@@ -61,6 +62,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         },
         can_subset=True,
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def scoring_pass(
         context: dg.AssetExecutionContext,

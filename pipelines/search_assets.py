@@ -14,6 +14,7 @@ import polars as pl
 
 from secateur.pipelines.choosing import choose
 from secateur.pipelines.plots import inline
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.search import ProxySubset, Search
@@ -90,6 +91,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         description="What the guided search, the same without pruning, regularised evolution and random search "
         "evaluated, in order, over seeds. A network is evaluated once, however many searches ask for it.",
         group_name=search.name,
+        pool=ACCELERATOR,
     )
     def evaluations(
         context: dg.AssetExecutionContext,
@@ -323,6 +325,7 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         ins=ins(search, "architectures", "best_architecture"),
         description="The best architecture trained on all training samples; the test split is looked at here only.",
         group_name=search.name,
+        pool=ACCELERATOR,
     )
     def trained_model(
         store: dg.ResourceParam[Store], architectures: Any, best_architecture: Any
@@ -356,6 +359,7 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         description="Rank correlation of validation accuracies after training on the subset and on every sample, over "
         "random architectures.",
         group_name=search.name,
+        pool=ACCELERATOR,
     )
     def subset_agreement(
         context: dg.AssetExecutionContext,

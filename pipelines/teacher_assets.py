@@ -26,6 +26,7 @@ import numpy as np
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.files import new_folder
 from secateur.pipelines.launchpad import form
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
@@ -125,6 +126,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         description="The teacher of knowledge distillation: "
         + (f"the model in {given}." if given else "a model trained on all training samples."),
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def teacher(
         context: dg.AssetExecutionContext,
@@ -181,6 +183,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
         description=f"The teacher's logits of every training sample as stored, not augmented: float16, {what}.",
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def teacher_logits(
         context: dg.AssetExecutionContext,
@@ -246,6 +249,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
         "random subsets on a validation split of the training samples, never on test samples.",
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def distillation_tuning(
         context: dg.AssetExecutionContext,

@@ -11,6 +11,7 @@ from secateur.pipelines.choosing import read_by
 from secateur.pipelines.costs import costs_of, total
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.launchpad import form
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.report import build_report
 from secateur.pipelines.report_page import markdown, write_report
@@ -39,6 +40,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
         "A cell whose inputs are those of the model that is there is not trained again.",
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -78,6 +80,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Accuracy, per-class accuracy, calibration and loss on the test split, after the last epoch.",
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def evaluation(
         context: dg.AssetExecutionContext,

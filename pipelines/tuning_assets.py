@@ -9,6 +9,7 @@ from secateur.pipelines.cells import selection_key
 from secateur.pipelines.choosing import choose, read_by, signals_read
 from secateur.pipelines.data_assets import data_of
 from secateur.pipelines.fingerprints import data_parts, fingerprint_of
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
@@ -29,6 +30,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
         description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
         "of the training samples, never on test samples.",
         group_name=study.name,
+        pool=ACCELERATOR,
     )
     def tuning(
         context: dg.AssetExecutionContext,
