@@ -20,14 +20,13 @@ from secateur.selectors.fixed_subset import FixedSubset
 from secateur.selectors.info_batch import InfoBatch
 from secateur.selectors.rs2 import Rs2
 from secateur.selectors.seta import Seta
-from secateur.trainers import batches, loop
+from secateur.trainers import loop
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.evaluation import evaluate
 from secateur.trainers.loop import rate_at, train
 from secateur.trainers.models import Standardise
 from secateur.trainers.schedule import Epoch, once_each
-from secateur.trainers.trackers import MlFlow, TensorBoard
 
 CPU = torch.device("cpu")
 
@@ -511,6 +510,7 @@ def pictures(samples=70, seed=0):
 
 
 CNN = {"model": "cnn", "model_settings": {"width": 4}, "batch_size": 32}
+VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)
 
 
 @pytest.mark.parametrize("batch_size", [7, 32])
@@ -562,73 +562,6 @@ def test_a_compiled_network_trains_the_same_model_nearly():
         torch.testing.assert_close(one[1], other[1], rtol=1e-3, atol=1e-3)
 
 
-# Where inputs come from
-
-
-VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)
-
-
-def mapped(data, folder):
-    np.save(folder / "inputs.npy", data.inputs)
-    return Data(np.load(folder / "inputs.npy", mmap_mode="r"), data.labels, data.classes)
-
-
-@pytest.mark.parametrize("changes", [{}, {"augmentation": VIEWS}, {"augmentation": VIEWS, "accumulate": 3}])
-def test_workers_give_the_same_bits_as_memory(changes, tmp_path):
-    data = pictures()
-    memory = train(data, Recipe(**CNN, epochs=2, **changes), seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
-    recipe = Recipe(**CNN, epochs=2, loading="workers", workers=2, **changes)
-    loaded = train(mapped(data, tmp_path), recipe, seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
-    assert parameters_of(memory) == parameters_of(loaded)
-
-
-def test_views_change_from_step_to_step_and_follow_the_seed():
-    data = Data(np.repeat(pictures(1).inputs, 64, axis=0), np.zeros(64, np.int64), 3)
-    seen = {}
-    for seed in (0, 0, 1):
-        given_inputs = []
-
-        def objective(batch, inputs, given_inputs=given_inputs):
-            given_inputs.append(inputs.numpy().copy())
-            return batch.losses
-
-        train(data, Recipe(**CNN, epochs=2, augmentation=VIEWS), seed=seed, device=CPU, objective=objective)
-        seen.setdefault(seed, []).append(np.stack(given_inputs))
-    np.testing.assert_array_equal(seen[0][0], seen[0][1])
-    assert not np.array_equal(seen[0][0], seen[1][0])
-    steps = [each.tobytes() for each in seen[0][0]]
-    assert len(set(steps)) == len(steps) == 4
-    with pytest.raises(ValueError, match="augmentation wants images"):
-        train(blobs(), Recipe(steps=1, augmentation=VIEWS), seed=0, device=CPU)
-
-
-def test_inputs_are_held_where_they_fit(tmp_path):
-    data, rows = mapped(pictures(), tmp_path), torch.arange(70)
-    size = data.inputs.nbytes
-
-    def chosen(data, rows, memory, loading="auto"):
-        return type(batches.source_of(data, rows, CPU, loading=loading, workers=1, memory=memory)).__name__
-
-    assert chosen(data, rows, 2 * size) == "Held"
-    assert chosen(data, rows, 2 * size - 2) == "Loaded"
-    assert chosen(data, rows[:35], size) == "Held"
-    assert chosen(pictures(), rows, 1) == "Held"  # it is in memory already
-    assert chosen(data, rows, 1, "memory") == "Held"
-    assert chosen(pictures(), rows, 2 * size, "workers") == "Loaded"
-
-
-def test_rows_put_on_a_device_are_found_there_by_their_ids():
-    """The path of GPUs, on the CPU."""
-    data, rows = pictures(), torch.tensor([3, 8, 9, 40])
-    np.testing.assert_array_equal(batches.copied(data.inputs, rows.numpy(), CPU).numpy(), data.inputs[rows])
-    held = batches.Held(data, rows, CPU)
-    held.held, held.places = batches.copied(data.inputs, rows.numpy(), CPU), torch.zeros(70, dtype=torch.int64)
-    held.places[rows] = torch.arange(4)
-    ids = torch.tensor([40, 3, 9])
-    first, second = held.batches(ids, ids, [slice(0, 2), slice(2, 3)])
-    np.testing.assert_array_equal(torch.cat([first, second]).numpy(), data.inputs[ids])
-
-
 # What the run tells
 
 
@@ -655,33 +588,6 @@ def test_trackers_are_told_of_each_epoch():
     assert parameters_of(trained) == parameters_of(
         recorded(data, recipe, sampler=InfoBatch(90, 3, prune=0.6, seed=1))[1]
     )
-
-
-def test_tensorboard_shows_the_run(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log = Log()
-    with TensorBoard(tmp_path) as board:
-        train(blobs(), Recipe(epochs=3, batch_size=32), seed=0, device=CPU, trackers=[board, log])
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    for name in ("loss", "objective", "learning_rate", "samples_per_second", "epoch_samples"):
-        shown = [(each.step, each.value) for each in events.Scalars(name)]
-        assert shown == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in log.told]
-
-
-def test_mlflow_has_the_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # databases need more than mlflow-skinny
-    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    log, uri = Log(), tmp_path.as_uri()
-    with MlFlow(uri, experiment="digits", run="aum@0.1", parameters={"seed": 0}) as tracker:
-        train(blobs(), Recipe(epochs=2, batch_size=32), seed=0, device=CPU, trackers=[tracker, log])
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    run = client.get_run(tracker.run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.params == {"seed": "0"}
-    history = client.get_metric_history(tracker.run_id, "loss")
-    assert [(each.step, each.value) for each in history] == [(step, values["loss"]) for step, values in log.told]
 
 
 def test_a_checkpoint_may_evaluate_the_model():

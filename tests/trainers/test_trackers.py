@@ -1,0 +1,53 @@
+"""Curves of a run arrive where they are shown."""
+
+import numpy as np
+import pytest
+import torch
+
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.loop import train
+from secateur.trainers.trackers import MlFlow, TensorBoard
+
+CPU = torch.device("cpu")
+
+
+def blobs(samples=90, classes=3, features=5, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, samples)
+    inputs = generator.normal(size=(samples, features)) + 2 * np.eye(classes, features)[labels]
+    return Data(inputs.astype(np.float32), labels, classes)
+
+
+class Log:
+    def __init__(self):
+        self.told = []
+
+    def log(self, values, *, step):
+        self.told.append((step, values))
+
+
+def test_tensorboard_shows_the_run(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = Log()
+    with TensorBoard(tmp_path) as board:
+        train(blobs(), Recipe(epochs=3, batch_size=32), seed=0, device=CPU, trackers=[board, log])
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    for name in ("loss", "objective", "learning_rate", "samples_per_second", "epoch_samples"):
+        shown = [(each.step, each.value) for each in events.Scalars(name)]
+        assert shown == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in log.told]
+
+
+def test_mlflow_has_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # databases need more than mlflow-skinny
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    log, uri = Log(), tmp_path.as_uri()
+    with MlFlow(uri, experiment="digits", run="aum@0.1", parameters={"seed": 0}) as tracker:
+        train(blobs(), Recipe(epochs=2, batch_size=32), seed=0, device=CPU, trackers=[tracker, log])
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    run = client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "0"}
+    history = client.get_metric_history(tracker.run_id, "loss")
+    assert [(each.step, each.value) for each in history] == [(step, values["loss"]) for step, values in log.told]
