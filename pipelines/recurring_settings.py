@@ -30,7 +30,7 @@ class Recurring(_Settings):
         Literal["scores", "manifest", "report"],
         Field(description="the last asset that a change of the data or of a scorer's version travels to by itself"),
     ] = "manifest"
-    drift: Drift = Drift()
+    drift: Annotated[Drift, Field(description="how far a new scoring may be from the last")] = Drift()
 
     @field_validator("cron")
     @classmethod

@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow as pa
 import xxhash
 from PIL import ExifTags, Image, ImageOps
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.scorers.contract import rows_text
 
@@ -59,10 +59,10 @@ class Columns(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: str | None = None
-    text: str | None = None
-    features: list[str] | None = None
-    label: str
+    image: str | None = Field(None, description="column of pictures, or of their paths")
+    text: str | None = Field(None, description="column of texts")
+    features: list[str] | None = Field(None, description="columns of numbers and categories")
+    label: str = Field(description="column of classes")
 
     @model_validator(mode="after")
     def _check(self) -> "Columns":

@@ -34,19 +34,19 @@ class CallableSpace(Strict):
     """Every combination of choices, evaluated by a Python function."""
 
     evaluate: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")]
-    positions: Annotated[dict[str, Position], Field(min_length=1)]
+    positions: Annotated[dict[str, Position], Field(min_length=1, description="choices at each position")]
 
 
 class ProxySubset(Strict):
     """Networks are compared after training on a part of the samples: data pruning speeds up the search."""
 
-    selector: str = "uniform_random"
-    keep: int | float
+    selector: Annotated[str, Field(description="a static selector")] = "uniform_random"
+    keep: Annotated[int | float, Field(description="a fraction in (0, 1] or a count")]
     score: Annotated[str | None, Field(description="an observer of one training run, where the selector reads it")] = (
         None
     )
-    settings: dict[str, Any] = Field(default_factory=dict)
-    classes: ClassShares | None = None
+    settings: Annotated[dict[str, Any], Field(description="of the selector")] = Field(default_factory=dict)
+    classes: Annotated[ClassShares | None, Field(description="how classes share the budget")] = None
     compare: Annotated[int, Field(ge=3, description="networks trained on everything too, to compare the orders")] = 20
 
     @model_validator(mode="after")
@@ -76,14 +76,17 @@ class ProxySubset(Strict):
 class ModelSpace(Strict):
     """Networks for the data set at hand: each choice sets a field of the recipe or a setting of its model."""
 
-    source: Source
-    columns: Columns
-    task: dict[str, Any] = Field(default_factory=dict)
-    training: Recipe
-    positions: Annotated[dict[str, Position], Field(min_length=1)]
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    source: Annotated[Source, Field(description="as in a study")]
+    columns: Annotated[Columns, Field(description="as in a study")]
+    task: Annotated[dict[str, Any], Field(description="as in a study")] = Field(default_factory=dict)
+    training: Annotated[Recipe, Field(description="what is not chosen of the networks' training")]
+    positions: Annotated[
+        dict[str, Position],
+        Field(min_length=1, description="choices at each position: a field of the recipe or a setting of its model"),
+    ]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the samples that judges them")] = 0.2
     training_seeds: Annotated[int, Field(ge=1, description="trainings per network")] = 1
-    subset: ProxySubset | None = None
+    subset: Annotated[ProxySubset | None, Field(description="networks are compared on a part of the samples")] = None
 
     @model_validator(mode="after")
     def _recipes_exist(self) -> "ModelSpace":
@@ -101,9 +104,9 @@ class ModelSpace(Strict):
 class Space(Strict):
     """Where architectures and their accuracies come from; exactly one of these."""
 
-    table: TableSpace | None = None
-    callable: CallableSpace | None = None
-    models: ModelSpace | None = None
+    table: Annotated[TableSpace | None, Field(description="a file of architectures and accuracies")] = None
+    callable: Annotated[CallableSpace | None, Field(description="a Python function")] = None
+    models: Annotated[ModelSpace | None, Field(description="networks trained on a data set")] = None
 
     @model_validator(mode="after")
     def _one(self) -> "Space":
@@ -119,8 +122,8 @@ class SearchSettings(Strict):
     per_round: Annotated[int, Field(ge=1, description="best-predicted architectures evaluated after each fit")] = 10
     explore: Annotated[float, Field(ge=0, lt=1, description="share of each round that is random instead")] = 0.2
     budget: Annotated[int, Field(ge=2, description="evaluations in all")] = 100
-    predictor: PredictorSettings = PredictorSettings()
-    pruning: PruningSettings = PruningSettings()
+    predictor: Annotated[PredictorSettings, Field(description="the boosted trees")] = PredictorSettings()
+    pruning: Annotated[PruningSettings, Field(description="of choices, between rounds")] = PruningSettings()
 
     @model_validator(mode="after")
     def _learns(self) -> "SearchSettings":
@@ -132,19 +135,19 @@ class SearchSettings(Strict):
 class Evolution(Strict):
     """The evolutionary baseline."""
 
-    population: Annotated[int, Field(ge=1)] = 30
-    sample: Annotated[int, Field(ge=1)] = 10
+    population: Annotated[int, Field(ge=1, description="architectures that live at a time")] = 30
+    sample: Annotated[int, Field(ge=1, description="of the population, whose best is changed next")] = 10
 
 
 class Search(Strict):
     """Everything that one YAML file says."""
 
-    kind: Literal["search"]
+    kind: Annotated[Literal["search"], Field(description="tells a search from a study")]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
-    description: str = ""
-    space: Space
-    search: SearchSettings = SearchSettings()
-    evolution: Evolution = Evolution()
+    description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
+    space: Annotated[Space, Field(description="where architectures come from")]
+    search: Annotated[SearchSettings, Field(description="the guided search")] = SearchSettings()
+    evolution: Annotated[Evolution, Field(description="the evolutionary baseline")] = Evolution()
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every search, for the comparison")] = 20
 
     @model_validator(mode="after")

@@ -34,14 +34,18 @@ class ClassShares(Strict):
 class Selection(Strict):
     """A selector, or a sampler that selects anew in every epoch, with its settings and the score that it reads."""
 
-    selector: str
-    score: str | None = None
-    classes: ClassShares | None = None
+    selector: Annotated[
+        str, Field(description="a selector or sampler; may be left out where the selection has its name")
+    ]
+    score: Annotated[str | None, Field(description="of the study, where the selector reads scores")] = None
+    classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
     budget: Annotated[
         Literal["study", "own"],
         Field(description="own: an in-training selection of as many samples as its settings say, at no budget"),
     ] = "study"
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
+        Field(default_factory=dict)
+    )
 
     @property
     def declared(self) -> Chooser:

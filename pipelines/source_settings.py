@@ -7,19 +7,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+HELD_OUT = "share of the training samples held out for testing, drawn by class"
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label_names: list[str] | None = None
+    label_names: list[str] | None = Field(
+        None, description="names of the labels 0, 1, …; strings in the label column become numbers by them"
+    )
     limit: int | None = Field(None, ge=1, description="rows per split, a stratified draw by split_seed")
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, description="of the draws of limit and test_fraction")
 
 
 class _Splits(_Settings):
-    train: str = "train"
-    test: str | None = None
-    test_fraction: float | None = Field(None, gt=0, lt=1)
+    train: str = Field("train", description="split, or folder, of the training samples")
+    test: str | None = Field(None, description="split, or folder, of the test samples")
+    test_fraction: float | None = Field(None, gt=0, lt=1, description=HELD_OUT)
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
@@ -37,23 +41,23 @@ class Hub(_Splits):
     """A data set of the Hugging Face hub; `revision` is a branch, a tag or, to be reproducible, a commit."""
 
     kind: Literal["hub"]
-    name: str
-    config: str | None = None
-    revision: str | None = None
+    name: str = Field(description="owner/name on the hub")
+    config: str | None = Field(None, description="of data sets that have several")
+    revision: str | None = Field(None, description="branch, tag or commit")
 
 
 class ImageFolder(_Splits):
     """Folders of pictures, one subfolder per class: `train` and `test` are paths."""
 
     kind: Literal["imagefolder"]
-    train: str
+    train: str = Field(description="folder with a folder of pictures per class")
 
 
 class Disk(_Splits):
     """What `save_to_disk` wrote: with `path` a DatasetDict and the names of its splits, otherwise two folders."""
 
     kind: Literal["disk"]
-    path: str | None = None
+    path: str | None = Field(None, description="folder of a DatasetDict, whose splits train and test then name")
 
 
 Paths = Annotated[
@@ -63,9 +67,9 @@ Paths = Annotated[
 
 
 class _Files(_Settings):
-    train: Paths
-    test: Paths | None = None
-    test_fraction: float | None = Field(None, gt=0, lt=1)
+    train: Annotated[Paths, Field(description="path, glob or list of these, of the training samples")]
+    test: Annotated[Paths | None, Field(description="the same of the test samples")] = None
+    test_fraction: float | None = Field(None, gt=0, lt=1, description=HELD_OUT)
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
@@ -83,7 +87,7 @@ class Csv(_Files):
     """CSV files with a header, in UTF-8."""
 
     kind: Literal["csv"]
-    separator: str = Field(",", min_length=1, max_length=1)
+    separator: str = Field(",", min_length=1, max_length=1, description="between the fields")
 
 
 class Jsonl(_Files):

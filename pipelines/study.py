@@ -30,8 +30,10 @@ SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
 class Score(Strict):
     """A scorer with its settings, under the name that the study gives it."""
 
-    scorer: str
-    settings: dict[str, Any] = Field(default_factory=dict)
+    scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
+    settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
+        default_factory=dict
+    )
 
     @property
     def declared(self) -> AnyScorer:
@@ -54,8 +56,11 @@ class Neighbourhood(Strict):
     """The neighbour graph of the embeddings, shared by all scores that read it."""
 
     count: Annotated[int, Field(ge=1, description="nearest other samples of each sample")] = 10
-    metric: Metric = "euclidean"
-    engine: Literal["auto", "exact", "ivf"] = "auto"
+    metric: Annotated[Metric, Field(description="of distances between embeddings")] = "euclidean"
+    engine: Annotated[
+        Literal["auto", "exact", "ivf"],
+        Field(description="exact search or inverted lists; auto: by the time that they would take"),
+    ] = "auto"
     least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
         0.95
     )
@@ -65,9 +70,9 @@ class Study(Strict):
     """Everything that one YAML file says."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
-    description: str = ""
-    source: Source
-    columns: Columns
+    description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
+    source: Annotated[Source, Field(description="where the samples are")]
+    columns: Annotated[Columns, Field(description="which columns are input and label")]
     task: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -80,15 +85,20 @@ class Study(Strict):
     checkpoints: Annotated[
         int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
     ] = 1
-    embeddings: EmbeddingSettings = EmbeddingSettings()
-    neighbours: Neighbourhood = Neighbourhood()
-    scores: Annotated[dict[str, Score], Field(min_length=1)]
-    selections: Annotated[dict[str, Selection], Field(min_length=1)]
+    embeddings: Annotated[EmbeddingSettings, Field(description="vectors for scores and selectors of distances")] = (
+        EmbeddingSettings()
+    )
+    neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
+    scores: Annotated[dict[str, Score], Field(min_length=1, description="scores by name")]
+    selections: Annotated[
+        dict[str, Selection],
+        Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
+    ]
     keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
     training: Annotated[Recipe, Field(description="how a model is trained on what was kept")]
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every cell")] = 5
-    validation: Validation = Validation()
+    validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
     compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
 

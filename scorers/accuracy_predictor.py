@@ -27,12 +27,12 @@ class PredictorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trees: Annotated[int, Field(ge=1)] = 100
-    leaves: Annotated[int, Field(ge=2, le=LEAVES)] = 31
-    learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
-    bagging_fraction: Annotated[float, Field(gt=0, le=1)] = 0.8
-    bagging_frequency: Annotated[int, Field(ge=0)] = 5
+    trees: Annotated[int, Field(ge=1, description="rounds of boosting")] = 100
+    leaves: Annotated[int, Field(ge=2, le=LEAVES, description="of a tree, at most")] = 31
+    learning_rate: Annotated[float, Field(gt=0, description="share of each tree that counts")] = 0.05
+    feature_fraction: Annotated[float, Field(gt=0, le=1, description="features that a tree may use")] = 0.9
+    bagging_fraction: Annotated[float, Field(gt=0, le=1, description="architectures that a tree learns from")] = 0.8
+    bagging_frequency: Annotated[int, Field(ge=0, description="trees until these are drawn anew")] = 5
     least_in_leaf: Annotated[int | None, Field(ge=1, description="left out: fitted to the pool")] = None
     failed_below: Annotated[
         float | None, Field(description="accuracies below it are failed trainings, and stay out of the pool")

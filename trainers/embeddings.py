@@ -34,7 +34,7 @@ class EmbeddingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["proxy", "encoder", "sklearn"] = "proxy"
+    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="what makes the vectors")] = "proxy"
     encoder: Annotated[str | None, Field(description="name on the Hugging Face hub, or a folder")] = None
     revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
     max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128
@@ -42,7 +42,7 @@ class EmbeddingSettings(BaseModel):
     fit_rows: Annotated[int, Field(ge=2, description="rows that SVD and PCA are fitted on, at most")] = 20_000
     block: Annotated[int, Field(ge=1, description="rows per block")] = 4096
     batch_size: Annotated[int, Field(ge=1, description="rows per forward pass")] = 128
-    seed: int = 0
+    seed: Annotated[int, Field(description="of the rows that SVD and PCA are fitted on")] = 0
 
     @model_validator(mode="after")
     def _named(self) -> "EmbeddingSettings":
