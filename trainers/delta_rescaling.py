@@ -1,0 +1,140 @@
+"""By how much the entries of a delta that stay are rescaled: DARE's 1 / keep and DAREx's 1 / q (Deng et al., "DARE the
+extreme", ICLR 2025, arXiv 2410.09344).
+
+Kept entries are divided by q. With q = keep the expected output is that of the fine-tuned model; a larger q gives up
+some of it for less variance, which pays where little is kept of a large delta. `q_by_search` looks for one q by
+evaluating models; `q_by_bound` and `q_by_moments` give one to each layer from its mean inputs, without any evaluation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+Sums = Float64[np.ndarray, " outputs"]
+
+PATIENCE = 3
+"""Values of q in a row that improve nothing, after which one more ends the search."""
+PASSED = 0.8
+"""Share of a layer's outputs that must be past their minimum for the scan to end."""
+
+
+@dataclass(frozen=True)
+class FoundQ:
+    """The q that was chosen, whether it is an end of what was tried, and every value tried with its score."""
+
+    q: float
+    at_bound: bool
+    tried: tuple[tuple[float, float], ...] = ()
+
+
+def q_by_search(
+    score: Callable[[float], float], keep: float, *, step: float | None = None, highest: float = 1.0
+) -> FoundQ:
+    """One q for the whole delta: the highest `score` of a coarse grid, then of a fine one around its best.
+
+    The grid starts at `keep`, which is DARE, and goes by `step` (a quarter of `keep` if left out) up to `highest`,
+    ending early once more than `PATIENCE` in a row were no better than the best; then from 0.9 steps below the best to
+    a step above it by tenths of a step, never below `keep`. Of equal scores the smallest q wins. `score` should
+    average several draws of the mask, or the q fits one draw. Raises ValueError for a keep outside (0, 1], a step
+    that is not above 0 and NaN scores.
+    """
+    check_keep(keep)
+    step = keep / 4 if step is None else step
+    if not step > 0:
+        raise ValueError(f"the grid of q needs a step above 0, got {step}")
+    tried: dict[float, float] = {}
+
+    def best() -> float:
+        return max(sorted(tried), key=tried.__getitem__)
+
+    def try_out(q: float) -> None:
+        if q not in tried:
+            tried[q] = float(score(q))
+            if math.isnan(tried[q]):
+                raise ValueError(f"the score at q = {q:g} is NaN: q cannot be chosen by it")
+
+    worse = 0
+    for place in range(int((highest - keep) / step + 1e-9) + 1):
+        q = keep + place * step
+        before = tried[best()] if tried else -math.inf
+        try_out(q)
+        worse = 0 if tried[q] > before else worse + 1
+        if worse > PATIENCE:
+            break
+    around = best()
+    for tenth in range(-9, 10):
+        q = around + tenth * step / 10
+        if tenth and keep <= q <= highest:
+            try_out(q)
+    q = best()
+    return FoundQ(q, at_bound=q in (min(tried), max(tried)), tried=tuple(sorted(tried.items())))
+
+
+def mean_without_farthest(values: Sequence[float]) -> float:
+    """Mean over draws of the mask, less the draw that is farthest from the mean of all where there are three or more.
+
+    >>> mean_without_farthest([1.0, 2.0, 30.0])
+    1.5
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) > 2:
+        numbers = np.delete(numbers, np.argmax(np.abs(numbers - numbers.mean())))
+    return float(numbers.mean())
+
+
+def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
+    """The q of a layer at which squared mean and variance of the lost output, summed over outputs, are least.
+
+    `sums` and `squares` are those of `scorers.delta_scores.output_change`. For Bernoulli draws the loss of an output is
+    (1 - keep/q)² (Σc)² + keep (1 - keep) / q² Σc², whose minimum is q = keep + (1 - keep) Σc² / (Σc)²; it may exceed 1.
+    Where the layer's output does not change on average, any q loses nothing by its mean: then q is 1.
+
+    >>> round(q_by_moments(np.array([2.0]), np.array([1.0]), 0.1).q, 3)
+    0.325
+    """
+    check_keep(keep)
+    whole, spread = float(np.square(sums).sum()), float(squares.sum())
+    if whole == 0:
+        return FoundQ(1.0, at_bound=spread > 0)
+    return FoundQ(keep + (1 - keep) * spread / whole, at_bound=False)
+
+
+def q_by_bound(
+    sums: Sums, squares: Sums, keep: float, *, eta: float, confidence: float = 0.95, step: float = 1e-3
+) -> FoundQ:
+    """DAREx's q of a layer: for each output the q that is least in a bound on its change, then their mean.
+
+    With p = 1 - keep and Φ = (1 - 2p) / ln((1 - p)/p) an output's bound is
+    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - confidence))|, scanned from q = keep to 0.999 until
+    `PASSED` of the outputs are past their minimum; the others take the best q so far. `eta` has to be chosen, by labels
+    or by how much outputs change. The least value may lie at an end of the scan: `at_bound` tells that it did for half
+    of the outputs or more. Raises ValueError for keep, eta or confidence out of range.
+    """
+    check_keep(keep)
+    if not (eta > 0 and 0 <= confidence < 1):
+        raise ValueError(f"eta must be above 0 and the confidence within [0, 1), got {eta} and {confidence}")
+    phi = 0.5 if math.isclose(keep, 0.5) else (2 * keep - 1) / math.log(keep / (1 - keep)) if keep < 1 else 0.0
+    slack = math.log(2 / (1 - confidence))
+    grid = keep + step * np.arange(max(int((0.999 - keep) / step + 1e-9), 0) + 1)
+    least, chosen = np.full(len(sums), np.inf), np.full(len(sums), keep)
+    passed = np.zeros(len(sums), dtype=np.bool_)
+    last = keep
+    for q in grid.tolist():
+        bound = np.abs(eta * (1 - keep / q) * sums + eta**2 * phi * squares / (4 * q * q) + slack)
+        passed |= bound > least
+        chosen = np.where(bound < least, q, chosen)
+        least = np.minimum(bound, least)
+        last = q
+        if passed.mean() >= PASSED:
+            break
+    ends = (chosen == keep) | (chosen == last)
+    return FoundQ(float(chosen.mean()), at_bound=bool(ends.mean() >= 0.5))
+
+
+def check_keep(keep: float) -> None:
+    """Raise ValueError for a kept share outside (0, 1]."""
+    if not 0 < keep <= 1:
+        raise ValueError(f"the share of a delta that stays must be within (0, 1], got {keep}")
