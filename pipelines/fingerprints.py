@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +32,12 @@ def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
         "samples": source["samples"],
         "model_settings": source.get("model_settings", {}),
         "data": [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_task)],
-        "versions": {name: version(name) for name in ("secateur", "torch", "numpy")},
+        "versions": versions(),
         "device": device_of_choice().type,
     }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions that decide on the bits of a training; looking one up reads the package's files."""
+    return {name: version(name) for name in ("secateur", "torch", "numpy")}
