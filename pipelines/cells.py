@@ -1,6 +1,8 @@
 """The grid of a study: selections, each at its budgets, times seeds. One cell is one partition."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 KD = "+kd"
 """Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
@@ -10,19 +12,19 @@ OWN = "own"
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One selection (`name@keep`, or `full`) and one seed."""
+    """One selection (`name@keep`, or `full`) and one seed; with an empty selection, what all of a seed share."""
 
     selection: str
     seed: int
 
     @classmethod
     def parse(cls, partition: str) -> "Cell":
-        """From Dagster's key, which joins the dimensions in alphabetical order: `seed|selection`."""
-        seed, selection = partition.split("|", maxsplit=1)
+        """From Dagster's key, which joins the dimensions in alphabetical order: `seed|selection`, or `seed` alone."""
+        seed, _, selection = partition.partition("|")
         return cls(selection, int(seed))
 
     def __str__(self) -> str:
-        return f"{self.seed}|{self.selection}"
+        return f"{self.seed}|{self.selection}" if self.selection else str(self.seed)
 
     @property
     def name(self) -> str:
@@ -44,6 +46,16 @@ class Cell:
     def plain(self) -> "Cell":
         """The cell of the same samples and seed without a teacher."""
         return Cell(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
+
+
+class Grid(Protocol):
+    """What is asked of a study, of samples or of other units, to run its cells."""
+
+    seeds: int
+
+    @property
+    def selection_keys(self) -> Sequence[str]:
+        """Partition keys of all selections at all budgets, in order."""
 
 
 def selection_key(name: str, keep: float | str) -> str:

@@ -15,6 +15,7 @@ from secateur.pipelines.init_command import init
 from secateur.pipelines.manifest_commands import diff, explain, verify
 from secateur.pipelines.shell import FAILED, MISTAKE, complain
 from secateur.pipelines.study_commands import run, score, select, studies, train, ui
+from secateur.pipelines.unit_commands import apply, experiments, prune
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
@@ -39,6 +40,8 @@ def add(panel: str, body: Callable[..., None], *examples: str) -> None:
 
 
 MANIFEST = ".secateur/assets/digits/manifest/hardest@0.1/0"
+MASKS = "digits_random_pruning"
+MASK = f".secateur/assets/{MASKS}/manifest/er@0.03/0"
 SHARDS = "--to webdataset --study digits --set shard_rows=1000 -o shards"
 
 add(START, init, "secateur init tickets.csv", "secateur init pictures/ -o studies/pets.yaml --keep 0.2")
@@ -48,8 +51,15 @@ add(STUDIES, run, "secateur run digits", "secateur run studies/tickets.yaml --js
 add(STUDIES, score, "secateur score digits", "secateur score digits --again")
 add(STUDIES, select, "secateur select digits", "secateur select digits --selection hardest --keep 0.1")
 add(STUDIES, train, "secateur train digits", "secateur train digits --selection hardest --seed 0")
+add(STUDIES, prune, "secateur prune digits_random_pruning", f"secateur prune {MASKS} --arm er --keep 0.03 --seed 0")
+add(STUDIES, experiments, "secateur experiments --json")
 add(MANIFESTS, verify, f"secateur verify {MANIFEST}")
 add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur export {MANIFEST} {SHARDS}")
+add(
+    MANIFESTS,
+    apply,
+    f"secateur apply {MASK} model.safetensors -o pruned.safetensors",
+)
 add(MANIFESTS, diff, "secateur diff old/manifest new/manifest --rows")
 add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")
 

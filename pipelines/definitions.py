@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.data_assets import prepare_asset
 from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_asset
 from secateur.pipelines.export_job import export_jobs
@@ -21,6 +22,7 @@ from secateur.pipelines.subset_assets import manifest_asset, subset_asset
 from secateur.pipelines.teacher_assets import teacher_assets
 from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
 from secateur.pipelines.tuning_assets import tuning_asset
+from secateur.pipelines.unit_assets import unit_assets
 from secateur.scorers.contract import Scorer
 
 
@@ -72,6 +74,8 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
         base = file.path.parent
         if file.search:
             assets += search_assets(file.search, base)
+        elif file.pruning:
+            assets += unit_assets(file.pruning)
         elif file.study is None:
             assets.append(broken_asset(file))
         elif file.study.recurring is None:
@@ -79,10 +83,12 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
         else:
             again.append(recurrence(file.study, base, study_assets(file.study, base)))
             assets += again[-1].assets
+    studies = [file.study for file in files if file.study]
+    assets += [ad_hoc_spec(study) for study in studies]
     resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
     return dg.Definitions(
         assets=assets,
-        jobs=[*export_jobs(files, root), *(job for each in again for job in each.jobs)],
+        jobs=[*export_jobs(files, root), *map(ad_hoc_job, studies), *(job for each in again for job in each.jobs)],
         schedules=[schedule for each in again for schedule in each.schedules],
         sensors=[sensor for each in again for sensor in each.sensors],
         resources=resources | overrides,

@@ -23,7 +23,7 @@ def form(
             continue
         shown = offered(declared.annotation)
         annotation: Any = shown | None if name in optional else shown
-        value = defaults.get(name, None if name in optional else plain(declared.default))
+        value = plain(defaults.get(name, None if name in optional else declared.default))
         fields[name] = (annotation, FieldInfo.merge_field_infos(declared, default=value, annotation=annotation))
     return create_model(f"{settings.__name__}_form", __base__=dg.Config, **fields)
 

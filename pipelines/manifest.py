@@ -5,10 +5,7 @@ rows are those that stay, never those that go. Nothing in the folder depends on 
 same selection gives the same bytes, and a change of any byte is found.
 """
 
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,33 +13,34 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 import xxhash
-from pydantic import ValidationError
 
 from secateur.pipelines import croissant, kept_rows
-from secateur.pipelines.files import new_folder, sha256_of
-from secateur.pipelines.provenance import ClassCount, Declaration, FileSeal, Provenance, Unit
+from secateur.pipelines.files import new_folder
+from secateur.pipelines.provenance import ClassCount, Declaration, Provenance, Unit
+from secateur.pipelines.sealed_document import (
+    DOCUMENT,
+    ManifestError,
+    check_seals,
+    explained,
+    folder_of,
+    read_document,
+    refuse_other_contents,
+    seal_of,
+    write_document,
+)
 from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
     import datasets
 
-DOCUMENT: Final = "manifest.json"
+__all__ = ["DOCUMENT", "ROWS", "HashRows", "Manifest", "ManifestError", "fingerprint"]
+
 ROWS: Final = "kept.parquet"
-LARGEST_DOCUMENT = 8 * 2**20
-"""Bytes; a data set of 20,000 classes needs about 3 MB."""
 
 MOST_ROWS = 2**36
 """Rows that a mask may be of; what a manifest claims costs nothing to claim."""
 
 HashRows = Callable[["datasets.Dataset"], "pl.Series | Sequence[str]"]
-
-
-class ManifestError(ValueError):
-    """What is wrong with a manifest, or with the data that it is applied to, in one sentence."""
-
-    def __init__(self, sentence: str) -> None:
-        plain = " ".join(sentence.encode("utf-8", "backslashreplace").decode().split())
-        super().__init__(plain if len(plain) <= 600 else f"{plain[:599]}…")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +77,13 @@ class Manifest:
         holds anything but a manifest.
         """
         folder = Path(folder)
-        with _explained(f"cannot write manifest {folder}"):
+        with explained(f"cannot write manifest {folder}"):
             kept_rows.check_samples(samples, keep)
             _check_provenance(provenance, keep, scores or {})
-            _refuse_other_contents(folder)
+            refuse_other_contents(folder, {ROWS})
             table = kept_rows.kept_table(samples, keep, weights, scores or {})
             with new_folder(folder, overwrite=overwrite) as partial:
                 kept_rows.write(table, partial / ROWS)
-                seal = FileSeal(bytes=(partial / ROWS).stat().st_size, sha256=sha256_of(partial / ROWS))
                 declaration = Declaration(
                     format=1,
                     kept=True,
@@ -96,16 +93,11 @@ class Manifest:
                     fingerprint=fingerprint(samples["content_hash"]),
                     columns=tuple(table.columns),
                     classes=tuple(_histogram(samples["label"], table["label"], label_names)),
-                    files={ROWS: seal},
+                    files={ROWS: seal_of(partial / ROWS)},
                     provenance=provenance,
                     root="",
                 )
-                document = _document(declaration)
-                document["secateur"]["root"] = croissant.root_of(document)
-                content = croissant.serialise(document)
-                if len(content) > LARGEST_DOCUMENT:
-                    raise ManifestError(f"{DOCUMENT} would take {len(content)} of at most {LARGEST_DOCUMENT} bytes")
-                (partial / DOCUMENT).write_bytes(content)
+                write_document(partial, _document(declaration))
                 written = cls.load(partial)
         return cls(folder, written.declaration, written.table)
 
@@ -116,16 +108,11 @@ class Manifest:
         Structure, root and sizes are always checked; `verify` adds the SHA-256 of the files and that what they hold
         agrees with what is said of them. Raises ManifestError with the one thing that is wrong.
         """
-        folder = Path(path)
-        folder = folder.parent if folder.name == DOCUMENT else folder
-        with _explained(f"manifest {folder}"):
-            declaration = _read_document(folder / DOCUMENT)
-            seal = declaration.files[ROWS]
-            size = _size_of_plain_file(folder / ROWS)
-            if size != seal.bytes:
-                raise ManifestError(f"{ROWS} has {size} bytes, but {seal.bytes} were written")
-            if verify and sha256_of(folder / ROWS) != seal.sha256:
-                raise ManifestError(f"{ROWS} was changed after it was written (its sha256 differs)")
+        folder = folder_of(path)
+        with explained(f"manifest {folder}"):
+            declaration, document = read_document(folder / DOCUMENT, Declaration)
+            _check_document(declaration, document)
+            check_seals(folder, declaration.files, contents=verify)
             table = kept_rows.read(folder / ROWS, declaration.columns, declaration.count)
             if verify:
                 _check_table(declaration, table)
@@ -240,29 +227,6 @@ def fingerprint(hashes: pl.Series) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def _explained(subject: str) -> Iterator[None]:
-    """What goes wrong inside becomes one ManifestError that begins with the subject."""
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ManifestError(f"{subject}: {place}: {first['msg']}, got {_short(first['input'])}") from error
-    except FileNotFoundError as error:
-        raise ManifestError(f"{subject}: there is no file {error.filename}") from error
-    except (OSError, ValueError, MemoryError, RecursionError) as error:
-        text = str(error) or type(error).__name__
-        raise ManifestError(text if text.startswith(subject) else f"{subject}: {text}") from error
-
-
-def _short(value: object) -> str:
-    if isinstance(value, dict | list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
 def _check_provenance(provenance: Provenance, keep: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
     kept, asked = int(np.count_nonzero(keep)), resolve_keep(provenance.keep, len(keep))
     if kept != provenance.budget or kept != asked:
@@ -272,14 +236,6 @@ def _check_provenance(provenance: Provenance, keep: np.ndarray, scores: Mapping[
         )
     if unknown := sorted(set(scores) - {card.name for card in provenance.scores}):
         raise ManifestError(f"no score card says what the scores {unknown} mean")
-
-
-def _refuse_other_contents(folder: Path) -> None:
-    """An overwritten folder is deleted: it may hold a manifest and nothing else."""
-    if folder.is_dir():
-        others = sorted(set(os.listdir(folder)) - {DOCUMENT, ROWS})
-        if others:
-            raise ManifestError(f"the folder exists and holds other things than a manifest, {others[0]!r} for one")
 
 
 def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None) -> Iterator[ClassCount]:
@@ -325,26 +281,6 @@ def _columns(declaration: Declaration) -> Iterator[croissant.Column]:
         yield croissant.Column(name, kept_rows.croissant_types(name), meanings[name])
 
 
-def _read_document(path: Path) -> Declaration:
-    size = _size_of_plain_file(path)
-    if size > LARGEST_DOCUMENT:
-        raise ManifestError(f"{path.name} has {size} bytes, more than the {LARGEST_DOCUMENT} that a manifest may have")
-    try:
-        document = croissant.parse(path.read_bytes())
-    except ValueError as error:
-        raise ManifestError(f"{path.name} cannot be trusted: {error}") from error
-    own = document.get("secateur")
-    if not isinstance(own, dict):
-        raise ManifestError(f"{path.name} holds no object `secateur`, so it is no manifest of ours")
-    declaration = Declaration.model_validate(own)
-    if croissant.serialise(declaration.model_dump(mode="json")) != croissant.serialise(own):
-        raise ManifestError(f"{path.name}: `secateur` holds values of the wrong type")
-    if declaration.root != croissant.root_of(document):
-        raise ManifestError(f"{path.name} was changed after it was written (its root sha256 differs)")
-    _check_document(declaration, document)
-    return declaration
-
-
 def _check_document(declaration: Declaration, document: Mapping[str, Any]) -> None:
     """What Croissant readers are told must be what we are told; prose may change from version to version."""
     if not declaration.kept:
@@ -386,11 +322,3 @@ def _check_table(declaration: Declaration, table: pl.DataFrame) -> None:
         raise ManifestError("its class histogram after differs from the labels of the kept rows")
     if declaration.count == declaration.of and fingerprint(table["content_hash"]) != declaration.fingerprint:
         raise ManifestError("its fingerprint differs from the content hashes, though every row is kept")
-
-
-def _size_of_plain_file(path: Path) -> int:
-    """Bytes of a file; a link, a device or a pipe is refused before it is opened."""
-    status = os.lstat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ManifestError(f"{path.name} is not a plain file (a link, a folder or a device is not followed)")
-    return status.st_size

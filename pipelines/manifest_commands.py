@@ -21,12 +21,14 @@ def verify(path: ManifestPath, as_json: AsJson = False) -> None:
     Ends with exit code 1 if anything in it is wrong, and says the one thing that is.
     """
     from secateur.pipelines.manifest import DOCUMENT, Manifest, ManifestError
+    from secateur.pipelines.unit_manifest import UnitManifest, is_of_units
 
     folder = path.parent if path.name == DOCUMENT else path
     if not (folder / DOCUMENT).exists():
         raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
     try:
-        manifest = Manifest.load(path, verify=True)
+        kind: type[Manifest] | type[UnitManifest] = UnitManifest if is_of_units(path) else Manifest
+        manifest = kind.load(path, verify=True)
     except ManifestError as error:
         reason = str(error)
         tell({"sound": False, "path": str(folder), "reason": reason}, as_json, lambda: complain(reason))

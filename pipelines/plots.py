@@ -1,52 +1,19 @@
 """Pictures for the UI and the report: SVG inside markdown, readable on light and dark pages."""
 
 import base64
-import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from secateur.scorers.contract import Card
-from secateur.trainers.comparison import Summary
+from secateur.trainers.comparison import Comparison, Summary
+from secateur.trainers.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 
-INK, GRID = "#7a7f87", "#9aa0a833"
-COLOURS = ("#2f7ed8", "#e8743b", "#19a979", "#ed4a7b", "#945ecf", "#13a4b4", "#c79c1e", "#8a6d3b")
-RANDOM_COLOUR = "#8b9096"
-
-
-def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 3.0) -> bytes:
-    """An SVG with transparent ground that `draw(axes)` fills; the same drawing gives the same bytes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.hashsalt": "secateur",
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "grid.color": GRID,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "legend.frameon": False,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        draw(axes)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue()
+__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "accuracy_curves", "class_balance", "differences"]
+__all__ += ["inline", "picture", "score_histogram"]
 
 
 def inline(svg: bytes, title: str) -> str:
@@ -58,7 +25,7 @@ def score_histogram(scores: np.ndarray, card: Card) -> str:
     """Histogram of a score."""
 
     def draw(axes: Any) -> None:
-        axes.hist(scores, bins=min(60, max(10, int(np.sqrt(len(scores))))), color=COLOURS[0])
+        axes.hist(scores, bins=min(60, max(10, int(np.sqrt(len(scores))))), color=COLOURS[0], histtype="stepfilled")
         axes.set(xlabel=f"{card.name} (high: {card.high_means})", ylabel="samples")
 
     return inline(picture(draw, height=2.4), card.name)
@@ -96,32 +63,34 @@ class Curve:
 
 def accuracy_curves(
     curves: Sequence[Curve],
-    full: Summary | None,
+    across: Mapping[str, Summary],
     *,
     xlabel: str,
+    ylabel: str = "test accuracy, %",
     full_at: float | None = None,
-    counts: bool = False,
+    ticks: Sequence[float] = (),
     mark: str = "",
 ) -> bytes:
-    """Accuracy with 95% intervals over a logarithmic axis; baselines in grey, the full set as a line across.
+    """Accuracy with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
 
-    A taught twin has the colour of its plain self and broken lines. `counts` writes every place below the axis, where
-    there is room, and moves curves apart a little; `mark` explains hollow points.
+    `full_at` is the place of the first of these on the axis, where it has one. A taught twin has the colour of its
+    plain self and broken lines. `ticks` are written below the axis, where there is room, and then curves are moved
+    apart a little; `mark` explains hollow points. What intervals of shares hold beyond 0 and 100% is not shown.
     """
     colours = dict(zip(dict.fromkeys(c.name for c in curves if not c.baseline), COLOURS * len(curves), strict=False))
     markers = {"random": "s", "stratified random": "D"}
-    offsets = np.linspace(-0.03, 0.03, len(curves)) if counts and len(curves) > 1 else np.zeros(len(curves))
+    offsets = np.linspace(-0.03, 0.03, len(curves)) if ticks and len(curves) > 1 else np.zeros(len(curves))
 
     def draw(axes: Any) -> None:
         for curve, offset in zip(curves, offsets, strict=True):
             colour = RANDOM_COLOUR if curve.baseline else colours[curve.name]
             marker = markers.get(curve.name, "o")
             places = np.asarray(curve.places) * np.exp(offset)
-            heights = np.array([100 * point.mean for point in curve.accuracy])
+            heights = np.array([point.shown for point in curve.accuracy])
             axes.errorbar(
                 places,
                 heights,
-                yerr=[100 * (point.half_width or 0) for point in curve.accuracy],
+                yerr=[point.shown_half_width for point in curve.accuracy],
                 label=curve.name + (" + KD" if curve.distilled else ""),
                 color=colour,
                 linestyle="--" if curve.distilled else "-",
@@ -134,21 +103,32 @@ def accuracy_curves(
             hollow = np.array(curve.marked, dtype=bool)
             if hollow.any():
                 axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
-        if full:
-            axes.axhline(100 * full.mean, color=INK, linewidth=1, linestyle="-.", label="full set")
-            if full_at:
-                axes.plot([full_at], [100 * full.mean], "*", color=INK, markersize=9)
-        axes.set(xlabel=xlabel, ylabel="test accuracy, %", xscale="log")
+        for (name, level), line in zip(across.items(), itertools.cycle(("-.", ":", "--"))):
+            axes.axhline(level.shown, color=INK, linewidth=1, linestyle=line, label=name)
+        if across and full_at:
+            axes.plot([full_at], [next(iter(across.values())).shown], "*", color=INK, markersize=9)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
         if mark:
             axes.plot([], [], "o", color=INK, mfc="white", label=mark)
-        if counts:
-            write_places(axes, sorted({place for curve in curves for place in curve.places}))
+        axes.set_ylim(*shown_heights([*(point for curve in curves for point in curve.accuracy), *across.values()]))
+        if ticks:
+            write_ticks(axes, sorted(set(ticks)))
+        else:
+            axes.xaxis.set_major_formatter("{x:,g}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
     return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(curves) + 3)))
 
 
-def write_places(axes: Any, places: Sequence[float]) -> None:
+def shown_heights(points: Sequence[Summary]) -> tuple[float, float]:
+    """Ends of an axis that holds all points, and of the intervals of shares what can be a share."""
+    low = min(max(0.0 if p.percent else -np.inf, p.shown - p.shown_half_width) for p in points)
+    high = max(min(100.0 if p.percent else np.inf, p.shown + p.shown_half_width) for p in points)
+    margin = 0.05 * max(high - low, 0.01 * abs(high))
+    return low - margin, high + margin
+
+
+def write_ticks(axes: Any, places: Sequence[float]) -> None:
     """A tick at every place that is not too near the one before it."""
     shown: list[float] = []
     for place in places:
@@ -158,18 +138,21 @@ def write_places(axes: Any, places: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def differences(rows: Sequence[tuple[str, float, float | None, str]]) -> bytes:
-    """Difference from random in points with 95% intervals: one row per (label, difference, half-width, verdict)."""
+def differences(
+    rows: Sequence[tuple[str, Comparison]], *, xlabel: str = "test accuracy minus random's, points"
+) -> bytes:
+    """Difference from random with 95% intervals: one row per label and comparison."""
 
     def draw(axes: Any) -> None:
-        for place, (_, difference, half_width, verdict) in enumerate(reversed(rows)):
-            colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(verdict.split()[0], RANDOM_COLOUR)
+        for place, (_, found) in enumerate(reversed(rows)):
+            colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(found.verdict.split()[0], RANDOM_COLOUR)
+            xerr = found.scale * (found.half_width or 0)
             axes.errorbar(
-                100 * difference, place, xerr=100 * (half_width or 0), fmt="o", color=colour, capsize=3, markersize=5
+                found.scale * found.difference, place, xerr=xerr, fmt="o", color=colour, capsize=3, markersize=5
             )
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
-        axes.set(xlabel="test accuracy minus random's, points")
+        axes.set(xlabel=xlabel)
         axes.grid(axis="y", visible=False)
 
     return picture(draw, width=7.4, height=0.8 + 0.32 * len(rows))

@@ -19,11 +19,13 @@ Unit = Literal["sample", "choice"]
 """What is kept or not: a sample of a data set, or a choice of a search space (its label is its position)."""
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Frozen, and refuses keys that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ScoreCard(_Part):
+class ScoreCard(Part):
     """What a score is: its name and version, what high values mean, the view it was computed on, and its paper."""
 
     name: Name
@@ -52,7 +54,7 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """Where a selection comes from.
 
     `keep` is the budget as it was asked for, `budget` what it comes to in samples. `columns` is the mapping by which
@@ -76,7 +78,7 @@ class Provenance(_Part):
     url: str | None = None
 
 
-class ClassCount(_Part):
+class ClassCount(Part):
     """How many samples of a class there were before and are after."""
 
     label: StrictInt
@@ -85,14 +87,14 @@ class ClassCount(_Part):
     after: Count
 
 
-class FileSeal(_Part):
+class FileSeal(Part):
     """Size in bytes and SHA-256 of a file."""
 
     bytes: Count
     sha256: Sha256
 
 
-class Declaration(_Part):
+class Declaration(Part):
     """What a manifest says of itself, under the key `secateur` of manifest.json.
 
     `fingerprint` is the xxh3-128 of the ordered content hashes of all rows, kept or not, as hexadecimal text one after

@@ -108,10 +108,15 @@ class Report:
             for row, found in compared
             if found and found.verdict.startswith("better")
         ]
-        if not better:
-            return f"No selection did better than random at the same budget, over {self.seeds} seeds."
-        rest = "; the others were not" if len(better) < sum(found is not None for _, found in compared) else ""
-        return f"Better than random at the same budget, over {self.seeds} seeds: {', '.join(better)}{rest}."
+        return sentence_of(better, sum(found is not None for _, found in compared), self.seeds)
+
+
+def sentence_of(better: list[str], compared: int, seeds: int, what: str = "selection") -> str:
+    """Which of those compared did better than random."""
+    if not better:
+        return f"No {what} did better than random at the same budget, over {seeds} seeds."
+    rest = "; the others were not" if len(better) < compared else ""
+    return f"Better than random at the same budget, over {seeds} seeds: {', '.join(better)}{rest}."
 
 
 def build_report(

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jinja2
 from secateur.pipelines.plots import Curve, accuracy_curves, differences, inline
 from secateur.pipelines.report import TITLES, Report, Row
 from secateur.pipelines.study import BASELINES
-from secateur.trainers.comparison import Comparison
+from secateur.trainers.comparison import Comparison, number_text, signed_text
 
 PAGE = Path(__file__).with_name("report.html.jinja")
 Table = list[list[str]]
@@ -47,10 +48,10 @@ def statistics_table(report: Report) -> Table:
 
 def statistics(found: Comparison) -> list[str]:
     """Difference, corrected p-value and effect size as text; none where there is none."""
-    spread = "" if found.half_width is None else f" ± {100 * found.half_width:.1f}"
+    spread = "" if found.half_width is None else f" ± {number_text(found.half_width, found.percent)}"
     p_value = "none" if found.p_value is None else f"{found.p_value:.2g}"
     effect = "none" if found.effect_size is None else f"{found.effect_size:+.1f}"
-    return [f"{100 * found.difference:+.1f}{spread}", p_value, effect]
+    return [f"{signed_text(found.difference, found.percent)}{spread}", p_value, effect]
 
 
 def metrics_table(report: Report) -> Table:
@@ -85,10 +86,15 @@ def compute_table(report: Report) -> Table:
     return lines
 
 
-def curves_of(report: Report, place: Callable[[Row], float]) -> list[Curve]:
-    """One curve per selection and twin, by the place of each of its rows."""
+def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = False) -> list[Curve]:
+    """One curve per selection and twin, by the place of each of its rows.
+
+    With `chosen`, where nothing was chosen because all samples stay is left to the baselines: it costs what they do.
+    """
     found = []
     every = [*report.rows, *(row for row in report.whole if row.plain_name != "full")]
+    if chosen:
+        every = [r for r in every if r.in_training or r.plain_name in BASELINES or r.kept < report.samples]
     for name in dict.fromkeys(row.name for row in every):
         rows = sorted((row for row in every if row.name == name), key=lambda row: row.kept)
         found.append(
@@ -107,14 +113,16 @@ def curves_of(report: Report, place: Callable[[Row], float]) -> list[Curve]:
 def plots_of(report: Report) -> dict[str, bytes]:
     """SVG pictures by name."""
     full = report.full
-    mark = "hollow: unequal optimiser steps" if any(row.steps_ratio is not None for row in report.rows) else ""
+    across = {"full set": full.accuracy} if full else {}
+    every = (*report.rows, *report.whole)
+    mark = "hollow: unequal optimiser steps" if any(row.steps_ratio is not None for row in every) else ""
     judged = [row for row in report.rows if row.against_random and row.name != BASELINES[0]]
     found = {
         "accuracy": accuracy_curves(
             curves_of(report, lambda row: row.kept),
-            full.accuracy if full else None,
+            across,
             xlabel=f"samples kept (compared at {report.compare_at})",
-            counts=True,
+            ticks=[row.kept for row in report.rows],
             mark=mark,
         )
     }
@@ -123,29 +131,70 @@ def plots_of(report: Report) -> dict[str, bytes]:
         ("seconds", "compute: seconds, with scoring, proxy and teacher"),
     ):
         found[f"accuracy_by_{unit}"] = accuracy_curves(
-            curves_of(report, lambda row, unit=unit: row.compute["all"][unit]),  # type: ignore[misc]
-            full.accuracy if full else None,
+            curves_of(report, lambda row, unit=unit: row.compute["all"][unit], chosen=True),  # type: ignore[misc]
+            across,
             xlabel=label,
             full_at=full.compute["all"][unit] if full else None,
             mark=mark,
         )
     found["difference"] = differences(
-        [
-            (f"{row.title}, {row.size}", c.difference, c.half_width, c.verdict)
-            for row in judged
-            if (c := row.against_random)
-        ]
+        [(f"{row.title}, {row.size}", row.against_random) for row in judged if row.against_random]
     )
     return found
 
 
-def markdown(report: Report, plots: dict[str, bytes] | None = None) -> str:
-    """Verdict, tables and pictures, whole in one text."""
-    pictures = [inline(svg, name) for name, svg in (plots or plots_of(report)).items()]
-    parts = [f"**{report.verdict}**", text_table(main_table(report)), note(report), *pictures]
-    for title, table in details(report):
-        parts += [f"### {title}", text_table(table)]
-    return "\n\n".join(parts)
+@dataclass(frozen=True)
+class Page:
+    """A report of anything, ready to be written: its words, tables and SVG pictures by name."""
+
+    title: str
+    description: str
+    verdict: str
+    table: Table
+    note: str
+    details: Sequence[tuple[str, Table]]
+    plots: Mapping[str, bytes]
+    content: Mapping[str, Any]
+    """JSON-able numbers behind all of it."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """Verdict, tables and pictures, whole in one text."""
+        pictures = [inline(svg, name) for name, svg in self.plots.items()]
+        parts = [f"**{self.verdict}**", text_table(self.table), self.note, *pictures]
+        for title, table in self.details:
+            parts += [f"### {title}", text_table(table)]
+        return "\n\n".join(parts)
+
+    def write(self, folder: Path) -> None:
+        """Fill a folder with report.html, its pictures, report.md and report.json."""
+        for name, svg in self.plots.items():
+            (folder / f"{name}.svg").write_bytes(svg)
+        page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
+        (folder / "report.html").write_text(page.render(page=self), encoding="utf-8")
+        (folder / "report.md").write_text(self.markdown() + "\n", encoding="utf-8")
+        content = {
+            **self.content,
+            "verdict": self.verdict,
+            "table": self.table,
+            **{title.lower(): table for title, table in self.details},
+        }
+        (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def page_of(report: Report) -> Page:
+    """The report of a study of samples."""
+    return Page(
+        title=report.study,
+        description=report.description,
+        verdict=report.verdict,
+        table=main_table(report),
+        note=note(report),
+        details=details(report),
+        plots=plots_of(report),
+        content=dataclasses.asdict(report),
+        tuning=report.tuning,
+    )
 
 
 def text_table(table: Table) -> str:
@@ -177,22 +226,3 @@ def note(report: Report) -> str:
     if any(row.distilled for row in report.rows):
         text += " + KD: the same samples with a teacher; the second verdict sets it beside random with that teacher."
     return text
-
-
-def write_report(report: Report, folder: Path) -> dict[str, bytes]:
-    """Fill a folder with report.html, its pictures, report.md and report.json; returns the pictures."""
-    plots = plots_of(report)
-    for name, svg in plots.items():
-        (folder / f"{name}.svg").write_bytes(svg)
-    page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
-    html = page.render(report=report, table=main_table(report), details=details(report), note=note(report), plots=plots)
-    (folder / "report.html").write_text(html, encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report, plots) + "\n", encoding="utf-8")
-    content: dict[str, Any] = {
-        **dataclasses.asdict(report),
-        "verdict": report.verdict,
-        "table": main_table(report),
-        **{title.lower(): table for title, table in details(report)},
-    }
-    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return plots

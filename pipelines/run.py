@@ -12,7 +12,7 @@ from typing import Literal
 
 import dagster as dg
 
-from secateur.pipelines.cells import Cell
+from secateur.pipelines.cells import Cell, Grid
 from secateur.pipelines.definitions import build
 from secateur.pipelines.freshness import Ledger
 from secateur.pipelines.progress import Progress
@@ -68,7 +68,15 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: Progress | None = None) -> None:
-    """Materialise every asset and every cell anew, be it a study or a search; raises as `materialise` does."""
+    """Materialise every asset and every cell anew, be it a study or a search; raises as `materialise` does.
+
+    Arms of a study of units that were run before of the same inputs are not run again.
+    """
+    if file.pruning:
+        from secateur.pipelines.unit_runs import run_units
+
+        run_units(file, root, instance, progress)
+        return
     if not file.search:
         materialise(file, root, instance, "everything", progress=progress, again=True)
         return
@@ -92,7 +100,7 @@ def materialise(
     a broken study, and UnusableData where the data check finds samples that cannot be used, before anything is trained.
     """
     if file.study is None:
-        raise StudyError(file.error or f"{file.name} is a search of architectures; it is run as a whole")
+        raise StudyError(file.error or f"{file.name} is no study of samples; it is run as a whole")
     work = Work(file, file.study, root, instance, part, progress)
     fixed, of_cells = work.fixed, work.of_cells
     stale = fixed if again else work.stale(fixed)
@@ -170,13 +178,8 @@ class Work:
         """Materialise assets, or a block of their cells, and note them as made."""
         if not keys:
             return
-        ends = {"start": cells[0], "end": cells[-1]} if cells else {}
-        tags = {f"dagster/asset_partition_range_{end}": str(cell) for end, cell in ends.items()}
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                self.job.execute_in_process(
-                    instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
-                )
+            execute(self.job, self.instance, keys, cells)
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise
@@ -185,7 +188,19 @@ class Work:
         self.ledger.record(keys, cells or (None,))
 
 
-def blocks(cells: Sequence[Cell], study: Study) -> Iterator[list[Cell]]:
+def execute(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], cells: Sequence[Cell] = ()
+) -> None:
+    """Materialise assets, or a block of their cells, in this process; raises the first error of a step."""
+    ends = {"start": cells[0], "end": cells[-1]} if cells else {}
+    tags = {f"dagster/asset_partition_range_{end}": str(cell) for end, cell in ends.items()}
+    with contextlib.redirect_stdout(sys.stderr):
+        job.execute_in_process(
+            instance=instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
+        )
+
+
+def blocks(cells: Sequence[Cell], study: Grid) -> Iterator[list[Cell]]:
     """Cells in rectangles of consecutive selections and consecutive seeds, first and last at the corners.
 
     A range of Dagster's multi-partitions is the rectangle between its two corners.
@@ -201,7 +216,7 @@ def blocks(cells: Sequence[Cell], study: Study) -> Iterator[list[Cell]]:
         yield [Cell(name, seed) for name in names for seed in seeds]
 
 
-def _runs(cells: Sequence[Cell], study: Study) -> Iterator[tuple[list[int], int]]:
+def _runs(cells: Sequence[Cell], study: Grid) -> Iterator[tuple[list[int], int]]:
     """Consecutive seeds of each selection, with the selection's place."""
     for place, name in enumerate(study.selection_keys):
         run: list[int] = []

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.plots import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 
 BASELINE_LINES = {"random": "--", "evolution": ":"}
 MOST_FEATURES = 40

@@ -86,12 +86,14 @@ def find_study(name: str) -> "StudyFile":
 
 
 def find_samples_study(name: str) -> "StudyFile":
-    """`find_study`, for commands that need a study of samples; raises StudyError for a broken one and a search."""
+    """`find_study`, for commands that need a study of samples; raises StudyError for anything else."""
     from secateur.pipelines.study_file import StudyError
 
     file = find_study(name)
     if file.search:
         raise StudyError(f"{file.name} is a search of architectures, which has no scores or subsets of its own")
+    if file.pruning:
+        raise StudyError(f"{file.name} prunes {file.pruning.declared.unit}s, not samples: use secateur prune")
     if file.study is None:
         raise StudyError(file.error)
     return file

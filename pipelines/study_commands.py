@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from secateur.pipelines.store import Store
     from secateur.pipelines.study import Study
     from secateur.pipelines.study_file import StudyFile
+    from secateur.pipelines.unit_study import PruningStudy
 
 Again = Annotated[bool, typer.Option("--again", help="Make everything anew, what is fresh included.")]
 Selections = Annotated[
@@ -53,6 +54,9 @@ def studies(as_json: AsJson = False) -> None:
             if file.study:
                 budgets = ", ".join(str(keep) for keep in file.study.keep)
                 lines.append((file.name, ", ".join(file.study.selections), budgets, file.study.seeds))
+            elif file.pruning:
+                budgets = ", ".join(f"{keep:g}" for keep in file.pruning.keep)
+                lines.append((file.name, ", ".join(file.pruning.arm_names), budgets, file.pruning.seeds))
             elif file.search:
                 budget = f"{file.search.search.budget} evaluations"
                 lines.append((file.name, "search of architectures", budget, file.search.seeds))
@@ -71,6 +75,9 @@ def described(file: "StudyFile") -> dict[str, Any]:
     if file.study:
         answer |= {"kind": "study", "selections": list(file.study.selections), "keep": file.study.keep}
         return answer | {"seeds": file.study.seeds, "scores": list(file.study.scores)}
+    if file.pruning:
+        answer |= {"kind": "pruning", "experiment": file.pruning.experiment, "arms": file.pruning.arm_names}
+        return answer | {"keep": file.pruning.keep, "seeds": file.pruning.seeds}
     return answer | ({"kind": "search", "seeds": file.search.seeds} if file.search else {"kind": "broken"})
 
 
@@ -98,6 +105,11 @@ def run(study: StudyName, as_json: AsJson = False) -> None:
     if file.search:
         best = best_architecture(store, file.search.name)
         tell(best, as_json, lambda: show_search(best))
+        return
+    if file.pruning:
+        from secateur.pipelines.unit_commands import tell_report
+
+        tell_report(store, file.pruning, as_json)
         return
     assert file.study is not None
     report = report_of(store, file.study)
@@ -248,7 +260,7 @@ def told(made: "Made") -> str:
 
 
 def cells_of(
-    study: "Study", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
+    study: "Study | PruningStudy", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
 ) -> "list[Cell]":
     """Cells of the study that are asked for; raises StudyError that names what there is."""
     every = list(study.cells)

@@ -14,6 +14,7 @@ from secateur.pipelines.study import Study
 
 if TYPE_CHECKING:
     from secateur.pipelines.search import Search
+    from secateur.pipelines.unit_study import PruningStudy
 
 Checked = TypeVar("Checked", bound=BaseModel)
 SHIPPED = Path(__file__).parent / "studies"
@@ -32,21 +33,27 @@ class StudyFile:
     error: str = ""
     search: "Search | None" = None
     """Instead of a study, where the file is of `kind: search`."""
+    pruning: "PruningStudy | None" = None
+    """Instead of a study of samples, where the file is of `kind: pruning`."""
 
     @property
     def name(self) -> str:
-        named = self.study or self.search
+        named = self.study or self.search or self.pruning
         return named.name if named else re.sub(r"\W+", "_", self.path.stem) or "study"
 
 
 def load_file(path: Path) -> StudyFile:
-    """Read and validate one file, be it a study or a search; raises StudyError."""
+    """Read and validate one file, be it a study, of samples or of other units, or a search; raises StudyError."""
     content = read_yaml(path)
-    if content.get("kind") != "search":
-        return StudyFile(path, load_study(path))
-    from secateur.pipelines.search import Search
+    if content.get("kind") == "search":
+        from secateur.pipelines.search import Search
 
-    return StudyFile(path, None, search=validated(Search, content, path, "search"))
+        return StudyFile(path, None, search=validated(Search, content, path, "search"))
+    if content.get("kind") == "pruning":
+        from secateur.pipelines.unit_study import PruningStudy
+
+        return StudyFile(path, None, pruning=validated(PruningStudy, content, path, "study of units"))
+    return StudyFile(path, load_study(path))
 
 
 def load_study(path: Path) -> Study:

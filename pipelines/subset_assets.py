@@ -1,30 +1,30 @@
 """Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.cells import Cell
+from secateur.pipelines.cells import Cell, Grid
 from secateur.pipelines.choosing import held_settings, read_by, signals_read
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.plots import class_balance
 from secateur.pipelines.provenance import Provenance, ScoreCard
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
-from secateur.pipelines.subsets import Subset, subset_of
+from secateur.pipelines.subset_page import Whole, others_at, subset_page
+from secateur.pipelines.subsets import subset_of
 from secateur.selectors.contract import resolve_keep
 
 
-def partitions_of(study: Study) -> dg.MultiPartitionsDefinition:
+def partitions_of(study: Grid) -> dg.MultiPartitionsDefinition:
     """Selections times seeds; samples never are partitions."""
     return dg.MultiPartitionsDefinition(
         {
-            "selection": dg.StaticPartitionsDefinition(study.selection_keys),
+            "selection": dg.StaticPartitionsDefinition(list(study.selection_keys)),
             "seed": dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
         }
     )
@@ -54,7 +54,9 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        ins=inputs_for(study, read_by(study.selections.values()), "tuning"),
+        ins=inputs_for(
+            study, read_by(study.selections.values()) | (study.signals & {"embeddings"}), "tuning", "inputs"
+        ),
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget. "
@@ -68,7 +70,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         store: dg.ResourceParam[Store],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        tuning, source, signals = loaded["tuning"], loaded["source"], signals_in(loaded)
+        tuning, signals = loaded["tuning"], signals_in(loaded)
         wrong, unheld = [], []
         chosen, chosen_for = None, None
         # A twin comes right behind its plain self, whose samples it shares.
@@ -88,10 +90,16 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
                     "of": len(chosen.keep),
                     "in training": chosen.in_training is not None,
                     "settings": dg.MetadataValue.json(chosen.settings),
-                    **shown_of(cell, chosen, signals["labels"], source["label_names"]),
+                    "seconds": chosen.seconds,
+                    **(chosen.in_training or {}),
                 },
                 asset_key=key,
                 partition_key=str(cell),
+            )
+        # Once all are chosen, for each stands beside the others.
+        for cell in cells_of(context):
+            context.add_asset_metadata(
+                shown_of(study, cell, signals, loaded, store), asset_key=key, partition_key=str(cell)
             )
         return dg.MaterializeResult(
             check_results=[
@@ -107,13 +115,26 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     return subset
 
 
-def shown_of(cell: Cell, chosen: Subset, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """What else the UI shows of a cell: the epochs that are planned, or how balanced the classes are."""
-    if chosen.in_training:
-        return dict(chosen.in_training)
+def shown_of(
+    study: Study, cell: Cell, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
+    """The page of a cell whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
     if cell.distilled:
         return {"samples of": cell.plain.selection}
-    return {"class balance": dg.MetadataValue.md(class_balance(labels, chosen.keep, names))}
+    selection = study.selections.get(cell.name)
+    keep = np.asarray(store.load(dg.AssetKey([study.name, "subset"]), cell))
+    if selection is None or selection.in_training or keep.all():
+        return {}
+    whole = Whole(
+        signals["labels"],
+        loaded["source"]["label_names"],
+        loaded["inputs"],
+        loaded["samples"],
+        signals.get("embeddings"),
+    )
+    score = (selection.score, signals[selection.score]) if selection.score else None
+    others = others_at(study, store, int(keep.sum()), cell.seed, len(keep), but=cell)
+    return subset_page(whole, keep, seed=cell.seed, others=others, score=score)
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
@@ -161,7 +182,11 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
             except ValueError as error:
                 faults.append(str(error))
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(written.path.resolve()), "kept": int(np.sum(subset[cell]))},
+                {
+                    "path": dg.MetadataValue.path(written.path.resolve()),
+                    "kept": int(np.sum(subset[cell])),
+                    "bytes": sum(file.stat().st_size for file in written.path.iterdir()),
+                },
                 asset_key=key,
                 partition_key=str(cell),
             )

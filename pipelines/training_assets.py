@@ -14,7 +14,7 @@ from secateur.pipelines.launchpad import form
 from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.report import build_report
-from secateur.pipelines.report_page import markdown, write_report
+from secateur.pipelines.report_page import page_of
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
@@ -119,15 +119,16 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     )
     def report(store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any) -> dg.MaterializeResult:
         built = build_report(study, source, evaluation, tuning)
+        page = page_of(built)
         with store.folder(key) as folder:
-            plots = write_report(built, folder)
+            page.write(folder)
         better = sum(
             row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
         )
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
-                "report": dg.MetadataValue.md(markdown(built, plots)),
+                "report": dg.MetadataValue.md(page.markdown()),
                 "selections better than random": better,
                 "compared at": built.compare_at,
                 **({"full accuracy": built.full.accuracy.mean} if built.full else {}),

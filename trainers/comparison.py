@@ -17,10 +17,22 @@ class Summary:
     mean: float
     half_width: float | None
     seeds: int
+    percent: bool = True
+    """Whether the number is a share in [0, 1], told in percent."""
+
+    @property
+    def shown(self) -> float:
+        """The mean as it is told."""
+        return scale_of(self.percent) * self.mean
+
+    @property
+    def shown_half_width(self) -> float:
+        """The half-width as it is told; 0 where there is none."""
+        return scale_of(self.percent) * (self.half_width or 0.0)
 
     def __str__(self) -> str:
-        spread = "" if self.half_width is None else f" ± {100 * self.half_width:.1f}"
-        return f"{100 * self.mean:.1f}{spread}"
+        spread = "" if self.half_width is None else f" ± {number_text(self.half_width, self.percent)}"
+        return f"{number_text(self.mean, self.percent)}{spread}"
 
 
 @dataclass(frozen=True)
@@ -33,17 +45,42 @@ class Comparison:
     effect_size: float | None
     """Cohen's d of the paired differences; None where they do not vary."""
     verdict: str
+    percent: bool = True
+
+    @property
+    def scale(self) -> float:
+        """What differences are multiplied by when they are told."""
+        return scale_of(self.percent)
 
     @property
     def brief(self) -> str:
         """The verdict in a table's cell, where the column says against what."""
         word = self.verdict.partition(" than ")[0] if self.p_value is not None else "one seed"
-        return f"{word} ({100 * self.difference:+.1f}{'' if self.p_value is None else f', p {self.p_value:.2g}'})"
+        told = "" if self.p_value is None else f", p {self.p_value:.2g}"
+        return f"{word} ({signed_text(self.difference, self.percent)}{told})"
 
 
-def summarise(values: Sequence[float]) -> Summary:
+def scale_of(percent: bool) -> float:
+    """What numbers are multiplied by when they are told."""
+    return 100.0 if percent else 1.0
+
+
+def number_text(value: float, percent: bool) -> str:
+    """A share as percent with one decimal; any other number with about three digits."""
+    if percent:
+        return f"{100 * value:.1f}"
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3g}"
+
+
+def signed_text(value: float, percent: bool) -> str:
+    """A difference, with its sign."""
+    return ("+" if value >= 0 else "") + number_text(value, percent)
+
+
+def summarise(values: Sequence[float], *, percent: bool = True) -> Summary:
     """Mean and 95% t-interval of one number per seed."""
-    return Summary(float(np.mean(values)), half_width_of(np.asarray(values, np.float64)), len(values))
+    return Summary(float(np.mean(values)), half_width_of(np.asarray(values, np.float64)), len(values), percent)
 
 
 def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
@@ -56,9 +93,15 @@ def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
 
 
 def compare(
-    selections: Mapping[str, Sequence[float]], baseline: Sequence[float], *, against: str = "random"
+    selections: Mapping[str, Sequence[float]],
+    baseline: Sequence[float],
+    *,
+    against: str = "random",
+    percent: bool = True,
+    higher_is_better: bool = True,
 ) -> dict[str, Comparison]:
-    """Each selection against one baseline, all given as accuracies in [0, 1] in the same order of seeds.
+    """Each selection against one baseline, all given in the same order of seeds: accuracies in [0, 1], or what
+    `percent` and `higher_is_better` say.
 
     Paired two-sided t-tests; Holm's step-down correction over all selections given. Raises ValueError where the
     numbers of seeds differ.
@@ -78,7 +121,8 @@ def compare(
             half_width=half_width_of(paired),
             p_value=p_value,
             effect_size=mean / spread if varies(paired) else None,
-            verdict=verdict_of(mean, p_value, len(paired), against),
+            verdict=verdict_of(mean, p_value, len(paired), against, percent=percent, higher_is_better=higher_is_better),
+            percent=percent,
         )
     return compared
 
@@ -111,11 +155,20 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def verdict_of(difference: float, p_value: float | None, seeds: int, against: str) -> str:
+def verdict_of(
+    difference: float,
+    p_value: float | None,
+    seeds: int,
+    against: str,
+    *,
+    percent: bool = True,
+    higher_is_better: bool = True,
+) -> str:
     """One plain sentence."""
-    points = f"{100 * difference:+.1f} points"
+    points = f"{signed_text(difference, percent)}{' points' if percent else ''}"
     if p_value is None:
         return f"one seed says nothing: {points} against {against}"
     if p_value >= 0.05:
         return f"no better than {against} ({points}, p = {p_value:.2f} over {seeds} seeds)"
-    return f"{'better' if difference > 0 else 'worse'} than {against} ({points}, p = {p_value:.2g} over {seeds} seeds)"
+    word = "better" if (difference > 0) == higher_is_better else "worse"
+    return f"{word} than {against} ({points}, p = {p_value:.2g} over {seeds} seeds)"

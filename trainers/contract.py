@@ -76,6 +76,11 @@ Objective = Callable[[Observation, torch.Tensor], torch.Tensor]
 """What a step descends: (a `TrainingBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
 `[b]`, with gradient. `batch.losses` is the plain cross-entropy."""
 
+AfterStep = Callable[[nn.Module, int, int], None]
+"""Told (model, steps done, steps in all) after each optimiser step, in every process; it may change the weights. In all
+is an estimate where a sampler decides how long epochs are. Its attribute `made_of`, a mapping, tells it from others in
+snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
+
 
 class Recipe(BaseModel):
     """How a model is trained; the length is given in epochs or in optimiser steps."""
@@ -86,12 +91,21 @@ class Recipe(BaseModel):
     model_settings: Annotated[dict[str, Any], Field(description="keyword arguments of the model")] = {}
     epochs: Annotated[int | None, Field(ge=1, description="passes over the kept samples")] = None
     steps: Annotated[int | None, Field(ge=1, description="optimiser steps, whatever the number of samples")] = None
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    batch_size: Annotated[int, Field(ge=1, description="samples per optimiser step")] = 64
+    optimiser: Annotated[Literal["adamw", "sgd"], Field(description="what takes the steps")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, description="pull of the weights towards zero")] = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1, description="of sgd, Nesterov's above 0")] = 0.9
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+        Field(description="of adamw: memory of the mean and of the square"),
+    ] = (0.9, 0.999)
+    schedule: Annotated[
+        Literal["cosine", "constant", "step"],
+        Field(description="of the rate after the warmup; step: a tenth from half of the run on, a hundredth from 3/4"),
+    ] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1, description="share of the run over which the rate rises")] = 0.05
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target given to all classes")] = 0.0
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
         Field(description="of the network's passes; weights, losses and scores stay float32"),

@@ -74,6 +74,8 @@ class Experiment(ABC):
     references: ClassVar[tuple[str, ...]] = ()
     baseline: ClassVar[str] = "random"
     settings: ClassVar[type[BaseModel]]
+    version: ClassVar[str] = "1"
+    """Changes whenever outcomes would: cells that were made before are then made again."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

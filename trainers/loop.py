@@ -1,5 +1,6 @@
 """The training loop: kept samples in, model out, observers told of every batch."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from secateur.selectors.contract import Keep
 from secateur.selectors.epoch_sampler import EpochSampler
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.trainers.batches import StepViews, source_of
-from secateur.trainers.contract import Data, Objective, Recipe
+from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
 from secateur.trainers.models import Standardise, build
 from secateur.trainers.processes import device_of_choice, private_randomness, processes_here
 from secateur.trainers.schedule import Course, check_sampler, rate_at, rows_to_train_on
-from secateur.trainers.snapshots import Snapshots, summary_of_run
+from secateur.trainers.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.trackers import EpochTotals, Tracker
 from secateur.trainers.training_run import Run, cross_entropy, optimiser_of
 
@@ -59,8 +60,14 @@ def train(
     checkpoint: Checkpoint | None = None,
     snapshots: Snapshots | None = None,
     trackers: Sequence[Tracker] = (),
+    start: nn.Module | None = None,
+    after_step: AfterStep | None = None,
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
+
+    With `start` a copy of that model is trained instead of a fresh one: its weights, its standardisation of the inputs
+    and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
+    after each optimiser step, such as to hold pruned ones at zero.
 
     A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the cross-entropy with
     the recipe's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
@@ -90,12 +97,16 @@ def train(
     saved, made_of = None, {}
     if snapshots is not None:
         made_of = summary_of_run(data, rows, recipe, seed, sampler, objective, observers)
+        made_of |= summary_of_hooks(start, after_step)
         made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
         saved = snapshots.read(made_of)
     shape = data.inputs.shape[1:]
-    model = build(recipe, shape, data.classes, seed=seed, learned=data.model_settings)
-    if saved is None:
-        standardise = model[0]
+    if start is not None:
+        model: nn.Module = copy.deepcopy(start)
+    else:
+        model = build(recipe, shape, data.classes, seed=seed, learned=data.model_settings)
+    if saved is None and start is None:
+        standardise = model[0]  # type: ignore[index]
         assert isinstance(standardise, Standardise)
         standardise.fit(data, None if keep is None else rows.numpy())
     plain = objective is None and not recipe.label_smoothing
@@ -111,6 +122,7 @@ def train(
         processes=processes,
         views=StepViews(recipe.augmentation, shape, seed, device) if recipe.augmentation else None,
         totals=EpochTotals(device) if trackers else None,
+        after_step=after_step,
     )
     own_seed = derive_seed(seed, processes.rank) if processes.rank else seed
     with private_randomness(own_seed, device), processes.sharing(model, device) as network:

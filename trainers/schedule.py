@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,13 +14,19 @@ from secateur.selectors.epoch_sampler import EpochSampler
 from secateur.trainers.contract import Data, Recipe
 
 
-def rate_at(progress: float, warmup: float) -> float:
+def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constant", "step"] = "cosine") -> float:
     """Learning rate as a share of its peak: a linear rise, then half a cosine to 0 at the end of the run.
+
+    The schedule `constant` stays at the peak; `step` drops to a tenth at half of the run and again at three quarters.
 
     It follows progress in [0, 1], so that it ends where the run ends, however long its epochs turn out to be.
     """
     if progress < warmup:
         return progress / warmup
+    if schedule == "constant":
+        return 1.0
+    if schedule == "step":
+        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import xxhash
+from torch import nn
 
 from secateur.scorers.contract import Observer
 from secateur.selectors.epoch_sampler import EpochSampler
-from secateur.trainers.contract import Data, Objective, Recipe
+from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.model_identity import weights_of
 
 NAME = "snapshot.pt"
 FORMAT = 1
@@ -151,7 +153,7 @@ def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def summary_of_objective(objective: Objective | None) -> Any:
+def summary_of_objective(objective: Objective | AfterStep | None) -> Any:
     """What an objective says of itself in an attribute `made_of`, a mapping; else its module and name."""
     if objective is None:
         return None
@@ -160,6 +162,15 @@ def summary_of_objective(objective: Objective | None) -> Any:
         return dict(own)
     named = objective if hasattr(objective, "__qualname__") else type(objective)
     return f"{named.__module__}:{named.__qualname__}"  # type: ignore[union-attr]
+
+
+def summary_of_hooks(start: nn.Module | None, after_step: AfterStep | None) -> dict[str, Any]:
+    """What tells runs apart that begin with a model, or have something done after each step; empty without."""
+    found: dict[str, Any] = {}
+    if start is not None:
+        learning = [name for name, each in start.named_parameters() if each.requires_grad]
+        found["start"] = f"{type(start).__qualname__}, {weights_of(start)}, of which {', '.join(learning)} learn"
+    return found if after_step is None else found | {"after_step": summary_of_objective(after_step)}
 
 
 def summary_of_observer(watcher: Observer) -> str:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from secateur.scorers.contract import Observation, Observer
 from secateur.trainers.batches import Source, StepViews
-from secateur.trainers.contract import Objective, Recipe, TrainingBatch
+from secateur.trainers.contract import AfterStep, Objective, Recipe, TrainingBatch
 from secateur.trainers.processes import Part, Processes
 from secateur.trainers.schedule import Course, Epoch, Position, once_each, rate_at
 from secateur.trainers.trackers import EpochTotals
@@ -21,12 +21,14 @@ HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
-    parameters = list(model.parameters())
+    parameters = [each for each in model.parameters() if each.requires_grad]
     fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+    rate, decay, momentum = recipe.learning_rate, recipe.weight_decay, recipe.momentum
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(
+            parameters, rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused
+        )
+    return torch.optim.AdamW(parameters, rate, betas=recipe.betas, weight_decay=decay, fused=fused)
 
 
 def cross_entropy(label_smoothing: float) -> Objective:
@@ -55,6 +57,7 @@ class Run:
     processes: Processes
     views: StepViews | None
     totals: EpochTotals | None
+    after_step: AfterStep | None = None
     position: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:
@@ -80,9 +83,8 @@ class Run:
         plan = [(step, self.processes.parts(step, self.recipe.accumulate)) for step in epoch.steps[first:]]
         stream = self.source.batches(epoch.ids, ids, [part.places for _, parts in plan for part in parts])
         for step, parts in plan:
-            rate = self.recipe.learning_rate * rate_at(
-                self.course.progress(self.position, first + len(plan)), self.recipe.warmup
-            )
+            progress = self.course.progress(self.position, first + len(plan))
+            rate = self.recipe.learning_rate * rate_at(progress, self.recipe.warmup, self.recipe.schedule)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
@@ -99,6 +101,9 @@ class Run:
             self.position.step += 1
             self.position.steps_done += 1
             self.position.samples_seen += step.stop - step.start
+            if self.after_step is not None:
+                done = self.position.steps_done
+                self.after_step(self.model, done, self.course.total_steps or max(done, round((done - 0.5) / progress)))
             yield
 
     def passes(

@@ -9,7 +9,7 @@ import pytest
 
 from secateur.pipelines.cells import Cell
 from secateur.pipelines.report import Report, build_report
-from secateur.pipelines.report_page import compute_table, main_table, note, plots_of, write_report
+from secateur.pipelines.report_page import compute_table, main_table, note, page_of, plots_of
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile
 from secateur.trainers.comparison import compare
@@ -184,7 +184,9 @@ def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
     assert hard.worst_class.mean == pytest.approx(0.701)
     assert hard.calibration_error.mean == 0.05
     assert hard.loss.mean == 0.5
-    pictures = write_report(report, tmp_path)
+    page = page_of(report)
+    page.write(tmp_path)
+    pictures = page.plots
     assert set(pictures) == {"accuracy", "accuracy_by_samples", "accuracy_by_seconds", "difference"}
     html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     for page in (html, text):
@@ -219,5 +221,5 @@ def test_one_seed_says_nothing(write_study: WriteStudy) -> None:
 
 def test_markup_in_names_stays_text(study: Study, tmp_path: Any) -> None:
     hostile = study.model_copy(update={"description": "<script>alert(1)</script>"})
-    write_report(build_report(hostile, SOURCE, evaluations(study), {}), tmp_path)
+    page_of(build_report(hostile, SOURCE, evaluations(study), {})).write(tmp_path)
     assert "<script>" not in (tmp_path / "report.html").read_text()

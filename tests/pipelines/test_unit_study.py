@@ -1,0 +1,263 @@
+"""Studies of other units: what YAML may say, the graph from preparation to report, and what is run again."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from typer.testing import CliRunner
+
+from secateur.pipelines import unit_study
+from secateur.pipelines.cells import Cell
+from secateur.pipelines.cli import app
+from secateur.pipelines.definitions import build
+from secateur.pipelines.run import run_study
+from secateur.pipelines.store import Store
+from secateur.pipelines.study_file import StudyError, StudyFile, load_file, read_studies
+from secateur.pipelines.unit_manifest import UnitManifest
+from secateur.pipelines.unit_report import build_unit_report
+from secateur.pipelines.unit_runs import run_units
+from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
+
+RUNS: list[tuple[str, float, int]] = []
+
+
+class Toy(Experiment):
+    """Keeps the largest, or random ones, of numbers that a seed draws; the metric is the share of their sum."""
+
+    unit, paper, claim = "head", "none", "Largest beats random."
+    metric, arms, references = "sum", ("random", "largest"), ("whole",)
+
+    def __init__(self, *, size: int = 10, broken: str = "") -> None:
+        self.size, self.broken = size, broken
+
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        RUNS.append(("prepare", 1.0, seed))
+        np.save(folder / "numbers.npy", np.random.default_rng(seed).random(self.size))
+
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        RUNS.append((arm, keep, seed))
+        if self.broken == arm:
+            return Outcome({"sum": float("nan")})
+        numbers = np.load(prepared / "numbers.npy")
+        if arm == "whole":
+            return Outcome({"sum": 1.0, "count": float(self.size)})
+        count = round(keep * self.size)
+        order = np.argsort(-numbers) if arm == "largest" else np.random.default_rng((seed, 1)).permutation(self.size)
+        mask = np.isin(np.arange(self.size), order[:count])
+        kept = Kept("head", {"heads": mask.reshape(2, -1)}, made_for=f"numbers of seed {seed}")
+        progress(1, 1)
+        return Outcome(
+            {"sum": float(numbers[mask].sum() / numbers.sum()), "count": float(count)},
+            kept,
+            count,
+            {"first": int(order[0])},
+        )
+
+    def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
+        kept = outcomes["largest", 0.5, 0].kept
+        assert kept is not None
+        return {"own": f"<svg>{kept.count}</svg>".encode()}
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit_study, "experiments", lambda: {"toy": Toy})
+    RUNS.clear()
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return {"kind": "pruning", "name": "numbers", "experiment": "toy", "keep": [0.2, 0.5], "seeds": 3}
+
+
+@pytest.fixture
+def written(tmp_path: Path, content: dict[str, Any]) -> Callable[..., StudyFile]:
+    def write(**told: Any) -> StudyFile:
+        path = tmp_path / "numbers.yaml"
+        path.write_text(yaml.safe_dump(content | told))
+        return load_file(path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"experiment": "toi"}, "there is no 'toi'; did you mean 'toy'"),
+        ({"settings": {"siz": 3}}, "settings: siz: .*settings: size, broken"),
+        ({"settings": {"size": "many"}}, "settings: size"),
+        ({"arms": ["largst"]}, "did you mean 'largest'"),
+        ({"arms": ["whole"]}, "'whole' is a reference"),
+        ({"arms": ["largest", "largest"]}, "arms: the same value twice"),
+        ({"keep": []}, "keep"),
+        ({"keep": [0]}, r"keep\.0"),
+        ({"keep": [1.5]}, r"keep\.0"),
+        ({"keep": [0.1, 0.1]}, "keep: the same value twice"),
+        ({"seeds": 0}, "seeds"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_the_file_loads(
+    written: Callable[..., StudyFile], told: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StudyError, match=said):
+        written(**told)
+
+
+def test_random_is_always_an_arm_and_references_have_no_budget(written: Callable[..., StudyFile]) -> None:
+    study = written(arms=["largest"]).pruning
+    assert study is not None
+    assert study.selection_keys == ["whole", "random@0.2", "random@0.5", "largest@0.2", "largest@0.5"]
+    assert [(cell.name, cell.keep) for cell in study.cells][::3] == [
+        ("whole", 1.0), ("random", 0.2), ("random", 0.5), ("largest", 0.2), ("largest", 0.5),
+    ]  # fmt: skip
+    only = written(arms=[]).pruning
+    assert only is not None
+    assert only.arm_names == ["random"]
+
+
+def test_cells_of_a_seed_alone_are_read_back() -> None:
+    for cell in (Cell("", 3), Cell("er@0.1", 0)):
+        assert Cell.parse(str(cell)) == cell
+
+
+def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile], tmp_path: Path) -> None:
+    file, store = written(), Store(tmp_path / "store")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(file, store.root, instance)
+        assert len(RUNS) == 3 + 3 * 5
+        report = json.loads((store.place(dg.AssetKey(["numbers", "report"])) / "report.json").read_text())
+        page = (store.place(dg.AssetKey(["numbers", "report"])) / "report.html").read_text()
+        # Independently: the sums again, their paired differences, and the interval from SciPy.
+        numbers = [np.random.default_rng(seed).random(10) for seed in range(3)]
+        largest = np.array([np.sort(each)[-5:].sum() / each.sum() for each in numbers])
+        drawn = [np.random.default_rng((seed, 1)).permutation(10)[:5] for seed in range(3)]
+        random = np.array([each[rows].sum() / each.sum() for each, rows in zip(numbers, drawn, strict=True)])
+        row = next(row for row in report["rows"] if row["arm"] == "largest" and row["keep"] == 0.5)
+        assert row["metrics"]["sum"]["mean"] == pytest.approx(largest.mean())
+        assert row["against_random"]["p_value"] == pytest.approx(stats.ttest_rel(largest, random).pvalue)
+        low, high = stats.t.interval(0.95, 2, (largest - random).mean(), stats.sem(largest - random))
+        assert row["against_random"]["half_width"] == pytest.approx((high - low) / 2)
+        assert row["against"]["whole"]["difference"] == pytest.approx((largest - 1).mean())
+        assert (row["kept"], row["of"]) == (5, 10)
+        assert row["metrics"]["sum"]["percent"]
+        assert not row["metrics"]["count"]["percent"]
+        assert report["verdict"] in page
+        assert "own.svg" in page
+        assert (store.place(dg.AssetKey(["numbers", "report"])) / "own.svg").read_bytes() == b"<svg>5</svg>"
+        # Nothing is run twice; what was taken away, or is of other settings, is run again.
+        RUNS.clear()
+        run_study(file, store.root, instance)
+        assert RUNS == []
+        cell = Cell("largest@0.5", 1)
+        manifest = UnitManifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), cell))
+        assert manifest.kept.made_for == "numbers of seed 1"
+        assert manifest.declaration.groups[0].listed == tuple(map(tuple, np.argwhere(manifest.kept.groups["heads"])))
+        store.find(dg.AssetKey(["numbers", "pruned"]), cell).unlink()  # type: ignore[union-attr]
+        run_study(file, store.root, instance)
+        assert RUNS == [("largest", 0.5, 1)]
+        RUNS.clear()
+        run_units(file, store.root, instance, cells=[cell], again=True)
+        assert RUNS == [("largest", 0.5, 1)]
+        RUNS.clear()
+        run_units(written(settings={"size": 20}), store.root, instance, cells=[cell])
+        assert RUNS == [("prepare", 1.0, 1), ("largest", 0.5, 1)]
+
+
+def test_a_killed_run_goes_on_with_the_cells_that_are_missing(
+    written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, plain = written(seeds=2), Toy.run
+
+    def killed(self: Toy, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        if (arm, seed) == ("largest", 0):
+            raise KeyboardInterrupt
+        return plain(self, arm, keep, seed, prepared, progress)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(Toy, "run", killed)
+        with pytest.raises(BaseException):  # noqa: B017, PT011 (an interrupt, or what dagster makes of it)
+            run_study(file, tmp_path / "store", instance)
+        done = list(RUNS)
+        monkeypatch.setattr(Toy, "run", plain)
+        RUNS.clear()
+        run_study(file, tmp_path / "store", instance)
+    assert 3 <= len(done) < 12
+    assert not set(done) & set(RUNS)
+    assert set(done) | set(RUNS) == {("prepare", 1.0, seed) for seed in (0, 1)} | {
+        (arm, keep, seed) for arm in ("random", "largest") for keep in (0.2, 0.5) for seed in (0, 1)
+    } | {("whole", 1.0, seed) for seed in (0, 1)}
+
+
+def test_a_result_that_is_none_fails_and_is_not_kept(written: Callable[..., StudyFile], tmp_path: Path) -> None:
+    file = written(settings={"broken": "largest"})
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.raises(ValueError, match="sum of nan, which is no result"),
+    ):
+        run_study(file, tmp_path / "store", instance)
+    assert not (tmp_path / "store" / "numbers" / "pruned" / "largest@0.2").exists()
+
+
+def test_lower_can_be_better_and_random_can_win(
+    written: Callable[..., StudyFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = written().pruning
+    assert study is not None
+    monkeypatch.setattr(Toy, "higher_is_better", False)
+    values = {"random@0.2": 900.0, "largest@0.2": 500.0, "random@0.5": 300.0, "largest@0.5": 700.0, "whole": 2000.0}
+    outcomes = {
+        Cell(name, seed): {
+            "metrics": {"sum": value + seed * (1 + name.startswith("largest"))},
+            "kept": None,
+            "of": None,
+        }
+        | {"samples": 0, "seconds": 0.0}
+        for name, value in values.items()
+        for seed in range(3)
+    }
+    report = build_unit_report(study, outcomes)
+    assert report.verdict == (
+        "Better than random at the same budget, over 3 seeds: largest at 0.2; the others were not. "
+        "Random did better than largest at 0.5."
+    )
+    told = {row.title: row for row in report.rows}
+    assert str(told["random at 0.2"].metrics["sum"]) == "901.0 ± 2.5"
+    assert told["largest at 0.2"].against_random is not None
+    assert told["largest at 0.2"].against_random.brief.startswith("better (-399.0, p ")
+
+
+def test_a_broken_study_stands_beside_the_others(written: Callable[..., StudyFile], tmp_path: Path) -> None:
+    written()
+    (tmp_path / "other.yaml").write_text("kind: pruning\nname: other\nexperiment: nothing\nkeep: [0.1]\n")
+    files = read_studies([tmp_path])
+    graph = build(files, tmp_path / "store").resolve_asset_graph()
+    keys = {"/".join(key.path) for key in graph.materializable_asset_keys}
+    assert keys == {"numbers/prepared", "numbers/pruned", "numbers/report", "other/broken_study"}
+
+
+def test_from_the_shell(written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(written().path)
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    shell = CliRunner()
+    some = shell.invoke(app, ["prune", path, "--arm", "largest", "--keep", "0.5", "--seed", "0", "--json"])
+    assert some.exit_code == 0, some.output
+    (one,) = json.loads(some.stdout)["arms"]
+    assert (one["arm"], one["kept"], one["of"]) == ("largest@0.5", 5, 10)
+    sound = shell.invoke(app, ["verify", one["manifest"], "--json"])
+    assert json.loads(sound.stdout)["unit"] == "head"
+    whole = shell.invoke(app, ["run", path])
+    assert whole.exit_code == 0, whole.output
+    assert "over 3 seeds" in whole.stdout
+    assert RUNS.count(("largest", 0.5, 0)) == 1
+    wrong = shell.invoke(app, ["prune", path, "--arm", "larges"])
+    assert isinstance(wrong.exception, StudyError)
+    assert "did you mean 'largest'" in str(wrong.exception)
+    refused = shell.invoke(app, ["train", path])
+    assert "prunes heads" in str(refused.exception)
