@@ -101,12 +101,13 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         made_of = [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_task)]
         told = json.dumps([loaded.revision, *made_of], sort_keys=True)
         version = dg.DataVersion(xxhash.xxh3_128_hexdigest(told.encode()))
+        report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
         for name, value in values.items():
             metadata: dict[str, Any] = {"revision": loaded.revision}
             if name.endswith("samples"):
                 metadata |= {"dagster/row_count": len(value)}
             if name == "samples":
-                metadata |= {"classes": classes}
+                metadata |= {"classes": classes, "duplicates found": report.train.duplicate_rows}
             if name.endswith("inputs"):
                 metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)} | encoded.facts
             yield dg.Output(value, name, metadata=metadata, data_version=version)
@@ -116,7 +117,6 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             metadata={"path": dg.MetadataValue.path(store.place(key["task"]).resolve())} | encoded.facts,
             data_version=version,
         )
-        report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
         problems = report.problems()
         store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": report.counts()})
         yield dg.AssetCheckResult(

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ SIDE = 56
 """Pixels of a thumbnail."""
 PREVIEW = 120
 """Characters of a preview."""
+LARGEST = 40_000
+"""Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
 
 
 def previews(rows: Any, columns: Columns) -> pl.Series:
@@ -53,8 +56,7 @@ def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, label_na
     table = described(shown, values, samples, label_names)
     lines = ["| score | label | sample |", "| ---: | --- | --- |"]
     for score, name, preview in table.iter_rows():
-        text = (preview or "").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-        lines.append(f"| {score:.4g} | {name} | {text} |")
+        lines.append(f"| {score:.4g} | {plain_text(name)} | {plain_text(preview or '')} |")
     lines.insert(2 + len(high), "| … | | |")
     return "\n".join(lines)
 
@@ -70,15 +72,24 @@ def described(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_nam
 def caption(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
     table = described(rows, values, samples, label_names)
     return "row (class, score): " + ", ".join(
-        f"{row} ({name}, {score:.3g})" for row, (score, name, _) in zip(rows, table.iter_rows(), strict=True)
+        f"{row} ({plain_text(name)}, {score:.3g})"
+        for row, (score, name, _) in zip(rows, table.iter_rows(), strict=True)
     )
 
 
+def plain_text(text: str) -> str:
+    """Text from data as Markdown that shows it and does nothing else: no markup, links or pictures."""
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+
+
 def strip(images: np.ndarray, title: str) -> str:
-    """Thumbnails side by side as an inline PNG; images uint8 `[k, height, width, channels]`."""
+    """Thumbnails side by side on transparent ground, inline; images uint8 `[k, height, width, channels]`.
+
+    PNG where that is small, otherwise WebP.
+    """
     from PIL import Image
 
-    sheet = Image.new("RGB", (len(images) * (SIDE + 4), SIDE), (127, 127, 127))
+    sheet = Image.new("RGBA", (len(images) * (SIDE + 4), SIDE))
     for place, pixels in enumerate(images):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
         if pixels.max() <= 16:  # scikit-learn's digits count to 16 instead of 255
@@ -87,6 +98,9 @@ def strip(images: np.ndarray, title: str) -> str:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         sheet.paste(picture.resize(size, resample), (place * (SIDE + 4), (SIDE - size[1]) // 2))
-    content = io.BytesIO()
-    sheet.save(content, "png", optimize=True)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(content.getvalue()).decode()})"
+    content, kind = io.BytesIO(), "png"
+    sheet.save(content, kind, optimize=True)
+    if content.tell() > LARGEST:
+        content, kind = io.BytesIO(), "webp"
+        sheet.save(content, kind, quality=80)
+    return f"![{title}](data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()})"

@@ -9,13 +9,14 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.data_assets import data_of, labels_of
 from secateur.pipelines.extremes import extremes
 from secateur.pipelines.launchpad import form, forms
 from secateur.pipelines.plots import score_histogram
 from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.proxy_runs import ProxyRuns
+from secateur.pipelines.score_page import score_by_class
 from secateur.pipelines.signals import inputs_for, signals_in
 from secateur.pipelines.store import Store, version_of
 from secateur.pipelines.study import Score, Study
@@ -44,6 +45,7 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
+        "by class": dg.MetadataValue.md(score_by_class(values, labels_of(samples), source["label_names"], card)),
         "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
     }
 

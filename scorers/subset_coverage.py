@@ -6,7 +6,7 @@ the curve of the radius that covers a share p of the samples, over all p, is the
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from secateur.scorers.exact_search import search
 from secateur.scorers.neighbours import sorted_by_distance
@@ -20,24 +20,29 @@ SPARE = 4
 
 
 def distance_to_kept(
-    embeddings: Shaped[np.ndarray, "n d"], keep: Bool[np.ndarray, " n"], *, metric: Metric = "euclidean"
-) -> Float32[np.ndarray, " n"]:
-    """Distance of each sample to the nearest kept one (0 for kept ones), Euclidean or 1 - cosine, float32 `[n]`.
+    embeddings: Shaped[np.ndarray, "n d"],
+    keep: Bool[np.ndarray, " n"],
+    *,
+    metric: Metric = "euclidean",
+    rows: Int64[np.ndarray, " asked"] | None = None,
+) -> Float32[np.ndarray, " asked"]:
+    """Distance of each sample, or of each of `rows`, to the nearest kept one (0 for kept ones).
 
-    `embeddings` are float32 or float16 `[n, d]`, read by blocks; memory is O(n). Raises ValueError where nothing is
-    kept, for arrays of unequal length, and for NaN, infinite or (cosine) zero rows.
+    Distances are Euclidean or 1 - cosine, float32; `embeddings` are float32 or float16 `[n, d]`, read by blocks; memory
+    is O(n). Raises ValueError where nothing is kept, for arrays of unequal length, and for NaN, infinite or (cosine)
+    zero rows.
     """
     if len(embeddings) != len(keep):
         raise ValueError(f"{len(embeddings)} embeddings but a keep mask of {len(keep)}")
-    kept, pruned = np.flatnonzero(keep), np.flatnonzero(~keep)
+    kept, asked = np.flatnonzero(keep), np.arange(len(keep)) if rows is None else rows
     if len(kept) == 0:
         raise ValueError("nothing is kept, so that no distance to the nearest kept sample exists")
     vectors = Vectors(embeddings, metric)
-    result = np.zeros(len(embeddings), np.float32)
+    result, pruned = np.zeros(len(asked), np.float32), np.flatnonzero(~keep[asked])
     for start in range(0, len(pruned), QUERIES):
-        rows = pruned[start : start + QUERIES]
-        found = search(vectors, rows, kept, min(1 + SPARE, len(kept)))
-        result[rows] = sorted_by_distance(vectors, rows, found.indices)[0][:, 0]
+        places = pruned[start : start + QUERIES]
+        found = search(vectors, asked[places], kept, min(1 + SPARE, len(kept)))
+        result[places] = sorted_by_distance(vectors, asked[places], found.indices)[0][:, 0]
     return result
 
 

@@ -35,7 +35,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     defs = build([write_study()], tmp_path / "store")
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
-    assert not graph.external_asset_keys
+    assert graph.external_asset_keys == {key("ad_hoc_selection")}
     expected = """source samples test_samples inputs test_inputs task proxy scores/aum scores/el2n scores/forgetting
         tuning subset manifest trained_model evaluation report"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}

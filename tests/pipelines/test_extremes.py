@@ -38,14 +38,31 @@ def test_images_become_strips_of_thumbnails_with_their_rows() -> None:
     first = text.split("base64,")[1].split(")")[0]
     sheet = Image.open(io.BytesIO(base64.b64decode(first)))
     assert sheet.size == (SHOWN * (SIDE + 4), SIDE)
-    assert [sheet.getpixel((place * (SIDE + 4) + 1, 1)) for place in (0, 9)] == [(228,) * 3, (120,) * 3]
+    assert [sheet.getpixel((place * (SIDE + 4) + 1, 1)) for place in (0, 9)] == [
+        (228,) * 3 + (255,),
+        (120,) * 3 + (255,),
+    ]
+    assert sheet.getpixel((SIDE + 1, 1))[3] == 0, "gaps are transparent"
     assert len(text) < 100_000
 
 
+def test_strips_stay_small_whatever_the_pictures() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2 * SHOWN, 64, 64, 3), dtype=np.uint8)
+    text = extremes(np.arange(2 * SHOWN, dtype=np.float32), noise, samples([None] * 2 * SHOWN), ["even", "odd"])
+    pictures = [part.split(")")[0] for part in text.split("base64,")[1:]]
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert len(picture) < 100_000
+        sheet = Image.open(io.BytesIO(base64.b64decode(picture)))
+        assert sheet.format == "WEBP"
+        assert sheet.size == (SHOWN * (SIDE + 4), SIDE)
+
+
 def test_text_becomes_a_table_that_no_sample_can_break() -> None:
-    hostile = ["a | b", "<img src=x onerror=alert(1)>", "`code`", *["plain"] * 5]
+    hostile = ["a | b", "<img src=x onerror=alert(1)>", "`code`", "![](http://track.er/a.png)", *["plain"] * 4]
     text = extremes(np.arange(8, dtype=np.float32), np.zeros((8, 3), np.float32), samples(hostile), ["x", "y"])
     assert "<img" not in text
+    assert "![](" not in text
     assert "a \\| b" in text
     rows = [line for line in text.splitlines()[2:] if line != "| … | | |"]
     assert all(line.replace("\\|", "").count("|") == 4 for line in rows)

@@ -196,6 +196,12 @@ class TestSubsetCoverage:
         assert coverage_radius(embeddings, keep, metric=metric) == pytest.approx(expected.max(), rel=1e-5)
         assert mean_coverage_distance(embeddings, keep, metric=metric) == pytest.approx(expected.mean(), rel=1e-5)
 
+    def test_some_rows_alone_have_the_distances_that_they_have_among_all(self):
+        embeddings, keep = cloud(300, 4), np.random.default_rng(2).random(300) < 0.2
+        rows = np.array([299, 0, 7, 150, 3])
+        found = distance_to_kept(embeddings, keep, rows=rows)
+        np.testing.assert_array_equal(found, distance_to_kept(embeddings, keep)[rows])
+
     def test_mean_distance_is_the_area_under_the_radius_that_covers_each_share(self):
         """CCS's definition: r(p) is the least radius within which the subset covers a share p of the data."""
         embeddings, keep = cloud(400, 4), np.arange(400) % 40 == 0
