@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HAS_GPU := $(shell command -v nvidia-smi)
 export SECATEUR_HOME ?= $(CURDIR)/.secateur
 
-.PHONY: help setup demo ui test lint types wheel bench clean
+.PHONY: help setup demo ui test lint types docs wheel bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,11 @@ lint: $(READY)
 
 types: $(READY)
 	$(RUN)/mypy
+
+docs: $(READY) ## the documentation as a site in build/site; links to other hosts are listed, not fetched
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+	@grep -rhoE 'https?://[^][ )>"`]+' docs README.md --include='*.md' | sort -u > build/external-links.txt
+	@echo "build/site/index.html, build/external-links.txt"
 
 wheel: $(READY) ## build the wheel into dist/
 	$(RUN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,12 +1,15 @@
-"""Tables of every scorer and selector, as Markdown, from what they declare; tests hold the pages to them."""
+"""What pages show of what the code declares: scorers, selectors, settings, commands; tests hold the pages to it."""
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from secateur.pipelines.command_tables import command_reference
+from secateur.pipelines.markdown_tables import table
+from secateur.pipelines.settings_tables import search_keys, study_keys
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
@@ -88,21 +91,25 @@ def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str
     return ", ".join(texts)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a vertical bar inside a cell is escaped."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 TABLES = {
     "score table": score_table,
     "selector table": selector_table,
     "short score table": short_score_table,
     "short selector table": short_selector_table,
+    "study keys": study_keys,
+    "search keys": search_keys,
+    "command reference": command_reference,
 }
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
-PAGES = ("README.md", "docs/scores.md", "docs/selectors.md")
+PAGES = (
+    "README.md",
+    "docs/scores.md",
+    "docs/selectors.md",
+    "docs/reference/study.md",
+    "docs/reference/search.md",
+    "docs/reference/commands.md",
+)
 
 
 def filled(page: str) -> str:

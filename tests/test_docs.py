@@ -12,13 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from pydantic import BaseModel
 
+from secateur.pipelines.command_tables import commands
 from secateur.pipelines.reference import PAGES, TABLES, filled
+from secateur.pipelines.search import Search
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import SHIPPED, validated
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+from secateur.trainers.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOORS = ("scorers", "selectors", "trainers", "pipelines")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
@@ -45,9 +52,29 @@ def test_generated_tables_are_fresh(name: str) -> None:
 def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
     pages = "".join((ROOT / name).read_text() for name in PAGES)
     for name, make in TABLES.items():
-        assert f"<!-- {name} -->\n{make()}\n<!-- end of {name} -->" in pages
-        every = selectors() if "selector" in name else scorers()
-        assert all(f"\n| `{one}` |" in make() for one in every)
+        made = make()
+        assert f"<!-- {name} -->\n{made}\n<!-- end of {name} -->" in pages
+        every = listed_in(name)
+        assert every
+        assert not [one for one in every if f"\n| `{one}` |" not in made and f"### secateur {one}\n" not in made]
+
+
+def listed_in(name: str) -> set[str]:
+    """What a generated part must list."""
+    if name == "command reference":
+        return set(commands())
+    if name in ("study keys", "search keys"):
+        return set((Study if name == "study keys" else Search).model_fields)
+    return set(selectors() if "selector" in name else scorers())
+
+
+@pytest.mark.parametrize("model", [Study, Search, *TASKS.values()])
+def test_every_key_of_a_file_says_what_it_is(model: type[BaseModel]) -> None:
+    schema = model.model_json_schema()
+    keys = [(kind, key, said) for kind, part in [("", schema), *schema.get("$defs", {}).items()]
+            for key, said in part.get("properties", {}).items()]  # fmt: skip
+    assert keys
+    assert not [f"{kind}.{key}" for kind, key, said in keys if "description" not in said and "const" not in said]
 
 
 def test_a_stale_table_is_made_anew() -> None:
@@ -95,6 +122,83 @@ def test_links_lead_somewhere(page: Path) -> None:
     pictures = {"docs/images/graph.png", "docs/images/report.png"}
     missing = [target for target in targets if not (page.parent / target).exists() and target not in pictures]
     assert not missing
+
+
+def test_external_links_are_well_formed() -> None:
+    """They are not fetched: `make docs` lists them."""
+    found = {link for page in DOCUMENTS for link in re.findall(r"\]\((\w+:[^)]*)\)", page.read_text())}
+    assert found
+    assert not [link for link in found if not re.fullmatch(r"https://[\w.-]+\.[a-z]+/\S*", link)]
+
+
+YAMLS = [
+    pytest.param(page, text, id=f"{page.name}-{number}")
+    for page in DOCUMENTS
+    for number, (language, _, text) in enumerate(FENCE.findall(page.read_text()))
+    if language == "yaml" and not page.name.startswith("add-a-")  # these are followed below
+]
+FOREIGN = {"cluster.md", "deploy.md"}
+"""Pages that show files of Dagster and Kubernetes too."""
+
+
+def around(part: dict[str, Any]) -> dict[str, Any]:
+    """A study of the digits with this part in it: selections that pages name, or none but random over other scores."""
+    whole = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
+    whole["selections"] |= {"rs2": None, "info_batch": None, "seta": None}
+    return whole | ({"selections": {"uniform_random": None}} if "scores" in part else {}) | part
+
+
+@pytest.mark.parametrize(("page", "text"), YAMLS)
+def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
+    content = yaml.safe_load(text)
+    if content.get("kind") == "search":
+        assert validated(Search, content, page, "search")
+    elif "name" in content:
+        assert validated(Study, content, page, "study")
+    elif set(content) & set(Study.model_fields):
+        assert validated(Study, around(content), page, "study")
+    else:
+        assert page.name in FOREIGN, "a YAML that is no part of a study"
+
+
+def calls_on(text: str) -> list[str]:
+    """Calls of secateur in blocks, with a prompt or without, and in the middle of a line."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    shown = [line for block in blocks for line in re.findall(r"^(?:\$ )?secateur (.+)$", block, re.MULTILINE)]
+    return [call.partition(" # ")[0].strip() for call in (*shown, *re.findall(r"`secateur ([^`]+)`", text))]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_commands_on_pages_exist(page: Path) -> None:
+    known = commands()
+    for call in calls_on(page.read_text()):
+        name, *words = call.split()
+        if name.startswith("-") or name == "COMMAND":
+            continue
+        assert name in known, call
+        options = {option for each in known[name].params for option in (*each.opts, *each.secondary_opts)}
+        given = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert given <= options | {"-h", "--help"}, call
+
+
+def test_commands_are_found_on_pages() -> None:
+    page = "```console\n$ secateur run digits   # now\nsecateur ui\n```\nsecateur prunes; `secateur diff A B`\n"
+    assert calls_on(page) == ["run digits", "ui", "diff A B"]
+
+
+def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_hosts(tmp_path: Path) -> None:
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(DOCUMENTS) - 1
+    for page in pages:
+        loads = r"<(?:script|img|iframe)[^>]+src=\"?(https?:|//)|<link[^>]+rel=\"?stylesheet[^>]+(https?:|//)"
+        assert not re.search(loads, page.read_text()), page.name
+    shown = (tmp_path / "site" / "reference" / "samplers.html").read_text()
+    assert all(name in shown for name in ("state_dict", "set_epoch", "InfoBatch", "SubsetSchedule"))
 
 
 GRAPH = """
