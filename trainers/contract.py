@@ -95,6 +95,9 @@ class Recipe(BaseModel):
     optimiser: Annotated[Literal["adamw", "sgd"], Field(description="what takes the steps")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="pull of the weights towards zero")] = 1e-4
+    pull: Annotated[
+        float, Field(ge=0, description="of the weights towards those that training starts with, by adamw: AdamR")
+    ] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="of sgd, Nesterov's above 0")] = 0.9
     betas: Annotated[
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
@@ -126,6 +129,8 @@ class Recipe(BaseModel):
     def _one_length(self) -> "Recipe":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give the length of the run as either epochs or steps")
+        if self.pull and (self.optimiser != "adamw" or self.precision == "float16"):
+            raise ValueError("pull is AdamR's, of adamw in float32 or bfloat16: leave it out, or change these")
         if self.accumulate > self.batch_size:
             raise ValueError(f"a batch of {self.batch_size} cannot be computed in {self.accumulate} parts")
         return self

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from secateur.scorers.contract import Observation, Observer
+from secateur.trainers.adam_r import pull_towards
 from secateur.trainers.batches import Source, StepViews
 from secateur.trainers.contract import AfterStep, Objective, Recipe, TrainingBatch
 from secateur.trainers.processes import Part, Processes
@@ -28,7 +29,10 @@ def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters, rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused
         )
-    return torch.optim.AdamW(parameters, rate, betas=recipe.betas, weight_decay=decay, fused=fused)
+    optimiser = torch.optim.AdamW(parameters, rate, betas=recipe.betas, weight_decay=decay, fused=fused)
+    if recipe.pull:
+        pull_towards(optimiser, [each.detach().clone() for each in parameters], recipe.pull)
+    return optimiser
 
 
 def cross_entropy(label_smoothing: float) -> Objective:
