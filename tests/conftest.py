@@ -77,3 +77,43 @@ def write_study(tmp_path: Path, study_content: dict[str, Any]) -> WriteStudy:
         return StudyFile(path, load_study(path))
 
     return write
+
+
+@pytest.fixture(scope="session")
+def copying_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 with weights set by hand, saved with its tokenizer: head 1 of layer 0 looks one token back, head 2 of
+    layer 1 at what followed the last token before, and copies it; layer 2 and all other heads do nothing.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from secateur.trainers.induction_model import symbol_tokenizer
+
+    size, heads, loud = 66, 4, 2.0  # dimensions of a hidden state: token, position, token before, token to write
+    tokens, places, before, write = (slice(part * size, (part + 1) * size) for part in range(4))
+    config = GPT2Config(
+        vocab_size=size, n_positions=size, n_embd=4 * size, n_layer=3, n_head=heads, n_inner=1, eos_token_id=None,
+        bos_token_id=None, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).eval()
+    for name, weight in model.named_parameters():
+        weight.data.fill_(1.0 if ".ln_" in name and name.endswith("weight") else 0.0)
+    one = torch.eye(size)
+    model.transformer.wte.weight.data[:, tokens] = one
+    model.transformer.wpe.weight.data[:, places] = one
+    model.lm_head.weight.data[:, write] = one
+
+    def attend(layer: int, head: int, query: torch.Tensor, asks: slice, key: slice, writes: slice) -> None:
+        attention, width = model.transformer.h[layer].attn, 4 * size
+        own = slice(head * size, (head + 1) * size)
+        attention.c_attn.weight.data[:, :width][asks, own] = loud * query
+        attention.c_attn.weight.data[:, width : 2 * width][key, own] = loud * one
+        attention.c_attn.weight.data[:, 2 * width :][tokens, own] = 0.1 * one
+        attention.c_proj.weight.data[own, writes] = one
+
+    attend(0, 1, torch.roll(one, -1, dims=1), places, places, before)
+    attend(1, 2, one, tokens, before, write)
+    folder = tmp_path_factory.mktemp("copying_model")
+    model.save_pretrained(folder)
+    symbol_tokenizer().save_pretrained(folder)
+    return folder
