@@ -45,7 +45,7 @@ types: $(READY)
 
 docs: $(READY) ## the documentation as a site in build/site; links to other hosts are listed, not fetched
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
-	@grep -rhoE 'https?://[^][ )>"`]+' docs README.md --include='*.md' | sort -u > build/external-links.txt
+	@grep -rhoE 'https://[^][ )>"`]+' docs README.md --include='*.md' | sort -u > build/external-links.txt
 	@echo "build/site/index.html, build/external-links.txt"
 
 wheel: $(READY) ## build the wheel into dist/
