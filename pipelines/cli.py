@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import typer
 
+from secateur.pipelines.delta_command import deltas
 from secateur.pipelines.export_command import export
 from secateur.pipelines.init_command import init
 from secateur.pipelines.manifest_commands import diff, explain, verify
@@ -53,6 +54,12 @@ add(STUDIES, select, "secateur select digits", "secateur select digits --selecti
 add(STUDIES, train, "secateur train digits", "secateur train digits --selection hardest --seed 0")
 add(STUDIES, prune, "secateur prune digits_random_pruning", f"secateur prune {MASKS} --arm er --keep 0.03 --seed 0")
 add(STUDIES, experiments, "secateur experiments --json")
+add(
+    STUDIES,
+    deltas,
+    "secateur deltas base/ tuned/ --keep 0.1 -o pruned",
+    "secateur deltas base/ adapter/ --keep 0.01 -o pruned --json",
+)
 add(MANIFESTS, verify, f"secateur verify {MANIFEST}")
 add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur export {MANIFEST} {SHARDS}")
 add(

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -19,8 +20,18 @@ from secateur.pipelines.delta_sources import DeltaSource
 from secateur.pipelines.files import new_folder, sha256_of
 from secateur.scorers.delta_scores import delta_magnitude, delta_wanda, output_change
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.delta_masks import ENTRIES, Block, Cut, cut_of, draw_count, draw_each, keep_by_row, tensor_seed
-from secateur.trainers.delta_rescaling import check_keep, q_by_bound, q_by_moments
+from secateur.selectors.delta_masks import (
+    ENTRIES,
+    Block,
+    Cut,
+    cut_of,
+    draw_count,
+    draw_each,
+    keep_by_row,
+    tensor_budgets,
+    tensor_seed,
+)
+from secateur.trainers.delta_rescaling import check_keep, made_up, q_by_bound, q_by_moments
 from secateur.trainers.layer_inputs import LayerInputs
 
 Select = Literal["random", "magnitude", "wanda"]
@@ -41,8 +52,7 @@ class DeltaChoice:
     `magnitude` (|Δ|) and `wanda` (|Δ| · ‖x‖, of matrices alone) keep the highest of each tensor, of each row of a
     matrix (an output of a layer), or of `all` tensors together. `rescale` divides what stays by q: `dare` by `keep`, a
     number by itself, `moments` and `bound` by a q for each layer; left out it is `dare` for random entries and `none`
-    for chosen ones. A share of a small tensor is rounded to a count, of 1 at least: q is then multiplied by that
-    count's own share over `keep`, or 1 of 10 entries standing for a hundredth would be a hundredfold.
+    for chosen ones. Where counts round a tensor's share, q follows it (`made_up`).
     """
 
     keep: float
@@ -127,8 +137,10 @@ def prune_deltas(
     scored = _Scored(source, choice, inputs)
     done, total = 0, len(source.layout.tensors)
     with new_folder(folder, overwrite=overwrite) as partial:
-        divisors = divisors_of(source, choice, inputs)
-        cut = cut_of(lambda: scored.blocks(source.names), scored.budget(None)) if choice.over == "all" else None
+        divisors = divisors_of(source, choice, inputs, scored.budgets)
+        cut = (
+            cut_of(lambda: scored.blocks(source.names), sum(scored.budgets.values())) if choice.over == "all" else None
+        )
         pruned = Pruned(folder, made_for=source.made_for)
         sizes = {name: source.layout.tensors[name] for name in source.names}
         with (partial / MASKS).open("wb") as masks_file:
@@ -189,10 +201,12 @@ class _Scored:
         by_rows = self.source.by_rows or self.choice.over == "row" or self.choice.select == "wanda"
         return spans(self.source.layout.tensors[name], ENTRIES, whole_rows=by_rows)
 
-    def budget(self, name: str | None) -> int:
-        """Entries to keep of a tensor, or of all."""
-        names = self.source.names if name is None else (name,)
-        return resolve_keep(self.choice.keep, sum(self.source.layout.tensors[each].entries for each in names))
+    @cached_property
+    def budgets(self) -> dict[str, int]:
+        """Entries to keep of each tensor."""
+        entries = {name: self.source.layout.tensors[name].entries for name in self.source.names}
+        found = tensor_budgets(entries, self.choice.keep)
+        return {name: found[self.source.twins[name]] for name in found}
 
     def scores(self, name: str, first: int, stop: int) -> np.ndarray:
         delta = _delta(self.source, name, first, stop)[1].float().numpy()
@@ -212,10 +226,11 @@ class _Scored:
         if not stored.entries:
             return
         drawn, rowwise = None, self.choice.over == "row" and len(stored.shape) > 1
-        if self.choice.select == "random" and not self.choice.each:
-            drawn = draw_count(stored.entries, self.budget(name), seed)
-        elif self.choice.over != "all" and not rowwise and self.choice.select != "random":
-            cut = cut_of(lambda: self.blocks((name,)), self.budget(name))
+        counted = not self.choice.each and self.choice.over != "all" and not rowwise
+        if counted and (self.choice.select == "random" or not self.budgets[name]):
+            drawn = draw_count(stored.entries, self.budgets[name], seed)
+        elif counted:
+            cut = cut_of(lambda: self.blocks((name,)), self.budgets[name])
         for first, stop in self.spans(name):
             if drawn is not None:
                 mask = drawn[first:stop]
@@ -230,22 +245,25 @@ class _Scored:
             yield first, stop, mask
 
 
-def divisors_of(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs]) -> dict[str, float]:
+def divisors_of(
+    source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs], budgets: Mapping[str, int]
+) -> dict[str, float]:
     """The q of every tensor.
 
     By layer, a bias has that of its weight, whose scores it joins as one more column of input 1, and tensors without
     recorded inputs have the mean over layers.
     """
     rescaling = choice.rescaling
-    rounded = dict.fromkeys(source.names, 1.0)
-    if choice.select == "random" and not choice.each and rescaling != "none":
-        entries = {name: source.layout.tensors[name].entries for name in source.names}
-        rounded = {
-            n: resolve_keep(choice.keep, size) / size / choice.keep if size else 1.0 for n, size in entries.items()
-        }
+
+    def rounded(q: dict[str, float]) -> dict[str, float]:
+        if choice.select != "random" or choice.each or rescaling == "none":
+            return q
+        entries = {name: max(source.layout.tensors[name].entries, 1) for name in q}
+        return {name: made_up(each, choice.keep, budgets[name], entries[name]) for name, each in q.items()}
+
     if rescaling not in ("moments", "bound"):
         q = {"dare": choice.keep, "none": 1.0}.get(str(rescaling)) or float(rescaling)
-        return {name: q * share for name, share in rounded.items()}
+        return rounded(dict.fromkeys(source.names, q))
     found: dict[str, float] = {}
     for name in source.names:
         if name not in inputs:
@@ -259,7 +277,7 @@ def divisors_of(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, L
             found[name] = q_by_bound(sums, squares, choice.keep, eta=choice.eta).q
     mean = float(np.mean(list(found.values())))
     weights = {bias_of(name): q for name, q in found.items()}
-    return {name: found.get(name, weights.get(name, mean)) * share for name, share in rounded.items()}
+    return rounded({name: found.get(name, weights.get(name, mean)) for name in source.names})
 
 
 def bias_of(weight: str) -> str:
@@ -303,7 +321,7 @@ def _write(
         values = torch.where(torch.from_numpy(mask), before + delta / divisor, before).to(kind)
         if not torch.isfinite(values).all():
             raise ValueError(f"{name!r} divided by q = {divisor:g} does not fit into {kind}: take a larger q or keep")
-        written.write(values.view(torch.uint8).numpy())
+        written.write(values.view(torch.uint8).numpy().data)
         kept += int(np.count_nonzero(mask))
         bits = np.concatenate([rest, mask])
         whole = len(bits) - len(bits) % 8

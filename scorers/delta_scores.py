@@ -18,7 +18,7 @@ def delta_magnitude(delta: Float32[np.ndarray, " *shape"]) -> Float32[np.ndarray
     >>> delta_magnitude(np.float32([[1, -2]]))
     array([[1., 2.]], dtype=float32)
     """
-    return np.abs(delta)
+    return np.asarray(np.abs(delta))
 
 
 def delta_wanda(delta: Delta, norms: Num[np.ndarray, " columns"]) -> Delta:
@@ -27,7 +27,7 @@ def delta_wanda(delta: Delta, norms: Num[np.ndarray, " columns"]) -> Delta:
     >>> delta_wanda(np.float32([[1, -2]]), np.float64([3, 1]))
     array([[3., 2.]], dtype=float32)
     """
-    return np.abs(delta) * norms.astype(np.float32)
+    return np.asarray(np.abs(delta) * norms.astype(np.float32))
 
 
 def output_change(

@@ -7,14 +7,15 @@ mask.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
-from secateur.selectors.contract import random_keys
+from secateur.selectors.contract import random_keys, resolve_keep
 from secateur.selectors.keyed_permutation import KeyedPermutation, derive_seed
+from secateur.selectors.quotas import proportional
 
 Block = tuple[Float32[np.ndarray, " m"], int, int]
 """Scores of consecutive entries, none negative; the place of the first one in its tensor; the tensor's seed."""
@@ -32,6 +33,22 @@ def tensor_seed(seed: int, name: str) -> int:
     """A seed of its own for each tensor, by its name."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return derive_seed(seed, int.from_bytes(digest, "little") >> 1)
+
+
+def tensor_budgets(entries: Mapping[str, int], keep: float) -> dict[str, int]:
+    """How many entries of each tensor stay: in all exactly a share of `keep`, of each as near to it as counts allow.
+
+    Every tensor that has entries keeps 1 at least, unless there are more tensors than entries to keep.
+
+    >>> tensor_budgets({"weight": 1000, "bias": 10}, 0.01)
+    {'weight': 9, 'bias': 1}
+    """
+    names = sorted(entries)
+    sizes = np.array([entries[name] for name in names], dtype=np.int64)
+    total = resolve_keep(keep, int(sizes.sum()))
+    quotas = proportional(sizes, total, floor=int(total >= np.count_nonzero(sizes)))
+    found = dict(zip(names, quotas.tolist(), strict=True))
+    return {name: found[name] for name in entries}
 
 
 def draw_each(first: int, stop: int, keep: float, seed: int) -> Bool[np.ndarray, " m"]:

@@ -27,14 +27,13 @@ def layer_inputs(
     All dimensions but the last count as rows: samples, and tokens of samples. A layer that is used several times has
     all its uses counted; one that is never used is left out. The model comes back in the mode that it was in.
     """
-    sums: dict[str, list[torch.Tensor | int]] = {}
+    sums: dict[str, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def take(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             rows = given[0].detach().flatten(0, -2).double()
-            part = [rows.sum(0), rows.square().sum(0), len(rows)]
-            known = sums.get(name)
-            sums[name] = part if known is None else [old + new for old, new in zip(known, part, strict=True)]
+            total, squares, count = sums.get(name, (0, 0, 0))
+            sums[name] = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
 
         return take
 
@@ -54,7 +53,7 @@ def layer_inputs(
         for hook in hooks:
             hook.remove()
     return {
-        name: LayerInputs((total / count).cpu().numpy(), squares.sqrt().cpu().numpy())  # type: ignore[union-attr]
+        name: LayerInputs((total / count).cpu().numpy(), squares.sqrt().cpu().numpy())
         for name, (total, squares, count) in sums.items()
     }
 

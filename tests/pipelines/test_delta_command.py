@@ -1,0 +1,115 @@
+"""`secateur deltas`: what is typed, what is told, and one sentence for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from secateur.pipelines import cli
+from secateur.trainers.layer_inputs import layer_inputs, save_inputs
+
+
+@pytest.fixture
+def type_in(monkeypatch, capsys):
+    """Run `secateur WORDS` as the entry point does; gives exit code, output and errors."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["secateur", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        seen = capsys.readouterr()
+        return int(left.value.code or 0), seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A network before and after, as files, with the inputs of its layers."""
+    network = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    generator = torch.Generator().manual_seed(0)
+    base = {name: torch.randn(each.shape, generator=generator) for name, each in network.state_dict().items()}
+    tuned = {name: each + 0.1 * torch.randn(each.shape, generator=generator) for name, each in base.items()}
+    save_file(base, tmp_path / "base.safetensors")
+    save_file(tuned, tmp_path / "tuned.safetensors")
+    network.load_state_dict(base)
+    rows = torch.rand((20, 8), generator=generator)
+    save_inputs(layer_inputs(network, lambda model, batch: model(batch), [rows]), tmp_path / "inputs.safetensors")
+    return tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", tmp_path
+
+
+def test_a_pruned_checkpoint_is_written_and_told_of(models, type_in):
+    base, tuned, folder = models
+    out = folder / "out"
+    code, told, errors = type_in("deltas", base, tuned, "--keep", "0.25", "-o", out, "--json")
+    assert code == 0, errors
+    answer = json.loads(told)
+    assert answer["path"] == str(out)
+    assert answer["kept"] == int(0.25 * answer["of"] + 0.5)
+    before, after = load_file(base), load_file(out / "tuned.safetensors")
+    changed = sum(int((before[name] != after[name]).sum()) for name in before)
+    assert changed == answer["kept"]
+    assert answer["tensors"]["0.weight"] == {"entries": 48, "kept": 12, "q": pytest.approx(0.25)}
+    code, told, _ = type_in("deltas", base, tuned, "--keep", "0.25", "-o", out, "--overwrite", "--seed", "1")
+    assert code == 0
+    assert "entries of 4 tensors kept" in told
+    assert "0.weight" in told
+
+
+def test_rescaling_and_scores_that_need_inputs(models, type_in):
+    base, tuned, folder = models
+    given = ("--inputs", folder / "inputs.safetensors", "--json")
+    for number, words in enumerate(
+        [("--rescale", "moments"), ("--rescale", "bound", "--eta", "0.5"), ("--by", "wanda", "--only", "*.weight")]
+    ):
+        code, told, errors = type_in(
+            "deltas", base, tuned, "--keep", "0.2", "-o", folder / f"out{number}", *words, *given
+        )
+        assert code == 0, errors
+        q = {name: each["q"] for name, each in json.loads(told)["tensors"].items()}
+        assert set(q.values()) == {1.0} if "wanda" in words else len(set(q.values())) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--keep", "2"], "within (0, 1]"),
+        (["--keep", "0.1", "--by", "magnitud"], "did you mean 'magnitude'"),
+        (["--keep", "0.1", "--rescale", "much"], "give a number or one of dare"),
+        (["--keep", "0.1", "--rescale", "moments"], "--inputs"),
+        (["--keep", "0.1", "--leave", "nothing"], "is called 'nothing'"),
+        (["--keep", "0.1", "--factors"], "adapter_config.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence(models, type_in, words, message):
+    base, tuned, folder = models
+    code, told, errors = type_in("deltas", base, tuned, "-o", folder / "out", *words)
+    assert (code, told) == (2, "")
+    assert message in " ".join(errors.split())
+    assert not (folder / "out").exists()
+
+
+def test_a_folder_that_stands_there_is_kept(models, type_in):
+    base, tuned, folder = models
+    code, _, errors = type_in("deltas", base, tuned, "--keep", "0.5", "-o", folder)
+    assert code == 2
+    assert "exists already" in errors
+    assert base.exists()
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; from secateur.pipelines import cli\n"
+        "try: cli.app(['deltas', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('loaded torch' if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "80"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--rescale" in done.stdout
