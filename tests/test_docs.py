@@ -40,6 +40,7 @@ EXAMPLES = [
     for number, (language, words, code) in enumerate(FENCE.findall(page.read_text()))
     if language == "python" and not {"notest"} & set(words.split()) and "file=" not in words
 ]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python -c \"from pathlib import Path; from secateur.pipelines.reference import update; update(Path('.'))\""
 
 
@@ -278,3 +279,41 @@ def test_following_the_page_on_selectors_adds_a_selector(checkout: Path) -> None
     assert "nearest_quantile@0.3" in seen.split()
     ran = python(checkout, "-m", "pytest", "-q", "tests/selectors/test_nearest_quantile.py")
     assert "2 passed" in ran
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path) -> Path:
+    """A folder in which the tutorial's pictures lie."""
+    made = {words.strip().rpartition("file=")[2]: text for _, words, text in FENCE.findall(TUTORIAL)}
+    (tmp_path / "pictures.py").write_text(made["pictures.py"])
+    python(tmp_path, "pictures.py")
+    return tmp_path
+
+
+def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What a command of secateur printed, and how it ended."""
+    command = [sys.executable, "-c", "from secateur.pipelines.cli import main; main()", *words]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")} | {"COLUMNS": "100"}
+    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
+
+
+def test_the_tutorial_shows_what_is_printed_and_written(tutorial: Path) -> None:
+    done = shell(tutorial, "init", "pictures")
+    assert done.returncode == 0, done.stderr
+    said = [line.rstrip() for line in done.stdout.splitlines()]
+    assert len(said) > 5
+    assert not [line for line in said if line not in TUTORIAL]
+    written = (tutorial / "studies" / "pictures.yaml").read_text()
+    assert written.partition("name:")[2] in TUTORIAL
+
+
+@pytest.mark.nightly
+def test_the_tutorial_can_be_followed_to_its_end(tutorial: Path) -> None:
+    for call in calls_on(TUTORIAL):
+        words = call.split()
+        if words[0] not in ("ui", "train"):
+            done = shell(tutorial, *words)
+            assert done.returncode == (1 if words[0] == "diff" else 0), done.stdout + done.stderr
+    kept = np.load(tutorial / "kept.npy")
+    assert len(kept) == 431
+    assert sum(1 for _ in (tutorial / "kept").rglob("*.png")) == 431
