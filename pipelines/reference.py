@@ -77,6 +77,22 @@ def short_selector_table() -> str:
     return table(("selector", "reads"), rows)
 
 
+def scorer_pages() -> str:
+    """What mkdocstrings is to show of every scorer: the class or the function in the file of its name."""
+    names = [(name, one.__name__ if inspect.isclass(one) else name) for name, one in sorted(scorers().items())]
+    return "\n\n".join(shown_by_mkdocstrings(f"secateur.scorers.{name}.{own}") for name, own in names)
+
+
+def selector_pages() -> str:
+    """What mkdocstrings is to show of every selector."""
+    return "\n\n".join(shown_by_mkdocstrings(f"secateur.selectors.{name}.{name}") for name in sorted(selectors()))
+
+
+def shown_by_mkdocstrings(path: str) -> str:
+    """A class or function without its members, one heading deeper than a module."""
+    return f"::: {path}\n    options: {{members: false, heading_level: 3, show_root_full_path: false}}"
+
+
 def reads_by(chosen: Selector[...]) -> list[str]:
     """Signals that a selector reads, less the budget."""
     return [name for name in chosen.reads if name != "budget"]
@@ -96,6 +112,8 @@ TABLES = {
     "selector table": selector_table,
     "short score table": short_score_table,
     "short selector table": short_selector_table,
+    "scorer pages": scorer_pages,
+    "selector pages": selector_pages,
     "study keys": study_keys,
     "search keys": search_keys,
     "command reference": command_reference,
@@ -106,6 +124,8 @@ PAGES = (
     "README.md",
     "docs/scores.md",
     "docs/selectors.md",
+    "docs/reference/scorers.md",
+    "docs/reference/selectors.md",
     "docs/reference/study.md",
     "docs/reference/search.md",
     "docs/reference/commands.md",

@@ -57,7 +57,8 @@ def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
         assert f"<!-- {name} -->\n{made}\n<!-- end of {name} -->" in pages
         every = listed_in(name)
         assert every
-        assert not [one for one in every if f"\n| `{one}` |" not in made and f"### secateur {one}\n" not in made]
+        ways = ["\n| `{}` |", "### secateur {}\n", "::: secateur.scorers.{}.", "::: secateur.selectors.{}."]
+        assert not [one for one in every if not any(way.format(one) in made for way in ways)]
 
 
 def listed_in(name: str) -> set[str]:
@@ -198,6 +199,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_hosts(tmp
     for page in pages:
         loads = r"<(?:script|img|iframe)[^>]+src=\"?(https?:|//)|<link[^>]+rel=\"?stylesheet[^>]+(https?:|//)"
         assert not re.search(loads, page.read_text()), page.name
+        assert "```" not in page.read_text(), f"{page.name}: a fence that was not understood"
     shown = (tmp_path / "site" / "reference" / "samplers.html").read_text()
     assert all(name in shown for name in ("state_dict", "set_epoch", "InfoBatch", "SubsetSchedule"))
 
