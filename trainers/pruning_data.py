@@ -1,0 +1,71 @@
+"""Small data sets that networks are pruned on, and inputs that are of none of their classes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from secateur.trainers.contract import Data
+
+TEST_SHARE = 5
+"""One sample of so many is for testing."""
+NAMES = ("inputs", "labels", "test_inputs", "test_labels")
+
+
+def split_of(name: str) -> tuple[Data, Data]:
+    """Training and test split of `digits` (scikit-learn's, float32 `[n, 8, 8, 1]`), or of an `.npz` file.
+
+    A file holds `inputs`, `labels`, `test_inputs` and `test_labels`. Raises ValueError for one that does not.
+    """
+    if name != "digits":
+        return splits_in(Path(name))
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    inputs = found.images.astype(np.float32)[order, ..., None]
+    labels = found.target.astype(np.int64)[order]
+    held = len(labels) // TEST_SHARE
+    return Data(inputs[held:], labels[held:], 10), Data(inputs[:held], labels[:held], 10)
+
+
+def splits_in(path: Path) -> tuple[Data, Data]:
+    """Training and test split in an `.npz` file; raises ValueError that says what is missing or does not fit."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in NAMES if name not in file]
+            if missing:
+                raise ValueError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(NAMES)}")
+            inputs, labels, test_inputs, test_labels = (file[name] for name in NAMES)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as .npz: {error}; write `digits` or name a file") from error
+    for split, values, truth in (("inputs", inputs, labels), ("test_inputs", test_inputs, test_labels)):
+        if len(values) != len(truth) or not len(truth) or values.shape[1:] != inputs.shape[1:]:
+            raise ValueError(f"{path}: {split} {values.shape} does not fit {truth.shape[0]} labels, or is empty")
+    classes = int(labels.max()) + 1
+    if labels.min() < 0 or test_labels.min() < 0 or test_labels.max() >= classes:
+        raise ValueError(f"{path}: labels must be 0 … {classes - 1} in both splits")
+    return (
+        Data(inputs, labels.astype(np.int64), classes),
+        Data(test_inputs, test_labels.astype(np.int64), classes),
+    )
+
+
+def outliers(test: Data) -> dict[str, np.ndarray]:
+    """Inputs of no class, made of the test split: `shuffled`, the values of each input in an order of its own, and
+    `mixed`, means of two inputs of different classes.
+    """
+    draws = np.random.default_rng(1)
+    channels = test.inputs.shape[-1] if test.inputs.ndim > 2 else 1
+    flat = test.inputs.reshape(len(test), -1, channels)
+    shuffled = np.stack([each[draws.permutation(len(each))] for each in flat]).reshape(test.inputs.shape)
+    partners = np.array([draws.choice(np.flatnonzero(test.labels != label)) for label in test.labels])
+    mixed = (test.inputs.astype(np.float32) + test.inputs[partners].astype(np.float32)) / 2
+    return {"shuffled": shuffled, "mixed": mixed.astype(test.inputs.dtype)}
+
+
+def read_arrays(path: Path) -> tuple[Data, Data, dict[str, Data]]:
+    """The splits that an experiment wrote, and its `shuffled` and `mixed` inputs, whose labels mean nothing."""
+    train, test = splits_in(path)
+    with np.load(path, allow_pickle=False) as file:
+        strange = {name: Data(file[name], test.labels, test.classes) for name in ("shuffled", "mixed")}
+    return train, test, strange
