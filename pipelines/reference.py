@@ -9,11 +9,12 @@ from pydantic import BaseModel
 
 from secateur.pipelines.command_tables import command_reference
 from secateur.pipelines.markdown_tables import table
-from secateur.pipelines.settings_tables import search_keys, study_keys
+from secateur.pipelines.settings_tables import pruning_keys, search_keys, study_keys
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.selectors.contract import Selector, selectors
+from secateur.trainers.experiment import experiments
 
 
 def kind_of(declared: AnyScorer) -> str:
@@ -77,6 +78,25 @@ def short_selector_table() -> str:
     return table(("selector", "reads"), rows)
 
 
+def experiment_table() -> str:
+    """Every experiment: unit, arms, what it measures, what the paper claims, settings, paper."""
+    return table(
+        ("experiment", "prunes", "arms and references", "measures", "claim", "settings", "paper"),
+        [
+            (
+                f"`{name}`",
+                f"{one.unit}s",
+                ", ".join(f"`{arm}`" for arm in (*one.arms, *one.references)),
+                one.metric,
+                one.claim,
+                settings_text(one.settings),
+                one.paper,
+            )
+            for name, one in sorted(experiments().items())
+        ],
+    )
+
+
 def scorer_pages() -> str:
     """What mkdocstrings is to show of every scorer: the class or the function in the file of its name."""
     names = [(name, one.__name__ if inspect.isclass(one) else name) for name, one in sorted(scorers().items())]
@@ -116,6 +136,8 @@ TABLES = {
     "selector pages": selector_pages,
     "study keys": study_keys,
     "search keys": search_keys,
+    "pruning keys": pruning_keys,
+    "experiment table": experiment_table,
     "command reference": command_reference,
 }
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
@@ -128,6 +150,7 @@ PAGES = (
     "docs/reference/selectors.md",
     "docs/reference/study.md",
     "docs/reference/search.md",
+    "docs/reference/pruning.md",
     "docs/reference/commands.md",
 )
 

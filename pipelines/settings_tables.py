@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from secateur.pipelines.markdown_tables import one_line, table
 from secateur.pipelines.search import Search
 from secateur.pipelines.study import Study
+from secateur.pipelines.unit_study import PruningStudy
 from secateur.trainers.tasks import TASKS
 
 Schema = Mapping[str, Any]
@@ -25,6 +26,11 @@ def study_keys() -> str:
 def search_keys() -> str:
     """Every key of a search that is not one of a study's too."""
     return "\n\n".join(parts_of(Search, "", but=set(Study.model_json_schema()["$defs"])))
+
+
+def pruning_keys() -> str:
+    """Every key of a study of other units."""
+    return "\n\n".join(parts_of(PruningStudy, ""))
 
 
 def parts_of(model: type[BaseModel], name: str, but: Iterable[str] = ()) -> list[str]:

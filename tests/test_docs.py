@@ -20,8 +20,10 @@ from secateur.pipelines.reference import PAGES, TABLES, filled
 from secateur.pipelines.search import Search
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import SHIPPED, validated
+from secateur.pipelines.unit_study import PruningStudy
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+from secateur.trainers.experiment import experiments
 from secateur.trainers.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +42,8 @@ EXAMPLES = [
     for number, (language, words, code) in enumerate(FENCE.findall(page.read_text()))
     if language == "python" and not {"notest"} & set(words.split()) and "file=" not in words
 ]
+KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
+KINDS: dict[str, type[BaseModel]] = {"search": Search, "pruning": PruningStudy}
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python -c \"from pathlib import Path; from secateur.pipelines.reference import update; update(Path('.'))\""
 
@@ -65,12 +69,14 @@ def listed_in(name: str) -> set[str]:
     """What a generated part must list."""
     if name == "command reference":
         return set(commands())
-    if name in ("study keys", "search keys"):
-        return set((Study if name == "study keys" else Search).model_fields)
+    if name == "experiment table":
+        return set(experiments())
+    if name in KEYS:
+        return set(KEYS[name].model_fields)
     return set(selectors() if "selector" in name else scorers())
 
 
-@pytest.mark.parametrize("model", [Study, Search, *TASKS.values()])
+@pytest.mark.parametrize("model", [*KEYS.values(), *TASKS.values()])
 def test_every_key_of_a_file_says_what_it_is(model: type[BaseModel]) -> None:
     schema = model.model_json_schema()
     keys = [(kind, key, said) for kind, part in [("", schema), *schema.get("$defs", {}).items()]
@@ -153,8 +159,8 @@ def around(part: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("page", "text"), YAMLS)
 def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
     content = yaml.safe_load(text)
-    if content.get("kind") == "search":
-        assert validated(Search, content, page, "search")
+    if "kind" in content:
+        assert validated(KINDS[content["kind"]], content, page, content["kind"])
     elif "name" in content:
         assert validated(Study, content, page, "study")
     elif set(content) & set(Study.model_fields):
