@@ -150,9 +150,10 @@ class DeltaPruning(Experiment):
         names = (PRETRAINED, TUNED_BY.get(arm, LARGE))
         base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
         pruning = Pruning(self.model(tuned, digits.turned), base, tuned, keep, digits, self.draws)
+        made_for = weights_of(pruning.model)
         masks, divisors, found = pruning.pruned(arm, seed)
         settings: dict[str, Any] = {"base": weights_of(self.model(base, digits.turned)), "q": divisors}
-        kept = Kept("delta", masks, weights_of(pruning.model), settings)
+        kept = Kept("delta", masks, made_for, settings)
         pruning.apply(masks, divisors)
         metrics = {"accuracy": evaluate(pruning.model, digits.test).accuracy, "q_over_keep": found.q / keep}
         metrics["delta_size"] = pruning.size()
@@ -175,7 +176,7 @@ class Pruning:
         self.deltas = {name: tuned[name] - base[name] for name, _ in model.named_parameters()}
         self.entries = {name: each.numel() for name, each in self.deltas.items()}
         self.budgets = tensor_budgets(self.entries, keep)
-        self.samples = 0
+        self.samples, self.searched = 0, list[Masks]()
         self.calibration = torch.as_tensor(digits.turned.inputs)
         self.intended = self.hidden()
 
@@ -254,9 +255,10 @@ class Pruning:
 
     def over_draws(self, seed: int, divisors: Divisors, measure: Callable[[], float]) -> float:
         """A measure of the pruned model, its mean over masks that are not the one judged, less the oddest."""
+        self.searched = self.searched or [self.drawn(derive_seed(seed, SEARCHED, draw)) for draw in range(self.draws)]
         values = []
-        for draw in range(self.draws):
-            self.apply(self.drawn(derive_seed(seed, SEARCHED, draw)), divisors)
+        for masks in self.searched:
+            self.apply(masks, divisors)
             values.append(measure())
         return mean_without_farthest(values)
 

@@ -1,0 +1,115 @@
+"""Memory and time of pruning a delta on disk, beside loading both checkpoints and using peft's `dare_linear`.
+
+    python benchmarks/delta_memory.py [--tensors 24] [--megabytes 16] [--keep 0.1] [--dtype bfloat16]
+
+Each way runs in a process of its own on the same two checkpoints of random numbers; peak memory is what the process had
+more than after its imports, in tensors of the checkpoint's largest. The ratio is peft's over ours.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def peak() -> int:
+    """Most bytes that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def stream(folder: Path, keep: float, select: str) -> None:
+    """Ours."""
+    from secateur.pipelines.delta_files import Checkpoint
+    from secateur.pipelines.delta_sources import TunedDelta
+    from secateur.pipelines.delta_stream import DeltaChoice, prune_deltas
+
+    source = TunedDelta.of(Checkpoint.read(folder / "base"), Checkpoint.read(folder / "tuned"))
+    prune_deltas(source, folder / f"out-{select}", DeltaChoice(keep, select=select))
+
+
+def in_memory(folder: Path, keep: float) -> None:
+    """Load both, prune each tensor by peft, save."""
+    from peft.utils.merge_utils import dare_linear
+
+    base, tuned = (load_file(folder / part / "model.safetensors") for part in ("base", "tuned"))
+    pruned = {
+        name: (each.float() + dare_linear([tuned[name].float() - each.float()], torch.ones(1), keep)).to(each.dtype)
+        for name, each in base.items()
+    }
+    save_file(pruned, folder / "out-peft.safetensors")
+
+
+def measured(way: str, folder: Path, keep: float) -> dict[str, float]:
+    """Peak bytes above the imports, and processor seconds, of one way in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--way", way, "--folder", str(folder), "--keep", str(keep)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def run_way(way: str, folder: Path, keep: float) -> None:
+    """Warm up on a checkpoint of one small tensor, then measure."""
+    with tempfile.TemporaryDirectory() as small:
+        make(Path(small), 1, 4 << 20, torch.float32)
+        one_way(way, Path(small), keep)
+    before, started = peak(), time.process_time()
+    one_way(way, folder, keep)
+    print(json.dumps({"bytes": peak() - before, "seconds": time.process_time() - started}))
+
+
+def one_way(way: str, folder: Path, keep: float) -> None:
+    in_memory(folder, keep) if way == "peft" else stream(folder, keep, way)
+
+
+def make(folder: Path, tensors: int, size: int, dtype: torch.dtype) -> None:
+    """Two checkpoints of so many tensors of `size` bytes."""
+    generator = torch.Generator().manual_seed(0)
+    entries = size // dtype.itemsize
+    for part in ("base", "tuned"):
+        (folder / part).mkdir()
+        state = {
+            f"layers.{place}.weight": torch.randn((64, entries // 64), generator=generator).to(dtype)
+            for place in range(tensors)
+        }
+        save_file(state, folder / part / "model.safetensors")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tensors", type=int, default=24)
+    parser.add_argument("--megabytes", type=int, default=16)
+    parser.add_argument("--keep", type=float, default=0.1)
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.way:
+        run_way(given.way, given.folder, given.keep)
+        return
+    size = given.megabytes << 20
+    with tempfile.TemporaryDirectory() as place:
+        make(Path(place), given.tensors, size, getattr(torch, given.dtype))
+        ways = {way: measured(way, Path(place), given.keep) for way in ("peft", "random", "magnitude")}
+    print(f"{given.tensors} tensors of {given.megabytes} MB, {given.dtype}, keep {given.keep}")
+    print("| way | peak MB | in tensors | of peft's memory | processor s | of peft's time |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for way, each in ways.items():
+        memory, seconds = each["bytes"] / ways["peft"]["bytes"], each["seconds"] / ways["peft"]["seconds"]
+        tensors = each["bytes"] / size
+        print(
+            f"| {way} | {each['bytes'] / 2**20:.0f} | {tensors:.1f} | {memory:.2f} | {each['seconds']:.1f} | {seconds:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
