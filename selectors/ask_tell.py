@@ -1,7 +1,7 @@
-"""Selectors that propose, are told how good it was, and propose again: searches over architectures.
+"""Selectors that propose, are told how good it was, and propose again: searches over architectures and token masks.
 
 A one-shot selector reads scores and answers once. Here the scores are made on the way, for what was proposed: `ask`
-for rows of a space, evaluate them, `tell` their fitness (higher is better), until the budget of evaluations is spent or
+for proposals, evaluate them, `tell` their fitness (higher is better), until the budget of evaluations is spent or
 nothing is left to propose.
 """
 
@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 from secateur.scorers.architecture_encoding import Alive, ArchitectureSpace, Rows
 from secateur.scorers.contract import rows_text
 
 Fitness = Float64[np.ndarray, " n"]
+Proposals = Shaped[np.ndarray, "n *one"]
+"""What is proposed: rows of a space of architectures, int64 `[n]`, or masks of tokens, bool `[n, tokens]`."""
 
 
 @runtime_checkable
 class AskTell(Protocol):
     """A selector that learns from evaluations."""
 
-    def ask(self, count: int) -> Rows:
-        """At most `count` rows to evaluate, never the same network twice; none when there is nothing left."""
+    def ask(self, count: int) -> Proposals:
+        """At most `count` proposals to evaluate; none when there is nothing left."""
 
-    def tell(self, rows: Rows, fitness: Fitness) -> None:
-        """How good rows that were asked for turned out to be."""
+    def tell(self, proposals: Proposals, fitness: Fitness, /) -> None:
+        """How good proposals that were asked for turned out to be."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, JSON-able."""
@@ -59,7 +61,7 @@ class ArchitectureSearch(ABC):
         """Take in one evaluation."""
 
     def ask(self, count: int) -> Rows:
-        """See `AskTell.ask`; raises ValueError for a count below 1."""
+        """See `AskTell.ask`: rows, never the same network twice; raises ValueError for a count below 1."""
         if count < 1:
             raise ValueError(f"asked for {count} architectures, must be at least 1")
         rows = self.propose(count)
@@ -139,7 +141,7 @@ class ArchitectureSearch(ABC):
 class History:
     """Evaluations in the order in which they were asked for."""
 
-    rows: Rows
+    rows: Proposals
     fitness: Fitness
 
     @property
@@ -155,16 +157,21 @@ class History:
 
 def search(
     searcher: AskTell,
-    evaluate: Callable[[Rows], Fitness],
+    evaluate: Callable[[Any], Fitness],
     budget: int,
     *,
     batch: int = 1,
     enough: float = np.inf,
+    patience: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> History:
-    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or nothing is left to ask for."""
-    rows, fitness = [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    done = 0
+    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or nothing is left to ask for.
+
+    With `patience` it ends, too, once so many evaluations in a row have brought nothing better.
+    """
+    rows: list[np.ndarray] = []
+    fitness = [np.empty(0)]
+    done, best, risen = 0, -np.inf, 0
     while done < budget:
         asked = searcher.ask(min(batch, budget - done))
         if not len(asked):
@@ -176,6 +183,8 @@ def search(
         done += len(asked)
         if progress:
             progress(done, budget)
-        if values.max() >= enough:
+        if values.max() > best:
+            best, risen = values.max(), done
+        if best >= enough or (patience is not None and done - risen >= patience):
             break
-    return History(np.concatenate(rows), np.concatenate(fitness))
+    return History(np.concatenate(rows) if rows else np.empty(0, dtype=np.int64), np.concatenate(fitness))

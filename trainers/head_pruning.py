@@ -68,7 +68,7 @@ class HeadPruning(Experiment):
         needle: str = NEEDLE,
         question: str = QUESTION,
         chat: bool = False,
-        lengths: Sequence[int] = (24, 32, 40),
+        lengths: Sequence[int] = (16, 20, 24),
         depths: int = 5,
         repeats: int = 8,
         new_tokens: int = 50,
@@ -78,7 +78,7 @@ class HeadPruning(Experiment):
         layers: int = 3,
         width: int = 128,
         heads: int = 4,
-        steps: int = 700,
+        steps: int = 600,
         learning_rate: float = 2e-3,
     ) -> None:
         if (model is None) != (haystack is None):

@@ -36,7 +36,7 @@ class Curriculum:
     """How long contexts are while training: from `shortest` to `longest` symbols, linearly in `share` of the steps."""
 
     shortest: int = 8
-    longest: int = 40
+    longest: int = 24
     share: float = 0.6
 
     def length(self, step: int, steps: int) -> int:
@@ -108,7 +108,7 @@ def symbol_tokenizer() -> "PreTrainedTokenizerFast":
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
     model.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])  # type: ignore[assignment]
     words_of: Any = PreTrainedTokenizerFast
-    return words_of(tokenizer_object=model, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    return words_of(tokenizer_object=model, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="</s>")
 
 
 def train_induction_model(
@@ -118,8 +118,8 @@ def train_induction_model(
     layers: int = 3,
     width: int = 128,
     heads: int = 4,
-    steps: int = 700,
-    tokens: int = 2048,
+    steps: int = 600,
+    tokens: int = 1024,
     learning_rate: float = 2e-3,
     curriculum: Curriculum | None = None,
     progress: Callable[[int, int], None] | None = None,
