@@ -12,8 +12,10 @@ import typer
 
 from secateur.pipelines.delta_command import deltas
 from secateur.pipelines.export_command import export
+from secateur.pipelines.head_command import heads
 from secateur.pipelines.init_command import init
 from secateur.pipelines.manifest_commands import diff, explain, verify
+from secateur.pipelines.prompt_command import prompts
 from secateur.pipelines.shell import FAILED, MISTAKE, complain
 from secateur.pipelines.study_commands import run, score, select, studies, train, ui
 from secateur.pipelines.unit_commands import apply, experiments, prune
@@ -60,6 +62,8 @@ add(
     "secateur deltas base/ tuned/ --keep 0.1 -o pruned",
     "secateur deltas base/ adapter/ --keep 0.01 -o pruned --json",
 )
+add(STUDIES, heads, "secateur heads model/ --haystack essays.txt --length 2000 -o heads.json")
+add(STUDIES, prompts, "secateur prompts model/ prompt.txt --examples reviews.jsonl --label ' great' --label ' bad'")
 add(MANIFESTS, verify, f"secateur verify {MANIFEST}")
 add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur export {MANIFEST} {SHARDS}")
 add(

@@ -78,7 +78,7 @@ class HeadPruning(Experiment):
         layers: int = 3,
         width: int = 128,
         heads: int = 4,
-        steps: int = 600,
+        steps: int = 700,
         learning_rate: float = 2e-3,
     ) -> None:
         if (model is None) != (haystack is None):
@@ -109,7 +109,7 @@ class HeadPruning(Experiment):
         train_induction_model(folder, seed=seed, progress=progress, **self.training)
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
-        """See `Experiment.run`; raises ValueError where a control has fewer heads than are to be masked."""
+        """See `Experiment.run`; a control of fewer heads than are to be masked masks all of them, `masked` says so."""
         causal = self.load(prepared)
         scores = np.array(json.loads((prepared / "scores.json").read_text())["scores"], dtype=np.float32)
         count = scores.size - resolve_keep(float(keep), scores.size)
@@ -118,7 +118,7 @@ class HeadPruning(Experiment):
         if arm == "retrieval":
             kept_mask = without_top(scores, count)
         elif arm in self.arms:
-            kept_mask = without_others(scores, count, arm, self.threshold, generator)  # type: ignore[arg-type]
+            kept_mask = without_others(scores, count, arm, self.threshold, generator, exact=False)  # type: ignore[arg-type]
         with masked_heads(causal.model, kept_mask, how=self.how, decoding_only=self.decoding_only):
             retrievals, recalls = self.runs(causal, seed, "test", progress)
         settings = {"how": self.how, "decoding_only": self.decoding_only}
@@ -208,24 +208,30 @@ def without_top(scores: HeadScores, count: int) -> KeptHeads:
 
 
 def without_others(
-    scores: HeadScores, count: int, control: Control, threshold: float, generator: np.random.Generator
+    scores: HeadScores,
+    count: int,
+    control: Control,
+    threshold: float,
+    generator: np.random.Generator,
+    *,
+    exact: bool = True,
 ) -> KeptHeads:
     """All heads but `count` random ones that are neither above the threshold nor among the `count` highest.
 
-    *Earlier* and *later* draw from the layers before and behind the one whose scores sum up highest. Raises ValueError
-    where there are fewer than `count`.
+    *Earlier* and *later* draw from the layers before and behind the one whose scores sum up highest. Where there
+    are fewer than `count` it raises ValueError, or masks them all if it need not be `exact`.
     """
     layer = np.arange(len(scores))[:, None]
     pivot = int(np.argmax(scores.sum(axis=1, dtype=np.float64)))
     where = {"random": layer >= 0, "earlier": layer < pivot, "later": layer > pivot}[control]
     others = np.flatnonzero(where & (scores <= threshold) & without_top(scores, count))
-    if len(others) < count:
+    if len(others) < count and exact:
         raise ValueError(
             f"{count} heads are to be masked and {control!r} has {len(others)}: "
             f"the layer that retrieves most is {pivot} of {len(scores)}; mask fewer, or leave that arm out"
         )
     keep = np.ones(scores.size, dtype=np.bool_)
-    keep[generator.choice(others, count, replace=False)] = False
+    keep[generator.choice(others, min(count, len(others)), replace=False)] = False
     return keep.reshape(scores.shape)
 
 

@@ -107,8 +107,11 @@ def symbol_tokenizer() -> "PreTrainedTokenizerFast":
     model = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="</s>"))
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
     model.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])  # type: ignore[assignment]
-    words_of: Any = PreTrainedTokenizerFast
-    return words_of(tokenizer_object=model, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="</s>")
+    kind: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = kind(
+        tokenizer_object=model, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="</s>"
+    )
+    return tokenizer
 
 
 def train_induction_model(
@@ -118,8 +121,8 @@ def train_induction_model(
     layers: int = 3,
     width: int = 128,
     heads: int = 4,
-    steps: int = 600,
-    tokens: int = 1024,
+    steps: int = 700,
+    tokens: int = 2048,
     learning_rate: float = 2e-3,
     curriculum: Curriculum | None = None,
     progress: Callable[[int, int], None] | None = None,

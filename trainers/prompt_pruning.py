@@ -77,7 +77,7 @@ class PromptPruning(Experiment):
         elites: int = 10,
         patience: int | None = None,
         noise: int = 10,
-        steps: int = 600,
+        steps: int = 700,
     ) -> None:
         given = (model, template, examples, verbalisers or None)
         if any(one is None for one in given) and any(one is not None for one in given):
@@ -170,7 +170,7 @@ class PromptPruning(Experiment):
         if arm == "threshold_accepting":
             return ThresholdAccepting(~prompt.protected, **common)
         form: Literal["GGA", "SSGA"] = "GGA" if arm == "gga" else "SSGA"
-        sizes = {"population": self.population, "offspring": self.offspring}
+        sizes: dict[str, Any] = {"population": self.population, "offspring": self.offspring}
         return TokenEvolution(~prompt.protected, form=form, begin=self.begin, **sizes, **common)
 
     def attributed(self, evaluator: Evaluator, splits: Splits, longest: int, seed: int) -> Mask:
