@@ -1,0 +1,277 @@
+"""The UI as a person meets it: `secateur ui` in a process of its own, clicked in Chromium, state awaited by GraphQL.
+
+With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: the pictures of the README come from here.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from secateur.pipelines.manifest import Manifest
+from secateur.selectors.top import top
+
+pytestmark = pytest.mark.browser
+
+LOCATION = "secateur.pipelines.definitions"
+CLASSES = ("circle", "square", "triangle")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 240
+"""Seconds for the server to come up, and for each run: an idle machine needs a tenth."""
+RECIPE = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 8, "batch_size": 16}
+STUDY = {
+    "name": "shapes",
+    "source": {"kind": "imagefolder", "train": "data/train", "test": "data/test"},
+    "columns": {"image": "image", "label": "label"},
+    "proxy": RECIPE,
+    "training": RECIPE,
+    "scores": {"el2n": {"epochs": 4}, "prototype_distance": None},
+    "selections": {"hardest": {"selector": "top", "score": "el2n"}},
+    "keep": [0.25],
+    "seeds": 1,
+    "recurring": {"cron": "0 6 * * 1"},
+}
+
+
+def until(ready: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """What `ready` returns once it is true; fails with what was waited for."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := ready():
+            return answer
+        time.sleep(0.3)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+class Ui:
+    """A running UI: its address, its answers, its runs."""
+
+    def __init__(self, port: int, home: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
+        self.url, self.home, self.log, self.process = f"http://127.0.0.1:{port}", home, log, process
+
+    def ask(self, query: str) -> Any:
+        content = json.dumps({"query": query}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", content, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["data"]
+
+    def loaded(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        with suppress(OSError):
+            entries = self.ask(
+                "{ workspaceOrError { ... on Workspace { locationEntries { "
+                "loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"
+            )["workspaceOrError"]["locationEntries"]
+            assert "PythonError" not in {entry["locationOrLoadError"]["__typename"] for entry in entries}, entries
+            return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+        return False
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """Runs of a job, oldest first."""
+        query = "{ runsOrError { ... on Runs { results { runId jobName status creationTime startTime endTime } } } }"
+        found = [run for run in self.ask(query)["runsOrError"]["results"] if run["jobName"] == job]
+        return sorted(found, key=lambda run: run["creationTime"])
+
+    def finished(self, job: str, count: int) -> list[dict[str, Any]]:
+        """So many runs of a job, once each has ended."""
+
+        def ended() -> list[dict[str, Any]]:
+            found = self.runs(job)
+            done = len(found) >= count and all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in found)
+            return found if done else []
+
+        return list(until(ended, f"{count} runs of {job}"))
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[Ui]:
+    """`secateur ui` on a study of drawn shapes; the whole process group is gone when the test is."""
+    write_shapes(tmp_path / "studies")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home, log = tmp_path / "home", tmp_path / "log"
+    own = {"SECATEUR_HOME": str(home), "SECATEUR_STUDIES": str(tmp_path / "studies"), "OMP_NUM_THREADS": "1"}
+    command = [Path(sys.executable).with_name("secateur"), "ui", "--port", str(port)]
+    (tmp_path / "cwd").mkdir()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=tmp_path / "cwd", env=os.environ | own, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        running = Ui(port, home, log, process)
+        until(running.loaded, "the UI to load its definitions")
+        yield running
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def write_shapes(folder: Path) -> None:
+    """Small pictures of three shapes in folders by class, and the study of them."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    for split, count in (("train", 60), ("test", 18)):
+        for number in range(count):
+            (row, column), radius = rng.integers(6, 10, 2), int(rng.integers(3, 6))
+            masks = (
+                (y - row) ** 2 + (x - column) ** 2 <= radius**2,
+                (abs(y - row) <= radius) & (abs(x - column) <= radius),
+                (y - row <= radius) & (abs(x - column) * 2 <= y - row + radius),
+            )
+            pixels = np.full((16, 16, 3), 235.0)
+            pixels[masks[number % 3]] = rng.integers(0, 200, 3)
+            pixels = np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255)
+            path = folder / "data" / split / CLASSES[number % 3] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    (folder / "shapes.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of the system's Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("NO CHROMIUM, THE UI IS NOT TESTED: install it (apt-get install chromium) to run this test")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+def shoot(page: Any, name: str) -> None:
+    """Save what is on the screen, where screenshots are asked for."""
+    if folder := os.environ.get("SECATEUR_SCREENSHOTS"):
+        page.wait_for_timeout(1500)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def pictures(page: Any) -> list[list[int]]:
+    """Width and height of every picture that the browser could draw."""
+    found = page.locator("img[src^='data:image']")
+    found.first.wait_for()
+    sizes: list[list[int]] = found.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
+    return sizes
+
+
+def fill(page: Any, **config: Any) -> None:
+    """Write a configuration into the launchpad's editor."""
+    text = yaml.safe_dump({"ops": {"select_from_shapes": {"config": config}}})
+    page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", text)
+
+
+def test_a_session_in_the_ui(page: Any, ui: Ui) -> None:
+    the_graph_opens_and_two_runs_take_turns(page, ui)
+    a_score_is_seen(page, ui)
+    a_selection_is_asked_for(page, ui)
+    a_schedule_is_turned_on(page, ui)
+
+
+def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
+    """Materialise the data set's assets and scores, twice: both runs need the accelerator, so one waits."""
+    page.goto(f"{ui.url}/locations/{LOCATION}/asset-groups/shapes")
+    for name in ("proxy", "el2n", "subset", "report", "ad_hoc_selection"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    for count in (1, 2):
+        page.goto(f"{ui.url}/locations/{LOCATION}/jobs/shapes_rescoring")
+        page.get_by_role("button", name="Materialize all").click()
+        until(lambda count=count: len(ui.runs("shapes_rescoring")) == count, f"run {count} to be asked for")
+    first, second = sorted(ui.finished("shapes_rescoring", 2), key=lambda run: run["startTime"])
+    assert {first["status"], second["status"]} == {"SUCCESS"}
+    assert second["creationTime"] < first["endTime"], "the second was asked for too late to tell anything"
+    assert second["startTime"] >= first["endTime"]
+
+
+def a_score_is_seen(page: Any, ui: Ui) -> None:
+    """Histogram, boxes by class and both ends of a score, as pictures that the browser draws."""
+    page.goto(f"{ui.url}/assets/shapes/scores/el2n")
+    buttons = page.get_by_text("Show Markdown")
+    buttons.first.wait_for()
+    assert buttons.count() == 3
+    shoot(page, "score")
+    for place, (name, count) in enumerate((("by_class", 1), ("histogram", 1), ("ends", 2))):
+        buttons.nth(place).click()
+        sizes = pictures(page)
+        assert len(sizes) == count
+        assert all(width > 300 and height > 30 for width, height in sizes)
+        shoot(page, f"score_{name}")
+        page.get_by_role("button", name="Close").click()
+        page.locator("img[src^='data:image']").first.wait_for(state="detached")
+
+
+def a_selection_is_asked_for(page: Any, ui: Ui) -> None:
+    """A value that the launchpad refuses, one that the job refuses with a sentence, then a selection that is made."""
+    playground = f"{ui.url}/locations/{LOCATION}/jobs/shapes_ad_hoc_selection/playground"
+    page.goto(playground)
+    page.get_by_text("No errors").wait_for()
+    fill(page, selector="tpo", keep=0.2)
+    page.get_by_text("got tpo").first.wait_for()
+    assert not page.get_by_role("button", name="Launch Run").is_enabled()
+    shoot(page, "launchpad")
+    for count, settings in ((1, {"ennd": "low"}), (2, {"end": "low"})):
+        page.goto(playground)
+        page.locator(".CodeMirror").wait_for()
+        fill(page, selector="top", score="el2n", keep=0.2, settings=settings, name="easiest")
+        page.get_by_text("No errors").wait_for()
+        page.get_by_role("button", name="Launch Run").click()
+        until(lambda count=count: len(ui.runs("shapes_ad_hoc_selection")) == count, "the selection to be asked for")
+        if count == 1:
+            ui.finished("shapes_ad_hoc_selection", 1)
+            page.get_by_text("did you mean 'end'?").first.wait_for()
+    refused, made = ui.finished("shapes_ad_hoc_selection", 2)
+    assert (refused["status"], made["status"]) == ("FAILURE", "SUCCESS")
+    page.goto(f"{ui.url}/assets/shapes/ad_hoc_selection")
+    path = page.get_by_text("/ad_hoc_selection/easiest").first
+    path.wait_for()
+    shoot(page, "ad_hoc_selection")
+    manifest = Manifest.load(path.inner_text().strip(), verify=True)
+    scores = np.load(ui.home / "assets" / "shapes" / "scores" / "el2n.npy")
+    expected = top(scores, 12, end="low", ids=np.arange(60))
+    assert manifest.rows.tolist() == np.flatnonzero(expected).tolist()
+    page.get_by_text("Show Markdown").first.click()
+    assert pictures(page)
+
+
+def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:
+    """The study's cron line, switched on by a click."""
+    page.goto(f"{ui.url}/locations/{LOCATION}/schedules/shapes_schedule")
+    switch = page.locator("input[type=checkbox]").first
+    switch.wait_for(state="attached")
+    assert not switch.is_checked()
+    # The box itself is hidden behind what is drawn of the switch.
+    switch.evaluate("box => box.click()")
+    of = f'repositoryName: "__repository__", repositoryLocationName: "{LOCATION}", scheduleName: "shapes_schedule"'
+    query = f"{{ scheduleOrError(scheduleSelector: {{{of}}}) {{ ... on Schedule {{ scheduleState {{ status }} }} }} }}"
+    until(lambda: ui.ask(query)["scheduleOrError"]["scheduleState"]["status"] == "RUNNING", "the schedule to run", 60)
+    shoot(page, "schedule")
