@@ -22,8 +22,8 @@ Block = tuple[Float32[np.ndarray, " m"], int, int]
 Blocks = Callable[[], Iterable[Block]]
 """All blocks, in the same order whenever it is called."""
 
-ENTRIES = 1 << 20
-"""Entries in a block of work: a few MB of temporaries."""
+ENTRIES = 1 << 18
+"""Entries in a block of work: some MB of temporaries."""
 COLLECTED = 1 << 22
 """Entries around a threshold that are held in memory (32 MB); where there are more, another pass narrows them down."""
 DIGIT = 16
