@@ -1,13 +1,19 @@
 """A study of other units than samples: one YAML file of `kind: pruning`, one experiment, one group of assets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from secateur.pipelines.cells import Cell, selection_key
 from secateur.pipelines.strict_settings import Strict, checked, require
-from secateur.trainers.experiment import Experiment, experiments
+from secateur.trainers.experiment import Experiment, experiment_named, experiments
+
+
+def found_as(name: str) -> Mapping[str, type[Experiment]]:
+    """The experiment of that name, or all there are: another that is broken, or slow to import, is not touched."""
+    found = experiment_named(name)
+    return {name: found} if found else experiments()
 
 
 class PruningStudy(Strict):
@@ -28,7 +34,7 @@ class PruningStudy(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "PruningStudy":
-        require(self.experiment, experiments(), "experiment")
+        require(self.experiment, found_as(self.experiment), "experiment")
         checked(self.declared.settings, self.settings, "settings")
         for arm in self.arms or ():
             if arm in self.declared.references:
@@ -42,7 +48,7 @@ class PruningStudy(Strict):
     @property
     def declared(self) -> type[Experiment]:
         """The experiment's class."""
-        return experiments()[self.experiment]
+        return found_as(self.experiment)[self.experiment]
 
     @property
     def arm_names(self) -> list[str]:

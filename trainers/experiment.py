@@ -5,6 +5,8 @@ budget and what is left is trained or evaluated. Random is always one of the arm
 follow from the class, as they do for a scorer or a selector.
 """
 
+import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +98,21 @@ class Experiment(ABC):
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """SVG pictures of its own by name, from the outcomes by (arm, keep, seed); none by default."""
         return {}
+
+
+def experiment_named(name: str) -> type[Experiment] | None:
+    """The experiment in the module of that name, None where there is none; no other module is imported.
+
+    Raises ValueError for a module that cannot be imported.
+    """
+    path = f"secateur.trainers.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(path) is None:
+        return None
+    try:
+        found = getattr(importlib.import_module(path), "".join(map(str.capitalize, name.split("_"))), None)
+    except Exception as error:
+        raise ValueError(f"the experiment {name!r} cannot be imported: {error}") from error
+    return found if isinstance(found, type) and issubclass(found, Experiment) else None
 
 
 @cache

@@ -1,0 +1,143 @@
+"""Random pruning as an experiment: exact budgets, the same bits again, borrowed ratios, and what is of no class."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secateur.scorers import weight_scores
+from secateur.selectors.weight_masks import global_masks
+from secateur.trainers.evaluation import logits_of
+from secateur.trainers.experiment import experiment_named
+from secateur.trainers.held_masks import maskable
+from secateur.trainers.normalised_mlp import normalised_mlp
+from secateur.trainers.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
+from secateur.trainers.random_pruning import RandomPruning, certainty, fresh, judged
+
+
+def silent(done: int, steps: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    RandomPruning().prepare(0, folder, silent)
+    return folder
+
+
+@pytest.fixture
+def small() -> RandomPruning:
+    return RandomPruning(widths=(6, 12), epochs=1, batch_size=256)
+
+
+def test_it_is_found_by_its_name() -> None:
+    assert experiment_named("random_pruning") is RandomPruning
+    assert experiment_named("pruning_data") is None
+    assert experiment_named("no such thing") is None
+
+
+def test_an_arm_keeps_its_budget_exactly_and_is_the_same_again(small: RandomPruning, prepared: Path) -> None:
+    outcome = small.run("er", 0.1, 3, prepared, silent)
+    again = small.run("er", 0.1, 3, prepared, silent)
+    assert outcome.metrics == again.metrics
+    assert outcome.kept is not None
+    assert again.kept is not None
+    weights = 64 * 12 + 12 * 12 * 2 + 12 * 10
+    assert (outcome.kept.count, outcome.kept.of) == (round(0.1 * weights), weights)
+    assert all(np.array_equal(mask, again.kept.groups[name]) for name, mask in outcome.kept.groups.items())
+    assert min(int(mask.sum()) for mask in outcome.kept.groups.values()) >= 1
+    assert set(outcome.metrics) == {
+        "accuracy", "calibration_error", "auroc_against_shuffled", "auroc_against_mixed", "accuracy_width_6",
+    }  # fmt: skip
+    assert outcome.samples == 2 * 1438
+    other = small.run("er", 0.1, 4, prepared, silent).kept
+    assert other is not None
+    assert any((mask != other.groups[name]).any() for name, mask in outcome.kept.groups.items())
+
+
+def test_the_dense_network_keeps_everything_and_is_no_arm(small: RandomPruning, prepared: Path) -> None:
+    assert small.run("dense", 1.0, 0, prepared, silent).kept is None
+    assert "dense" not in small.arms
+    assert small.arms[0] == small.baseline == "random"
+
+
+@pytest.mark.parametrize("arm", ["random", "er", "erk", "snip", "grasp", "synflow", "magnitude"])
+def test_every_arm_draws_its_own_share_of_the_layers(small: RandomPruning, prepared: Path, arm: str) -> None:
+    train, _, _ = read_arrays(prepared / "data.npz")
+    recipe = small.recipe.model_copy(update={"model_settings": {"width": 12}})
+    model = fresh(recipe, train, 0)
+    kept = small.mask(arm, 0.2, 0, model, train)
+    assert kept.count == round(0.2 * kept.of)
+    shares = {name: float(mask.mean()) for name, mask in kept.groups.items()}
+    if arm == "random":
+        assert all(abs(share - 0.2) < 1 / 100 for share in shares.values())
+    if arm == "magnitude":
+        chosen = global_masks(weight_scores.magnitude(model, list(shares)), 0.2, seed=0)
+        assert shares == pytest.approx({name: float(mask.mean()) for name, mask in chosen.items()}, abs=1e-9)
+        assert any((mask != kept.groups[name]).any() for name, mask in chosen.items())
+    if arm == "er":
+        raw = {name: sum(mask.shape) / mask.size for name, mask in kept.groups.items()}
+        assert shares["1.4.weight"] / shares["1.1.weight"] == pytest.approx(
+            raw["1.4.weight"] / raw["1.1.weight"], rel=0.1
+        )
+
+
+def test_weights_are_drawn_from_hes_normal_distribution(small: RandomPruning, prepared: Path) -> None:
+    train, _, _ = read_arrays(prepared / "data.npz")
+    model = fresh(small.recipe.model_copy(update={"model_settings": {"width": 400}}), train, 5)
+    for weight in maskable(model).values():
+        assert float(weight.detach().std()) == pytest.approx((2 / weight.shape[1]) ** 0.5, rel=0.05)
+
+
+def test_the_auroc_is_the_share_of_pairs_in_the_right_order(small: RandomPruning, prepared: Path) -> None:
+    train, test, strange = read_arrays(prepared / "data.npz")
+    model = fresh(small.recipe.model_copy(update={"model_settings": {"width": 12}}), train, 0).eval()
+    few = np.arange(len(test)) < 40
+    told = judged(model, test.take(few), {"mixed": strange["mixed"].take(few)})
+    sure = certainty(logits_of(model, test.take(few)))
+    unsure = certainty(logits_of(model, strange["mixed"].take(few)))
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in itertools.product(sure, unsure)]
+    assert told["auroc_against_mixed"] == pytest.approx(np.mean(pairs))
+
+
+def test_what_is_of_no_class_is_made_of_the_test_split_alone() -> None:
+    train, test = split_of("digits")
+    assert (len(train), len(test)) == (1438, 359)
+    found, again = outliers(test), outliers(test)
+    assert all(np.array_equal(found[name], again[name]) for name in found)
+    assert np.array_equal(np.sort(found["shuffled"].reshape(359, -1)), np.sort(test.inputs.reshape(359, -1)))
+    assert not np.array_equal(found["shuffled"], test.inputs)
+    other = 2 * found["mixed"] - test.inputs
+    rows = {each.tobytes(): label for each, label in zip(test.inputs, test.labels, strict=True)}
+    assert all(rows[each.tobytes()] != label for each, label in zip(other, test.labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": None}, "lacks labels; it must hold inputs, labels"),
+        ({"test_labels": np.zeros(2, np.int64)}, "test_inputs .* does not fit 2 labels"),
+        ({"test_inputs": np.zeros((3, 5), np.float32)}, "does not fit"),
+        ({"test_labels": np.array([0, 1, 7])}, r"labels must be 0 … 1"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, np.ndarray | None], said: str) -> None:
+    arrays = dict(
+        zip(NAMES, (np.zeros((4, 2), np.float32), np.arange(4) % 2, np.zeros((3, 2), np.float32), np.arange(3) % 2),
+            strict=True)
+    ) | change  # fmt: skip
+    np.savez(tmp_path / "d.npz", **{name: value for name, value in arrays.items() if value is not None})
+    with pytest.raises(ValueError, match=said):
+        splits_in(tmp_path / "d.npz")
+
+
+def test_no_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="write `digits` or name a file"):
+        split_of(str(tmp_path / "none.npz"))
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="from 1"):
+        normalised_mlp((4,), 2, width=0)
