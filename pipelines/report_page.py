@@ -76,14 +76,25 @@ def compute_table(report: Report) -> Table:
     """What each selection cost, by part."""
     every = (*report.rows, *report.whole)
     parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
-    lines = [["selection", "kept", "steps", *parts, "all, samples", "all, seconds"]]
+    lines = [["selection", "kept", "steps", *parts, "all, samples", "all, seconds", "compute saved %"]]
     for row in every:
         spent = [row.compute.get(part) for part in parts]
         told = [f"{each['samples']:,.0f} / {each['seconds']:.1f} s" if each else "" for each in spent]
         steps = f"{row.steps:,}" + ("" if row.steps_ratio is None else f" ({row.steps_ratio:.2g} x) †")
         whole = row.compute["all"]
-        lines.append([row.title, row.size, steps, *told, f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}"])
+        saved = compute_saved(report, row)
+        totals = [f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}", "" if saved is None else f"{100 * saved:.0f}"]
+        lines.append([row.title, row.size, steps, *told, *totals])
     return lines
+
+
+def compute_saved(report: Report, row: Row) -> float | None:
+    """Share of the full set's compute, in samples trained on, that a row does without; negative where it costs more.
+
+    None without a full set to compare with.
+    """
+    full = report.full.compute["all"]["samples"] if report.full else 0
+    return 1 - row.compute["all"]["samples"] / full if full else None
 
 
 def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = False) -> list[Curve]:

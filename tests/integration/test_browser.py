@@ -170,11 +170,11 @@ def page() -> Iterator[Any]:
         browser.close()
 
 
-def shoot(page: Any, name: str) -> None:
-    """Save what is on the screen, where screenshots are asked for."""
+def shoot(seen: Any, name: str) -> None:
+    """Save what a page or a part of it shows, where screenshots are asked for."""
     if folder := os.environ.get("SECATEUR_SCREENSHOTS"):
-        page.wait_for_timeout(1500)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+        time.sleep(1.5)
+        seen.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 def pictures(page: Any) -> list[list[int]]:
@@ -220,12 +220,12 @@ def a_score_is_seen(page: Any, ui: Ui) -> None:
     buttons.first.wait_for()
     assert buttons.count() == 3
     shoot(page, "score")
-    for place, (name, count) in enumerate((("by_class", 1), ("histogram", 1), ("ends", 2))):
+    for place, (name, count) in enumerate((("histogram", 1), ("by_class", 1), ("ends", 2))):
         buttons.nth(place).click()
         sizes = pictures(page)
         assert len(sizes) == count
         assert all(width > 300 and height > 30 for width, height in sizes)
-        shoot(page, f"score_{name}")
+        shoot(page.get_by_role("dialog"), f"score_{name}")
         page.get_by_role("button", name="Close").click()
         page.locator("img[src^='data:image']").first.wait_for(state="detached")
 
@@ -269,8 +269,7 @@ def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:
     switch = page.locator("input[type=checkbox]").first
     switch.wait_for(state="attached")
     assert not switch.is_checked()
-    # The box itself is hidden behind what is drawn of the switch.
-    switch.evaluate("box => box.click()")
+    switch.locator("xpath=..").click()  # the box itself is hidden behind what is drawn of the switch
     of = f'repositoryName: "__repository__", repositoryLocationName: "{LOCATION}", scheduleName: "shapes_schedule"'
     query = f"{{ scheduleOrError(scheduleSelector: {{{of}}}) {{ ... on Schedule {{ scheduleState {{ status }} }} }} }}"
     until(lambda: ui.ask(query)["scheduleOrError"]["scheduleState"]["status"] == "RUNNING", "the schedule to run", 60)

@@ -199,6 +199,20 @@ def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
     assert len(content["compute"]) == 1 + 4 + 1
 
 
+def test_compute_saved_is_the_full_sets_less_all_that_a_selection_cost(study: Study) -> None:
+    found = evaluations(study)
+    proxy = {"forward": 150, "backward": 150, "seconds": 1.0}
+    for seed in range(4):
+        found[Cell("full", seed)]["compute"] = {"training": {"forward": 1200, "backward": 1200, "seconds": 4.0}}
+        found[Cell("hardest@0.25", seed)]["compute"]["proxy"] = proxy
+    lines = compute_table(build_report(study, SOURCE, found, {}))
+    assert lines[0][-1] == "compute saved %"
+    saved = {line[0]: line[-1] for line in lines[1:]}
+    assert saved["random"] == "75"  # 300 of 1200 samples
+    assert saved["hardest"] == "62"  # 300 + 150 of 1200, 62.5 % rounded to even
+    assert saved["full set"] == "0"
+
+
 def test_a_missing_baseline_is_an_error(study: Study) -> None:
     found = {cell: value for cell, value in evaluations(study).items() if cell.name != "uniform_random"}
     with pytest.raises(ValueError, match="uniform_random not evaluated"):
