@@ -81,7 +81,7 @@ class RandomPruning(Experiment):
         train_split, test_split = split_of(self.data)
         arrays = {"inputs": train_split.inputs, "labels": train_split.labels}
         arrays |= {"test_inputs": test_split.inputs, "test_labels": test_split.labels}
-        np.savez(folder / "data.npz", **arrays, **outliers(test_split))
+        np.savez(folder / "data.npz", allow_pickle=False, **arrays, **outliers(test_split))  # type: ignore[arg-type]
         progress(1, 1)
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
