@@ -1,6 +1,6 @@
 """Settings of scorers, selectors and recipes as forms of Dagster's launchpad: declared once, in their signatures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -31,11 +31,11 @@ def form(
 def offered(annotation: Any) -> Any:
     """The annotation as Dagster can offer it.
 
-    Tuples become lists. What its forms cannot tell apart, counts from fractions for one, and groups of settings are
-    offered as they come: the declaration itself refuses what is wrong in them when the run starts.
+    Tuples and sequences become lists. What its forms cannot tell apart, counts from fractions for one, and groups of
+    settings are offered as they come: the declaration itself refuses what is wrong in them when the run starts.
     """
     origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         return list[offered(parts[0])]  # type: ignore[misc]
     if origin is Annotated:
         return offered(parts[0])

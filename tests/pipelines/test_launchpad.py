@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -14,7 +14,9 @@ from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel
 
 from secateur.pipelines.definitions import build
+from secateur.pipelines.launchpad import form
 from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 
@@ -175,3 +177,11 @@ def test_values_of_the_launchpad_win_over_the_yaml(
 def load_again(file: StudyFile) -> StudyFile:
     """The study as read after the calls are watched: scorers are looked up when the graph is built."""
     return StudyFile(file.path, load_study(file.path))
+
+
+def test_sequences_are_lists_in_a_form() -> None:
+    def experiment(*, lengths: Sequence[int] = (16, 20), names: tuple[str, ...] = ()) -> None: ...
+
+    made = form(settings_of(experiment, "experiment"), {})
+    assert made().model_dump() == {"lengths": [16, 20], "names": []}
+    assert made.to_config_schema().as_field()
