@@ -32,12 +32,17 @@ class DeltaSource(Protocol):
     from others.
     """
 
-    layout: Checkpoint
-    names: tuple[str, ...]
-    twins: Mapping[str, str]
-    made_for: str
-    by_rows: bool
-    """Whether blocks have to be of whole rows."""
+    @property
+    def layout(self) -> Checkpoint: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def twins(self) -> Mapping[str, str]: ...
+    @property
+    def made_for(self) -> str: ...
+    @property
+    def by_rows(self) -> bool:
+        """Whether blocks have to be of whole rows."""
 
     def block(self, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pre-trained values and delta of some entries, float32 (float64 where the tensor is) `[m]` each."""

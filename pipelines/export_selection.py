@@ -96,7 +96,8 @@ def select(
         labels=manifest.table["label"].to_numpy()[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
-        columns=None if callable(named) or not named else Columns(**named),
+        # Without data nothing has read the columns, and a manifest may claim any.
+        columns=None if dataset is None or callable(named) or not named else Columns(**named),
         target=target,
         told=told or (lambda done, total: None),
     )

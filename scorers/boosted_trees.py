@@ -46,7 +46,7 @@ def leaves_of(booster: Any) -> list[list[Leaf]]:
 
 def _walk(node: dict[str, Any], path: Leaf) -> Iterator[Leaf]:
     if "leaf_value" in node:
-        yield Leaf(node["leaf_value"], path.wants, path.shares)
+        yield Leaf(float(node["leaf_value"]), path.wants, path.shares)
         return
     feature = node["split_feature"]
     for side, on in (("left_child", False), ("right_child", True)):
