@@ -15,6 +15,7 @@ import dagster as dg
 from secateur.pipelines.cells import Cell, Grid
 from secateur.pipelines.definitions import build
 from secateur.pipelines.freshness import Ledger
+from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.sources import load
 from secateur.pipelines.store import Store
@@ -65,6 +66,14 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
             del os.environ["DAGSTER_HOME"]
         else:
             os.environ["DAGSTER_HOME"] = before
+
+
+def set_pools(instance: dg.DagsterInstance) -> None:
+    """Give the pool of the accelerator its default limit, where it has none yet.
+
+    The queue only knows pools that have one: without it the first two runs in the queue would start together.
+    """
+    instance.event_log_storage.initialize_concurrency_limit_to_default(ACCELERATOR)
 
 
 def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: Progress | None = None) -> None:

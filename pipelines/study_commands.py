@@ -86,8 +86,10 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web page.", min=1, ma
     import os
     import sys
 
-    from secateur.pipelines.run import prepare_instance
+    from secateur.pipelines.run import instance_at, prepare_instance, set_pools
 
+    with instance_at(home()) as instance:
+        set_pools(instance)
     os.environ["DAGSTER_HOME"] = str(prepare_instance(home()))
     say(f"the UI will be at http://localhost:{port}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "dagster", "dev", "-m", "secateur.pipelines.definitions", "-p", str(port)]

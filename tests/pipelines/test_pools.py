@@ -11,7 +11,7 @@ import torch
 
 from secateur.pipelines.definitions import build
 from secateur.pipelines.pools import ACCELERATOR
-from secateur.pipelines.run import run_study
+from secateur.pipelines.run import instance_at, run_study, set_pools
 from secateur.pipelines.study_file import SHIPPED, StudyFile, read_studies
 
 WriteStudy = Callable[..., StudyFile]
@@ -63,3 +63,11 @@ def test_searches_evaluate_and_train_in_the_pool(search: StudyFile, tmp_path: Pa
     assert {f"{search.name}__evaluations"} <= set(heavy)
     trained = f"{search.name}__trained_model"
     assert pools.get(trained, ACCELERATOR) == ACCELERATOR
+
+
+def test_the_pool_of_the_accelerator_is_known_before_the_first_run_is_queued(tmp_path: Path) -> None:
+    with instance_at(tmp_path) as instance:
+        assert "accelerator" not in instance.event_log_storage.get_concurrency_keys()
+        set_pools(instance)
+        (limit,) = instance.event_log_storage.get_pool_limits()
+        assert (limit.name, limit.limit) == ("accelerator", 1)

@@ -1,5 +1,6 @@
 """Settings are chosen on held-out training rows, by accuracy alone, among the candidates that fit."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,7 +67,7 @@ def scripted(monkeypatch):
 
     def train(data, recipe, *, seed, keep):
         log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
-        return SimpleNamespace(model=None)
+        return SimpleNamespace(model=None, steps=3, samples_seen=3 * recipe.batch_size, seconds=0.0)
 
     def evaluate(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
@@ -183,4 +184,5 @@ def test_tuning_finds_the_candidate_that_learns():
     assert tuned.value == 1.0
     assert tuned.accuracies[1.0] > 0.9
     assert tuned.accuracies[0.0] < 0.7
-    assert tuned == tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
+    again = tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
+    assert replace(again, seconds=tuned.seconds) == tuned
