@@ -4,7 +4,7 @@
 
 - last-layer GraNd in closed form, its forward pass included, against `torch.func.vmap(grad)` over the same layer;
 - all-layer GraNd against a loop that calls `backward` on one sample at a time, and beside one ordinary training pass of
-  the whole batch: where that alone is not five times faster than the loop, no way to get the norms is;
+  the whole batch: where that alone is not much faster than the loop, norms of all layers are unlikely to be;
 - VoG over five checkpoints against five forward passes with a backward pass to the input each, and the memory that it
   takes with two and with ten checkpoints, in processes of their own, in batches' activations.
 

@@ -12,7 +12,7 @@ from secateur.scorers.contract import Card
 from secateur.trainers.comparison import Comparison, Summary
 from secateur.trainers.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 
-__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "accuracy_curves", "class_balance", "differences"]
+__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "accuracy_curves", "differences"]
 __all__ += ["inline", "picture", "score_histogram"]
 
 
@@ -29,23 +29,6 @@ def score_histogram(scores: np.ndarray, card: Card) -> str:
         axes.set(xlabel=f"{card.name} (high: {card.high_means})", ylabel="samples")
 
     return inline(picture(draw, height=2.4), card.name)
-
-
-def class_balance(labels: np.ndarray, keep: np.ndarray, names: Sequence[str]) -> str:
-    """Share of each class before and after."""
-    before = np.bincount(labels, minlength=len(names)) / len(labels)
-    after = np.bincount(labels[keep], minlength=len(names)) / keep.sum()
-    places = np.arange(len(names))
-
-    def draw(axes: Any) -> None:
-        axes.bar(places - 0.2, 100 * before, 0.4, label="all samples", color=RANDOM_COLOUR)
-        axes.bar(places + 0.2, 100 * after, 0.4, label="kept", color=COLOURS[0])
-        axes.set(ylabel="% of samples", xlabel="class")
-        if len(names) <= 30:
-            axes.set_xticks(places, names, rotation=0 if max(map(len, names)) <= 3 else 60)
-        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.2))
-
-    return inline(picture(draw, height=2.4), "class balance")
 
 
 @dataclass(frozen=True)
