@@ -1,6 +1,7 @@
 """What several tests need: a small data set on disk and a study of it that runs in seconds."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("SECATEUR_CACHE", str(home / "cache"))
     monkeypatch.setenv("SECATEUR_STUDIES", str(home / "studies"))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _absl_closes_no_stream_of_pytest() -> None:
+    """absl, which TensorBoard loads, keeps the stderr of that moment, and closes it when Dagster sets up logging while
+    stderr is another, as in a shell command that a test invokes. The one that Python began with it leaves open.
+    """
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture

@@ -69,10 +69,7 @@ def test_a_study_runs_with_its_records_in_postgresql(
         monkeypatch.setenv(f"SECATEUR_PG_{name}", value)
     home = tmp_path / "home"
     (home / "dagster").mkdir(parents=True)
-    # Dagster would redirect this process's own output into its logs, behind the back of pytest, which does the same.
-    quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    settings = (DEPLOY / "dagster.yaml").read_text() + "\n" + yaml.safe_dump({"compute_logs": quiet})
-    (home / "dagster" / "dagster.yaml").write_text(settings)
+    shutil.copyfile(DEPLOY / "dagster.yaml", home / "dagster" / "dagster.yaml")
     file = write_study(keep=[0.25], seeds=1, selections={"hardest": {"selector": "top", "score": "el2n"}})
     with instance_at(home) as instance:
         assert type(instance.event_log_storage).__name__ == "PostgresEventLogStorage"

@@ -276,7 +276,7 @@ def bad(frame: dict[str, Any], **casts: Any) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        ({"label": ["x", "y", "z"]}, "label column 'label' holds strings .'x', 'y', 'z', ….: list all classes in source.label_names"),
+        ({"label": ["x", "y", "z"]}, "label column 'label' holds strings .'x', 'y', 'z', ….: list all classes in"),
         ({"label": [0.0, 1.0, 2.0]}, r"holds float64, for example 0\.0.*cast the column to int64"),
         ({"label": [0, None, 1]}, "train split: label column 'label' is null at row 1"),
         ({"label": [0, 1, -1]}, r"negative \(-1\) at row 2"),

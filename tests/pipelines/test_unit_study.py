@@ -245,11 +245,6 @@ def test_a_broken_study_stands_beside_the_others(written: Callable[..., StudyFil
 def test_from_the_shell(written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(written().path)
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
-    # Dagster would redirect the process's own output into its logs, behind the back of pytest, which does the same.
-    quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    settings = tmp_path / "home" / "dagster" / "dagster.yaml"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "compute_logs": quiet}))
     shell = CliRunner()
     some = shell.invoke(app, ["prune", path, "--arm", "largest", "--keep", "0.5", "--seed", "0", "--json"])
     assert some.exit_code == 0, some.output
