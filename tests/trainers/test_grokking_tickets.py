@@ -1,0 +1,281 @@
+"""Grokking tickets as an experiment: whose weights are kept, where they start, and what is told of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch.nn import functional
+
+from secateur.trainers import grokking_tickets
+from secateur.trainers.experiment import Outcome, experiment_named
+from secateur.trainers.grokking_tickets import GrokkingTickets, course_mean, with_norms
+from secateur.trainers.held_masks import apply, maskable
+from secateur.trainers.loop import train
+from secateur.trainers.modular_addition import ProductMlp
+
+TINY = {"modulus": 23, "fraction": 0.8, "steps": 400, "evaluate_every": 10, "learning_rate": 0.01}
+"""Memorises in some twenty steps, generalises in some three hundred, in less than a second."""
+WEIGHTS = 23 * 500 * 2 + 48 * 500 * 2
+
+
+def silent(done: int, steps: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def tiny() -> GrokkingTickets:
+    return GrokkingTickets(**TINY)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny: GrokkingTickets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    tiny.prepare(0, folder, silent)
+    return folder
+
+
+def saved(prepared: Path, moment: str) -> dict[str, np.ndarray]:
+    return {name: value for name, value in load_file(prepared / f"{moment}.safetensors").items() if value.ndim == 2}
+
+
+def top_share(weights: Mapping[str, np.ndarray], count: int) -> set[tuple[str, int]]:
+    """Places of the largest magnitudes over all layers, by Python's own sort."""
+    places = [(-abs(float(value)), name, at) for name, each in weights.items() for at, value in enumerate(each.flat)]
+    return {(name, at) for _, name, at in sorted(places)[:count]}
+
+
+def places_of(masks: Mapping[str, np.ndarray]) -> set[tuple[str, int]]:
+    return {(name, int(at)) for name, mask in masks.items() for at in np.flatnonzero(mask)}
+
+
+class Caught:
+    """Stands in for `train`: what it was given, and what it gave."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.models: list[torch.nn.Module] = []
+        monkeypatch.setattr(grokking_tickets, "train", self)
+
+    def __call__(self, data: Any, recipe: Any, **given: Any) -> Any:
+        start = {name: value.detach().clone() for name, value in given["start"].named_parameters()}
+        self.calls.append({"recipe": recipe, "weights": start})
+        trained = train(data, recipe, **given)
+        self.models.append(trained.model)
+        return trained
+
+
+def test_it_is_found_by_its_name() -> None:
+    assert experiment_named("grokking_tickets") is GrokkingTickets
+    assert GrokkingTickets.arms[0] == GrokkingTickets.baseline == "random"
+    assert not set(GrokkingTickets.arms) & set(GrokkingTickets.references)
+
+
+@pytest.mark.parametrize(
+    ("arm", "moment"),
+    [
+        ("grokked", "final"),
+        ("grokked_no_decay", "final"),
+        ("memorised", "memorised"),
+        ("transition", "transition"),
+        ("magnitude_at_init", "initial"),
+    ],
+)
+def test_a_ticket_is_the_largest_share_of_all_weights_at_its_moment(
+    tiny: GrokkingTickets, prepared: Path, arm: str, moment: str
+) -> None:
+    data = tiny.splits(prepared)["train"]
+    masks = tiny.mask(arm, 0.3, 0, prepared, data)
+    assert places_of(masks) == top_share(saved(prepared, moment), round(0.3 * WEIGHTS))
+
+
+def test_snip_feels_the_weights_at_the_start(tiny: GrokkingTickets, prepared: Path) -> None:
+    data = tiny.splits(prepared)["train"]
+    masks = tiny.mask("snip_at_init", 0.3, 0, prepared, data)
+    weights = {name: torch.tensor(value, requires_grad=True) for name, value in saved(prepared, "initial").items()}
+    embedding, inward, outward, unembedding = (
+        weights[f"1.{name}.weight"] for name in ("embedding", "inward", "outward", "unembedding")
+    )
+    hidden = torch.relu(embedding.t()[torch.tensor(data.inputs).long()].sum(1) @ inward.t())
+    loss = functional.cross_entropy(hidden @ outward.t() @ unembedding.t(), torch.tensor(data.labels))
+    gradients = torch.autograd.grad(loss, list(weights.values()))
+    felt = {name: (w * g).detach().numpy() for (name, w), g in zip(weights.items(), gradients, strict=True)}
+    expected, found = top_share(felt, round(0.3 * WEIGHTS)), places_of(masks)
+    assert len(found) == len(expected)
+    assert len(found & expected) > 0.999 * len(expected), "another order of sums may swap neighbours"
+
+
+def test_random_keeps_as_much_of_each_layer_as_the_ticket(tiny: GrokkingTickets, prepared: Path) -> None:
+    data = tiny.splits(prepared)["train"]
+    ticket, drawn = (tiny.mask(arm, 0.3, 0, prepared, data) for arm in ("grokked", "random"))
+    assert {name: int(mask.sum()) for name, mask in ticket.items()} == {
+        name: int(mask.sum()) for name, mask in drawn.items()
+    }
+    both = sum(int((ticket[name] & drawn[name]).sum()) for name in ticket)
+    expected = sum(int(mask.sum()) ** 2 / mask.size for mask in ticket.values())
+    assert both == pytest.approx(expected, rel=0.05)
+    other = tiny.mask("random", 0.3, 1, prepared, data)
+    assert any((mask != other[name]).any() for name, mask in drawn.items())
+
+
+@pytest.mark.parametrize("arm", ["random", "grokked", "grokked_no_decay", "snip_at_init"])
+def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
+    tiny: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    caught = Caught(monkeypatch)
+    outcome = tiny.run(arm, 0.3, 0, prepared, silent)
+    assert outcome.kept is not None
+    assert (outcome.kept.count, outcome.kept.of) == (round(0.3 * WEIGHTS), WEIGHTS)
+    initial, moved = saved(prepared, "initial"), 0
+    ended = {name: value.detach().numpy() for name, value in caught.models[0].named_parameters()}
+    for name, mask in outcome.kept.groups.items():
+        began = caught.calls[0]["weights"][name].numpy()
+        assert np.array_equal(began, np.where(mask, initial[name], 0.0))
+        assert not ended[name][~mask].any()
+        moved += int((ended[name][mask] != initial[name][mask]).sum())
+    assert moved > 0.5 * outcome.kept.count
+    assert caught.calls[0]["recipe"].weight_decay == (0.0 if arm == "grokked_no_decay" else 1.0)
+
+
+def test_a_ticket_is_refused_on_other_initial_weights(tiny: GrokkingTickets, prepared: Path) -> None:
+    data = tiny.splits(prepared)["train"]
+    kept = tiny.run("grokked", 0.3, 0, prepared, silent).kept
+    assert kept is not None
+    apply(tiny.weights("initial", data, 0, prepared), kept)
+    with pytest.raises(ValueError, match="made for another model"):
+        apply(tiny.network(data, 1), kept)
+
+
+@pytest.mark.parametrize(("arm", "order"), [("dense_l1", 1), ("dense_l2", 2)])
+def test_the_norm_controls_have_the_ticket_s_norm_in_every_layer(
+    tiny: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str, order: int
+) -> None:
+    caught = Caught(monkeypatch)
+    outcome = tiny.run(arm, 1.0, 0, prepared, silent)
+    assert outcome.kept is None
+    initial, kept = saved(prepared, "initial"), top_share(saved(prepared, "final"), round(0.4 * WEIGHTS))
+    for name, weight in initial.items():
+        ticket = [float(weight.flat[at]) for layer, at in kept if layer == name]
+        began = caught.calls[0]["weights"][name].numpy().astype(np.float64)
+        norm = (np.abs(began) ** order).sum() ** (1 / order)
+        assert norm == pytest.approx((np.abs(ticket) ** order).sum() ** (1 / order), rel=1e-5)
+        ratio = began / weight
+        assert ratio == pytest.approx(np.full_like(ratio, ratio.flat[0]), rel=1e-5)
+
+
+def test_norms_of_a_mask_that_keeps_all_change_nothing() -> None:
+    model = ProductMlp(5, 5, 3, 4)
+    before = {name: weight.detach().clone() for name, weight in maskable(model).items()}
+    with_norms(model, {name: np.ones(tuple(weight.shape), np.bool_) for name, weight in before.items()}, 1)
+    assert all(torch.equal(weight, before[name]) for name, weight in maskable(model).items())
+
+
+def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared: Path) -> None:
+    outcome = tiny.run("dense", 1.0, 0, prepared, silent)
+    assert outcome.kept is None
+    data = tiny.splits(prepared)
+    watch = grokking_tickets.Watch(10, data, silent)
+    trained = tiny.follow(tiny.network(data["train"], 0), data["train"], watch, 0)
+    assert {name: outcome.facts[name] for name in watch.curve} == watch.curve
+    for name, value in trained.model.named_parameters():
+        assert np.array_equal(value.detach().numpy(), saved(prepared, "final")[name])
+    assert outcome.samples == trained.samples_seen == 400 * 220
+    assert watch.steps == list(range(0, 401, 10))
+    reached = [step for step, value in zip(watch.steps, watch.train, strict=True) if value >= 0.95]
+    assert outcome.facts["moments"]["memorised"] == reached[0]
+
+
+def test_overlap_is_the_share_of_the_last_ticket(tiny: GrokkingTickets, prepared: Path) -> None:
+    overlap = tiny.run("dense", 1.0, 0, prepared, silent).facts["overlap"]
+    count = round(0.4 * WEIGHTS)
+    first, last = (top_share(saved(prepared, moment), count) for moment in ("initial", "final"))
+    assert overlap[-1] == 1.0
+    assert overlap[0] == pytest.approx(len(first & last) / count)
+
+
+def test_runs_are_the_same_again_and_leave_the_global_generators_alone(tiny: GrokkingTickets, prepared: Path) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, again = (tiny.run("random", 0.3, 0, prepared, silent) for _ in range(2))
+    assert first.metrics == again.metrics
+    assert first.facts == again.facts
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_steps_are_told_only_of_runs_that_got_there(tiny: GrokkingTickets) -> None:
+    model = tiny.network(tiny_data(tiny), 0)
+    never = {"steps": [0, 10, 20], "train": [0.0, 0.5, 1.0], "test": [0.0, 0.1, 0.9]}
+    metrics = tiny.metrics_of(never, model, model)
+    assert "steps_to_generalise" not in metrics
+    assert metrics["steps_to_memorise"] == 20
+    assert metrics["mean_test_accuracy"] == pytest.approx(np.trapezoid([0.0, 0.1, 0.9], [0, 10, 20]) / 20)
+    assert (metrics["test_accuracy"], metrics["train_accuracy"]) == (0.9, 1.0)
+    assert tiny.metrics_of({**never, "test": [0.0, 0.95, 0.1]}, model, model)["steps_to_generalise"] == 10
+    wide = np.concatenate([weight.detach().double().numpy().ravel() for weight in maskable(model).values()])
+    assert metrics["initial_l1_norm"] == pytest.approx(np.abs(wide).sum())
+    assert metrics["final_l2_norm"] == pytest.approx(np.sqrt((wide**2).sum()))
+
+
+def tiny_data(tiny: GrokkingTickets) -> Any:
+    from secateur.trainers.modular_addition import data_of, split_pairs
+
+    return data_of(split_pairs("add", tiny.modulus, 0.8, seed=0)[0], "add", tiny.modulus)
+
+
+def test_the_mean_over_a_course_is_that_of_its_straight_lines() -> None:
+    steps, values = np.array([0, 10, 30]), np.array([0.0, 0.4, 1.0])
+    dense = np.interp(np.linspace(0, 30, 300_001), steps, values)
+    assert course_mean(steps, values) == pytest.approx(dense.mean(), abs=1e-5)
+
+
+def test_without_generalisation_there_is_no_ticket(tmp_path: Path) -> None:
+    strict = GrokkingTickets(modulus=11, steps=5, evaluate_every=5)
+    with pytest.raises(RuntimeError, match=r"did not come to memorised in 5 steps.*raise steps"):
+        strict.prepare(0, tmp_path, silent)
+
+
+def test_the_transformer_can_be_pruned_too(tmp_path: Path) -> None:
+    small = GrokkingTickets(**TINY | {"network": "one_layer_transformer", "steps": 250, "threshold": 0.4})  # type: ignore[arg-type]
+    small.prepare(0, tmp_path, silent)
+    outcome = small.run("grokked", 0.5, 0, tmp_path, silent)
+    assert outcome.kept is not None
+    weights = 2 * 23 * 128 + 6 * 128 * 128
+    assert (outcome.kept.count, outcome.kept.of) == (round(0.5 * weights), weights)
+    assert len(outcome.facts["spectrum"]) == 11
+
+
+def test_the_ticket_of_a_network_that_grokked_generalises_sooner(tiny: GrokkingTickets, prepared: Path) -> None:
+    found = {arm: tiny.run(arm, 0.4, 0, prepared, silent).metrics for arm in ("grokked", "random")}
+    dense = tiny.run("dense", 1.0, 0, prepared, silent).metrics
+    assert found["grokked"]["steps_to_generalise"] < dense["steps_to_generalise"] / 2
+    assert found["grokked"]["mean_test_accuracy"] > found["random"]["mean_test_accuracy"] + 0.2
+    assert dense["steps_to_memorise"] < dense["steps_to_generalise"] / 4, "it has memorised long before"
+
+
+def test_pictures_have_a_line_for_every_arm(tiny: GrokkingTickets, prepared: Path) -> None:
+    dense = tiny.run("dense", 1.0, 0, prepared, silent)
+    other = Outcome({}, facts={name: dense.facts[name] for name in ("steps", "train", "test")})
+    outcomes = {("dense", 1.0, 0): dense, ("random", 0.3, 0): other, ("grokked", 0.3, 0): other}
+    pictures = tiny.pictures(outcomes)
+    assert set(pictures) == {"accuracy_by_step_at_0.3", "frequencies_of_the_input", "overlap_with_the_ticket"}
+    drawn = pictures["accuracy_by_step_at_0.3"].decode()
+    assert all(f">{arm}</text>" in drawn for arm in ("dense", "random", "grokked"))
+    assert "memorised" not in drawn
+    assert tiny.pictures(outcomes) == pictures
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"operation": "divide"}, "there are add, subtract, quadratic"),
+        ({"network": "resnet"}, "there are product_mlp, lookup_mlp, one_layer_transformer"),
+        ({"modulus": 3, "fraction": 0.1}, "change fraction or modulus"),
+        ({"steps": 60, "evaluate_every": 7}, "steps must be a multiple of evaluate_every"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        GrokkingTickets(**settings)
