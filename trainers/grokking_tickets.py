@@ -77,7 +77,10 @@ class GrokkingTickets(Experiment):
         modulus: Annotated[int, Field(ge=3, description="a prime, of the paper's order of size")] = 67,
         fraction: Annotated[float, Field(gt=0, lt=1, description="of the pairs that is trained on")] = 0.6,
         network: Annotated[str, Field(description=f"one of {', '.join(NETWORKS)}")] = "product_mlp",
-        steps: Annotated[int, Field(ge=1, description="of every run, whenever it generalises")] = 6000,
+        steps: Annotated[int, Field(ge=1, description="of every run, whenever it generalises")] = 4000,
+        dense_steps: Annotated[
+            int, Field(ge=1, description="of the dense run that tickets are read from; it must generalise in them")
+        ] = 10_000,
         evaluate_every: Annotated[int, Field(ge=1, description="steps; the resolution of what is told in steps")] = 25,
         learning_rate: Annotated[float, Field(gt=0)] = 1e-3,
         weight_decay: Annotated[float, Field(gt=0)] = 1.0,
@@ -90,12 +93,15 @@ class GrokkingTickets(Experiment):
     ) -> None:
         # Raises ValueError for an unknown operation and for a split without samples.
         pairs, _ = split_pairs(operation, modulus, fraction, seed=0)
-        if steps % evaluate_every:
-            raise ValueError(f"steps must be a multiple of evaluate_every, {steps} is none of {evaluate_every}")
+        if steps % evaluate_every or dense_steps % evaluate_every or dense_steps < steps:
+            raise ValueError(
+                f"steps {steps} and dense_steps {dense_steps} must be multiples of evaluate_every {evaluate_every}, "
+                "and dense_steps no less than steps"
+            )
         if network not in NETWORKS:
             raise ValueError(f"no network is called {network!r}; there are {', '.join(NETWORKS)}")
         self.operation, self.modulus, self.fraction = operation, modulus, fraction
-        self.steps, self.evaluate_every = steps, evaluate_every
+        self.steps, self.dense_steps, self.evaluate_every = steps, dense_steps, evaluate_every
         self.threshold, self.norm_keep = threshold, norm_keep
         self.recipe = Recipe(
             model=f"secateur.trainers.modular_addition:{network}",
@@ -119,19 +125,21 @@ class GrokkingTickets(Experiment):
         start = self.network(data["train"], seed)
         save_weights(start, folder / "initial.safetensors")
         watch = DenseWatch(self, data, folder, progress)
-        trained = self.follow(start, data["train"], watch, seed)
+        recipe = self.recipe.model_copy(update={"steps": self.dense_steps})
+        trained = self.follow(start, data["train"], recipe, watch, seed)
         save_weights(trained.model, folder / "final.safetensors")
         for name, moment in watch.moments.items():
             if moment is None:
                 raise RuntimeError(
-                    f"seed {seed}: the dense network did not come to {name} in {self.steps} steps, its test accuracy "
-                    f"is {watch.test[-1]:.2f}: raise steps, fraction or weight_decay"
+                    f"seed {seed}: the dense network did not come to {name} in {self.dense_steps} steps, its test "
+                    f"accuracy is {watch.test[-1]:.2f}: raise dense_steps, fraction or weight_decay"
                 )
         told = {**watch.curve, "samples": trained.samples_seen, "moments": watch.moments, "overlap": watch.overlap()}
         (folder / "dense.json").write_text(json.dumps(told))
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
-        """Train one network for all steps. The dense one was trained by `prepare`, whose curve is told.
+        """Train one network for all steps. The dense one was trained by `prepare`, for longer; what is told of it
+        is told of the same step, but for how many it took to memorise and to generalise.
 
         Test accuracy along the way is what is measured here, and decides about no run. Only the arm `transition` goes
         by it: it reads the dense weights at its first test accuracy of a half.
@@ -139,14 +147,13 @@ class GrokkingTickets(Experiment):
         data = self.splits(prepared)
         start = self.weights("initial", data["train"], seed, prepared)
         if arm == "dense":
-            final = self.weights("final", data["train"], seed, prepared)
             told = json.loads((prepared / "dense.json").read_text())
             samples = told.pop("samples")
-            models = {"initial": start, "final": final}
-            models["memorised"] = self.weights("memorised", data["train"], seed, prepared)
+            names = ("initial", "memorised", "course", "final")
+            models = {name: self.weights(name, data["train"], seed, prepared) for name in names}
             facts = {**told, "spectra": {name: spectrum_in(model) for name, model in models.items()}}
             progress(self.steps, self.steps)
-            return Outcome(self.metrics_of(told, start, final), None, samples, facts)
+            return Outcome(self.metrics_of(told, start, models["course"]), None, samples, facts)
         kept, held = None, None
         if arm in ("dense_l1", "dense_l2"):
             masks = self.ticket("grokked", self.norm_keep, seed, prepared, data["train"])
@@ -157,7 +164,8 @@ class GrokkingTickets(Experiment):
             kept = kept_weights(start, masks, of_these_weights=arm != "random")
             held = apply(start, kept)
         watch = Watch(self.evaluate_every, data, progress)
-        trained = self.follow(start, data["train"], watch, seed, held, decays=not arm.endswith("no_decay"))
+        decay = {"weight_decay": 0.0} if arm.endswith("no_decay") else {}
+        trained = self.follow(start, data["train"], self.recipe.model_copy(update=decay), watch, seed, held)
         if kept is not None:
             refuse_moved(trained.model, kept)
         facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
@@ -200,18 +208,10 @@ class GrokkingTickets(Experiment):
         return model
 
     def follow(
-        self,
-        start: Model,
-        data: Data,
-        watch: "Watch",
-        seed: int,
-        held: AfterStep | None = None,
-        *,
-        decays: bool = True,
+        self, start: Model, data: Data, recipe: Recipe, watch: "Watch", seed: int, held: AfterStep | None = None
     ) -> Trained:
-        """Train for all steps on whole batches, looked at before the first one and along the way."""
+        """Train on whole batches, looked at before the first step and along the way."""
         watch.look(copy.deepcopy(start), 0)
-        recipe = self.recipe if decays else self.recipe.model_copy(update={"weight_decay": 0.0})
         return train(
             data,
             recipe,
@@ -223,10 +223,11 @@ class GrokkingTickets(Experiment):
         )
 
     def metrics_of(self, curve: Mapping[str, Any], start: nn.Module, trained: nn.Module) -> dict[str, float]:
-        """Numbers of a run; steps to an accuracy only where it was reached."""
+        """Numbers of a run's first `steps`; steps to an accuracy are those of all of it, and only if it got there."""
         steps = np.asarray(curve["steps"])
-        found = {"mean_test_accuracy": course_mean(steps, np.asarray(curve["test"]))}
-        found |= {f"{split}_accuracy": curve[split][-1] for split in ("test", "train")}
+        course = int(np.count_nonzero(steps <= self.steps))
+        found = {"mean_test_accuracy": course_mean(steps[:course], np.asarray(curve["test"][:course]))}
+        found |= {f"{split}_accuracy": curve[split][course - 1] for split in ("test", "train")}
         for name, split in (("steps_to_memorise", "train"), ("steps_to_generalise", "test")):
             reached = first_reached(steps, np.asarray(curve[split]), self.threshold)
             if reached is not None:
@@ -284,7 +285,7 @@ class Watch:
 
 
 class DenseWatch(Watch):
-    """Besides, the weights when training accuracy and test accuracy come to a level, and the ticket of each look."""
+    """Besides, the weights when an accuracy comes to a level and when other runs end, and the ticket of each look."""
 
     def __init__(self, experiment: GrokkingTickets, data: Mapping[str, Data], folder: Path, progress: Progress) -> None:
         super().__init__(experiment.evaluate_every, data, progress)
@@ -302,6 +303,8 @@ class DenseWatch(Watch):
             if self.moments[name] is None and values[-1] >= level:
                 self.moments[name] = step
                 save_weights(model, self.folder / f"{name}.safetensors")
+        if step == self.experiment.steps:
+            save_weights(model, self.folder / "course.safetensors")
         masks = largest(model, self.experiment.norm_keep, 0)
         self.tickets.append(np.packbits(np.concatenate([mask.reshape(-1) for mask in masks.values()])))
 

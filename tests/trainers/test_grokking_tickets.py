@@ -17,7 +17,7 @@ from secateur.trainers.held_masks import apply, maskable
 from secateur.trainers.loop import train
 from secateur.trainers.modular_addition import ProductMlp
 
-TINY = {"modulus": 23, "fraction": 0.8, "steps": 400, "evaluate_every": 10, "learning_rate": 0.01}
+TINY = {"modulus": 23, "fraction": 0.8, "steps": 300, "dense_steps": 400, "evaluate_every": 10, "learning_rate": 0.01}
 """Memorises in some twenty steps, generalises in some three hundred, in less than a second."""
 WEIGHTS = 23 * 500 * 2 + 48 * 500 * 2
 
@@ -32,6 +32,12 @@ def tiny() -> GrokkingTickets:
 
 
 @pytest.fixture(scope="module")
+def quick() -> GrokkingTickets:
+    """Of the same dense run, but other runs are over soon."""
+    return GrokkingTickets(**TINY | {"steps": 20})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
 def prepared(tiny: GrokkingTickets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     tiny.prepare(0, folder, silent)
@@ -43,9 +49,10 @@ def saved(prepared: Path, moment: str) -> dict[str, np.ndarray]:
 
 
 def top_share(weights: Mapping[str, np.ndarray], count: int) -> set[tuple[str, int]]:
-    """Places of the largest magnitudes over all layers, by Python's own sort."""
-    places = [(-abs(float(value)), name, at) for name, each in weights.items() for at, value in enumerate(each.flat)]
-    return {(name, at) for _, name, at in sorted(places)[:count]}
+    """Places of the largest magnitudes over all layers, by a whole sort."""
+    places = [(name, at) for name, each in weights.items() for at in range(each.size)]
+    joined = np.concatenate([np.abs(each).ravel() for each in weights.values()])
+    return {places[at] for at in np.argsort(-joined, kind="stable")[:count]}
 
 
 def places_of(masks: Mapping[str, np.ndarray]) -> set[tuple[str, int]]:
@@ -123,10 +130,10 @@ def test_random_keeps_as_much_of_each_layer_as_the_ticket(tiny: GrokkingTickets,
 
 @pytest.mark.parametrize("arm", ["random", "grokked", "grokked_no_decay", "snip_at_init"])
 def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
-    tiny: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+    quick: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
     caught = Caught(monkeypatch)
-    outcome = tiny.run(arm, 0.3, 0, prepared, silent)
+    outcome = quick.run(arm, 0.3, 0, prepared, silent)
     assert outcome.kept is not None
     assert (outcome.kept.count, outcome.kept.of) == (round(0.3 * WEIGHTS), WEIGHTS)
     initial, moved = saved(prepared, "initial"), 0
@@ -140,21 +147,21 @@ def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
     assert caught.calls[0]["recipe"].weight_decay == (0.0 if arm == "grokked_no_decay" else 1.0)
 
 
-def test_a_ticket_is_refused_on_other_initial_weights(tiny: GrokkingTickets, prepared: Path) -> None:
-    data = tiny.splits(prepared)["train"]
-    kept = tiny.run("grokked", 0.3, 0, prepared, silent).kept
+def test_a_ticket_is_refused_on_other_initial_weights(quick: GrokkingTickets, prepared: Path) -> None:
+    data = quick.splits(prepared)["train"]
+    kept = quick.run("grokked", 0.3, 0, prepared, silent).kept
     assert kept is not None
-    apply(tiny.weights("initial", data, 0, prepared), kept)
+    apply(quick.weights("initial", data, 0, prepared), kept)
     with pytest.raises(ValueError, match="made for another model"):
-        apply(tiny.network(data, 1), kept)
+        apply(quick.network(data, 1), kept)
 
 
 @pytest.mark.parametrize(("arm", "order"), [("dense_l1", 1), ("dense_l2", 2)])
 def test_the_norm_controls_have_the_ticket_s_norm_in_every_layer(
-    tiny: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str, order: int
+    quick: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str, order: int
 ) -> None:
     caught = Caught(monkeypatch)
-    outcome = tiny.run(arm, 1.0, 0, prepared, silent)
+    outcome = quick.run(arm, 1.0, 0, prepared, silent)
     assert outcome.kept is None
     initial, kept = saved(prepared, "initial"), top_share(saved(prepared, "final"), round(0.4 * WEIGHTS))
     for name, weight in initial.items():
@@ -178,11 +185,19 @@ def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared
     assert outcome.kept is None
     data = tiny.splits(prepared)
     watch = grokking_tickets.Watch(10, data, silent)
-    trained = tiny.follow(tiny.network(data["train"], 0), data["train"], watch, 0)
+    recipe = tiny.recipe.model_copy(update={"steps": 400})
+    trained = tiny.follow(tiny.network(data["train"], 0), data["train"], recipe, watch, 0)
     assert {name: outcome.facts[name] for name in watch.curve} == watch.curve
     for name, value in trained.model.named_parameters():
         assert np.array_equal(value.detach().numpy(), saved(prepared, "final")[name])
     assert outcome.samples == trained.samples_seen == 400 * 220
+    assert outcome.metrics["test_accuracy"] == watch.test[30]
+    assert outcome.metrics["mean_test_accuracy"] == course_mean(np.array(watch.steps[:31]), np.array(watch.test[:31]))
+    course = grokking_tickets.Watch(10, data, silent)
+    shorter = tiny.follow(tiny.network(data["train"], 0), data["train"], tiny.recipe, course, 0).model
+    assert course.test == watch.test[:31]
+    for name, value in shorter.named_parameters():
+        assert np.array_equal(value.detach().numpy(), saved(prepared, "course")[name])
     assert watch.steps == list(range(0, 401, 10))
     reached = [step for step, value in zip(watch.steps, watch.train, strict=True) if value >= 0.95]
     assert outcome.facts["moments"]["memorised"] == reached[0]
@@ -196,10 +211,10 @@ def test_overlap_is_the_share_of_the_last_ticket(tiny: GrokkingTickets, prepared
     assert overlap[0] == pytest.approx(len(first & last) / count)
 
 
-def test_runs_are_the_same_again_and_leave_the_global_generators_alone(tiny: GrokkingTickets, prepared: Path) -> None:
+def test_runs_are_the_same_again_and_leave_the_global_generators_alone(quick: GrokkingTickets, prepared: Path) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    first, again = (tiny.run("random", 0.3, 0, prepared, silent) for _ in range(2))
+    first, again = (quick.run("random", 0.3, 0, prepared, silent) for _ in range(2))
     assert first.metrics == again.metrics
     assert first.facts == again.facts
     assert torch.equal(torch.get_rng_state(), state)
@@ -232,13 +247,15 @@ def test_the_mean_over_a_course_is_that_of_its_straight_lines() -> None:
 
 
 def test_without_generalisation_there_is_no_ticket(tmp_path: Path) -> None:
-    strict = GrokkingTickets(modulus=11, steps=5, evaluate_every=5)
-    with pytest.raises(RuntimeError, match=r"did not come to memorised in 5 steps.*raise steps"):
+    strict = GrokkingTickets(modulus=11, steps=5, dense_steps=5, evaluate_every=5)
+    with pytest.raises(RuntimeError, match=r"did not come to memorised in 5 steps.*raise dense_steps"):
         strict.prepare(0, tmp_path, silent)
 
 
 def test_the_transformer_can_be_pruned_too(tmp_path: Path) -> None:
-    small = GrokkingTickets(**TINY | {"network": "one_layer_transformer", "steps": 250, "threshold": 0.4})  # type: ignore[arg-type]
+    small = GrokkingTickets(
+        **TINY | {"network": "one_layer_transformer", "steps": 10, "dense_steps": 250, "threshold": 0.4}
+    )  # type: ignore[arg-type]
     small.prepare(0, tmp_path, silent)
     outcome = small.run("grokked", 0.5, 0, tmp_path, silent)
     assert outcome.kept is not None
@@ -273,7 +290,8 @@ def test_pictures_have_a_line_for_every_arm(tiny: GrokkingTickets, prepared: Pat
         ({"operation": "divide"}, "there are add, subtract, quadratic"),
         ({"network": "resnet"}, "there are product_mlp, lookup_mlp, one_layer_transformer"),
         ({"modulus": 3, "fraction": 0.1}, "change fraction or modulus"),
-        ({"steps": 60, "evaluate_every": 7}, "steps must be a multiple of evaluate_every"),
+        ({"steps": 60, "evaluate_every": 7}, "must be multiples of evaluate_every 7"),
+        ({"steps": 100, "dense_steps": 50}, "dense_steps no less than steps"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
