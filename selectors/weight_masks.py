@@ -31,14 +31,24 @@ def random_masks(shapes: Shapes, counts: Mapping[str, int], *, seed: int) -> Mas
     return masks
 
 
-def global_masks(scores: Mapping[str, np.ndarray], keep: int | float, *, seed: int) -> Masks:
+def global_masks(scores: Mapping[str, np.ndarray], keep: int | float, *, seed: int, least: int = 0) -> Masks:
     """The highest scores over all layers together, exactly the budget; ties are drawn.
 
-    `scores` hold a number per weight. A layer may keep nothing.
+    `scores` hold a number per unit, of one kind: weights or channels. A layer may keep nothing, unless it is to keep
+    `least` of its highest; raises ValueError where a layer has fewer, or the budget is less than that in all.
     """
     joined = np.concatenate([values.reshape(-1) for values in scores.values()])
     budget = resolve_keep(keep, len(joined))
     refuse_nan(scores)
+    if least:
+        if budget < least * len(scores):
+            raise ValueError(
+                f"{budget} of {len(joined)} units cannot leave {least} in each of {len(scores)} layers: raise keep"
+            )
+        safe = layer_masks(scores, dict.fromkeys(scores, least), seed=seed)
+        flat = np.concatenate([mask.reshape(-1) for mask in safe.values()])
+        # Ranks, for a score may itself be infinite.
+        joined = np.where(flat, len(joined), np.unique(joined, return_inverse=True)[1])
     chosen = keep_largest(joined, budget, seed=seed)
     ends = np.cumsum([values.size for values in scores.values()])
     parts = np.split(chosen, ends[:-1])

@@ -45,6 +45,26 @@ def test_highest_scores_as_a_sort_finds_them(seed: int, budget: int) -> None:
         assert set(np.flatnonzero(mask)) == set(np.argsort(-scores[name].ravel(), kind="stable")[: each[name]])
 
 
+@given(seed=st.integers(0, 1000), least=st.integers(1, 12), more=st.integers(0, 54))
+@settings(max_examples=40, deadline=None)
+def test_every_layer_keeps_the_least_and_the_rest_goes_by_score(seed: int, least: int, more: int) -> None:
+    draws = np.random.default_rng(seed)
+    scores = {name: draws.normal(size=shape) + 9.0 * (name == "b") for name, shape in SHAPES.items()}
+    scores["b"].flat[0] = np.inf
+    masks = global_masks(scores, 3 * least + more, seed=0, least=least)
+    safe = {name: np.sort(values, axis=None)[-least] for name, values in scores.items()}
+    rest = np.sort(np.concatenate([values[values < safe[name]] for name, values in scores.items()]))
+    bar = rest[-more] if more else np.inf
+    for name, values in scores.items():
+        assert np.array_equal(masks[name], (values >= safe[name]) | (values >= bar))
+
+
+def test_a_least_that_the_budget_cannot_pay_is_refused() -> None:
+    scores = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    with pytest.raises(ValueError, match="5 of 90 units cannot leave 2 in each of 3 layers: raise keep"):
+        global_masks(scores, 5, seed=0, least=2)
+
+
 def test_ties_are_drawn_and_not_the_first_ones() -> None:
     scores = {"a": np.zeros((10, 10), np.float32)}
     masks = [global_masks(scores, 50, seed=seed)["a"] for seed in (0, 1)]

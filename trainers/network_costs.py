@@ -1,0 +1,65 @@
+"""What a network costs to run: multiplications, parameters, and time on one thread."""
+
+import statistics
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+WARM_UP, REPEATS = 5, 40
+"""Forward passes before, and in, a measurement of time."""
+
+
+def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
+    """Multiply-accumulates per sample by name of each module, `""` for the whole network, in evaluation mode.
+
+    `example` are inputs `[b, …]` as the network takes them. Matrix products and convolutions count; what is done to one
+    value at a time (batch norm, ReLU, biases) does not.
+    """
+    was_training = model.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(example)
+    model.train(was_training)
+    told, root = counter.get_flop_counts(), type(model).__name__
+    names = {name: f"{root}.{name}" if name else "Global" for name, _ in model.named_modules()}
+    # A multiply-accumulate is two floating-point operations.
+    return {name: sum(told.get(key, {}).values()) // (2 * len(example)) for name, key in names.items()}
+
+
+def masked_macs(model: nn.Module, example: torch.Tensor, masks: Mapping[str, np.ndarray]) -> int:
+    """Multiply-accumulates per sample of the weights that stay, by masks of parameter names; True stays.
+
+    What a kernel that skips every pruned weight would do: dense kernels do all of them.
+    """
+    by_layer = macs_by_layer(model, example)
+    saved = 0
+    for name, mask in masks.items():
+        each, rest = divmod(by_layer[name.rpartition(".")[0]], mask.size)
+        if rest:
+            raise ValueError(f"the weights of {name} are not all used equally often: its masked cost is unknown")
+        saved += each * int(np.count_nonzero(~mask))
+    return by_layer[""] - saved
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Parameters in all: weights, biases, scales."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def latency(model: nn.Module, inputs: torch.Tensor) -> float:
+    """Median seconds of a forward pass over `inputs`, on the CPU with one thread."""
+    threads = torch.get_num_threads()
+    network, taken = model.cpu().eval(), []
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(WARM_UP + REPEATS):
+                began = time.perf_counter()
+                network(inputs)
+                taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(taken[WARM_UP:])

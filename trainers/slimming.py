@@ -1,0 +1,42 @@
+"""Training that pulls the scales of batch norm towards zero, so that channels can be told apart by them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.scorers.contract import Observation
+from secateur.trainers.contract import Objective
+
+
+def scale_penalty(model: nn.Module, strength: float) -> Objective:
+    """The cross-entropy plus `strength` times the sum of |scale| over all batch norms, for a `train` that starts with
+    this model.
+
+    Its gradient adds `strength` · sign(scale) to that of each scale (Liu et al. 2017, Learning Efficient Convolutional
+    Networks through Network Slimming, arXiv 1708.06519, equation 1). Raises ValueError for a model without batch norm,
+    and where that has no scales.
+
+    The model gets forward hooks by which the objective finds the scales of the copy that is trained.
+    """
+    scales: dict[str, torch.Tensor] = {}
+    norms = {name: each for name, each in model.named_modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)}
+    for name, norm in norms.items():
+        norm.register_forward_hook(noted(scales, name))
+    if not norms or not all(norm.affine for norm in norms.values()):
+        raise ValueError("slimming reads the scales of batch norm, the model lacks them: set method: l1_filter")
+
+    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+        return batch.losses + strength * torch.stack([scale.abs().sum() for scale in scales.values()]).sum()
+
+    return losses_of
+
+
+def noted(scales: dict[str, torch.Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
+    """A forward hook that notes the scale of its module; a function, for a copy of the model shares it."""
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        scales[name] = module.weight  # type: ignore[assignment]
+
+    return note
