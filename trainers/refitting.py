@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.trainers.comparison import summarise
@@ -34,6 +35,8 @@ MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
 FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
 """The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
 LATENCY_BATCH = 64
+STATISTICS_BATCH = 512
+"""Samples that batch norm's final statistics are measured on at a time."""
 
 DataName = Annotated[str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
@@ -110,7 +113,8 @@ class Refits(Experiment):
         trained = train(
             train_split, self.recipe, seed=seed, start=start, objective=self.objective(start), progress=progress
         )
-        save(trained.model.cpu(), folder, self.recipe, train_split.inputs.shape[1:], train_split.classes)
+        measured_again(trained.model.cpu(), train_split)
+        save(trained.model, folder, self.recipe, train_split.inputs.shape[1:], train_split.classes)
         (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
@@ -136,6 +140,7 @@ class Refits(Experiment):
             progress=progress,
         )
         self.check(trained.model, start.kept)
+        measured_again(trained.model.cpu(), train_split)
         facts = {
             "epochs": recipe.epochs,
             "layers": {name: int(np.count_nonzero(mask)) for name, mask in start.kept.groups.items()},
@@ -188,6 +193,20 @@ def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None 
             stay = weight.numel() if masks is None or name not in masks else int(np.count_nonzero(masks[name]))
             nn.init.normal_(weight, 0.0, (2 * len(weight) / stay) ** 0.5)
     return model
+
+
+def measured_again(model: nn.Module, data: Data) -> nn.Module:
+    """The model with batch norm's statistics measured anew over the training split, in place and in evaluation mode.
+
+    Running averages are of the last few batches. Where a pruned channel is active in few samples, batches without these
+    bring its variance to nearly 0, and the next such sample is then blown up by hundreds: networks whose training
+    accuracy is 96 % come to 11 % in evaluation. (Precise batch norm: Wu & Johnson 2021, arXiv 2105.07576, section 3.)
+    """
+    rows = np.random.default_rng(0).permutation(len(data))
+    parts = np.array_split(rows, -(-len(rows) // STATISTICS_BATCH))
+    with private_randomness(0, torch.device("cpu")):
+        update_bn((torch.as_tensor(data.inputs[part]) for part in parts), model)
+    return model.eval()
 
 
 def outcome_of(
