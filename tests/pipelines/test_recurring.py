@@ -124,7 +124,7 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     assert week.look() == "watching the source of blobs from now on"
     assert week.settle() == []
     assert week.checks() == {"scores_agree": True, "subsets_last": True}
-    trained = store.load(dg.AssetKey(["blobs", "training_cost"]), Cell("full", 0))
+    trained = store.load(dg.AssetKey(["blobs", "evaluation"]), Cell("full", 0))
 
     # Tuesday: nothing has changed, and nothing runs.
     assert week.look() == "the source of blobs is as it was"
@@ -140,7 +140,7 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     manifest = store.load(dg.AssetKey(["blobs", "manifest"]), Cell("hardest@0.25", 0))
     assert len(store.load(dg.AssetKey(["blobs", "subset"]), Cell("hardest@0.25", 0))) == 132
     assert manifest.is_dir()
-    assert store.load(dg.AssetKey(["blobs", "training_cost"]), Cell("full", 0)) == trained
+    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Cell("full", 0)) == trained
 
     # Thursday: the clock strikes. The same data gives the same scores, so nothing else is stale.
     schedule = week.defs.resolve_schedule_def("blobs_schedule")
