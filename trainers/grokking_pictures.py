@@ -23,16 +23,18 @@ class Line:
 
 def by_step(lines: Sequence[Line], keep: float) -> bytes:
     """Test accuracy against step, means over seeds; accuracy on what is trained on thin."""
-    plain, colours = {"random": RANDOM_COLOUR, "dense": INK}, iter(COLOURS * 2)
+    plain, colours = {"random": RANDOM_COLOUR, "dense": INK, "dense_no_decay": INK}, iter(COLOURS * 2)
 
     def draw(axes: Any) -> None:
         for line in lines:
-            colour, style = plain.get(line.name) or next(colours), "--" if line.dashed else "-"
+            colour = plain.get(line.name) or next(colours)
+            style = ":" if line.name.endswith("no_decay") else "--" if line.dashed else "-"
             steps = line.told[0]["steps"][1:]  # a logarithm has no place for the start
             test, train = mean_of(line.told, "test")[1:], mean_of(line.told, "train")[1:]
             axes.plot(steps, 100 * test, style, color=colour, linewidth=1.5, label=line.name)
             axes.plot(steps, 100 * train, style, color=colour, linewidth=0.5, alpha=0.7)
         axes.set(xlabel="step", ylabel="accuracy, %", xscale="log", title=f"{keep:g} of the weights kept")
+        axes.xaxis.set_major_formatter(plainly)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, title="test; train thin")
 
     return picture(draw, width=7.6, height=3.6)
@@ -66,6 +68,12 @@ def overlaps(dense: Sequence[Facts]) -> bytes:
                 shares = 100 * np.asarray(facts[name][1:])
                 axes.plot(facts["steps"][1:], shares, color=colour, linewidth=1.2, label="" if seed else label)
         axes.set(xlabel="step of the dense network", ylabel="%", xscale="log", title="largest weights, a line per seed")
+        axes.xaxis.set_major_formatter(plainly)
         axes.legend(loc="upper left", fontsize=8)
 
     return picture(draw)
+
+
+def plainly(value: float, place: int) -> str:
+    """A step as a number, where matplotlib would write a power of ten in its own markup."""
+    return f"{value:,.0f}"

@@ -281,6 +281,8 @@ def test_pictures_have_a_line_for_every_arm(tiny: GrokkingTickets, prepared: Pat
     drawn = pictures["accuracy_by_step_at_0.3"].decode()
     assert all(f">{arm}</text>" in drawn for arm in ("dense", "random", "grokked"))
     assert "memorised" not in drawn
+    assert ">100</text>" in drawn, "a step, not markup of a power of ten"
+    assert not [name for name, content in pictures.items() if b"mathdefault" in content]
     assert tiny.pictures(outcomes) == pictures
 
 
