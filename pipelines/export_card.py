@@ -73,7 +73,7 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
 
     declared = selected.manifest.declaration
     told = declared.provenance
-    kind = selected.columns.kind if selected.columns else None
+    kind = next((kind for kind in TASKS if kind in told.columns), None)
     data = DatasetCardData(
         pretty_name=f"{line(told.dataset)}, pruned by {line(told.selection)}",
         license=None if told.license is None else line(told.license),

@@ -13,6 +13,7 @@ from secateur.pipelines.export_selection import Told
 from secateur.pipelines.export_source import described, training_rows, with_report
 from secateur.pipelines.exporters import export, exporters
 from secateur.pipelines.files import inside, refuse_existing
+from secateur.pipelines.fingerprints import fingerprint_of
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.store import Store
@@ -32,7 +33,9 @@ def export_jobs(files: list[StudyFile], root: Path) -> list[dg.JobDefinition]:
 
 def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
     """The launchpad's form; names of studies and formats are chosen, the rest is checked before any work."""
-    names = Enum("ExportedStudy", {name: name for name in sorted(studies)})
+    # Dagster takes enums of one name for the same one, in a process that builds definitions twice.
+    own = fingerprint_of(studies=sorted(studies))[:8]
+    names = Enum(f"ExportedStudy_{own}", {name: name for name in sorted(studies)})
     formats = Enum("ExportFormat", {name: name for name in exporters()})
     told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())
     fields: dict[str, Any] = {

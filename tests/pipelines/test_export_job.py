@@ -1,5 +1,6 @@
 """Exports from the UI's job and from the shell: what is asked for is checked first, what was written is told."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -126,6 +127,15 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert "\n" not in told
     exported = [path for path in (home / "exports").rglob("*") if path.is_file()] if (home / "exports").exists() else []
     assert exported == []
+
+
+def test_each_build_offers_its_own_studies(file: StudyFile, home: Path) -> None:
+    assert file.study is not None
+    other = dataclasses.replace(file, study=file.study.model_copy(update={"name": "before"}))
+    jobs = [build([each], home / "assets").resolve_job_def("export") for each in (other, file)]
+    for job, study in zip(jobs, ("before", "blobs"), strict=True):
+        asked = {"study": study, "selection": "hardest", "format": "indices"}
+        assert dg.validate_run_config(job, {"ops": {"export_selection": {"config": asked}}})
 
 
 @pytest.mark.parametrize("config", [{"study": "other"}, {"format": "excel"}, {"seed": "one"}, {"overwrite": "yes"}])
