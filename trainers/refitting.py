@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from secateur.selectors.keyed_permutation import derive_seed
+from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.comparison import summarise
 from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
 from secateur.trainers.drawing import COLOURS, INK, RANDOM_COLOUR, picture
@@ -35,8 +35,6 @@ MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
 FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
 """The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
 LATENCY_BATCH = 64
-STATISTICS_BATCH = 512
-"""Samples that batch norm's final statistics are measured on at a time."""
 
 DataName = Annotated[str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
@@ -153,8 +151,8 @@ class Refits(Experiment):
         """Raise RuntimeError where a trained model is not pruned as it should be."""
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
-        """Accuracy against the work of retraining: which arm did better, and which only did more."""
-        return {"accuracy_by_work": by_work(outcomes, (*self.references, *self.arms))}
+        """Test error against the work of retraining: which arm did better, and which only did more."""
+        return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))}
 
 
 def recipe_of(arm: str, recipe: Recipe, big_macs: int, macs: int) -> Recipe:
@@ -195,20 +193,6 @@ def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None 
     return model
 
 
-def measured_again(model: nn.Module, data: Data) -> nn.Module:
-    """The model with batch norm's statistics measured anew over the training split, in place and in evaluation mode.
-
-    Running averages are of the last few batches. Where a pruned channel is active in few samples, batches without these
-    bring its variance to nearly 0, and the next such sample is then blown up by hundreds: networks whose training
-    accuracy is 96 % come to 11 % in evaluation. (Precise batch norm: Wu & Johnson 2021, arXiv 2105.07576, section 3.)
-    """
-    rows = np.random.default_rng(0).permutation(len(data))
-    parts = np.array_split(rows, -(-len(rows) // STATISTICS_BATCH))
-    with private_randomness(0, torch.device("cpu")):
-        update_bn((torch.as_tensor(data.inputs[part]) for part in parts), model)
-    return model.eval()
-
-
 def outcome_of(
     model: nn.Module,
     test: Data,
@@ -233,16 +217,18 @@ def outcome_of(
 
 
 def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str, ...]) -> bytes:
-    """A line per arm through its budgets, with intervals over seeds; the big network as a cross."""
+    """Test error against work, both logarithmic: a line per arm through its budgets, with intervals over seeds."""
     found: dict[str, dict[float, list[Outcome]]] = {}
     for (arm, keep, _), outcome in outcomes.items():
         found.setdefault(arm, {}).setdefault(keep, []).append(outcome)
     colours = iter(COLOURS * 2)
 
     def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
         for arm in (name for name in arms if name in found):
             budgets = sorted(found[arm])
-            heights = [summarise([each.metrics["accuracy"] for each in found[arm][keep]]) for keep in budgets]
+            heights = [summarise([1 - each.metrics["accuracy"] for each in found[arm][keep]]) for keep in budgets]
             plain = {"random": RANDOM_COLOUR, "dense": INK}
             axes.errorbar(
                 [np.mean([each.metrics["training_megamacs"] for each in found[arm][keep]]) for keep in budgets],
@@ -255,9 +241,13 @@ def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str,
                 capsize=2,
                 linewidth=1.2,
             )
-        title = "points of a line: shares kept"
-        axes.set(xlabel="multiply-accumulates of retraining, millions", ylabel="test accuracy, %", xscale="log")
-        axes.set_title(title, fontsize=9)
+        axes.set(xscale="log", yscale="log", xlabel="multiply-accumulates of retraining, millions")
+        axes.set(ylabel="test error, %")
+        axes.set_title("points of a line: shares kept", fontsize=9)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
     return picture(draw, width=7.0, height=3.4)

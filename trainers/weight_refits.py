@@ -44,7 +44,7 @@ class WeightRefits(Refits):
     """
 
     unit = "weight"
-    claim = "Of single weights the inherited values count: from scratch a sparse network stays behind fine-tuning."
+    claim = "Of single weights inherited values count: where few stay, training from scratch is behind fine-tuning."
     arms = (*Refits.arms, "scratch_shuffled")
 
     def __init__(

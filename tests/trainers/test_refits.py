@@ -22,7 +22,7 @@ from secateur.trainers.loop import train
 from secateur.trainers.models import load
 from secateur.trainers.network_costs import latency, macs_by_layer
 from secateur.trainers.pruning_data import splits_in
-from secateur.trainers.refitting import Refits, measured_again, recipe_of, redrawn
+from secateur.trainers.refitting import Refits, recipe_of, redrawn
 from secateur.trainers.slimming import scale_penalty
 from secateur.trainers.weight_refits import WeightRefits, prunable
 
@@ -157,7 +157,7 @@ def test_arms_have_the_units_and_the_work_that_they_say(kind: str, request: pyte
     drawn = made[0].pictures(
         {(arm, 0.25, 0): outcome for arm, (outcome, _) in found.items()} | {("dense", 1.0, 0): dense}
     )
-    assert drawn["accuracy_by_work"].startswith(b"<?xml")
+    assert drawn["error_by_work"].startswith(b"<?xml")
 
 
 def test_a_pruned_networks_cost_is_that_by_hand(channels: tuple[Refits, Path], weights: tuple[Refits, Path]) -> None:
@@ -217,21 +217,6 @@ def test_drawn_weights_vary_by_how_many_stay() -> None:
     for network_of, layer, fan in ((drawn, "1", stay / 300), (whole, "1", 200), (drawn, "0", 360)):
         spread = float(network_of.get_parameter(f"{layer}.weight").detach().std())
         assert spread == pytest.approx((2 / fan) ** 0.5, rel=0.03)
-
-
-def test_batch_norm_is_measured_over_all_samples_and_not_the_last_batches() -> None:
-    values = np.zeros((400, 2), np.float32)
-    values[:, 0] = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    values[7, 1] = 5.0
-    norm = nn.BatchNorm1d(2)
-    nn.init.constant_(norm.running_var, 1e-9)  # type: ignore[arg-type]
-    found = measured_again(nn.Sequential(norm), Data(values, np.zeros(400, np.int64), 1))
-    assert not found.training
-    assert norm.momentum == 0.1
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.running_mean.tolist() == pytest.approx(values.mean(0).tolist(), rel=1e-5)
-    assert norm.running_var.tolist() == pytest.approx(values.var(0, ddof=1).tolist(), rel=1e-4)
 
 
 def test_the_last_layer_is_not_pruned(weights: tuple[Refits, Path]) -> None:

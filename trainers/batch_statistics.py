@@ -1,0 +1,82 @@
+"""Statistics of batch norm over a whole data set, instead of averages over the last few batches of training.
+
+Where a pruned channel is active in few samples, batches without these bring its running variance to nearly 0, and the
+next such sample is then blown up by hundreds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.trainers.contract import Data
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+def measured_again(model: nn.Module, data: Data) -> nn.Module:
+    """The model in evaluation mode with batch norm's statistics those of the whole data set, in place.
+
+    Layer by layer, in the order in which they run, each on what comes out of those before it in evaluation mode: a
+    pass over the data for every one, and the result does not depend on how it is cut into blocks. In float64, with the
+    variance unbiased as torch has it. (Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576.)
+    """
+    model.eval()
+    order: list[Norm] = []
+    first = data.blocks(2)
+    seen(model, [next(first)], {norm: lambda norm, _: order.append(norm) for norm in norms_of(model)})
+    for norm in dict.fromkeys(order):
+        moments = Moments()
+        seen(model, data.blocks(), {norm: moments.add})
+        moments.put_into(norm)
+    return model
+
+
+class Moments:
+    """Sums over samples and places of each channel, float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: Any = 0.0
+        self.squares: Any = 0.0
+        self.origin: Any = None
+
+    def add(self, norm: nn.Module, values: torch.Tensor) -> None:
+        """Take in `[b, channels, …]`."""
+        rows = values.detach().double().transpose(0, 1).flatten(1)
+        if self.origin is None:
+            self.origin = rows[:, :1]  # near the mean, so that the squares do not drown a small variance
+        self.count += rows.shape[1]
+        self.sums = self.sums + (rows - self.origin).sum(1)
+        self.squares = self.squares + (rows - self.origin).square().sum(1)
+
+    def put_into(self, norm: Norm) -> None:
+        """Make them the statistics of a batch norm."""
+        if norm.running_mean is None or norm.running_var is None:
+            return
+        mean = self.sums / self.count
+        spread = self.squares - self.count * mean.square()
+        norm.running_mean.copy_(self.origin[:, 0] + mean)
+        norm.running_var.copy_(spread.clamp_min(0.0) / max(1, self.count - 1))
+
+
+def norms_of(model: nn.Module) -> list[Norm]:
+    """The batch norms of a model."""
+    return [module for module in model.modules() if isinstance(module, Norm)]
+
+
+def seen(model: nn.Module, blocks: Any, watchers: Mapping[Norm, Callable[[Norm, torch.Tensor], None]]) -> None:
+    """Show each watcher what its batch norm is given, over forward passes of all blocks."""
+
+    def hook(watcher: Callable[[Norm, torch.Tensor], None]) -> Callable[[Any, Any], None]:
+        return lambda norm, inputs: watcher(norm, inputs[0])
+
+    handles = [norm.register_forward_pre_hook(hook(watcher)) for norm, watcher in watchers.items()]
+    try:
+        with torch.inference_mode():
+            for block in blocks:
+                model(torch.as_tensor(block.inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
