@@ -77,9 +77,9 @@ class HeadPruning(Experiment):
         threshold: float = 0.1,
         layers: int = 3,
         width: int = 128,
-        heads: int = 4,
-        steps: int = 700,
-        learning_rate: float = 2e-3,
+        heads: int = 8,
+        steps: int = 600,
+        learning_rate: float = 1e-3,
     ) -> None:
         if (model is None) != (haystack is None):
             raise ValueError("model and haystack go together: a model of yours needs a text to hide the needle in")

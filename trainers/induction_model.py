@@ -2,7 +2,8 @@
 
 It reads random symbols, then a piece of them again, and is trained to go on with that piece. Networks that can do so
 have induction heads (Olsson et al. 2022, "In-context learning and induction heads", arXiv 2209.11895). Pieces of long
-contexts are not learnt from scratch in minutes, so contexts grow while it trains.
+contexts are not learnt from scratch in minutes, so contexts grow while it trains. Their lengths are drawn anew for every
+step: where all of a step's are the longest so far, the network learns to copy in contexts of that length alone.
 """
 
 import math
@@ -33,14 +34,14 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Curriculum:
-    """How long contexts are while training: from `shortest` to `longest` symbols, linearly in `share` of the steps."""
+    """How long contexts may be: at first `shortest` symbols, at last up to `longest`, linearly in `share` of the steps."""
 
     shortest: int = 8
-    longest: int = 24
+    longest: int = 32
     share: float = 0.6
 
-    def length(self, step: int, steps: int) -> int:
-        """Symbols of the contexts of a step."""
+    def reached(self, step: int, steps: int) -> int:
+        """Symbols of the longest contexts of a step."""
         reached = min(1.0, step / max(1.0, self.share * steps))
         return self.shortest + round(reached * (self.longest - self.shortest))
 
@@ -67,15 +68,16 @@ class Copying(IterableDataset[dict[str, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for step in range(self.steps):
-            length = self.curriculum.length(step, self.steps)
+            generator = np.random.default_rng([self.seed, step])
+            length = int(generator.integers(self.curriculum.shortest, self.curriculum.reached(step, self.steps) + 1))
             count = max(1, self.tokens // (1 + length + length // 2))
-            tokens, _ = copies(count, length, length // 2, np.random.default_rng([self.seed, step]))
+            tokens, _ = copies(count, length, length // 2, generator)
             labels = tokens.copy()
             labels[:, : 2 + length] = IGNORED  # the first symbol of the piece can only be guessed
             yield {"input_ids": torch.from_numpy(tokens), "labels": torch.from_numpy(labels)}
 
 
-def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 4) -> "LlamaForCausalLM":
+def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) -> "LlamaForCausalLM":
     """A Llama with random weights for the symbols here; `seed` alone decides the weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -91,8 +93,9 @@ def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 4) 
         eos_token_id=END,
         pad_token_id=END,
         tie_word_embeddings=False,
-        initializer_range=0.06,  # with the 0.02 of large models nothing was learnt in a thousand steps
-        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
+        # With three times this spread the network copies from places behind the symbol, which no score of heads sees.
+        initializer_range=0.02,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     )
     with private_randomness(seed, torch.device("cpu")):
         return LlamaForCausalLM(config)
@@ -120,10 +123,10 @@ def train_induction_model(
     seed: int,
     layers: int = 3,
     width: int = 128,
-    heads: int = 4,
-    steps: int = 700,
-    tokens: int = 2048,
-    learning_rate: float = 2e-3,
+    heads: int = 8,
+    steps: int = 600,
+    tokens: int = 4096,
+    learning_rate: float = 1e-3,
     curriculum: Curriculum | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:

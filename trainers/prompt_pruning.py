@@ -77,7 +77,7 @@ class PromptPruning(Experiment):
         elites: int = 10,
         patience: int | None = None,
         noise: int = 10,
-        steps: int = 700,
+        steps: int = 600,
     ) -> None:
         given = (model, template, examples, verbalisers or None)
         if any(one is None for one in given) and any(one is not None for one in given):

@@ -95,11 +95,16 @@ def test_training_sequences_hold_their_piece_twice_and_ask_for_its_rest() -> Non
         assert row[0] == BEGIN
         assert row[start : start + 6].tolist() == row[13:].tolist()
     assert set(starts.tolist()) == set(range(1, 8))
-    batches = list(Copying(seed=3, steps=4, tokens=60, curriculum=Curriculum(8, 20, 0.5)))
-    assert [batch["input_ids"].shape[1] for batch in batches] == [1 + 12, 1 + 21, 1 + 30, 1 + 30]
-    for batch in batches:
+    curriculum = Curriculum(8, 20, 0.5)
+    assert [curriculum.reached(step, 4) for step in range(4)] == [8, 14, 20, 20]
+    batches = list(Copying(seed=3, steps=200, tokens=60, curriculum=curriculum))
+    lengths = [int((batch["input_ids"].shape[1] - 1) / 1.5 + 0.5) for batch in batches]
+    assert lengths[0] == 8
+    assert all(8 <= length <= curriculum.reached(step, 200) for step, length in enumerate(lengths))
+    assert set(lengths[100:]) == set(range(8, 21))
+    for batch, length in zip(batches, lengths, strict=True):
         ids, labels = batch["input_ids"], batch["labels"]
-        length = (ids.shape[1] - 1) * 2 // 3
+        assert ids.shape[1] == 1 + length + length // 2
         assert (labels[:, : length + 2] == -100).all()
         assert torch.equal(labels[:, length + 2 :], ids[:, length + 2 :])
 
