@@ -2,8 +2,8 @@
 
 It reads random symbols, then a piece of them again, and is trained to go on with that piece. Networks that can do so
 have induction heads (Olsson et al. 2022, "In-context learning and induction heads", arXiv 2209.11895). Pieces of long
-contexts are not learnt from scratch in minutes, so contexts grow while it trains. Their lengths are drawn anew for every
-step: where all of a step's are the longest so far, the network learns to copy in contexts of that length alone.
+contexts are not learnt from scratch in minutes, so contexts grow while it trains. Lengths are drawn anew for every step:
+where each step has the longest so far, the network learns to copy in contexts of that length alone.
 """
 
 import math
@@ -34,7 +34,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Curriculum:
-    """How long contexts may be: at first `shortest` symbols, at last up to `longest`, linearly in `share` of the steps."""
+    """How long contexts may be: `shortest` symbols at first, then more, up to `longest` after `share` of the steps."""
 
     shortest: int = 8
     longest: int = 32
