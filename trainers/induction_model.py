@@ -2,7 +2,7 @@
 
 It reads random symbols, then a piece of them again, and is trained to go on with that piece. Networks that can do so
 have induction heads (Olsson et al. 2022, "In-context learning and induction heads", arXiv 2209.11895). Pieces of long
-contexts are not learnt from scratch in minutes, so contexts grow while it trains. Lengths are drawn anew for every step:
+contexts are not learnt from scratch in minutes, so contexts grow while it trains. Lengths are drawn anew for each step:
 where each step has the longest so far, the network learns to copy in contexts of that length alone.
 """
 
