@@ -117,7 +117,7 @@ def write_ticks(axes: Any, places: Sequence[float]) -> None:
     for place in places:
         if not shown or place >= 1.25 * shown[-1]:
             shown.append(place)
-    axes.set_xticks(shown, [f"{place:,.0f}" for place in shown])
+    axes.set_xticks(shown, [f"{place:,.0f}" if place >= 10 else f"{place:g}" for place in shown])
     axes.minorticks_off()
 
 

@@ -211,7 +211,7 @@ def page_of_units(report: UnitReport, pictures: Mapping[str, bytes]) -> Page:
         curves.append(Curve(arm, [row.keep or 0 for row in rows], heights, baseline=arm == study.declared.baseline))
     across = {row.arm: row.metrics[report.metric] for row in report.references}
     xlabel = f"share of {study.declared.unit}s kept"
-    plots = {report.metric: accuracy_curves(curves, across, xlabel=xlabel, ylabel=head)}
+    plots = {report.metric: accuracy_curves(curves, across, xlabel=xlabel, ylabel=head, ticks=study.keep)}
     judged = [(row.title, row.against_random) for row in report.rows if row.against_random]
     if judged:
         plots["difference"] = differences(judged, xlabel=f"{head} minus random's")
