@@ -6,7 +6,6 @@ Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", 
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 from torch import nn
 
@@ -18,7 +17,7 @@ from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
 from secateur.trainers.held_masks import apply, kept_weights
 from secateur.trainers.loop import train
 from secateur.trainers.models import Model, check_recipe, load, save
-from secateur.trainers.pruning_data import split_of, splits_in
+from secateur.trainers.pruning_data import split_of, splits_in, write_splits
 from secateur.trainers.random_pruning import fresh, refuse_moved
 from secateur.trainers.soft_masks import (
     Form,
@@ -105,9 +104,7 @@ class DifferentiablePruning(Experiment):
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """Write the split, train densely for the first share of the epochs and write the network."""
         train_split, test_split = split_of(self.data)
-        arrays = {"inputs": train_split.inputs, "labels": train_split.labels}
-        arrays |= {"test_inputs": test_split.inputs, "test_labels": test_split.labels}
-        np.savez(folder / "data.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        write_splits(folder / "data.npz", train_split, test_split)
         start = fresh(self.first, train_split, seed)
         trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
         save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)

@@ -50,6 +50,12 @@ def splits_in(path: Path) -> tuple[Data, Data]:
     )
 
 
+def write_splits(path: Path, train: Data, test: Data, **others: np.ndarray) -> None:
+    """Write both splits, and other arrays by name, as `splits_in` reads them."""
+    arrays = dict(zip(NAMES, (train.inputs, train.labels, test.inputs, test.labels), strict=True))
+    np.savez(path, allow_pickle=False, **arrays, **others)  # type: ignore[arg-type]
+
+
 def outliers(test: Data) -> dict[str, np.ndarray]:
     """Inputs of no class, made of the test split: `shuffled`, the values of each input in an order of its own, and
     `mixed`, means of two inputs of different classes.

@@ -25,7 +25,7 @@ from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
 from secateur.trainers.held_masks import apply, kept_weights, maskable
 from secateur.trainers.loop import device_of_choice, train
 from secateur.trainers.models import Model, build
-from secateur.trainers.pruning_data import outliers, read_arrays, split_of
+from secateur.trainers.pruning_data import outliers, read_arrays, split_of, write_splits
 
 BATCH, PER_CLASS = 128, 25
 """Training samples that SNIP scores on, and of each class that GraSP does."""
@@ -79,9 +79,7 @@ class RandomPruning(Experiment):
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """Write the split, the same for every seed, and test inputs that are of no class."""
         train_split, test_split = split_of(self.data)
-        arrays = {"inputs": train_split.inputs, "labels": train_split.labels}
-        arrays |= {"test_inputs": test_split.inputs, "test_labels": test_split.labels}
-        np.savez(folder / "data.npz", allow_pickle=False, **arrays, **outliers(test_split))  # type: ignore[arg-type]
+        write_splits(folder / "data.npz", train_split, test_split, **outliers(test_split))
         progress(1, 1)
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:

@@ -27,7 +27,7 @@ from secateur.trainers.loop import train
 from secateur.trainers.models import Model, check_recipe, load, save
 from secateur.trainers.network_costs import latency, macs_by_layer, parameters_of
 from secateur.trainers.processes import private_randomness
-from secateur.trainers.pruning_data import split_of, splits_in
+from secateur.trainers.pruning_data import split_of, splits_in, write_splits
 from secateur.trainers.random_pruning import fresh
 
 MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
@@ -104,9 +104,7 @@ class Refits(Experiment):
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """Write the split, train the big network and write it."""
         train_split, test_split = split_of(self.data)
-        arrays = {"inputs": train_split.inputs, "labels": train_split.labels}
-        arrays |= {"test_inputs": test_split.inputs, "test_labels": test_split.labels}
-        np.savez(folder / "data.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        write_splits(folder / "data.npz", train_split, test_split)
         start = fresh(self.recipe, train_split, seed)
         trained = train(
             train_split, self.recipe, seed=seed, start=start, objective=self.objective(start), progress=progress
