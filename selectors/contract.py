@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, NamedTuple, ParamSpec
 
 import numpy as np
 from jaxtyping import Bool, Int64, Num, Shaped, UInt64
@@ -175,18 +175,24 @@ def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np
     """
     ids = np.arange(samples) if isinstance(samples, int) else samples
     keys = np.empty(len(ids), dtype=np.uint64)
-    start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    _mix(start)
-    over_blocks(len(ids), partial(_hash, ids, keys, start))
+    over_blocks(len(ids), partial(_hash, ids, keys, start_of(seed)))
     return keys
 
 
 def _hash(ids: Shaped[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"], start: Any, rows: slice) -> None:
     np.add(ids[rows].astype(np.uint64), start, out=keys[rows])
-    _mix(keys[rows])
+    mix(keys[rows])
 
 
-def _mix(z: UInt64[np.ndarray, " n"]) -> None:
+def start_of(seed: int) -> UInt64[np.ndarray, " 1"]:
+    """What is added to an id before `mix`: a hash of the seed."""
+    start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mix(start)
+    return start
+
+
+def mix(z: UInt64[np.ndarray, " n"]) -> None:
+    """Hash each word in place; distinct words have distinct hashes."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z ^= z >> np.uint64(shift)
         z *= np.uint64(factor)
@@ -198,62 +204,83 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
 
     Linear time and no sort: a selection finds the threshold, keys are made only for the values that equal it.
     """
-    return _keep_beyond(values, value_of_rank(values, budget - 1), np.less, budget, seed, ids)
+    return _keep_beyond(values, rank_of(values, budget - 1), np.less, budget, seed, ids)
 
 
 def keep_largest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
     """Mask of the `budget` largest values, as `keep_smallest`."""
-    return _keep_beyond(values, value_of_rank(values, len(values) - budget), np.greater, budget, seed, ids)
+    return _keep_beyond(values, rank_of(values, len(values) - budget), np.greater, budget, seed, ids)
 
 
 def _keep_beyond(
-    values: Num[np.ndarray, " n"], threshold: Any, beyond: np.ufunc, budget: int, seed: int, ids: Ids | None
+    values: Num[np.ndarray, " n"], ranked: "Ranked", beyond: np.ufunc, budget: int, seed: int, ids: Ids | None
 ) -> Keep:
     keep = np.empty(len(values), dtype=np.bool_)
-    parts = over_blocks(len(values), partial(_compare, values, threshold, beyond, keep))
-    tied = np.concatenate([rows for _, rows in parts])
-    missing = budget - sum(taken for taken, _ in parts)
-    if missing < len(tied):
-        keys = random_keys(tied if ids is None else ids[tied], seed)
-        tied = tied[np.argpartition(keys, missing - 1)[:missing]]
-    keep[tied] = True
+    over_blocks(len(values), lambda rows: beyond(values[rows], ranked.value, out=keep[rows]))
+    above = len(values) - ranked.below - len(ranked.tied)
+    missing = budget - (ranked.below if beyond is np.less else above)
+    keep[first_by_key(ranked.tied, missing, seed, ids)] = True
     return keep
 
 
-def _compare(
-    values: Num[np.ndarray, " n"], threshold: Any, beyond: np.ufunc, keep: Keep, rows: slice
-) -> tuple[int, np.ndarray]:
-    beyond(values[rows], threshold, out=keep[rows])
-    return int(np.count_nonzero(keep[rows])), np.flatnonzero(values[rows] == threshold) + rows.start
+def first_by_key(
+    rows: Int64[np.ndarray, " m"], count: int, seed: int, ids: Ids | None = None
+) -> Int64[np.ndarray, " count"]:
+    """The `count` of some rows with the smallest `random_keys`, in no order."""
+    if not 0 < count < len(rows):
+        return rows[:count]
+    keys = random_keys(rows if ids is None else ids[rows], seed)
+    return np.asarray(rows[np.argpartition(keys, count - 1)[:count]])
 
 
-def value_of_rank(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 16) -> Any:
-    """The value that has `rank` smaller or equal ones before it in sorted order.
+class Ranked(NamedTuple):
+    """What stands at one rank of the sorted values."""
+
+    value: Any
+    below: int
+    """How many values are smaller."""
+    tied: Int64[np.ndarray, " m"]
+    """Rows of the values that equal it, ascending."""
+
+
+def rank_of(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 18) -> Ranked:
+    """The value that has `rank` smaller or equal ones before it in sorted order, and its place.
 
     Floyd and Rivest's SELECT ("Expected time bounds for selection", CACM 1975), one round of it: a sample brackets
     the answer, one pass counts what lies below and collects what lies inside. The answer is exact; only the time
     depends on the sample.
     """
-    if len(values) < 16 * drawn:
-        return np.partition(values, rank)[rank]
+    if len(values) < 8 * drawn:
+        return _place_of(values, np.partition(values, rank)[rank])
     sample = np.sort(values[np.random.default_rng(0).integers(0, len(values), drawn)])
-    place, slack = rank / len(values) * drawn, 4 * drawn**0.5
+    share = rank / len(values)
+    place, slack = share * drawn, 1 + 6 * (share * (1 - share) * drawn) ** 0.5
     low, high = sample[max(int(place - slack), 0)], sample[min(int(place + slack), drawn - 1)]
 
-    def look(rows: slice) -> tuple[int, int, np.ndarray]:
+    def look(rows: slice) -> tuple[int, np.ndarray, np.ndarray]:
         block = values[rows]
-        above_low, under_high = block > low, block < high
-        inside = np.flatnonzero(above_low & under_high)
-        return len(block) - int(np.count_nonzero(above_low)), int(np.count_nonzero(under_high)), block[inside]
+        above_low = block > low
+        inside = np.flatnonzero(above_low & (block < high))
+        return len(block) - int(np.count_nonzero(above_low)), inside + rows.start, block[inside]
 
     parts = over_blocks(len(values), look)
-    through_low, under_high = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    if through_low <= rank < under_high:
-        between = np.concatenate([part[2] for part in parts])
-        return np.partition(between, rank - through_low)[rank - through_low]
+    through_low = sum(part[0] for part in parts)
+    between = np.concatenate([part[2] for part in parts])
+    if through_low <= rank < through_low + len(between):
+        value = np.partition(between, rank - through_low)[rank - through_low]
+        below = through_low + int(np.count_nonzero(between < value))
+        return Ranked(value, below, np.concatenate([part[1] for part in parts])[between == value])
     # The answer is tied with an end of the bracket, or lies outside.
-    value, count = (low, np.less) if rank < through_low else (high, np.less_equal)
-    passed = sum(over_blocks(len(values), lambda rows: int(np.count_nonzero(count(values[rows], value)))))
-    if (passed <= rank) == (rank < through_low):
-        return value
-    return np.partition(values, rank)[rank]
+    ranked = _place_of(values, low if rank < through_low else high)
+    if ranked.below <= rank < ranked.below + len(ranked.tied):
+        return ranked
+    return _place_of(values, np.partition(values, rank)[rank])
+
+
+def _place_of(values: Num[np.ndarray, " n"], value: Any) -> Ranked:
+    def look(rows: slice) -> tuple[int, np.ndarray]:
+        block = values[rows]
+        return int(np.count_nonzero(block < value)), np.flatnonzero(block == value) + rows.start
+
+    parts = over_blocks(len(values), look)
+    return Ranked(value, sum(part[0] for part in parts), np.concatenate([part[1] for part in parts]))

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float64
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.blocks import over_blocks
-from secateur.selectors.contract import Ids, Keep, keep_smallest, random_keys, selector, value_of_rank
+from secateur.selectors.contract import Ids, Keep, first_by_key, keep_smallest, rank_of, selector
 from secateur.selectors.quotas import water_filling
-from secateur.selectors.strata import Counts, Strata, block_of, draw_from_strata, tally
+from secateur.selectors.strata import Cells, Counts, Order, Strata, draw_in_order
 
 Alive = Callable[[slice], Bool[np.ndarray, " m"]]
 """Which rows of a block the cut leaves."""
@@ -29,6 +29,7 @@ def left_by_cutoff(count: int, *, cutoff: float) -> int:
 
 @selector(
     paper="Zheng et al., ICLR 2023, Algorithm 1 (arXiv 2210.15809)",
+    version="2",
     draws=True,
     room=left_by_cutoff,
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
@@ -46,40 +47,33 @@ def coverage_centric(
     if strata < 1:
         raise ValueError(f"strata must be at least 1, got {strata}")
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
-    stratum, sizes = strata_of_survivors(scores, aum, cut, strata, seed, ids)
-    return draw_from_strata(
-        stratum,
-        strata + 1,
-        lambda sizes: np.append(water_filling(sizes[:-1], budget), 0),
-        seed=seed + 1,
-        ids=ids,
-        sizes=sizes,
-    )
+    order = Order(strata + 1, len(scores), seed + 1, ids)
+    stratum, cells = strata_of_survivors(scores, aum, cut, strata, seed, order)
+
+    def share_out(sizes: Counts) -> Counts:
+        return np.append(water_filling(sizes[:-1], budget), 0)
+
+    return draw_in_order(order, stratum, cells, share_out, overwrite=True)
 
 
 def strata_of_survivors(
-    scores: Scores, aum: Scores, cut: int, count: int, seed: int, ids: Ids | None
-) -> tuple[Strata, Counts]:
-    """Strata and their sizes when the `cut` samples of lowest `aum` are dead, those that `keep_smallest` takes."""
+    scores: Scores, aum: Scores, cut: int, count: int, seed: int, order: Order
+) -> tuple[Strata, Cells]:
+    """Strata and their cells when the `cut` samples of lowest `aum` are dead, those that `keep_smallest` takes."""
     if not cut:
-        return Intervals(scores, count).fill()
-    threshold = value_of_rank(aum, cut)
-    intervals = Intervals(scores, count, lambda rows: aum[rows] >= threshold)
+        return Intervals(scores, count).fill(order)
+    ranked = rank_of(aum, cut)
+    intervals = Intervals(scores, count, lambda rows: aum[rows] >= ranked.value)
     if scores is aum:
-        intervals.range = float(threshold), max(over_blocks(len(scores), lambda rows: float(scores[rows].max())))
-    stratum, sizes = intervals.fill()
-    missing = cut - int(sizes[-1])
-    if missing:
-        tied = np.concatenate(over_blocks(len(aum), lambda rows: np.flatnonzero(aum[rows] == threshold) + rows.start))
-        keys = random_keys(tied if ids is None else ids[tied], seed)
-        dead = tied[np.argpartition(keys, missing - 1)[:missing]]
-        if scores is not aum and np.isin(scores[dead], intervals.range).any():  # the range may have died with them
-            gone = keep_smallest(aum, cut, seed=seed, ids=ids)
-            return Intervals(scores, count, lambda rows: ~gone[rows]).fill()
-        sizes = sizes - np.bincount(stratum[dead], minlength=count + 1)
-        sizes[-1] += missing
-        stratum[dead] = count
-    return stratum, sizes
+        highest = max(over_blocks(len(scores), lambda rows: float(scores[rows].max())))
+        intervals.range = float(ranked.value), highest
+    stratum, cells = intervals.fill(order)
+    dead = first_by_key(ranked.tied, cut - ranked.below, seed, order.ids)
+    if scores is not aum and np.isin(scores[dead], intervals.range).any():  # the range may have died with them
+        gone = keep_smallest(aum, cut, seed=seed, ids=order.ids)
+        return Intervals(scores, count, lambda rows: ~gone[rows]).fill(order)
+    order.move(dead, stratum, count, cells)
+    return stratum, cells
 
 
 def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> Strata:
@@ -87,7 +81,8 @@ def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> 
 
     Edges are `lowest + number * width` in float64. Samples that are `dead` are not looked at: their number is `count`.
     """
-    return Intervals(scores, count, None if dead is None else lambda rows: ~dead[rows]).fill()[0]
+    order = Order(count + 1, len(scores), seed=0, bits=0)
+    return Intervals(scores, count, None if dead is None else lambda rows: ~dead[rows]).fill(order)[0]
 
 
 class Intervals:
@@ -118,18 +113,17 @@ class Intervals:
         lowest, highest = self.range
         return lowest + np.arange(1, self.count) * ((highest - lowest) / self.count)
 
-    def fill(self) -> tuple[Strata, Counts]:
-        """Interval of each score, `count` for the dead, and how many samples each of the `count + 1` numbers has."""
+    def fill(self, order: Order) -> tuple[Strata, Cells]:
+        """Interval of each score, `count` for the dead, and how many samples each of the `count + 1` has by place."""
         stratum = np.empty(len(self.scores), dtype=np.min_scalar_type(self.count))
-        work = block_of(self.count + 1)
         _ = self.edges  # before threads ask
 
-        def write(rows: slice) -> Counts:
+        def write(rows: slice) -> Cells:
             with np.errstate(invalid="ignore", over="ignore"):  # the dead lie anywhere
                 self.assign(rows, stratum[rows])
-            return tally(stratum[rows], self.count + 1)
+            return order.cells_of(stratum[rows], rows)
 
-        return stratum, np.asarray(sum(over_blocks(len(stratum), write, work)))
+        return stratum, np.asarray(sum(over_blocks(len(stratum), write, order.block)))
 
     def assign(self, rows: slice, own: Strata) -> None:
         """Write how many inner edges each score has reached: by division; by comparison where rounding could decide.
@@ -145,14 +139,17 @@ class Intervals:
             narrow = 1e-30 < highest - lowest < 1e30 and count <= 256
             kind: Any = np.float32 if narrow else np.float64
             bits = 16 - count.bit_length() if narrow else 7
-            places = self.scores[rows] - kind(lowest)
-            places *= kind((count << bits) / (highest - lowest))
+            unit = (highest - lowest) / (count << bits)
+            places = self.scores[rows] - kind(lowest - unit)
+            places *= kind(1 / unit)
             fine = places.astype(np.uint16 if narrow else np.int64)
             np.right_shift(fine, bits, out=own, casting="unsafe")
-            fine += 1
             fine &= (1 << bits) - 2
             close = np.flatnonzero(fine == 0)
             own[close] = np.searchsorted(self.edges, self.scores[rows][close].astype(np.float64), side="right")
         if self.alive is not None:
-            own |= self.alive(rows).astype(own.dtype) - own.dtype.type(1)
-            np.minimum(own, count, out=own)
+            dead = self.alive(rows).astype(own.dtype)
+            dead -= own.dtype.type(1)  # all bits set
+            own |= dead
+            dead &= ~own.dtype.type(count)
+            own ^= dead

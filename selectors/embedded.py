@@ -10,7 +10,7 @@ from secateur.selectors.blocks import over_blocks
 Embeddings = Float32[np.ndarray, "n d"] | Float16[np.ndarray, "n d"]
 """One vector per sample, in memory or memory-mapped."""
 
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 22
 
 
 class SquaredDistances:

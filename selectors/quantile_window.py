@@ -14,7 +14,7 @@ def ranks_between(count: int, *, low: float, high: float) -> int:
     return count - int(low * count) - int((1 - high) * count)
 
 
-@selector(draws=True, monotone=True, room=ranks_between)
+@selector(version="2", draws=True, monotone=True, room=ranks_between)
 def quantile_window(
     scores: Scores, budget: int, *, low: float = 0.0, high: float = 1.0, seed: int, ids: Ids | None = None
 ) -> Keep:

@@ -8,7 +8,7 @@ from secateur.selectors.quotas import proportional
 from secateur.selectors.strata import codes_of, draw_from_strata
 
 
-@selector(draws=True)
+@selector(version="2", draws=True)
 def stratified_random(ids: Ids, labels: Int64[np.ndarray, " n"], budget: int, *, seed: int) -> Keep:
     """Keep a uniform draw within each class, sized in proportion to the class by largest remainder.
 

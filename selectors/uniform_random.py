@@ -6,7 +6,7 @@ from secateur.selectors.contract import Ids, Keep, selector
 from secateur.selectors.strata import draw_from_strata
 
 
-@selector(draws=True, monotone=True)
+@selector(version="2", draws=True, monotone=True)
 def uniform_random(ids: Ids, budget: int, *, seed: int) -> Keep:
     """Keep a uniform draw without replacement.
 

@@ -5,20 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.contract import keep_smallest, random_keys, resolve_keep, value_of_rank
+from secateur.selectors.contract import keep_smallest, random_keys, rank_of, resolve_keep
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 400), st.sampled_from([np.float32, np.int64, np.uint64]), st.data())
-def test_value_of_rank_is_the_sorted_one(seed, spread, kind, data):
+def test_what_stands_at_a_rank_is_what_a_sort_puts_there(seed, spread, kind, data):
     values = np.random.default_rng(seed).integers(0, spread, 600).astype(kind)
     rank = data.draw(st.integers(0, 599))
-    assert value_of_rank(values, rank, drawn=16) == np.sort(values)[rank]
+    ranked = rank_of(values, rank, drawn=16)
+    assert ranked.value == np.sort(values)[rank]
+    assert ranked.below == (values < ranked.value).sum()
+    np.testing.assert_array_equal(ranked.tied, np.flatnonzero(values == ranked.value))
 
 
-@pytest.mark.parametrize("budget", [1, 700_000, 1_399_999, 1_400_000])
+@pytest.mark.parametrize("budget", [1, 700_000, 2_199_999, 2_200_000])
 def test_long_arrays_take_the_sampled_path(budget):
-    values = np.random.default_rng(0).normal(size=1_400_000).astype(np.float32).round(4)
+    values = np.random.default_rng(0).normal(size=2_200_000).astype(np.float32).round(4)
     keep = keep_smallest(values, budget, seed=0)
     assert keep.sum() == budget
     assert values[keep].max() == np.sort(values)[budget - 1]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.selectors.strata import codes_of, draw_from_strata, short_hash, tally
+import secateur.selectors.strata as strata_module
+from secateur.selectors.strata import Order, codes_of, draw_from_strata, first_of_each, look_up, short_hash, sizes_of
 
 
 def smallest_hashes(strata, quotas, ids, seed):
@@ -53,19 +54,49 @@ def test_hashes_far_from_uniform_do_not_change_the_draw(kind):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 256), st.integers(0, 300), st.integers(0, 1), st.integers(1, 2))
-def test_pairs_are_counted_as_single_bytes(count, length, start, step):
-    strata = np.random.default_rng(length).integers(0, count, length + start).astype(np.uint8)[start::step]
-    np.testing.assert_array_equal(tally(strata, count), [int((strata == stratum).sum()) for stratum in range(count)])
+def test_table_entries_two_at_a_time_are_the_single_ones(count, length, start, step):
+    rng = np.random.default_rng(length)
+    strata = rng.integers(0, count, length + start).astype(np.uint8)[start::step]
+    table = rng.integers(0, 256, count).astype(np.uint8)
+    np.testing.assert_array_equal(look_up(table, strata), table[strata])
 
 
-def test_equal_hashes_are_drawn_by_id():
-    """Ids whose halves fold to one word have one hash for every seed; which of them stay still depends on no order."""
-    high = np.arange(1, 9, dtype=np.int64)
-    ids = high << 32 | (high * 0x9E3779B9 & 0xFFFFFFFF)
-    assert len(set(short_hash(ids, 1).tolist())) == 1
-    for order in (np.arange(8), np.arange(8)[::-1]):
-        keep = draw_from_strata(np.zeros(8, np.uint8), 1, lambda _: np.array([3]), seed=1, ids=ids[order])
-        np.testing.assert_array_equal(np.sort(ids[order][keep]), ids[:3])
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([np.uint8, np.uint16, np.int64]), st.integers(1, 256), st.integers(1, 300), st.integers(0, 8))
+def test_cells_count_samples_by_stratum_and_first_bits(kind, count, length, bits):
+    rng = np.random.default_rng(length)
+    strata, ids = rng.integers(0, count, length).astype(kind), rng.integers(-(2**62), 2**62, length)
+    cells = Order(count, length, 3, ids, bits=bits).cells(strata)
+    expected = np.zeros((count, cells.shape[1]), np.int64)
+    np.add.at(expected, (strata, short_hash(ids, 3) * cells.shape[1] >> 32), 1)
+    np.testing.assert_array_equal(cells, expected)
+    np.testing.assert_array_equal(sizes_of(strata, count), expected.sum(axis=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 8), st.booleans())
+def test_places_of_rows_are_those_of_their_numbers(start, length, bits, as_ids):
+    rows = np.arange(100)
+    order = Order(3, 100, 7, rows if as_ids else None, bits=bits)
+    found = order.places(slice(start, start + length))
+    np.testing.assert_array_equal(found, short_hash(rows, 7)[start : start + length] >> (32 - bits))
+
+
+def test_moved_samples_are_counted_where_they_are():
+    strata = np.random.default_rng(0).integers(0, 4, 1000).astype(np.uint8)
+    order = Order(5, 1000, 1)
+    cells = order.cells(strata)
+    order.move(np.arange(0, 1000, 3), strata, 4, cells)
+    assert (strata[::3] == 4).all()
+    np.testing.assert_array_equal(cells, order.cells(strata))
+
+
+def test_equal_hashes_are_drawn_by_id(monkeypatch):
+    """Which of them stay depends on no order."""
+    monkeypatch.setattr(strata_module, "short_hash", lambda ids, seed: np.zeros(len(ids), np.int64))
+    ids = np.random.default_rng(0).permutation(20)
+    chosen = first_of_each(np.zeros(20, np.uint8), ids, np.array([3]), seed=1)
+    np.testing.assert_array_equal(np.sort(ids[chosen]), [0, 1, 2])
 
 
 def test_too_large_quota_names_the_stratum():
@@ -77,6 +108,9 @@ def test_hashes_are_uniform_and_seeds_unrelated():
     """Chi-square over the first byte, and over the joint first bits of two seeds: p above 1e-6 each."""
     ids = np.arange(200_000)
     one, other = (short_hash(ids, seed) for seed in (0, 1))
+    assert (one >= 0).all()
+    assert (one < 1 << 32).all()
+    assert stats.chisquare(np.bincount(one >> 16 & 255, minlength=256)).pvalue > 1e-6
     assert stats.chisquare(np.bincount(one >> 24, minlength=256)).pvalue > 1e-6
     assert stats.chisquare(np.bincount((one >> 28) * 16 + (other >> 28), minlength=256)).pvalue > 1e-6
     assert stats.chisquare(np.bincount((one[1:] >> 28) * 16 + (one[:-1] >> 28), minlength=256)).pvalue > 1e-6
