@@ -223,11 +223,11 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
     def ad_hoc_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
+        secateur_store: dg.ResourceParam[Store],
     ) -> None:
         try:
-            asked = Asked.of(study, config, store)
-            made = Made.of(study, asked.selection, store)
+            asked = Asked.of(study, config, secateur_store)
+            made = Made.of(study, asked.selection, secateur_store)
             started = time.perf_counter()
             keep, budget = select(study, asked, made)
             seconds = time.perf_counter() - started
@@ -239,7 +239,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             made.whole,
             keep,
             seed=asked.seed,
-            others=others_at(study, store, budget, asked.seed, len(keep)),
+            others=others_at(study, secateur_store, budget, asked.seed, len(keep)),
             score=(score, made.signals[score]) if score else None,
         )
         metadata = {

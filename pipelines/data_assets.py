@@ -14,7 +14,7 @@ from secateur.pipelines.data_check import check_data
 from secateur.pipelines.extremes import previews
 from secateur.pipelines.samples import decode_image, inspect_samples
 from secateur.pipelines.sources import Loaded, load
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.trainers import tasks
 from secateur.trainers.contract import Data
@@ -52,8 +52,16 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{study.name}__prepare",
-        outs={name: dg.AssetOut(key=key[name], description=text) for name, text in NAMES.items() if name != "task"}
-        | {"task": dg.AssetOut(key=key["task"], description=NAMES["task"], dagster_type=dg.Nothing)},
+        outs={
+            name: dg.AssetOut(io_manager_key=IO_MANAGER, key=key[name], description=text)
+            for name, text in NAMES.items()
+            if name != "task"
+        }
+        | {
+            "task": dg.AssetOut(
+                io_manager_key=IO_MANAGER, key=key["task"], description=NAMES["task"], dagster_type=dg.Nothing
+            )
+        },
         check_specs=[
             dg.AssetCheckSpec(
                 "data_quality",
@@ -64,8 +72,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         ],
         group_name=study.name,
     )
-    def prepare(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]) -> Iterator[Any]:
-        loaded = load(study.source, study.columns, base, store.root / ".cache")
+    def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
+        loaded = load(study.source, study.columns, base, secateur_store.root / ".cache")
         context.log.info(f"{len(loaded.train)} training and {len(loaded.test)} test samples, {loaded.revision}")
         train, test = (inspect_samples(split, study.columns) for split in (loaded.train, loaded.test))
         tables = [table.select(IDENTITY) for table in (train, test)]
@@ -73,7 +81,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         encoded = encode(loaded, study)
         for fact, number in encoded.facts.items():
             context.log.info(f"{fact}: {number}")
-        with store.folder(key["task"]) as folder:
+        with secateur_store.folder(key["task"]) as folder:
             encoded.encoder.save(folder)
         source = {
             "revision": loaded.revision,
@@ -114,11 +122,11 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         yield dg.Output(
             None,
             "task",
-            metadata={"path": dg.MetadataValue.path(store.place(key["task"]).resolve())} | encoded.facts,
+            metadata={"path": dg.MetadataValue.path(secateur_store.place(key["task"]).resolve())} | encoded.facts,
             data_version=version,
         )
         problems = report.problems()
-        store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": report.counts()})
+        secateur_store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": report.counts()})
         yield dg.AssetCheckResult(
             check_name="data_quality",
             asset_key=key["samples"],

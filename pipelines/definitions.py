@@ -1,5 +1,6 @@
 """The code location that Dagster loads: every study that ships and every study of the user's folder."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from secateur.pipelines.recurring import Recurrence, recurrence
 from secateur.pipelines.score_assets import proxy_asset, score_asset
 from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.search_assets import search_assets
-from secateur.pipelines.store import Store, StoreIOManager
+from secateur.pipelines.store import IO_MANAGER, Store, StoreIOManager
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile, read_studies, study_folders
 from secateur.pipelines.subset_assets import manifest_asset, subset_asset
@@ -49,6 +50,7 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
     """Stands for a study that could not be read, shows why and fails when materialised."""
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=dg.AssetKey([file.name, "broken_study"]),
         description=f"This study could not be read:\n\n```\n{file.error}\n```",
         group_name="broken_studies",
@@ -61,14 +63,31 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
     return broken_study
 
 
-def build(files: list[StudyFile], root: Path, *, progress: Progress | None = None, **overrides: Any) -> dg.Definitions:
-    """Definitions of these studies with their files below `root`; `overrides` replace resources by name."""
+def resources_of(root: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """What assets ask Dagster for, by key: the files below `root`, and who is told of progress."""
     store = Store(root)
+    return {IO_MANAGER: StoreIOManager(store), "secateur_store": store, "secateur_progress": progress or Progress()}
+
+
+def build(
+    files: list[StudyFile],
+    root: Path,
+    *,
+    progress: Progress | None = None,
+    searches: Collection[str] = (),
+    export: str = "export",
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
+    **overrides: Any,
+) -> dg.Definitions:
+    """Definitions of these studies with their files below `root`; `overrides` replace resources by name.
+
+    `searches` are defined beside these; `export` is the name of the job that hands selections over.
+    """
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     searched = {file.study.proxy_from for file in files if file.study and file.study.proxy_from}
-    # A search that is not among these files was run before: what it found is in the store.
-    for name in sorted(searched - {file.search.name for file in files if file.search}):
-        assets.append(dg.AssetSpec(dg.AssetKey([name, "best_architecture"])))
+    # A search that is nowhere now was run before: what it found is in the store.
+    for name in sorted(searched - {file.search.name for file in files if file.search} - set(searches)):
+        assets.append(dg.AssetSpec(dg.AssetKey([name, "best_architecture"])).with_io_manager_key(IO_MANAGER))
     again: list[Recurrence] = []
     for file in files:
         base = file.path.parent
@@ -85,14 +104,17 @@ def build(files: list[StudyFile], root: Path, *, progress: Progress | None = Non
             assets += again[-1].assets
     studies = [file.study for file in files if file.study]
     assets += [ad_hoc_spec(study) for study in studies]
-    resources = {"io_manager": StoreIOManager(store), "store": store, "progress": progress or Progress()}
     return dg.Definitions(
         assets=assets,
-        jobs=[*export_jobs(files, root), *map(ad_hoc_job, studies), *(job for each in again for job in each.jobs)],
+        jobs=[
+            *export_jobs(files, root, export),
+            *map(ad_hoc_job, studies),
+            *(job for each in again for job in each.jobs),
+        ],
         schedules=[schedule for each in again for schedule in each.schedules],
         sensors=[sensor for each in again for sensor in each.sensors],
-        resources=resources | overrides,
-        executor=dg.in_process_executor,
+        resources=resources_of(root, progress) | overrides,
+        executor=executor,
     )
 
 

@@ -16,7 +16,7 @@ from secateur.pipelines.files import new_file
 from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.sources import load
-from secateur.pipelines.store import Store, version_of
+from secateur.pipelines.store import IO_MANAGER, Store, version_of
 from secateur.pipelines.study import Study
 from secateur.trainers import models
 from secateur.trainers.checkpoints import fingerprint
@@ -30,6 +30,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
         description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
@@ -38,8 +39,8 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     )
     def embeddings(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         started, samples = time.perf_counter(), loaded["samples"]
@@ -50,11 +51,11 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             model = models.load(folder)
             depends.append(fingerprint([folder]))
         elif study.columns.text is not None:
-            rows = load(study.source, study.columns, base, store.root / ".cache").train
+            rows = load(study.source, study.columns, base, secateur_store.root / ".cache").train
             texts = rows[study.columns.text]
         name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
-        shards = store.root / study.name / ".embeddings" / name
-        told, count = progress.start(context, "embeddings"), len(data)
+        shards = secateur_store.root / study.name / ".embeddings" / name
+        told, count = secateur_progress.start(context, "embeddings"), len(data)
         starts = list(range(0, count, settings.block))
         there = [start for start in starts if shard_of(shards, start).exists()]
         begin = next((start for start in starts if start not in there), count)
@@ -63,7 +64,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             with new_file(shard_of(shards, start), overwrite=True) as partial, partial.open("wb") as file:
                 np.save(file, block, allow_pickle=False)
             told(min(start + settings.block, count), count)
-        path = store.place(key).with_suffix(".npy")
+        path = secateur_store.place(key).with_suffix(".npy")
         width = np.load(shard_of(shards, 0), mmap_mode="r").shape[1]
         with new_file(path, overwrite=True) as partial:
             whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, width))
@@ -73,7 +74,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         shutil.rmtree(shards.parent)
         # Blocks that an earlier, killed run made took their time too.
         seconds = (time.perf_counter() - started) * count / max(1, count - begin)
-        store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
+        secateur_store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
         return dg.MaterializeResult(
             data_version=version_of(np.load(path, mmap_mode="r")),
             metadata={
@@ -104,10 +105,14 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         ins={"embeddings": dg.AssetIn(dg.AssetKey([study.name, "embeddings"]))},
         outs={
             "neighbour_indices": dg.AssetOut(
-                key=key["neighbour_indices"], description="Rows of the nearest other samples, nearest first, int64."
+                io_manager_key=IO_MANAGER,
+                key=key["neighbour_indices"],
+                description="Rows of the nearest other samples, nearest first, int64.",
             ),
             "neighbour_distances": dg.AssetOut(
-                key=key["neighbour_distances"], description=f"Distances to them ({asked.metric}), float32."
+                io_manager_key=IO_MANAGER,
+                key=key["neighbour_distances"],
+                description=f"Distances to them ({asked.metric}), float32.",
             ),
         },
         check_specs=[
@@ -120,7 +125,9 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
-    def neighbours(context: dg.AssetExecutionContext, store: dg.ResourceParam[Store], embeddings: Any) -> Iterator[Any]:
+    def neighbours(
+        context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], embeddings: Any
+    ) -> Iterator[Any]:
         from secateur.scorers.cost import estimate
         from secateur.scorers.neighbours import nearest_neighbours
 
@@ -141,7 +148,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             "estimated seconds": expected.seconds,
             "seconds": time.perf_counter() - started,
         }
-        store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": metadata["seconds"]})
+        secateur_store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": metadata["seconds"]})
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(

@@ -25,10 +25,10 @@ WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
 """Formats that hold no samples, so that the source need not be read."""
 
 
-def export_jobs(files: list[StudyFile], root: Path) -> list[dg.JobDefinition]:
+def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
     """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
     studies = {file.name: file for file in files if file.study}
-    return [export_job(studies, root)] if studies else []
+    return [export_job(studies, root, name)] if studies else []
 
 
 def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
@@ -54,13 +54,13 @@ def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
     return create_model("ExportConfig", __base__=dg.Config, **fields)
 
 
-def export_job(studies: dict[str, StudyFile], root: Path) -> dg.JobDefinition:
+def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDefinition:
     """A job of one step: check, read, write, say where."""
     Config = export_config(studies)
     store = Store(root)
 
     @dg.op(
-        name="export_selection",
+        name=f"{name}_selection",
         description="Write the samples that a selection keeps in a format that other tools read. What is written "
         "appears whole or not at all, below the folder of exports.",
         out=dg.Out(dg.Nothing),
@@ -68,13 +68,13 @@ def export_job(studies: dict[str, StudyFile], root: Path) -> dg.JobDefinition:
     def export_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[Progress],
     ) -> None:
         chosen: Any = config
         file = studies[chosen.study.value]
         try:
             asked = Asked.of(file, chosen, store)
-            told = progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
+            told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
             manifest, written = write(asked, file, root, told)
         except (OSError, ValueError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -84,7 +84,7 @@ def export_job(studies: dict[str, StudyFile], root: Path) -> dg.JobDefinition:
         key = dg.AssetKey([file.name, "manifest"])
         context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.cell), metadata=metadata))
 
-    @dg.job(name="export", description="Hand a selection over: choose it, the format and a name for it.")
+    @dg.job(name=name, description="Hand a selection over: choose it, the format and a name for it.")
     def export_graph() -> None:
         export_selection()
 

@@ -18,7 +18,7 @@ from secateur.pipelines.drift import compare_scorings, numbers_of, scoring_of, t
 from secateur.pipelines.readers import SourceError, watch_stamp
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.selectors.contract import Selector, resolve_keep
 
@@ -133,6 +133,7 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
     assert recurring
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}),
         description="The last two scorings, and how far apart they are: rank correlation of each score, and the share "
@@ -143,13 +144,13 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
         ],
         group_name=study.name,
     )
-    def drift(store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+    def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
         signals = signals_in(loaded)
-        kept = subsets_of(study, chosen, signals, store)
+        kept = subsets_of(study, chosen, signals, secateur_store)
         hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
         new = scoring_of(hashes, {name: signals[name] for name in study.scores}, kept)
-        with store.folder(key) as folder:
-            last = turn_over(store.place(key), folder, new)
+        with secateur_store.folder(key) as folder:
+            last = turn_over(secateur_store.place(key), folder, new)
         if last is None:
             return dg.MaterializeResult(
                 metadata={"scores": dg.MetadataValue.md("This is the first scoring.")},

@@ -18,7 +18,7 @@ from secateur.pipelines.progress import Progress
 from secateur.pipelines.proxy_runs import ProxyRuns
 from secateur.pipelines.score_page import score_by_class
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store, version_of
+from secateur.pipelines.store import IO_MANAGER, Store, version_of
 from secateur.pipelines.study import Score, Study
 from secateur.scorers.contract import Card, Scorer, Scores
 from secateur.trainers.checkpoints import fingerprint
@@ -69,11 +69,15 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
         outs={
             "proxy": dg.AssetOut(
-                key=proxy_key, dagster_type=dg.Nothing, description="The proxy model, trained on all samples."
+                io_manager_key=IO_MANAGER,
+                key=proxy_key,
+                dagster_type=dg.Nothing,
+                description="The proxy model, trained on all samples.",
             )
         }
         | {
             name: dg.AssetOut(
+                io_manager_key=IO_MANAGER,
                 key=dg.AssetKey([study.name, "scores", name]),
                 description=describe(score.declared.card),
                 code_version=score.declared.card.version,
@@ -93,8 +97,8 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     def proxy(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         inputs: Any,
         samples: Any,
         source: Any,
@@ -105,13 +109,13 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         if loaded:
             recipe = with_network_of(recipe, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        runs = ProxyRuns(study, data, recipe, source, observed, settings, device, store)
+        runs = ProxyRuns(study, data, recipe, source, observed, settings, device, secateur_store)
         for seed in range(study.proxy_runs):
-            runs.train(seed, progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
+            runs.train(seed, secateur_progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
         spent = runs.gather()
-        store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
-        path = dg.MetadataValue.path(store.place(proxy_key).resolve())
-        weights = dg.DataVersion(fingerprint(sorted(store.place(proxy_key).glob("seed-*"))))
+        secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
+        path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
+        weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
         for name, score in observed.items():
             values = runs.scores(name)
@@ -135,6 +139,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     Config = form(scorer.settings, study.scores[name].settings)
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=dg.AssetKey([study.name, "scores", name]),
         ins=inputs_for(study, scorer.signals, "inputs"),
         description=describe(scorer.card),
@@ -143,12 +148,12 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     )
     def score(
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
+        secateur_store: dg.ResourceParam[Store],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         signals, started = signals_in(loaded), time.perf_counter()
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
-        store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
+        secateur_store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),

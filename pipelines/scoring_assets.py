@@ -15,7 +15,7 @@ from secateur.pipelines.progress import Progress
 from secateur.pipelines.ray_scoring import RayPass, job_of
 from secateur.pipelines.score_assets import describe, score_metadata
 from secateur.pipelines.score_store import Compute, ScoreKey, ScoreStore, one_by_one
-from secateur.pipelines.store import Store, version_of
+from secateur.pipelines.store import IO_MANAGER, Store, version_of
 from secateur.pipelines.study import Score, Study
 from secateur.scorers.checkpoints import CheckpointScorer
 from secateur.trainers.checkpoints import fingerprint, load_checkpoints
@@ -53,6 +53,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "proxy")},
         outs={
             name: dg.AssetOut(
+                io_manager_key=IO_MANAGER,
                 key=dg.AssetKey([study.name, "scores", name]),
                 description=describe(score.declared.card),
                 code_version=score.declared.card.version,
@@ -67,8 +68,8 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
     def scoring_pass(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         inputs: Any,
         samples: Any,
         source: Any,
@@ -87,7 +88,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
             for name, (declared, settings) in configured.items()
         }
 
-        place = store.root / study.name
+        place = secateur_store.root / study.name
         spread = None
         if study.compute.scoring == "ray":
             job = job_of(data, folders, model, configured, place / ".ray_scoring")
@@ -95,10 +96,10 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")
         run = spread or one_by_one(computing(folders, data, configured))
-        scores, tally = cache.scores_by(run, keys, hashes, progress=progress.start(context, "scoring pass"))
+        scores, tally = cache.scores_by(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
         passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
-        save_pass_cost(store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
+        save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
             counted: dict[str, Any] = {"rows rescored": tally.computed[name], "rows found": tally.found[name]}
             counted["seconds"] = seconds

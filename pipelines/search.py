@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.pipelines.selection import ClassShares, Selection
 from secateur.pipelines.sources import Columns, Source
-from secateur.pipelines.strict_settings import Strict, checked, require
+from secateur.pipelines.strict_settings import Strict, checked, require, shipped
 from secateur.scorers.accuracy_predictor import PredictorSettings
 from secateur.scorers.registry import scorers
 from secateur.selectors.choice_pruning import PruningSettings
@@ -141,6 +141,8 @@ class Evolution(Strict):
 
 class Search(Strict):
     """Everything that one YAML file says."""
+
+    model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
     kind: Annotated[Literal["search"], Field(description="tells a search from a study")]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]

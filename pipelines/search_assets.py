@@ -21,7 +21,7 @@ from secateur.pipelines.search import ProxySubset, Search
 from secateur.pipelines.search_plots import best_so_far, contributions, predicted_against_true
 from secateur.pipelines.search_runs import fitted, guided_history, replay, run, searchers
 from secateur.pipelines.search_spaces import architectures_of, data_for, evaluator, space_of
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.scorers.accuracy_predictor import cross_validate
 from secateur.scorers.contract import Observer
 from secateur.scorers.registry import scorers
@@ -62,6 +62,7 @@ def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """The space, row by row."""
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=asset_key(search, "architectures"),
         description="Every architecture of the space: row, key (equal for the same network), choice at each position.",
         group_name=search.name,
@@ -86,6 +87,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """Everything that the searches evaluated."""
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=asset_key(search, "evaluations"),
         ins=ins(search, "architectures"),
         description="What the guided search, the same without pruning, regularised evolution and random search "
@@ -95,14 +97,14 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     )
     def evaluations(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         architectures: Any,
     ) -> dg.MaterializeResult:
         started, table = time.perf_counter(), architectures.collect()
         space, there = space_of(search, table), table["key"].n_unique()
-        told = progress.start(context, "networks evaluated")
-        data, keep = training_data(search, base, store)
+        told = secateur_progress.start(context, "networks evaluated")
+        data, keep = training_data(search, base, secateur_store)
         answer = evaluator(search, space, table, data, keep=keep, progress=lambda done: told(done, there))
         frames = []
         for name, begin in searchers(search, space).items():
@@ -155,12 +157,15 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
     key = asset_key(search, "predictor")
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=ins(search, "architectures", "evaluations"),
         description=f"Boosted trees that predict accuracy from an architecture's choices ({PAPER}).",
         group_name=search.name,
     )
-    def predictor(store: dg.ResourceParam[Store], architectures: Any, evaluations: Any) -> dg.MaterializeResult:
+    def predictor(
+        secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any
+    ) -> dg.MaterializeResult:
         table = architectures.collect()
         space, history = space_of(search, table), guided_history(evaluations)
         model, choices = fitted(search, space, history), space.choices_of(history.rows)
@@ -178,7 +183,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
             "predicted": predicted_against_true(true, predicted, note),
             "contributions": contributions(space.features, means, replay(search, space, history).alive),
         }
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             model.booster.save_model(folder / "trees.txt")
             content = {"mean": model.mean, "deviation": model.deviation, "features": list(space.features)}
             (folder / "predictor.json").write_text(json.dumps(content | dataclasses.asdict(metrics), indent=2) + "\n")
@@ -186,7 +191,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
                 (folder / f"{name}.svg").write_bytes(svg)
         return dg.MaterializeResult(
             metadata={
-                "path": dg.MetadataValue.path(store.place(key).resolve()),
+                "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
                 "evaluated": len(history.rows),
                 "failed, and left out": int(np.sum(~taught)),
                 "cross-validated": dg.MetadataValue.json(dataclasses.asdict(metrics)),
@@ -202,6 +207,7 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
     key = asset_key(search, "pruned_search_space")
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=ins(search, "architectures", "evaluations", "predictor"),
         description="A manifest of the choices that are left after the guided search, as of a subset's samples: the "
@@ -210,14 +216,14 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
         group_name=search.name,
     )
     def pruned_search_space(
-        store: dg.ResourceParam[Store], architectures: Any, evaluations: Any, predictor: Any
+        secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any, predictor: Any
     ) -> dg.MaterializeResult:
         table = architectures.collect()
         space, history = space_of(search, table), guided_history(evaluations)
         taught = search.search.predictor.trained_on(history.fitness)
         means = fitted(search, space, history).first_order(space.choices_of(history.rows[taught]))
         alive = replay(search, space, history).alive
-        written = write_pruned_space(search, space, alive, means, store.place(key))
+        written = write_pruned_space(search, space, alive, means, secateur_store.place(key))
         empty = [name for name, left in space.kept(alive).items() if not left]
         assert space.listed is not None
         return dg.MaterializeResult(
@@ -257,6 +263,7 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
     key = asset_key(search, "best_architecture")
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=ins(search, "architectures", "evaluations", "pruned_search_space"),
         description="The best architecture that the guided search evaluated, and how searches compare over seeds.",
@@ -321,6 +328,7 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     key = asset_key(search, "trained_model")
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=ins(search, "architectures", "best_architecture"),
         description="The best architecture trained on all training samples; the test split is looked at here only.",
@@ -328,19 +336,19 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         pool=ACCELERATOR,
     )
     def trained_model(
-        store: dg.ResourceParam[Store], architectures: Any, best_architecture: Any
+        secateur_store: dg.ResourceParam[Store], architectures: Any, best_architecture: Any
     ) -> dg.MaterializeResult:
         assert search.space.models
-        data, test = data_for(search.space.models, base, store.root / ".cache")
+        data, test = data_for(search.space.models, base, secateur_store.root / ".cache")
         recipe = Recipe(**best_architecture["recipe"])
         trained = train(data, recipe, seed=0)
         metrics = evaluate(trained.model, test)
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
             (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
         return dg.MaterializeResult(
             metadata={
-                "path": dg.MetadataValue.path(store.place(key).resolve()),
+                "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
                 "test accuracy": metrics.accuracy,
                 "steps": trained.steps,
                 "seconds": trained.seconds,
@@ -354,6 +362,7 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """Whether networks trained on the subset rank as networks trained on everything."""
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=asset_key(search, "subset_agreement"),
         ins=ins(search, "architectures"),
         description="Rank correlation of validation accuracies after training on the subset and on every sample, over "
@@ -363,8 +372,8 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     )
     def subset_agreement(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         architectures: Any,
     ) -> dg.MaterializeResult:
         table = architectures.collect()
@@ -372,9 +381,9 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         assert search.space.models
         assert search.space.models.subset
         rows = RandomSearch(space, seed=0).ask(search.space.models.subset.compare)
-        data, keep = training_data(search, base, store)
+        data, keep = training_data(search, base, secateur_store)
         assert keep is not None
-        told = progress.start(context, "networks compared")
+        told = secateur_progress.start(context, "networks compared")
         part, full = (
             evaluator(search, space, table, data, keep=mask, progress=lambda done: told(done, len(rows)))
             for mask in (keep, None)

@@ -61,7 +61,9 @@ class Disk(_Splits):
 
 
 Paths = Annotated[
-    list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given), Field(min_length=1)
+    list[str],
+    Field(min_length=1),
+    BeforeValidator(lambda given: [given] if isinstance(given, str) else given, json_schema_input_type=str | list[str]),
 ]
 """A path, a glob or a list of these; relative to the study's folder, `${NAME}` and `${NAME:-default}` expand."""
 

@@ -80,6 +80,10 @@ def version_of(values: np.ndarray) -> dg.DataVersion:
     return dg.DataVersion(digest.hexdigest())
 
 
+IO_MANAGER = "secateur_io"
+"""Resource keys begin with the package's name: a Dagster project of somebody's own has keys of its own."""
+
+
 class StoreIOManager(dg.IOManager):
     """Hands a store's values to assets; a partitioned asset is a mapping from `Cell` to value."""
 

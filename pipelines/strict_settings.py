@@ -1,9 +1,11 @@
 """Settings from YAML, checked when they load: each refusal says key, fault and what is allowed."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
@@ -11,6 +13,16 @@ class Strict(BaseModel):
     """Refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def shipped(name: str) -> Callable[[dict[str, Any]], None]:
+    """Make a study that ships the example in a model's JSON schema: what `dg` shows of a component, and fills in."""
+
+    def add(schema: dict[str, Any]) -> None:
+        path = Path(__file__).parent / "studies" / f"{name}.yaml"
+        schema["examples"] = [yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+    return add
 
 
 def mapping(given: Any) -> dict[str, Any]:

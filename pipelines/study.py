@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.cells import KD, OWN, Cell, selection_key
 from secateur.pipelines.compute_settings import Compute
@@ -11,7 +11,7 @@ from secateur.pipelines.distilled import Distilled
 from secateur.pipelines.recurring_settings import Recurring
 from secateur.pipelines.selection import OWN_KEYS, Selection
 from secateur.pipelines.sources import Columns, Source
-from secateur.pipelines.strict_settings import Strict, checked, mapping, nested, require
+from secateur.pipelines.strict_settings import Strict, checked, mapping, nested, require, shipped
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.vectors import Metric
@@ -69,6 +69,8 @@ class Neighbourhood(Strict):
 class Study(Strict):
     """Everything that one YAML file says."""
 
+    model_config = ConfigDict(json_schema_extra=shipped("digits"))
+
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
     description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
     source: Annotated[Source, Field(description="where the samples are")]
@@ -102,12 +104,12 @@ class Study(Strict):
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
     compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
 
-    @field_validator("scores", mode="before")
+    @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
     @classmethod
     def _scores(cls, given: Any) -> Any:
         return {name: nested(name, body, "scorer", set()) for name, body in mapping(given).items()}
 
-    @field_validator("selections", mode="before")
+    @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
     def _selections(cls, given: Any) -> Any:
         return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(given).items()}
@@ -127,7 +129,7 @@ class Study(Strict):
             selection.check(name)
         return given
 
-    @field_validator("keep", mode="before")
+    @field_validator("keep", mode="before", json_schema_input_type=float | list[float])
     @classmethod
     def _one_or_many(cls, given: Any) -> Any:
         return given if isinstance(given, list) else [given]

@@ -13,7 +13,7 @@ from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.provenance import Provenance, ScoreCard
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.pipelines.subset_page import Whole, others_at, subset_page
 from secateur.pipelines.subsets import subset_of
@@ -53,6 +53,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     key = dg.AssetKey([study.name, "subset"])
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=inputs_for(
             study, read_by(study.selections.values()) | (study.signals & {"embeddings"}), "tuning", "inputs"
@@ -67,7 +68,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     def subset(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
+        secateur_store: dg.ResourceParam[Store],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         tuning, signals = loaded["tuning"], signals_in(loaded)
@@ -79,9 +80,9 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
                 given = getattr(config, cell.plain.name).model_dump() if cell.plain.name in sections else {}
                 picked = tuning.get(cell.plain.selection, {}).get("settings", {})
                 chosen, chosen_for = subset_of(study, cell.plain, signals, given, picked), cell.plain
-            store.save(key, chosen.keep, cell)
-            store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, cell)
-            store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
+            secateur_store.save(key, chosen.keep, cell)
+            secateur_store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, cell)
+            secateur_store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
             wrong += [f"{cell}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
             unheld += [f"{cell}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
             context.add_asset_metadata(
@@ -99,7 +100,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         # Once all are chosen, for each stands beside the others.
         for cell in cells_of(context):
             context.add_asset_metadata(
-                shown_of(study, cell, signals, loaded, store), asset_key=key, partition_key=str(cell)
+                shown_of(study, cell, signals, loaded, secateur_store), asset_key=key, partition_key=str(cell)
             )
         return dg.MaterializeResult(
             check_results=[
@@ -145,6 +146,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     used = sorted(set().union(*read.values()))
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("subset", "samples", "source")}
         | {f"score_{name}": dg.AssetIn(dg.AssetKey([study.name, "scores", name])) for name in used},
@@ -156,7 +158,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     )
     def manifest(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
+        secateur_store: dg.ResourceParam[Store],
         subset: Any,
         samples: Any,
         source: Any,
@@ -167,9 +169,9 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
             if note := why_no_manifest(study, cell):
                 context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(cell))
                 continue
-            settings = store.load(dg.AssetKey([study.name, "subset_settings"]), cell)
+            settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), cell)
             written = Manifest.write(
-                store.place(key, cell),
+                secateur_store.place(key, cell),
                 table,
                 np.asarray(subset[cell]),
                 provenance_of(study, cell, source, settings, len(table)),

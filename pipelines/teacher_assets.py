@@ -28,7 +28,7 @@ from secateur.pipelines.files import new_folder
 from secateur.pipelines.launchpad import form
 from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.selectors.uniform_random import uniform_random
 from secateur.trainers import models
@@ -121,6 +121,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     Config = dg.Config if given else form(Recipe, settings.recipe_for(study.training).model_dump(mode="json"))
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
         description="The teacher of knowledge distillation: "
@@ -131,25 +132,25 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def teacher(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data = data_of(*(loaded[name] for name in PLAIN))
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             if given:
                 copy_teacher(given, folder, data)
                 cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
             else:
                 recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
-                told = progress.start(context, "teacher")
+                told = secateur_progress.start(context, "teacher")
                 trained = train(data, recipe, seed=settings.seed, device=device_of_choice(), progress=told)
                 models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
-        store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
+        secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
         test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
-        accuracy = evaluate(models.load(store.place(key)), test).accuracy
-        path = dg.MetadataValue.path(store.place(key).resolve())
+        accuracy = evaluate(models.load(secateur_store.place(key)), test).accuracy
+        path = dg.MetadataValue.path(secateur_store.place(key).resolve())
         return dg.MaterializeResult(metadata={"path": path, "test accuracy": accuracy, **cost})
 
     return teacher
@@ -179,6 +180,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     what = f"the highest {settings.top_k} classes and the mass of the rest" if settings.top_k else "all classes"
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
         description=f"The teacher's logits of every training sample as stored, not augmented: float16, {what}.",
@@ -187,15 +189,15 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     )
     def teacher_logits(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
         teacher, heat = fingerprint([loaded["teacher"]]), tuned_settings(settings, loaded).temperature
         depends = [teacher, loaded["source"]["revision"], len(data), settings.top_k, heat]
         name = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
-        blocks = store.root / study.name / ".teacher_logits" / name
+        blocks = secateur_store.root / study.name / ".teacher_logits" / name
         starts = list(range(0, len(data), BLOCK))
         begin = next((start for start in starts if not block_of(blocks, start).exists()), len(data))
         parts = logits_in_blocks(
@@ -207,17 +209,17 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
             block=BLOCK,
             start=begin,
             fingerprint=teacher,
-            progress=progress.start(context, "teacher logits"),
+            progress=secateur_progress.start(context, "teacher logits"),
         )
         for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
             with new_folder(block_of(blocks, start), overwrite=True) as folder:
                 part.save(folder)
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             write(folder, (TeacherLogits.load(block_of(blocks, start)) for start in starts), len(data))
         shutil.rmtree(blocks.parent)
         cost = {"seconds": time.perf_counter() - started, "steps": 0, "samples_seen": len(data)}
-        store.save(dg.AssetKey([study.name, "teacher_logits_cost"]), cost)
-        place = store.place(key)
+        secateur_store.save(dg.AssetKey([study.name, "teacher_logits_cost"]), cost)
+        place = secateur_store.place(key)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(place.resolve()),
@@ -244,6 +246,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
     settings = asked(study)
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=dg.AssetKey([study.name, "distillation_tuning"]),
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in PLAIN},
         description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
@@ -253,8 +256,8 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
     )
     def distillation_tuning(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         def draw(rows: np.ndarray, budget: int, seed: int) -> Any:
@@ -268,7 +271,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
             keep=study.keep,
             fraction=study.validation.fraction,
             seeds=study.validation.seeds,
-            progress=progress.start(context, "tuning distillation"),
+            progress=secateur_progress.start(context, "tuning distillation"),
         )
         found = {
             "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
@@ -278,7 +281,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
             ],
         }
         cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}
-        store.save(dg.AssetKey([study.name, "distillation_tuning_cost"]), cost)
+        secateur_store.save(dg.AssetKey([study.name, "distillation_tuning_cost"]), cost)
         return dg.MaterializeResult(value=found, metadata={"chosen": dg.MetadataValue.json(found), **cost})
 
     return distillation_tuning

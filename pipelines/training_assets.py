@@ -16,7 +16,7 @@ from secateur.pipelines.progress import Progress
 from secateur.pipelines.report import build_report
 from secateur.pipelines.report_page import page_of
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.pipelines.subset_assets import cells_of, partitions_of
 from secateur.pipelines.teacher_assets import teacher_inputs
@@ -33,6 +33,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset") | teacher_inputs(study),
         partitions_def=partitions_of(study),
@@ -45,17 +46,17 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     def trained_model(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, store)
-        for cell in progress.track(context, cells_of(context), "training"):
+        cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        for cell in secateur_progress.track(context, cells_of(context), "training"):
             record = cells.train(cell, np.array(loaded["subset"][cell]), context)
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(store.place(key, cell).resolve()), **record},
+                {"path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()), **record},
                 asset_key=key,
                 partition_key=str(cell),
             )
@@ -70,6 +71,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     key = dg.AssetKey([study.name, "evaluation"])
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={
             name: dg.AssetIn(dg.AssetKey([study.name, name]))
@@ -84,7 +86,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     )
     def evaluation(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
+        secateur_store: dg.ResourceParam[Store],
         test_inputs: Any,
         test_samples: Any,
         source: Any,
@@ -95,9 +97,9 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         for cell in cells_of(context):
             metrics = dataclasses.asdict(evaluate(models.load(trained_model[cell]), test))
             record = record_of(trained_model[cell])
-            costs = costs_of(study, cell, store, record)
+            costs = costs_of(study, cell, secateur_store, record)
             compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
-            store.save(key, {**record, **metrics, "compute": compute}, cell)
+            secateur_store.save(key, {**record, **metrics, "compute": compute}, cell)
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
             numbers |= {"samples of compute": total(costs.values()).samples}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
@@ -111,23 +113,26 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     key = dg.AssetKey([study.name, "report"])
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("evaluation", "source", "tuning")},
         description="Every selection beside random and stratified random at the same budget and an equal number of "
         "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
         group_name=study.name,
     )
-    def report(store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any) -> dg.MaterializeResult:
+    def report(
+        secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
+    ) -> dg.MaterializeResult:
         built = build_report(study, source, evaluation, tuning)
         page = page_of(built)
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             page.write(folder)
         better = sum(
             row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
         )
         return dg.MaterializeResult(
             metadata={
-                "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
+                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
                 "report": dg.MetadataValue.md(page.markdown()),
                 "selections better than random": better,
                 "compared at": built.compare_at,

@@ -13,7 +13,7 @@ from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.selection import Selection
 from secateur.pipelines.signals import inputs_for, signals_in
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.study import Study
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
@@ -25,6 +25,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=dg.AssetKey([study.name, "tuning"]),
         ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
         description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
@@ -34,8 +35,8 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     )
     def tuning(
         context: dg.AssetExecutionContext,
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
@@ -48,13 +49,13 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
                     continue
                 key = selection_key(name, keep)
                 place, made = dg.AssetKey([study.name, ".tuning", key]), fingerprint_of(keep=keep, **parts)
-                found = store.load(place) if store.find(place) else {}
+                found = secateur_store.load(place) if secateur_store.find(place) else {}
                 if found.get("fingerprint") != made:
-                    told = progress.start(context, f"tuning {key}")
+                    told = secateur_progress.start(context, f"tuning {key}")
                     found = {"fingerprint": made, **tuned(study, selection, data, signals, keep, told)}
-                    store.save(place, found)
+                    secateur_store.save(place, found)
                 chosen[key], costs[key] = found["chosen"], found["cost"]
-        store.save(dg.AssetKey([study.name, "tuning_cost"]), costs)
+        secateur_store.save(dg.AssetKey([study.name, "tuning_cost"]), costs)
         return dg.MaterializeResult(value=chosen, metadata={"chosen": dg.MetadataValue.json(chosen)})
 
     return tuning

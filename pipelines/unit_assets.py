@@ -13,7 +13,7 @@ from secateur.pipelines.launchpad import form
 from secateur.pipelines.pools import ACCELERATOR
 from secateur.pipelines.progress import Progress
 from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.store import Store
+from secateur.pipelines.store import IO_MANAGER, Store
 from secateur.pipelines.subset_assets import cells_of, partitions_of
 from secateur.pipelines.unit_manifest import LISTED, UnitManifest
 from secateur.pipelines.unit_report import build_unit_report, page_of_units
@@ -38,6 +38,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
     Config = form(declared.settings, study.settings)
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         partitions_def=dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -48,8 +49,8 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
     def prepared(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        store: dg.ResourceParam[Store],
-        progress: dg.ResourceParam[Progress],
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
     ) -> None:
         settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
         for cell in cells_of(context):
@@ -61,17 +62,20 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
                 versions=versions(),
                 device=device_of_choice().type,
             )
-            record = record_at(store, key_of(study, "prepared_record"), cell)
-            if record.get("fingerprint") != made_of or store.find(key, cell) is None:
+            record = record_at(secateur_store, key_of(study, "prepared_record"), cell)
+            if record.get("fingerprint") != made_of or secateur_store.find(key, cell) is None:
                 record = {"fingerprint": made_of, "settings": settings}
                 started = time.perf_counter()
-                with store.folder(key, cell) as folder:
-                    told = progress.start(context, f"preparing seed {cell.seed}")
+                with secateur_store.folder(key, cell) as folder:
+                    told = secateur_progress.start(context, f"preparing seed {cell.seed}")
                     declared(**settings).prepare(cell.seed, folder, told)
                 record["seconds"] = time.perf_counter() - started
-                store.save(key_of(study, "prepared_record"), record, cell)
+                secateur_store.save(key_of(study, "prepared_record"), record, cell)
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(store.place(key, cell).resolve()), "seconds": record["seconds"]},
+                {
+                    "path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()),
+                    "seconds": record["seconds"],
+                },
                 asset_key=key,
                 partition_key=str(cell),
             )
@@ -92,6 +96,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
     key = key_of(study, "pruned")
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         deps=[
             dg.AssetDep(key_of(study, "prepared"), partition_mapping=dg.MultiToSingleDimensionPartitionMapping("seed"))
@@ -106,16 +111,18 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         pool=ACCELERATOR,
     )
     def pruned(
-        context: dg.AssetExecutionContext, store: dg.ResourceParam[Store], progress: dg.ResourceParam[Progress]
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
     ) -> dg.MaterializeResult:
         over, cells = [], cells_of(context)
-        all_cells = progress.start(context, "arms")
+        all_cells = secateur_progress.start(context, "arms")
         for number, cell in enumerate(cells):
-            record = run_cell(study, cell, store, context, progress)
+            record = run_cell(study, cell, secateur_store, context, secateur_progress)
             kept, of = record["kept"], record["of"]
             if kept is not None and cell.name in study.arm_names and kept > resolve_keep(float(cell.keep), of):
                 over.append(f"{cell} keeps {kept} of {of}")
-            told = {"path": dg.MetadataValue.path(store.place(key_of(study, "manifest"), cell).resolve())}
+            told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), cell).resolve())}
             context.add_asset_metadata(
                 {
                     **record["metrics"],
@@ -207,27 +214,28 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
     key, declared = key_of(study, "report"), study.declared
 
     @dg.asset(
+        io_manager_key=IO_MANAGER,
         key=key,
         ins={"pruned": dg.AssetIn(key_of(study, "pruned"))},
         description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
         "intervals and a verdict.",
         group_name=study.name,
     )
-    def report(store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
+    def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
         known = {cell: pruned[cell] for cell in study.cells if cell in pruned}
         outcomes = {
-            (cell.name, float(cell.keep), cell.seed): outcome_of(study, cell, record, store)
+            (cell.name, float(cell.keep), cell.seed): outcome_of(study, cell, record, secateur_store)
             for cell, record in known.items()
         }
-        settings = store.load(key_of(study, "prepared_record"), Cell("", next(iter(known)).seed))["settings"]
+        settings = secateur_store.load(key_of(study, "prepared_record"), Cell("", next(iter(known)).seed))["settings"]
         built = build_unit_report(study, known)
         page = page_of_units(built, declared(**settings).pictures(outcomes))
-        with store.folder(key) as folder:
+        with secateur_store.folder(key) as folder:
             page.write(folder)
         judged = [row.against_random for row in built.rows if row.against_random]
         return dg.MaterializeResult(
             metadata={
-                "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
+                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
                 "report": dg.MetadataValue.md(page.markdown()),
                 "arms better than random": sum(found.verdict.startswith("better") for found in judged),
                 "arms worse than random": sum(found.verdict.startswith("worse") for found in judged),

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.strict_settings import Strict, checked, require
+from secateur.pipelines.strict_settings import Strict, checked, require, shipped
 from secateur.trainers.experiment import Experiment, experiment_named, experiments
 
 
@@ -18,6 +18,8 @@ def found_as(name: str) -> Mapping[str, type[Experiment]]:
 
 class PruningStudy(Strict):
     """Everything that one YAML file of `kind: pruning` says."""
+
+    model_config = ConfigDict(json_schema_extra=shipped("digits_random_pruning"))
 
     kind: Literal["pruning"]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]

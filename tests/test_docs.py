@@ -145,7 +145,7 @@ YAMLS = [
     for number, (language, _, text) in enumerate(FENCE.findall(page.read_text()))
     if language == "yaml" and not page.name.startswith("add-a-")  # these are followed below
 ]
-FOREIGN = {"cluster.md", "deploy.md"}
+FOREIGN = {"cluster.md", "dagster-project.md", "deploy.md"}
 """Pages that show files of Dagster and Kubernetes too."""
 
 
@@ -156,10 +156,18 @@ def around(part: dict[str, Any]) -> dict[str, Any]:
     return whole | ({"selections": {"uniform_random": None}} if "scores" in part else {}) | part
 
 
+def components() -> dict[str, type[BaseModel]]:
+    from secateur.pipelines.component import COMPONENTS
+
+    return {f"{one.__module__}.{one.__name__}": one.model for one in COMPONENTS}
+
+
 @pytest.mark.parametrize(("page", "text"), YAMLS)
 def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
     content = yaml.safe_load(text)
-    if "kind" in content:
+    if "attributes" in content:
+        assert validated(components()[content["type"]], content["attributes"], page, "component")
+    elif "kind" in content:
         assert validated(KINDS[content["kind"]], content, page, content["kind"])
     elif "name" in content:
         assert validated(Study, content, page, "study")

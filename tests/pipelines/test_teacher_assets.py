@@ -12,8 +12,8 @@ import torch
 
 from secateur.pipelines import teacher_assets as module
 from secateur.pipelines.data_assets import data_of, prepare_asset
-from secateur.pipelines.progress import Progress
-from secateur.pipelines.store import Store, StoreIOManager
+from secateur.pipelines.definitions import resources_of
+from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
 from secateur.pipelines.study_file import StudyFile
 from secateur.pipelines.teacher_assets import objective_for, teacher_assets, teacher_inputs
@@ -51,7 +51,7 @@ class Graph:
 
     def materialise(self, *names: str) -> dict[str, dict[str, Any]]:
         """Metadata by name; everything where none is named."""
-        resources = {"io_manager": StoreIOManager(self.store), "store": self.store, "progress": Progress()}
+        resources = resources_of(self.store.root)
         selection = [key(name) for name in names] or None
         done = dg.materialize(self.assets, instance=self.instance, resources=resources, selection=selection)
         events = [event.materialization for event in done.get_asset_materialization_events()]

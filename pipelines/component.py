@@ -1,0 +1,100 @@
+"""Studies as components of a Dagster project of your own: the keys of a study's file are a component's attributes.
+
+Resources, jobs, schedules and sensors have names of their own, so several components stand beside each other and beside
+whatever else the project defines. Runs take the project's executor.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import dagster as dg
+from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
+from pydantic import BaseModel
+
+from secateur.pipelines.definitions import build, resources_of
+from secateur.pipelines.home import home
+from secateur.pipelines.search import Search
+from secateur.pipelines.study import Study
+from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.unit_study import PruningStudy
+
+
+@cache
+def shared_resources(root: Path) -> dict[str, Any]:
+    """The same objects for each component: Dagster refuses two resources of one key."""
+    return resources_of(root)
+
+
+class Example(Scaffolder[BaseModel]):
+    """Fills a new component with a study that runs, named after its folder."""
+
+    def scaffold(self, request: ScaffoldRequest[BaseModel]) -> None:
+        """Write the component's file; `dg scaffold defs` calls this."""
+        model = {each.__name__: each.model for each in COMPONENTS}[request.type_name.rpartition(".")[2]]
+        [example] = model.model_json_schema()["examples"]
+        name = re.sub(r"\W", "_", request.target_path.name).lower()
+        scaffold_component(request, example | {"name": name})
+
+
+class ByModel:
+    """What makes a component of one of our models; relative paths start at the folder of its file.
+
+    No component itself, as Dagster lists those that it finds.
+    """
+
+    model: ClassVar[type[BaseModel]]
+    kind: ClassVar[str]
+    """Field of `StudyFile` that holds the content."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The model, from which Dagster takes the schema of the attributes."""
+        return cls.model
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Fill in templates such as `{{ env.DATA }}` and check again what comes out."""
+        assert attributes is not None  # Dagster checks them by the model, which has keys that must be given
+        given = attributes.model_dump(mode="json", exclude_unset=True)
+        return cls(cls.model.model_validate(context.resolution_context.resolve_value(given)))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Assets, jobs, schedules and sensors of the study; what they make is below SECATEUR_HOME."""
+        root = home() / "assets"
+        searches = [each.content.name for each in context.component_tree.get_all_components(SearchComponent)]
+        content: dict[str, Any] = {"study": None} | {self.kind: self.content}
+        file = StudyFile(context.path / "defs.yaml", **content)
+        resources = shared_resources(root)
+        return build([file], root, searches=searches, export=f"{file.name}_export", executor=None, **resources)
+
+
+@dg.scaffold_with(Example)
+class StudyComponent(ByModel, dg.Component):
+    """Prunes a training set: scores samples, selects subsets, trains on them, and reports each beside random."""
+
+    model = Study
+    kind = "study"
+
+
+@dg.scaffold_with(Example)
+class SearchComponent(ByModel, dg.Component):
+    """Prunes a space of architectures and searches what is left, beside random search and regularised evolution."""
+
+    model = Search
+    kind = "search"
+
+
+@dg.scaffold_with(Example)
+class PruningComponent(ByModel, dg.Component):
+    """Prunes weights, channels, heads, deltas or prompts, beside random."""
+
+    model = PruningStudy
+    kind = "pruning"
+
+
+COMPONENTS = (StudyComponent, SearchComponent, PruningComponent)
