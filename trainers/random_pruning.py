@@ -17,6 +17,7 @@ from secateur.scorers import weight_scores
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.selectors.layer_ratios import RULES, Densities, Shapes, counts_of, densities_in
 from secateur.selectors.weight_masks import global_masks, random_masks
+from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.comparison import summarise
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.drawing import COLOURS, INK, RANDOM_COLOUR, picture
@@ -41,6 +42,7 @@ class RandomPruning(Experiment):
     """
 
     unit = "weight"
+    version = "2"
     paper = "Liu et al. 2022, The Unreasonable Effectiveness of Random Pruning, arXiv 2202.02643"
     claim = "Random masks come near the dense network when it is wide enough and layers keep the right shares."
     arms = ("random", "er", "erk", "uniform_plus", "erk_plus", "snip", "grasp", "synflow", "magnitude")
@@ -98,7 +100,7 @@ class RandomPruning(Experiment):
             trained = train(train_split, recipe, seed=seed, start=start, after_step=held)
             if kept is not None:
                 refuse_moved(trained.model, kept)
-            found[width] = judged(trained.model, test_split, strange)
+            found[width] = judged(measured_again(trained.model.cpu(), train_split), test_split, strange)
             samples += trained.samples_seen
             progress(number + 1, len(self.widths))
         others = {f"accuracy_width_{width}": found[width]["accuracy"] for width in self.widths[:-1]}
