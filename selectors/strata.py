@@ -61,10 +61,14 @@ class Order:
 
     def places(self, rows: slice) -> UInt8[np.ndarray, " n"]:
         """Place of each row in a block."""
+        first, count = rows.start, rows.stop - rows.start
         if self.ids is not None:
-            return self.places_of(self.ids[rows])
-        words = hashed(np.arange(rows.start >> 3, (rows.stop + 7) >> 3, dtype=np.uint64), self.seed)
-        found = words.astype("<u8", copy=False).view(np.uint8)[rows.start & 7 :][: rows.stop - rows.start]
+            own = self.ids[rows]
+            first = int(own[0]) if count else 0
+            if count and (own[-1] - own[0] != count - 1 or not np.array_equal(own, np.arange(first, first + count))):
+                return self.places_of(own)
+        words = hashed(np.arange(first >> 3, (first + count + 7) >> 3).view(np.uint64), self.seed)
+        found = words.astype("<u8", copy=False).view(np.uint8)[first & 7 :][:count]
         return found >> np.uint8(8 - self.bits) if self.bits < 8 else found
 
     def places_of(self, ids: Ids) -> UInt8[np.ndarray, " n"]:

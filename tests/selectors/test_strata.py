@@ -73,13 +73,17 @@ def test_cells_count_samples_by_stratum_and_first_bits(kind, count, length, bits
     np.testing.assert_array_equal(sizes_of(strata, count), expected.sum(axis=1))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 8), st.booleans())
-def test_places_of_rows_are_those_of_their_numbers(start, length, bits, as_ids):
-    rows = np.arange(100)
-    order = Order(3, 100, 7, rows if as_ids else None, bits=bits)
-    found = order.places(slice(start, start + length))
-    np.testing.assert_array_equal(found, short_hash(rows, 7)[start : start + length] >> (32 - bits))
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 8), st.sampled_from([None, 0, 5, -3, -100, 2**62]))
+def test_places_of_neighbours_are_those_of_their_ids(start, length, bits, first):
+    """Whether hashes are made eight at a time or one by one."""
+    ids = np.arange(100) + (first or 0)
+    order = Order(3, 100, 7, None if first is None else ids, bits=bits)
+    rows = slice(start, start + length)
+    np.testing.assert_array_equal(order.places(rows), order.places_of(ids[rows]))
+    np.testing.assert_array_equal(order.places(rows), short_hash(ids, 7)[rows] >> (32 - bits))
+    shuffled = np.random.default_rng(length).permutation(ids)
+    np.testing.assert_array_equal(Order(3, 100, 7, shuffled, bits=bits).places(rows), order.places_of(shuffled[rows]))
 
 
 def test_moved_samples_are_counted_where_they_are():
