@@ -35,11 +35,6 @@ class UnitRow:
     seconds: float
 
     @property
-    def size(self) -> str:
-        """Units kept, as a reader sees them."""
-        return "" if self.kept is None else f"{self.kept:,} of {self.of:,}"
-
-    @property
     def title(self) -> str:
         return self.arm if self.keep is None else f"{self.arm} at {self.keep:g}"
 
@@ -159,15 +154,26 @@ def header_of(report: UnitReport, name: str) -> str:
     return f"{name.replace('_', ' ')}{' %' if percent else ''}"
 
 
+def size(row: UnitRow, total: int | None) -> str:
+    """Units kept; of how many, too, where the head of the column has no `total`."""
+    if row.kept is None:
+        return ""
+    return f"{row.kept:,}" if total else f"{row.kept:,} of {row.of:,}"
+
+
 def main_table(report: UnitReport) -> Table:
     """The metric of every arm beside random."""
     head, baseline = header_of(report, report.metric), report.study.declared.baseline
-    lines = [["arm", "keep", head, "random", "against random", "kept"]]
+    # All arms of a study keep some of the same units, mostly: told once, the table fits a terminal.
+    totals = {row.of for row in (*report.rows, *report.references) if row.of is not None}
+    total = totals.pop() if len(totals) == 1 else None
+    lines = [["arm", "keep", head, "random", "against random", f"of {total:,}" if total else "kept"]]
     for row in report.rows:
         verdict = row.against_random.brief if row.against_random else "the baseline" if row.arm == baseline else ""
-        lines.append([row.arm, f"{row.keep:g}", str(row.metrics[report.metric]), str(row.random), verdict, row.size])
+        found, by_random = str(row.metrics[report.metric]), str(row.random)
+        lines.append([row.arm, f"{row.keep:g}", found, by_random, verdict, size(row, total)])
     for row in report.references:
-        lines.append([row.arm, "all", str(row.metrics[report.metric]), "", "nothing pruned", row.size])
+        lines.append([row.arm, "all", str(row.metrics[report.metric]), "", "nothing pruned", size(row, total)])
     return lines
 
 
