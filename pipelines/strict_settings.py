@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+SHIPPED = Path(__file__).parent / "studies"
+
 
 class Strict(BaseModel):
     """Refuses unknown keys."""
@@ -19,8 +21,7 @@ def shipped(name: str) -> Callable[[dict[str, Any]], None]:
     """Make a study that ships the example in a model's JSON schema: what `dg` shows of a component, and fills in."""
 
     def add(schema: dict[str, Any]) -> None:
-        path = Path(__file__).parent / "studies" / f"{name}.yaml"
-        schema["examples"] = [yaml.safe_load(path.read_text(encoding="utf-8"))]
+        schema["examples"] = [yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))]
 
     return add
 

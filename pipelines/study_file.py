@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from secateur.pipelines.strict_settings import SHIPPED as SHIPPED
 from secateur.pipelines.strict_settings import fault_text
 from secateur.pipelines.study import Study
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from secateur.pipelines.unit_study import PruningStudy
 
 Checked = TypeVar("Checked", bound=BaseModel)
-SHIPPED = Path(__file__).parent / "studies"
 
 
 class StudyError(ValueError):

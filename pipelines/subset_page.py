@@ -19,7 +19,7 @@ from secateur.pipelines.store import Store
 from secateur.pipelines.study import Study
 from secateur.scorers.contract import Scores
 from secateur.scorers.subset_coverage import distance_to_kept
-from secateur.selectors.contract import Keep, random_keys, resolve_keep
+from secateur.selectors.contract import Keep, first_by_key, resolve_keep
 from secateur.selectors.uniform_random import uniform_random
 from secateur.trainers.drawing import COLOURS, RANDOM_COLOUR, picture
 
@@ -96,9 +96,7 @@ def subset_page(
 def rows_asked(count: int, kept: int, width: int) -> np.ndarray:
     """Rows whose distance is taken, int64 ascending: all, or the same draw for every subset of this size."""
     most = int(np.clip(WORK / (kept * width), FEWEST, MOST))
-    if most >= count:
-        return np.arange(count)
-    return np.sort(np.argpartition(random_keys(count, 0), most)[:most])
+    return np.sort(first_by_key(np.arange(count), most, 0))
 
 
 def coverage_table(mine: np.ndarray, its: np.ndarray, count: int) -> str:
@@ -148,9 +146,7 @@ def both_sides(whole: Whole, keep: Keep, *, seed: int, score: tuple[str, Scores]
 
 def drawn(rows: np.ndarray, seed: int, count: int = SHOWN) -> np.ndarray:
     """Some of the rows, int64 ascending: those of the smallest random keys."""
-    if len(rows) <= count:
-        return rows
-    return np.sort(rows[np.argpartition(random_keys(rows, seed), count)[:count]])
+    return np.sort(first_by_key(rows, count, seed))
 
 
 def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] | None, *, pictures: bool) -> str:

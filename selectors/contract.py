@@ -9,7 +9,7 @@ are its settings, except `seed` and `ids`, which callers supply: all randomness 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any, Generic, NamedTuple, ParamSpec
 
 import numpy as np
@@ -175,24 +175,24 @@ def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np
     """
     ids = np.arange(samples) if isinstance(samples, int) else samples
     keys = np.empty(len(ids), dtype=np.uint64)
-    over_blocks(len(ids), partial(_hash, ids, keys, start_of(seed)))
+
+    def write(rows: slice) -> None:
+        keys[rows] = ids[rows]
+        hash_in_place(keys[rows], seed)
+
+    over_blocks(len(ids), write)
     return keys
 
 
-def _hash(ids: Shaped[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"], start: Any, rows: slice) -> None:
-    np.add(ids[rows].astype(np.uint64), start, out=keys[rows])
-    mix(keys[rows])
-
-
-def start_of(seed: int) -> UInt64[np.ndarray, " 1"]:
-    """What is added to an id before `mix`: a hash of the seed."""
+def hash_in_place(words: UInt64[np.ndarray, " n"], seed: int) -> None:
+    """Make the `random_keys` of ids of the ids themselves."""
     start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mix(start)
-    return start
+    _mix(start)
+    words += start
+    _mix(words)
 
 
-def mix(z: UInt64[np.ndarray, " n"]) -> None:
-    """Hash each word in place; distinct words have distinct hashes."""
+def _mix(z: UInt64[np.ndarray, " n"]) -> None:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z ^= z >> np.uint64(shift)
         z *= np.uint64(factor)

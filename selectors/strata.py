@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Integer, UInt8, UInt64
+from jaxtyping import Bool, Int64, Integer, UInt8
 
 from secateur.selectors.blocks import ROWS, over_blocks
-from secateur.selectors.contract import Ids, Keep, mix, random_keys, start_of
+from secateur.selectors.contract import Ids, Keep, hash_in_place, random_keys
 
 Strata = Integer[np.ndarray, " n"]
 """Number of each sample's stratum, counted from 0."""
@@ -67,7 +67,8 @@ class Order:
             first = int(own[0]) if count else 0
             if count and (own[-1] - own[0] != count - 1 or not np.array_equal(own, np.arange(first, first + count))):
                 return self.places_of(own)
-        words = hashed(np.arange(first >> 3, (first + count + 7) >> 3).view(np.uint64), self.seed)
+        words = np.arange(first >> 3, (first + count + 7) >> 3).view(np.uint64)
+        hash_in_place(words, self.seed)
         found = words.astype("<u8", copy=False).view(np.uint8)[first & 7 :][:count]
         return found >> np.uint8(8 - self.bits) if self.bits < 8 else found
 
@@ -158,19 +159,13 @@ def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.nda
     return (padded[:, np.newaxis] << 8 | padded).ravel().take(pairs, mode="clip").view(np.uint8)
 
 
-def hashed(words: UInt64[np.ndarray, " n"], seed: int) -> UInt64[np.ndarray, " n"]:
-    """`random_keys` of words, which are overwritten."""
-    words += start_of(seed)
-    mix(words)
-    return words
-
-
 def first_bytes(ids: Ids, seed: int) -> UInt8[np.ndarray, " n"]:
     """Highest byte of each id's hash: ids that differ in three bits share the eight bytes of a `random_keys`.
 
     Thus eight neighbours need one such hash where all rows are asked for.
     """
-    words = hashed((ids >> 3).astype(np.uint64), seed)
+    words = (ids >> 3).astype(np.uint64)
+    hash_in_place(words, seed)
     words >>= (ids & 7).astype(np.uint64) << np.uint64(3)
     return words.astype(np.uint8)
 

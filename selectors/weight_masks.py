@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from secateur.selectors.contract import keep_largest, random_keys, resolve_keep
+from secateur.selectors.contract import first_by_key, keep_largest, resolve_keep
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.selectors.layer_ratios import Shapes, sizes_of
 
@@ -23,12 +23,20 @@ def random_masks(shapes: Shapes, counts: Mapping[str, int], *, seed: int) -> Mas
         count = counts[name]
         if not 0 <= count <= sizes[name]:
             raise ValueError(f"layer {name!r}: {count} of {sizes[name]} weights cannot stay")
-        keys = random_keys(sizes[name], derive_seed(seed, place))
         mask = np.zeros(sizes[name], dtype=np.bool_)
-        if count:
-            mask[np.argpartition(keys, count - 1)[:count]] = True
+        mask[first_by_key(np.arange(sizes[name]), count, derive_seed(seed, place))] = True
         masks[name] = mask.reshape(shape)
     return masks
+
+
+def counts_in(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many units of each layer stay."""
+    return {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+
+
+def as_many_at_random(masks: Mapping[str, np.ndarray], *, seed: int) -> Masks:
+    """`random_masks` that keep as many units of each layer as these do."""
+    return random_masks({name: mask.shape for name, mask in masks.items()}, counts_in(masks), seed=seed)
 
 
 def global_masks(scores: Mapping[str, np.ndarray], keep: int | float, *, seed: int, least: int = 0) -> Masks:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -16,21 +15,18 @@ from torch import nn
 from secateur.scorers import channel_scores
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.selectors.layer_ratios import counts_of, uniform
-from secateur.selectors.weight_masks import Masks, global_masks, layer_masks, random_masks
+from secateur.selectors.weight_masks import Masks, as_many_at_random, global_masks, layer_masks
 from secateur.trainers.channels import ChannelLayer, channel_layers, kept_channels, remove_channels, torch_pruning
 from secateur.trainers.contract import Objective
 from secateur.trainers.experiment import Progress
 from secateur.trainers.models import Model
 from secateur.trainers.network_costs import macs_by_layer, parameters_of
+from secateur.trainers.pruning_data import DataName
+from secateur.trainers.random_pruning import NETWORK, BatchSize, Count, NetworkName
 from secateur.trainers.refitting import (
     MASKS,
-    NETWORK,
     SCRATCH,
     TIES,
-    BatchSize,
-    Count,
-    DataName,
-    NetworkName,
     Pruned,
     Rate,
     Refits,
@@ -83,8 +79,7 @@ class ChannelRefits(Refits):
         """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""
         masks = self.masks(keep, seed, big, channel_layers(big, example))
         if arm == "random":
-            counts = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
-            masks = random_masks(shapes_in(masks), counts, seed=derive_seed(seed, MASKS))
+            masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
         own = arm in self.inheriting and arm != "random"
         kept = kept_channels(big, masks, of_these_weights=own)
         smaller = remove_channels(big, kept, example)
@@ -102,10 +97,5 @@ class ChannelRefits(Refits):
             norms = {name: layer.norm for name, layer in layers.items() if layer.norm is not None}
             return global_masks(channel_scores.slimming(big, norms), keep, seed=ties, least=1)
         scores = channel_scores.l1_filter(big, list(layers))
-        shapes = shapes_in(scores)
+        shapes = {name: values.shape for name, values in scores.items()}
         return layer_masks(scores, counts_of(shapes, uniform(shapes, keep), keep), seed=ties)
-
-
-def shapes_in(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Shape of each array."""
-    return {name: array.shape for name, array in arrays.items()}

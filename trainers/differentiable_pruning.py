@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from secateur.selectors.keyed_permutation import derive_seed
+from secateur.selectors.weight_masks import counts_in
 from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.evaluation import evaluate
@@ -17,12 +18,11 @@ from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
 from secateur.trainers.held_masks import apply, kept_weights
 from secateur.trainers.loop import train
 from secateur.trainers.models import Model, check_recipe, load, save
-from secateur.trainers.pruning_data import split_of, splits_in, write_splits
-from secateur.trainers.random_pruning import fresh, refuse_moved
+from secateur.trainers.pruning_data import DataName, split_of, splits_in, write_splits
+from secateur.trainers.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
 from secateur.trainers.soft_masks import (
     Form,
     PruningSchedule,
-    count_of,
     hard_masks,
     harden,
     settle,
@@ -55,13 +55,9 @@ class DifferentiablePruning(Experiment):
     def __init__(
         self,
         *,
-        data: Annotated[
-            str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")
-        ] = "digits",
-        model: Annotated[str, Field(description="a network that takes a width")] = (
-            "secateur.trainers.normalised_mlp:normalised_mlp"
-        ),
-        width: Annotated[int, Field(ge=1)] = 64,
+        data: DataName = "digits",
+        model: NetworkName = NETWORK,
+        width: Count = 64,
         form: Annotated[Form, Field(description="what goes together; keep counts weights, or filters by channel")] = (
             "unstructured"
         ),
@@ -75,7 +71,7 @@ class DifferentiablePruning(Experiment):
             float, Field(ge=0, lt=1, description="share of those epochs in which pdp_tuned's masks are hard")
         ] = 0.25,
         temperature: Annotated[float, Field(gt=0, description="τ of pdp, as a multiple of the layer's t²")] = 0.02,
-        batch_size: Annotated[int, Field(ge=2)] = 64,
+        batch_size: BatchSize = 64,
         learning_rate: Annotated[float, Field(gt=0)] = 0.1,
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
     ) -> None:
@@ -127,7 +123,7 @@ class DifferentiablePruning(Experiment):
             metrics["soft_accuracy"] = evaluate(soft, test_split).accuracy
         if kept is not None:
             refuse_moved(model, kept)
-        facts = {} if kept is None else {"layers": count_of(kept.groups)}
+        facts = {} if kept is None else {"layers": counts_in(kept.groups)}
         return Outcome(metrics, kept, samples + len(train_split) * (self.first.epochs or 0), facts)
 
     def at_once(

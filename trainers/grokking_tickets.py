@@ -19,7 +19,7 @@ from torch import nn
 
 from secateur.scorers import weight_scores
 from secateur.selectors.keyed_permutation import derive_seed
-from secateur.selectors.weight_masks import Masks, global_masks, random_masks
+from secateur.selectors.weight_masks import Masks, as_many_at_random, counts_in, global_masks
 from secateur.trainers.contract import AfterStep, Data, Recipe
 from secateur.trainers.evaluation import evaluate
 from secateur.trainers.experiment import Experiment, Outcome, Progress
@@ -170,16 +170,14 @@ class GrokkingTickets(Experiment):
             refuse_moved(trained.model, kept)
         facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
         if kept is not None:
-            facts["layers"] = {name: int(np.count_nonzero(mask)) for name, mask in kept.groups.items()}
+            facts["layers"] = counts_in(kept.groups)
         return Outcome(self.metrics_of(watch.curve, start, trained.model), kept, trained.samples_seen, facts)
 
     def mask(self, arm: str, keep: float, seed: int, prepared: Path, data: Data) -> Masks:
         """The weights that an arm keeps, exactly the budget over all layers together."""
         if arm == "random":
             ticket = self.ticket("grokked", keep, seed, prepared, data)
-            shapes = {name: mask.shape for name, mask in ticket.items()}
-            counts = {name: int(np.count_nonzero(mask)) for name, mask in ticket.items()}
-            return random_masks(shapes, counts, seed=derive_seed(seed, MASKS))
+            return as_many_at_random(ticket, seed=derive_seed(seed, MASKS))
         if arm == "snip_at_init":
             start = self.weights("initial", data, seed, prepared)
             batch = (torch.tensor(data.inputs), torch.tensor(data.labels))

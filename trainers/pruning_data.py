@@ -1,11 +1,15 @@
 """Small data sets that networks are pruned on, and inputs that are of none of their classes."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from secateur.trainers.contract import Data
 
+DataName = Annotated[str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
+"""What `split_of` takes, as a setting of an experiment."""
 TEST_SHARE = 5
 """One sample of so many is for testing."""
 NAMES = ("inputs", "labels", "test_inputs", "test_labels")

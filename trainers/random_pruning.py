@@ -26,8 +26,12 @@ from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
 from secateur.trainers.held_masks import apply, kept_weights, maskable
 from secateur.trainers.loop import device_of_choice, train
 from secateur.trainers.models import Model, build
-from secateur.trainers.pruning_data import outliers, read_arrays, split_of, write_splits
+from secateur.trainers.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 
+NetworkName = Annotated[str, Field(description="a network that takes a width")]
+NETWORK = "secateur.trainers.normalised_mlp:normalised_mlp"
+Count = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=2)]
 BATCH, PER_CLASS = 128, 25
 """Training samples that SNIP scores on, and of each class that GraSP does."""
 MASKS, SCORING = 1, 2
@@ -51,17 +55,15 @@ class RandomPruning(Experiment):
     def __init__(
         self,
         *,
-        data: Annotated[
-            str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")
-        ] = "digits",
-        model: Annotated[str, Field(description="a network that takes a width")] = (
-            "secateur.trainers.normalised_mlp:normalised_mlp"
+        data: DataName = "digits",
+        model: NetworkName = NETWORK,
+        widths: Annotated[tuple[Count, ...], Field(min_length=1, description="compared at the last of them")] = (
+            16,
+            64,
+            256,
         ),
-        widths: Annotated[
-            tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="compared at the last of them")
-        ] = (16, 64, 256),
-        epochs: Annotated[int, Field(ge=1)] = 20,
-        batch_size: Annotated[int, Field(ge=2)] = 64,
+        epochs: Count = 20,
+        batch_size: BatchSize = 64,
         learning_rate: Annotated[float, Field(gt=0)] = 0.1,
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
     ) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from secateur.selectors.keyed_permutation import derive_seed
+from secateur.selectors.weight_masks import counts_in
 from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.comparison import summarise
 from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
@@ -27,8 +28,8 @@ from secateur.trainers.loop import train
 from secateur.trainers.models import Model, check_recipe, load, save
 from secateur.trainers.network_costs import latency, macs_by_layer, parameters_of
 from secateur.trainers.processes import private_randomness
-from secateur.trainers.pruning_data import split_of, splits_in, write_splits
-from secateur.trainers.random_pruning import fresh
+from secateur.trainers.pruning_data import DataName, split_of, splits_in, write_splits
+from secateur.trainers.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
 
 MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
 """What seeds are derived for."""
@@ -36,11 +37,6 @@ FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
 """The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
 LATENCY_BATCH = 64
 
-DataName = Annotated[str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
-NetworkName = Annotated[str, Field(description="a network that takes a width")]
-NETWORK = "secateur.trainers.normalised_mlp:normalised_mlp"
-Count = Annotated[int, Field(ge=1)]
-BatchSize = Annotated[int, Field(ge=2)]
 Rate = Annotated[float, Field(gt=0, description="of all runs but the published fine-tuning")]
 
 
@@ -137,10 +133,7 @@ class Refits(Experiment):
         )
         self.check(trained.model, start.kept)
         measured_again(trained.model.cpu(), train_split)
-        facts = {
-            "epochs": recipe.epochs,
-            "layers": {name: int(np.count_nonzero(mask)) for name, mask in start.kept.groups.items()},
-        }
+        facts = {"epochs": recipe.epochs, "layers": counts_in(start.kept.groups)}
         return outcome_of(
             trained.model, test_split, trained.samples_seen, start.macs, start.parameters, start.kept, facts
         )

@@ -7,7 +7,7 @@ Nothing about the mask is learned. Weight decay acts on w, not on m(w) w.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from secateur.selectors.contract import random_keys
 from secateur.selectors.keyed_permutation import derive_seed
 from secateur.selectors.largest_of_each import largest_of_each
-from secateur.selectors.weight_masks import Masks, global_masks
+from secateur.selectors.weight_masks import Masks, counts_in, global_masks
 from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.contract import Data
 from secateur.trainers.experiment import Kept
@@ -193,8 +193,7 @@ def settle(model: nn.Module, keep: int | float, *, seed: int) -> None:
         stay = dict.fromkeys(found, n_of(keep, first.m))
     else:
         sizes = {name: magnitudes(mask, weight) for name, (mask, weight) in found.items()}
-        ranked = global_masks(sizes, keep, seed=seed, least=1)
-        stay = {name: int(np.count_nonzero(chosen)) for name, chosen in ranked.items()}
+        stay = counts_in(global_masks(sizes, keep, seed=seed, least=1))
     for name, (mask, _) in found.items():
         mask.final.fill_(mask.size - stay[name])
 
@@ -253,8 +252,3 @@ def harden(model: nn.Module, data: Data, *, seed: int) -> tuple[nn.Module, Kept]
     kept = kept_weights(plain, masks)
     apply(plain, kept)
     return measured_again(plain, data), kept
-
-
-def count_of(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Weights that stay of each layer."""
-    return {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}

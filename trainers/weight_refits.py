@@ -6,28 +6,23 @@ al. 2015 (arXiv 1506.02626).
 
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
 from secateur.scorers import weight_scores
 from secateur.selectors.keyed_permutation import derive_seed
-from secateur.selectors.weight_masks import global_masks, random_masks
+from secateur.selectors.weight_masks import as_many_at_random, global_masks
 from secateur.trainers.experiment import Kept
 from secateur.trainers.held_masks import apply, kept_weights, maskable
 from secateur.trainers.models import Model
 from secateur.trainers.network_costs import masked_macs, parameters_of
-from secateur.trainers.random_pruning import refuse_moved
+from secateur.trainers.pruning_data import DataName
+from secateur.trainers.random_pruning import NETWORK, BatchSize, Count, NetworkName, refuse_moved
 from secateur.trainers.refitting import (
     MASKS,
-    NETWORK,
     SCRATCH,
     TIES,
-    BatchSize,
-    Count,
-    DataName,
-    NetworkName,
     Pruned,
     Rate,
     Refits,
@@ -67,9 +62,7 @@ class WeightRefits(Refits):
         """The masked network. Where weights are inherited the mask is of these weights, else of any such network."""
         masks = global_masks(weight_scores.magnitude(big, prunable(big)), keep, seed=derive_seed(seed, TIES), least=1)
         if arm in ("random", "scratch_shuffled"):
-            counts = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
-            shapes = {name: mask.shape for name, mask in masks.items()}
-            masks = random_masks(shapes, counts, seed=derive_seed(seed, MASKS))
+            masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
         macs = masked_macs(big, example, masks)
         own = arm in self.inheriting and arm != "random"
         kept = kept_weights(big, masks, of_these_weights=own)

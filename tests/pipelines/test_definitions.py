@@ -15,8 +15,8 @@ from secateur.pipelines.cells import Cell
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifest import Manifest
 from secateur.pipelines.run import UnusableData, run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.store import IO_MANAGER, Store
+from secateur.pipelines.study_file import SHIPPED, StudyFile, read_studies
 
 WriteStudy = Callable[..., StudyFile]
 
@@ -45,6 +45,18 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
         assert len(partitions.get_partition_keys()) == 18
     assert graph.get(key("scores", "el2n")).code_version == "1"
     assert "High means: harder" in (graph.get(key("scores", "el2n")).description or "")
+
+
+def test_every_asset_is_kept_by_our_io_manager(tmp_path: Path) -> None:
+    """Where a decorator forgets to name it, Dagster pickles into its own folder, or asks a host project's manager."""
+    kept_by = {
+        (key.to_user_string(), one.node_def.output_def_named(name).io_manager_key)
+        for one in build(read_studies([SHIPPED]), tmp_path).assets or ()
+        if isinstance(one, dg.AssetsDefinition)
+        for name, key in one.keys_by_output_name.items()
+    }
+    assert len(kept_by) > 100
+    assert not [key for key, manager in kept_by if manager != IO_MANAGER]
 
 
 def test_the_launchpad_offers_settings_with_the_studys_values(write_study: WriteStudy, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.selectors.largest_of_each import largest_of_each
+from secateur.selectors.weight_masks import counts_in
 from secateur.trainers.contract import Data, Recipe
 from secateur.trainers.loop import train
 from secateur.trainers.model_identity import shapes_of
@@ -18,7 +19,6 @@ from secateur.trainers.snapshots import Snapshots
 from secateur.trainers.soft_masks import (
     PruningSchedule,
     SoftMask,
-    count_of,
     hard_masks,
     harden,
     settle,
@@ -275,7 +275,7 @@ def test_blind_masks_have_the_same_counts_and_other_places() -> None:
         model = with_soft_masks(network(), form=form)  # type: ignore[arg-type]
         settle(model, keep, seed=0)
         best, blind = hard_masks(model, seed=1), hard_masks(model, seed=1, draw=True)
-        assert count_of(best) == count_of(blind)
+        assert counts_in(best) == counts_in(blind)
         assert any((mask != blind[name]).any() for name, mask in best.items())
         other = hard_masks(model, seed=2, draw=True)
         assert any((mask != blind[name]).any() for name, mask in other.items())
