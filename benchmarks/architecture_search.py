@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from secateur.scorers.accuracy_predictor import AccuracyPredictor, PredictorSettings
-from secateur.scorers.architecture_encoding import ArchitectureSpace
-from secateur.scorers.known_spaces import nas_bench_201, nas_bench_macro
-from secateur.scorers.rank_metrics import rank_metrics
-from secateur.selectors.ask_tell import ArchitectureSearch, search
-from secateur.selectors.choice_pruning import PruningSettings
-from secateur.selectors.gbdt_search import GbdtSearch
-from secateur.selectors.random_search import RandomSearch
-from secateur.selectors.regularised_evolution import RegularisedEvolution
+from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings
+from secateur.scorers.architectures.encoding import ArchitectureSpace
+from secateur.scorers.architectures.known_spaces import nas_bench_201, nas_bench_macro
+from secateur.scorers.architectures.rank_metrics import rank_metrics
+from secateur.selectors.searches.choice_pruning import PruningSettings
+from secateur.selectors.searches.contract import ArchitectureSearch, search
+from secateur.selectors.searches.gbdt_search import GbdtSearch
+from secateur.selectors.searches.random_search import RandomSearch
+from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
 
 TABLES = {
     "NAS-Bench-201, CIFAR-10": ("nasbench201.parquet", nas_bench_201, "cifar10_test_200ep", "unique_string", 85.0),

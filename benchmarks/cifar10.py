@@ -29,19 +29,21 @@ import datasets
 import numpy as np
 import torch
 
-from secateur.scorers.aum import Aum
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import Keep, resolve_keep
-from secateur.selectors.coverage_centric import coverage_centric
-from secateur.selectors.epoch_sampler import EpochSampler, make_sampler
-from secateur.selectors.uniform_random import uniform_random
+from secateur.scorers.observers.aum import Aum
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.samplers.contract import EpochSampler, make_sampler
+from secateur.selectors.static.coverage_centric import coverage_centric
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.comparison import compare, summarise
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.image_task import ImageTask
-from secateur.trainers.loop import device_of_choice, train
-from secateur.trainers.tasks import encode
+from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.loop.train import train
+from secateur.trainers.modalities.encoding import encode
+from secateur.trainers.modalities.images import ImageTask
+from secateur.trainers.processes import device_of_choice
+from secateur.trainers.tasks.classification import evaluate
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FULL, RANDOM, COVERAGE = "everything", "random", "coverage_centric"

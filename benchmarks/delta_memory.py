@@ -26,9 +26,9 @@ def peak() -> int:
 
 def stream(folder: Path, keep: float, select: str) -> None:
     """Ours."""
-    from secateur.pipelines.delta_files import Checkpoint
-    from secateur.pipelines.delta_sources import TunedDelta
-    from secateur.pipelines.delta_stream import DeltaChoice, prune_deltas
+    from secateur.pipelines.deltas.files import Checkpoint
+    from secateur.pipelines.deltas.sources import TunedDelta
+    from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
 
     source = TunedDelta.of(Checkpoint.read(folder / "base"), Checkpoint.read(folder / "tuned"))
     prune_deltas(source, folder / f"out-{select}", DeltaChoice(keep, select=select))

@@ -26,15 +26,15 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.uniform_random import uniform_random
-from secateur.trainers.comparison import compare, summarise
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.distillation import Distillation
-from secateur.trainers.distillation_tuning import TunedDistillation, tune_distillation
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import Trained, train
-from secateur.trainers.teacher_logits import cache_logits
-from secateur.trainers.teachers import Teacher
+from secateur.trainers.distillation.cached_logits import cache_logits
+from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.distillation.tuning import TunedDistillation, tune_distillation
+from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
 ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0), 3

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from secateur.selectors.epoch_sampler import EpochSampler
-from secateur.selectors.info_batch import InfoBatch
-from secateur.selectors.rs2 import Rs2
-from secateur.selectors.seta import Seta
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.samplers.seta import Seta
 
 KEEP, EPOCHS = 0.3, 100
 PART = 10

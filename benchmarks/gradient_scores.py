@@ -24,11 +24,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints import Glance
-from secateur.scorers.grand import grand
-from secateur.scorers.last_layer_grand import last_layer_grand
-from secateur.scorers.vog import vog
-from secateur.trainers.models import cnn, mlp
+from secateur.scorers.checkpoints.contract import Glance
+from secateur.scorers.checkpoints.grand import grand
+from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
+from secateur.scorers.checkpoints.vog import vog
+from secateur.trainers.models.registry import cnn, mlp
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CHECKPOINTS = 5

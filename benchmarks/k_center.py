@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from secateur.selectors.k_center import k_center
+from secateur.selectors.static.k_center import k_center
 
 
 def main() -> None:

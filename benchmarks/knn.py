@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from secateur.scorers.neighbours import nearest_neighbours
+from secateur.scorers.geometry.neighbours import nearest_neighbours
 
 
 def sgemm(dimensions: int) -> tuple[float, float]:

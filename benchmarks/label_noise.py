@@ -27,17 +27,17 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer, Scores
-from secateur.scorers.neighbours import nearest_neighbours
-from secateur.scorers.pvi import null_model_of
+from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.registry import scorers
-from secateur.trainers import models
-from secateur.trainers.checkpoints import CheckpointWriter, load_checkpoints
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.embeddings import EmbeddingSettings, embed
-from secateur.trainers.loop import train
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoints
+from secateur.trainers.loop.train import train
+from secateur.trainers.models import registry as models
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
+from secateur.trainers.passes.scoring import score_rows
 
 CPU = torch.device("cpu")
 NOISE, CHECKPOINTS, NEIGHBOURS = 0.2, 5, 10

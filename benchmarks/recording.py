@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from secateur.scorers.contract import Observation, Observer
 from secateur.scorers.registry import scorers
-from secateur.trainers.image_encoder import resnet18
-from secateur.trainers.models import cnn
+from secateur.trainers.models.image_encoder import resnet18
+from secateur.trainers.models.registry import cnn
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SAMPLES, BATCH, CLASSES = 50_000, 128, 10

@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from secateur.pipelines.score_store import ScoreKey, ScoreStore
+from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.models import build
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.models.registry import build
+from secateur.trainers.passes.scoring import score_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NAMES = ("checkpoint_loss", "checkpoint_el2n", "checkpoint_margin", "checkpoint_entropy", "last_layer_grand")

@@ -22,12 +22,12 @@ from cifar10 import DATA, read_images
 from label_noise import write
 
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.rs2 import Rs2
-from secateur.selectors.uniform_random import uniform_random
-from secateur.trainers.comparison import compare, summarise
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import Trained, train
+from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.tasks.classification import evaluate
 
 SETTINGS = {"mlp": {"hidden": [128]}, "cnn": {"width": 8}}
 STATIC, RS2, SAME_STEPS, FULL = "static random", "RS2", "everything, same steps", "everything, same epochs"

@@ -18,15 +18,15 @@ import torch
 from label_noise import CHECKPOINTS, CPU, NEIGHBOURS, grey_images, write
 from scipy.stats import spearmanr
 
-from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observation, Observer, Scorer
-from secateur.scorers.neighbours import nearest_neighbours
-from secateur.scorers.pvi import null_model_of
+from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.embeddings import EmbeddingSettings, embed
-from secateur.trainers.loop import train
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.loop.train import train
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
+from secateur.trainers.passes.scoring import score_rows
 
 
 class Recorder(Observer):

@@ -18,9 +18,9 @@ from torch import nn
 
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data
-from secateur.trainers.image_encoder import resnet18
-from secateur.trainers.models import Standardise, cnn, mlp
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.models.image_encoder import resnet18
+from secateur.trainers.models.registry import Standardise, cnn, mlp
+from secateur.trainers.passes.scoring import score_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NAMES = ("checkpoint_loss", "checkpoint_el2n", "checkpoint_margin", "checkpoint_entropy", "last_layer_grand")

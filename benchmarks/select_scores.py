@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from secateur.selectors.coverage_centric import coverage_centric
-from secateur.selectors.top import top
+from secateur.selectors.static.coverage_centric import coverage_centric
+from secateur.selectors.static.top import top
 
 SORT = "numpy.argsort"
 """Run once: it takes longer than all the others."""

@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from secateur.selectors.index_runs import index_runs, kept_batches
+from secateur.selectors.draws.index_runs import index_runs, kept_batches
 
 Batches = Callable[[], Iterable[dict[str, Any]]]
 

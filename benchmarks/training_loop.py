@@ -18,12 +18,13 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from secateur.scorers.aum import Aum
-from secateur.scorers.el2n import El2n
-from secateur.selectors.info_batch import InfoBatch
+from secateur.scorers.observers.aum import Aum
+from secateur.scorers.observers.el2n import El2n
+from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import device_of_choice, train
-from secateur.trainers.models import build
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import build
+from secateur.trainers.processes import device_of_choice
 
 
 def bare(data: Data, recipe: Recipe, device: torch.device, *, loader: bool) -> None:

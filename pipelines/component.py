@@ -14,11 +14,11 @@ from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from pydantic import BaseModel
 
 from secateur.pipelines.definitions import build, resources_of
-from secateur.pipelines.home import home
-from secateur.pipelines.search import Search
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
-from secateur.pipelines.unit_study import PruningStudy
+from secateur.pipelines.storage.home import home
+from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.units import PruningStudy
 
 
 @cache

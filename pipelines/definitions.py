@@ -6,24 +6,24 @@ from typing import Any
 
 import dagster as dg
 
-from secateur.pipelines.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
-from secateur.pipelines.data_assets import prepare_asset
-from secateur.pipelines.embedding_assets import embeddings_asset, neighbours_asset
-from secateur.pipelines.export_job import export_jobs
-from secateur.pipelines.home import home as home
-from secateur.pipelines.progress import Progress
-from secateur.pipelines.recurring import Recurrence, recurrence
-from secateur.pipelines.score_assets import proxy_asset, score_asset
-from secateur.pipelines.scoring_assets import checkpoint_scores_of, scoring_pass_asset
-from secateur.pipelines.search_assets import search_assets
-from secateur.pipelines.store import IO_MANAGER, Store, StoreIOManager
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile, read_studies, study_folders
-from secateur.pipelines.subset_assets import manifest_asset, subset_asset
-from secateur.pipelines.teacher_assets import teacher_assets
-from secateur.pipelines.training_assets import evaluation_asset, report_asset, trained_model_asset
-from secateur.pipelines.tuning_assets import tuning_asset
-from secateur.pipelines.unit_assets import unit_assets
+from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
+from secateur.pipelines.assets.architectures import search_assets
+from secateur.pipelines.assets.data import prepare_asset
+from secateur.pipelines.assets.embeddings import embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.export_job import export_jobs
+from secateur.pipelines.assets.recurring import Recurrence, recurrence
+from secateur.pipelines.assets.resources import IO_MANAGER, Progress, StoreIOManager
+from secateur.pipelines.assets.scores import proxy_asset, score_asset
+from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
+from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
+from secateur.pipelines.assets.teacher import teacher_assets
+from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
+from secateur.pipelines.assets.tuning import tuning_asset
+from secateur.pipelines.assets.units import unit_assets
+from secateur.pipelines.storage.home import home as home
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile, read_studies, study_folders
+from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import Scorer
 
 

@@ -8,11 +8,11 @@ tests hold all of them to follow from these declarations.
 
 import importlib
 import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -191,15 +191,30 @@ def observer(*, high_means: HighMeans, paper: str, version: str = "1") -> Callab
 
 
 def discover(package: Any, *kinds: type) -> dict[str, Any]:
-    """Objects of the given kinds in a package, where the module `some_name` holds `some_name` or class `SomeName`."""
-    found = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
-        for spelling in (module.name, "".join(map(str.capitalize, module.name.split("_")))):
+    """Objects of the given kinds in a package and its rooms: module `some_name` holds `some_name` or class `SomeName`.
+
+    Raises ValueError where two rooms declare one name.
+    """
+    found: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for module in modules_of(package):
+        loaded, name = importlib.import_module(module), module.rpartition(".")[2]
+        for spelling in (name, "".join(map(str.capitalize, name.split("_")))):
             candidate = getattr(loaded, spelling, None)
             if isinstance(candidate, kinds) or (inspect.isclass(candidate) and issubclass(candidate, kinds)):
-                found[module.name] = candidate
+                if places.setdefault(name, module) != module:
+                    raise ValueError(f"{name!r} is declared in {places[name]} and in {module}: rename one of the files")
+                found[name] = candidate
     return found
+
+
+def modules_of(package: Any) -> list[str]:
+    """Dotted names of the modules in a package and in the rooms below it, in alphabetical order."""
+    names = set()
+    for folder in map(Path, package.__path__):
+        paths = (path.relative_to(folder) for path in folder.rglob("*.py"))
+        names |= {".".join([package.__name__, *path.with_suffix("").parts]) for path in paths}
+    return sorted(names)
 
 
 def positional(function: Callable[..., object]) -> tuple[str, ...]:

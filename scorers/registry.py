@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 
-from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Observer, Scorer, discover
 
 AnyScorer = Scorer[...] | CheckpointScorer[...] | type[Observer]

@@ -11,8 +11,9 @@ import yaml
 from numpy.typing import NDArray
 
 from secateur.selectors.class_policy import Policy, with_class_policy
-from secateur.selectors.contract import Keep, Selector
-from secateur.selectors.quotas import balanced, proportional
+from secateur.selectors.contract import Selector
+from secateur.selectors.draws.quotas import balanced, proportional
+from secateur.selectors.draws.ranks import Keep
 
 Signals = dict[str, NDArray[Any]]
 SEEDS = range(6)

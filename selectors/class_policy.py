@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from secateur.selectors.contract import Keep, Selector
-from secateur.selectors.quotas import Counts, apportion, balanced, proportional
-from secateur.selectors.strata import Strata, codes_of, sizes_of
+from secateur.selectors.contract import Selector
+from secateur.selectors.draws.quotas import Counts, apportion, balanced, proportional
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.draws.strata import Strata, codes_of, sizes_of
 
 Policy = Literal["none", "proportional", "balanced"]
 

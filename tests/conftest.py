@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.pipelines.studies.files import StudyFile, load_study
 
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -98,7 +98,7 @@ def copying_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from secateur.trainers.induction_model import symbol_tokenizer
+    from secateur.trainers.models.induction_model import symbol_tokenizer
 
     size, heads, loud = 66, 4, 2.0  # dimensions of a hidden state: token, position, token before, token to write
     tokens, places, before, write = (slice(part * size, (part + 1) * size) for part in range(4))

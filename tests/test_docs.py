@@ -14,17 +14,16 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
+from reference_pages import PAGES, TABLES, commands, filled
 
-from secateur.pipelines.command_tables import commands
-from secateur.pipelines.reference import PAGES, TABLES, filled
-from secateur.pipelines.search import Search
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import SHIPPED, validated
-from secateur.pipelines.unit_study import PruningStudy
+from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.files import SHIPPED, validated
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
-from secateur.trainers.experiment import experiments
-from secateur.trainers.tasks import TASKS
+from secateur.trainers.experiments.contract import experiments
+from secateur.trainers.modalities.encoding import TASKS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,7 +44,7 @@ EXAMPLES = [
 KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
 KINDS: dict[str, type[BaseModel]] = {"search": Search, "pruning": PruningStudy}
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
-UPDATE = "python -c \"from pathlib import Path; from secateur.pipelines.reference import update; update(Path('.'))\""
+UPDATE = "python docs/reference_pages.py"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -222,7 +221,7 @@ GRAPH = """
 import sys
 from pathlib import Path
 from secateur.pipelines.definitions import build
-from secateur.pipelines.study_file import read_studies
+from secateur.pipelines.studies.files import read_studies
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 print("scorers:", *scorers())
@@ -308,7 +307,7 @@ def tutorial(tmp_path: Path) -> Path:
 
 def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """What a command of secateur printed, and how it ended."""
-    command = [sys.executable, "-c", "from secateur.pipelines.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")} | {"COLUMNS": "100"}
     return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
 

@@ -1,40 +1,83 @@
-"""The four folders are namespace packages, import one way, and keep clear of the standard library's names."""
+"""The four folders are namespace packages of rooms in order, import one way, and shadow no standard module."""
 
 import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ("scorers", "selectors", "trainers", "pipelines")
-MODULES = [path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")]
+ROOMS = {
+    "scorers": ("contract", "observers", "checkpoints", "geometry", "networks", "architectures", "registry"),
+    "selectors": ("draws", "contract", "class_policy", "samplers", "static", "searches", "masks", "check_selector"),
+    "trainers": (
+        "processes",
+        "augmentation",
+        "contract",
+        "tasks",
+        "models",
+        "modalities",
+        "loop",
+        "passes",
+        "judging",
+        "distillation",
+        "pruning",
+        "experiments",
+    ),
+    "pipelines": (
+        "data",
+        "studies",
+        "storage",
+        "runs",
+        "manifests",
+        "deltas",
+        "exports",
+        "pages",
+        "assets",
+        "definitions",
+        "component",
+        "materialise",
+        "commands",
+    ),
+}
+"""Rooms of each floor, and files that stand beside them: each imports itself, and what stands before it alone."""
+ORDER = [f"{floor}/{room}" for floor, rooms in ROOMS.items() for room in rooms]
+MODULES = [path.relative_to(ROOT) for floor in ROOMS for path in sorted((ROOT / floor).rglob("*.py"))]
+NAMES = {"secateur." + ".".join(path.with_suffix("").parts): path for path in MODULES}
 
 
 def imported(path: Path) -> set[str]:
     """Dotted names that a module imports, wherever in the file."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
+def needs(path: Path) -> set[Path]:
+    """Files of the project that a file imports."""
+    return {NAMES[name] for name in imported(path) if name in NAMES} - {path}
+
+
+def room_of(path: Path) -> str:
+    """Floor and room of a file; a file beside the rooms is a room by itself."""
+    return "/".join(path.with_suffix("").parts[:2])
+
+
 def test_no_init_files() -> None:
-    assert not [p for folder in (*FLOORS, "tests") for p in (ROOT / folder).rglob("__init__.py")]
+    assert not [p for folder in (*ROOMS, "tests") for p in (ROOT / folder).rglob("__init__.py")]
 
 
-def test_every_folder_with_modules_is_packaged() -> None:
-    mapping = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
-    assert set(mapping.values()) == {str(path.parent.relative_to(ROOT)) for path in MODULES}
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {room_of(path) for path in MODULES} == set(ORDER)
 
 
 def test_no_module_is_named_like_the_standard_library() -> None:
-    assert not [path for path in MODULES if path.stem in sys.stdlib_module_names]
+    assert not [path for path in MODULES if path.stem in sys.stdlib_module_names and path.parent.name in ROOMS]
 
 
 @pytest.mark.parametrize("module", ["subprocess", "asyncio", "selectors"])
@@ -52,13 +95,21 @@ def test_python_m_pytest_starts_from_the_project_root() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", MODULES, ids=str)
 def test_imports_point_one_way(path: Path) -> None:
-    floor = FLOORS.index(path.parent.name)
+    own = ORDER.index(room_of(path))
+    above = [str(other) for other in needs(path) if ORDER.index(room_of(other)) > own]
+    assert not above, f"{path} imports from rooms that stand above its own: {', '.join(above)}"
     names = imported(path)
-    above = [name for name in names for upper in FLOORS[floor + 1 :] if name.startswith(f"secateur.{upper}")]
-    assert not above
-    bare = [name for name in names for folder in FLOORS if name.startswith(f"{folder}.") and path.stem != folder]
+    bare = [name for name in names for folder in ROOMS if name.startswith(f"{folder}.")]
     assert not bare, "import through secateur.<folder>, or the module exists twice"
-    if path.parent.name != "pipelines":
+    if path.parts[0] != "pipelines":
         assert not [name for name in names if name.split(".")[0].startswith("dagster")]
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    left = {path: needs(path) for path in MODULES}
+    while ready := [path for path, others in left.items() if not others & left.keys()]:
+        for path in ready:
+            del left[path]
+    assert not left, f"these files import each other in a circle: {', '.join(map(str, left))}"

@@ -22,8 +22,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from secateur.pipelines.manifest import Manifest
-from secateur.selectors.top import top
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.selectors.static.top import top
 
 pytestmark = pytest.mark.browser
 

@@ -13,18 +13,18 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.run import run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
-from secateur.trainers import models
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.models import registry as models
 
 SCRIPT = """
 import sys
 from pathlib import Path
 import dagster as dg
-from secateur.pipelines.run import run_study
-from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.studies.files import StudyFile, load_study
 path = Path(sys.argv[1])
 with dg.DagsterInstance.ephemeral() as instance:
     run_study(StudyFile(path, load_study(path)), Path(sys.argv[2]), instance)
@@ -74,7 +74,7 @@ def test_a_kill_at_any_moment_leaves_only_whole_files(
 RESUMING = (
     """
 from secateur.pipelines import resumption
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.loop.snapshots import Snapshots
 import sys
 resumption.EVERY_SECONDS = 0.02
 def read(self, made_of, read=Snapshots.read):

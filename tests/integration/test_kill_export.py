@@ -13,10 +13,11 @@ import datasets
 import numpy as np
 import pytest
 
-from secateur.pipelines.exporters import export, exporters
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.samples import Columns, samples_table
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import samples_table
+from secateur.pipelines.exports.registry import export, exporters
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance
 
 COUNT, TURNS = 3000, 20
 COLUMNS = {"text": "text", "label": "label"}
@@ -34,7 +35,7 @@ def manifest_at(path: Path, data: datasets.Dataset, rows: list[int]) -> Manifest
 DRIVER = """
 import os, signal, sys, time
 import datasets
-from secateur.pipelines.exporters import export, exporters
+from secateur.pipelines.exports.registry import export, exporters
 data = datasets.load_from_disk(sys.argv[1])
 hashes = open(sys.argv[2]).read().split()
 exporters()

@@ -16,19 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from secateur.scorers.aum import Aum
-from secateur.scorers.dual import Dual
-from secateur.scorers.el2n import El2n
-from secateur.scorers.forgetting import Forgetting
-from secateur.scorers.tdds import Tdds
-from secateur.selectors.info_batch import InfoBatch
+from secateur.scorers.observers.aum import Aum
+from secateur.scorers.observers.dual import Dual
+from secateur.scorers.observers.el2n import El2n
+from secateur.scorers.observers.forgetting import Forgetting
+from secateur.scorers.observers.tdds import Tdds
+from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers import snapshots as module
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.checkpoints import CheckpointWriter, fingerprint
+from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import train
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.loop.train import train
+from secateur.trainers.loop.snapshots import Snapshots
 
 CPU, SAMPLES, EPOCHS = torch.device("cpu"), 150, 6
 

@@ -17,21 +17,20 @@ import psutil
 import pytest
 import torch
 
-from secateur.pipelines import launch as launching
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.data_files import files_of, mapped_from, save_array
 from secateur.pipelines.definitions import build
-from secateur.pipelines.home import home
-from secateur.pipelines.launch import LaunchError, launch
-from secateur.pipelines.launched_training import JOB, Sampled, Taught, TrainingJob
-from secateur.pipelines.study_file import StudyFile
-from secateur.selectors.epoch_sampler import make_sampler
-from secateur.trainers import models
+from secateur.pipelines.runs import launch as launching
+from secateur.pipelines.runs.launch import LaunchError, launch
+from secateur.pipelines.runs.worker import JOB, Sampled, Taught, TrainingJob, files_of, mapped_from, save_array
+from secateur.pipelines.storage.home import home
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.selectors.samplers.contract import make_sampler
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.distillation import Distillation
-from secateur.trainers.loop import Trained, train
-from secateur.trainers.teacher_logits import cache_logits
-from secateur.trainers.teachers import Teacher
+from secateur.trainers.distillation.cached_logits import cache_logits
+from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.models import registry as models
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(model_settings={"hidden": [16]}, epochs=3, batch_size=32)
@@ -111,8 +110,8 @@ PARENT = """
 import sys
 from pathlib import Path
 import dagster as dg
-from secateur.pipelines.launch import launch
-from secateur.pipelines.launched_training import TrainingJob
+from secateur.pipelines.runs.launch import launch
+from secateur.pipelines.runs.worker import TrainingJob
 job, folder = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 @dg.asset
 def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -163,7 +162,7 @@ def test_two_processes_of_a_killed_run_leave_and_the_next_two_train_what_one_tra
 
 FRAGILE = """
 import os
-from secateur.trainers.models import mlp
+from secateur.trainers.models.registry import mlp
 def network(shape, classes, kind):
     if os.environ["RANK"] == "1":
         if kind == "raises":

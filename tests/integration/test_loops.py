@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from secateur.selectors.epoch_sampler import EpochSampler, Shard
-from secateur.selectors.info_batch import InfoBatch
-from secateur.selectors.rs2 import Rs2
-from secateur.selectors.seta import Seta
-from secateur.selectors.subset_schedule import SubsetSchedule
-from secateur.trainers.ids_in_batch import SampledTraining, WithIds
+from secateur.selectors.samplers.contract import EpochSampler, Shard
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.samplers.seta import Seta
+from secateur.selectors.samplers.subset_schedule import SubsetSchedule
+from secateur.trainers.loop.own_loop import SampledTraining, WithIds
 
 N, EPOCHS, BATCH = 50, 5, 8
 

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 import yaml
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.run import instance_at, run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile, load_study
-from secateur.trainers import models
+from secateur.pipelines.materialise import instance_at, run_study
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import SHIPPED, StudyFile, load_study
+from secateur.pipelines.studies.grid import Cell
+from secateur.trainers.models import registry as models
 
 DATA = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[3] / "shared" / "data")
 SCORES = {"loss": None, "aum": None, "el2n": {"epochs": 1}}
@@ -172,7 +172,7 @@ def test_real_texts(tmp_path: Path, name: str) -> None:
 
 
 def test_real_table(tmp_path: Path) -> None:
-    features = load_study(Path(models.__file__).parents[1] / "pipelines" / "studies" / "adult.yaml").columns.features
+    features = load_study(SHIPPED / "adult.yaml").columns.features
     recipe = {"model": "tabular_mlp", "batch_size": 64, "learning_rate": 0.002}
     store, study = run(
         tmp_path,

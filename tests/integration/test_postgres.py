@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from secateur.pipelines.definitions import build
-from secateur.pipelines.run import instance_at, run_study
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.materialise import instance_at, run_study
+from secateur.pipelines.studies.files import StudyFile
 
 WriteStudy = Callable[..., StudyFile]
 DEPLOY = Path(__file__).parents[2] / "deploy"

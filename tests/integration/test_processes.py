@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from secateur.scorers.contract import Observer
-from secateur.scorers.el2n import El2n
-from secateur.scorers.forgetting import Forgetting
-from secateur.selectors.info_batch import InfoBatch
+from secateur.scorers.observers.el2n import El2n
+from secateur.scorers.observers.forgetting import Forgetting
+from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import train
+from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.loop.train import train
 from secateur.trainers.processes import processes_here
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.loop.snapshots import Snapshots
 
 CPU, SAMPLES, EPOCHS = torch.device("cpu"), 131, 6
 

@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.pipelines import scoring_assets
-from secateur.pipelines.compute_settings import Compute
-from secateur.pipelines.data_files import files_of
+from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.ray_scoring import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
-from secateur.pipelines.score_store import Part
-from secateur.pipelines.study_file import StudyFile
-from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.pipelines.runs.ray import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
+from secateur.pipelines.runs.worker import files_of
+from secateur.pipelines.storage.score_cache import Part
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.sections import Compute
+from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.registry import scorers
-from secateur.trainers import models
-from secateur.trainers.checkpoints import fingerprint, load_checkpoints
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
+from secateur.trainers.loop.train import train
+from secateur.trainers.models import registry as models
+from secateur.trainers.passes.scoring import score_rows
 
 CPU = torch.device("cpu")
 WriteStudy = Callable[..., StudyFile]
@@ -63,9 +63,9 @@ import numpy as np
 import ray
 from secateur.pipelines import scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.ray_scoring import RayPass
-from secateur.pipelines.score_store import Part, ScoreStore
-from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.pipelines.runs.ray import RayPass
+from secateur.pipelines.storage.score_cache import Part, ScoreStore
+from secateur.pipelines.studies.files import StudyFile, load_study
 
 path, root, pause, shard = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 commit = ScoreStore._commit

@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.run import run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import SHIPPED, StudyFile, load_study
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import SHIPPED, StudyFile, load_study
+from secateur.pipelines.studies.grid import Cell
 
 
 def shortened(name: str, folder: Path, **changes: Any) -> StudyFile:

@@ -61,7 +61,7 @@ def test_everything_imported_is_declared() -> None:
         for line in lines
     }
     providers = packages_distributions()
-    for path in (path for floor in FLOORS for path in (ROOT / floor).glob("*.py")):
+    for path in (path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []

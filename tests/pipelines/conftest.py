@@ -8,9 +8,10 @@ import datasets
 import numpy as np
 import pytest
 
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.samples import Columns, samples_table
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import samples_table
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance
 
 ManifestOf = Callable[..., Manifest]
 

@@ -8,14 +8,14 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from secateur.pipelines.cells import Cell
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.run import QUIET, materialise
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
-from secateur.selectors.stratified_random import stratified_random
-from secateur.selectors.top import top
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import QUIET, materialise
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.selectors.static.stratified_random import stratified_random
+from secateur.selectors.static.top import top
 
 WriteStudy = Callable[..., StudyFile]
 KEY = dg.AssetKey(["blobs", "ad_hoc_selection"])
@@ -53,7 +53,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     import datasets
     import yaml
 
-    from secateur.pipelines.study_file import load_study
+    from secateur.pipelines.studies.files import load_study
 
     folder = tmp_path_factory.mktemp("desk")
     rng = np.random.default_rng(0)

@@ -9,14 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.choosing import choose, epochs_of, held_settings, sampler_of
-from secateur.pipelines.selection import Selection
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
-from secateur.pipelines.subsets import subset_of
+from secateur.pipelines.runs.choosing import choose, epochs_of, held_settings, sampler_of, subset_of
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.info_batch import InfoBatch
+from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import Recipe
 
 LABELS = np.arange(90, dtype=np.int64) % 3

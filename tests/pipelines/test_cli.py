@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from secateur.pipelines import cli
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.run import blocks
-from secateur.pipelines.study_commands import cells_of
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.commands import main as cli
+from secateur.pipelines.commands.trials import cells_of
+from secateur.pipelines.materialise import blocks
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
 
 WriteStudy = Callable[..., StudyFile]
 COMMANDS = ("init", "studies", "ui", "run", "score", "select", "train", "verify", "export", "diff", "explain")
@@ -44,7 +44,7 @@ TypeIn = Callable[..., tuple[int, str, str]]
 
 def secateur(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A process of its own: Dagster's capture of a step's output and pytest's do not get along."""
-    command = [sys.executable, "-c", "from secateur.pipelines.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
@@ -196,7 +196,7 @@ def test_brackets_in_a_message_are_not_taken_for_markup(type_in: TypeIn) -> None
 
 
 def test_a_failure_of_ours_ends_with_3_and_a_traceback(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    from secateur.pipelines import study_file
+    from secateur.pipelines.studies import files as study_file
 
     def broken(folders: list[Path]) -> list[StudyFile]:
         raise RuntimeError("a bug")

@@ -14,9 +14,9 @@ import yaml
 from dagster.components import ScaffoldRequest
 
 from secateur.pipelines.component import COMPONENTS, Example, PruningComponent, SearchComponent, StudyComponent
-from secateur.pipelines.home import home
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.study_file import SHIPPED, load_file
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.storage.home import home
+from secateur.pipelines.studies.files import SHIPPED, load_file
 
 OTHERS = """
 import dagster as dg

@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.costs import Cost, costs_of, parts_of, save_pass_cost, total
-from secateur.pipelines.store import Store
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.runs.costs import Cost, costs_of, parts_of, save_pass_cost, total
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
 
 TRAINED = {"samples_seen": 100, "steps": 10, "seconds": 2.0, "kept": 30, "of": 120}
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines import croissant
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests import croissant
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 
 HASHES = [f"{row:032x}" for row in range(6)]
 VALUES = st.recursive(

@@ -11,12 +11,13 @@ import datasets
 import numpy as np
 import pytest
 
-from secateur.pipelines.cells import Cell
+from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.run import UnusableData, run_study
-from secateur.pipelines.store import IO_MANAGER, Store
-from secateur.pipelines.study_file import SHIPPED, StudyFile, read_studies
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import UnusableData, run_study
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import SHIPPED, StudyFile, read_studies
+from secateur.pipelines.studies.grid import Cell
 
 WriteStudy = Callable[..., StudyFile]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from secateur.pipelines import cli
-from secateur.trainers.layer_inputs import layer_inputs, save_inputs
+from secateur.pipelines.commands import main as cli
+from secateur.trainers.passes.layer_inputs import layer_inputs, save_inputs
 
 
 @pytest.fixture

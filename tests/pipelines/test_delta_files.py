@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from secateur.pipelines import delta_stream
-from secateur.pipelines.delta_files import Checkpoint
-from secateur.pipelines.delta_sources import AdapterDelta, FactorDelta, TunedDelta
-from secateur.pipelines.delta_stream import DeltaChoice, prune_deltas
-from secateur.pipelines.files import sha256_of
-from secateur.pipelines.unit_manifest import packed
-from secateur.trainers.layer_inputs import LayerInputs
+from secateur.pipelines.deltas import stream as delta_stream
+from secateur.pipelines.deltas.files import Checkpoint
+from secateur.pipelines.deltas.sources import AdapterDelta, FactorDelta, TunedDelta
+from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
+from secateur.pipelines.manifests.masks import packed
+from secateur.pipelines.storage.whole_files import sha256_of
+from secateur.trainers.passes.layer_inputs import LayerInputs
 
 SHAPES = {"a.weight": (20, 31), "a.bias": (20,), "b.weight": (7, 20), "norm.scale": (), "conv": (4, 3, 2, 2)}
 
@@ -435,9 +435,9 @@ def test_choices_that_cannot_be_are_refused(settings, message):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from secateur.pipelines.delta_files import Checkpoint
-from secateur.pipelines.delta_sources import TunedDelta
-from secateur.pipelines.delta_stream import DeltaChoice, prune_deltas
+from secateur.pipelines.deltas.files import Checkpoint
+from secateur.pipelines.deltas.sources import TunedDelta
+from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
 folder, select, over = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def run(name, out):

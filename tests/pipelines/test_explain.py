@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import percentileofscore, rankdata
 from typer.testing import CliRunner
 
-from secateur.pipelines.cli import app
-from secateur.pipelines.explain import Standing, Stratum, arrays_of, explain
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.provenance import Provenance, ScoreCard
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, explain
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 

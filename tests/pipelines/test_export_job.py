@@ -14,17 +14,17 @@ import polars as pl
 import pytest
 from huggingface_hub import DatasetCard
 
-from secateur.pipelines import cli
-from secateur.pipelines.cells import Cell
+from secateur.pipelines.commands import main as cli
+from secateur.pipelines.commands.export import FORMATS
+from secateur.pipelines.data.identity import samples_table
+from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
-from secateur.pipelines.export_command import FORMATS
-from secateur.pipelines.exporters import exporters
-from secateur.pipelines.manifest import Manifest
-from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.samples import samples_table
-from secateur.pipelines.sources import load
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.exports.registry import exporters
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
 
 ROWS = list(range(0, 120, 4))
 CELL = Cell("hardest@0.25", 1)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from secateur.pipelines.exporters import export, exporters
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.provenance import Provenance
+from secateur.pipelines.exports.registry import export, exporters
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.provenance import Provenance
 
 TEXTS = [f"text {row}" for row in range(21)]
 KEPT = [1, 4, 5, 8, 20]
@@ -110,7 +110,8 @@ def test_images_travel_within_the_parquet(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict(
         {"image": [str(tmp_path / f"{row}.png") for row in range(4)], "label": [0, 0, 1, 1]}, features
     )
-    from secateur.pipelines.samples import Columns, samples_table
+    from secateur.pipelines.data.columns import Columns
+    from secateur.pipelines.data.identity import samples_table
 
     columns = {"image": "image", "label": "label"}
     provenance = Provenance(
@@ -251,7 +252,7 @@ def test_a_mask_of_what_was_only_claimed_is_refused(manifest: Manifest, tmp_path
 
 
 def test_a_long_bitmap_is_numpys_own(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    from secateur.pipelines import export_numbers
+    from secateur.pipelines.exports import numbers as export_numbers
 
     monkeypatch.setattr(export_numbers, "BLOCK", 1)
     bits = np.load(export(manifest, "bitmap"), allow_pickle=False)

@@ -11,9 +11,9 @@ from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.pipelines.export_card import prose, size_category
-from secateur.pipelines.exporters import export
-from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.exports.card import prose, size_category
+from secateur.pipelines.exports.registry import export
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"text": "text", "label": "label"}

@@ -15,8 +15,8 @@ import pytest
 import webdataset
 from PIL import Image
 
-from secateur.pipelines.exporters import export
-from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.exports.registry import export
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"image": "image", "label": "label"}

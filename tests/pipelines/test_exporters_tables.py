@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from secateur.pipelines.exporters import export
-from secateur.pipelines.manifest import Manifest, ManifestError
+from secateur.pipelines.exports.registry import export
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"text": "text", "label": "label"}

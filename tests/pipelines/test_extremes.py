@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from secateur.pipelines.extremes import SHOWN, SIDE, ends, extremes, previews
-from secateur.pipelines.samples import Columns
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.pages.extremes import SHOWN, SIDE, ends, extremes, previews
 
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=60))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.pipelines.folder_names import folder_names, is_safe
+from secateur.pipelines.storage.folder_names import folder_names, is_safe
 
 NAMES = st.text(max_size=30) | st.sampled_from(
     ["..", ".", "CON", "nul.png", "COM1", "../x", "/", "a\0", "x" * 300, "test", "é", "e\u0301", "É", "a", "A",

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines import croissant
-from secateur.pipelines.exporters import export
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.manifest_diff import compare
-from secateur.pipelines.provenance import Provenance, ScoreCard
+from secateur.pipelines.exports.registry import export
+from secateur.pipelines.manifests import croissant
+from secateur.pipelines.manifests.diff import compare
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 
 COUNT = 12
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from secateur.pipelines.cli import app
-from secateur.pipelines.data_profile import find_data
-from secateur.pipelines.init_study import Wish, draft_columns, free_name, guess_label
-from secateur.pipelines.readers import SourceError
-from secateur.pipelines.sources import load
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import load_study
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.data.profile import find_data
+from secateur.pipelines.data.readers import SourceError
+from secateur.pipelines.data.sources import load
+from secateur.pipelines.studies.draft import Wish, draft_columns, free_name, guess_label
+from secateur.pipelines.studies.files import load_study
+from secateur.pipelines.studies.samples import Study
 
 Init = Callable[..., tuple[Study, dict[str, Any]]]
 
@@ -244,7 +244,7 @@ def test_the_real_data_sets_as_the_shipped_studies_have_them(
 ) -> None:
     place = find_data(str(real_data / folder))
     draft = draft_columns(place, Wish())
-    shipped = load_study(Path(__file__).parents[2] / "pipelines" / "studies" / f"{folder}.yaml")
+    shipped = load_study(Path(__file__).parents[2] / "pipelines" / "studies" / "shipped" / f"{folder}.yaml")
     assert next(iter(draft.columns)) == kind
     assert draft.columns["label"] == shipped.columns.label
     assert tuple(draft.columns[kind] if kind == "features" else [draft.columns[kind]]) == (
@@ -262,7 +262,7 @@ def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:
     study = {"kind": "csv", "train": str(tmp_path / "rows.csv"), "test_fraction": 0.5}
     from pydantic import TypeAdapter
 
-    from secateur.pipelines.sources import Columns, Source
+    from secateur.pipelines.data.sources import Columns, Source
 
     columns = Columns(features=["age"], label="outcome")
     for names, said in ((None, "list all classes in source.label_names"), (["stays"], "is 'leaves' at row")):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from secateur.pipelines.cli import app
+from secateur.pipelines.commands.main import app
 
 
 def answer(*arguments: object) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import yaml
 from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel
 
+from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.definitions import build
-from secateur.pipelines.launchpad import form
-from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.pipelines.studies.files import StudyFile, load_study
 from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors

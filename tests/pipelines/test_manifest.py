@@ -19,9 +19,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines import croissant, kept_rows
-from secateur.pipelines.manifest import Manifest, ManifestError, fingerprint
-from secateur.pipelines.provenance import Provenance, ScoreCard, library_versions
+from secateur.pipelines.manifests import croissant, kept_rows
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError, fingerprint
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.storage.fingerprints import library_versions
 
 EL2N = ScoreCard(name="el2n", version="1", high_means="harder", view="train mode", paper="arXiv:2107.07075")
 
@@ -483,7 +484,8 @@ def test_apply_keeps_the_kept_rows(tmp_path: Path) -> None:
 
 
 def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
-    from secateur.pipelines.samples import Columns, samples_table
+    from secateur.pipelines.data.columns import Columns
+    from secateur.pipelines.data.identity import samples_table
 
     dataset, columns = dataset_of(TEXTS), {"text": "text", "label": "label"}
     keep = np.arange(20) % 3 == 0

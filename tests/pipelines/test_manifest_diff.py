@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from secateur.pipelines.cli import app
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.manifest_diff import compare
-from secateur.pipelines.provenance import Provenance
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests.diff import compare
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.provenance import Provenance
 
 
 def samples_of(contents: list[int]) -> pl.DataFrame:

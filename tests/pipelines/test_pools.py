@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 import torch
 
+from secateur.pipelines.assets.resources import ACCELERATOR
 from secateur.pipelines.definitions import build
-from secateur.pipelines.pools import ACCELERATOR
-from secateur.pipelines.run import instance_at, run_study, set_pools
-from secateur.pipelines.study_file import SHIPPED, StudyFile, read_studies
+from secateur.pipelines.materialise import instance_at, run_study, set_pools
+from secateur.pipelines.studies.files import SHIPPED, StudyFile, read_studies
 
 WriteStudy = Callable[..., StudyFile]
 RECIPE = {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 1, "batch_size": 64}

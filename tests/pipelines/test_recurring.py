@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from secateur.pipelines.cells import Cell
 from secateur.pipelines.definitions import build
-from secateur.pipelines.drift import Change, compare_scorings, rank_correlation, scoring_of
-from secateur.pipelines.recurring_settings import Drift, Recurring
-from secateur.pipelines.run import QUIET, run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.materialise import QUIET, run_study
+from secateur.pipelines.runs.drift import Change, compare_scorings, rank_correlation, scoring_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.sections import Drift, Recurring
 from secateur.scorers.registry import scorers
 
 WriteStudy = Callable[..., StudyFile]

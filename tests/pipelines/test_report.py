@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.report import Report, build_report
-from secateur.pipelines.report_page import compute_table, main_table, note, page_of, plots_of
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
-from secateur.trainers.comparison import compare
+from secateur.pipelines.pages.page import compute_table, main_table, note, page_of, plots_of
+from secateur.pipelines.pages.report import Report, build_report
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.judging.comparison import compare
 
 SOURCE = {"samples": 120, "test_samples": 60}
 WriteStudy = Callable[..., StudyFile]

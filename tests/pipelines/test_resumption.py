@@ -9,12 +9,14 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from secateur.pipelines import cell_training, proxy_runs, tuning_assets
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.home import home
-from secateur.pipelines.run import run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyFile
+from secateur.pipelines.assets import tuning as tuning_assets
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.runs import proxy as proxy_runs
+from secateur.pipelines.runs import training as cell_training
+from secateur.pipelines.storage.home import home
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
 
 WriteStudy = Callable[..., StudyFile]
 SMALL: dict[str, Any] = {

@@ -17,16 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from secateur.pipelines import samples
-from secateur.pipelines.samples import (
-    Columns,
-    content_hashes,
-    decode_image,
-    decode_row,
-    inspect_samples,
-    labels_of,
-    samples_table,
-)
+from secateur.pipelines.data import identity as samples
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import content_hashes, inspect_samples, labels_of, samples_table
+from secateur.pipelines.data.images import decode_image, decode_row
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 PICTURE, TEXT = Columns(image="image", label="label"), Columns(text="text", label="label")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines.plots import score_histogram
-from secateur.pipelines.score_page import EACH, NAME, QUANTILES, boxes, score_by_class
+from secateur.pipelines.pages.plots import score_histogram
+from secateur.pipelines.pages.score import EACH, NAME, QUANTILES, boxes, score_by_class
 from secateur.scorers.registry import scorers
-from secateur.trainers.drawing import INK
+from secateur.trainers.experiments.drawing import INK
 
 CARD = scorers()["el2n"].card
 LIMIT = 100_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines.score_store import ScoreKey, ScoreStore
+from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore
 
 KEY = ScoreKey("grand", "1", {"norm": 2}, "model-a")
 

@@ -15,23 +15,23 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.pipelines import embedding_assets
-from secateur.pipelines.data_assets import data_of
+from secateur.pipelines.assets import embeddings as embedding_assets
+from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.definitions import build
-from secateur.pipelines.store import Store
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
-from secateur.scorers.checkpoints import CheckpointScorer
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.samples import Study
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Scorer
-from secateur.scorers.near_duplicates import near_duplicates
-from secateur.scorers.neighbours import nearest_neighbours
-from secateur.scorers.pvi import null_model_of
+from secateur.scorers.geometry.near_duplicates import near_duplicates
+from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.registry import scorers
-from secateur.trainers import embeddings as trainers_embeddings
 from secateur.trainers.contract import Data
-from secateur.trainers.embeddings import EmbeddingSettings, embed
-from secateur.trainers.loop import train
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.loop.train import train
+from secateur.trainers.passes import embeddings as trainers_embeddings
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
+from secateur.trainers.passes.scoring import score_rows
 
 WriteStudy = Callable[..., StudyFile]
 CPU = torch.device("cpu")
@@ -124,7 +124,7 @@ from pathlib import Path
 import dagster as dg
 from secateur.pipelines import scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.study_file import StudyFile, load_study
+from secateur.pipelines.studies.files import StudyFile, load_study
 scoring_assets.ScoreStore = partial(scoring_assets.ScoreStore, shard=16)
 quick = scoring_assets.score_rows
 def slow(*args, **kwargs):
@@ -152,7 +152,7 @@ def test_a_killed_scoring_pass_goes_on_at_the_next_shard_and_gives_the_same_byte
     assert run.returncode == -signal.SIGKILL
     there = {path: path.read_bytes() for path in kept.rglob("*.parquet")}
     assert 2 <= len(there) < 8
-    from secateur.pipelines import scoring_assets
+    from secateur.pipelines.assets import scoring_pass as scoring_assets
 
     whole = scoring_assets.ScoreStore
     monkeypatch.setattr(scoring_assets, "ScoreStore", lambda place: whole(place, shard=16))

@@ -11,18 +11,17 @@ import pytest
 import yaml
 
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifest import Manifest, ManifestError
-from secateur.pipelines.run import run_study
-from secateur.pipelines.search import Search
-from secateur.pipelines.search_runs import guided_history, replay
-from secateur.pipelines.search_spaces import architectures_of, space_of
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import SHIPPED, StudyError, StudyFile, load_file, read_studies
-from secateur.scorers.accuracy_predictor import AccuracyPredictor
-from secateur.trainers.architecture_evaluation import network_key, recipe_of, space_of_recipes
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.runs.architectures import architectures_of, guided_history, replay, space_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.files import SHIPPED, StudyError, StudyFile, load_file, read_studies
+from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.trainers.contract import Recipe
-from secateur.trainers.models import build as build_model
-from secateur.trainers.models import load as load_model
+from secateur.trainers.judging.architectures import network_key, recipe_of, space_of_recipes
+from secateur.trainers.models.registry import build as build_model
+from secateur.trainers.models.registry import load as load_model
 
 OPERATIONS = ["none", "skip", "conv"]
 QUICK = {"trees": 10, "leaves": 4, "least_in_leaf": 1}
@@ -223,7 +222,7 @@ def test_a_python_function_is_asked_once_per_architecture(
 
 
 def test_recipes_that_train_the_same_network_share_a_key() -> None:
-    base = Recipe(model="secateur.trainers.searchable:searchable_mlp", steps=5)
+    base = Recipe(model="secateur.trainers.models.searchable:searchable_mlp", steps=5)
     choices: dict[str, list[Any]] = {"layer1": ["skip", 8], "layer2": ["skip", 8], "activation": ["relu", "tanh"]}
     space, recipes = space_of_recipes(base, choices)
     assert space.keys is not None
@@ -249,7 +248,7 @@ def test_networks_are_searched_for_real_and_the_best_one_scores_a_study(
         "models": {
             "source": study_content["source"],
             "columns": study_content["columns"],
-            "training": {"model": "secateur.trainers.searchable:searchable_mlp", "steps": 12, "batch_size": 16},
+            "training": {"model": "secateur.trainers.models.searchable:searchable_mlp", "steps": 12, "batch_size": 16},
             "positions": {"layer1": ["skip", 4, 8], "layer2": ["skip", 8], "learning_rate": [0.001, 0.05]},
             "subset": {"selector": "coverage_centric", "score": "aum", "keep": 0.5, "compare": 6}
             | {"settings": {"cutoff": 0.1}},

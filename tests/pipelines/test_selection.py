@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.selection import choosers
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyError, load_study
+from secateur.pipelines.studies.files import StudyError, load_study
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import choosers
 from secateur.selectors.contract import selectors
-from secateur.selectors.epoch_sampler import samplers
+from secateur.selectors.samplers.contract import samplers
 
 
 def load(folder: Path, content: dict[str, Any]) -> Study:

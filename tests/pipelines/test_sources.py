@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from secateur.pipelines.samples import content_hashes, decode_image, inspect_samples
-from secateur.pipelines.sources import Columns, Loaded, Source, SourceError, load, stratified_rows
+from secateur.pipelines.data.identity import content_hashes, inspect_samples
+from secateur.pipelines.data.images import decode_image
+from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, stratified_rows
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 TEXT = Columns(text="text", label="label")
@@ -453,7 +454,7 @@ import os, signal, sys
 from pathlib import Path
 import datasets.arrow_writer
 from pydantic import TypeAdapter
-from secateur.pipelines.sources import Columns, Source, load
+from secateur.pipelines.data.sources import Columns, Source, load
 
 datasets.arrow_writer.ArrowWriter.finalize = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 source = TypeAdapter(Source).validate_python({"kind": "csv", "train": "train.csv", "test": "test.csv"})
@@ -566,7 +567,7 @@ FROM_HUB = """
 import sys, json
 from pathlib import Path
 from pydantic import TypeAdapter
-from secateur.pipelines.sources import Columns, Source, SourceError, load
+from secateur.pipelines.data.sources import Columns, Source, SourceError, load
 
 for given in sys.argv[1:]:
     source = TypeAdapter(Source).validate_python({"kind": "hub", "test": "test"} | json.loads(given))

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.store import Store
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Cell
 
 KEY = dg.AssetKey(["study", "thing"])
 

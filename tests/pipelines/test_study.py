@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from secateur.pipelines.cells import Cell, selection_key
-from secateur.pipelines.study_file import SHIPPED, StudyError, load_study, read_studies
+from secateur.pipelines.studies.files import SHIPPED, StudyError, load_study, read_studies
+from secateur.pipelines.studies.grid import Cell, selection_key
 
 
 def load(folder: Path, content: Any) -> Any:

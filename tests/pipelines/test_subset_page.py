@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from secateur.pipelines import subset_page as page_module
-from secateur.pipelines.extremes import SHOWN
-from secateur.pipelines.score_page import EACH
-from secateur.pipelines.subset_page import Whole, drawn, overlap, random_beside, rows_asked, shares, subset_page
-from secateur.selectors.uniform_random import uniform_random
+from secateur.pipelines.pages import subset as page_module
+from secateur.pipelines.pages.extremes import SHOWN
+from secateur.pipelines.pages.score import EACH
+from secateur.pipelines.pages.subset import Whole, drawn, overlap, random_beside, rows_asked, shares, subset_page
+from secateur.selectors.static.uniform_random import uniform_random
 
 LIMIT = 100_000
 

@@ -10,23 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.pipelines import teacher_assets as module
-from secateur.pipelines.data_assets import data_of, prepare_asset
+from secateur.pipelines.assets import teacher as module
+from secateur.pipelines.assets.data import data_of, prepare_asset
+from secateur.pipelines.assets.teacher import teacher_assets, teacher_inputs
 from secateur.pipelines.definitions import resources_of
-from secateur.pipelines.store import Store
-from secateur.pipelines.study import Study
-from secateur.pipelines.study_file import StudyFile
-from secateur.pipelines.teacher_assets import objective_for, teacher_assets, teacher_inputs
-from secateur.selectors.uniform_random import uniform_random
-from secateur.trainers import models
+from secateur.pipelines.runs.teaching import objective_for
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.samples import Study
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.checkpoints import fingerprint
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.distillation import Distillation, distil
-from secateur.trainers.distillation_tuning import tune_distillation
-from secateur.trainers.loop import train
-from secateur.trainers.teacher_logits import TeacherLogits, cache_logits
-from secateur.trainers.teachers import Teacher
+from secateur.trainers.distillation.cached_logits import TeacherLogits, cache_logits
+from secateur.trainers.distillation.objective import Distillation, distil
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.distillation.tuning import tune_distillation
+from secateur.trainers.loop.checkpoints import fingerprint
+from secateur.trainers.loop.train import train
+from secateur.trainers.models import registry as models
 
 WriteStudy = Callable[..., StudyFile]
 CPU = torch.device("cpu")

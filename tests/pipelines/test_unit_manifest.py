@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from secateur.pipelines import croissant
-from secateur.pipelines.cli import app
-from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.sealed_document import ManifestError
-from secateur.pipelines.unit_manifest import BITS, UnitManifest
-from secateur.trainers.experiment import Kept
-from secateur.trainers.held_masks import apply, kept_weights
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests import croissant
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.masks import BITS, UnitManifest
+from secateur.pipelines.manifests.provenance import Provenance
+from secateur.trainers.pruning.held_masks import apply, kept_weights
+from secateur.trainers.pruning.kept import Kept
 
 KEPT = Kept(
     "head",

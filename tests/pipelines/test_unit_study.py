@@ -12,17 +12,17 @@ import yaml
 from scipy import stats
 from typer.testing import CliRunner
 
-from secateur.pipelines import unit_study
-from secateur.pipelines.cells import Cell
-from secateur.pipelines.cli import app
+from secateur.pipelines.commands.main import app
 from secateur.pipelines.definitions import build
-from secateur.pipelines.run import run_study
-from secateur.pipelines.store import Store
-from secateur.pipelines.study_file import StudyError, StudyFile, load_file, read_studies
-from secateur.pipelines.unit_manifest import UnitManifest
-from secateur.pipelines.unit_report import build_unit_report
-from secateur.pipelines.unit_runs import run_units
-from secateur.trainers.experiment import Experiment, Kept, Outcome, Progress
+from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.materialise import run_study, run_units
+from secateur.pipelines.pages.unit_report import build_unit_report
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies import units as unit_study
+from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
+from secateur.pipelines.studies.grid import Cell
+from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.pruning.kept import Kept
 
 RUNS: list[tuple[str, float, int]] = []
 

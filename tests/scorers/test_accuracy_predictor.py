@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from secateur.scorers.accuracy_predictor import AccuracyPredictor, PredictorSettings, cross_validate
-from secateur.scorers.architecture_encoding import ArchitectureSpace, Position
-from secateur.scorers.boosted_trees import leaves_of
-from secateur.scorers.choice_contributions import interactions, mean_where_used, pair_contributions
-from secateur.scorers.known_spaces import mobile_net_like, nas_bench_101, nas_bench_201, nas_bench_macro
-from secateur.scorers.rank_metrics import out_of_fold, rank_metrics
+from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings, cross_validate
+from secateur.scorers.architectures.boosted_trees import leaves_of
+from secateur.scorers.architectures.choice_contributions import interactions, mean_where_used, pair_contributions
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
+from secateur.scorers.architectures.known_spaces import mobile_net_like, nas_bench_101, nas_bench_201, nas_bench_macro
+from secateur.scorers.architectures.rank_metrics import out_of_fold, rank_metrics
 
 
 def synthetic(space: ArchitectureSpace, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.architecture_encoding import ArchitectureSpace, Position, choice_numbers
-from secateur.scorers.known_spaces import (
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, choice_numbers
+from secateur.scorers.architectures.known_spaces import (
     CELL_OPERATIONS,
     GRAPH_OPERATIONS,
     cell_keys,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.channel_scores import l1_filter, slimming
+from secateur.scorers.networks.channel_scores import l1_filter, slimming
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoint_el2n import checkpoint_el2n
-from secateur.scorers.checkpoint_entropy import checkpoint_entropy
-from secateur.scorers.checkpoint_loss import checkpoint_loss
-from secateur.scorers.checkpoint_margin import checkpoint_margin
-from secateur.scorers.checkpoints import CheckpointScorer, Glance
-from secateur.scorers.last_layer_grand import last_layer_grand
+from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
+from secateur.scorers.checkpoints.checkpoint_entropy import checkpoint_entropy
+from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
+from secateur.scorers.checkpoints.checkpoint_margin import checkpoint_margin
+from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
+from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
+from secateur.scorers.checkpoints.self_confidence import self_confidence
 from secateur.scorers.registry import scorers
-from secateur.scorers.self_confidence import self_confidence
-from secateur.trainers.models import Standardise, cnn, mlp
+from secateur.trainers.models.registry import Standardise, cnn, mlp
 
 ALL = {name: one for name, one in scorers().items() if isinstance(one, CheckpointScorer)}
 CLASSES, SAMPLES = 5, 13

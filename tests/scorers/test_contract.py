@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from secateur.scorers.checkpoints import CheckpointScorer, Glance
+from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
 from secateur.scorers.contract import HighMeans, Observation, Observer, Scorer, Scores, discover, finite, scorer
 from secateur.scorers.registry import scorers
 
@@ -250,7 +250,7 @@ def test_discovery_finds_scorers_by_their_file_alone(tmp_path, monkeypatch):
     package.mkdir()
     (package / "row_parity.py").write_text(
         "import numpy as np\n"
-        "from secateur.scorers.aum import Aum\n"
+        "from secateur.scorers.observers.aum import Aum\n"
         "from secateur.scorers.contract import scorer\n"
         "@scorer(high_means='harder', view='labels', paper='none')\n"
         "def row_parity(labels, *, odd: bool = True):\n"

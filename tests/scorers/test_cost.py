@@ -5,8 +5,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from secateur.scorers.cost import available_memory, estimate, gigabytes, group_limits, refuse_beyond, sgemm_rate
-from secateur.scorers.neighbours import nearest_neighbours
+from secateur.scorers.geometry.neighbours import nearest_neighbours
+from secateur.scorers.geometry.search_cost import (
+    available_memory,
+    estimate,
+    gigabytes,
+    group_limits,
+    refuse_beyond,
+    sgemm_rate,
+)
 
 
 def test_time_is_that_of_the_products():

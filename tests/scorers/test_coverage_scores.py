@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestCentroid
 
-from secateur.scorers import near_duplicates as near_duplicates_module
-from secateur.scorers import subset_coverage
 from secateur.scorers.contract import Scorer
-from secateur.scorers.density import density
-from secateur.scorers.near_duplicates import near_duplicates
-from secateur.scorers.nearest_sample import nearest_sample
-from secateur.scorers.neighbour_agreement import neighbour_agreement
-from secateur.scorers.neighbours import nearest_neighbours
-from secateur.scorers.prototype_distance import prototype_distance
+from secateur.scorers.geometry import near_duplicates as near_duplicates_module
+from secateur.scorers.geometry import subset_coverage
+from secateur.scorers.geometry.density import density
+from secateur.scorers.geometry.near_duplicates import near_duplicates
+from secateur.scorers.geometry.nearest_sample import nearest_sample
+from secateur.scorers.geometry.neighbour_agreement import neighbour_agreement
+from secateur.scorers.geometry.neighbours import nearest_neighbours
+from secateur.scorers.geometry.prototype_distance import prototype_distance
+from secateur.scorers.geometry.subset_coverage import coverage_radius, distance_to_kept, mean_coverage_distance
 from secateur.scorers.registry import scorers
-from secateur.scorers.subset_coverage import coverage_radius, distance_to_kept, mean_coverage_distance
 
 
 def cloud(samples, dimensions, seed=0):

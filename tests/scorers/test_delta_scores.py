@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.delta_scores import delta_magnitude, delta_wanda, output_change
+from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda, output_change
 
 
 @settings(max_examples=30, deadline=None)

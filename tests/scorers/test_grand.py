@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers import ghost_norms
-from secateur.scorers.checkpoints import Glance
-from secateur.scorers.grand import gradient_lengths, grand
-from secateur.scorers.last_layer_grand import last_layer_grand
+from secateur.scorers.checkpoints.contract import Glance, ghost_norms
+from secateur.scorers.checkpoints.grand import gradient_lengths, grand
+from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 
 CLASSES = 4
 

@@ -13,12 +13,12 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from secateur.scorers import exact_search, neighbours
-from secateur.scorers.density import density
-from secateur.scorers.exact_search import search, self_search, without_self
-from secateur.scorers.neighbour_agreement import neighbour_agreement
-from secateur.scorers.neighbours import as_csr, nearest_neighbours
-from secateur.scorers.vectors import Vectors
+from secateur.scorers.geometry import exact_search, neighbours
+from secateur.scorers.geometry.density import density
+from secateur.scorers.geometry.exact_search import search, self_search, without_self
+from secateur.scorers.geometry.neighbour_agreement import neighbour_agreement
+from secateur.scorers.geometry.neighbours import as_csr, nearest_neighbours
+from secateur.scorers.geometry.vectors import Vectors
 
 
 def cloud(samples, dimensions, seed=0):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.scorers.normalised_vog import normalised_vog
+from secateur.scorers.checkpoints.normalised_vog import normalised_vog
 
 samples = st.lists(st.tuples(st.floats(0, 1e3, width=32), st.sampled_from([0, 3, 7])), min_size=1, max_size=30)
 

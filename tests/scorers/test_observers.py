@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.accumulated_margin import AccumulatedMargin
-from secateur.scorers.aum import Aum
 from secateur.scorers.contract import Observation
-from secateur.scorers.correctness import Correctness
-from secateur.scorers.el2n import El2n
-from secateur.scorers.entropy import Entropy
-from secateur.scorers.forgetting import Forgetting
-from secateur.scorers.loss import Loss
-from secateur.scorers.margin import Margin
+from secateur.scorers.observers.accumulated_margin import AccumulatedMargin
+from secateur.scorers.observers.aum import Aum
+from secateur.scorers.observers.correctness import Correctness
+from secateur.scorers.observers.el2n import El2n
+from secateur.scorers.observers.entropy import Entropy
+from secateur.scorers.observers.forgetting import Forgetting
+from secateur.scorers.observers.loss import Loss
+from secateur.scorers.observers.margin import Margin
 
 CPU = torch.device("cpu")
 

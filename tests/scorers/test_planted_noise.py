@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from secateur.scorers.contract import Observer
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
+from secateur.trainers.loop.train import train
 
 OBSERVERS = {name: kind for name, kind in scorers().items() if isinstance(kind, type) and issubclass(kind, Observer)}
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.scorers.pvi import null_model_of, pvi
+from secateur.scorers.checkpoints.pvi import null_model_of, pvi
 
 
 def test_bits_that_the_input_adds():

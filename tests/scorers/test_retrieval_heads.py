@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM as Causal
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from secateur.scorers.retrieval_heads import (
+from secateur.scorers.networks.retrieval_heads import (
     NeedlePrompt,
     Retrieval,
     Task,

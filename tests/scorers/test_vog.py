@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.checkpoints import Glance
-from secateur.scorers.vog import stage_of, vog
+from secateur.scorers.checkpoints.contract import Glance
+from secateur.scorers.checkpoints.vog import stage_of, vog
 
 CLASSES = 4
 

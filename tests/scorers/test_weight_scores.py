@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.weight_scores import grasp, magnitude, snip, synflow, synflow_masks
-from secateur.selectors.weight_masks import global_masks
+from secateur.scorers.networks.weight_scores import grasp, magnitude, snip, synflow, synflow_masks
+from secateur.selectors.masks.weight_masks import global_masks
 
 NAMES = ["0.weight", "2.weight"]
 

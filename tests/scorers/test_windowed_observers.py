@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.scorers.contract import Observation
-from secateur.scorers.dual import Dual
-from secateur.scorers.dynamic_uncertainty import DynamicUncertainty
-from secateur.scorers.mean_probability import MeanProbability
-from secateur.scorers.tdds import Tdds
+from secateur.scorers.observers.dual import Dual
+from secateur.scorers.observers.dynamic_uncertainty import DynamicUncertainty
+from secateur.scorers.observers.mean_probability import MeanProbability
+from secateur.scorers.observers.tdds import Tdds
 
 CPU = torch.device("cpu")
 CLASSES = 4
@@ -181,7 +181,7 @@ def test_settled_samples_are_the_least_uncertain():
 
 def test_beta_sampling_reads_what_an_observer_is_called():
     from secateur.scorers.registry import scorers
-    from secateur.selectors.beta_sampling import beta_sampling
+    from secateur.selectors.static.beta_sampling import beta_sampling
 
     assert "mean_probability" in beta_sampling.reads
     assert scorers()["mean_probability"] is MeanProbability

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.accuracy_predictor import AccuracyPredictor, PredictorSettings
-from secateur.scorers.architecture_encoding import ArchitectureSpace, Position
-from secateur.scorers.choice_contributions import PairContributions
-from secateur.scorers.known_spaces import mobile_net_like, nas_bench_201
-from secateur.selectors.ask_tell import ArchitectureSearch, AskTell, search
-from secateur.selectors.choice_pruning import PruningSettings, prune, prune_first_order, prune_second_order
-from secateur.selectors.gbdt_search import GbdtSearch
-from secateur.selectors.random_search import RandomSearch
-from secateur.selectors.regularised_evolution import RegularisedEvolution
+from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings
+from secateur.scorers.architectures.choice_contributions import PairContributions
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
+from secateur.scorers.architectures.known_spaces import mobile_net_like, nas_bench_201
+from secateur.selectors.searches.choice_pruning import PruningSettings, prune, prune_first_order, prune_second_order
+from secateur.selectors.searches.contract import ArchitectureSearch, AskTell, search
+from secateur.selectors.searches.gbdt_search import GbdtSearch
+from secateur.selectors.searches.random_search import RandomSearch
+from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
 
 QUICK = PredictorSettings(trees=8, leaves=4, least_in_leaf=1)
 SPACE = ArchitectureSpace.product([Position(name, ("0", "1", "2")) for name in "abcd"])

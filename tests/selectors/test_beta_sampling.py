@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from secateur.selectors.beta_sampling import arrival_times, beta_sampling
+from secateur.selectors.static.beta_sampling import arrival_times, beta_sampling
 
 
 def test_one_draw_follows_score_times_beta_density():

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from secateur.selectors import blocks
-from secateur.selectors.blocks import over_blocks
+from secateur.selectors.draws import blocks
+from secateur.selectors.draws.blocks import over_blocks
 
 
 @pytest.fixture(autouse=True)

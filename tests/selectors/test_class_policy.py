@@ -7,10 +7,10 @@ import pytest
 
 from secateur.selectors.class_policy import with_class_policy
 from secateur.selectors.contract import selectors
-from secateur.selectors.coverage_centric import coverage_centric
-from secateur.selectors.stratified_random import stratified_random
-from secateur.selectors.top import top
-from secateur.selectors.uniform_random import uniform_random
+from secateur.selectors.static.coverage_centric import coverage_centric
+from secateur.selectors.static.stratified_random import stratified_random
+from secateur.selectors.static.top import top
+from secateur.selectors.static.uniform_random import uniform_random
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([3, 5, 8], [900, 90, 10]))
 SCORES = np.random.default_rng(1).normal(size=1000).astype(np.float32)

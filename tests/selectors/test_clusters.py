@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from secateur.selectors.contract import random_keys
-from secateur.selectors.embedded import spherical_clusters, unit_rows
-from secateur.selectors.prototypes import prototypes
-from secateur.selectors.semantic_deduplication import highest_to_earlier, semantic_deduplication
+from secateur.selectors.draws.embedded import spherical_clusters, unit_rows
+from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.static.prototypes import prototypes
+from secateur.selectors.static.semantic_deduplication import highest_to_earlier, semantic_deduplication
 
 
 def blobs(count, seed=0):

@@ -7,9 +7,10 @@ import pytest
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.check_selector import check_selector
-from secateur.selectors.contract import Ids, Keep, keep_smallest, random_keys, selector, selectors
-from secateur.selectors.top import top
-from secateur.selectors.uniform_random import uniform_random
+from secateur.selectors.contract import selector, selectors
+from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
+from secateur.selectors.static.top import top
+from secateur.selectors.static.uniform_random import uniform_random
 
 SETTINGS = {"prototypes": {"clusters": 5}, "semantic_deduplication": {"samples_per_cluster": 8}}
 """Where the defaults are for more samples than the laws use."""

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from secateur.selectors.contract import keep_smallest
-from secateur.selectors.coverage_centric import coverage_centric, equal_width_strata
+from secateur.selectors.draws.ranks import keep_smallest
+from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 SCORES = st.one_of(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.d2_pruning import d2_pruning
+from secateur.selectors.static.d2_pruning import d2_pruning
 
 
 def literal(scores, embeddings, budget, neighbours, gamma):

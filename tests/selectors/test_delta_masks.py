@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors import delta_masks
-from secateur.selectors.contract import random_keys
-from secateur.selectors.delta_masks import cut_of, draw_count, draw_each, keep_by_row, tensor_seed
+from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.masks import delta_masks
+from secateur.selectors.masks.delta_masks import cut_of, draw_count, draw_each, keep_by_row, tensor_seed
 
 
 def blocks_of(tensors, size):

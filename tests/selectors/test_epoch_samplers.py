@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
-from secateur.selectors.epoch_sampler import EpochSampler, PlannedEpoch, Shard, make_sampler, samplers
+from secateur.selectors.samplers.contract import EpochSampler, PlannedEpoch, Shard, make_sampler, samplers
 
 N, EPOCHS = 53, 8
 SIGNALS: dict[str, Any] = {

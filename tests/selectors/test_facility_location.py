@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.facility_location import facility_location
-from secateur.selectors.stochastic_facility_location import candidates_per_pick, stochastic_facility_location
-from secateur.selectors.uniform_random import uniform_random
+from secateur.selectors.static.facility_location import facility_location
+from secateur.selectors.static.stochastic_facility_location import candidates_per_pick, stochastic_facility_location
+from secateur.selectors.static.uniform_random import uniform_random
 
 
 def similarities(embeddings):

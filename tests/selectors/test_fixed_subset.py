@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from secateur.selectors.fixed_subset import FixedSubset
+from secateur.selectors.samplers.fixed_subset import FixedSubset
 
 KEEP = np.arange(50) % 4 == 1
 

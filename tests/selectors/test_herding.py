@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.herding import herding
+from secateur.selectors.static.herding import herding
 
 
 def literal(embeddings, budget):

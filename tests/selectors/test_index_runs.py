@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.index_runs import index_runs, kept_batches
+from secateur.selectors.draws.index_runs import index_runs, kept_batches
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.selectors.info_batch import InfoBatch
+from secateur.selectors.samplers.info_batch import InfoBatch
 
 LOSSES = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=60)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.contract import random_keys
-from secateur.selectors.k_center import k_center
+from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.static.k_center import k_center
 
 
 def literal(embeddings, budget, first):

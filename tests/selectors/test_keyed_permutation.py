@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.keyed_permutation import SMALL, KeyedPermutation, derive_seed
+from secateur.selectors.draws.keyed_permutation import SMALL, KeyedPermutation, derive_seed
 
 
 @settings(max_examples=40, deadline=None)

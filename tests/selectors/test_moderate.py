@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.selectors.class_policy import with_class_policy
-from secateur.selectors.moderate import moderate
+from secateur.selectors.static.moderate import moderate
 
 
 def literal_distances(embeddings, labels):

@@ -8,7 +8,7 @@ import torch.multiprocessing as processes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.observed_losses import NEVER, ObservedLosses
+from secateur.selectors.samplers.observed_losses import NEVER, ObservedLosses
 
 
 @settings(max_examples=60, deadline=None)

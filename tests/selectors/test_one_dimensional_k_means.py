@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from secateur.selectors.one_dimensional_k_means import cluster_limits
+from secateur.selectors.draws.one_dimensional_k_means import cluster_limits
 
 
 def squares(values: np.ndarray, limits: np.ndarray) -> float:

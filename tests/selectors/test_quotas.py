@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.quotas import balanced, proportional, water_filling
+from secateur.selectors.draws.quotas import balanced, proportional, water_filling
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any)
 

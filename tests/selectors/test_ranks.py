@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.contract import keep_smallest, random_keys, rank_of, resolve_keep
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import keep_smallest, random_keys, rank_of
 
 
 @settings(max_examples=100, deadline=None)

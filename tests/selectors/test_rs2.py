@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.epoch_sampler import Shard
-from secateur.selectors.rs2 import Rs2, StratifiedOrder
+from secateur.selectors.samplers.contract import Shard
+from secateur.selectors.samplers.rs2 import Rs2, StratifiedOrder
 
 
 def stream(sampler: Rs2, epochs: int) -> list[list[int]]:

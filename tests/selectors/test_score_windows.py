@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.double_end import double_end
-from secateur.selectors.el2n_offset import el2n_offset
-from secateur.selectors.quantile_window import quantile_window
-from secateur.selectors.top import top
+from secateur.selectors.static.double_end import double_end
+from secateur.selectors.static.el2n_offset import el2n_offset
+from secateur.selectors.static.quantile_window import quantile_window
+from secateur.selectors.static.top import top
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from secateur.selectors.seta import Seta, window_of
+from secateur.selectors.samplers.seta import Seta, window_of
 
 LOSSES = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=60)
 

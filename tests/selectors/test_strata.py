@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-import secateur.selectors.strata as strata_module
-from secateur.selectors.strata import Order, codes_of, draw_from_strata, first_of_each, look_up, short_hash, sizes_of
+import secateur.selectors.draws.strata as strata_module
+from secateur.selectors.draws.strata import (
+    Order,
+    codes_of,
+    draw_from_strata,
+    first_of_each,
+    look_up,
+    short_hash,
+    sizes_of,
+)
 
 
 def smallest_hashes(strata, quotas, ids, seed):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from secateur.selectors.stratified_random import stratified_random
+from secateur.selectors.static.stratified_random import stratified_random
 
 
 def test_classes_keep_their_largest_remainder_share():

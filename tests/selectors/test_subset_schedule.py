@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from secateur.selectors.subset_schedule import SubsetSchedule, sizes_of
+from secateur.selectors.samplers.subset_schedule import SubsetSchedule, sizes_of
 
 SCORES = np.random.default_rng(0).permutation(100).astype(np.float32)
 

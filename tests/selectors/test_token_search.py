@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.ask_tell import AskTell, search
-from secateur.selectors.token_search import RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
+from secateur.selectors.searches.contract import AskTell, search
+from secateur.selectors.searches.token_search import RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
 
 Make = Callable[..., TokenSearch]
 SEARCHES: dict[str, Make] = {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.weight_masks import global_masks, layer_masks, random_masks
+from secateur.selectors.masks.weight_masks import global_masks, layer_masks, random_masks
 
 SHAPES = {"a": (6, 5), "b": (3, 4, 2, 2), "c": (2, 6)}
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.trainers.adam_r import pull_towards
+from secateur.trainers.loop.adam_r import pull_towards
 
 
 def written_out(start, anchors, gradients, *, rate, strength, betas, eps, decay, form):

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, augment, draw_views
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.tasks import task_of
+from secateur.trainers.loop.train import train
+from secateur.trainers.modalities.encoding import task_of
 
 
 def generator(seed=0):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.trainers.batch_statistics import measured_again
 from secateur.trainers.contract import Data
+from secateur.trainers.loop.batch_statistics import measured_again
 
 
 class InSmallBlocks(Data):

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.selectors.info_batch import InfoBatch
-from secateur.trainers import batches
+from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
+from secateur.trainers.loop.train import batches, train
 
 CPU = torch.device("cpu")
 VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)

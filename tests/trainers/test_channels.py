@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.selectors.weight_masks import random_masks
-from secateur.trainers.channels import channel_layers, kept_channels, remove_channels
+from secateur.selectors.masks.weight_masks import random_masks
 from secateur.trainers.contract import Recipe
-from secateur.trainers.experiment import Kept
-from secateur.trainers.models import build
-from secateur.trainers.network_costs import macs_by_layer, masked_macs, parameters_of
+from secateur.trainers.judging.network_costs import macs_by_layer, masked_macs, parameters_of
+from secateur.trainers.models.registry import build
+from secateur.trainers.pruning.channels import channel_layers, kept_channels, remove_channels
+from secateur.trainers.pruning.kept import Kept
 
-MLP = "secateur.trainers.normalised_mlp:normalised_mlp"
+MLP = "secateur.trainers.models.normalised_mlp:normalised_mlp"
 
 
 def convolutions_then_flatten(shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.trainers import models
-from secateur.trainers.checkpoints import CheckpointWriter, fingerprint, load_checkpoints
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
+from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint, load_checkpoints
+from secateur.trainers.loop.train import train
+from secateur.trainers.models import registry as models
 
 CPU = torch.device("cpu")
 

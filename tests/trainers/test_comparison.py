@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.trainers.comparison import compare, holm, p_value_of, summarise
+from secateur.trainers.judging.comparison import compare, holm, p_value_of, summarise
 
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 

@@ -5,9 +5,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from secateur.trainers.delta_pruning import LARGE, PRETRAINED, SMALL, TUNED_BY, DeltaPruning, Pruning, read_digits
-from secateur.trainers.experiment import experiments
-from secateur.trainers.model_identity import is_made_for
+from secateur.trainers.experiments.contract import experiments
+from secateur.trainers.experiments.delta_pruning import (
+    LARGE,
+    PRETRAINED,
+    SMALL,
+    TUNED_BY,
+    DeltaPruning,
+    Pruning,
+    read_digits,
+)
+from secateur.trainers.models.identity import is_made_for
 
 
 def quiet(done, total):
@@ -109,7 +117,7 @@ def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
 def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch):
     experiment, folder = prepared
     seen, splits = [], []
-    from secateur.trainers import delta_pruning
+    from secateur.trainers.experiments import delta_pruning
 
     drawn, judged = Pruning.drawn, delta_pruning.evaluate
 

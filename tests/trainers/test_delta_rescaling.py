@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.delta_scores import output_change
-from secateur.selectors.delta_masks import draw_each
-from secateur.trainers.delta_rescaling import mean_without_farthest, q_by_bound, q_by_moments, q_by_search
+from secateur.scorers.networks.delta_scores import output_change
+from secateur.selectors.masks.delta_masks import draw_each
+from secateur.trainers.pruning.delta_rescaling import mean_without_farthest, q_by_bound, q_by_moments, q_by_search
 
 
 @settings(max_examples=25, deadline=None)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.trainers.differentiable_pruning import DifferentiablePruning
-from secateur.trainers.experiment import Outcome, experiment_named
+from secateur.trainers.experiments.contract import Outcome, experiment_named
+from secateur.trainers.experiments.differentiable_pruning import DifferentiablePruning
 
 SMALL = {"width": 16, "epochs": 4, "batch_size": 256, "learning_rate": 0.05}
 WEIGHTS = 64 * 16 + 16 * 16 * 2 + 16 * 10

@@ -12,16 +12,16 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.aum import Aum
-from secateur.selectors.info_batch import InfoBatch
-from secateur.selectors.seta import Seta
-from secateur.selectors.uniform_random import uniform_random
+from secateur.scorers.observers.aum import Aum
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.seta import Seta
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Recipe, TrainingBatch
-from secateur.trainers.distillation import Distillation, distil, divergence
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import cross_entropy, train
-from secateur.trainers.teacher_logits import cache_logits
-from secateur.trainers.teachers import Teacher
+from secateur.trainers.distillation.cached_logits import cache_logits
+from secateur.trainers.distillation.objective import Distillation, distil, divergence
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.loop.train import cross_entropy, train
+from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
 TINY = Recipe(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.selectors.uniform_random import uniform_random
-from secateur.trainers import distillation_tuning as module
+from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.distillation import Distillation
-from secateur.trainers.distillation_tuning import best_of, tune_distillation
-from secateur.trainers.tuning import hold_out
+from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.distillation.objective import tuning as module
+from secateur.trainers.distillation.tuning import best_of, tune_distillation
+from secateur.trainers.judging.tuning import hold_out
 
 
 def numbered(count=100, classes=2):

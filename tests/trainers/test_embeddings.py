@@ -6,9 +6,9 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.embeddings import EmbeddingSettings, embed
-from secateur.trainers.models import build
-from secateur.trainers.text_task import train_tokenizer
+from secateur.trainers.modalities.texts import train_tokenizer
+from secateur.trainers.models.registry import build
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, 30)

@@ -10,7 +10,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassCalibrationError
 
 from secateur.trainers.contract import Data
-from secateur.trainers.evaluation import evaluate, logits_of, metrics_of
+from secateur.trainers.tasks.classification import evaluate, logits_of, metrics_of
 
 
 def split(labels, classes, inputs=None):

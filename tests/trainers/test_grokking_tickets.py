@@ -10,12 +10,12 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional
 
-from secateur.trainers import grokking_tickets
-from secateur.trainers.experiment import Outcome, experiment_named
-from secateur.trainers.grokking_tickets import GrokkingTickets, course_mean, with_norms
-from secateur.trainers.held_masks import apply, maskable
-from secateur.trainers.loop import train
-from secateur.trainers.modular_addition import ProductMlp
+from secateur.trainers.experiments import grokking_tickets
+from secateur.trainers.experiments.contract import Outcome, experiment_named
+from secateur.trainers.experiments.grokking_tickets import GrokkingTickets, course_mean, with_norms
+from secateur.trainers.experiments.modular_addition import ProductMlp
+from secateur.trainers.loop.train import train
+from secateur.trainers.pruning.held_masks import apply, maskable
 
 TINY = {"modulus": 23, "fraction": 0.8, "steps": 300, "dense_steps": 400, "evaluate_every": 10, "learning_rate": 0.01}
 """Memorises in some twenty steps, generalises in some three hundred, in less than a second."""
@@ -235,7 +235,7 @@ def test_steps_are_told_only_of_runs_that_got_there(tiny: GrokkingTickets) -> No
 
 
 def tiny_data(tiny: GrokkingTickets) -> Any:
-    from secateur.trainers.modular_addition import data_of, split_pairs
+    from secateur.trainers.experiments.modular_addition import data_of, split_pairs
 
     return data_of(split_pairs("add", tiny.modulus, 0.8, seed=0)[0], "add", tiny.modulus)
 

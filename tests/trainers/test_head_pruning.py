@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.trainers.experiment import Progress, experiments
-from secateur.trainers.head_pruning import (
+from secateur.trainers.experiments.contract import Progress, experiments
+from secateur.trainers.experiments.head_pruning import (
     HeadPruning,
     hidden_pieces,
     symbols_recalled,
     without_others,
     without_top,
 )
-from secateur.trainers.induction_model import (
+from secateur.trainers.models.induction_model import (
     BEGIN,
     SYMBOLS,
     Copying,
@@ -27,7 +27,7 @@ from secateur.trainers.induction_model import (
     symbol_tokenizer,
     train_induction_model,
 )
-from secateur.trainers.masked_heads import heads_of
+from secateur.trainers.pruning.masked_heads import heads_of
 
 
 def untold(done: int, of: int) -> None:

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.selectors.weight_masks import random_masks
+from secateur.selectors.masks.weight_masks import random_masks
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.experiment import Kept
-from secateur.trainers.held_masks import apply, kept_weights, maskable, sparsity
-from secateur.trainers.loop import train
-from secateur.trainers.models import Model, build
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.loop.snapshots import Snapshots
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import Model, build
+from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable, sparsity
+from secateur.trainers.pruning.kept import Kept
 
 RECIPE = Recipe(
-    model="secateur.trainers.normalised_mlp:normalised_mlp", model_settings={"width": 12, "layers": 2}, steps=9,
+    model="secateur.trainers.models.normalised_mlp:normalised_mlp", model_settings={"width": 12, "layers": 2}, steps=9,
     batch_size=10, learning_rate=0.1, weight_decay=0.1,
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from secateur.trainers.ids_in_batch import WithIds, sample_losses
+from secateur.trainers.loop.own_loop import WithIds, sample_losses
 
 
 class Batched(list[Any]):

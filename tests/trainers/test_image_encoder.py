@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints import forward_with_features
-from secateur.scorers.ghost_norms import squared_gradient_norms
+from secateur.scorers.checkpoints.contract import forward_with_features
+from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import logits_of
-from secateur.trainers.loop import train
-from secateur.trainers.models import build, factory_of, load, save
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import build, factory_of, load, save
+from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 CONVNEXT = {"model_type": "convnext", "num_channels": 3, "depths": [1, 1], "hidden_sizes": [8, 16], "num_stages": 2}

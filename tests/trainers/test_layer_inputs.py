@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from secateur.trainers.layer_inputs import layer_inputs, load_inputs, save_inputs
+from secateur.trainers.passes.layer_inputs import layer_inputs, load_inputs, save_inputs
 
 
 def test_means_and_norms_are_over_all_rows_and_leave_the_model_as_it_was(tmp_path):

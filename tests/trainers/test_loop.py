@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from secateur.scorers.aum import Aum
 from secateur.scorers.contract import Observer
-from secateur.scorers.loss import Loss
-from secateur.selectors.fixed_subset import FixedSubset
-from secateur.selectors.info_batch import InfoBatch
-from secateur.selectors.rs2 import Rs2
-from secateur.selectors.seta import Seta
-from secateur.trainers import loop
+from secateur.scorers.observers.aum import Aum
+from secateur.scorers.observers.loss import Loss
+from secateur.selectors.samplers.fixed_subset import FixedSubset
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import evaluate
-from secateur.trainers.loop import rate_at, train
-from secateur.trainers.models import Standardise
-from secateur.trainers.schedule import Epoch, once_each
+from secateur.trainers.loop.schedule import Epoch, once_each
+from secateur.trainers.loop.train import rate_at, train
+from secateur.trainers.loop.train import train as loop
+from secateur.trainers.models.registry import Standardise
+from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
 
@@ -610,7 +610,11 @@ def reads_in_an_epoch(batch_size):
 
             def counted(self, *arguments, real=real, name=name, **kwargs):
                 caller = sys._getframe(1).f_globals["__name__"]
-                if caller in ("secateur.trainers.training_run", "secateur.trainers.trackers", "secateur.trainers.loop"):
+                if caller in (
+                    "secateur.trainers.loop.run",
+                    "secateur.trainers.loop.trackers",
+                    "secateur.trainers.loop.train",
+                ):
                     reads.append(name)
                 return real(self, *arguments, **kwargs)
 

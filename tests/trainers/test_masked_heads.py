@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from secateur.trainers.masked_heads import attention_layers, heads_of, kept_heads, masked_heads
+from secateur.trainers.pruning.masked_heads import attention_layers, heads_of, kept_heads, masked_heads
 
 LAYERS, HEADS, WIDTH, VOCABULARY = 2, 4, 16, 11
 LLAMA_LIKE: dict[str, Any] = {

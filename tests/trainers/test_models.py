@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import logits_of
-from secateur.trainers.loop import train
-from secateur.trainers.models import MODELS, build, keywords_of, load, save
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import MODELS, build, keywords_of, load, save
+from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 

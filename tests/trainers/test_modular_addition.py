@@ -8,8 +8,7 @@ import torch
 from torch.nn import functional
 
 from secateur.trainers.contract import Recipe, TrainingBatch
-from secateur.trainers.loop import train
-from secateur.trainers.modular_addition import (
+from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
     LookupMlp,
     OneLayerTransformer,
@@ -21,6 +20,7 @@ from secateur.trainers.modular_addition import (
     spectrum_of,
     split_pairs,
 )
+from secateur.trainers.loop.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,10 @@ def test_the_transformer_is_a_causal_one_read_at_the_end() -> None:
 def test_every_network_learns_what_it_is_asked(name: str) -> None:
     data = data_of(split_pairs("add", 7, 0.8, seed=0)[0], "add", 7)
     recipe = Recipe(
-        model=f"secateur.trainers.modular_addition:{name}", steps=150, batch_size=len(data), learning_rate=1e-2
+        model=f"secateur.trainers.experiments.modular_addition:{name}",
+        steps=150,
+        batch_size=len(data),
+        learning_rate=1e-2,
     )
     trained = train(data, recipe, seed=0, objective=float64_cross_entropy).model
     guesses = trained(torch.tensor(data.inputs)).argmax(1).numpy()

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from secateur.scorers.checkpoints import forward_with_features
-from secateur.scorers.ghost_norms import squared_gradient_norms
+from secateur.scorers.checkpoints.contract import forward_with_features
+from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.evaluation import logits_of
-from secateur.trainers.loop import train
-from secateur.trainers.models import build, check_recipe, load, save
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import build, check_recipe, load, save
+from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 TOKENS = {"kind": "tokens", "vocabulary": 50, "padding_id": 3}

@@ -15,17 +15,17 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.causal_model import CausalModel, load_causal
-from secateur.trainers.experiment import Progress, experiments
-from secateur.trainers.induction_model import symbol_tokenizer
-from secateur.trainers.prompt_pruning import (
+from secateur.trainers.experiments.contract import Progress, experiments
+from secateur.trainers.experiments.prompt_pruning import (
     PromptPruning,
     kept_tokens,
     pruned_prompt,
     read_examples,
     symbol_task,
 )
-from secateur.trainers.prompt_tokens import Evaluator, Examples, prompt_tokens, verbaliser_ids
+from secateur.trainers.models.causal_model import CausalModel, load_causal
+from secateur.trainers.models.induction_model import symbol_tokenizer
+from secateur.trainers.pruning.prompt_tokens import Evaluator, Examples, prompt_tokens, verbaliser_ids
 
 TEMPLATE = "Review: a fine film\nMood: great\n\nReview: {text}\nMood:"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.scorers import weight_scores
-from secateur.selectors.weight_masks import global_masks
-from secateur.trainers.evaluation import logits_of
-from secateur.trainers.experiment import experiment_named
-from secateur.trainers.held_masks import maskable
-from secateur.trainers.normalised_mlp import normalised_mlp
-from secateur.trainers.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
-from secateur.trainers.random_pruning import RandomPruning, certainty, fresh, judged
+from secateur.scorers.networks import weight_scores
+from secateur.selectors.masks.weight_masks import global_masks
+from secateur.trainers.experiments.contract import experiment_named
+from secateur.trainers.experiments.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
+from secateur.trainers.experiments.random_pruning import RandomPruning, certainty, fresh, judged
+from secateur.trainers.models.normalised_mlp import normalised_mlp
+from secateur.trainers.pruning.held_masks import maskable
+from secateur.trainers.tasks.classification import logits_of
 
 
 def silent(done: int, steps: int) -> None:

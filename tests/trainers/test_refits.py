@@ -9,22 +9,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.pipelines.provenance import Provenance
-from secateur.pipelines.unit_manifest import UnitManifest
-from secateur.scorers.channel_scores import l1_filter, slimming
-from secateur.selectors.layer_ratios import counts_of
-from secateur.trainers.channel_refits import ChannelRefits
-from secateur.trainers.channels import channel_layers, remove_channels
+from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.manifests.provenance import Provenance
+from secateur.scorers.networks.channel_scores import l1_filter, slimming
+from secateur.selectors.masks.layer_ratios import counts_of
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.experiment import Experiment, Kept, Outcome, experiment_named
-from secateur.trainers.held_masks import apply
-from secateur.trainers.loop import train
-from secateur.trainers.models import load
-from secateur.trainers.network_costs import latency, macs_by_layer
-from secateur.trainers.pruning_data import splits_in
-from secateur.trainers.refitting import Refits, recipe_of, redrawn
-from secateur.trainers.slimming import scale_penalty
-from secateur.trainers.weight_refits import WeightRefits, prunable
+from secateur.trainers.experiments.channel_refits import ChannelRefits
+from secateur.trainers.experiments.contract import Experiment, Outcome, experiment_named
+from secateur.trainers.experiments.pruning_data import splits_in
+from secateur.trainers.experiments.refitting import Refits, recipe_of, redrawn
+from secateur.trainers.experiments.weight_refits import WeightRefits, prunable
+from secateur.trainers.judging.network_costs import latency, macs_by_layer
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import load
+from secateur.trainers.pruning.channels import channel_layers, remove_channels
+from secateur.trainers.pruning.held_masks import apply
+from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.pruning.slimming import scale_penalty
 
 WIDTH, EPOCHS = 8, 4
 SMALL = {"width": WIDTH, "epochs": EPOCHS, "batch_size": 256}

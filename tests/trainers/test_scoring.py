@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.checkpoints import CheckpointScorer, Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance, checkpoint_scorer
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.models import build
-from secateur.trainers.scoring import score_rows
+from secateur.trainers.models.registry import build
+from secateur.trainers.passes.scoring import score_rows
 
 CPU = torch.device("cpu")
 ALL = {name: (one, {}) for name, one in scorers().items() if isinstance(one, CheckpointScorer)}

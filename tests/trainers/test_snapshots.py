@@ -9,17 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.aum import Aum
 from secateur.scorers.contract import Observation, Observer
-from secateur.scorers.tdds import Tdds
-from secateur.selectors.epoch_sampler import EpochSampler
-from secateur.selectors.info_batch import InfoBatch
-from secateur.selectors.rs2 import Rs2
-from secateur.selectors.seta import Seta
-from secateur.trainers.checkpoints import CheckpointWriter
+from secateur.scorers.observers.aum import Aum
+from secateur.scorers.observers.tdds import Tdds
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.loop.checkpoints import CheckpointWriter
+from secateur.trainers.loop.snapshots import Snapshots
+from secateur.trainers.loop.train import train
 
 CPU, SAMPLES = torch.device("cpu"), 60
 RECIPE = Recipe(model="tabular_mlp", model_settings={"dropout": 0.3}, epochs=4, batch_size=16)

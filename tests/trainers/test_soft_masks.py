@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.selectors.largest_of_each import largest_of_each
-from secateur.selectors.weight_masks import counts_in
+from secateur.selectors.masks.largest_of_each import largest_of_each
+from secateur.selectors.masks.weight_masks import counts_in
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.model_identity import shapes_of
-from secateur.trainers.snapshots import Snapshots
-from secateur.trainers.soft_masks import (
+from secateur.trainers.loop.snapshots import Snapshots
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.identity import shapes_of
+from secateur.trainers.pruning.soft_masks import (
     PruningSchedule,
     SoftMask,
     hard_masks,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
-from secateur.trainers.table_task import MISSING, UNKNOWN, Category, Number, TableEncoder, TableTask
-from secateur.trainers.tasks import load_encoder
+from secateur.trainers.modalities.encoding import load_encoder
+from secateur.trainers.modalities.tables import MISSING, UNKNOWN, Category, Number, TableEncoder, TableTask
 
 WORDS = st.sampled_from(["red", "green", " blue ", "?", "", "navy"]) | st.none()
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from secateur.trainers.contract import Recipe
-from secateur.trainers.image_task import ImageTask
-from secateur.trainers.tasks import encode, load_encoder, task_of
+from secateur.trainers.modalities.encoding import encode, load_encoder, task_of
+from secateur.trainers.modalities.images import ImageTask
 
 MLP, TRANSFORMER, TABULAR = (Recipe(model=name, steps=1) for name in ("mlp", "transformer", "tabular_mlp"))
 

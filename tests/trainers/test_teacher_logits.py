@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from torch import nn
 
-from secateur.trainers import teachers
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data
-from secateur.trainers.distillation import distil
-from secateur.trainers.teacher_logits import TeacherLogits, cache_logits, compress, logits_in_blocks, write
-from secateur.trainers.teachers import Teacher
+from secateur.trainers.distillation.cached_logits import (
+    TeacherLogits,
+    cache_logits,
+    compress,
+    logits_in_blocks,
+    write,
+)
+from secateur.trainers.distillation.objective import distil
+from secateur.trainers.distillation.objective import teacher as teachers
+from secateur.trainers.distillation.teacher import Teacher
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from secateur.trainers.tasks import load_encoder
-from secateur.trainers.text_task import TextTask, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
+from secateur.trainers.modalities.encoding import load_encoder
+from secateur.trainers.modalities.texts import TextTask, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
 
 TEXTS = ["My card has not arrived yet", "Where is my card?", "top-up failed, again", "Exchange rate of a card payment"]
 TOKENS, TFIDF = TextTask(encoding="tokens", vocabulary=120), TextTask(encoding="tfidf")
@@ -22,7 +22,7 @@ def rows(texts):
 
 def test_another_process_trains_the_same_tokenizer():
     code = (
-        "from secateur.trainers.text_task import train_tokenizer\n"
+        "from secateur.trainers.modalities.texts import train_tokenizer\n"
         f"print(train_tokenizer([{TEXTS * 3!r}], vocabulary=120).to_str())"
     )
     printed = subprocess.run(

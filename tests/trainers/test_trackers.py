@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.trackers import MlFlow, TensorBoard
+from secateur.trainers.loop.trackers import MlFlow, TensorBoard
+from secateur.trainers.loop.train import train
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop import train
-from secateur.trainers.models import build
-from secateur.trainers.schedule import Course, Position, rate_at
-from secateur.trainers.snapshots import Snapshots
+from secateur.trainers.loop.schedule import Course, Position, rate_at
+from secateur.trainers.loop.snapshots import Snapshots
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import build
 
 RECIPE = Recipe(model="mlp", model_settings={"hidden": [5]}, steps=6, batch_size=8, warmup=0.0)
 

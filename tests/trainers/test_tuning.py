@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.contract import random_keys, resolve_keep
-from secateur.trainers import tuning
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import random_keys
 from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.tuning import hold_out, tune
+from secateur.trainers.judging import tuning
+from secateur.trainers.judging.tuning import hold_out, tune
 
 
 def numbered(counts):

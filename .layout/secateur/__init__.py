@@ -1,0 +1,1 @@
+"""Secateur prunes training sets: scores, selections, training and an honest comparison with random."""

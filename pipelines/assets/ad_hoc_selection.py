@@ -1,0 +1,269 @@
+"""The job `<study>_ad_hoc_selection`: a selection from the launchpad that the study's YAML does not name.
+
+It reads what the study has made, chooses, writes a manifest and shows the page of the subset, a random one of its size
+beside it. Nothing is trained, and nothing of the study is changed.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+import numpy as np
+from pydantic import Field, create_model
+
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.subsets import provenance_of
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.pages.subset import Whole, others_at, subset_page
+from secateur.pipelines.runs.choosing import choose, signals_read
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.whole_files import refuse_existing
+from secateur.pipelines.studies.grid import Cell, selection_key
+from secateur.pipelines.studies.rejections import require
+from secateur.pipelines.studies.samples import GIVEN, Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import resolve_keep, selectors
+from secateur.selectors.draws.ranks import Keep
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+SEEDS = 2**63
+
+
+def folder_key(study: Study) -> dg.AssetKey:
+    """Below it stand the manifests, by name; it is an asset in the UI, which only this job makes."""
+    return dg.AssetKey([study.name, "ad_hoc_selection"])
+
+
+def ad_hoc_spec(study: Study) -> dg.AssetSpec:
+    """What the graph shows of ad-hoc selections."""
+    return dg.AssetSpec(
+        folder_key(study),
+        deps=[dg.AssetKey([study.name, "scores", name]) for name in study.scores],
+        description=f"Selections that were asked for in the launchpad of the job `{study.name}_ad_hoc_selection`, each "
+        "a manifest. Nothing is trained on them.",
+        group_name=study.name,
+    )
+
+
+def missing(study: Study, name: str) -> set[str]:
+    """Signals that a selector reads and the study does not make; `scores` where it reads one of any name."""
+    return set(selectors()[name].reads) - GIVEN - study.signals - set(study.scores)
+
+
+def ad_hoc_config(study: Study) -> type[dg.Config]:
+    """The launchpad's form: selectors and scores are those there are, the rest is checked before any work."""
+    offered = [name for name in sorted(selectors()) if not missing(study, name)]
+    told = "; ".join(f"{name}: {selectors()[name].summary}" for name in offered)
+    lacking = {name: missing(study, name) for name in sorted(selectors()) if name not in offered}
+    lacks = "; ".join(f"{name} needs {', '.join(sorted(signals))}" for name, signals in lacking.items())
+    without = f" Not offered, for the study does not make what they read: {lacks}." if lacks else ""
+    scores = [f"{name} (high means {score.declared.card.high_means})" for name, score in study.scores.items()]
+    fields: dict[str, Any] = {
+        "selector": (Literal[tuple(offered)], Field(default="top", description=f"What chooses. {told}.{without}")),
+        "score": (
+            Literal[tuple(study.scores)],
+            Field(
+                default=next(iter(study.scores)),
+                description=f"What it chooses by: {', '.join(scores)}. Without effect where the selector reads none.",
+            ),
+        ),
+        "keep": (
+            float,
+            Field(default=float(study.keep[0]), description="Up to 1 a fraction of the samples, above 1 a count."),
+        ),
+        "seed": (int, Field(default=0, description="Decides draws and ties; from 0.")),
+        "settings": (
+            dict[str, Any],
+            Field(default={}, description="Settings of the selector, for example {end: low} for top."),
+        ),
+        "name": (
+            str,
+            Field(default="", description="Folder of the manifest; made up of the choices if empty, then replaced."),
+        ),
+        "overwrite": (bool, Field(default=False, description="Replace an earlier selection of the given name.")),
+    }
+    return create_model(f"{study.name}_ad_hoc", __base__=dg.Config, **fields)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the launchpad asked for, checked but for what depends on the data."""
+
+    selection: Selection
+    settings: dict[str, Any]
+    keep: int | float
+    seed: int
+    name: str
+    folder: Path
+
+    @classmethod
+    def of(cls, study: Study, config: Any, store: Store) -> "Asked":
+        """Check a form; raises ValueError with the one thing that is wrong in it and what to do."""
+        selector = selectors()[config.selector]
+        score = config.score if "scores" in selector.reads else None
+        selection = Selection(selector=config.selector, score=score, settings=dict(config.settings))
+        settings = checked_settings(selection)
+        keep = keep_of(config.keep)
+        if not 0 <= config.seed < SEEDS:
+            raise ValueError(f"seed: a whole number from 0 to {SEEDS - 1}, got {config.seed}")
+        if config.name and not re.fullmatch(NAME, config.name):
+            raise ValueError(
+                f"name: up to 100 letters, digits, '.', '-' and '_', the first no sign, got {config.name!r}"
+            )
+        name = config.name or made_up(selection, keep, config.seed)
+        folder = store.place(folder_key(study)) / name
+        refuse_existing(folder, overwrite=config.overwrite or not config.name)
+        return cls(selection, settings, keep, config.seed, name, folder)
+
+
+def checked_settings(selection: Selection) -> dict[str, Any]:
+    """All settings of the selector, those left out with their defaults; raises ValueError for what is wrong in them."""
+    declared, name = selection.static, selection.selector
+    known = declared.settings.model_fields
+    for given in selection.settings:
+        if not known:
+            raise ValueError(f"settings: {name} has none, got {given!r}; leave them out")
+        require(given, known, f"settings of {name}")
+    for open_one in selection.untuned:
+        example = declared.tunable[open_one][0]
+        raise ValueError(
+            f"settings: a study tunes {open_one!r} of {name}; here say it, such as {{{open_one}: {example}}}"
+        )
+    selection.check(name)
+    return declared.settings(**selection.settings).model_dump()
+
+
+def keep_of(number: float) -> int | float:
+    """A budget as studies give it: a fraction up to 1, a count above; raises ValueError for anything else."""
+    if 0 < number <= 1:
+        return number
+    if number > 1 and number == int(number):
+        return int(number)
+    raise ValueError(f"keep: a fraction above 0 and up to 1, or a whole number of samples, got {number:g}")
+
+
+def made_up(selection: Selection, keep: int | float, seed: int) -> str:
+    """A name that says the choices, so that other choices have another."""
+    parts = [selection.selector, selection.score, f"{keep:g}" if isinstance(keep, float) else str(keep), f"seed{seed}"]
+    if selection.settings:
+        told = json.dumps(selection.settings, sort_keys=True, default=str)
+        parts.append(hashlib.sha256(told.encode()).hexdigest()[:8])
+    return "-".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the study has made, as far as a selection reads it."""
+
+    loaded: Mapping[str, Any]
+    signals: Mapping[str, np.ndarray]
+    whole: Whole
+
+    @classmethod
+    def of(cls, study: Study, selection: Selection, store: Store) -> "Made":
+        """Raises ValueError that names the asset which is not there yet, or is of other data than the samples."""
+        wanted = signals_read(selection) | ({"embeddings"} if made_already(study, store) else set())
+        keys = {name: each.key for name, each in inputs_for(study, wanted, "inputs").items()}
+        for key in keys.values():
+            assert isinstance(key, dg.AssetKey)
+            if store.find(key) is None:
+                raise ValueError(f"{'/'.join(key.path)} has not been made yet: materialise it, then select")
+        loaded = {name: store.load(key) for name, key in keys.items() if isinstance(key, dg.AssetKey)}
+        signals = signals_in(loaded)
+        count = len(signals["labels"])
+        for name, values in loaded.items():
+            if isinstance(values, np.ndarray) and len(values) != count:
+                path = "/".join(keys[name].path)  # type: ignore[union-attr]
+                raise ValueError(f"{path} has {len(values)} rows, {study.name}/samples {count}: materialise it again")
+        names = loaded["source"]["label_names"]
+        whole = Whole(signals["labels"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
+        return cls(loaded, signals, whole)
+
+
+def made_already(study: Study, store: Store) -> bool:
+    """Whether the study makes embeddings and has made them."""
+    return "embeddings" in study.signals and store.find(dg.AssetKey([study.name, "embeddings"])) is not None
+
+
+def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
+    """Keep mask, bool `[n]`, and its budget; raises ValueError where the budget does not fit the data."""
+    count = len(made.whole.labels)
+    try:
+        budget = resolve_keep(asked.keep, count)
+    except ValueError as error:
+        raise ValueError(f"keep: {study.name} has {count:,} samples, got {asked.keep}") from error
+    return choose(asked.selection, made.signals, budget=budget, seed=asked.seed, settings=asked.settings), budget
+
+
+def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
+    """The manifest, as the study's own are written."""
+    widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
+    table = made.whole.samples.collect()
+    cell = Cell(selection_key(asked.name, asked.keep), asked.seed)
+    provenance = provenance_of(widened, cell, made.loaded["source"], asked.settings, len(table))
+    scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
+    names = made.loaded["source"]["label_names"]
+    return Manifest.write(asked.folder, table, keep, provenance, scores=scores, label_names=names, overwrite=True)
+
+
+def ad_hoc_job(study: Study) -> dg.JobDefinition:
+    """A job of one step: check, choose, write, show."""
+    Config = ad_hoc_config(study)
+
+    @dg.op(
+        name=f"select_from_{study.name}",
+        description="Choose samples by settings that the study does not name, and write a manifest of them.",
+        out=dg.Out(dg.Nothing),
+    )
+    def ad_hoc_selection(
+        context: dg.OpExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+    ) -> None:
+        try:
+            asked = Asked.of(study, config, secateur_store)
+            made = Made.of(study, asked.selection, secateur_store)
+            started = time.perf_counter()
+            keep, budget = select(study, asked, made)
+            seconds = time.perf_counter() - started
+            manifest = write(study, asked, made, keep)
+        except (OSError, ValueError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        score = asked.selection.score
+        page = subset_page(
+            made.whole,
+            keep,
+            seed=asked.seed,
+            others=others_at(study, secateur_store, budget, asked.seed, len(keep)),
+            score=(score, made.signals[score]) if score else None,
+        )
+        metadata = {
+            "name": asked.name,
+            "path": dg.MetadataValue.path(manifest.path.resolve()),
+            "kept": budget,
+            "of": len(keep),
+            "selector": asked.selection.selector,
+            "score": score or f"none, {asked.selection.selector} reads none",
+            "settings": dg.MetadataValue.json(asked.settings),
+            "seed": asked.seed,
+            "seconds": seconds,
+            **page,
+        }
+        context.log.info(f"{budget} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")
+        context.log_event(dg.AssetMaterialization(folder_key(study), metadata=metadata))
+
+    @dg.job(
+        name=f"{study.name}_ad_hoc_selection",
+        description=f"Choose samples of {study.name} without touching its YAML: open the launchpad, pick selector, "
+        "score, budget and seed. Writes a manifest, trains nothing.",
+    )
+    def graph() -> None:
+        ad_hoc_selection()
+
+    return graph

@@ -1,0 +1,161 @@
+"""Assets of the feature space: `embeddings`, and the neighbour graph that the coverage scores share."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.data.sources import load
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.whole_files import new_file
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.loop.checkpoints import fingerprint
+from secateur.trainers.models import registry as models
+from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.processes import device_of_choice
+
+
+def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """One vector per training sample, float16, computed and committed block by block."""
+    key, settings = dg.AssetKey([study.name, "embeddings"]), study.embeddings
+    names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+        description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def embeddings(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        started, samples = time.perf_counter(), loaded["samples"]
+        data, model, texts = data_of(loaded["inputs"], samples, loaded["source"]), None, None
+        depends: list[Any] = [settings.model_dump(), loaded["source"]["revision"]]
+        if settings.kind == "proxy":
+            folder = loaded["proxy"] / "seed-0"
+            model = models.load(folder)
+            depends.append(fingerprint([folder]))
+        elif study.columns.text is not None:
+            rows = load(study.source, study.columns, base, secateur_store.root / ".cache").train
+            texts = rows[study.columns.text]
+        name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+        shards = secateur_store.root / study.name / ".embeddings" / name
+        told, count = secateur_progress.start(context, "embeddings"), len(data)
+        starts = list(range(0, count, settings.block))
+        there = [start for start in starts if shard_of(shards, start).exists()]
+        begin = next((start for start in starts if start not in there), count)
+        blocks = embed(settings, data, model=model, texts=texts, device=device_of_choice(), start=begin)
+        for start, block in zip(range(begin, count, settings.block), blocks, strict=True):
+            with new_file(shard_of(shards, start), overwrite=True) as partial, partial.open("wb") as file:
+                np.save(file, block, allow_pickle=False)
+            told(min(start + settings.block, count), count)
+        path = secateur_store.place(key).with_suffix(".npy")
+        width = np.load(shard_of(shards, 0), mmap_mode="r").shape[1]
+        with new_file(path, overwrite=True) as partial:
+            whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, width))
+            for start in starts:
+                whole[start : start + settings.block] = np.load(shard_of(shards, start))
+            whole.flush()
+        shutil.rmtree(shards.parent)
+        # Blocks that an earlier, killed run made took their time too.
+        seconds = (time.perf_counter() - started) * count / max(1, count - begin)
+        secateur_store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
+        return dg.MaterializeResult(
+            data_version=version_of(np.load(path, mmap_mode="r")),
+            metadata={
+                "path": dg.MetadataValue.path(path.resolve()),
+                "dimensions": width,
+                "dagster/row_count": count,
+                "blocks resumed": len(there),
+                "bytes": path.stat().st_size,
+                "seconds": time.perf_counter() - started,
+            },
+        )
+
+    return embeddings
+
+
+def shard_of(folder: Path, start: int) -> Path:
+    """File of the block that begins at a row."""
+    return folder / f"{start:012d}.npy"
+
+
+def neighbours_asset(study: Study) -> dg.AssetsDefinition:
+    """The nearest other samples of each sample, with the recall that an audit measured."""
+    key = {name: dg.AssetKey([study.name, name]) for name in ("neighbour_indices", "neighbour_distances")}
+    asked = study.neighbours
+
+    @dg.multi_asset(
+        name=f"{study.name}__neighbours",
+        ins={"embeddings": dg.AssetIn(dg.AssetKey([study.name, "embeddings"]))},
+        outs={
+            "neighbour_indices": dg.AssetOut(
+                io_manager_key=IO_MANAGER,
+                key=key["neighbour_indices"],
+                description="Rows of the nearest other samples, nearest first, int64.",
+            ),
+            "neighbour_distances": dg.AssetOut(
+                io_manager_key=IO_MANAGER,
+                key=key["neighbour_distances"],
+                description=f"Distances to them ({asked.metric}), float32.",
+            ),
+        },
+        check_specs=[
+            dg.AssetCheckSpec(
+                "recall",
+                asset=key["neighbour_indices"],
+                description="Share of true neighbours found, on samples searched by brute force.",
+            )
+        ],
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def neighbours(
+        context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], embeddings: Any
+    ) -> Iterator[Any]:
+        from secateur.scorers.geometry.neighbours import nearest_neighbours
+        from secateur.scorers.geometry.search_cost import estimate
+
+        started = time.perf_counter()
+        expected = estimate(
+            len(embeddings), embeddings.shape[1], asked.count, engine="ivf" if asked.engine == "ivf" else "exact"
+        )
+        context.log.info(f"neighbour graph, estimate: {expected}")
+        graph = nearest_neighbours(
+            embeddings, asked.count, metric=asked.metric, engine=asked.engine, least_recall=asked.least_recall
+        )
+        metadata: dict[str, Any] = {
+            "recall": graph.recall,
+            "audited samples": graph.audited,
+            "engine": graph.engine,
+            "metric": graph.metric,
+            "neighbours": asked.count,
+            "estimated seconds": expected.seconds,
+            "seconds": time.perf_counter() - started,
+        }
+        secateur_store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": metadata["seconds"]})
+        for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
+            yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
+        yield dg.AssetCheckResult(
+            check_name="recall",
+            asset_key=key["neighbour_indices"],
+            passed=graph.recall >= asked.least_recall,
+            description=f"{graph.recall:.4f} of the true neighbours found, over {graph.audited} audited samples",
+            metadata={"recall": graph.recall},
+        )
+
+    return neighbours

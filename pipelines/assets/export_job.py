@@ -1,0 +1,148 @@
+"""The job `export` of the UI: hand a selection over from the launchpad, without a shell."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, create_model
+
+from secateur.pipelines.assets.resources import Progress
+from secateur.pipelines.exports.registry import export, exporters
+from secateur.pipelines.exports.selected import Told
+from secateur.pipelines.exports.source import described, training_rows, with_report
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.storage.fingerprints import fingerprint_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.whole_files import inside, refuse_existing
+from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.samples import Study
+
+WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
+"""Formats that hold no samples, so that the source need not be read."""
+
+
+def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
+    """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
+    studies = {file.name: file for file in files if file.study}
+    return [export_job(studies, root, name)] if studies else []
+
+
+def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
+    """The launchpad's form; names of studies and formats are chosen, the rest is checked before any work."""
+    # Dagster takes enums of one name for the same one, in a process that builds definitions twice.
+    own = fingerprint_of(studies=sorted(studies))[:8]
+    names = Enum(f"ExportedStudy_{own}", {name: name for name in sorted(studies)})
+    formats = Enum("ExportFormat", {name: name for name in exporters()})
+    told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())
+    fields: dict[str, Any] = {
+        "study": (names, Field(description="whose selection")),
+        "selection": (str, Field(description="name of a selection of the study, or full")),
+        "keep": (
+            float | None,
+            Field(default=None, gt=0, description="one of the study's budgets; may be left out where it has one only"),
+        ),
+        "seed": (int, Field(default=0, ge=0, description="which repetition")),
+        "format": (formats, Field(description=told)),
+        "settings": (dict[str, Any], Field(default={}, description="settings of the format, such as shard_rows")),
+        "target": (str, Field(default="", description="name below the folder of exports; made up if empty")),
+        "overwrite": (bool, Field(default=False, description="replace an earlier export of that name")),
+    }
+    return create_model("ExportConfig", __base__=dg.Config, **fields)
+
+
+def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDefinition:
+    """A job of one step: check, read, write, say where."""
+    Config = export_config(studies)
+    store = Store(root)
+
+    @dg.op(
+        name=f"{name}_selection",
+        description="Write the samples that a selection keeps in a format that other tools read. What is written "
+        "appears whole or not at all, below the folder of exports.",
+        out=dg.Out(dg.Nothing),
+    )
+    def export_selection(
+        context: dg.OpExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_progress: dg.ResourceParam[Progress],
+    ) -> None:
+        chosen: Any = config
+        file = studies[chosen.study.value]
+        try:
+            asked = Asked.of(file, chosen, store)
+            told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
+            manifest, written = write(asked, file, root, told)
+        except (OSError, ValueError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
+        context.add_output_metadata(metadata)
+        # So that the manifest's page in the UI says where it was exported to.
+        key = dg.AssetKey([file.name, "manifest"])
+        context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.cell), metadata=metadata))
+
+    @dg.job(name=name, description="Hand a selection over: choose it, the format and a name for it.")
+    def export_graph() -> None:
+        export_selection()
+
+    return export_graph
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the launchpad asked for, checked: a cell and its manifest's folder, a format, its settings, the target."""
+
+    cell: Cell
+    folder: Path
+    to: str
+    settings: dict[str, Any]
+    target: Path
+    overwrite: bool
+
+    @classmethod
+    def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
+        """Check a form before any work; raises ValueError with what is wrong in it."""
+        assert file.study is not None
+        to = config.format.value
+        checked(exporters()[to].settings, config.settings, f"format {to}")
+        cell = cell_of(file.study, config.selection, config.keep, config.seed)
+        folder = store.find(dg.AssetKey([file.study.name, "manifest"]), cell)
+        made_up = f"{file.study.name}/{cell.selection}/{cell.seed}/{to}{exporters()[to].suffix}"
+        target = inside(store.root.parent / "exports", config.target or made_up)
+        refuse_existing(target, overwrite=config.overwrite)
+        if folder is None:
+            raise ValueError(f"{file.study.name}/manifest has no partition {cell} yet: materialise it, then export it")
+        return cls(cell, folder, to, config.settings, target, config.overwrite)
+
+
+def write(asked: Asked, file: StudyFile, root: Path, told: Told) -> tuple[Manifest, Path]:
+    """Write what was asked for; the source is read only where the format holds samples."""
+    manifest = Manifest.load(asked.folder, verify=True)
+    written = export(
+        manifest,
+        asked.to,
+        asked.target,
+        dataset=None if asked.to in WITHOUT_SAMPLES else training_rows(file, root),
+        settings=with_report(asked.to, asked.settings, manifest, root),
+        overwrite=asked.overwrite,
+        progress=told,
+    )
+    return manifest, written
+
+
+def cell_of(study: Study, selection: str, keep: float | None, seed: int) -> Cell:
+    """The study's cell; raises ValueError with what there is where it has no such selection, budget or seed."""
+    found: dict[str, list[Cell]] = {}
+    for key in study.selection_keys:
+        found.setdefault(Cell(key, seed).name, []).append(Cell(key, seed))
+    require(selection, found, "selection")
+    if seed >= study.seeds:
+        raise ValueError(f"seed: the study has the seeds 0 … {study.seeds - 1}, got {seed}")
+    cells = [cell for cell in found[selection] if keep is None or cell.keep == keep]
+    if len(cells) != 1:
+        budgets = ", ".join(str(cell.keep) for cell in found[selection])
+        raise ValueError(f"keep: {selection} has the budgets {budgets}; name one, got {keep}")
+    return cells[0]

@@ -1,0 +1,191 @@
+"""Recurring rescoring of a study: a schedule, a sensor of its source, automation of what is stale, and a drift check.
+
+An asset is stale when something that it reads has other content than when it was made, or when the version of its
+scorer changed. What was made again with the same content makes nothing else stale.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.data.readers import SourceError, watch_stamp
+from secateur.pipelines.runs.choosing import choose, read_by, signals_read
+from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import selection_key
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import Selector, resolve_keep
+
+DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "task")
+SCORING = ("proxy", "embeddings", "neighbour_indices", "neighbour_distances", "scores", "drift")
+TRAVEL = {"scores": (), "manifest": ("tuning", "subset", "manifest")}
+TRAVEL["report"] = (*TRAVEL["manifest"], "teacher", "teacher_logits", "trained_model", "evaluation", "report")
+
+
+LEVELS = 6
+"""How far upstream a stale asset makes others wait: the longest way from a score to the report."""
+
+
+def stale() -> dg.AutomationCondition:
+    """True of an asset that is behind what it reads, or behind its own code, once all before it is up to date.
+
+    Without the wait a manifest would be written of new samples and the old subset.
+    """
+    when = dg.AutomationCondition
+    changed = when.any_deps_match(when.data_version_changed()) | when.code_version_changed()
+    behind = changed.since_last_handled()
+    waiting = when.any_deps_match(behind)
+    for _ in range(LEVELS - 1):
+        waiting = when.any_deps_match(behind | waiting)
+    return behind & ~waiting & ~when.any_deps_missing() & ~when.any_deps_in_progress() & ~when.in_progress()
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What `recurring` adds to a study's definitions."""
+
+    assets: list[dg.AssetsDefinition]
+    jobs: list[Any]
+    schedules: list[dg.ScheduleDefinition]
+    sensors: list[dg.SensorDefinition]
+
+
+def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) -> Recurrence:
+    """The study's assets, conditions added, and the job, schedule and sensors that score again."""
+    assert study.recurring
+    refreshed = {*SCORING, *TRAVEL[study.recurring.refresh]}
+
+    def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        mine = spec.key.path[0] == study.name and spec.key.path[1] in refreshed
+        return spec.replace_attributes(automation_condition=stale()) if mine else spec
+
+    every: list[Any] = [*assets, drift_asset(study)]
+    made = list(dg.map_asset_specs(conditioned, every))
+    keys = [spec.key for definition in made for spec in definition.specs]
+    job: Any = dg.define_asset_job(
+        f"{study.name}_rescoring",
+        selection=dg.AssetSelection.assets(*(key for key in keys if key.path[1] in (*DATA, *SCORING))),
+        description=f"Read the source of {study.name} again, score it, and compare with the last scoring.",
+    )
+    schedules = []
+    if study.recurring.cron:
+        schedules.append(
+            dg.ScheduleDefinition(
+                name=f"{study.name}_schedule",
+                job=job,
+                cron_schedule=study.recurring.cron,
+                execution_timezone=study.recurring.timezone,
+                description=f"Scores {study.name} again at {study.recurring.cron} ({study.recurring.timezone}).",
+            )
+        )
+    refresh = dg.AutomationConditionSensorDefinition(
+        f"{study.name}_refresh",
+        target=dg.AssetSelection.groups(study.name),
+        description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
+    )
+    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
+    return Recurrence(made, [job], schedules, [refresh, *watch])
+
+
+def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
+    """Scores again when files of the source, or its commit on the hub, are not what they were."""
+    assert study.recurring
+    prepared = dg.AssetKey([study.name, "source"])
+
+    @dg.sensor(
+        name=f"{study.name}_source",
+        job=job,
+        minimum_interval_seconds=study.recurring.watch_seconds,
+        description=f"Scores {study.name} again when its source changes.",
+    )
+    def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            stamp = watch_stamp(study.source, base)
+        except SourceError as error:
+            return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
+        if stamp == context.cursor:
+            return dg.SkipReason(f"the source of {study.name} is as it was")
+        if context.cursor is None and context.instance.get_latest_materialization_event(prepared):
+            return dg.SensorResult(skip_reason=f"watching the source of {study.name} from now on", cursor=stamp)
+        return dg.SensorResult([dg.RunRequest(run_key=stamp)], cursor=stamp)
+
+    return source_changed
+
+
+def static_selections(study: Study) -> dict[str, Selection]:
+    """Selections that keep the same samples all through a training, and follow scores or other signals."""
+    return {
+        name: selection
+        for name, selection in study.selections.items()
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"labels"}
+    }
+
+
+def drift_asset(study: Study) -> dg.AssetsDefinition:
+    """The comparison of the present scoring with the last."""
+    key, recurring, chosen = dg.AssetKey([study.name, "drift"]), study.recurring, static_selections(study)
+    assert recurring
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}),
+        description="The last two scorings, and how far apart they are: rank correlation of each score, and the share "
+        "of each subset that is no longer kept. Samples are matched by content hash.",
+        check_specs=[
+            dg.AssetCheckSpec("scores_agree", asset=key, description="Rank correlations are above the study's bound."),
+            dg.AssetCheckSpec("subsets_last", asset=key, description="Changes of subsets are below the study's bound."),
+        ],
+        group_name=study.name,
+    )
+    def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+        signals = signals_in(loaded)
+        kept = subsets_of(study, chosen, signals, secateur_store)
+        hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
+        new = scoring_of(hashes, {name: signals[name] for name in study.scores}, kept)
+        with secateur_store.folder(key) as folder:
+            last = turn_over(secateur_store.place(key), folder, new)
+        if last is None:
+            return dg.MaterializeResult(
+                metadata={"scores": dg.MetadataValue.md("This is the first scoring.")},
+                check_results=[
+                    dg.AssetCheckResult(passed=True, check_name=name, description="the first scoring")
+                    for name in ("scores_agree", "subsets_last")
+                ],
+            )
+        change = compare_scorings(last, new)
+        verdicts = zip(("scores_agree", "subsets_last"), change.beyond(recurring.drift), strict=True)
+        return dg.MaterializeResult(
+            metadata={"drift": dg.MetadataValue.md(table_of(change)), **numbers_of(change)},
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not faults, check_name=name, description="; ".join(faults) or "within the study's bounds"
+                )
+                for name, faults in verdicts
+            ],
+        )
+
+    return drift
+
+
+def subsets_of(
+    study: Study, chosen: dict[str, Selection], signals: dict[str, np.ndarray], store: Store
+) -> dict[str, np.ndarray]:
+    """Keep mask of each selection at each budget, of seed 0; open settings as they were last tuned, or untuned."""
+    tuning, found = dg.AssetKey([study.name, "tuning"]), {}
+    tuned = store.load(tuning) if store.find(tuning) else {}
+    for keep in study.keep:
+        budget = resolve_keep(keep, len(signals["labels"]))
+        for name, selection in chosen.items():
+            cell = selection_key(name, keep)
+            first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}
+            settings = selection.settings | first | tuned.get(cell, {}).get("settings", {})
+            found[cell] = choose(selection, signals, budget=budget, seed=0, settings=settings)
+    return found

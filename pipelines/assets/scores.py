@@ -1,0 +1,162 @@
+"""Assets that score: one proxy run tells every observer, one asset per scorer of signals."""
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.assets.data import data_of, labels_of
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.pages.extremes import extremes
+from secateur.pipelines.pages.plots import score_histogram
+from secateur.pipelines.pages.score import score_by_class
+from secateur.pipelines.runs.proxy import ProxyRuns
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.samples import Score, Study
+from secateur.scorers.contract import Card, Scorer, Scores
+from secateur.trainers.contract import Recipe
+from secateur.trainers.loop.checkpoints import fingerprint
+from secateur.trainers.processes import device_of_choice
+
+
+def describe(card: Card) -> str:
+    """What the UI says of a score."""
+    return f"{card.summary}\n\nHigh means: {card.high_means}.\n\nView: {card.view}.\n\nSource: {card.paper}."
+
+
+def score_metadata(
+    values: Scores, card: Card, inputs: np.ndarray, samples: pl.LazyFrame, source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
+    wide = values.astype(np.float64)
+    return {
+        "dagster/row_count": len(values),
+        "mean": float(wide.mean()),
+        "std": float(wide.std()),
+        "min": float(wide.min()),
+        "max": float(wide.max()),
+        "distinct values": len(np.unique(values)),
+        "high means": card.high_means,
+        "histogram": dg.MetadataValue.md(score_histogram(values, card)),
+        "by class": dg.MetadataValue.md(score_by_class(values, labels_of(samples), source["label_names"], card)),
+        "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
+    }
+
+
+def observers_of(study: Study) -> dict[str, Score]:
+    return {name: score for name, score in study.scores.items() if inspect.isclass(score.declared)}
+
+
+def proxy_asset(study: Study) -> dg.AssetsDefinition:
+    """Train the proxy once on all samples; every observer of the study watches that run."""
+    observed = observers_of(study)
+    sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
+    recipe_form = form(Recipe, study.proxy.model_dump())
+    Config = forms(f"{study.name}_proxy", {"recipe": recipe_form, **{f"score_{k}": v for k, v in sections.items()}})
+    proxy_key = dg.AssetKey([study.name, "proxy"])
+    searched = study.proxy_from
+    found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
+
+    @dg.multi_asset(
+        name=f"{study.name}__proxy_training",
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
+        outs={
+            "proxy": dg.AssetOut(
+                io_manager_key=IO_MANAGER,
+                key=proxy_key,
+                dagster_type=dg.Nothing,
+                description="The proxy model, trained on all samples.",
+            )
+        }
+        | {
+            name: dg.AssetOut(
+                io_manager_key=IO_MANAGER,
+                key=dg.AssetKey([study.name, "scores", name]),
+                description=describe(score.declared.card),
+                code_version=score.declared.card.version,
+            )
+            for name, score in observed.items()
+        },
+        internal_asset_deps={
+            "proxy": {
+                *(dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")),
+                *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
+            },
+            **{name: {proxy_key} for name in observed},
+        },
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def proxy(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        inputs: Any,
+        samples: Any,
+        source: Any,
+        **loaded: Any,
+    ) -> Iterator[Any]:
+        data, device = data_of(inputs, samples, source), device_of_choice()
+        recipe = Recipe(**config.recipe.model_dump())  # type: ignore[attr-defined]
+        if loaded:
+            recipe = with_network_of(recipe, loaded["best_architecture"])
+        settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
+        runs = ProxyRuns(study, data, recipe, source, observed, settings, device, secateur_store)
+        for seed in range(study.proxy_runs):
+            runs.train(seed, secateur_progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
+        spent = runs.gather()
+        secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
+        path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
+        weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
+        yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
+        for name, score in observed.items():
+            values = runs.scores(name)
+            metadata = score_metadata(values, score.declared.card, inputs, samples, source)
+            yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
+
+    return proxy
+
+
+def with_network_of(recipe: Recipe, best: dict[str, Any]) -> Recipe:
+    """The recipe that a search of networks found, for as long a run as the given one."""
+    if "recipe" not in best:
+        raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
+    return Recipe(**{**best["recipe"], "epochs": recipe.epochs, "steps": recipe.steps})
+
+
+def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
+    """One number per sample from the signals that the scorer names."""
+    scorer = study.scores[name].declared
+    assert isinstance(scorer, Scorer)
+    Config = form(scorer.settings, study.scores[name].settings)
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=dg.AssetKey([study.name, "scores", name]),
+        ins=inputs_for(study, scorer.signals, "inputs"),
+        description=describe(scorer.card),
+        code_version=scorer.card.version,
+        group_name=study.name,
+    )
+    def score(
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        signals, started = signals_in(loaded), time.perf_counter()
+        values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
+        secateur_store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
+        return dg.MaterializeResult(
+            value=values,
+            data_version=version_of(values),
+            metadata=score_metadata(values, scorer.card, loaded["inputs"], loaded["samples"], loaded["source"]),
+        )
+
+    return score

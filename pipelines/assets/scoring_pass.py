@@ -1,0 +1,114 @@
+"""Assets of the scoring pass: every score that the proxy's checkpoints give, rows scored before not scored again."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.assets.scores import describe, score_metadata
+from secateur.pipelines.runs.costs import save_pass_cost
+from secateur.pipelines.runs.ray import RayPass, job_of
+from secateur.pipelines.storage.score_cache import Compute, ScoreKey, ScoreStore, one_by_one
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.samples import Score, Study
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.trainers.contract import Data
+from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
+from secateur.trainers.passes.scoring import Configured, score_rows
+from secateur.trainers.processes import device_of_choice
+
+
+def checkpoint_scores_of(study: Study) -> dict[str, Score]:
+    """Scores of the study that read checkpoints."""
+    return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+
+
+def several(configured: Mapping[str, Configured]) -> bool:
+    """Whether some score reads all checkpoints of a proxy run, not the last alone."""
+    return any(scorer.several for scorer, _ in configured.values())
+
+
+def computing(folders: list[Path], data: Data, configured: Mapping[str, Configured]) -> Compute:
+    """Scores of rows in this process."""
+    runs, device = [load_checkpoints(folder) for folder in folders], device_of_choice()
+    return lambda rows, names: score_rows(runs, data, rows, {name: configured[name] for name in names}, device=device)
+
+
+def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
+    """One pass over the data for all scores of checkpoints; any subset of them can be materialised alone."""
+    read = checkpoint_scores_of(study)
+    Config = forms(
+        f"{study.name}_scoring_pass",
+        {name: form(score.declared.settings, score.settings) for name, score in read.items()},
+    )
+
+    @dg.multi_asset(
+        name=f"{study.name}__scoring_pass",
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "proxy")},
+        outs={
+            name: dg.AssetOut(
+                io_manager_key=IO_MANAGER,
+                key=dg.AssetKey([study.name, "scores", name]),
+                description=describe(score.declared.card),
+                code_version=score.declared.card.version,
+                is_required=False,
+            )
+            for name, score in read.items()
+        },
+        can_subset=True,
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def scoring_pass(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        inputs: Any,
+        samples: Any,
+        source: Any,
+        proxy: Any,
+    ) -> Iterator[Any]:
+        data, started = data_of(inputs, samples, source), time.perf_counter()
+        folders = sorted(proxy.glob("seed-*"))
+        model = fingerprint(folders)
+        configured: dict[str, Configured] = {}
+        for name in sorted(context.op_execution_context.selected_output_names):
+            declared = read[name].declared
+            assert isinstance(declared, CheckpointScorer)
+            configured[name] = (declared, getattr(config, name).model_dump())
+        keys = {
+            name: ScoreKey(declared.card.name, declared.card.version, settings, model)
+            for name, (declared, settings) in configured.items()
+        }
+
+        place = secateur_store.root / study.name
+        spread = None
+        if study.compute.scoring == "ray":
+            job = job_of(data, folders, model, configured, place / ".ray_scoring")
+            spread = RayPass(job, study.compute.ray_address)
+        hashes = samples.select("content_hash").collect()["content_hash"]
+        cache = ScoreStore(place / ".score_store")
+        run = spread or one_by_one(computing(folders, data, configured))
+        scores, tally = cache.scores_by(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
+        seconds = time.perf_counter() - started
+        passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
+        save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
+        for name, values in scores.items():
+            counted: dict[str, Any] = {"rows rescored": tally.computed[name], "rows found": tally.found[name]}
+            counted["seconds"] = seconds
+            if spread:
+                counted["shards by Ray node"] = dg.MetadataValue.json(spread.nodes)
+            yield dg.Output(
+                values,
+                name,
+                metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted,
+                data_version=version_of(values),
+            )
+
+    return scoring_pass

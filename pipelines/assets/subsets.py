@@ -1,0 +1,234 @@
+"""Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.pages.subset import Whole, others_at, subset_page
+from secateur.pipelines.runs.choosing import held_settings, read_by, signals_read, subset_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Cell, Grid
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import resolve_keep
+
+
+def partitions_of(study: Grid) -> dg.MultiPartitionsDefinition:
+    """Selections times seeds; samples never are partitions."""
+    return dg.MultiPartitionsDefinition(
+        {
+            "selection": dg.StaticPartitionsDefinition(list(study.selection_keys)),
+            "seed": dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
+        }
+    )
+
+
+def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
+    return [Cell.parse(str(key)) for key in context.partition_keys]
+
+
+def form_of(selection: Selection) -> type[dg.Config]:
+    """The launchpad's section of a selection."""
+    if selection.in_training:
+        given = ("keep",) if selection.budget == "study" else ()
+        return form(selection.declared.settings, held_settings(selection), given=given)
+    return form(selection.declared.settings, selection.settings, selection.untuned)
+
+
+def subset_asset(study: Study) -> dg.AssetsDefinition:
+    """The keep mask of each cell."""
+    sections = {
+        name: form_of(selection)
+        for name, selection in study.selections.items()
+        if selection.declared.settings.model_fields
+    }
+    Config = forms(f"{study.name}_subset", sections)
+    key = dg.AssetKey([study.name, "subset"])
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins=inputs_for(
+            study, read_by(study.selections.values()) | (study.signals & {"embeddings"}), "tuning", "inputs"
+        ),
+        partitions_def=partitions_of(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget. "
+        "A selection that is made in training has every sample as a candidate here, and its budget in each epoch.",
+        check_specs=[dg.AssetCheckSpec("budget_exact", asset=key, blocking=True)],
+        group_name=study.name,
+    )
+    def subset(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        tuning, signals = loaded["tuning"], signals_in(loaded)
+        wrong, unheld = [], []
+        chosen, chosen_for = None, None
+        # A twin comes right behind its plain self, whose samples it shares.
+        for cell in sorted(cells_of(context), key=lambda cell: (cell.plain, cell.distilled)):
+            if chosen is None or chosen_for != cell.plain:
+                given = getattr(config, cell.plain.name).model_dump() if cell.plain.name in sections else {}
+                picked = tuning.get(cell.plain.selection, {}).get("settings", {})
+                chosen, chosen_for = subset_of(study, cell.plain, signals, given, picked), cell.plain
+            secateur_store.save(key, chosen.keep, cell)
+            secateur_store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, cell)
+            secateur_store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
+            wrong += [f"{cell}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
+            unheld += [f"{cell}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
+            context.add_asset_metadata(
+                {
+                    "kept": int(chosen.keep.sum()),
+                    "of": len(chosen.keep),
+                    "in training": chosen.in_training is not None,
+                    "settings": dg.MetadataValue.json(chosen.settings),
+                    "seconds": chosen.seconds,
+                    **(chosen.in_training or {}),
+                },
+                asset_key=key,
+                partition_key=str(cell),
+            )
+        # Once all are chosen, for each stands beside the others.
+        for cell in cells_of(context):
+            context.add_asset_metadata(
+                shown_of(study, cell, signals, loaded, secateur_store), asset_key=key, partition_key=str(cell)
+            )
+        return dg.MaterializeResult(
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not wrong and not unheld,
+                    check_name="budget_exact",
+                    severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
+                    description="; ".join([*wrong, *unheld]) or "every subset, or epoch, has its exact budget",
+                )
+            ]
+        )
+
+    return subset
+
+
+def shown_of(
+    study: Study, cell: Cell, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
+    """The page of a cell whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
+    if cell.distilled:
+        return {"samples of": cell.plain.selection}
+    selection = study.selections.get(cell.name)
+    keep = np.asarray(store.load(dg.AssetKey([study.name, "subset"]), cell))
+    if selection is None or selection.in_training or keep.all():
+        return {}
+    whole = Whole(
+        signals["labels"],
+        loaded["source"]["label_names"],
+        loaded["inputs"],
+        loaded["samples"],
+        signals.get("embeddings"),
+    )
+    score = (selection.score, signals[selection.score]) if selection.score else None
+    others = others_at(study, store, int(keep.sum()), cell.seed, len(keep), but=cell)
+    return subset_page(whole, keep, seed=cell.seed, others=others, score=score)
+
+
+def manifest_asset(study: Study) -> dg.AssetsDefinition:
+    """The exported selection of each cell."""
+    key = dg.AssetKey([study.name, "manifest"])
+    exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
+    read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
+    used = sorted(set().union(*read.values()))
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("subset", "samples", "source")}
+        | {f"score_{name}": dg.AssetIn(dg.AssetKey([study.name, "scores", name])) for name in used},
+        partitions_def=partitions_of(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
+        check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
+        group_name=study.name,
+    )
+    def manifest(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        subset: Any,
+        samples: Any,
+        source: Any,
+        **scores: Any,
+    ) -> dg.MaterializeResult:
+        table, faults = samples.collect(), []
+        for cell in cells_of(context):
+            if note := why_no_manifest(study, cell):
+                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(cell))
+                continue
+            settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), cell)
+            written = Manifest.write(
+                secateur_store.place(key, cell),
+                table,
+                np.asarray(subset[cell]),
+                provenance_of(study, cell, source, settings, len(table)),
+                scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(cell.name, ()))},
+                label_names=source["label_names"],
+                overwrite=True,
+            )
+            try:
+                Manifest.load(written.path, verify=True)
+            except ValueError as error:
+                faults.append(str(error))
+            context.add_asset_metadata(
+                {
+                    "path": dg.MetadataValue.path(written.path.resolve()),
+                    "kept": int(np.sum(subset[cell])),
+                    "bytes": sum(file.stat().st_size for file in written.path.iterdir()),
+                },
+                asset_key=key,
+                partition_key=str(cell),
+            )
+        return dg.MaterializeResult(
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not faults, check_name="verifies", description="; ".join(faults) or "every manifest verifies"
+                )
+            ]
+        )
+
+    return manifest
+
+
+def why_no_manifest(study: Study, cell: Cell) -> str:
+    """Why a cell exports nothing; empty where it does."""
+    if cell.distilled:
+        return f"the samples are those of {cell.plain.selection}, whose manifest says them"
+    if cell.name in study.selections and study.selections[cell.name].in_training:
+        return "the selection is made anew in every epoch of a training: there is no subset to export"
+    return ""
+
+
+def provenance_of(study: Study, cell: Cell, source: dict[str, Any], settings: dict[str, Any], count: int) -> Provenance:
+    """All that a manifest says of how its rows were chosen."""
+    selection = study.selections.get(cell.name)
+    read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
+    return Provenance(
+        dataset=study.name,
+        revision=source["revision"],
+        columns=study.columns.model_dump(exclude_none=True),
+        selection=cell.name,
+        selector=selection.selector if selection else "full",
+        selector_version=selection.static.version if selection else "1",
+        settings=settings,
+        keep=cell.keep,
+        budget=resolve_keep(cell.keep, count),
+        seed=cell.seed,
+        scores=tuple(
+            ScoreCard.of(study.scores[name].declared.card, name=name, settings=study.scores[name].settings)
+            for name in read
+        ),
+    )

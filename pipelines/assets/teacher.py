@@ -1,0 +1,236 @@
+"""Assets of knowledge distillation: `teacher`, `teacher_logits` and, where a study asks for it, `distillation_tuning`.
+
+They read `study.distillation`, a `Distillation`; without one there are none. For the asset that trains students:
+
+    ins |= teacher_inputs(study)                                  # in the asset's `ins`
+    def trained_model(..., **taught): ...                         # what they load, by the same names
+    objective = objective_for(study, recipe, taught, kept=budget, samples=len(data))
+    train(data, recipe, seed=cell.seed, keep=keep, objective=objective)
+
+What they cost is saved beside them as `proxy_cost` is: `teacher_cost` (training), `teacher_logits_cost` (the pass over
+all samples) and `distillation_tuning_cost` (its students and its own teacher), each with `seconds`, `steps` and
+`samples_seen`. A teacher from a folder costs nothing here, which says nothing of what it cost where it was made.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.launchpad import form
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.whole_files import new_folder
+from secateur.pipelines.studies.samples import Study
+from secateur.selectors.static.uniform_random import uniform_random
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
+from secateur.trainers.distillation.tuning import tune_distillation
+from secateur.trainers.loop.checkpoints import fingerprint
+from secateur.trainers.loop.train import train
+from secateur.trainers.models import registry as models
+from secateur.trainers.processes import device_of_choice
+from secateur.trainers.tasks.classification import evaluate
+
+BLOCK = 4096
+"""Rows whose logits are committed at a time."""
+PLAIN = ("inputs", "samples", "source")
+
+
+def teacher_assets(study: Study, base: Path = Path()) -> list[dg.AssetsDefinition]:
+    """The assets that `study.distillation` needs; a teacher's relative folder starts at `base`. None without it."""
+    if study.distillation is None:
+        return []
+    made = [teacher_asset(study, base)]
+    made += [distillation_tuning_asset(study)] if study.distillation.tune else []
+    return made + ([teacher_logits_asset(study)] if cached_in(study) else [])
+
+
+def teacher_inputs(study: Study) -> dict[str, dg.AssetIn]:
+    """What an asset that trains students must load besides the data, by parameter name; nothing for plain training."""
+    if study.distillation is None:
+        return {}
+    names = ["teacher", *(["distillation_tuning"] if study.distillation.tune else [])]
+    names += ["teacher_logits"] if cached_in(study) else []
+    return {name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names}
+
+
+def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """A model trained on all samples, or taken from a folder."""
+    key, settings = dg.AssetKey([study.name, "teacher"]), asked(study)
+    given = base / settings.teacher if isinstance(settings.teacher, Path) else None
+    names = (*PLAIN, "test_inputs", "test_samples")
+    Config = dg.Config if given else form(Recipe, settings.recipe_for(study.training).model_dump(mode="json"))
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+        description="The teacher of knowledge distillation: "
+        + (f"the model in {given}." if given else "a model trained on all training samples."),
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def teacher(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        data = data_of(*(loaded[name] for name in PLAIN))
+        with secateur_store.folder(key) as folder:
+            if given:
+                copy_teacher(given, folder, data)
+                cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
+            else:
+                recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
+                told = secateur_progress.start(context, "teacher")
+                trained = train(data, recipe, seed=settings.seed, device=device_of_choice(), progress=told)
+                models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
+                cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
+        secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
+        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
+        accuracy = evaluate(models.load(secateur_store.place(key)), test).accuracy
+        path = dg.MetadataValue.path(secateur_store.place(key).resolve())
+        return dg.MaterializeResult(metadata={"path": path, "test accuracy": accuracy, **cost})
+
+    return teacher
+
+
+def copy_teacher(given: Path, folder: Path, data: Data) -> None:
+    """Copy the two files that `models.save` writes; raises ValueError where they are not there or of other data."""
+    names = ("model.json", "model.safetensors")
+    missing = [name for name in names if not (given / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"distillation.teacher: {given} has no {' and no '.join(missing)}; name a saved model's folder"
+        )
+    rebuild = json.loads((given / "model.json").read_text())
+    expected = {"shape": list(data.inputs.shape[1:]), "classes": data.classes}
+    found = {name: rebuild[name] for name in expected}
+    if found != expected:
+        raise ValueError(f"distillation.teacher: the model in {given} is for {found}, the data are {expected}")
+    for name in names:
+        shutil.copyfile(given / name, folder / name)
+
+
+def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
+    """The teacher's logits of every training sample, computed and committed block by block."""
+    key, settings = dg.AssetKey([study.name, "teacher_logits"]), asked(study)
+    names = (*PLAIN, "teacher", *(("distillation_tuning",) if settings.tune else ()))
+    what = f"the highest {settings.top_k} classes and the mass of the rest" if settings.top_k else "all classes"
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+        description=f"The teacher's logits of every training sample as stored, not augmented: float16, {what}.",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def teacher_logits(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
+        teacher, heat = fingerprint([loaded["teacher"]]), tuned_settings(settings, loaded).temperature
+        depends = [teacher, loaded["source"]["revision"], len(data), settings.top_k, heat]
+        name = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
+        blocks = secateur_store.root / study.name / ".teacher_logits" / name
+        starts = list(range(0, len(data), BLOCK))
+        begin = next((start for start in starts if not block_of(blocks, start).exists()), len(data))
+        parts = logits_in_blocks(
+            models.load(loaded["teacher"]),
+            data,
+            device=device_of_choice(),
+            top_k=settings.top_k,
+            temperature=heat,
+            block=BLOCK,
+            start=begin,
+            fingerprint=teacher,
+            progress=secateur_progress.start(context, "teacher logits"),
+        )
+        for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
+            with new_folder(block_of(blocks, start), overwrite=True) as folder:
+                part.save(folder)
+        with secateur_store.folder(key) as folder:
+            write(folder, (TeacherLogits.load(block_of(blocks, start)) for start in starts), len(data))
+        shutil.rmtree(blocks.parent)
+        cost = {"seconds": time.perf_counter() - started, "steps": 0, "samples_seen": len(data)}
+        secateur_store.save(dg.AssetKey([study.name, "teacher_logits_cost"]), cost)
+        place = secateur_store.place(key)
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(place.resolve()),
+                "dagster/row_count": len(data),
+                "classes": what,
+                "augmentation": "none",
+                "teacher": teacher,
+                "blocks resumed": begin // BLOCK,
+                "bytes": sum(path.stat().st_size for path in place.iterdir()),
+                "seconds": cost["seconds"],
+            }
+        )
+
+    return teacher_logits
+
+
+def block_of(folder: Path, start: int) -> Path:
+    """Folder of the block that begins at a row."""
+    return folder / f"{start:012d}"
+
+
+def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
+    """Temperature and curve, chosen on held-out training samples."""
+    settings = asked(study)
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=dg.AssetKey([study.name, "distillation_tuning"]),
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in PLAIN},
+        description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
+        "random subsets on a validation split of the training samples, never on test samples.",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def distillation_tuning(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        def draw(rows: np.ndarray, budget: int, seed: int) -> Any:
+            return uniform_random(rows, budget, seed=seed)
+
+        tuned = tune_distillation(
+            data_of(*(loaded[name] for name in PLAIN)),
+            study.training,
+            settings,
+            draw,
+            keep=study.keep,
+            fraction=study.validation.fraction,
+            seeds=study.validation.seeds,
+            progress=secateur_progress.start(context, "tuning distillation"),
+        )
+        found = {
+            "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
+            "validation_accuracy": [
+                {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
+                for (share, alpha, heat), accuracy in tuned.accuracies.items()
+            ],
+        }
+        cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}
+        secateur_store.save(dg.AssetKey([study.name, "distillation_tuning_cost"]), cost)
+        return dg.MaterializeResult(value=found, metadata={"chosen": dg.MetadataValue.json(found), **cost})
+
+    return distillation_tuning

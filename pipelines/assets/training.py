@@ -1,0 +1,142 @@
+"""Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
+
+import dataclasses
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launchpad import form
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.assets.subsets import cells_of, partitions_of
+from secateur.pipelines.assets.teacher import teacher_inputs
+from secateur.pipelines.pages.page import page_of
+from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.runs.choosing import read_by
+from secateur.pipelines.runs.costs import costs_of, total
+from secateur.pipelines.runs.training import Cells, record_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.contract import Recipe
+from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.classification import evaluate
+
+
+def trained_model_asset(study: Study) -> dg.AssetsDefinition:
+    """A model per cell, trained on what the cell keeps."""
+    key = dg.AssetKey([study.name, "trained_model"])
+    Config = form(Recipe, study.training.model_dump())
+
+    chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset") | teacher_inputs(study),
+        partitions_def=partitions_of(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
+        "A cell whose inputs are those of the model that is there is not trained again.",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
+        data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
+        cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        for cell in secateur_progress.track(context, cells_of(context), "training"):
+            record = cells.train(cell, np.array(loaded["subset"][cell]), context)
+            context.add_asset_metadata(
+                {"path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()), **record},
+                asset_key=key,
+                partition_key=str(cell),
+            )
+        # Dagster Pipes wants it said, where cells are launched.
+        return dg.MaterializeResult(asset_key=key)
+
+    return trained_model
+
+
+def evaluation_asset(study: Study) -> dg.AssetsDefinition:
+    """Test metrics of each cell's model."""
+    key = dg.AssetKey([study.name, "evaluation"])
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={
+            name: dg.AssetIn(dg.AssetKey([study.name, name]))
+            for name in ("test_inputs", "test_samples", "source", "subset")
+        }
+        | {"trained_model": dg.AssetIn(dg.AssetKey([study.name, "trained_model"]))},
+        partitions_def=partitions_of(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description="Accuracy, per-class accuracy, calibration and loss on the test split, after the last epoch.",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def evaluation(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        test_inputs: Any,
+        test_samples: Any,
+        source: Any,
+        subset: Any,
+        trained_model: Any,
+    ) -> None:
+        test = data_of(test_inputs, test_samples, source)
+        for cell in cells_of(context):
+            metrics = dataclasses.asdict(evaluate(models.load(trained_model[cell]), test))
+            record = record_of(trained_model[cell])
+            costs = costs_of(study, cell, secateur_store, record)
+            compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
+            secateur_store.save(key, {**record, **metrics, "compute": compute}, cell)
+            numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
+            numbers |= {"samples of compute": total(costs.values()).samples}
+            numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
+            context.add_asset_metadata(numbers, asset_key=key, partition_key=str(cell))
+
+    return evaluation
+
+
+def report_asset(study: Study) -> dg.AssetsDefinition:
+    """Every selection beside random at the same budget."""
+    key = dg.AssetKey([study.name, "report"])
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("evaluation", "source", "tuning")},
+        description="Every selection beside random and stratified random at the same budget and an equal number of "
+        "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        group_name=study.name,
+    )
+    def report(
+        secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
+    ) -> dg.MaterializeResult:
+        built = build_report(study, source, evaluation, tuning)
+        page = page_of(built)
+        with secateur_store.folder(key) as folder:
+            page.write(folder)
+        better = sum(
+            row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
+                "report": dg.MetadataValue.md(page.markdown()),
+                "selections better than random": better,
+                "compared at": built.compare_at,
+                **({"full accuracy": built.full.accuracy.mean} if built.full else {}),
+            }
+        )
+
+    return report

@@ -1,0 +1,101 @@
+"""The asset `tuning`: settings that a study leaves open, chosen on held-out training samples, one after the other."""
+
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.runs.choosing import choose, read_by, signals_read
+from secateur.pipelines.storage.fingerprints import data_parts, fingerprint_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import selection_key
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.contract import Data
+from secateur.trainers.judging.tuning import tune
+
+
+def tuning_asset(study: Study) -> dg.AssetsDefinition:
+    """Settings that the study leaves open; what was tuned of the same inputs before is not tuned again."""
+    open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=dg.AssetKey([study.name, "tuning"]),
+        ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
+        description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
+        "of the training samples, never on test samples.",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def tuning(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+        **loaded: Any,
+    ) -> dg.MaterializeResult:
+        data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
+        chosen: dict[str, dict[str, Any]] = {}
+        costs: dict[str, dict[str, Any]] = {}
+        for name, selection in open_ones.items():
+            parts = made_of(study, selection, signals, loaded["source"])
+            for keep in study.keep:
+                if resolve_keep(keep, len(data)) == len(data):
+                    continue
+                key = selection_key(name, keep)
+                place, made = dg.AssetKey([study.name, ".tuning", key]), fingerprint_of(keep=keep, **parts)
+                found = secateur_store.load(place) if secateur_store.find(place) else {}
+                if found.get("fingerprint") != made:
+                    told = secateur_progress.start(context, f"tuning {key}")
+                    found = {"fingerprint": made, **tuned(study, selection, data, signals, keep, told)}
+                    secateur_store.save(place, found)
+                chosen[key], costs[key] = found["chosen"], found["cost"]
+        secateur_store.save(dg.AssetKey([study.name, "tuning_cost"]), costs)
+        return dg.MaterializeResult(value=chosen, metadata={"chosen": dg.MetadataValue.json(chosen)})
+
+    return tuning
+
+
+def made_of(
+    study: Study, selection: Selection, signals: dict[str, np.ndarray], source: dict[str, Any]
+) -> dict[str, Any]:
+    """What the best settings of a selection follow from, besides the budget."""
+    return {
+        "selection": selection.model_dump(mode="json"),
+        "version": selection.static.version,
+        "training": study.training.model_dump(mode="json", exclude={"loading", "workers"}),
+        "validation": study.validation.model_dump(mode="json"),
+        **{f"signal {name}": signals[name] for name in sorted(signals_read(selection))},
+        **data_parts(study, source),
+    }
+
+
+def tuned(
+    study: Study, selection: Selection, data: Data, signals: dict[str, np.ndarray], keep: int | float, told: Any
+) -> dict[str, Any]:
+    """What was chosen at one budget, and what choosing cost."""
+    (setting,) = selection.untuned
+
+    def chooser(rows: np.ndarray, budget: int, candidate: float, seed: int) -> Any:
+        settings = selection.settings | {setting: candidate}
+        return choose(selection, signals, budget=budget, seed=seed, settings=settings, rows=rows)
+
+    best = tune(
+        data,
+        study.training,
+        chooser,
+        selection.static.tunable[setting],
+        keep=keep,
+        fraction=study.validation.fraction,
+        seeds=study.validation.seeds,
+        progress=told,
+    )
+    accuracies = {str(value): accuracy for value, accuracy in best.accuracies.items()}
+    return {
+        "chosen": {"settings": {setting: best.value}, "validation_accuracy": accuracies},
+        "cost": {"steps": best.steps, "samples_seen": best.samples_seen, "seconds": best.seconds},
+    }

@@ -1,0 +1,252 @@
+"""Assets of a study of units: `prepared` by seed, `pruned` by arm, budget and seed with a manifest, and `report`."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from secateur.pipelines.assets.launchpad import form
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.assets.subsets import cells_of, partitions_of
+from secateur.pipelines.manifests.masks import LISTED, UnitManifest
+from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.pages.unit_report import build_unit_report, page_of_units
+from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.units import PruningStudy
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.experiments.contract import Outcome
+from secateur.trainers.processes import device_of_choice
+
+
+def unit_assets(study: PruningStudy) -> list[dg.AssetsDefinition]:
+    """The assets of one study."""
+    return [prepared_asset(study), pruned_asset(study), report_asset(study)]
+
+
+def key_of(study: PruningStudy, name: str) -> dg.AssetKey:
+    return dg.AssetKey([study.name, name])
+
+
+def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
+    """What all arms of a seed share, with the settings that they go by."""
+    key, declared = key_of(study, "prepared"), study.declared
+    Config = form(declared.settings, study.settings)
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        partitions_def=dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=f"What all arms of a seed start from. {declared.claim} ({declared.paper})",
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def prepared(
+        context: dg.AssetExecutionContext,
+        config: Config,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+    ) -> None:
+        settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
+        for cell in cells_of(context):
+            made_of = fingerprint_of(
+                experiment=study.experiment,
+                version=declared.version,
+                settings=settings,
+                seed=cell.seed,
+                versions=versions(),
+                device=device_of_choice().type,
+            )
+            record = record_at(secateur_store, key_of(study, "prepared_record"), cell)
+            if record.get("fingerprint") != made_of or secateur_store.find(key, cell) is None:
+                record = {"fingerprint": made_of, "settings": settings}
+                started = time.perf_counter()
+                with secateur_store.folder(key, cell) as folder:
+                    told = secateur_progress.start(context, f"preparing seed {cell.seed}")
+                    declared(**settings).prepare(cell.seed, folder, told)
+                record["seconds"] = time.perf_counter() - started
+                secateur_store.save(key_of(study, "prepared_record"), record, cell)
+            context.add_asset_metadata(
+                {
+                    "path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()),
+                    "seconds": record["seconds"],
+                },
+                asset_key=key,
+                partition_key=str(cell),
+            )
+
+    return prepared
+
+
+def record_at(store: Store, key: dg.AssetKey, cell: Cell) -> dict[str, Any]:
+    """A cell's JSON; empty where there is none."""
+    if store.find(key, cell) is None:
+        return {}
+    found: dict[str, Any] = store.load(key, cell)
+    return found
+
+
+def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
+    """What each arm came to, and a manifest of what it kept."""
+    key = key_of(study, "pruned")
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        deps=[
+            dg.AssetDep(key_of(study, "prepared"), partition_mapping=dg.MultiToSingleDimensionPartitionMapping("seed"))
+        ],
+        partitions_def=partitions_of(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=f"What each arm came to: {study.declared.metric} and other measures, and a manifest of the "
+        f"{study.declared.unit}s that it kept. A cell whose inputs are those of the outcome that is there is not run "
+        "again.",
+        check_specs=[dg.AssetCheckSpec("budget_held", asset=key)],
+        group_name=study.name,
+        pool=ACCELERATOR,
+    )
+    def pruned(
+        context: dg.AssetExecutionContext,
+        secateur_store: dg.ResourceParam[Store],
+        secateur_progress: dg.ResourceParam[Progress],
+    ) -> dg.MaterializeResult:
+        over, cells = [], cells_of(context)
+        all_cells = secateur_progress.start(context, "arms")
+        for number, cell in enumerate(cells):
+            record = run_cell(study, cell, secateur_store, context, secateur_progress)
+            kept, of = record["kept"], record["of"]
+            if kept is not None and cell.name in study.arm_names and kept > resolve_keep(float(cell.keep), of):
+                over.append(f"{cell} keeps {kept} of {of}")
+            told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), cell).resolve())}
+            context.add_asset_metadata(
+                {
+                    **record["metrics"],
+                    **({**told, "kept": kept, "of": of} if kept is not None else {}),
+                    "seconds": record["seconds"],
+                },
+                asset_key=key,
+                partition_key=str(cell),
+            )
+            all_cells(number + 1, len(cells))
+        return dg.MaterializeResult(
+            asset_key=key,
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not over,
+                    check_name="budget_held",
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description="; ".join(over) or "no arm keeps more than its budget, counted in its mask",
+                )
+            ],
+        )
+
+    return pruned
+
+
+def run_cell(
+    study: PruningStudy, cell: Cell, store: Store, context: dg.AssetExecutionContext, progress: Progress
+) -> dict[str, Any]:
+    """Run an arm, or find that it was run before of the same; the record of its outcome, written after its manifest."""
+    key, seed = key_of(study, "pruned"), Cell("", cell.seed)
+    shared = record_at(store, key_of(study, "prepared_record"), seed)
+    prepared = store.find(key_of(study, "prepared"), seed)
+    if prepared is None or not shared:
+        raise FileNotFoundError(f"{study.name}: nothing is prepared for seed {cell.seed}; materialise `prepared` first")
+    made_of = fingerprint_of(prepared=shared["fingerprint"], arm=cell.name, keep=cell.keep)
+    record, manifest = record_at(store, key, cell), store.place(key_of(study, "manifest"), cell)
+    if record.get("fingerprint") == made_of and (record["kept"] is None or manifest.exists()):
+        return record
+    started = time.perf_counter()
+    told = progress.start(context, f"{cell.selection}, seed {cell.seed}")
+    experiment = study.declared(**shared["settings"])
+    outcome = experiment.run(cell.name, float(cell.keep), cell.seed, prepared, told)
+    metrics = checked_metrics(study, cell, outcome)
+    if outcome.kept is not None:
+        provenance = provenance_of(study, cell, outcome, shared)
+        UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
+    record = {
+        "fingerprint": made_of,
+        "metrics": metrics,
+        "kept": None if outcome.kept is None else outcome.kept.count,
+        "of": None if outcome.kept is None else outcome.kept.of,
+        "samples": int(outcome.samples),
+        "seconds": round(time.perf_counter() - started, 3),
+        "facts": dict(outcome.facts),
+    }
+    store.save(key, record, cell)
+    return record
+
+
+def checked_metrics(study: PruningStudy, cell: Cell, outcome: Outcome) -> dict[str, float]:
+    """Metrics as plain numbers; raises ValueError for one that is NaN or infinite, and where the compared one lacks."""
+    metrics = {name: float(value) for name, value in outcome.metrics.items()}
+    if study.declared.metric not in metrics:
+        raise ValueError(f"{study.experiment}: {cell} told {', '.join(metrics)}, but not {study.declared.metric}")
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if bad:
+        raise ValueError(f"{study.experiment}: {cell} came to a {bad[0]} of {metrics[bad[0]]}, which is no result")
+    return metrics
+
+
+def provenance_of(study: PruningStudy, cell: Cell, outcome: Outcome, shared: Mapping[str, Any]) -> Provenance:
+    """All that a manifest says of how its units were chosen."""
+    assert outcome.kept is not None
+    return Provenance(
+        dataset=study.name,
+        revision=shared["fingerprint"],
+        selection=cell.selection,
+        selector=f"{study.experiment}.{cell.name}",
+        selector_version=study.declared.version,
+        settings=shared["settings"],
+        keep=float(cell.keep),
+        budget=outcome.kept.count,
+        seed=cell.seed,
+    )
+
+
+def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
+    """Every arm beside random at the same budget."""
+    key, declared = key_of(study, "report"), study.declared
+
+    @dg.asset(
+        io_manager_key=IO_MANAGER,
+        key=key,
+        ins={"pruned": dg.AssetIn(key_of(study, "pruned"))},
+        description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
+        "intervals and a verdict.",
+        group_name=study.name,
+    )
+    def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
+        known = {cell: pruned[cell] for cell in study.cells if cell in pruned}
+        outcomes = {
+            (cell.name, float(cell.keep), cell.seed): outcome_of(study, cell, record, secateur_store)
+            for cell, record in known.items()
+        }
+        settings = secateur_store.load(key_of(study, "prepared_record"), Cell("", next(iter(known)).seed))["settings"]
+        built = build_unit_report(study, known)
+        page = page_of_units(built, declared(**settings).pictures(outcomes))
+        with secateur_store.folder(key) as folder:
+            page.write(folder)
+        judged = [row.against_random for row in built.rows if row.against_random]
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
+                "report": dg.MetadataValue.md(page.markdown()),
+                "arms better than random": sum(found.verdict.startswith("better") for found in judged),
+                "arms worse than random": sum(found.verdict.startswith("worse") for found in judged),
+            }
+        )
+
+    return report
+
+
+def outcome_of(study: PruningStudy, cell: Cell, record: Mapping[str, Any], store: Store) -> Outcome:
+    """An outcome as the experiment gave it; masks are read back where units are few, for pictures of them."""
+    kept = None
+    if record["kept"] is not None and study.declared.unit in LISTED:
+        kept = UnitManifest.load(store.place(key_of(study, "manifest"), cell), verify=False).kept
+    return Outcome(record["metrics"], kept, record["samples"], record["facts"])

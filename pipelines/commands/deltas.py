@@ -1,0 +1,122 @@
+"""The command `secateur deltas`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from secateur.pipelines.commands.shell import AsJson, err, say, table_of, tell
+
+SHOWN = 20
+"""Tensors in the table; all of them are in the JSON and in deltas.json."""
+TUNED = "Fine-tuned checkpoint of the same architecture, or the folder of a LoRA adapter of BASE."
+
+
+def deltas(
+    base: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BASE", help="Checkpoint before fine-tuning: file, index or folder.", show_default=False
+        ),
+    ],
+    tuned: Annotated[Path, typer.Argument(metavar="TUNED", help=TUNED, show_default=False)],
+    keep: Annotated[float, typer.Option(help="Share of the delta that stays, in (0, 1].", show_default=False)],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    by: Annotated[str, typer.Option(help="What stays: random (DARE), magnitude or wanda.")] = "random",
+    over: Annotated[str, typer.Option(help="Highest scores of each tensor, of each row, or of all.")] = "tensor",
+    each: Annotated[bool, typer.Option("--each", help="Draw each entry by itself, without an exact count.")] = False,
+    rescale: Annotated[
+        str | None,
+        typer.Option(
+            help="Divide by: dare (keep), none, moments, bound, or a number q. Default: dare for random, else none.",
+            show_default=False,
+        ),
+    ] = None,
+    eta: Annotated[float | None, typer.Option(help="Of the rescaling by bound.", show_default=False)] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Recorded inputs of layers, for wanda, moments, bound.", show_default=False)
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Prune these tensors alone; * is anything.", show_default=False),
+    ] = None,
+    leave: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Take these from TUNED as they are.", show_default=False)
+    ] = None,
+    factors: Annotated[bool, typer.Option("--factors", help="Prune an adapter's factors, not their product.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the draw and of ties.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prune what fine-tuning changed: keep a share of TUNED - BASE, rescale it, add it to BASE again.
+
+    Checkpoints are safetensors files, an index of several, or a folder with either; they are streamed.
+    """
+    from secateur.pipelines.deltas.files import Checkpoint
+    from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, DeltaSource, FactorDelta, TunedDelta
+    from secateur.pipelines.deltas.stream import prune_deltas
+    from secateur.trainers.passes.layer_inputs import load_inputs
+
+    choice = choice_of(keep, by, over, each, rescale, eta, seed)
+    named = {"only": only or [], "leave": leave or []}
+    adapter = (tuned / CONFIG).is_file()
+    if factors and not adapter:
+        raise ValueError(f"--factors is for LoRA adapters, and {tuned} holds no {CONFIG}: leave it out")
+    source: DeltaSource
+    if factors:
+        source = FactorDelta.of(tuned, **named)
+    elif adapter:
+        source = AdapterDelta.of(Checkpoint.read(base), tuned, **named)
+    else:
+        source = TunedDelta.of(Checkpoint.read(base), Checkpoint.read(tuned), **named)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as display:
+        task = display.add_task("tensors", total=None)
+        pruned = prune_deltas(
+            source,
+            target,
+            choice,
+            inputs=load_inputs(inputs) if inputs else None,
+            overwrite=overwrite,
+            progress=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    answer: dict[str, Any] = {
+        "path": str(target),
+        "kept": pruned.kept,
+        "of": pruned.of,
+        "made_for": pruned.made_for,
+        "tensors": {name: {"entries": t.entries, "kept": t.kept, "q": t.q} for name, t in pruned.tensors.items()},
+        "copied": list(pruned.copied),
+    }
+
+    def show() -> None:
+        from secateur.pipelines.commands.shell import out
+
+        say(target)
+        told = f"{pruned.kept:,} of {pruned.of:,} entries of {len(pruned.tensors):,} tensors kept"
+        say(f"{told}; {len(pruned.copied):,} tensors copied")
+        lines = [(name, f"{t.kept:,}", f"{t.entries:,}", f"{t.q:.4g}") for name, t in pruned.tensors.items()]
+        out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))
+        if len(lines) > SHOWN:
+            say(f"… {len(lines) - SHOWN:,} more in deltas.json")
+
+    tell(answer, as_json, show)
+
+
+def choice_of(keep: float, by: str, over: str, each: bool, rescale: str | None, eta: float | None, seed: int) -> Any:
+    """The choice that the options make; raises ValueError that names the option and what it may be."""
+    from typing import get_args
+
+    from secateur.pipelines.deltas.stream import DeltaChoice, Over, Rescale, Select
+    from secateur.pipelines.studies.rejections import require
+
+    require(by, dict.fromkeys(get_args(Select)), "--by")
+    require(over, dict.fromkeys(get_args(Over)), "--over")
+    q: Any = rescale
+    if rescale is not None and rescale not in get_args(Rescale):
+        try:
+            q = float(rescale)
+        except ValueError as error:
+            raise ValueError(f"--rescale {rescale}: give a number or one of {', '.join(get_args(Rescale))}") from error
+    return DeltaChoice(keep, by, over, each, q, eta, seed)  # type: ignore[arg-type]

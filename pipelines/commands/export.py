@@ -1,0 +1,75 @@
+"""The command `secateur export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from secateur.pipelines.commands.shell import AsJson, ManifestPath, err, find_samples_study, say, tell
+
+FORMATS = (
+    "indices, text, bitmap (row numbers); card (a README); "
+    "parquet, jsonl, datasets, imagefolder, webdataset, hub (samples)"
+)
+
+
+def export(
+    path: ManifestPath,
+    to: Annotated[str, typer.Option(help=f"Format: {FORMATS}.", show_default=False)],
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File or folder to write; beside the manifest if left out.", show_default=False
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Study whose training data to take the kept samples from.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Setting of the format; repeat for more.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a manifest keeps in a format that other tools read.
+
+    Formats of samples need --study. What is written appears whole or not at all.
+    """
+    from secateur.pipelines.exports.registry import export as write
+    from secateur.pipelines.exports.source import described, training_rows, with_report
+    from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.storage.home import home
+
+    given = read_settings(settings or [])
+    manifest = Manifest.load(path, verify=True)
+    root = home() / "assets"
+    rows = None if study is None else training_rows(find_samples_study(study), root)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as display:
+        task = display.add_task(f"export to {to}", total=None)
+        written = write(
+            manifest,
+            to,
+            target,
+            dataset=rows,
+            settings=with_report(to, given, manifest, root),
+            overwrite=overwrite,
+            progress=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    tell(described(written, to, manifest), as_json, lambda: say(written))
+
+
+def read_settings(given: list[str]) -> dict[str, str]:
+    """Settings from `name=value`; raises ValueError for anything else and for a name that is given twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--set {text}: settings are given as NAME=VALUE")
+        if name in found:
+            raise ValueError(f"--set {text}: {name} is set twice")
+        found[name] = value
+    return found

@@ -1,0 +1,151 @@
+"""The command `secateur heads`: which heads of a language model copy out of its context."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A causal model of transformers: a folder, or a name on the hub.")
+]
+
+
+def heads(
+    model: ModelName,
+    haystack: Annotated[
+        Path, typer.Option(metavar="FILE", help="Text to hide the needle in, UTF-8.", show_default=False)
+    ],
+    needle: Annotated[str | None, typer.Option(help="The sentence to hide; one of our own if left out.")] = None,
+    question: Annotated[str | None, typer.Option(help="What asks for the needle; goes with --needle.")] = None,
+    length: Annotated[list[int] | None, typer.Option(metavar="TOKENS", help="Tokens of a prompt; repeatable.")] = None,
+    depths: Annotated[int, typer.Option(min=1, help="Places of the needle in each length.")] = 10,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 50,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Heads above this score are listed.")] = 0.1,
+    chat: Annotated[bool, typer.Option(help="Put the prompt into the tokenizer's chat template.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Of a model on the hub.")] = None,
+    mask: Annotated[
+        int | None,
+        typer.Option(min=1, help="Mask this many: the highest, and as many others, and measure the recall again."),
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write scores here, a picture beside.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score attention heads by how often they copy a hidden sentence, and list the retrieval heads.
+
+    A model that finds the needle in no run has no scores to give: that ends with exit code 2 and says so.
+    """
+    from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning
+
+    if (needle is None) != (question is None):
+        raise ValueError("--needle and --question go together: give both, or none for ours")
+    if target is not None and target.suffix != ".json":
+        raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
+    if not haystack.is_file():
+        raise ValueError(f"--haystack {haystack}: there is no such file")
+    experiment = HeadPruning(
+        model=model,
+        revision=revision,
+        haystack=str(haystack),
+        needle=needle or NEEDLE,
+        question=question or QUESTION,
+        chat=chat,
+        lengths=length or [500, 1000, 2000],
+        depths=depths,
+        new_tokens=new_tokens,
+        threshold=threshold,
+    )
+    answer = scored(experiment, model, mask)
+    if target is not None:
+        write(target, answer)
+
+    def show() -> None:
+        lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
+        out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
+        say(
+            f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
+            f"recall {answer['recall']:.3f} over {answer['runs']} runs"
+        )
+        for name, recall in answer.get("masked", {}).items():
+            say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
+
+    tell(answer, as_json, show)
+
+
+def scored(experiment: Any, model: str, mask: int | None) -> dict[str, Any]:
+    """Scores of all heads, the list of those above the threshold, and what masking comes to."""
+    import numpy as np
+
+    from secateur.scorers.networks.retrieval_heads import head_scores
+
+    causal = experiment.load(Path())
+    retrievals, recalls = experiment.runs(causal, 0, "score", lambda done, of: None)
+    scores = head_scores(retrievals, recalls)
+    order = np.argsort(-scores.ravel(), kind="stable")
+    listed = [divmod(int(at), scores.shape[1]) for at in order if scores.ravel()[at] > experiment.threshold]
+    answer: dict[str, Any] = {
+        "model": model,
+        "runs": len(recalls),
+        "recall": round(float(recalls.mean()), 6),
+        "heads": int(scores.size),
+        "share_above_threshold": len(listed) / scores.size,
+        "retrieval_heads": [{"layer": at[0], "head": at[1], "score": round(float(scores[at]), 6)} for at in listed],
+        "scores": [[round(float(score), 6) for score in row] for row in scores],
+    }
+    if mask is not None:
+        answer["masked"] = {"none": recall_without(experiment, causal, np.ones(scores.shape, dtype=np.bool_))}
+        answer["masked"] |= masked_recalls(experiment, causal, scores, mask)
+    return answer
+
+
+def masked_recalls(experiment: Any, causal: Any, scores: "np.ndarray", count: int) -> dict[str, float | None]:
+    """Recall with the highest heads masked and with as many others; none where there are fewer others."""
+    import numpy as np
+
+    from secateur.trainers.experiments.head_pruning import without_others, without_top
+
+    if count >= scores.size:
+        raise ValueError(f"--mask {count}: the model has {scores.size} heads, mask fewer")
+    recalls: dict[str, float | None] = {"retrieval": recall_without(experiment, causal, without_top(scores, count))}
+    for control in ("random", "earlier", "later"):
+        try:
+            keep = without_others(scores, count, control, experiment.threshold, np.random.default_rng(0))
+        except ValueError:  # fewer heads than that, which the answer says
+            recalls[control] = None
+        else:
+            recalls[control] = recall_without(experiment, causal, keep)
+    return recalls
+
+
+def recall_without(experiment: Any, causal: Any, keep: "np.ndarray") -> float:
+    """Mean recall over the test prompts with only these heads."""
+    from secateur.trainers.pruning.masked_heads import masked_heads
+
+    with masked_heads(causal.model, keep):
+        _, recalls = experiment.runs(causal, 0, "test", lambda done, of: None)
+    return round(float(recalls.mean()), 6)
+
+
+def write(target: Path, answer: dict[str, Any]) -> None:
+    """The scores as JSON and the heat map beside, each whole or not at all."""
+    import numpy as np
+
+    from secateur.trainers.experiments.head_pruning import score_map
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    contents: Sequence[tuple[Path, bytes]] = (
+        (target, json.dumps(answer, indent=2, allow_nan=False).encode()),
+        (target.with_suffix(".svg"), score_map({0: np.array(answer["scores"])})),
+    )
+    for path, content in contents:
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(content)
+        partial.replace(path)

@@ -1,0 +1,159 @@
+"""Commands about manifests: `verify`, `diff` and `explain`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from secateur.pipelines.commands.shell import NO, AsJson, ManifestPath, complain, out, say, table_of, tell
+
+if TYPE_CHECKING:
+    from secateur.pipelines.manifests.diff import Difference
+    from secateur.pipelines.manifests.explain import Explanation, Standing
+
+SHOWN = 20
+"""Classes in a table; all of them are in the JSON."""
+
+
+def verify(path: ManifestPath, as_json: AsJson = False) -> None:
+    """Check a manifest's structure, checksums and counts.
+
+    Ends with exit code 1 if anything in it is wrong, and says the one thing that is.
+    """
+    from secateur.pipelines.manifests.manifest import DOCUMENT, Manifest, ManifestError
+    from secateur.pipelines.manifests.masks import UnitManifest, is_of_units
+
+    folder = path.parent if path.name == DOCUMENT else path
+    if not (folder / DOCUMENT).exists():
+        raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
+    try:
+        kind: type[Manifest] | type[UnitManifest] = UnitManifest if is_of_units(path) else Manifest
+        manifest = kind.load(path, verify=True)
+    except ManifestError as error:
+        reason = str(error)
+        tell({"sound": False, "path": str(folder), "reason": reason}, as_json, lambda: complain(reason))
+        raise typer.Exit(NO) from error
+    declared, source = manifest.declaration, manifest.provenance
+    answer = {
+        "sound": True,
+        "path": str(folder),
+        "unit": declared.unit,
+        "count": declared.count,
+        "of": declared.of,
+        "dataset": source.dataset,
+        "selection": source.selection,
+        "seed": source.seed,
+    }
+
+    def show() -> None:
+        say(f"{manifest.path}: sound")
+        kept = f"{declared.count:,} of {declared.of:,} {declared.unit}s of {source.dataset} kept"
+        say(f"{kept} by {source.selection} (seed {source.seed})")
+
+    tell(answer, as_json, show)
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A manifest's folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one's.", show_default=False)],
+    rows: Annotated[bool, typer.Option("--rows", help="List the rows that only one of them keeps.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What two manifests keep differently, by class, and what differs in how they were made.
+
+    Samples are told apart by row where both are of the same data, by content otherwise. Ends with exit code 0 if both
+    keep the same samples, 1 if not, 2 if they cannot be compared.
+    """
+    from secateur.pipelines.manifests.diff import compare
+    from secateur.pipelines.manifests.manifest import Manifest
+
+    found = compare(Manifest.load(a), Manifest.load(b))
+    listed = {"rows_only_a": found.rows_only_a.tolist(), "rows_only_b": found.rows_only_b.tolist()} if rows else {}
+    tell(found.answer() | listed, as_json, lambda: show_difference(found, listed))
+    if not found.same:
+        raise typer.Exit(NO)
+
+
+def show_difference(found: "Difference", listed: dict[str, list[int]]) -> None:
+    """The counts, the classes that differ most, what differs in provenance, then rows if they were asked for."""
+    counts = (found.both, len(found.rows_only_a), len(found.rows_only_b))
+    told = "the same samples" if found.same else "{:,} in both, {:,} only in A, {:,} only in B".format(*counts)
+    say(f"{told}; Jaccard {found.jaccard:.4f} (matched by {found.matched_by})", style="bold")
+    by_change = sorted(found.classes, key=lambda one: -(one.only_a + one.only_b))
+    lines = [
+        (one.name, one.both, one.only_a, one.only_b, f"{one.share_a:.2%}", f"{one.share_b:.2%}")
+        for one in by_change[:SHOWN]
+    ]
+    header = ("class", "both", "only A", "only B", "share of A", "share of B")
+    out.print(table_of(header, lines, right=range(1, 6)))
+    if len(by_change) > SHOWN:
+        say(f"… and {len(by_change) - SHOWN} classes that differ no more than these; --json lists all")
+    if found.provenance:
+        differing = ((name, shown(mine), shown(theirs)) for name, (mine, theirs) in found.provenance.items())
+        out.print(table_of(("differs", "A", "B"), differing))
+    for name, numbers in listed.items():
+        say(f"{name.replace('_', ' ')}: {' '.join(map(str, numbers)) or 'none'}")
+
+
+def shown(value: Any) -> str:
+    """A value of a manifest in a table; a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
+def explain(
+    path: ManifestPath,
+    row: Annotated[int, typer.Argument(metavar="ROW", help="Row of the data set, from 0.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Why a sample was kept or dropped: its scores and ranks, its stratum, what is near it.
+
+    A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others.
+    """
+    from secateur.pipelines.manifests.explain import arrays_of
+    from secateur.pipelines.manifests.explain import explain as look_into
+    from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.storage.home import home
+
+    manifest = Manifest.load(path, verify=True)
+    name = manifest.provenance.dataset
+    plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
+    known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
+    found = look_into(manifest, row, known)
+    tell(found.answer(), as_json, lambda: show_explanation(found))
+
+
+def placed(standing: "Standing | None") -> tuple[str, str]:
+    """Rank and percentile in a table."""
+    if standing is None:
+        return "-", "-"
+    return f"{standing.rank:,} of {standing.count:,}", f"{standing.percentile:.1f}"
+
+
+def show_explanation(found: "Explanation") -> None:
+    """The sentence, the scores, then one line per further fact."""
+    say(f"row {found.row}: {found.sentence}", style="bold")
+    if found.scores:
+        lines = []
+        for score in found.scores:
+            standings = [placed(score.overall), placed(score.in_class)]
+            lines.append((score.name, f"{score.value:.4g}", score.high_means, *standings[0], *standings[1]))
+        header = ("score", "value", "high means", "rank", "percentile", "in class", "percentile")
+        out.print(table_of(header, lines, right=(1,)))
+        say(f"ranks are among {found.scores[0].within}, 1 is the highest")
+    facts: list[tuple[str, str]] = []
+    if found.label is not None:
+        facts.append(("class", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
+    if found.weight is not None:
+        facts.append(("weight", f"{found.weight:.4g}"))
+    if found.stratum:
+        there = found.stratum
+        span = f"{there.score} from {there.low:.4g} to {there.high:.4g}"
+        facts.append(("stratum", f"{there.number} of {there.of}: {span}, gives {there.quota} of {there.samples}"))
+    for name, near in (("nearest kept", found.nearest_kept), ("nearest", found.nearest)):
+        if near:
+            kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"
+            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, class {near.label}{kept}"))
+    if found.equal_rows:
+        facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
+    facts += [("not known", reason) for reason in found.unknown]
+    out.print(table_of(("", ""), facts))

@@ -1,0 +1,99 @@
+"""What the commands of the shell share: where they write, how they end, how a study is named.
+
+Standard output holds the answer and nothing else, one JSON object where `--json` asks for it; progress, logs and
+errors go to standard error. Nothing heavy is imported here.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from secateur.pipelines.studies.files import StudyFile
+
+FINE: Final = 0
+NO: Final = 1
+"""The answer is no: a manifest is not sound, two manifests keep different samples."""
+MISTAKE: Final = 2
+"""What was asked cannot be done; one sentence says why and what to do."""
+FAILED: Final = 3
+"""Something broke on the way that was nobody's mistake here: a traceback says what."""
+INTERRUPTED: Final = 130
+
+out, err = Console(), Console(stderr=True)
+
+ManifestPath = Annotated[
+    Path, typer.Argument(metavar="PATH", help="The manifest's folder, or its manifest.json.", show_default=False)
+]
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study's name, or the path of its YAML file.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def tell(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> None:
+    """Print the answer as one JSON object, or show it to a person."""
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, allow_nan=False, default=str))
+    else:
+        show()
+
+
+def say(text: object, style: str = "") -> None:
+    """A line on standard output as it is: no markup, no folding, so that a path can be copied."""
+    out.print(Text(str(text), style=style), soft_wrap=True)
+
+
+def complain(error: object) -> None:
+    """One sentence on standard error."""
+    err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+
+
+def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
+    """A table that fits the terminal: numbers to the right and whole, the rest folded where it must be."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    numeric = set(right)
+    for place, name in enumerate(header):
+        table.add_column(
+            escape(name), justify="right" if place in numeric else "left", no_wrap=place in numeric, overflow="fold"
+        )
+    for line in lines:
+        table.add_row(*(escape(str(cell)) for cell in line))
+    return table
+
+
+def find_study(name: str) -> "StudyFile":
+    """The study of that name or at that path; raises StudyError with the names there are."""
+    from secateur.pipelines.studies.files import StudyError, load_file, read_studies, study_folders
+    from secateur.pipelines.studies.rejections import did_you_mean
+
+    if name.endswith((".yaml", ".yml")):
+        return load_file(Path(name))
+    found = read_studies(study_folders())
+    for file in found:
+        if file.name == name:
+            return file
+    names = [file.name for file in found]
+    raise StudyError(f"there is no study {name!r}; {did_you_mean(name, names)}there are: {', '.join(names)}")
+
+
+def find_samples_study(name: str) -> "StudyFile":
+    """`find_study`, for commands that need a study of samples; raises StudyError for anything else."""
+    from secateur.pipelines.studies.files import StudyError
+
+    file = find_study(name)
+    if file.search:
+        raise StudyError(f"{file.name} is a search of architectures, which has no scores or subsets of its own")
+    if file.pruning:
+        raise StudyError(f"{file.name} prunes {file.pruning.declared.unit}s, not samples: use secateur prune")
+    if file.study is None:
+        raise StudyError(file.error)
+    return file

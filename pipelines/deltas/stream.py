@@ -1,0 +1,383 @@
+"""Prune a fine-tuning delta on disk: what stays is rescaled and added to the base, tensor by tensor, block by block.
+
+What is written has the fine-tuned checkpoint's own files, headers and types, so that whatever read the one reads the
+other. Beside it lie the mask as packed bits and a description, from which the same can be made again.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+import torch
+
+from secateur.pipelines.deltas.files import FLOATS, MASKS, Checkpoint, Stored, listed, spans
+from secateur.pipelines.deltas.sources import DeltaSource
+from secateur.pipelines.storage.whole_files import new_folder, sha256_of
+from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda, output_change
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.masks.delta_masks import (
+    ENTRIES,
+    Block,
+    Cut,
+    cut_of,
+    draw_count,
+    draw_each,
+    keep_by_row,
+    tensor_budgets,
+    tensor_seed,
+)
+from secateur.trainers.passes.layer_inputs import LayerInputs
+from secateur.trainers.pruning.delta_rescaling import check_keep, made_up, q_by_bound, q_by_moments
+
+Select = Literal["random", "magnitude", "wanda"]
+Over = Literal["tensor", "row", "all"]
+Rescale = Literal["dare", "none", "moments", "bound"]
+DOCUMENT: Final = "deltas.json"
+FORMAT: Final = 1
+ALONG: Final = (".json", ".txt", ".model", ".jinja", ".md")
+"""Endings of small files beside the weights (configuration, tokenizer) that go along."""
+COPIED: Final = 1 << 22
+
+
+@dataclass(frozen=True)
+class DeltaChoice:
+    """Which share of a delta stays, and by what the rest of it is rescaled.
+
+    `random` is DARE: exactly the budget of each tensor or, with `each`, every entry by itself, as the paper draws.
+    `magnitude` (|Δ|) and `wanda` (|Δ| · ‖x‖, of matrices alone) keep the highest of each tensor, of each row of a
+    matrix (an output of a layer), or of `all` tensors together. `rescale` divides what stays by q: `dare` by `keep`, a
+    number by itself, `moments` and `bound` by a q for each layer; left out it is `dare` for random entries and `none`
+    for chosen ones. Where counts round a tensor's share, q follows it (`made_up`).
+    """
+
+    keep: float
+    select: Select = "random"
+    over: Over = "tensor"
+    each: bool = False
+    rescale: Rescale | float | None = None
+    eta: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.select == "random" and self.over != "tensor":
+            raise ValueError("entries are drawn in each tensor: leave `over` out, or choose by magnitude or wanda")
+        if self.each and self.select != "random":
+            raise ValueError("only random entries are drawn each by itself: leave `each` out, or select random")
+        if self.rescale == "bound" and self.eta is None:
+            raise ValueError(
+                "a q by the bound needs eta, which is chosen by evaluating models (the paper's: 0.27 … 1.01)"
+            )
+        if not isinstance(self.rescale, str | None) and not self.rescale > 0:
+            raise ValueError(f"what stays is divided by q, which must be above 0, not {self.rescale}")
+
+    @property
+    def rescaling(self) -> Rescale | float:
+        """How what stays is rescaled, the default filled in."""
+        if self.rescale is None:
+            return "dare" if self.select == "random" else "none"
+        return self.rescale
+
+
+@dataclass(frozen=True)
+class TensorCount:
+    """Entries of a tensor's delta, how many stay, and what they are divided by."""
+
+    entries: int
+    kept: int
+    q: float
+
+
+@dataclass
+class Pruned:
+    """What was written: counts by tensor, and the tensors that were copied."""
+
+    folder: Path
+    tensors: dict[str, TensorCount] = field(default_factory=dict)
+    copied: tuple[str, ...] = ()
+    made_for: str = ""
+
+    @property
+    def kept(self) -> int:
+        """Entries that stay."""
+        return sum(each.kept for each in self.tensors.values())
+
+    @property
+    def of(self) -> int:
+        """Entries in all."""
+        return sum(each.entries for each in self.tensors.values())
+
+
+Progress = Callable[[int, int], None]
+
+
+def prune_deltas(
+    source: DeltaSource,
+    folder: Path,
+    choice: DeltaChoice,
+    *,
+    inputs: Mapping[str, LayerInputs] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Pruned:
+    """Write base + kept delta / q into a new folder, whole or not at all.
+
+    Arithmetic is in float32 (float64 where a tensor is), the result in the layout's own type. `inputs` are those of the
+    layers by the name of their weight, for `wanda`, `moments` and `bound`. Holds a byte per entry of one tensor and
+    blocks of a few MB. Raises ValueError before anything is computed for inputs that are missing or do not fit; later,
+    naming the tensor, for a delta that is not finite and a result that its type cannot hold.
+    """
+    inputs = inputs or {}
+    check_inputs(source, choice, inputs)
+    scored = _Scored(source, choice, inputs)
+    done, total = 0, len(source.layout.tensors)
+    with new_folder(folder, overwrite=overwrite) as partial:
+        divisors = divisors_of(source, choice, inputs, scored.budgets)
+        cut = (
+            cut_of(lambda: scored.blocks(source.names), sum(scored.budgets.values())) if choice.over == "all" else None
+        )
+        pruned = Pruned(folder, made_for=source.made_for)
+        sizes = {name: source.layout.tensors[name] for name in source.names}
+        with (partial / MASKS).open("wb") as masks_file:
+            masks_file.write(mask_header(sizes))
+            for file in source.layout.files:
+                place = partial / file.relative_to(source.layout.path.parent)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with place.open("wb") as written:
+                    written.write(source.layout.headers[file])
+                    for name, stored in source.layout.tensors.items():
+                        if stored.file != file:
+                            continue
+                        if name in sizes:
+                            masks = scored.masks(name, cut)
+                            kept = _write(source, name, masks, divisors[name], written, masks_file)
+                            pruned.tensors[name] = TensorCount(stored.entries, kept, divisors[name])
+                        else:
+                            copy_bytes(stored, written)
+                        done += 1
+                        if progress:
+                            progress(done, total)
+        pruned.copied = tuple(name for name in source.layout.tensors if name not in sizes)
+        copy_along(source.layout, partial)
+        document = describe(pruned, choice, partial)
+        (partial / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
+    return pruned
+
+
+def check_inputs(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs]) -> None:
+    """Raise ValueError where layers' inputs are needed and missing, or are of another width than the layers."""
+    layers = source.layout.tensors
+    wide = [
+        f"{name} [{len(each.means)}] and {list(layers[name].shape)}"
+        for name, each in inputs.items()
+        if name in layers and (len(layers[name].shape) != 2 or layers[name].columns != len(each.means))
+    ]
+    if wide:
+        raise ValueError(f"the inputs are of other layers than the checkpoint's: {listed(wide)}")
+    needing = choice.rescaling if choice.rescaling in ("moments", "bound") else ""
+    if needing and not any(name in inputs for name in source.names):
+        raise ValueError(f"a q by {needing} needs the mean inputs of layers; none of the tensors has any (--inputs)")
+    if choice.select == "wanda" and (lacking := [name for name in source.names if name not in inputs]):
+        raise ValueError(f"wanda needs the inputs of every layer; leave these out, or record theirs: {listed(lacking)}")
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Blocks of scores and masks of tensors, all by the names of their twins."""
+
+    source: DeltaSource
+    choice: DeltaChoice
+    inputs: Mapping[str, LayerInputs]
+
+    def seed_of(self, name: str) -> int:
+        return tensor_seed(self.choice.seed, self.source.twins[name])
+
+    def spans(self, name: str) -> Iterator[tuple[int, int]]:
+        by_rows = self.source.by_rows or self.choice.over == "row" or self.choice.select == "wanda"
+        return spans(self.source.layout.tensors[name], ENTRIES, whole_rows=by_rows)
+
+    @cached_property
+    def budgets(self) -> dict[str, int]:
+        """Entries to keep of each tensor."""
+        entries = {name: self.source.layout.tensors[name].entries for name in self.source.names}
+        found = tensor_budgets(entries, self.choice.keep)
+        return {name: found[self.source.twins[name]] for name in found}
+
+    def scores(self, name: str, first: int, stop: int) -> np.ndarray:
+        delta = _delta(self.source, name, first, stop)[1].float().numpy()
+        if self.choice.select == "magnitude":
+            return delta_magnitude(delta)
+        columns = self.source.layout.tensors[name].columns
+        return delta_wanda(delta.reshape(-1, columns), self.inputs[name].norms).reshape(-1)
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+        for name in names:
+            for first, stop in self.spans(name):
+                yield self.scores(name, first, stop), first, self.seed_of(name)
+
+    def masks(self, name: str, cut: Cut | None) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(first, stop, mask) of each block of a tensor."""
+        stored, seed = self.source.layout.tensors[name], self.seed_of(name)
+        if not stored.entries:
+            return
+        drawn, rowwise = None, self.choice.over == "row" and len(stored.shape) > 1
+        counted = not self.choice.each and self.choice.over != "all" and not rowwise
+        if counted and (self.choice.select == "random" or not self.budgets[name]):
+            drawn = draw_count(stored.entries, self.budgets[name], seed)
+        elif counted:
+            cut = cut_of(lambda: self.blocks((name,)), self.budgets[name])
+        for first, stop in self.spans(name):
+            if drawn is not None:
+                mask = drawn[first:stop]
+            elif self.choice.select == "random":
+                mask = draw_each(first, stop, self.choice.keep, seed)
+            elif rowwise:
+                scores = self.scores(name, first, stop).reshape(-1, stored.columns)
+                mask = keep_by_row(scores, resolve_keep(self.choice.keep, scores.shape[1]), first, seed).reshape(-1)
+            else:
+                assert cut is not None
+                mask = cut((self.scores(name, first, stop), first, seed))
+            yield first, stop, mask
+
+
+def divisors_of(
+    source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs], budgets: Mapping[str, int]
+) -> dict[str, float]:
+    """The q of every tensor.
+
+    By layer, a bias has that of its weight, whose scores it joins as one more column of input 1, and tensors without
+    recorded inputs have the mean over layers.
+    """
+    rescaling = choice.rescaling
+
+    def rounded(q: dict[str, float]) -> dict[str, float]:
+        if choice.select != "random" or choice.each or rescaling == "none":
+            return q
+        entries = {name: max(source.layout.tensors[name].entries, 1) for name in q}
+        return {name: made_up(each, choice.keep, budgets[name], entries[name]) for name, each in q.items()}
+
+    if rescaling not in ("moments", "bound"):
+        q = {"dare": choice.keep, "none": 1.0}.get(str(rescaling)) or float(rescaling)
+        return rounded(dict.fromkeys(source.names, q))
+    found: dict[str, float] = {}
+    for name in source.names:
+        if name not in inputs:
+            continue
+        bias = bias_of(name)
+        sums, squares = _changes(source, name, inputs[name].means, bias if bias in source.names else None)
+        if rescaling == "moments":
+            found[name] = q_by_moments(sums, squares, choice.keep).q
+        else:
+            assert choice.eta is not None
+            found[name] = q_by_bound(sums, squares, choice.keep, eta=choice.eta).q
+    mean = float(np.mean(list(found.values())))
+    weights = {bias_of(name): q for name, q in found.items()}
+    return rounded({name: found.get(name, weights.get(name, mean)) for name in source.names})
+
+
+def bias_of(weight: str) -> str:
+    """Name of the bias of a layer with such a weight."""
+    return weight.removesuffix("weight") + "bias"
+
+
+def _changes(source: DeltaSource, name: str, means: np.ndarray, bias: str | None) -> tuple[np.ndarray, np.ndarray]:
+    stored = source.layout.tensors[name]
+    parts = [
+        output_change(_delta(source, name, first, stop)[1].float().numpy().reshape(-1, stored.columns), means)
+        for first, stop in spans(stored, ENTRIES, whole_rows=True)
+    ]
+    sums, squares = (np.concatenate(each) for each in zip(*parts, strict=True))
+    if bias is not None:
+        shift = _delta(source, bias, 0, source.layout.tensors[bias].entries)[1].double().numpy()
+        sums, squares = sums + shift, squares + np.square(shift)
+    return sums, squares
+
+
+def _delta(source: DeltaSource, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    before, delta = source.block(name, first, stop)
+    if not torch.isfinite(delta).all():
+        raise ValueError(f"the delta of {name!r} is NaN or infinite: one of the checkpoints is broken there")
+    return before, delta
+
+
+def _write(
+    source: DeltaSource,
+    name: str,
+    masks: Iterator[tuple[int, int, np.ndarray]],
+    divisor: float,
+    written: BinaryIO,
+    masks_file: BinaryIO,
+) -> int:
+    """Write a pruned tensor and its mask; gives how many entries stay."""
+    kind = FLOATS[source.layout.tensors[name].dtype]
+    kept, rest = 0, np.empty(0, dtype=np.bool_)
+    for first, stop, mask in masks:
+        before, delta = _delta(source, name, first, stop)
+        values = torch.where(torch.from_numpy(mask), before + delta / divisor, before).to(kind)
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{name!r} divided by q = {divisor:g} does not fit into {kind}: take a larger q or keep")
+        written.write(values.view(torch.uint8).numpy().data)
+        kept += int(np.count_nonzero(mask))
+        bits = np.concatenate([rest, mask])
+        whole = len(bits) - len(bits) % 8
+        masks_file.write(np.packbits(bits[:whole], bitorder="little").data)
+        rest = bits[whole:]
+    masks_file.write(np.packbits(rest, bitorder="little").data)
+    return kept
+
+
+def mask_header(tensors: Mapping[str, Stored]) -> bytes:
+    """What precedes the masks in a safetensors file of them: uint8 `[ceil(entries / 8)]` each, shapes as metadata."""
+    shapes = json.dumps({name: list(each.shape) for name, each in tensors.items()}, ensure_ascii=False)
+    told: dict[str, Any] = {"__metadata__": {"shapes": shapes}}
+    offset = 0
+    for name, each in tensors.items():
+        size = -(-each.entries // 8)
+        told[name] = {"dtype": "U8", "shape": [size], "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(told, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def copy_bytes(stored: Stored, written: BinaryIO) -> None:
+    """Copy a tensor as it is."""
+    with stored.file.open("rb") as file:
+        file.seek(stored.start)
+        left = stored.stop - stored.start
+        while left:
+            content = file.read(min(left, COPIED))
+            if not content:
+                raise ValueError(f"{stored.file} became shorter while it was read")
+            written.write(content)
+            left -= len(content)
+
+
+def copy_along(layout: Checkpoint, folder: Path) -> None:
+    """Copy the index and, where a folder was given, the small files in it, so that the new one loads as it does."""
+    if layout.index is not None:
+        shutil.copyfile(layout.index, folder / layout.index.name)
+    for file in sorted(layout.folder.iterdir()) if layout.folder else ():
+        if file.is_file() and file.suffix in ALONG and not file.name.endswith((".index.json", DOCUMENT)):
+            shutil.copyfile(file, folder / file.name)
+
+
+def describe(pruned: Pruned, choice: DeltaChoice, folder: Path) -> dict[str, Any]:
+    """What `deltas.json` says: the choice, counts and q by tensor, and what each file must hash to."""
+    return {
+        "format": FORMAT,
+        "made_for": pruned.made_for,
+        "choice": asdict(choice) | {"rescale": choice.rescaling},
+        "kept": pruned.kept,
+        "of": pruned.of,
+        "tensors": {name: asdict(each) for name, each in pruned.tensors.items()},
+        "copied": list(pruned.copied),
+        "files": {
+            str(file.relative_to(folder)): sha256_of(file) for file in sorted(folder.rglob("*")) if file.is_file()
+        },
+    }

@@ -1,0 +1,175 @@
+"""Exports for the Hugging Face Hub: a dataset card, and a folder of Parquet files with its card."""
+
+import html
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+
+from secateur.pipelines.exports.registry import exporter
+from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.exports.tables import RowColumn, Rows, ShardMegabytes, WeightColumn, grouped, sharded
+from secateur.pipelines.manifests.manifest import ManifestError
+
+LARGEST_REPORT = 2**26
+SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+TASKS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
+ReportPath = Annotated[str, Field(description="report.json of the study, whose verdict the card then quotes")]
+
+
+class Verdict(BaseModel):
+    """What a card takes from a report."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    study: StrictStr
+    verdict: StrictStr
+    table: list[list[StrictStr]]
+
+
+@exporter(".md")
+def card(selected: Selected, path: Path, *, report: ReportPath = "") -> None:
+    """A dataset card for the Hugging Face Hub: size, task, how the samples were chosen, and the report's verdict."""
+    path.write_text(card_text(selected, report, {}), encoding="utf-8", newline="\n")
+    selected.told(len(selected.rows), len(selected.rows))
+
+
+@exporter("")
+def hub(
+    selected: Selected,
+    path: Path,
+    *,
+    report: ReportPath = "",
+    row_column: RowColumn = "",
+    weight_column: WeightColumn = "weight",
+    shard_megabytes: ShardMegabytes = 500,
+) -> None:
+    """Kept rows as a folder to upload to the Hugging Face Hub: Parquet files in `data` and README.md, their card."""
+    configs = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}]}
+    content = card_text(selected, report, configs)
+    (path / "data").mkdir()
+    rows = Rows(selected, row_column, weight_column)
+    for number, shard in enumerate(sharded(rows, shard_megabytes * 10**6)):
+        with pq.ParquetWriter(path / "data" / f"train-{number:05d}.parquet", rows.schema, compression="zstd") as writer:
+            for group in grouped(shard):
+                writer.write_table(group)
+    (path / "README.md").write_text(content, encoding="utf-8", newline="\n")
+
+
+def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
+    """The card as a Markdown text with its YAML front matter; raises ManifestError for a report of another data set."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    declared = selected.manifest.declaration
+    told = declared.provenance
+    kind = next((kind for kind in TASKS if kind in told.columns), None)
+    data = DatasetCardData(
+        pretty_name=f"{line(told.dataset)}, pruned by {line(told.selection)}",
+        license=None if told.license is None else line(told.license),
+        size_categories=[size_category(declared.count)],
+        task_categories=[TASKS[kind]] if kind else None,
+        tags=["data-pruning", "coreset", "secateur"],
+        pruning={
+            "dataset": line(told.dataset),
+            "revision": line(told.revision),
+            "fingerprint": declared.fingerprint,
+            "kept": declared.count,
+            "of": declared.of,
+            "keep": told.keep,
+            "selection": line(told.selection),
+            "selector": line(told.selector),
+            "selector_version": line(told.selector_version),
+            "seed": told.seed,
+            "settings": line(json.dumps(told.settings, sort_keys=True)),
+            "scores": [card.name for card in told.scores],
+            "manifest": declared.root,
+        },
+        **extra,
+    )
+    body = "\n".join(_body(selected, read_report(report, told.dataset) if report else None))
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def _body(selected: Selected, verdict: Verdict | None) -> Iterator[str]:
+    declared = selected.manifest.declaration
+    told = declared.provenance
+    share = 100 * declared.count / declared.of if declared.of else math.nan
+    revision = f" at revision {prose(told.revision)}" if told.revision else ""
+    yield f"# {prose(told.dataset)}, pruned by {prose(told.selection)}\n"
+    yield (
+        f"The rows here are the **kept** ones: {declared.count:,} of {declared.of:,} {declared.unit}s ({share:.3g}%) "
+        f"of {prose(told.dataset)}{revision}, chosen by the selector `{code(told.selector)}` version "
+        f"{prose(told.selector_version)} with seed {told.seed}.\n"
+    )
+    if verdict is not None:
+        yield "## Was it better than random?\n"
+        yield f"{prose(verdict.verdict)}\n"
+        yield from _table(verdict.table)
+    yield "## Classes\n"
+    rows = [[str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in declared.classes[:MOST_CLASSES]]
+    yield from _table([["label", "class", "before", "after"], *rows])
+    if len(declared.classes) > MOST_CLASSES:
+        yield f"… and {len(declared.classes) - MOST_CLASSES:,} classes more.\n"
+    yield "## How it was chosen\n"
+    yield f"Settings: `{code(json.dumps(told.settings, sort_keys=True))}`\n"
+    if told.scores:
+        lines = [[c.name, c.version, c.high_means, c.view, c.paper] for c in told.scores]
+        yield from _table([["score", "version", "high means", "computed on", "paper"], *lines])
+    yield f"Fingerprint of the whole data set `{declared.fingerprint}`, manifest `{declared.root}`.\n"
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(told.versions.items()))
+    yield f"Made with {prose(versions)}."
+
+
+MOST_CLASSES = 1000
+
+
+def _table(rows: list[list[str]]) -> Iterator[str]:
+    header, *others = rows
+    for cells in (header, ["---"] * len(header), *others):
+        yield "| " + " | ".join(prose(cell) if cell != "---" else cell for cell in cells) + " |"
+    yield ""
+
+
+def read_report(path: str, dataset: str) -> Verdict:
+    """What a report.json says; ManifestError where it is none, or is of another data set."""
+    file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
+    if file.stat().st_size > LARGEST_REPORT:
+        raise ManifestError(f"{file} is larger than a report can be")
+    try:
+        verdict = Verdict.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ManifestError(f"{file} is no report of a study: {place}: {first['msg']}") from error
+    if verdict.study != dataset:
+        raise ManifestError(f"{file} reports on {verdict.study!r}, but the manifest is of {dataset!r}")
+    return verdict
+
+
+def size_category(count: int) -> str:
+    """The Hub's word for so many samples."""
+    place = 0 if count < 1000 else int(math.log10(count + 0.5)) - 2
+    if place == 0:
+        return f"n<{SIZES[0]}"
+    return f"{SIZES[place - 1]}<n<{SIZES[place]}" if place < len(SIZES) else f"n>{SIZES[-1]}"
+
+
+def line(text: str) -> str:
+    """A text on one line of at most 300 printable characters."""
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return plain if len(plain) <= 300 else f"{plain[:299]}…"
+
+
+def prose(text: str) -> str:
+    """A text that Markdown and HTML show as it is."""
+    shown = html.escape(line(text), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in shown)
+
+
+def code(text: str) -> str:
+    """A text that stands between backticks."""
+    return line(text).replace("`", "'")

@@ -1,0 +1,133 @@
+"""Pictures as files: cells of an image column as the bytes and the ending that a file of theirs has.
+
+What is encoded stays as it is, byte for byte; what is an array becomes a PNG.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from secateur.pipelines.data.images import DECODING_FAILS
+from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.manifests.manifest import ManifestError
+
+if TYPE_CHECKING:
+    import datasets
+
+ENDINGS = {
+    "PNG": "png", "JPEG": "jpg", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "WEBP": "webp", "PPM": "ppm",
+    "JPEG2000": "jp2", "ICO": "ico", "TGA": "tga",
+}  # fmt: skip
+"""Endings of the formats that readers of image folders and of shards know; others are encoded anew as PNG."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture: the ending of its file, and its bytes or the file that holds them."""
+
+    ending: str
+    content: bytes | Path
+
+    def bytes(self) -> bytes:
+        """The encoded picture."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+    def place(self, path: Path, *, link: bool) -> None:
+        """Write the picture to a new file; with `link` as another name of its file, where the file system can."""
+        if isinstance(self.content, bytes):
+            path.write_bytes(self.content)
+            return
+        if link:
+            try:
+                os.link(self.content.resolve(), path)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(self.content, path)
+            return
+        shutil.copyfile(self.content, path)
+
+
+def picture_column(selected: Selected) -> str:
+    """Name of the column that holds the pictures; ManifestError where there is none or more than one may be meant."""
+    import datasets
+
+    features = selected.data.features
+    if selected.columns is not None and selected.columns.image is not None:
+        return str(selected.columns.image)
+    arrays = (datasets.Image, datasets.Array2D, datasets.Array3D)
+    found = [name for name, feature in features.items() if isinstance(feature, arrays)]
+    if len(found) != 1:
+        told = f"columns {', '.join(found)} all hold images" if found else f"of {', '.join(features)} none holds images"
+        raise ManifestError(f"an image folder needs one column of images: {told}")
+    return str(found[0])
+
+
+def undecoded(dataset: "datasets.Dataset", column: str) -> "datasets.Dataset":
+    """The data set with its image column as cells of `{"bytes", "path"}`; columns of arrays stay as they are."""
+    import datasets
+
+    feature = dataset.features[column]
+    if isinstance(feature, datasets.Array2D | datasets.Array3D | datasets.List):
+        return dataset
+    return dataset.cast_column(column, datasets.Image(decode=False))
+
+
+def pictures(selected: Selected, column: str) -> Iterator[tuple[int, int, Picture, dict[str, Any]]]:
+    """Position among the kept rows, row, picture and other columns of each kept sample.
+
+    Raises ManifestError that names the row of a picture that is missing or cannot be decoded, or lies where the export
+    will stand.
+    """
+    place = selected.target.resolve()
+    for part, table in selected.blocks(undecoded(selected.data, column)):
+        cells, others = table.column(column).to_pylist(), table.drop_columns([column]).to_pylist()
+        for position, cell, other in zip(range(part.start, part.stop), cells, others, strict=True):
+            row = int(selected.rows[position])
+            picture = picture_of(cell, f"row {row}, column {column!r}")
+            if isinstance(picture.content, Path) and picture.content.resolve().is_relative_to(place):
+                raise ManifestError(f"{selected.target} holds {picture.content}, which is read here; name another")
+            yield position, row, picture, other
+
+
+def picture_of(cell: Any, where: str) -> Picture:
+    """The encoded picture of a cell: bytes, a path, or an array uint8 `[h, w]` or `[h, w, 1 | 3 | 4]`."""
+    if not isinstance(cell, dict):
+        return Picture("png", _png_of_array(cell, where))
+    content: bytes | Path | None = cell["bytes"]
+    if content is None and cell["path"]:
+        content = Path(cell["path"])
+        if not content.is_file():
+            raise ManifestError(f"{where}: there is no file {cell['path']}")
+    if content is None:
+        raise ManifestError(f"{where}: the image is missing")
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
+            ending = ENDINGS.get(opened.format or "")
+            if ending is not None:
+                return Picture(ending, content)
+            file = io.BytesIO()
+            opened.save(file, "PNG")
+    except DECODING_FAILS as error:
+        raise ManifestError(f"{where}: the image cannot be decoded ({error}); remove or repair it") from error
+    return Picture("png", file.getvalue())
+
+
+def _png_of_array(cell: Any, where: str) -> bytes:
+    if cell is None:
+        raise ManifestError(f"{where}: the image is missing")
+    try:
+        values = np.asarray(cell)
+        pixels = values.astype(np.uint8)
+        if values.dtype == object or not np.array_equal(pixels, values):
+            raise ValueError("values are whole numbers 0 … 255")
+        file = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ManifestError(f"{where}: the array is no image ({error}); scale it to 0 … 255") from error
+    return file.getvalue()

@@ -1,0 +1,55 @@
+"""Export of kept pictures as a folder of image files."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from secateur.pipelines.exports.picture_files import picture_column, pictures
+from secateur.pipelines.exports.registry import exporter
+from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.storage.folder_names import folder_names
+from secateur.pipelines.storage.whole_files import inside
+
+Layout = Annotated[
+    Literal["classes", "metadata"],
+    Field(description="a folder per class, or one folder of images with metadata.csv, which keeps the order of rows"),
+]
+Link = Annotated[bool, Field(description="image files are hard links to the originals, not copies")]
+
+
+@exporter("")
+def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", link: Link = False) -> None:
+    """Kept images as files, for `datasets`' imagefolder, torchvision and whatever reads lists of files.
+
+    Layout `classes` is `<class>/<row>.png`, `metadata` is `images/<row>.png` and metadata.csv with file_name, row and
+    label. Both have list.txt, `<file> <label>` in the order of the rows, and classes.json, name and folder of each
+    label. Encoded images are copied byte for byte; arrays become PNG.
+    """
+    column = picture_column(selected)
+    names = selected.class_names
+    folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
+    width = len(str(selected.count - 1))
+    for folder in sorted({folders[label] for label in selected.labels.tolist()}):
+        inside(path, folder).mkdir()
+    header = ["file_name", "row", "label", *(["weight"] if selected.weights is not None else [])]
+    with (
+        (path / "list.txt").open("w", encoding="utf-8", newline="\n") as listed,
+        (path / "metadata.csv").open("w", encoding="utf-8", newline="") as described,
+    ):
+        table = csv.writer(described)
+        table.writerow(header)
+        for position, row, picture, _ in pictures(selected, column):
+            label = int(selected.labels[position])
+            name = f"{folders[label]}/{row:0{width}d}.{picture.ending}"
+            picture.place(inside(path, name), link=link)
+            listed.write(f"{name} {label}\n")
+            weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
+            table.writerow([name, row, label, *weight])
+    if layout == "classes":
+        # Readers of image folders take classes from a metadata.csv where there is one, and from folders otherwise.
+        (path / "metadata.csv").rename(path / "rows.csv")
+    classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
+    (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

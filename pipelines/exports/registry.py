@@ -1,0 +1,190 @@
+"""What a manifest's selection can be handed over as: one decorated function per format, in a file of this room.
+
+A format's function gets what is kept and a path to write to: a file, or an empty folder where its suffix is "". Its
+keyword-only parameters are the format's settings. Where a data set is given the rows are those of that data set,
+found by content hash if they moved.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from secateur.pipelines.exports.selected import Selected as Selected
+from secateur.pipelines.exports.selected import Told, select
+from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.pipelines.storage.fingerprints import library_versions
+from secateur.pipelines.storage.partial_names import remove_leftovers
+from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
+from secateur.pipelines.studies.rejections import checked, require
+from secateur.scorers.contract import modules_of, settings_of, summary_of
+
+if TYPE_CHECKING:
+    import datasets
+
+RECEIPT = "secateur.json"
+"""File in every exported folder that says what it is; a folder without one is never replaced."""
+LARGEST_RECEIPT = 2**20
+
+Write = TypeVar("Write", bound=Callable[..., None])
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and what writes it."""
+
+    name: str
+    suffix: str
+    summary: str
+    settings: type[BaseModel]
+    write: Callable[..., None]
+
+
+_FOUND: dict[str, Exporter] = {}
+
+
+def exporter(suffix: str) -> Callable[[Write], Write]:
+    """Declare a format, named like its function."""
+
+    def declare(write: Write) -> Write:
+        name = write.__name__
+        _FOUND[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write)
+        return write
+
+    return declare
+
+
+@cache
+def exporters() -> Mapping[str, Exporter]:
+    """Every format by name."""
+    import secateur.pipelines.exports
+
+    for module in modules_of(secateur.pipelines.exports):
+        importlib.import_module(module)
+    return dict(sorted(_FOUND.items()))
+
+
+def export(
+    manifest: Manifest | Path | str,
+    to: str,
+    target: Path | str | None = None,
+    *,
+    dataset: "datasets.Dataset | None" = None,
+    hash_rows: "HashRows | Mapping[str, Any] | None" = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Told | None = None,
+) -> Path:
+    """Write a manifest's selection in the format `to` and return the file or folder.
+
+    It is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all, and
+    what a killed export left beside it is removed. `dataset` and `hash_rows` are as for `Manifest.apply`, `settings`
+    are those of the format; `progress` is told rows done and rows in all.
+
+    Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not
+    made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
+    that exists without `overwrite`, and a folder that is no export of ours even with it.
+    """
+    with _one_sentence(f"cannot export to {shortened(target)}" if target is not None else "cannot export"):
+        require(to, exporters(), "format")
+        chosen = exporters()[to]
+        checked(chosen.settings, settings or {}, f"format {to}")
+        manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
+        path = target_of(manifest, chosen, target)
+        refuse_unsafe(path, manifest, chosen, dataset, overwrite=overwrite)
+        given = chosen.settings(**(settings or {})).model_dump()
+        selected = select(manifest, dataset, hash_rows, path, progress)
+        remove_leftovers(path)
+        if chosen.suffix:
+            with new_file(path, overwrite=overwrite) as partial:
+                chosen.write(selected, partial, **given)
+        else:
+            with new_folder(path, overwrite=overwrite) as partial:
+                chosen.write(selected, partial, **given)
+                (partial / RECEIPT).write_text(receipt(selected, chosen, given), encoding="utf-8")
+    return path
+
+
+def target_of(manifest: Manifest, chosen: Exporter, target: Path | str | None) -> Path:
+    """Where the export goes."""
+    if target is not None:
+        # "." and "a/.." have names of their own once they are absolute.
+        return Path(target) if Path(target).name not in ("", "..") else Path(os.path.abspath(target))
+    folder = manifest.path.resolve()
+    return folder.with_name(f"{folder.name}_{chosen.name}{chosen.suffix}")
+
+
+def refuse_unsafe(
+    path: Path, manifest: Manifest, chosen: Exporter, dataset: "datasets.Dataset | None", *, overwrite: bool
+) -> None:
+    """Raise ManifestError where writing to a path would replace the manifest, the data or what is not ours."""
+    refuse_existing(path, overwrite=overwrite)
+    place, folder = path.resolve(), manifest.path.resolve()
+    if place.is_relative_to(folder):
+        raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds nothing but what it seals")
+    sources = [Path(cached["filename"]).resolve() for cached in dataset.cache_files] if dataset is not None else []
+    if around := next((source for source in [folder, *sources] if source.is_relative_to(place)), None):
+        raise ManifestError(f"{path} holds {around}, which is read here; name another target")
+    if chosen.suffix or not path.is_dir() or path.is_symlink() or not any(path.iterdir()):
+        return
+    if not is_export(path):
+        raise ManifestError(
+            f"{path} is a folder that is no export of ours ({RECEIPT} is not there); name another target"
+        )
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export, by its receipt."""
+    path = folder / RECEIPT
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_RECEIPT:
+        return False
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") in exporters()
+
+
+def receipt(selected: Selected, chosen: Exporter, settings: Mapping[str, Any]) -> str:
+    """What an exported folder says of itself, as JSON; nothing in it depends on when or where it was written."""
+    declared = selected.manifest.declaration
+    content = {
+        "format": chosen.name,
+        "settings": dict(settings),
+        "dataset": declared.provenance.dataset,
+        "selection": declared.provenance.selection,
+        "seed": declared.provenance.seed,
+        "rows": len(selected.rows),
+        "of": selected.count,
+        "manifest": declared.root,
+        "version": library_versions()["secateur"],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=True) + "\n"
+
+
+@contextmanager
+def _one_sentence(subject: str) -> Iterator[None]:
+    """Errors of files, libraries and settings become one ManifestError."""
+    try:
+        yield
+    except ManifestError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            named = f" ({shortened(error.filename)})" if error.filename else ""
+            reason = f"{error.strerror}{named}"
+        raise ManifestError(f"{subject}: {reason}") from error
+
+
+def shortened(name: object) -> str:
+    """A path for a message, its end if it is long."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return text if len(text) <= 200 else f"…{text[-199:]}"

@@ -1,0 +1,44 @@
+"""What an export takes from a study: its training rows, the report on it, and what to say of what was written."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secateur.pipelines.data.sources import load
+from secateur.pipelines.exports.registry import exporters
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.studies.files import StudyFile
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def training_rows(file: StudyFile, root: Path) -> "datasets.Dataset":
+    """The rows that a study selects from, undecoded; `root` is where assets are, and with them prepared tables."""
+    assert file.study is not None
+    return load(file.study.source, file.study.columns, file.path.parent, root / ".cache").train
+
+
+def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Path) -> dict[str, Any]:
+    """The settings of a format, the study's report among them where the format quotes one and there is one."""
+    report = root / manifest.provenance.dataset / "report" / "report.json"
+    quotes = to in exporters() and "report" in exporters()[to].settings.model_fields
+    plain = Path(manifest.provenance.dataset).name == manifest.provenance.dataset
+    found = quotes and plain and report.is_file()
+    return {"report": str(report), **settings} if found else settings
+
+
+def described(path: Path, to: str, manifest: Manifest) -> dict[str, Any]:
+    """What was written, as JSON-able data: where, how many rows of how many, in how many files and bytes."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    declared = manifest.declaration
+    return {
+        "path": str(path.resolve()),
+        "format": to,
+        "rows": declared.count,
+        "of": declared.of,
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
+        "dataset": declared.provenance.dataset,
+        "selection": declared.provenance.selection,
+        "seed": declared.provenance.seed,
+    }

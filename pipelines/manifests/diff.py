@@ -1,0 +1,157 @@
+"""What two manifests keep differently: as a whole, by class, and in what they say of where they come from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """Kept samples of one class: in both, in one alone; and the class's share of all that each keeps, 0 … 1."""
+
+    name: str
+    both: int
+    only_a: int
+    only_b: int
+    share_a: float
+    share_b: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What two manifests keep differently.
+
+    `matched_by` says how samples were told to be the same: by row where the data is the same in the same order, by
+    content hash otherwise. `rows_only_a` and `rows_only_b` are int64 ascending, rows of each one's own data.
+    `provenance` holds what differs, by name, as (A's, B's).
+    """
+
+    matched_by: Literal["row", "content hash"]
+    both: int
+    rows_only_a: np.ndarray
+    rows_only_b: np.ndarray
+    classes: tuple[ClassDifference, ...]
+    provenance: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def same(self) -> bool:
+        """Whether both keep the same samples."""
+        return not len(self.rows_only_a) and not len(self.rows_only_b)
+
+    @property
+    def jaccard(self) -> float:
+        """Samples that both keep, as a share of those that either keeps."""
+        return self.both / (self.both + len(self.rows_only_a) + len(self.rows_only_b))
+
+    def answer(self) -> dict[str, Any]:
+        """Everything but the rows, as JSON-able data."""
+        return {
+            "same": self.same,
+            "matched_by": self.matched_by,
+            "both": self.both,
+            "only_a": len(self.rows_only_a),
+            "only_b": len(self.rows_only_b),
+            "jaccard": self.jaccard,
+            "classes": [vars(found) for found in self.classes],
+            "provenance": {name: {"a": a, "b": b} for name, (a, b) in self.provenance.items()},
+        }
+
+
+def compare(a: Manifest, b: Manifest) -> Difference:
+    """What `a` and `b` keep differently.
+
+    Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: they keep
+    other units, or were made from different data and keep no sample in common.
+    """
+    first, second = a.declaration, b.declaration
+    if first.unit != second.unit:
+        raise ManifestError(
+            f"{a.path} keeps {first.unit}s and {b.path} keeps {second.unit}s: there is nothing to compare"
+        )
+    same_data = (first.of, first.fingerprint) == (second.of, second.fingerprint)
+    keys = ["row"] if same_data else ["content_hash", "ordinal"]
+    mine, theirs = numbered(a.table), numbered(b.table)
+    shared = mine.join(theirs, on=keys, how="semi")
+    if not same_data and not shared.height:
+        raise ManifestError(
+            f"{a.path} and {b.path} have no sample in common: the one is of {told_of(a)}, the other of {told_of(b)}"
+        )
+    only_mine, only_theirs = mine.join(theirs, on=keys, how="anti"), theirs.join(mine, on=keys, how="anti")
+    return Difference(
+        matched_by="row" if same_data else "content hash",
+        both=shared.height,
+        rows_only_a=only_mine["row"].sort().to_numpy(),
+        rows_only_b=only_theirs["row"].sort().to_numpy(),
+        classes=tuple(by_class(a, b, shared, only_mine, only_theirs)),
+        provenance=differing(described(a), described(b)),
+    )
+
+
+def numbered(table: pl.DataFrame) -> pl.DataFrame:
+    """Kept rows with the number of each among those of equal content, in the order of rows."""
+    return table.select("row", "content_hash", "label").with_columns(
+        pl.int_range(pl.len()).over("content_hash").alias("ordinal")
+    )
+
+
+def told_of(manifest: Manifest) -> str:
+    """The data of a manifest in words, with what could make the same sample look like another."""
+    source = manifest.provenance
+    revision = f" at revision {source.revision}" if source.revision else ""
+    return f"{source.dataset}{revision} (hashed by {dict(source.columns) or 'its own columns'})"
+
+
+def by_class(
+    a: Manifest, b: Manifest, shared: pl.DataFrame, only_a: pl.DataFrame, only_b: pl.DataFrame
+) -> Iterator[ClassDifference]:
+    """One line per class that either knows, in the order of labels."""
+    names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.classes}
+    counts = [dict(part["label"].value_counts().iter_rows()) for part in (shared, only_a, only_b)]
+    for label in sorted(names):
+        both, mine, theirs = (found.get(label, 0) for found in counts)
+        yield ClassDifference(
+            name=names[label] if names[label] is not None else str(label),  # type: ignore[arg-type]
+            both=both,
+            only_a=mine,
+            only_b=theirs,
+            share_a=(both + mine) / a.declaration.count,
+            share_b=(both + theirs) / b.declaration.count,
+        )
+
+
+def described(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest says of its origin, one value per name."""
+    said = manifest.provenance.model_dump(mode="json")
+    flat: dict[str, Any] = {
+        "rows of the data": manifest.declaration.of,
+        "fingerprint": manifest.declaration.fingerprint,
+    }
+    for name, value in said.items():
+        if name == "scores":
+            for card in value:
+                flat |= flattened(
+                    f"score {card['name']}", {key: card[key] for key in ("scorer", "version", "settings")}
+                )
+        else:
+            flat |= flattened(name, value)
+    return flat
+
+
+def flattened(name: str, value: Any) -> dict[str, Any]:
+    """A mapping's values under dotted names, anything else as it is."""
+    if not isinstance(value, dict):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flattened(f"{name}.{key}", inner)
+    return found
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Names whose values differ, None where one has none."""
+    return {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}

@@ -1,0 +1,140 @@
+"""The document of a manifest, whatever it lists: read with suspicion, written in one form, its files sealed.
+
+What a manifest says of itself stands under the key `secateur` of manifest.json; a root checksum covers the document,
+and a seal each file beside it.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from secateur.pipelines.manifests import croissant
+from secateur.pipelines.manifests.provenance import FileSeal
+from secateur.pipelines.storage.whole_files import sha256_of
+
+DOCUMENT: Final = "manifest.json"
+LARGEST_DOCUMENT = 8 * 2**20
+"""Bytes; a data set of 20,000 classes needs about 3 MB."""
+
+
+class ManifestError(ValueError):
+    """What is wrong with a manifest, or with the data that it is applied to, in one sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        plain = " ".join(sentence.encode("utf-8", "backslashreplace").decode().split())
+        super().__init__(plain if len(plain) <= 600 else f"{plain[:599]}…")
+
+
+class Declares(Protocol):
+    """A pydantic model of what a manifest says of itself."""
+
+    root: str
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+Declared = TypeVar("Declared", bound=Declares)
+
+
+@contextmanager
+def explained(subject: str) -> Iterator[None]:
+    """What goes wrong inside becomes one ManifestError that begins with the subject."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(f"{subject}: {place}: {first['msg']}, got {short(first['input'])}") from error
+    except FileNotFoundError as error:
+        raise ManifestError(f"{subject}: there is no file {error.filename}") from error
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        text = str(error) or type(error).__name__
+        raise ManifestError(text if text.startswith(subject) else f"{subject}: {text}") from error
+
+
+def short(value: object) -> str:
+    """A value in an error message."""
+    if isinstance(value, dict | list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def folder_of(path: Path | str) -> Path:
+    """The folder of a manifest that is named by it or by its manifest.json."""
+    found = Path(path)
+    return found.parent if found.name == DOCUMENT else found
+
+
+def refuse_other_contents(folder: Path, names: Set[str]) -> None:
+    """Raise ManifestError where a folder, which will be deleted, holds more than a manifest with these files."""
+    if folder.is_dir():
+        others = sorted(set(os.listdir(folder)) - {DOCUMENT, *names})
+        if others:
+            raise ManifestError(f"the folder exists and holds other things than a manifest, {others[0]!r} for one")
+
+
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Write manifest.json under its root checksum; raises ManifestError for one too large to be read again."""
+    document["secateur"]["root"] = croissant.root_of(document)
+    content = croissant.serialise(document)
+    if len(content) > LARGEST_DOCUMENT:
+        raise ManifestError(f"{DOCUMENT} would take {len(content)} of at most {LARGEST_DOCUMENT} bytes")
+    (folder / DOCUMENT).write_bytes(content)
+
+
+def parse_document(path: Path) -> dict[str, Any]:
+    """The whole document; raises ManifestError, or ValueError and OSError of what is wrong with the file."""
+    size = size_of_plain_file(path)
+    if size > LARGEST_DOCUMENT:
+        raise ManifestError(f"{path.name} has {size} bytes, more than the {LARGEST_DOCUMENT} that a manifest may have")
+    try:
+        document = croissant.parse(path.read_bytes())
+    except ValueError as error:
+        raise ManifestError(f"{path.name} cannot be trusted: {error}") from error
+    if not isinstance(document.get("secateur"), dict):
+        raise ManifestError(f"{path.name} holds no object `secateur`, so it is no manifest of ours")
+    return document
+
+
+def read_document(path: Path, model: type[Declared]) -> tuple[Declared, dict[str, Any]]:
+    """What a manifest says of itself, and the whole document, whose root has been checked."""
+    document = parse_document(path)
+    own = document["secateur"]
+    declaration: Declared = model.model_validate(own)
+    if croissant.serialise(declaration.model_dump(mode="json")) != croissant.serialise(own):
+        raise ManifestError(f"{path.name}: `secateur` holds values of the wrong type")
+    if declaration.root != croissant.root_of(document):
+        raise ManifestError(f"{path.name} was changed after it was written (its root sha256 differs)")
+    return declaration, document
+
+
+def seal_of(path: Path) -> FileSeal:
+    """Size and checksum of a file."""
+    return FileSeal(bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def check_seals(folder: Path, files: Mapping[str, FileSeal] | Mapping[Any, FileSeal], *, contents: bool) -> None:
+    """Raise ManifestError for a file that is not as long as it was written, or, with `contents`, was changed."""
+    for name, seal in files.items():
+        size = size_of_plain_file(folder / name)
+        if size != seal.bytes:
+            raise ManifestError(f"{name} has {size} bytes, but {seal.bytes} were written")
+        if contents and sha256_of(folder / name) != seal.sha256:
+            raise ManifestError(f"{name} was changed after it was written (its sha256 differs)")
+
+
+def size_of_plain_file(path: Path) -> int:
+    """Bytes of a file; a link, a device or a pipe is refused before it is opened."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ManifestError(f"{path.name} is not a plain file (a link, a folder or a device is not followed)")
+    return status.st_size

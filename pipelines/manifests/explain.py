@@ -1,0 +1,363 @@
+"""Why one sample was kept or dropped: what its scores say, what the selector made of them, what is near it.
+
+A manifest alone knows the kept rows and their scores. The arrays of the study that made it, where they are on this
+machine and still those, add the rest: scores of dropped samples, classes, strata, embeddings.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.manifests.kept_rows import SCORE
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError, fingerprint
+from secateur.selectors.contract import selectors
+
+BLOCK = 1 << 14
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sample stands among `count` by a score.
+
+    `rank` 1 is the highest score, equal scores share the best of their ranks. `percentile` is the share of samples
+    below it, equals counting half, 0 … 100.
+    """
+
+    rank: int
+    count: int
+    percentile: float
+
+    @classmethod
+    def of(cls, value: float, values: np.ndarray) -> "Standing":
+        """The standing of one of the `values`."""
+        higher, equal = int(np.count_nonzero(values > value)), int(np.count_nonzero(values == value))
+        lower = len(values) - higher - equal
+        return cls(higher + 1, len(values), 100 * (lower + equal / 2) / len(values))
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """A sample's score and where it stands; `within` says among whom: all samples, or the kept ones."""
+
+    name: str
+    value: float
+    high_means: str
+    within: str
+    overall: Standing
+    in_class: Standing | None
+    kept_lowest: float
+    kept_highest: float
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A stratum of coverage-centric selection: its range of the score, its samples and how many of them it gives."""
+
+    number: int
+    of: int
+    score: str
+    low: float
+    high: float
+    samples: int
+    quota: int
+
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest sample of some kind: its row, its Euclidean distance in the embeddings, its class."""
+
+    row: int
+    distance: float
+    label: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything that is known of one sample's fate; what is not known is None, and `unknown` says why."""
+
+    row: int
+    kept: bool
+    sentence: str
+    label: str | None
+    weight: float | None
+    scores: tuple[ScoreFacts, ...]
+    stratum: Stratum | None = None
+    class_samples: int | None = None
+    class_kept: int | None = None
+    nearest_kept: Near | None = None
+    nearest: Near | None = None
+    equal_rows: tuple[int, ...] | None = None
+    unknown: tuple[str, ...] = ()
+
+    def answer(self) -> dict[str, Any]:
+        """JSON-able data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What a study's assets know of all n samples: content hash and label of each, scores, perhaps embeddings."""
+
+    hashes: pl.Series
+    labels: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    embeddings: np.ndarray | None
+    unknown: tuple[str, ...] = field(default=())
+
+
+def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
+    """The assets in a study's folder, or why they cannot be used: they must be of the manifest's own data."""
+    if manifest.declaration.unit != "sample":
+        return f"it keeps {manifest.declaration.unit}s, which have no scores of their own"
+    if not (folder / "samples.parquet").is_file():
+        return f"the study's assets are not below {folder}; set SECATEUR_HOME to where it ran"
+    samples = pl.read_parquet(folder / "samples.parquet", columns=["content_hash", "label"])
+    if fingerprint(samples["content_hash"]) != manifest.declaration.fingerprint:
+        return f"the assets below {folder} are of other data than the manifest; run the study again"
+    scores, unknown = {}, []
+    for card in manifest.provenance.scores:
+        path = folder / "scores" / f"{card.name}.npy"
+        values = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else np.empty(0, np.float32)
+        column = SCORE + card.name
+        written = manifest.table[column].to_numpy() if column in manifest.table.columns else None
+        if len(values) != samples.height:
+            unknown.append(f"the score {card.name} of all samples is not below {folder}")
+        elif written is not None and not np.array_equal(values[manifest.rows], written):
+            unknown.append(f"the score {card.name} below {folder} was computed anew since the manifest was written")
+        else:
+            scores[card.name] = np.asarray(values)
+    path = folder / "embeddings.npy"
+    embeddings = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+    if embeddings is None or len(embeddings) != samples.height:
+        embeddings = None
+        unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
+    return Arrays(samples["content_hash"], samples["label"].to_numpy(), scores, embeddings, tuple(unknown))
+
+
+def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
+    """Why the sample of a row is kept or not; `arrays` as `arrays_of` found them.
+
+    Raises ManifestError for a row that the data does not have.
+    """
+    declaration = manifest.declaration
+    if not 0 <= row < declaration.of:
+        raise ManifestError(
+            f"there is no row {row}: rows of {manifest.provenance.dataset} are 0 … {declaration.of - 1}"
+        )
+    position = int(np.searchsorted(manifest.rows, row))
+    kept = position < len(manifest.rows) and int(manifest.rows[position]) == row
+    known = arrays if isinstance(arrays, Arrays) else None
+    label = int(known.labels[row]) if known else int(manifest.table["label"][position]) if kept else None
+    counted = next((found for found in declaration.classes if found.label == label), None)
+    scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
+    keep = manifest.keep()
+    stratum = stratum_of(manifest, row, keep, known)
+    sentence = Decision(manifest, row, kept, known, scores, stratum).sentence()
+    weights = manifest.weights
+    return Explanation(
+        row=row,
+        kept=kept,
+        sentence=sentence,
+        label=None if counted is None else counted.name or str(counted.label),
+        weight=float(weights[position]) if kept and weights is not None else None,
+        scores=scores,
+        stratum=stratum if isinstance(stratum, Stratum) else None,
+        class_samples=counted.before if counted else None,
+        class_kept=counted.after if counted else None,
+        nearest_kept=near(manifest, row, known, keep),
+        nearest=near(manifest, row, known, np.ones_like(keep)),
+        equal_rows=equal_rows(row, known),
+        unknown=known.unknown if known else (str(arrays),),
+    )
+
+
+def score_facts(
+    manifest: Manifest, row: int, position: int | None, label: int | None, known: Arrays | None
+) -> list[ScoreFacts]:
+    """The sample's scores among all samples, or among kept ones where only the manifest is there."""
+    facts = []
+    for card in manifest.provenance.scores:
+        column = SCORE + card.name
+        if column not in manifest.table.columns:
+            continue
+        written = manifest.table[column].to_numpy()
+        if known and card.name in known.scores:
+            values, labels, within = known.scores[card.name], known.labels, "all samples"
+            value = float(values[row])
+        elif position is not None:
+            values, labels, within = written, manifest.table["label"].to_numpy(), "kept samples"
+            value = float(values[position])
+        else:
+            continue
+        facts.append(
+            ScoreFacts(
+                name=card.name,
+                value=value,
+                high_means=card.high_means,
+                within=within,
+                overall=Standing.of(value, values),
+                in_class=None if label is None else Standing.of(value, values[labels == label]),
+                kept_lowest=float(written.min()),
+                kept_highest=float(written.max()),
+            )
+        )
+    return facts
+
+
+def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | None) -> Stratum | str | None:
+    """The stratum of coverage-centric selection, or "cut" for what its cut-off took.
+
+    None for other selectors, and where the selection cannot be repeated to the sample with what is known (it was made
+    class by class, by another version, or the scores are not there).
+    """
+    source = manifest.provenance
+    picked = next((card.name for card in source.scores if card.name != "aum"), "aum")
+    if source.selector != "coverage_centric" or not known or not {picked, "aum"} <= set(known.scores):
+        return None
+    from secateur.selectors.draws.quotas import water_filling
+    from secateur.selectors.draws.ranks import keep_smallest
+    from secateur.selectors.draws.strata import sizes_of
+    from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata, left_by_cutoff
+
+    scores, aum = known.scores[picked], known.scores["aum"]
+    settings: dict[str, Any] = dict(source.settings)
+    if source.selector_version != coverage_centric.version or not np.array_equal(
+        coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
+    ):
+        return None
+    count = int(settings.get("strata", coverage_centric.settings.model_fields["strata"].default))
+    cut = len(aum) - left_by_cutoff(len(aum), cutoff=float(settings["cutoff"]))
+    dead = keep_smallest(aum, cut, seed=source.seed, ids=np.arange(len(aum))) if cut else None
+    strata = equal_width_strata(scores, count, dead)
+    number = int(strata[row])
+    if number == count:
+        return "cut"
+    sizes = sizes_of(strata, count + 1)[:-1]
+    alive = scores if dead is None else scores[~dead]
+    low, high = float(alive.min()), float(alive.max())
+    edges = low + np.arange(count + 1) * ((high - low) / count)
+    quota = int(water_filling(sizes, source.budget)[number])
+    return Stratum(number + 1, count, picked, float(edges[number]), float(edges[number + 1]), int(sizes[number]), quota)
+
+
+def near(manifest: Manifest, row: int, known: Arrays | None, among: np.ndarray) -> Near | None:
+    """The nearest other sample where `among` is true, by exact search; of equally near ones the first."""
+    if known is None or known.embeddings is None:
+        return None
+    point, best = np.asarray(known.embeddings[row], np.float64), (np.inf, -1)
+    for start in range(0, len(among), BLOCK):
+        block = np.asarray(known.embeddings[start : start + BLOCK], np.float64)
+        distances = np.sqrt(np.square(block - point).sum(axis=1))
+        distances[~among[start : start + BLOCK]] = np.inf
+        if start <= row < start + len(block):
+            distances[row - start] = np.inf
+        place = int(distances.argmin())
+        best = min(best, (float(distances[place]), start + place))
+    if not np.isfinite(best[0]):
+        return None
+    names = {counted.label: counted.name for counted in manifest.declaration.classes}
+    label = int(known.labels[best[1]])
+    is_kept = bool(np.isin(best[1], manifest.rows))
+    return Near(best[1], best[0], names.get(label) or str(label), is_kept)
+
+
+def equal_rows(row: int, known: Arrays | None) -> tuple[int, ...] | None:
+    """Other rows of the same content and label."""
+    if known is None:
+        return None
+    same = np.flatnonzero((known.hashes == known.hashes[row]).to_numpy())
+    return tuple(int(other) for other in same if other != row)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is known of one decision, to be told in one sentence."""
+
+    manifest: Manifest
+    row: int
+    kept: bool
+    known: Arrays | None
+    scores: tuple[ScoreFacts, ...]
+    stratum: "Stratum | str | None"
+
+    def sentence(self) -> str:
+        """Kept or dropped, by whom, and why as far as that can be told."""
+        source = self.manifest.provenance
+        tellers: dict[str, Callable[[], str]] = {
+            "full": lambda: "every sample is kept",
+            "top": self.of_top,
+            "coverage_centric": self.of_strata,
+            "uniform_random": self.of_chance,
+            "stratified_random": self.of_class_chance,
+        }
+        reason = tellers.get(source.selector, self.of_any)()
+        return f"{'Kept' if self.kept else 'Dropped'}: {reason}."
+
+    def of_top(self) -> str:
+        """The score against the end of the range that is kept."""
+        if not self.scores:
+            return self.of_any()
+        score, end = self.scores[0], self.manifest.provenance.settings.get("end", "high")
+        edge = score.kept_lowest if end == "high" else score.kept_highest
+        beyond = score.value > edge if end == "high" else score.value < edge
+        told = f"its {score.name} of {score.value:.4g}"
+        if score.value == edge:
+            return f"{told} is where the budget ends; among equals a hash of seed and row decides"
+        if beyond != self.kept:
+            return self.of_any()  # a class policy: the end of the range is each class's own
+        ending = "lowest" if end == "high" else "highest"
+        side = ("above" if end == "high" else "below") if self.kept else ("below" if end == "high" else "above")
+        return f"{told} is {side} {edge:.4g}, the {ending} that this selection keeps (high means {score.high_means})"
+
+    def of_strata(self) -> str:
+        """The cut-off, or the stratum and its quota."""
+        cutoff = self.manifest.provenance.settings.get("cutoff")
+        if self.stratum == "cut":
+            return f"it is among the {cutoff} of all samples with the lowest aum, which the cut-off removes as too hard"
+        if not isinstance(self.stratum, Stratum):
+            return self.of_any()
+        there = self.stratum
+        place = f"stratum {there.number} of {there.of} of {there.score} has {there.samples} samples"
+        if there.quota == there.samples:
+            return f"{place}, no more than its part of the budget, and is taken whole"
+        drawn = "it was drawn" if self.kept else "it was not drawn"
+        return f"{place} and gives {there.quota} of them; {drawn} (seed {self.manifest.provenance.seed})"
+
+    def of_chance(self) -> str:
+        """How many of how many were drawn."""
+        declared, drawn = self.manifest.declaration, "it was drawn" if self.kept else "it was not drawn"
+        return (
+            f"{declared.count} of {declared.of} samples were drawn at random (seed {declared.provenance.seed}); {drawn}"
+        )
+
+    def of_class_chance(self) -> str:
+        """The class's part of the draw."""
+        label = int(self.known.labels[self.row]) if self.known else None
+        if self.kept and label is None:
+            label = int(self.manifest.table.filter(pl.col("row") == self.row)["label"][0])
+        counted = next((found for found in self.manifest.declaration.classes if found.label == label), None)
+        if counted is None:
+            return "samples were drawn at random within each class; it was not drawn"
+        drawn = "it was drawn" if self.kept else "it was not drawn"
+        name, seed = counted.name or counted.label, self.manifest.provenance.seed
+        return f"class {name} gave {counted.after} of its {counted.before} samples at random (seed {seed}); {drawn}"
+
+    def of_any(self) -> str:
+        """The selector's own summary, and the sample's scores beside those that are kept."""
+        source = self.manifest.provenance
+        known = selectors().get(source.selector)
+        summary = f" ({known.summary.rstrip('.')})" if known and known.summary else ""
+        declared = self.manifest.declaration
+        did = "chose it" if self.kept else "did not choose it"
+        told = f"{source.selector}{summary} {did} among the {declared.count} of {declared.of} that stay"
+        for score in self.scores[:1]:
+            told += (
+                f"; its {score.name} of {score.value:.4g} is number {score.overall.rank} of {score.overall.count} from "
+                f"the top, kept ones run from {score.kept_lowest:.4g} to {score.kept_highest:.4g}"
+            )
+        return told

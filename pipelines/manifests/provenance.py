@@ -1,0 +1,101 @@
+"""What a manifest says of itself: where the selection comes from, what it counts, and the seals of its files."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt, StringConstraints
+
+from secateur.pipelines.storage.fingerprints import library_versions
+from secateur.scorers.contract import Card
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ContentHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Count = Annotated[StrictInt, Field(ge=0, lt=2**62)]
+Unit = Literal["sample", "choice"]
+"""What is kept or not: a sample of a data set, or a choice of a search space (its label is its position)."""
+
+
+class Part(BaseModel):
+    """Frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScoreCard(Part):
+    """What a score is: its name and version, what high values mean, the view it was computed on, and its paper."""
+
+    name: Name
+    version: Text
+    high_means: Text
+    view: Text
+    paper: str
+    summary: str = ""
+    scorer: str = ""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
+        """The card of a scorer, under the name that a study gives its score, with the settings it was computed by."""
+        return cls(**{**vars(card), "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
+
+
+class Provenance(Part):
+    """Where a selection comes from.
+
+    `keep` is the budget as it was asked for, `budget` what it comes to in samples. `columns` is the mapping by which
+    rows of the data set are hashed (the keywords of `samples.Columns`), so that a manifest can find its rows again.
+    `scores` are the definitions of the scores that the selection read.
+    """
+
+    dataset: Text
+    revision: str
+    selection: Text
+    selector: Text
+    selector_version: Text
+    settings: dict[str, JsonValue]
+    keep: StrictInt | StrictFloat
+    budget: Annotated[StrictInt, Field(ge=1)]
+    seed: StrictInt
+    scores: tuple[ScoreCard, ...] = ()
+    columns: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=library_versions)
+    license: str | None = None
+    url: str | None = None
+
+
+class ClassCount(Part):
+    """How many samples of a class there were before and are after."""
+
+    label: StrictInt
+    name: str | None
+    before: Count
+    after: Count
+
+
+class FileSeal(Part):
+    """Size in bytes and SHA-256 of a file."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class Declaration(Part):
+    """What a manifest says of itself, under the key `secateur` of manifest.json.
+
+    `fingerprint` is the xxh3-128 of the ordered content hashes of all rows, kept or not, as hexadecimal text one after
+    another.
+    """
+
+    format: Literal[1]
+    kept: StrictBool
+    unit: Unit
+    count: Count
+    of: Count
+    fingerprint: ContentHash
+    columns: tuple[Name, ...]
+    classes: tuple[ClassCount, ...]
+    files: dict[Literal["kept.parquet"], FileSeal]
+    provenance: Provenance
+    root: str

@@ -1,0 +1,195 @@
+"""Pictures for the UI and the report: SVG inside markdown, readable on light and dark pages."""
+
+import base64
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from secateur.scorers.contract import Card
+from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.judging.comparison import Comparison, Summary
+
+__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "accuracy_curves", "differences"]
+__all__ += ["inline", "picture", "score_histogram"]
+
+
+def inline(svg: bytes, title: str) -> str:
+    """Markdown that shows an SVG without a file beside it."""
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg).decode()})"
+
+
+def score_histogram(scores: np.ndarray, card: Card) -> str:
+    """Histogram of a score."""
+
+    def draw(axes: Any) -> None:
+        axes.hist(scores, bins=min(60, max(10, int(np.sqrt(len(scores))))), color=COLOURS[0], histtype="stepfilled")
+        axes.set(xlabel=f"{card.name} (high: {card.high_means})", ylabel="samples")
+
+    return inline(picture(draw, height=2.4), card.name)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one selection, or of its taught twin, at each of its places on the x-axis."""
+
+    name: str
+    places: Sequence[float]
+    accuracy: Sequence[Summary]
+    distilled: bool = False
+    baseline: bool = False
+    marked: Sequence[bool] = ()
+    """Points that are not compared on equal terms: drawn hollow."""
+
+
+def accuracy_curves(
+    curves: Sequence[Curve],
+    across: Mapping[str, Summary],
+    *,
+    xlabel: str,
+    ylabel: str = "test accuracy, %",
+    full_at: float | None = None,
+    ticks: Sequence[float] = (),
+    mark: str = "",
+) -> bytes:
+    """Accuracy with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
+
+    `full_at` is the place of the first of these on the axis, where it has one. A taught twin has the colour of its
+    plain self and broken lines. `ticks` are written below the axis, where there is room, and then curves are moved
+    apart a little; `mark` explains hollow points. What intervals of shares hold beyond 0 and 100% is not shown.
+    """
+    colours = dict(zip(dict.fromkeys(c.name for c in curves if not c.baseline), COLOURS * len(curves), strict=False))
+    markers = {"random": "s", "stratified random": "D"}
+    offsets = np.linspace(-0.03, 0.03, len(curves)) if ticks and len(curves) > 1 else np.zeros(len(curves))
+
+    def draw(axes: Any) -> None:
+        for curve, offset in zip(curves, offsets, strict=True):
+            colour = RANDOM_COLOUR if curve.baseline else colours[curve.name]
+            marker = markers.get(curve.name, "o")
+            places = np.asarray(curve.places) * np.exp(offset)
+            heights = np.array([point.shown for point in curve.accuracy])
+            axes.errorbar(
+                places,
+                heights,
+                yerr=[point.shown_half_width for point in curve.accuracy],
+                label=curve.name + (" + KD" if curve.distilled else ""),
+                color=colour,
+                linestyle="--" if curve.distilled else "-",
+                marker=marker,
+                markersize=4,
+                capsize=2,
+                linewidth=1.2,
+                elinewidth=0.8,
+            )
+            hollow = np.array(curve.marked, dtype=bool)
+            if hollow.any():
+                axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
+        for (name, level), line in zip(across.items(), itertools.cycle(("-.", ":", "--"))):
+            axes.axhline(level.shown, color=INK, linewidth=1, linestyle=line, label=name)
+        if across and full_at:
+            axes.plot([full_at], [next(iter(across.values())).shown], "*", color=INK, markersize=9)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+        if mark:
+            axes.plot([], [], "o", color=INK, mfc="white", label=mark)
+        axes.set_ylim(*shown_heights([*(point for curve in curves for point in curve.accuracy), *across.values()]))
+        if ticks:
+            write_ticks(axes, sorted(set(ticks)))
+        else:
+            axes.xaxis.set_major_formatter("{x:,g}")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+    return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(curves) + 3)))
+
+
+def shown_heights(points: Sequence[Summary]) -> tuple[float, float]:
+    """Ends of an axis that holds all points, and of the intervals of shares what can be a share."""
+    low = min(max(0.0 if p.percent else -np.inf, p.shown - p.shown_half_width) for p in points)
+    high = max(min(100.0 if p.percent else np.inf, p.shown + p.shown_half_width) for p in points)
+    margin = 0.05 * max(high - low, 0.01 * abs(high))
+    return low - margin, high + margin
+
+
+def write_ticks(axes: Any, places: Sequence[float]) -> None:
+    """A tick at every place that is not too near the one before it."""
+    shown: list[float] = []
+    for place in places:
+        if not shown or place >= 1.25 * shown[-1]:
+            shown.append(place)
+    axes.set_xticks(shown, [f"{place:,.0f}" if place >= 10 else f"{place:g}" for place in shown])
+    axes.minorticks_off()
+
+
+def differences(
+    rows: Sequence[tuple[str, Comparison]], *, xlabel: str = "test accuracy minus random's, points"
+) -> bytes:
+    """Difference from random with 95% intervals: one row per label and comparison."""
+
+    def draw(axes: Any) -> None:
+        for place, (_, found) in enumerate(reversed(rows)):
+            colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(found.verdict.split()[0], RANDOM_COLOUR)
+            xerr = found.scale * (found.half_width or 0)
+            axes.errorbar(
+                found.scale * found.difference, place, xerr=xerr, fmt="o", color=colour, capsize=3, markersize=5
+            )
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
+        axes.set(xlabel=xlabel)
+        axes.grid(axis="y", visible=False)
+
+    return picture(draw, width=7.4, height=0.8 + 0.32 * len(rows))
+
+
+BASELINE_LINES = {"random": "--", "evolution": ":"}
+
+
+MOST_FEATURES = 40
+
+
+def predicted_against_true(true: np.ndarray, predicted: np.ndarray, note: str) -> bytes:
+    """A point per architecture, and the line on which a prediction is right."""
+
+    def draw(axes: Any) -> None:
+        axes.scatter(predicted, true, s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
+        axes.set(xlabel="predicted accuracy", ylabel="accuracy", title=note)
+
+    return picture(draw, width=4.6, height=3.6)
+
+
+def contributions(features: Sequence[str], means: np.ndarray, alive: np.ndarray) -> bytes:
+    """Mean SHAP value of each choice where it is used; pruned choices are hollow."""
+    shown = np.argsort(-np.abs(means), kind="stable")[:MOST_FEATURES]
+    shown = shown[np.argsort(means[shown], kind="stable")]
+
+    def draw(axes: Any) -> None:
+        for place, feature in enumerate(shown.tolist()):
+            colour = COLOURS[2] if means[feature] >= 0 else COLOURS[3]
+            axes.barh(place, means[feature], color=colour if alive[feature] else "none", edgecolor=colour)
+        axes.axvline(0, color=INK, linewidth=1)
+        gone = ["" if alive[feature] else " (pruned)" for feature in shown.tolist()]
+        axes.set_yticks(range(len(shown)), [features[f] + mark for f, mark in zip(shown.tolist(), gone, strict=True)])
+        axes.set(xlabel="mean SHAP value where used, in the unit of the accuracy")
+        axes.grid(axis="y", visible=False)
+
+    return picture(draw, width=6.4, height=0.9 + 0.19 * len(shown))
+
+
+def best_so_far(curves: Mapping[str, np.ndarray]) -> bytes:
+    """Median and quartiles over seeds of the best accuracy so far, `[seeds, evaluations]` of each search."""
+
+    def draw(axes: Any) -> None:
+        colours = iter(COLOURS)
+        lowest = min(float(np.quantile(found, 0.25, axis=0)[len(found[0]) // 10]) for found in curves.values())
+        for name, found in curves.items():
+            colour = RANDOM_COLOUR if name in BASELINE_LINES else next(colours)
+            low, middle, high = np.quantile(found, [0.25, 0.5, 0.75], axis=0)
+            steps = np.arange(1, found.shape[1] + 1)
+            axes.plot(steps, middle, label=name, color=colour, linestyle=BASELINE_LINES.get(name, "-"), linewidth=1.5)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set(xlabel="evaluations", ylabel="best accuracy so far", ylim=(lowest, None))
+        axes.legend(loc="lower right")
+
+    return picture(draw, height=3.4)

@@ -1,0 +1,223 @@
+"""What the UI shows of a subset: class balance, how it covers the data beside random, overlaps, samples of both sides.
+
+One function, `subset_page`, makes the page of a study's cell and of an ad-hoc selection alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
+from secateur.pipelines.pages.plots import inline
+from secateur.pipelines.pages.score import EACH, shortened
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.scorers.contract import Scores
+from secateur.scorers.geometry.subset_coverage import distance_to_kept
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import Keep, first_by_key
+from secateur.selectors.static.uniform_random import uniform_random
+from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
+
+WORK = 1e10
+"""Multiplications that one page spends on coverage at most, but for the fewest rows."""
+FEWEST, MOST = 64, 4096
+"""Rows whose distance to the nearest kept sample is taken, where there are more than that."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The data that subsets are of; what every page of a study is drawn from.
+
+    `labels` are int64 `[n]`, `inputs` `[n, …]`, `samples` the table of them, `embeddings` float `[n, d]`
+    where the study makes them.
+    """
+
+    labels: np.ndarray
+    names: Sequence[str]
+    inputs: np.ndarray
+    samples: pl.LazyFrame
+    embeddings: np.ndarray | None = None
+
+
+def random_beside(keep: Keep, seed: int) -> Keep:
+    """A random subset of as many samples, the one that the study's random baseline of this seed keeps."""
+    return uniform_random(np.arange(len(keep), dtype=np.int64), int(keep.sum()), seed=seed)
+
+
+def others_at(
+    study: Study, store: Store, budget: int, seed: int, count: int, but: Cell | None = None
+) -> dict[str, Keep]:
+    """Masks of the study's static selections at a budget and a seed, by name, as far as they have been made."""
+    key, found = dg.AssetKey([study.name, "subset"]), {}
+    for cell in (Cell(selection, seed) for selection in study.selection_keys):
+        static = cell.name in study.selections and not study.selections[cell.name].in_training
+        if cell == but or not static or resolve_keep(cell.keep, count) != budget or not store.find(key, cell):
+            continue
+        mask = store.load(key, cell)
+        if len(mask) == count:
+            found[cell.name] = mask
+    return found
+
+
+def subset_page(
+    whole: Whole,
+    keep: Keep,
+    *,
+    seed: int,
+    others: Mapping[str, Keep] | None = None,
+    score: tuple[str, Scores] | None = None,
+) -> dict[str, Any]:
+    """Metadata of a subset beside a random one of its size; `others` are other selections at its budget and seed."""
+    random = random_beside(keep, seed)
+    pages: dict[str, Any] = {
+        "class balance": dg.MetadataValue.md(class_balance(whole.labels, keep, whole.names)),
+        "overlap with random": overlap(keep, random),
+        "overlap": dg.MetadataValue.md(overlap_table(keep, others or {})),
+        "kept and dropped": dg.MetadataValue.md(both_sides(whole, keep, seed=seed, score=score)),
+    }
+    if whole.embeddings is None:
+        return pages | {"coverage": "not known: this study makes no embeddings, which distances are taken in"}
+    rows = rows_asked(len(keep), int(keep.sum()), whole.embeddings.shape[1])
+    mine, its = (distance_to_kept(whole.embeddings, each, rows=rows) for each in (keep, random))
+    return pages | {
+        "coverage radius": float(mine.max()),
+        "coverage radius of random": float(its.max()),
+        "mean distance to kept": float(mine.mean(dtype=np.float64)),
+        "mean distance to kept of random": float(its.mean(dtype=np.float64)),
+        "coverage": dg.MetadataValue.md(coverage_table(mine, its, len(keep))),
+    }
+
+
+def rows_asked(count: int, kept: int, width: int) -> np.ndarray:
+    """Rows whose distance is taken, int64 ascending: all, or the same draw for every subset of this size."""
+    most = int(np.clip(WORK / (kept * width), FEWEST, MOST))
+    return np.sort(first_by_key(np.arange(count), most, 0))
+
+
+def coverage_table(mine: np.ndarray, its: np.ndarray, count: int) -> str:
+    """Distances to the nearest kept sample beside random's, and what they were taken of."""
+    lines = ["| Euclidean distance to the nearest kept sample | this subset | random |", "| --- | ---: | ---: |"]
+    measures = (("largest (coverage radius)", np.max), ("mean", np.mean), ("median", np.median))
+    for title, measure in measures:
+        lines.append(f"| {title} | {measure(mine.astype(float)):.4g} | {measure(its.astype(float)):.4g} |")
+    if len(mine) < count:
+        lines += ["", f"Taken of {len(mine):,} of {count:,} samples, drawn once; the true radius may be larger."]
+    return "\n".join(lines)
+
+
+def overlap(one: Keep, other: Keep) -> float:
+    """Jaccard index: samples that both keep, of those that either keeps."""
+    return int(np.count_nonzero(one & other)) / max(1, int(np.count_nonzero(one | other)))
+
+
+def overlap_table(keep: Keep, others: Mapping[str, Keep]) -> str:
+    """The overlap with each other selection, greatest first."""
+    kept, count = int(keep.sum()), len(keep)
+    chance = kept / (2 * count - kept)
+    note = f"Two random subsets of {kept:,} of {count:,} samples overlap by about {chance:.2f}."
+    if not others:
+        return f"No other selection at this budget and seed has been made yet. {note}"
+    found = sorted(((overlap(keep, np.asarray(mask)), name) for name, mask in others.items()), reverse=True)
+    lines = ["| selection | overlap (Jaccard) | kept by both |", "| --- | ---: | ---: |"]
+    for share, name in found:
+        lines.append(f"| {plain_text(name)} | {share:.2f} | {np.count_nonzero(keep & others[name]):,} |")
+    return "\n".join([*lines, "", note])
+
+
+def both_sides(whole: Whole, keep: Keep, *, seed: int, score: tuple[str, Scores] | None = None) -> str:
+    """Some kept and some dropped samples, drawn at random: pictures of images, otherwise a table of previews.
+
+    Where the selection reads a score they stand by it, highest first.
+    """
+    sides = []
+    for title, mask in (("Kept", keep), ("Dropped", ~keep)):
+        rows = drawn(np.flatnonzero(mask), seed)
+        if score is not None:
+            rows = rows[np.argsort(-np.asarray(score[1][rows]), kind="stable")]
+        sides.append((title, rows))
+    pictures = whole.inputs.ndim == 4 and whole.inputs.dtype == np.uint8
+    return "\n\n".join(side(title, rows, whole, score, pictures=pictures) for title, rows in sides if len(rows))
+
+
+def drawn(rows: np.ndarray, seed: int, count: int = SHOWN) -> np.ndarray:
+    """Some of the rows, int64 ascending: those of the smallest random keys."""
+    return np.sort(first_by_key(rows, count, seed))
+
+
+def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] | None, *, pictures: bool) -> str:
+    """Kept or dropped samples with row, class and, if any, score."""
+    wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
+    found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").select("row", "preview").collect()
+    names = [shortened(whole.names[label]) for label in whole.labels[rows]]
+    values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]
+    if pictures:
+        told = (", ".join(parts) for parts in zip(names, *([values] if values else []), strict=True))
+        caption = ", ".join(f"{row} ({text})" for row, text in zip(rows, map(plain_text, told), strict=True))
+        what = f"row (class{f', {score[0]}' if score else ''})"
+        return f"{title}, drawn at random\n\n{strip(in_order(whole.inputs, rows), title)}\n\n{what}: {caption}"
+    head = ["row", "class", *([score[0]] if score else []), "sample"]
+    lines = [
+        f"**{title}**, drawn at random",
+        "",
+        "| " + " | ".join(head) + " |",
+        "| ---: " + "| --- " * len(head[1:]) + "|",
+    ]
+    for place, (row, preview) in enumerate(found.iter_rows()):
+        cells = [str(row), names[place], *([values[place]] if values else []), preview or ""]
+        lines.append("| " + " | ".join(map(plain_text, cells)) + " |")
+    return "\n".join(lines)
+
+
+def in_order(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array, read from its file in ascending order."""
+    order = np.argsort(rows)
+    taken = np.empty((len(rows), *inputs.shape[1:]), inputs.dtype)
+    taken[order] = inputs[rows[order]]
+    return taken
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share of one class, or of several together, among all and among kept samples."""
+
+    title: str
+    before: float
+    after: float
+
+
+def shares(labels: np.ndarray, keep: Keep, names: Sequence[str], *, each: int = EACH) -> list[Share]:
+    """Shares of each class in the order of the labels; of many, by change, the middle ones as one."""
+    before = np.bincount(labels, minlength=len(names)) / len(labels)
+    after = np.bincount(labels[keep], minlength=len(names)) / max(1, int(keep.sum()))
+    chosen = np.arange(len(names))
+    if len(names) > each:
+        order = np.argsort(after - before, kind="stable")
+        chosen = np.concatenate([order[-(each // 2) :][::-1], order[: each // 2][::-1]])
+    found = [Share(shortened(names[label]), float(before[label]), float(after[label])) for label in chosen.tolist()]
+    if len(chosen) < len(names):
+        rest = np.setdiff1d(np.arange(len(names)), chosen)
+        others = Share(f"{len(rest)} others, mean", float(before[rest].mean()), float(after[rest].mean()))
+        found.insert(each // 2, others)
+    return found
+
+
+def class_balance(labels: np.ndarray, keep: Keep, names: Sequence[str]) -> str:
+    """Share of each class before and after, as Markdown."""
+    found = shares(labels, keep, names)
+    places = np.arange(len(found))
+
+    def draw(axes: Any) -> None:
+        axes.barh(places - 0.2, [100 * one.before for one in found], 0.36, label="all samples", color=RANDOM_COLOUR)
+        axes.barh(places + 0.2, [100 * one.after for one in found], 0.36, label="kept", color=COLOURS[0])
+        axes.set_yticks(places, [one.title for one in found])
+        axes.set(xlabel="% of samples", ylim=(len(found) - 0.4, -0.6))
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "class balance")

@@ -1,0 +1,242 @@
+"""Search spaces from tables, callables and recipes, as a table of architectures and a way to evaluate its rows."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data.identity import labels_of
+from secateur.pipelines.data.images import decode_image
+from secateur.pipelines.data.sources import load
+from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Search, TableSpace
+from secateur.pipelines.studies.rejections import did_you_mean
+from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
+from secateur.scorers.architectures.encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
+from secateur.scorers.contract import rows_text
+from secateur.selectors.searches.contract import ArchitectureSearch, History
+from secateur.selectors.searches.contract import search as run_search
+from secateur.selectors.searches.gbdt_search import GbdtSearch
+from secateur.selectors.searches.random_search import RandomSearch
+from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
+from secateur.trainers.contract import Data
+from secateur.trainers.judging.architectures import TrainedAccuracies, space_of_recipes
+from secateur.trainers.modalities import encoding as tasks
+
+Evaluate = Callable[[Rows], np.ndarray]
+
+
+def architectures_of(search: Search, base: Path) -> pl.DataFrame:
+    """`row`, `key` (int64, equal for the same network), a text column per position, `accuracy` where a table has it.
+
+    Raises ValueError for a table that cannot be used, and for fewer different architectures than the search begins
+    with.
+    """
+    space = search.space
+    if space.table:
+        table = from_table(space.table, base)
+    elif space.models:
+        table = as_table(space_of_recipes(space.models.training, space.models.positions)[0])
+    else:
+        assert space.callable
+        positions = [Position(n, tuple(map(str, values))) for n, values in space.callable.positions.items()]
+        product = ArchitectureSpace.product(positions)
+        if product.listed is None:
+            raise ValueError(
+                f"{product.size} combinations are above the {LISTED} that are listed; give a table of them"
+            )
+        table = as_table(product)
+    there = table["key"].n_unique()
+    if there < search.search.initial:
+        raise ValueError(
+            f"{there} different architectures are fewer than the {search.search.initial} that the search begins with; "
+            "lower search.initial or give more"
+        )
+    return table
+
+
+def as_table(space: ArchitectureSpace) -> pl.DataFrame:
+    """The listed architectures in words."""
+    rows = np.arange(len(space))
+    choices = space.choices_of(rows)
+    names = {p.name: np.array(p.choices)[choices[:, place]] for place, p in enumerate(space.positions)}
+    return pl.DataFrame({"row": rows, "key": space.keys_of(rows)} | names)
+
+
+def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
+    """Architectures with accuracies from a file; isomorphic ones get the mean of their accuracies."""
+    path = base / settings.path
+    read = read_columns(path, [*settings.positions, settings.accuracy, *([settings.key] if settings.key else [])])
+    accuracy = read[settings.accuracy].cast(pl.Float64, strict=False).to_numpy()
+    if len(bad := np.flatnonzero(~np.isfinite(accuracy))):
+        raise ValueError(f"{path}: column {settings.accuracy!r}: accuracy is missing or no number at {rows_text(bad)}")
+    try:
+        positions = positions_of(settings, read)
+        numbers = [choice_numbers(read[p.name].cast(pl.String).to_numpy(), p) for p in positions]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    choices = np.stack(numbers, axis=1)
+    _, alike = np.unique(choices, axis=0, return_inverse=True)
+    keys = alike.ravel()
+    if settings.key:
+        _, keys = np.unique(read[settings.key].cast(pl.String).to_numpy(), return_inverse=True)
+        if len(np.unique(np.stack([alike.ravel(), keys]), axis=1).T) > alike.max() + 1:
+            raise ValueError(f"{path}: column {settings.key!r} differs between rows of the same architecture")
+    space = ArchitectureSpace(tuple(positions), np.ones(sum(len(p.choices) for p in positions), dtype=bool))
+    means = (np.bincount(keys, accuracy) / np.bincount(keys))[keys]
+    return as_table(space.having(choices, keys.astype(np.int64))).with_columns(pl.Series("accuracy", means))
+
+
+def read_columns(path: Path, columns: list[str]) -> pl.DataFrame:
+    """These columns of a Parquet or CSV file; raises ValueError that names file and column."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{path}: a table of architectures is a .parquet or a .csv file")
+    try:
+        scan = pl.scan_parquet(path) if path.suffix == ".parquet" else pl.scan_csv(path, infer_schema=False)
+        names = scan.collect_schema().names()
+        for column in columns:
+            if column not in names:
+                told = did_you_mean(column, names)
+                raise ValueError(f"{path}: there is no column {column!r}; {told}there are {', '.join(names)}")
+        return scan.select(columns).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path}: not readable as a table: {' '.join(str(error).split())}") from error
+
+
+def positions_of(settings: TableSpace | CallableSpace | ModelSpace, table: pl.DataFrame) -> list[Position]:
+    """Positions with their choices: as given, or all that their columns hold, in ascending order."""
+    if isinstance(settings.positions, dict):
+        return [Position(name, tuple(map(str, choices))) for name, choices in settings.positions.items()]
+    columns = {name: table[name].cast(pl.String) for name in settings.positions}
+    for name, column in columns.items():
+        if column.null_count():
+            raise ValueError(f"{name}: empty at {rows_text(np.flatnonzero(column.is_null()))}")
+    return [Position(name, tuple(column.unique().sort().to_list())) for name, column in columns.items()]
+
+
+def space_of(search: Search, table: pl.DataFrame) -> ArchitectureSpace:
+    """The space of a table that `architectures_of` made."""
+    part = search.space.table or search.space.callable or search.space.models
+    assert part
+    positions = positions_of(part, table)
+    choices = np.stack([choice_numbers(table[p.name].to_numpy(), p) for p in positions], axis=1)
+    space = ArchitectureSpace(tuple(positions), np.ones(sum(len(p.choices) for p in positions), dtype=bool))
+    return space.having(choices, table["key"].to_numpy())
+
+
+@dataclass
+class CalledAccuracies:
+    """Accuracies from a user's function of a mapping from position to choice, each network asked for once."""
+
+    space: ArchitectureSpace
+    settings: CallableSpace
+    progress: Callable[[int], None] | None = None
+    known: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        module, _, name = self.settings.evaluate.partition(":")
+        try:
+            self._function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"space.callable.evaluate: {self.settings.evaluate!r} cannot be imported: {error}"
+            ) from error
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        """Accuracies; raises ValueError that names the architecture where the function gives no finite number."""
+        values = list(self.settings.positions.values())
+        for row, key in zip(rows.tolist(), self.space.keys_of(rows).tolist(), strict=True):
+            if key not in self.known:
+                numbers = self.space.choices_of(np.array([row]))[0]
+                chosen = {n: values[p][numbers[p]] for p, n in enumerate(self.settings.positions)}
+                result = self._function(chosen)
+                if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
+                    raise ValueError(f"{self.settings.evaluate}({chosen}) gave {result!r}, must be a finite number")
+                self.known[key] = float(result)
+                if self.progress:
+                    self.progress(len(self.known))
+        return np.array([self.known[key] for key in self.space.keys_of(rows).tolist()])
+
+
+def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
+    """Training and test samples as arrays."""
+    loaded = load(models.source, models.columns, base, cache)
+    encoded = tasks.encode(models.resolved_task, loaded.train, loaded.test, models.columns.inputs, decode=decode_image)
+    labels = [labels_of(split, models.columns) for split in (loaded.train, loaded.test)]
+    train, test = (
+        Data(inputs, known, len(loaded.label_names), encoded.model_settings)
+        for inputs, known in zip((encoded.inputs, encoded.test_inputs), labels, strict=True)
+    )
+    return train, test
+
+
+def evaluator(
+    search: Search,
+    space: ArchitectureSpace,
+    table: pl.DataFrame,
+    data: Data | None,
+    *,
+    keep: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluate:
+    """What answers for rows of the space; `data` are the training samples where networks are trained for it."""
+    if search.space.table:
+        accuracies = table["accuracy"].to_numpy()
+        return lambda rows: np.asarray(accuracies[rows])
+    if search.space.callable:
+        return CalledAccuracies(space, search.space.callable, progress)
+    models = search.space.models
+    assert models
+    assert data
+    recipes = space_of_recipes(models.training, models.positions)[1]
+    return TrainedAccuracies(
+        space, recipes, data, models.validation_fraction, models.training_seeds, keep=keep, progress=progress
+    )
+
+
+GUIDED = "gbdt_s3"
+
+
+def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:
+    """Every search by name, to be begun with a seed: the guided one first, plain and baselines beside it."""
+    given = search.search
+    rounds: dict[str, Any] = {
+        "predictor": given.predictor,
+        **given.model_dump(include={"initial", "per_round", "explore"}),
+    }
+    return {
+        GUIDED: lambda seed: GbdtSearch(space, **rounds, pruning=given.pruning, seed=seed),
+        "gbdt": lambda seed: GbdtSearch(space, **rounds, seed=seed),
+        "evolution": lambda seed: RegularisedEvolution(space, **search.evolution.model_dump(), seed=seed),
+        "random": lambda seed: RandomSearch(space, seed=seed),
+    }
+
+
+def run(search: Search, name: str, begun: ArchitectureSearch, answer: Evaluate) -> History:
+    """Spend the budget; evolution learns from each evaluation, the others from a round of them."""
+    batch = 1 if name == "evolution" else search.search.per_round
+    return run_search(begun, answer, search.search.budget, batch=batch)
+
+
+def guided_history(evaluations: pl.LazyFrame) -> History:
+    """What the guided search of seed 0 evaluated, in order."""
+    mine = evaluations.filter((pl.col("search") == GUIDED) & (pl.col("seed") == 0)).sort("evaluation").collect()
+    return History(mine["row"].to_numpy().copy(), mine["accuracy"].to_numpy().copy())
+
+
+def replay(search: Search, space: ArchitectureSpace, history: History) -> GbdtSearch:
+    """The guided search as it was at its end: the same seed asks for the same rows."""
+    answers = dict(zip(history.rows.tolist(), history.fitness.tolist(), strict=True))
+    begun = searchers(search, space)[GUIDED](0)
+    assert isinstance(begun, GbdtSearch)
+    run(search, GUIDED, begun, lambda rows: np.array([answers[row] for row in rows.tolist()]))
+    return begun
+
+
+def fitted(search: Search, space: ArchitectureSpace, history: History) -> AccuracyPredictor:
+    return AccuracyPredictor.fit(
+        space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
+    )

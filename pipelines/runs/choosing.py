@@ -1,0 +1,158 @@
+"""Call a study's selector, or make its sampler, with the signals that it reads."""
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.samplers.contract import EpochSampler, make_sampler
+from secateur.trainers.contract import Recipe
+
+SUPPLIED = {"ids", "budget", "samples", "epochs"}
+"""Positional parameters of selectors and samplers that are no signals."""
+HELD: Mapping[str, Mapping[str, Any]] = {"info_batch": {"anneal_from": 1.0}}
+"""Settings under which a sampler holds its budget in every epoch, where a study does not set them.
+
+InfoBatch ends on epochs of all samples. They are most of the steps of a run at a small budget, so a study that holds a
+budget leaves them out unless it asks for them.
+"""
+
+
+def signals_read(selection: Selection) -> set[str]:
+    """Names of the scores and signals behind the positional parameters, `scores` being the study's pick."""
+    return {selection.score if name == "scores" else name for name in selection.reads if name not in SUPPLIED} - {None}  # type: ignore[return-value]
+
+
+def read_by(selections: Iterable[Selection]) -> set[str]:
+    """What several selections read."""
+    return set().union(*(signals_read(selection) for selection in selections))
+
+
+def choose(
+    selection: Selection,
+    signals: Mapping[str, np.ndarray],
+    *,
+    budget: int,
+    seed: int,
+    settings: Mapping[str, Any],
+    rows: np.ndarray | None = None,
+) -> Keep:
+    """Keep mask, bool, over all samples or over the given rows of them; ids are row numbers either way.
+
+    A budget of all samples keeps all, whatever the selector's settings would leave of them.
+    """
+    read = {name: signals[name] for name in signals_read(selection) | {"labels"}}
+    signals = read if rows is None else {name: values[rows] for name, values in read.items()}
+    ids = np.arange(len(next(iter(signals.values()))), dtype=np.int64) if rows is None else rows.astype(np.int64)
+    if budget == len(ids):
+        return np.ones(budget, dtype=np.bool_)
+    values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
+    named = inspect.signature(selection.static.choose).parameters
+    supplied = {name: value for name, value in (("seed", seed), ("ids", ids)) if name not in selection.reads}
+    keywords = {name: value for name, value in supplied.items() if name in named}
+    keep: Keep = selection.static(*(values[name] for name in selection.reads), **settings, **keywords)
+    return keep
+
+
+def held_settings(selection: Selection) -> dict[str, Any]:
+    """Settings of an in-training selection as the study gives them, with what holds the study's budget."""
+    return {**(HELD.get(selection.selector, {}) if selection.budget == "study" else {}), **selection.settings}
+
+
+def sampler_of(
+    selection: Selection,
+    signals: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    *,
+    recipe: Recipe,
+    seed: int,
+) -> tuple[EpochSampler, int]:
+    """A new sampler over all samples for one run of this recipe, and the epochs that the run is expected to have."""
+
+    def make(epochs: int) -> EpochSampler:
+        own = {"samples": len(signals["labels"]), "epochs": epochs, "labels": np.asarray(signals["labels"])}
+        scores = {"scores": np.asarray(signals[selection.score])} if selection.score else {}
+        return make_sampler(selection.selector, settings, own | scores, seed=seed)
+
+    epochs = epochs_of(make, recipe)
+    return make(epochs), epochs
+
+
+def epochs_of(make: Callable[[int], EpochSampler], recipe: Recipe) -> int:
+    """Epochs of a run: the recipe's, or the fewest whose planned lengths add up to its optimiser steps."""
+    if recipe.epochs is not None:
+        return recipe.epochs
+
+    def enough(epochs: int) -> bool:
+        return sum(steps_of(plan.samples, recipe) for plan in make(epochs).plan(epochs)) >= (recipe.steps or 0)
+
+    high = 1
+    while not enough(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def steps_of(samples: int, recipe: Recipe) -> int:
+    """Optimiser steps of one epoch of so many samples."""
+    return recipe.model_copy(update={"steps": None, "epochs": 1}).total_steps(samples)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Kept samples of a cell, with the settings that chose them and the seconds that it took.
+
+    `in_training` is None for a static subset; else what is planned of the epochs. `fault` says how the budget is
+    missed, empty where it is not.
+    """
+
+    keep: Keep
+    settings: Mapping[str, Any]
+    seconds: float
+    in_training: Mapping[str, Any] | None = None
+    fault: str = ""
+
+
+def subset_of(
+    study: Study, cell: Cell, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
+) -> Subset:
+    """The subset of a plain cell; `given` are the launchpad's settings, `picked` the tuned ones."""
+    started, everyone = time.perf_counter(), np.ones(len(signals["labels"]), dtype=np.bool_)
+    if cell.selection == "full":
+        return Subset(everyone, {}, 0.0)
+    selection, budget = study.selections[cell.name], resolve_keep(cell.keep, len(everyone))
+    if selection.in_training:
+        settings = dict(given) if selection.budget == "own" else {**given, "keep": cell.keep}
+        sampler, epochs = sampler_of(selection, signals, settings, recipe=study.training, seed=cell.seed)
+        plan, fault = plan_of(sampler, epochs, None if selection.budget == "own" else budget)
+        return Subset(everyone, settings, 0.0, plan, fault)
+    whole = budget == len(everyone)
+    settings = {} if whole else {name: picked.get(name) if value is None else value for name, value in given.items()}
+    keep = choose(selection, signals, budget=budget, seed=cell.seed, settings=settings)
+    fault = "" if keep.sum() == budget else f"{keep.sum()} kept, the budget is {budget}"
+    return Subset(keep, settings, time.perf_counter() - started, fault=fault)
+
+
+def plan_of(sampler: EpochSampler, epochs: int, budget: int | None) -> tuple[dict[str, Any], str]:
+    """What is known before training of the epochs' lengths, and how they miss the budget, if there is one."""
+    plans = sampler.plan(epochs)
+    lengths = [plan.samples for plan in plans]
+    told = {
+        "epochs": epochs,
+        "least samples of an epoch": min(lengths),
+        "most samples of an epoch": max(lengths),
+        "planned exactly": all(plan.exact for plan in plans),
+    }
+    off = 0 if budget is None else sum(not plan.exact or plan.samples != budget for plan in plans)
+    return told, f"{off} of {epochs} epochs do not hold the budget of {budget}" if off else ""

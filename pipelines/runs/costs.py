@@ -1,0 +1,121 @@
+"""What a selection costs: its training, and everything that it would not have been made without.
+
+Assets save what they spent beside their values, as `<asset>_cost`: seconds, and samples that went through a network. A
+cell is charged all of what it depends on, as if it were the only one: whoever trains once needs the whole proxy.
+Random subsets depend on nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from secateur.pipelines.runs.choosing import signals_read
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.samples import Study
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.contract import Scorer
+
+PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
+"""What compute is told apart by, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Samples that went forward through a network, those whose gradients were taken too, and seconds."""
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.forward + other.forward, self.backward + other.backward, self.seconds + other.seconds)
+
+    @property
+    def samples(self) -> float:
+        """As many samples trained on: a backward pass costs two forward ones, so a sample that only went forward counts
+        a third (Kaplan et al. 2020, "Scaling laws for neural language models", section 2.1)."""
+        return (self.forward + 2 * self.backward) / 3
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Cost":
+        """From what an asset saved: `seconds`, `samples_seen`, and `steps`, none of which were taken in a mere pass."""
+        seen = int(saved.get("samples_seen", 0))
+        backward = int(saved.get("backward", seen if saved.get("steps") else 0))
+        return cls(seen + int(saved.get("forward", 0)), backward, float(saved["seconds"]))
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """All of them together."""
+    return sum(costs, Cost())
+
+
+def parts_of(study: Study, signals: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
+    """Keys below the study of what was spent on some scores and signals, by part."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    waiting, known = sorted(signals), set(signals)
+    while waiting:
+        name = waiting.pop()
+        part, key, reads = spent_on(study, name)
+        if key and key not in found.setdefault(part, []):
+            found[part].append(key)
+        waiting += sorted(set(reads) - known)
+        known |= set(reads)
+    return found
+
+
+def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Part, key of the cost and what is read of one score, signal or model; an empty key where it costs nothing."""
+    if name in study.scores:
+        declared = study.scores[name].declared
+        if isinstance(declared, Scorer):
+            return "scoring", ("scores_cost", name), declared.signals
+        if isinstance(declared, CheckpointScorer):
+            return "scoring", ("scoring_pass_cost",), ("proxy",)
+        return "scoring", (), ("proxy",)
+    if name == "embeddings":
+        return "embeddings", ("embeddings_cost",), ("proxy",) if study.embeddings.kind == "proxy" else ()
+    if name in ("neighbour_indices", "neighbour_distances"):
+        return "neighbours", ("neighbours_cost",), ("embeddings",)
+    return name, ("proxy_cost",) if name == "proxy" else (), ()
+
+
+def costs_of(study: Study, cell: Cell, store: Store, trained: Mapping[str, Any]) -> dict[str, Cost]:
+    """What a cell cost, by part; `trained` is the record of its training."""
+    found = {"training": Cost.of(trained)}
+    selection = study.selections.get(cell.plain.name)
+    if selection:
+        # Keeping every sample is no choice: nothing was looked at.
+        whole = not selection.in_training and trained["kept"] == trained["of"]
+        for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
+            if keys:
+                found[part] = total(saved(study, store, key) for key in keys)
+        place = dg.AssetKey([study.name, "subset_cost"])
+        found["choosing"] = Cost.of(store.load(place, cell)) if store.find(place, cell) else Cost()
+        tuning = dg.AssetKey([study.name, "tuning_cost"])
+        if spent := (store.load(tuning) if store.find(tuning) else {}).get(cell.plain.selection):
+            found["tuning"] = Cost.of(spent)
+    if cell.distilled:
+        names = ("teacher_cost", "teacher_logits_cost", "distillation_tuning_cost")
+        found["teacher"] = total(saved(study, store, (name,)) for name in names)
+    return {part: cost for part in PARTS if (cost := found.get(part, Cost())) != Cost()}
+
+
+def saved(study: Study, store: Store, key: tuple[str, ...]) -> Cost:
+    """What an asset spent; nothing where it does not belong to this study."""
+    place = dg.AssetKey([study.name, *key])
+    return Cost.of(store.load(place)) if store.find(place) else Cost()
+
+
+def save_pass_cost(store: Store, study: str, model: str, seconds: float, forwarded: int) -> None:
+    """Add what a scoring pass spent to what earlier ones did for the same model: rows found there cost nothing now."""
+    place = dg.AssetKey([study, "scoring_pass_cost"])
+    spent: dict[str, Any] = store.load(place) if store.find(place) else {}
+    if spent.get("model") != model:
+        spent = {"seconds": 0.0, "forward": 0}
+    elif not forwarded:
+        return
+    spent = {"seconds": spent["seconds"] + seconds, "forward": spent["forward"] + forwarded}
+    store.save(place, {"model": model, **spent})

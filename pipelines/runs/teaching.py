@@ -1,0 +1,60 @@
+"""What a study with distillation trains its twins with: teacher, cached logits and tuned settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.augmentation import Augmentation
+from secateur.trainers.contract import Objective, Recipe
+from secateur.trainers.distillation.cached_logits import TeacherLogits
+from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.distillation.teacher import Teacher, varies
+from secateur.trainers.models import registry as models
+
+
+def asked(study: Study) -> Distillation:
+    """The study's settings; raises ValueError where it has none."""
+    if study.distillation is None:
+        raise ValueError(f"study {study.name!r} has no distillation section")
+    return study.distillation
+
+
+def cached_in(study: Study) -> bool:
+    """Whether students can read cached logits: not where their samples are augmented."""
+    settings = asked(study)
+    return settings.cache and not varies(augmentation_of(study.training))
+
+
+def augmentation_of(recipe: Recipe) -> Augmentation | None:
+    """What varies the samples that a student of this recipe sees."""
+    return recipe.augmentation
+
+
+def objective_for(study: Study, recipe: Recipe, loaded: Mapping[str, Any], *, kept: int, samples: int) -> Objective:
+    """What a student of this recipe descends where `kept` of the `samples` are kept; in-training, per epoch.
+
+    `loaded` is what Dagster handed over for `teacher_inputs`. Cached logits serve where the recipe, which the launchpad
+    may have changed, leaves the samples as they are; else the teacher runs on what the student sees. Raises ValueError
+    for cached logits of another number of samples.
+    """
+    settings = tuned_settings(asked(study), loaded)
+    cached = TeacherLogits.load(loaded["teacher_logits"]) if "teacher_logits" in loaded else None
+    if cached is not None and len(cached) != samples:
+        raise ValueError(
+            f"teacher_logits holds {len(cached)} samples, the data {samples}: materialise {study.name}/teacher_logits "
+            "again"
+        )
+    varied = augmentation_of(recipe)
+    model = models.load(loaded["teacher"]) if cached is None or varies(varied) else None
+    return settings.objective(Teacher(model, cached=cached, augmentation=varied), recipe, keep=kept / samples)
+
+
+def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:
+    """The settings with what the search found in place, where there was one."""
+    found = loaded.get("distillation_tuning")
+    return Distillation(**(own(settings) | found["settings"])) if found else settings
+
+
+def own(settings: Distillation) -> dict[str, Any]:
+    """The fields of `Distillation` itself, where a study's model has more."""
+    return {name: getattr(settings, name) for name in Distillation.model_fields}

@@ -1,0 +1,258 @@
+"""One training as processes of its own: `accelerate launch … -m secateur.pipelines.runs.worker FOLDER`.
+
+All processes read `job.json` and the arrays that it names, train together, and the first one leaves `outcome` in the
+folder: the model and what its training took. Under Dagster Pipes it also tells the run that waits how far it has come.
+`launch.py` writes the folder and starts them. Nothing here imports dagster, whose import every process would pay for.
+"""
+
+import json
+import mmap
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dagster_pipes
+from pydantic import BaseModel, ConfigDict
+
+from secateur.pipelines.runs.choosing import sampler_of
+from secateur.pipelines.storage.whole_files import new_file, new_folder
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.contract import Data, Objective, Recipe
+from secateur.trainers.distillation.cached_logits import TeacherLogits
+from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.loop.snapshots import Snapshots
+from secateur.trainers.loop.trackers import TensorBoard, Tracker
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.models import registry as models
+
+JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
+NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples")
+"""Fields of `Trained` besides the model."""
+ORPHANED = 75
+"""Exit status of a process whose launcher is gone."""
+
+
+class DataFiles(BaseModel):
+    """Where inputs and labels lie; whoever reads them must see the same folders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: Path
+    labels: Path
+    classes: int
+    model_settings: dict[str, Any]
+
+    def load(self) -> Data:
+        """The data, its inputs memory-mapped; raises ValueError where the files are not of one data set."""
+        inputs = np.load(self.inputs, mmap_mode="r", allow_pickle=False)
+        labels = np.load(self.labels, allow_pickle=False)
+        if len(inputs) != len(labels):
+            raise ValueError(f"{self.inputs} holds {len(inputs)} samples now, not {len(labels)}: it was made again")
+        return Data(inputs, labels, self.classes, self.model_settings)
+
+
+def files_of(data: Data, folder: Path) -> DataFiles:
+    """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`."""
+    labels, inputs = folder / "labels.npy", mapped_from(data.inputs)
+    save_array(labels, data.labels)
+    if inputs is None:
+        inputs = folder / "inputs.npy"
+        save_array(inputs, data.inputs)
+    return DataFiles(
+        inputs=inputs.resolve(), labels=labels.resolve(), classes=data.classes, model_settings=dict(data.model_settings)
+    )
+
+
+def mapped_from(array: np.ndarray) -> Path | None:
+    """The `.npy` file that an array is the memory map of, the whole of it; None where it is not one."""
+    # A view of a map is a memmap as well, and names the same file; its base is the map that it was taken from.
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and str(array.filename).endswith(".npy"):
+        return Path(str(array.filename))
+    return None
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a `.npy` file, whole or not at all."""
+    with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+class Sampled(BaseModel):
+    """An in-training selection, with the settings found for it and the score that it reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    selection: dict[str, Any]
+    settings: dict[str, Any]
+    scores: Path | None = None
+
+
+class Taught(BaseModel):
+    """Knowledge distillation: settings, the teacher's folder, its cached logits, the share of samples kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Distillation
+    teacher: Path
+    logits: Path | None = None
+    share: float
+
+
+class TrainingJob(BaseModel):
+    """Everything that a training follows from, arrays by the paths of their files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataFiles
+    recipe: Recipe
+    seed: int
+    keep: Path | None = None
+    sampled: Sampled | None = None
+    taught: Taught | None = None
+    curves: Path | None = None
+    """Folder of TensorBoard's files."""
+    snapshot_seconds: float = 60.0
+    """Between snapshots, from which a job that was killed goes on."""
+
+    def train(self, folder: Path, progress: Callable[[int, int], None] | None = None) -> Trained:
+        """The same call in every process."""
+        data, snapshots = self.data.load(), Snapshots(folder / "snapshots", seconds=self.snapshot_seconds)
+        with trackers_in(self.curves, fresh=not snapshots.path.exists()) as trackers:
+            return train(
+                data,
+                self.recipe,
+                seed=self.seed,
+                keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
+                sampler=self.sampler(data),
+                objective=self.objective(),
+                # Without a GPU accelerate does not join processes unless it is told that they train on the CPU.
+                device=None if torch.cuda.is_available() else torch.device("cpu"),
+                progress=progress,
+                snapshots=snapshots,
+                trackers=trackers,
+            )
+
+    def sampler(self, data: Data) -> EpochSampler | None:
+        """The sampler of an in-training selection."""
+        if self.sampled is None:
+            return None
+        selection, signals = Selection(**self.sampled.selection), {"labels": data.labels}
+        if selection.score and self.sampled.scores:
+            signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
+        return sampler_of(selection, signals, self.sampled.settings, recipe=self.recipe, seed=self.seed)[0]
+
+    def objective(self) -> Objective | None:
+        """What a student descends; None without a teacher."""
+        if self.taught is None:
+            return None
+        cached = TeacherLogits.load(self.taught.logits) if self.taught.logits else None
+        augmentation = self.recipe.augmentation
+        teacher = Teacher(models.load(self.taught.teacher), cached=cached, augmentation=augmentation)
+        return self.taught.settings.objective(teacher, self.recipe, keep=self.taught.share)
+
+
+class Unwritten:
+    """The tracker of a process that does not write: the sums behind the curves are made by all together."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Nothing: the first process writes the same numbers."""
+
+
+@contextmanager
+def trackers_in(folder: Path | None, *, fresh: bool) -> Iterator[list[Tracker]]:
+    """TensorBoard in a folder, which a fresh run starts over; none without one."""
+    if folder is None:
+        yield []
+    elif not first():
+        yield [Unwritten()]
+    else:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        with TensorBoard(folder) as board:
+            yield [board]
+
+
+def first() -> bool:
+    """Whether this is the process that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, Any]:
+    """Write model and numbers into `outcome`, whole or not at all; returns the numbers."""
+    numbers = {name: getattr(trained, name) for name in NUMBERS_OF}
+    with new_folder(folder / OUTCOME, overwrite=True) as partial:
+        shape = np.load(job.data.inputs, mmap_mode="r").shape[1:]
+        models.save(trained.model.cpu(), partial, job.recipe, shape, job.data.classes)
+        (partial / NUMBERS).write_text(json.dumps(numbers))
+    return numbers
+
+
+def load_outcome(folder: Path) -> Trained:
+    """Read back what `save_outcome` wrote."""
+    numbers = json.loads((folder / OUTCOME / NUMBERS).read_text())
+    numbers["epoch_samples"] = tuple(numbers["epoch_samples"])
+    return Trained(model=models.load(folder / OUTCOME), **numbers)
+
+
+def leave_with_launcher() -> None:
+    """End this process when its standard input does: the launcher holds the other end, however it may die."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            continue
+        os._exit(ORPHANED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def pipes() -> Iterator[PipesContext | None]:
+    """The line to the Dagster run that launched the processes, held by the first of them; None without one."""
+    if not first() or DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
+        yield None
+        return
+    with open_dagster_pipes() as line:
+        yield line
+
+
+def telling(line: PipesContext, seconds: float = 5.0) -> Callable[[int, int], None]:
+    """Progress as log lines of the run, at most every few seconds."""
+    last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds or done == total:
+            last = time.monotonic()
+            line.log.info(f"training: step {done} of {total}")
+
+    return told
+
+
+def main(arguments: list[str]) -> None:
+    """Train the job of a folder."""
+    folder = Path(arguments[0])
+    if "--leave-with-launcher" in arguments:
+        leave_with_launcher()
+    job = TrainingJob.model_validate_json((folder / JOB).read_text())
+    with pipes() as line:
+        trained = job.train(folder, telling(line) if line else None)
+        if first():
+            numbers = save_outcome(trained, job, folder)
+            if line:
+                line.report_asset_materialization({name: numbers[name] for name in NUMBERS_OF[:-2]})
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,392 @@
+"""A first study of a data set: its columns, task, models and budget guessed, each with the reason why."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from secateur.pipelines.data.profile import Column, Place, Profile, profile
+from secateur.pipelines.data.sources import Loaded, SourceError
+from secateur.pipelines.studies.rejections import did_you_mean
+
+LABELS = ("label", "labels", "target", "class", "category", "intent", "y", "outcome", "sentiment", "topic", "species")
+TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
+IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
+CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
+MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
+MOST_CLASSES, MOST_CATEGORIES = 1000, 1000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user says instead of having it guessed; None and empty leave it to the guess."""
+
+    label: str | None = None
+    text: str | None = None
+    image: str | None = None
+    features: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    keep: tuple[float, ...] = ()
+    name: str | None = None
+    model: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seeds: int | None = None
+    test_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One thing that was decided, in words, and why."""
+
+    what: str
+    value: str
+    why: str
+
+
+@dataclass
+class Draft:
+    """A study in the making: its sections as YAML has them, and what was guessed."""
+
+    profile: Profile
+    wish: Wish
+    columns: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
+    guesses: list[Guess] = field(default_factory=list)
+
+    def note(self, what: str, value: object, why: str) -> None:
+        """Remember a decision."""
+        self.guesses.append(Guess(what, str(value), why))
+
+
+def draft_columns(place: Place, wish: Wish) -> Draft:
+    """Columns and task; raises SourceError where no label or no input can be told, naming the columns there are."""
+    found = profile(place)
+    draft = Draft(found, wish)
+    if place.kind in ("imagefolder", "digits"):
+        draft.columns = {"image": "image", "label": "label"}
+        why = "one folder of pictures per class" if place.kind == "imagefolder" else "scikit-learn's digits"
+        draft.note("image, label", "image, label", why)
+        return draft
+    for name in (wish.label, wish.text, wish.image, *wish.features, *wish.leave_out):
+        if name is not None and name not in found.columns:
+            near = did_you_mean(name, found.columns)
+            raise SourceError(f"there is no column {name!r}; {near}there are: {', '.join(found.columns)}")
+    label = guess_label(draft)
+    rest = {name: column for name, column in found.columns.items() if name != label.name and name not in wish.leave_out}
+    guess_inputs(draft, rest)
+    draft.columns["label"] = label.name
+    return draft
+
+
+def guess_label(draft: Draft) -> Column:
+    """The column of classes: as named, a ClassLabel, one of a usual name, or the last that looks like it."""
+    columns, wish = draft.profile.columns, draft.wish
+    inputs = {wish.text, wish.image, *wish.features, *wish.leave_out}
+    likely = {name: column for name, column in columns.items() if name not in inputs and is_class_like(column)}
+    declared = [name for name in likely if columns[name].names]
+    usual = [name for word in LABELS for name in likely if name.lower() == word]
+    if wish.label is not None:
+        name, why = wish.label, "you said so"
+    elif declared:
+        name = next((name for name in usual if name in declared), declared[0])
+        why = "the file declares it a ClassLabel"
+    elif usual:
+        name, why = usual[0], "its name, and its few distinct values"
+    elif likely:
+        name, why = list(likely)[-1], "the last column of few distinct values"
+    else:
+        raise SourceError(
+            f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words); name one with "
+            f"--label, there are: {', '.join(columns)}"
+        )
+    column = columns[name]
+    draft.label_names = class_names(column)
+    draft.classes = draft.label_names or column.names or tuple(str(value) for value in column.values)
+    draft.note("label", name, f"{why}; {len(draft.classes)} classes")
+    return column
+
+
+def is_class_like(column: Column) -> bool:
+    """Few distinct whole numbers from 0 or words, each several times."""
+    if column.names:
+        return True
+    few = 2 <= column.distinct <= min(MOST_CLASSES, max(2, column.rows // 2))
+    if column.holds == "text":
+        return few and column.words < 4
+    return few and column.holds == "integer" and column.low in (0.0, 1.0) and (column.high or 0) <= 2 * column.distinct
+
+
+def class_names(column: Column) -> tuple[str, ...]:
+    """Names to write into the study, empty where labels are numbered without gaps or the file names them.
+
+    Raises SourceError for what cannot be a label, with the remedy.
+    """
+    where = f"label column {column.name!r}"
+    if column.names:
+        return ()
+    if column.missing:
+        raise SourceError(f"{where} is empty in {column.missing} of {column.rows} rows: drop or label these")
+    if column.holds == "text":
+        if not column.values:
+            raise SourceError(f"{where} has {column.distinct} distinct texts: that is no set of classes (--label)")
+        return tuple(str(value) for value in column.values)
+    if column.holds != "integer":
+        remedy = "; cast it to whole numbers" if column.holds == "boolean" else ""
+        raise SourceError(
+            f"{where} holds {column.holds}s, and labels are whole numbers 0 … C-1 or words{remedy} (--label)"
+        )
+    if column.low is not None and column.low < 0:
+        raise SourceError(f"{where} goes down to {column.low:g}: number classes from 0, and drop unlabelled rows (-1)")
+    high = int(column.high or 0)
+    if column.distinct == high + 1:
+        return ()
+    if high >= MOST_CLASSES + 2:
+        raise SourceError(f"{where} goes up to {high}: number the {column.distinct} classes 0 … {column.distinct - 1}")
+    return tuple(str(number) for number in range(high + 1))
+
+
+def guess_inputs(draft: Draft, rest: dict[str, Column]) -> None:
+    """A picture, a text, or a table of everything that can be a feature."""
+    wish = draft.wish
+    pictures = [name for name, column in rest.items() if column.holds in ("image", "path")]
+    if wish.image is not None or (pictures and not wish.text and not wish.features):
+        name = wish.image or pictures[0]
+        draft.columns = {"image": name}
+        held = "paths of pictures" if rest[name].holds == "path" else "pictures"
+        draft.note("image", name, "you said so" if wish.image else f"it holds {held}")
+        return
+    text = None if wish.features else wish.text or text_of(rest)
+    if text is not None:
+        draft.columns = {"text": text}
+        draft.note("text", text, "you said so" if wish.text else f"strings of {rest[text].words:.1f} words on average")
+        others = [name for name in rest if name != text]
+        if others:
+            draft.note("left out", ", ".join(others), "a study reads a text or features, not both (--features)")
+        return
+    guess_features(draft, rest)
+
+
+def text_of(rest: dict[str, Column]) -> str | None:
+    """The column of free text: of a usual name, otherwise the one of most words, four or more on average."""
+    strings = {name: column for name, column in rest.items() if column.holds == "text"}
+    usual = [name for word in TEXTS for name in strings if name.lower() == word and strings[name].words >= 1.5]
+    wordy = sorted((name for name in strings if strings[name].words >= 4), key=lambda name: -strings[name].words)
+    return next(iter([*usual, *wordy]), None)
+
+
+def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
+    """Every column that can be a feature, categories among numbers, marks of missing values."""
+    wish = draft.wish
+    if wish.features:
+        kept, out = list(wish.features), {}
+        draft.note("features", f"{len(kept)} columns", "you said so")
+    else:
+        reasons = {name: reason_against(column) for name, column in rest.items()}
+        kept, out = [name for name in rest if not reasons[name]], {n: why for n, why in reasons.items() if why}
+        numbers = sum(rest[name].holds in ("integer", "number") for name in kept)
+        draft.note("features", f"{numbers} numeric, {len(kept) - numbers} categorical", "everything that can be one")
+    for why in sorted(set(out.values())):
+        draft.note("left out", ", ".join(name for name in out if out[name] == why), why)
+    if not kept:
+        raise SourceError(f"no column can be a feature; name some with --features, there are: {', '.join(rest)}")
+    draft.columns = {"features": kept}
+    columns = draft.profile.columns
+    coded = [name for name in kept if columns[name].holds == "integer" and is_code(columns[name])]
+    if coded:
+        draft.task["categorical"] = coded
+        draft.note("categories", ", ".join(coded), "whole numbers whose names speak of codes")
+    marks = sorted({mark for name in kept for mark in MISSING if mark in map(str.strip, texts_in(columns[name]))})
+    if marks:
+        draft.task["missing"] = marks
+        draft.note("missing values", " ".join(marks), "marks that usually stand for nothing")
+
+
+def texts_in(column: Column) -> Iterable[str]:
+    """The distinct strings of a column."""
+    return [value for value in column.values if isinstance(value, str)]
+
+
+def is_code(column: Column) -> bool:
+    """Whether whole numbers stand for categories."""
+    return bool(CODES.search(column.name)) and column.distinct <= MOST_CATEGORIES
+
+
+def reason_against(column: Column) -> str:
+    """Why a column is no feature, empty where it can be one."""
+    if column.holds == "nothing":
+        return "empty"
+    if column.holds in ("other", "image", "path"):
+        return "neither number nor text nor yes or no"
+    if column.distinct < 2 and not column.missing:
+        return "one value throughout"
+    unique = column.distinct == column.rows
+    if column.counts_up or (unique and IDENTIFIERS.match(column.name)):
+        return "identifies rows"
+    if column.holds == "text" and (unique or column.distinct > MOST_CATEGORIES):
+        return "text that is nearly different in every row"
+    return ""
+
+
+def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
+    """Model, length of training and budget, by what kind of input there is and how much of it."""
+    wish, kind = draft.wish, next(iter(draft.columns))
+    rows, classes = len(loaded.train), len(loaded.label_names)
+    model, rate, why = choose_model(draft, loaded, kind)
+    epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
+    batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
+    keep = list(wish.keep) or [next((part for part in (0.1, 0.3, 0.5) if part * rows >= 20 * classes), 0.5)]
+    steps = max(100, min(1000, epochs * rows // batch // 2))
+    seeds = wish.seeds or (5 if rows < 20_000 else 3)
+    draft.note("model", wish.model or model, "you said so" if wish.model else why)
+    draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
+    draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
+    share = f"at least 20 samples of an average class of {classes}"
+    draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
+    recipe = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
+    small = {"model_settings": {"width": 16}} if recipe["model"] == "cnn" else {}
+    return {
+        "proxy": recipe | small | {"epochs": epochs},
+        "training": recipe | small | {"steps": steps},
+        "el2n": max(1, min(10, epochs // 2)),
+        "keep": keep,
+        "seeds": seeds,
+    }
+
+
+def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:
+    """Model, learning rate and reason; large pictures are scaled down by the task."""
+    if kind == "text":
+        draft.task |= {"encoding": "tfidf"} if draft.wish.model in (None, "mlp") else {}
+        return "mlp", 1e-3, "TF-IDF under a small network: minutes on a CPU; try transformer later"
+    if kind == "features":
+        return "tabular_mlp", 2e-3, "a small network that embeds categories"
+    sizes = picture_sizes(loaded, draft.columns["image"])
+    height, width = max(sizes)
+    if len(sizes) > 1 or max(height, width) > 64:
+        side = 32 if max(height, width) <= 48 else 64
+        draft.task["size"] = [side, side]
+        draft.note("picture size", f"{side} x {side}", f"pictures differ or are large (up to {height} x {width})")
+    if max(height, width) <= 12:
+        return "mlp", 1e-3, f"pictures of {height} x {width} need no convolutions"
+    return "cnn", 2e-3, "a small convolutional network: minutes on a CPU"
+
+
+def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
+    """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
+    import datasets
+
+    from secateur.pipelines.data.images import decode_image
+
+    rows = loaded.train.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    step = max(1, len(rows) // 64)
+    pictures = (decode_image(rows[row][column]) for row in range(0, len(rows), step))
+    sizes = {(picture.height, picture.width) for picture in pictures if picture is not None}
+    if not sizes:
+        raise SourceError(f"image column {column!r}: none of the pictures that were tried can be opened")
+    return sizes
+
+
+def source_of(draft: Draft, base: Path) -> dict[str, Any]:
+    """The `source` section, with paths as a study in the absolute folder `base` gives them."""
+    place, wish = draft.profile.place, draft.wish
+
+    def told(path: str) -> str:
+        absolute, near = Path(os.path.abspath(path)), base.parent
+        if absolute.is_relative_to(near):
+            relative = absolute.relative_to(near)
+            inside = absolute.is_relative_to(base)
+            return str(absolute.relative_to(base) if inside else Path("..") / relative)
+        return str(absolute)
+
+    source: dict[str, Any] = {"kind": place.kind}
+    if place.kind == "digits":
+        return source
+    if place.path is not None:
+        source |= {"path": told(place.path), "train": place.train}
+        source |= {"test": place.test} if place.test else {}
+    else:
+        source |= {"train": told(place.train)} | ({"test": told(place.test)} if place.test else {})
+    if wish.test_fraction is not None or not place.test:
+        source.pop("test", None)
+        source["test_fraction"] = wish.test_fraction or 0.2
+    if place.kind == "csv" and place.separator != ",":
+        source["separator"] = place.separator
+    return source | ({"label_names": list(draft.label_names)} if draft.label_names else {})
+
+
+def note_test(draft: Draft, source: dict[str, Any]) -> None:
+    """Remember where the test samples come from."""
+    if draft.profile.place.kind == "digits":
+        draft.note("test", "a fifth of the rows", "drawn by class")
+    elif "test" in source:
+        draft.note("test", Path(source["test"]).name, "beside the training samples")
+    else:
+        draft.note("test", f"{source['test_fraction']:.0%} of the rows", "no test samples beside them; drawn by class")
+
+
+def free_name(wanted: str, taken: Sequence[str]) -> str:
+    """A study's name made of some words, with a number behind it where it is taken."""
+    plain = re.sub(r"[^a-z0-9]+", "_", wanted.lower()).strip("_")
+    plain = plain if re.match("[a-z]", plain) else f"study_{plain}".strip("_")
+    return next(name for name in [plain, *(f"{plain}_{number}" for number in range(2, 1000))] if name not in taken)
+
+
+def name_of(place: Place) -> str:
+    """What a data set is called: its file, or its folder where the file's name says nothing."""
+    if place.kind == "digits":
+        return "digits"
+    path = Path(os.path.abspath(place.path or place.train))
+    plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", path.stem)
+    dull = plain.lower() in ("", "train", "training", "data", "dataset", "all")
+    return path.parent.name if dull else plain
+
+
+def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, Any], loaded: Loaded) -> str:
+    """The study as YAML with comments."""
+    task = [f"task: {flowed(draft.task)}"] if draft.task else []
+    rows, tests = f"{len(loaded.train):,}", f"{len(loaded.test):,}"
+    lines = [
+        f"# {rows} training and {tests} test samples in {len(loaded.label_names)} classes. Written by `secateur init`:",
+        "# what it guessed is here to be changed. Run it: secateur run " + name,
+        f"name: {name}",
+        "",
+        "source:",
+        *(f"  {key}: {flowed(value)}" for key, value in source.items()),
+        f"columns: {flowed(draft.columns)}",
+        *task,
+        "",
+        "# One training run on all samples; scores watch it.",
+        f"proxy: {flowed(settled['proxy'])}",
+        "",
+        "scores:",
+        "  loss:",
+        "  forgetting:",
+        "  aum: # area under the margin; low means likelier mislabelled",
+        f"  el2n: {{epochs: {settled['el2n']}}} # early error; high means harder",
+        "",
+        "# Two random selections at the same budget are always added, to compare with.",
+        "selections:",
+        "  coverage_centric: {score: aum, cutoff: 0.1} # leave the cutoff out to have it chosen on held-out samples",
+        "  hardest: {selector: top, score: el2n, end: high}",
+        "  easiest: {selector: top, score: el2n, end: low}",
+        "",
+        "# Shares of the training samples that stay, or counts; several can be listed.",
+        f"keep: {flowed(settled['keep'])}",
+        "# The same number of optimiser steps for every selection, so that only the samples differ.",
+        f"training: {flowed(settled['training'])}",
+        f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def flowed(value: Any) -> str:
+    """A value on the rest of a line, folded where it is long."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...").replace("\n", "\n  ")

@@ -1,0 +1,75 @@
+"""Settings from YAML, checked when they load: each refusal says key, fault and what is allowed."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def shipped(name: str) -> Callable[[dict[str, Any]], None]:
+    """Make a study that ships the example in a model's JSON schema: what `dg` shows of a component, and fills in."""
+
+    def add(schema: dict[str, Any]) -> None:
+        schema["examples"] = [yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))]
+
+    return add
+
+
+def mapping(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"must be a mapping from names to settings, got {given!r}")
+    return given
+
+
+def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
+    """The YAML's flat form, settings beside `scorer`/`selector`, as the model's nested one."""
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        return body
+    if "settings" in body and isinstance(body["settings"], dict):
+        return {kind: name} | body
+    flat = {key: value for key, value in body.items() if key not in {kind, *own}}
+    return {kind: body.get(kind, name), "settings": flat} | {key: body[key] for key in own if key in body}
+
+
+def require(name: str, known: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError with the names there are, nearest first, where `name` is not one of them."""
+    if name not in known:
+        told = did_you_mean(name, known)
+        raise ValueError(f"{where}: there is no {name!r}; {told}there are: {', '.join(sorted(known))}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of the known names, with a space behind it; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def checked(settings: type[BaseModel], given: Mapping[str, Any], where: str) -> None:
+    """Validate settings against a declaration; raise ValueError that says key, fault and allowed names."""
+    try:
+        settings(**given)
+    except ValidationError as error:
+        faults = "; ".join(fault_text(fault) for fault in error.errors())
+        allowed = ", ".join(settings.model_fields) or "none"
+        raise ValueError(f"{where}: {faults} (settings: {allowed})") from error
+
+
+def fault_text(fault: Mapping[str, Any]) -> str:
+    """One pydantic fault as `key: what is wrong, got what`."""
+    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    shown = fault["type"] not in ("missing", "value_error")
+    return f"{where}: {text}" + (f", got {fault['input']!r}" if shown else "") if where else text

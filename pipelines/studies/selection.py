@@ -1,0 +1,102 @@
+"""A study's selections: a static selector, or an in-training sampler, each with its settings."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from secateur.pipelines.studies.rejections import Strict, checked, require
+from secateur.scorers.contract import positional
+from secateur.selectors.class_policy import Policy, with_class_policy
+from secateur.selectors.contract import Selector, selectors
+from secateur.selectors.samplers.contract import EpochSampler, samplers
+
+Chooser: TypeAlias = Selector[...] | type[EpochSampler]
+OWN_KEYS = {"score", "classes", "budget"}
+"""Keys of a selection in YAML that are no settings of its selector."""
+
+
+def choosers() -> Mapping[str, Chooser]:
+    """Everything that a selection may name: selectors, and samplers that select while training."""
+    choosing = {name: kind for name, kind in samplers().items() if "keep" not in positional(kind.__init__)}
+    return {**choosing, **selectors()}
+
+
+class ClassShares(Strict):
+    """How classes share the budget."""
+
+    policy: Annotated[Policy, Field(description="none, proportional or balanced")] = "none"
+    floor: Annotated[int, Field(ge=0, description="samples that stay of each class")] = 0
+
+
+class Selection(Strict):
+    """A selector, or a sampler that selects anew in every epoch, with its settings and the score that it reads."""
+
+    selector: Annotated[
+        str, Field(description="a selector or sampler; may be left out where the selection has its name")
+    ]
+    score: Annotated[str | None, Field(description="of the study, where the selector reads scores")] = None
+    classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
+    budget: Annotated[
+        Literal["study", "own"],
+        Field(description="own: an in-training selection of as many samples as its settings say, at no budget"),
+    ] = "study"
+    settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
+        Field(default_factory=dict)
+    )
+
+    @property
+    def declared(self) -> Chooser:
+        """The selector, under the class policy if there is one, or the sampler's class."""
+        plain = choosers()[self.selector]
+        if isinstance(plain, Selector) and self.classes:
+            return with_class_policy(plain, self.classes.policy, floor=self.classes.floor)
+        return plain
+
+    @property
+    def static(self) -> Selector[...]:
+        """The selector of a static selection."""
+        assert isinstance(self.declared, Selector)
+        return self.declared
+
+    @property
+    def in_training(self) -> bool:
+        """Whether samples are chosen anew in every epoch."""
+        return inspect.isclass(self.declared)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the positional parameters."""
+        if isinstance(self.declared, Selector):
+            return self.declared.reads
+        return tuple(name for name in positional(self.declared.__init__) if name not in ("self", "shard"))
+
+    @property
+    def untuned(self) -> tuple[str, ...]:
+        """Settings to be chosen on the validation split."""
+        if not isinstance(self.declared, Selector):
+            return ()
+        return tuple(name for name in self.declared.tunable if self.settings.get(name) is None)
+
+    def check(self, name: str) -> None:
+        """Raise ValueError where the selector does not exist or does not take these settings."""
+        require(self.selector, choosers(), f"{name}.selector")
+        declared = self.declared
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
+            raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")
+        if isinstance(declared, Selector):
+            if self.budget == "own":
+                raise ValueError(f"{name}.budget: {self.selector!r} keeps the study's budget; leave it out")
+            tuned = {setting: values[0] for setting, values in declared.tunable.items()}
+            checked(declared.settings, tuned | self.settings, name)
+            return
+        if self.classes is not None:
+            raise ValueError(f"{name}.classes: {self.selector!r} selects in training and has no class policy")
+        takes = "keep" in declared.settings.model_fields
+        if self.budget == "study" and not takes:
+            raise ValueError(f"{name}.budget: {self.selector!r} goes by its own settings; write budget: own")
+        if self.budget == "study" and "keep" in self.settings:
+            raise ValueError(f"{name}.keep: the study's budgets are held; leave it out, or write budget: own")
+        checked(declared.settings, ({"keep": 1} if self.budget == "study" else {}) | self.settings, name)

@@ -1,0 +1,15 @@
+"""Entropy of the prediction under the last checkpoint."""
+
+import torch
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+
+
+@checkpoint_scorer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
+def checkpoint_entropy(glance: Glance) -> torch.Tensor:
+    """Entropy of the softmax in nats, in evaluation mode; the label is not looked at.
+
+    `entropy` is the training-view value of a sample's latest presentation.
+    """
+    surprise: torch.Tensor = torch.special.entr(glance.probabilities)
+    return surprise.sum(dim=1)

@@ -1,0 +1,11 @@
+"""Loss under the last checkpoint."""
+
+import torch
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+
+
+@checkpoint_scorer(high_means="harder", paper="cross-entropy under a trained model")
+def checkpoint_loss(glance: Glance) -> torch.Tensor:
+    """Cross-entropy of the label in nats, in evaluation mode. `loss` is the training-view mean over a run."""
+    return glance.losses

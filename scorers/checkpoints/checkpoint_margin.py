@@ -1,0 +1,14 @@
+"""Confidence margin under the last checkpoint."""
+
+import torch
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+
+
+@checkpoint_scorer(high_means="easier", paper="margin sampling with labels, under a trained model")
+def checkpoint_margin(glance: Glance) -> torch.Tensor:
+    """Probability of the label minus the highest other probability, in evaluation mode.
+
+    `margin` is the training-view value of a sample's latest presentation. Range [-1, 1].
+    """
+    return glance.probability_margin

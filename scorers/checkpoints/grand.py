@@ -1,0 +1,31 @@
+"""Gradient norm, by all parameters."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
+
+
+@checkpoint_scorer(
+    high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1", several=True
+)
+def grand(glance: Glance) -> torch.Tensor:
+    """Length of the gradient of a sample's own loss by all parameters, averaged over all checkpoints given.
+
+    Evaluation mode, so that batch norm uses its running statistics and samples stay apart. The paper gives one early
+    checkpoint of each of ten runs. `last_layer_grand` is the cheaper score of the classifier alone. Raises ValueError
+    for layers whose norms are not known, see `ghost_norms`.
+    """
+    lengths = [gradient_lengths(model, glance.inputs, glance.labels) for model in glance.models]
+    return torch.stack(lengths).mean(dim=0).float()
+
+
+def gradient_lengths(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Length of each sample's gradient of cross-entropy by all parameters, float64 `[b]`."""
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits, labels, reduction="sum")
+
+    return squared_gradient_norms(model, inputs, loss).sqrt()

@@ -1,0 +1,27 @@
+"""Gradient norm of the last layer, in closed form."""
+
+import torch
+
+from secateur.scorers.checkpoints.contract import Glance, average, checkpoint_scorer
+
+
+@checkpoint_scorer(
+    high_means="harder",
+    paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1, for the classifier's parameters alone",
+    several=True,
+)
+def last_layer_grand(glance: Glance) -> torch.Tensor:
+    """Length of the loss gradient by the classifier's weight and bias, averaged over all checkpoints given.
+
+    For the features h that the classifier is fed with, the gradient is (softmax - one-hot) times [h, 1], an outer
+    product, so its length is the product of two lengths: nothing beyond the forward pass is needed. `grand` is the
+    score of all layers.
+    """
+    norms = []
+    for one in glance.each:
+        # In float32, within 2e-7 and three times as fast: a length beside 1, in no need of a wider range.
+        fed = torch.linalg.vector_norm(one.features, dim=1).double()
+        if one.classifier.bias is not None:
+            fed = torch.hypot(fed, torch.ones_like(fed))
+        norms.append(one.error_length * fed)
+    return average(norms)

@@ -1,0 +1,15 @@
+"""Self-confidence: what a trained model thinks of the label that a sample was given."""
+
+import torch
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+
+
+@checkpoint_scorer(high_means="easier", paper="Northcutt et al. 2021, Confident Learning, section 4.1")
+def self_confidence(glance: Glance) -> torch.Tensor:
+    """Probability of the given label under the last checkpoint, in evaluation mode.
+
+    Confident learning asks for out-of-sample predictions: under a proxy that was trained on the sample, a memorised
+    wrong label looks confident. Range [0, 1].
+    """
+    return glance.probabilities.gather(1, glance.labels.unsqueeze(1)).squeeze(1)

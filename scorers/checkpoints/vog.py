@@ -1,0 +1,140 @@
+"""Variance of gradients over checkpoints: how restlessly the model changes its mind about a sample."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+
+
+@checkpoint_scorer(
+    high_means="harder",
+    paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
+    "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
+    several=True,
+)
+def vog(
+    glance: Glance,
+    *,
+    reduce: Literal["std", "variance"] = "std",
+    stage: Literal["all", "early", "late"] = "all",
+    share: Annotated[float, Field(gt=0, le=1, description="checkpoints in the early or late stage, of all")] = 0.5,
+) -> torch.Tensor:
+    """Standard deviation over checkpoints of the gradient of the label's logit by the input, averaged over the input.
+
+    Images and features: the gradient at what the network is fed with, which is after the standardising first layer
+    where the model has one; for images it is averaged over channels before anything else, as in the authors' code.
+    Token ids: the gradient at the output of the first embedding layer, averaged over real tokens; a text without any
+    gets 0. Deviations are those of a population. `reduce="variance"` squares them before the average, as the papers
+    write it and the authors' code does not. `stage` takes the first or last `share` of the checkpoints, two at least.
+    Memory is that of one forward and backward pass and of two maps of the gradient's size, however many checkpoints.
+    Raises ValueError for fewer than two checkpoints.
+    """
+    models = stage_of(glance.models, stage, share)
+    mean, squares, real = torch.zeros(()), torch.zeros(()), None
+    for seen, model in enumerate(models, 1):
+        gradient, real = input_gradient(model, glance.inputs, glance.labels)
+        if seen == 1:
+            mean, squares = gradient, torch.zeros_like(gradient)
+            continue
+        # Welford: numerically stable and in place.
+        difference = gradient - mean
+        mean.add_(difference, alpha=1 / seen)
+        squares.addcmul_(difference, gradient.sub_(mean))
+    spread = squares.div_(len(models)).clamp_(min=0)
+    if reduce == "std":
+        spread.sqrt_()
+    each = spread.flatten(1).double() if real is None else spread.double().mean(dim=2)
+    weights = torch.ones_like(each) if real is None else real.double()
+    average: torch.Tensor = (each * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return average.float()
+
+
+def stage_of(models: Sequence[nn.Module], stage: Literal["all", "early", "late"], share: float) -> Sequence[nn.Module]:
+    """The checkpoints of a stage, in their order; raises ValueError where there are not two to compare."""
+    if len(models) < 2:
+        raise ValueError(f"score 'vog' compares checkpoints, there is {len(models)}; save two or more of the proxy run")
+    taken = max(2, round(share * len(models)))
+    return {"all": models, "early": models[:taken], "late": models[-taken:]}[stage]
+
+
+def input_gradient(
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Gradient of each label's logit by that sample's input, and for token ids which of them are real.
+
+    Images `[b, height, width]`, the mean over channels; features `[b, …]`; token ids `[b, length, d]` with a bool mask
+    `[b, length]`. Parameters get no gradient. The model must treat samples apart, as it does in evaluation mode.
+    """
+    text = not inputs.is_floating_point() and inputs.dtype != torch.uint8
+    if not text:
+        inputs = inputs.float()
+    entrance = first_embedding(model) if text else standardising_layer(model)
+    leaves: list[torch.Tensor] = []
+    tokens: list[torch.Tensor] = []
+
+    def differentiate_here(_: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        tokens.append(given[0])
+        leaves.append(output.detach().requires_grad_())
+        # A copy, for a next layer that works in place must not overwrite the leaf.
+        return leaves[-1].clone()
+
+    with torch.enable_grad():
+        if entrance is None:
+            leaves.append(inputs.detach().requires_grad_())
+            inputs = leaves[0].clone()
+        handle = entrance.register_forward_hook(differentiate_here) if entrance is not None else None
+        try:
+            # Detached parameters spare the backward pass its share for weights, and memory.
+            logits = torch.func.functional_call(model, {k: p.detach() for k, p in model.named_parameters()}, (inputs,))
+        finally:
+            if handle is not None:
+                handle.remove()
+        if len(leaves) != 1:
+            raise ValueError(f"the layer whose output is differentiated must be used once, it was {len(leaves)} times")
+        if not logits.requires_grad:
+            raise ValueError(f"the logits of {type(model).__name__} have no gradient by the inputs: nothing to compare")
+        (gradient,) = torch.autograd.grad(logits.gather(1, labels.unsqueeze(1)).sum(), leaves)
+    gradient = gradient.float().contiguous()
+    if text:
+        return gradient, real_tokens(model, tokens[0], gradient)
+    return (gradient.mean(dim=1) if gradient.ndim == 4 else gradient), None
+
+
+def standardising_layer(model: nn.Module) -> nn.Module | None:
+    """The first layer where it does nothing but shift by its `mean` and scale by its `std`; None where it does not."""
+    first = next(model.children(), None)
+    if first is None or not {"mean", "std"} <= dict(first.named_buffers(recurse=False)).keys():
+        return None
+    return first
+
+
+def first_embedding(model: nn.Module) -> nn.Module:
+    """The first embedding layer in order of declaration; raises ValueError if none."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            return module
+    raise ValueError(f"inputs are token ids and {type(model).__name__} has no embedding layer to differentiate at")
+
+
+def real_tokens(model: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Which tokens are no padding, bool `[b, length]`.
+
+    The padding id is the attribute `padding_id` of the model or of one of its parts, where None says that nothing is
+    padded, else the embedding layer's own `padding_idx`. Raises ValueError where neither says.
+    """
+    if gradient.ndim != 3 or gradient.shape[:2] != tokens.shape:
+        shapes = f"{tuple(tokens.shape)} and {tuple(gradient.shape)}"
+        raise ValueError(f"the first embedding layer must turn ids [b, length] into [b, length, d], it has {shapes}")
+    named: list[Any] = [module.padding_id for module in model.modules() if hasattr(module, "padding_id")]
+    padding: Any = named[0] if named else first_embedding(model).padding_idx
+    if padding is None and not named:
+        raise ValueError(
+            f"{type(model).__name__} does not say which token id is padding; set its attribute `padding_id`, to None "
+            "if nothing is padded"
+        )
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    return everything if padding is None else tokens.ne(padding)

@@ -1,0 +1,60 @@
+"""How well a subset covers the whole: distances of all samples to the nearest one that is kept.
+
+Coverage radius: Sener & Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
+Mean distance: AUC_pr of Zheng et al., "Coverage-centric Coreset Selection", ICLR 2023, section 3: the area under
+the curve of the radius that covers a share p of the samples, over all p, is the mean distance to the subset.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Shaped
+
+from secateur.scorers.geometry.exact_search import search
+from secateur.scorers.geometry.neighbours import sorted_by_distance
+from secateur.scorers.geometry.vectors import Metric, Vectors
+
+QUERIES = 4096
+"""Samples looked up at once."""
+
+SPARE = 4
+"""Candidates beyond the nearest that rounding may shuffle."""
+
+
+def distance_to_kept(
+    embeddings: Shaped[np.ndarray, "n d"],
+    keep: Bool[np.ndarray, " n"],
+    *,
+    metric: Metric = "euclidean",
+    rows: Int64[np.ndarray, " asked"] | None = None,
+) -> Float32[np.ndarray, " asked"]:
+    """Distance of each sample, or of each of `rows`, to the nearest kept one (0 for kept ones).
+
+    Distances are Euclidean or 1 - cosine, float32; `embeddings` are float32 or float16 `[n, d]`, read by blocks; memory
+    is O(n). Raises ValueError where nothing is kept, for arrays of unequal length, and for NaN, infinite or (cosine)
+    zero rows.
+    """
+    if len(embeddings) != len(keep):
+        raise ValueError(f"{len(embeddings)} embeddings but a keep mask of {len(keep)}")
+    kept, asked = np.flatnonzero(keep), np.arange(len(keep)) if rows is None else rows
+    if len(kept) == 0:
+        raise ValueError("nothing is kept, so that no distance to the nearest kept sample exists")
+    vectors = Vectors(embeddings, metric)
+    result, pruned = np.zeros(len(asked), np.float32), np.flatnonzero(~keep[asked])
+    for start in range(0, len(pruned), QUERIES):
+        places = pruned[start : start + QUERIES]
+        found = search(vectors, asked[places], kept, min(1 + SPARE, len(kept)))
+        result[places] = sorted_by_distance(vectors, asked[places], found.indices)[0][:, 0]
+    return result
+
+
+def coverage_radius(
+    embeddings: Shaped[np.ndarray, "n d"], keep: Bool[np.ndarray, " n"], *, metric: Metric = "euclidean"
+) -> float:
+    """The largest distance of a sample to its nearest kept one (Sener & Savarese's δ)."""
+    return float(distance_to_kept(embeddings, keep, metric=metric).max())
+
+
+def mean_coverage_distance(
+    embeddings: Shaped[np.ndarray, "n d"], keep: Bool[np.ndarray, " n"], *, metric: Metric = "euclidean"
+) -> float:
+    """The mean distance of a sample to its nearest kept one, over all samples (CCS's AUC_pr)."""
+    return float(distance_to_kept(embeddings, keep, metric=metric).mean(dtype=np.float64))

@@ -1,0 +1,18 @@
+"""Area under the margin, of probabilities: what the CCS paper stratifies by."""
+
+import torch
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import PresentationMean
+
+
+@observer(high_means="easier", paper="Zheng et al. 2023, Coverage-centric Coreset Selection, section 4")
+class AccumulatedMargin(PresentationMean):
+    """Probability of the label minus the highest other probability, averaged over all presentations of a sample.
+
+    CCS sums where this averages: the same ranking when every sample is presented equally often, and a fair one
+    when not. Range [-1, 1]. `aum` is the variant of logits.
+    """
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return batch.probability_margin

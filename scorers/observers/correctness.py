@@ -1,0 +1,14 @@
+"""How often a sample is classified correctly in training."""
+
+import torch
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import PresentationMean
+
+
+@observer(high_means="easier", paper="Swayamdipta et al. 2020, Dataset Cartography, section 2.1")
+class Correctness(PresentationMean):
+    """Share of a sample's presentations at which its label had the highest logit."""
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return batch.correct.float().masked_fill(batch.is_nan, float("nan"))

@@ -1,0 +1,15 @@
+"""Entropy of the prediction at the end of training."""
+
+import torch
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import LatestPresentation
+
+
+@observer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
+class Entropy(LatestPresentation):
+    """Entropy of the softmax in nats, at a sample's latest presentation; the label is not looked at."""
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        surprise: torch.Tensor = torch.special.entr(batch.probabilities)
+        return surprise.sum(dim=1)

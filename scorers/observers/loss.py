@@ -1,0 +1,14 @@
+"""Mean training loss."""
+
+import torch
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import PresentationMean
+
+
+@observer(high_means="harder", paper="cross-entropy, averaged over the run")
+class Loss(PresentationMean):
+    """Cross-entropy of the label, averaged over all presentations of a sample."""
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return batch.losses

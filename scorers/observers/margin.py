@@ -1,0 +1,14 @@
+"""Confidence margin at the end of training."""
+
+import torch
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import LatestPresentation
+
+
+@observer(high_means="easier", paper="margin sampling with labels; Pleiss et al. 2020, section 3, for one presentation")
+class Margin(LatestPresentation):
+    """Probability of the label minus the highest other probability, at a sample's latest presentation."""
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return batch.probability_margin

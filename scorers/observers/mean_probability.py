@@ -1,0 +1,35 @@
+"""Mean probability of the label over the start of training."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from secateur.scorers.contract import Observation, observer
+from secateur.scorers.observers.averages import PresentationMean
+from secateur.scorers.observers.early_epochs import FirstEpochs
+
+
+@observer(
+    high_means="easier",
+    paper="Cho et al. 2025, DUAL (arXiv 2502.06905), section 3; Swayamdipta et al. 2020, Dataset Cartography, "
+    "section 2, call it confidence",
+)
+class MeanProbability(FirstEpochs, PresentationMean):
+    """Probability of the label, averaged over a sample's presentations in the first epochs. Range [0, 1].
+
+    The default counts the epochs that `dual` counts, for DUAL's beta sampling; None counts the whole run.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        device: torch.device,
+        *,
+        epochs: Annotated[int | None, Field(ge=1, description="epochs from the start that count, None for all")] = 30,
+    ) -> None:
+        super().__init__(samples, device)
+        self.epochs = epochs
+
+    def value(self, batch: Observation) -> torch.Tensor:
+        return batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)

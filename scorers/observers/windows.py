@@ -1,0 +1,61 @@
+"""Sliding windows over a sample's own presentations, for scores that look at how a prediction moves.
+
+A window is `window` presentations of one sample in a row, whatever epochs they fall in, so that samples which a
+sampler shows less often are measured by the same rule. A ring of the latest values, float32 `[samples, window]`, is all
+that is kept: each presentation completes one window, whose value is added up and forgotten.
+"""
+
+from abc import abstractmethod
+
+import torch
+
+from secateur.scorers.contract import Observation
+from secateur.scorers.observers.early_epochs import FirstEpochs
+
+
+class WindowMean(FirstEpochs):
+    """Mean over all sliding windows of one value per window, of the probability of the label.
+
+    A sample with fewer presentations than a window has is measured by the one shorter window that it had. Without
+    `epochs` the whole run counts, else its first epochs; `presentations` are then those.
+    """
+
+    def __init__(self, samples: int, device: torch.device, *, window: int, epochs: int | None) -> None:
+        super().__init__(samples, device)
+        self.window, self.epochs = window, epochs
+        self.recent = torch.zeros(samples, window, dtype=torch.float32, device=device)
+        self.total = torch.zeros(samples, dtype=torch.float64, device=device)
+
+    @abstractmethod
+    def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
+        """One number per window, float64 `[m]`, of its values `[m, window]` in any order, or of its first `count`."""
+
+    def update(self, batch: Observation) -> None:
+        before = self.presentations[batch.ids]
+        label_probability = batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
+        self.recent[batch.ids, before % self.window] = label_probability
+        value = self.value(self.recent[batch.ids], None)
+        self.total.index_add_(0, batch.ids, value * (before >= self.window - 1))
+
+    def reduce(self) -> torch.Tensor:
+        short = (self.presentations < self.window).nonzero().flatten()
+        mean = self.total / (self.presentations - self.window + 1).clamp(min=1)
+        mean[short] = self.value(self.recent[short], self.presentations[short])
+        return mean
+
+
+def moments(recent: torch.Tensor, count: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and sample standard deviation (`n - 1`) of each row's values, or its first `count`, float64 `[m]` each.
+
+    One value has a deviation of 0.
+    """
+    if count is None:
+        values = recent.double()
+        mean = values.mean(dim=1, keepdim=True)
+        squares = (values - mean).square_().sum(dim=1)
+        return mean.squeeze(1), (squares / (recent.shape[1] - 1)).sqrt_()
+    inside = torch.arange(recent.shape[1], device=recent.device) < count.unsqueeze(1)
+    values = recent.double() * inside
+    mean = values.sum(dim=1) / count
+    deviation = (values - mean.unsqueeze(1)) * inside
+    return mean, (deviation.square().sum(dim=1) / (count - 1).clamp(min=1)).sqrt()

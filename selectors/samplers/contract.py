@@ -1,0 +1,331 @@
+"""What an in-training selector is: a torch sampler that draws once per epoch and is told every loss.
+
+`set_epoch` draws, `__iter__` only reads: iterating twice gives the same epoch, however often a loader asks. Ids
+travel in the batch, so a loader that looks ahead credits no loss to the wrong sample. In a loop:
+
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for ids, inputs, labels in loader:
+            losses = cross_entropy(model(inputs), labels, reduction="none")
+            sampler.observe(ids, losses)
+            (sampler.weights(ids) * losses).mean().backward()
+"""
+
+import inspect
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from pydantic import BaseModel, Field
+from torch.utils.data import Sampler
+
+from secateur.scorers.contract import discover, positional, settings_of
+from secateur.selectors.draws.blocks import over_blocks
+from secateur.selectors.draws.keyed_permutation import KeyedPermutation
+from secateur.selectors.draws.ranks import Ids
+from secateur.selectors.samplers.observed_losses import ObservedLosses
+
+KeptShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
+"""A budget as settings give it: a count if it is an integer, else a fraction."""
+BLOCK = 4096
+"""Ids an iterator looks up at a time."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which share of every epoch this process takes: positions `rank`, `rank + world`, … of the common order.
+
+    Shares are equally long, so that no process waits for another: `pad` repeats the head of the epoch for the last
+    ones, `drop` leaves out the rest of the division. Leave it alone where accelerate, or the transformers Trainer,
+    splits batches.
+    """
+
+    rank: int = 0
+    world: int = 1
+    remainder: Literal["pad", "drop"] = "pad"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank {self.rank} is not within 0 … {self.world - 1}")
+        if self.remainder not in ("pad", "drop"):
+            raise ValueError(f"remainder must be 'pad' or 'drop', got {self.remainder!r}")
+
+    def length(self, count: int) -> int:
+        """Samples in this share of an epoch of `count`."""
+        return -(-count // self.world) if self.remainder == "pad" else count // self.world
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One epoch of the whole world: `at(positions)` gives int64 ids for positions within 0 … count-1, in any thread."""
+
+    count: int
+    at: Callable[[Ids], Ids]
+    weights: torch.Tensor | None = None
+    """Factor of each sample's loss, float32 `[samples]`; None where all are 1."""
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Given ids in the order of a keyed permutation, which is looked up rather than carried out."""
+
+    ids: Ids
+    order: KeyedPermutation
+
+    def __call__(self, positions: Ids) -> Ids:
+        """Ids at these positions."""
+        return np.asarray(self.ids[self.order(positions)], dtype=np.int64)
+
+
+def listed(at: Callable[[Ids], Ids], count: int) -> Ids:
+    """What `at` gives for the positions 0 … count-1, int64: looked up by blocks, which stay in cache."""
+    ids = np.empty(count, dtype=np.int64)
+
+    def look_up(rows: slice) -> None:
+        ids[rows] = at(np.arange(rows.start, rows.stop))
+
+    over_blocks(count, look_up)
+    return ids
+
+
+def shuffled(ids: Ids, seed: int, weights: torch.Tensor | None = None) -> Draw:
+    """An epoch of these ids, each once, in random order."""
+    return Draw(len(ids), Shuffled(ids, KeyedPermutation(len(ids), seed)), weights)
+
+
+@dataclass(frozen=True)
+class PlannedEpoch:
+    """How many samples this process trains on in an epoch: `exact`, or at most that many."""
+
+    samples: int
+    exact: bool
+
+    def steps(self, batch_size: int, *, drop_last: bool = False) -> int:
+        """Batches of this process; an upper bound where `exact` is False."""
+        return self.samples // batch_size if drop_last else -(-self.samples // batch_size)
+
+
+class EpochSampler(Sampler[int], ABC):
+    """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses it was told.
+
+    Made, it stands at epoch 0. A subclass gives `draw` and `planned`; positional parameters of its `__init__` name what
+    it reads, keyword-only ones are its settings. One whose draws follow losses sets `observed`.
+    """
+
+    settings: ClassVar[type[BaseModel]]
+    observed: ObservedLosses | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.settings = settings_of(cls.__init__, cls.__name__)
+
+    def __init__(
+        self, samples: int, shard: Shard, seed: int, settings: Mapping[str, Any], reads: Mapping[str, Any]
+    ) -> None:
+        """Called last by a subclass, since it draws epoch 0; `reads` is whatever else its draws depend on.
+
+        Raises ValueError for settings that break their bounds.
+        """
+        if samples < 1:
+            raise ValueError(f"{type(self).__name__} needs at least one sample, got {samples}")
+        if not 0 <= seed < 1 << 63:
+            raise ValueError(f"seed {seed} is not within 0 … 2**63-1")
+        self.settings(**settings)
+        self.samples, self.shard, self.seed = samples, shard, seed
+        self.epoch = 0
+        self._made_of = {
+            "sampler": type(self).__name__,
+            "samples": samples,
+            "seed": seed,
+            "share": f"{shard.rank} of {shard.world}, {shard.remainder}",
+            **{name: _summary(value) for name, value in {**settings, **reads}.items()},
+        }
+        self._begin()
+
+    @abstractmethod
+    def draw(self, epoch: int) -> Draw:
+        """The epoch, the same in every process; a function of seed, epoch and merged losses alone."""
+
+    @abstractmethod
+    def planned(self, epoch: int) -> tuple[int, bool]:
+        """(samples in the epoch over all processes, True) or (an upper bound, False), before anything is observed."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw an epoch, counted from 0; nothing happens where the sampler already stands at it.
+
+        First merges the losses observed since the last draw. In a run of several processes that is a collective
+        call: every process must make it.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch {epoch} is negative")
+        if epoch == self.epoch:
+            return
+        if self.observed is not None:
+            self.observed.merge(self.epoch)
+        self.epoch = epoch
+        self._begin()
+
+    def _begin(self) -> None:
+        self._draw = self.draw(self.epoch)
+        self._tables: dict[torch.device, torch.Tensor] = {}
+        self._position, self._resume_at = 0, 0
+
+    def __len__(self) -> int:
+        """Samples of this process in the epoch, also after a resumption."""
+        return self.shard.length(self._draw.count)
+
+    def __iter__(self) -> "ShareIterator":
+        """This process's ids of the epoch; after `load_state_dict`, the first iterator in use gives what is left."""
+        return ShareIterator(self, self._resume_at)
+
+    def epoch_ids(self) -> Ids:
+        """All ids of this process in the epoch, in order, int64 `[len(self)]`."""
+        return listed(self.ids_at, len(self))
+
+    def ids_at(self, places: Ids) -> Ids:
+        """Ids at these places of this process's share, int64: any place without the ones before it."""
+        if self.shard.world == 1:
+            return self._draw.at(places)
+        return self._draw.at((places * self.shard.world + self.shard.rank) % self._draw.count)
+
+    def observe(self, ids: Int64[torch.Tensor, " b"], losses: torch.Tensor) -> None:
+        """Take in a batch: the ids that came in it and their per-sample losses, float `[b]`, before weighting.
+
+        Stays on the device of the losses and waits for nothing. They count from the next draw on. A sampler
+        that has no use for losses ignores them.
+        """
+        if self.observed is not None:
+            self.observed.observe(ids, losses)
+
+    def weights(self, ids: Int64[torch.Tensor, " b"]) -> Float32[torch.Tensor, " b"]:
+        """Factor of each sample's loss in this epoch, float32, on the device of `ids`."""
+        if self._draw.weights is None:
+            return torch.ones(len(ids), dtype=torch.float32, device=ids.device)
+        if ids.device not in self._tables:
+            self._tables[ids.device] = self._draw.weights.to(ids.device)
+        return self._tables[ids.device][ids]
+
+    def plan(self, epochs: int) -> list[PlannedEpoch]:
+        """Samples of this process in epochs 0 … epochs-1: exact where they are known, else an upper bound."""
+        plans = []
+        for epoch in range(epochs):
+            count, exact = (self._draw.count, True) if epoch == self.epoch else self.planned(epoch)
+            plans.append(PlannedEpoch(self.shard.length(count), exact))
+        return plans
+
+    def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
+        """Where the sampler stands, in tensors, numbers and strings (`torch.load(weights_only=True)` reads it back).
+
+        `consumed` is how many samples of the epoch this process has trained on: by default what its latest
+        iterator gave out. A loader with workers or look-ahead has taken more than was trained on; then say it, or use
+        torchdata's StatefulDataLoader, which counts. Each process saves its own.
+        """
+        position = self._position if consumed is None else consumed
+        state = {"made_of": self._made_of, "epoch": self.epoch, "position": position}
+        return state if self.observed is None else {**state, "observed": self.observed.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming what differs."""
+        mine, theirs = self._made_of, state["made_of"]
+        differ = [f"{key} {theirs.get(key)!r} (here {mine.get(key)!r})" for key in mine if mine[key] != theirs.get(key)]
+        if differ:
+            raise ValueError(
+                f"the state is of another sampler: {', '.join(differ)}; make the sampler as it was made then"
+            )
+        if self.observed is not None:
+            self.observed.load_state_dict(state["observed"])
+        self.epoch = int(state["epoch"])
+        self._begin()
+        if not 0 <= state["position"] <= len(self):
+            raise ValueError(f"the state stands at sample {state['position']} of an epoch of {len(self)}")
+        self._position = self._resume_at = int(state["position"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copies of the weights on devices."""
+        return {**vars(self), "_tables": {}}
+
+
+@dataclass(eq=False)
+class ShareIterator(Iterator[int]):
+    """Walks one share of one epoch by blocks; its state is its place, as torchdata's StatefulDataLoader asks."""
+
+    sampler: EpochSampler
+    place: int
+    block: list[int] = field(default_factory=list)
+    ahead: int = 0
+
+    def __post_init__(self) -> None:
+        self._epoch, self._draw, self._length = self.sampler.epoch, self.sampler._draw, len(self.sampler)
+
+    def __iter__(self) -> "ShareIterator":
+        return self
+
+    def __next__(self) -> int:
+        if self.sampler._draw is not self._draw:
+            raise RuntimeError(
+                f"this iterator belongs to a draw of epoch {self._epoch}, and the sampler has since gone on to epoch "
+                f"{self.sampler.epoch}: call set_epoch before the loader is iterated, not while"
+            )
+        if self.place >= self._length:
+            raise StopIteration
+        if self.ahead == len(self.block):
+            self.block = self.sampler.ids_at(np.arange(self.place, min(self.place + BLOCK, self._length))).tolist()
+            self.ahead = 0
+        sample = self.block[self.ahead]
+        self.ahead += 1
+        self.place += 1
+        self.sampler._position, self.sampler._resume_at = self.place, 0
+        return sample
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the next id in the share."""
+        return {"place": self.place}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to a place."""
+        self.place, self.block, self.ahead = int(state["place"]), [], 0
+
+
+def _summary(value: Any) -> Any:
+    """What a state records of a setting or a signal: the value, of an array its checksum."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}, crc32 {zlib.crc32(value.tobytes()):08x}"
+    return list(value) if isinstance(value, tuple) else value
+
+
+@cache
+def samplers() -> Mapping[str, type[EpochSampler]]:
+    """Every in-training selector by name."""
+    import secateur.selectors
+
+    found = discover(secateur.selectors, EpochSampler)
+    return {name: kind for name, kind in found.items() if not inspect.isabstract(kind)}
+
+
+def make_sampler(
+    name: str, settings: Mapping[str, Any], signals: Mapping[str, Any], *, seed: int, shard: Shard | None = None
+) -> EpochSampler:
+    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `labels`, `scores`,
+    `keep`) as it asks.
+
+    Raises ValueError for an unknown name, settings that do not hold, and a signal that it needs and was not given.
+    """
+    if name not in samplers():
+        raise ValueError(f"no sampler {name!r}; there are {', '.join(sorted(samplers()))}")
+    kind = samplers()[name]
+    chosen = kind.settings(**settings)
+    parameters = inspect.signature(kind.__init__).parameters
+    reads = [read for read in positional(kind.__init__) if read not in ("self", "shard")]
+    missing = [read for read in reads if read not in signals and parameters[read].default is inspect.Parameter.empty]
+    if missing:
+        raise ValueError(f"sampler {name!r} needs {', '.join(missing)}; given are {', '.join(signals) or 'none'}")
+    given = {read: signals[read] for read in reads if read in signals}
+    values = {setting: getattr(chosen, setting) for setting in type(chosen).model_fields}
+    build: Callable[..., EpochSampler] = kind
+    return build(**given, **values, seed=seed, shard=shard or Shard())

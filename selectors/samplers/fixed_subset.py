@@ -1,0 +1,41 @@
+"""Train on one subset throughout: what a one-shot selector kept, in a new order each epoch."""
+
+import numpy as np
+
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.samplers.contract import Draw, EpochSampler, Shard, shuffled
+
+
+class FixedSubset(EpochSampler):
+    """The rows where `keep`, bool `[samples]`, is True; in a random order of their own each epoch, or in data-set
+    order.
+
+    Raises ValueError where nothing is kept.
+    """
+
+    def __init__(
+        self,
+        keep: Keep,
+        shard: Shard = Shard(),  # noqa: B008 - frozen
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.rows = np.flatnonzero(keep)
+        if not len(self.rows):
+            raise ValueError(f"the subset keeps none of {len(keep)} samples")
+        self.shuffle = shuffle
+        super().__init__(len(keep), shard, seed, {"shuffle": shuffle}, {"keep": keep})
+
+    def planned(self, epoch: int) -> tuple[int, bool]:
+        """Always the same rows."""
+        return len(self.rows), True
+
+    def draw(self, epoch: int) -> Draw:
+        """The rows."""
+        return (
+            shuffled(self.rows, derive_seed(self.seed, epoch, 1))
+            if self.shuffle
+            else Draw(len(self.rows), self.rows.take)
+        )

@@ -1,0 +1,149 @@
+"""InfoBatch: skip some easy samples each epoch and give the others their weight (Qin et al., "InfoBatch: Lossless
+Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, arXiv 2303.04947).
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from pydantic import Field
+
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.keyed_permutation import KeyedPermutation, derive_seed
+from secateur.selectors.draws.quotas import Counts, apportion
+from secateur.selectors.draws.ranks import Ids
+from secateur.selectors.samplers.contract import Draw, EpochSampler, KeptShare, Shard, Shuffled, listed, shuffled
+from secateur.selectors.samplers.observed_losses import ObservedLosses
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Rows = Int64[np.ndarray, " _"]
+LEAST_SHARE = 0.1
+"""No group keeps less, as published: its weights would make single samples dominate a batch."""
+
+
+class InfoBatch(EpochSampler):
+    """Keep all hard samples and a random part of the easy ones, whose losses count for those left out.
+
+    Easy are losses strictly below the mean (`rule="mean"`; of their class with `per_class`, which needs `labels`), of
+    which the share 1 - `prune` stays; or with `rule="percentile"` those below `quantiles` of the losses, of which
+    `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n, int(share · n) stay, at
+    least one, and weigh n over that number, so that the expected sum of gradients over an epoch is that of all data.
+    `rescale=False` leaves weights at 1.
+
+    `keep` (a fraction, or a count) asks for exactly so many samples in each pruned epoch: shares of the easy groups
+    are scaled to meet it. Where they would fall below a tenth, they stay there and the other samples are thinned too,
+    with weights; where even that does not do, all samples have one share.
+
+    From epoch `anneal_from` · epochs on, everything is trained on, with weights 1.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        epochs: int,
+        labels: Ids | None = None,
+        shard: Shard = Shard(),  # noqa: B008 - frozen
+        *,
+        prune: Annotated[float, Field(ge=0, le=0.9)] = 0.5,
+        anneal_from: Annotated[float, Field(ge=0, le=1)] = 0.875,
+        rule: Literal["mean", "percentile"] = "mean",
+        per_class: bool = False,
+        quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.85),
+        shares: tuple[Share, ...] = (0.25, 0.5),
+        keep: KeptShare | None = None,
+        rescale: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if rule == "percentile":
+            if per_class:
+                raise ValueError("per_class goes with rule='mean': the percentile rule ranks all losses together")
+            if len(quantiles) != len(shares) or not quantiles or list(quantiles) != sorted(set(quantiles)):
+                raise ValueError(f"quantiles must rise, with one share for each: got {quantiles} and {shares}")
+        labels = np.empty(0, dtype=np.int64) if labels is None else labels
+        if per_class and len(labels) != samples:
+            raise ValueError(f"per_class needs labels, int64, one for each of {samples} samples, got {len(labels)}")
+        self.budget = None if keep is None else resolve_keep(keep, samples)
+        self.classes = np.unique(labels, return_inverse=True)[1] if per_class else None
+        self.pruned_epochs = int(anneal_from * epochs + 1e-9)
+        self.shares = np.array([1 - prune] if rule == "mean" else shares, dtype=np.float64)
+        self.quantiles = None if rule == "mean" else np.array(quantiles)
+        self.rescale = rescale
+        self.observed = ObservedLosses(samples)
+        super().__init__(
+            samples, shard, seed, {
+                "prune": prune, "anneal_from": anneal_from, "rule": rule, "per_class": per_class,
+                "quantiles": quantiles, "shares": shares, "keep": keep, "rescale": rescale,
+            }, {"epochs": epochs, "labels": self.classes},
+        )  # fmt: skip
+
+    def planned(self, epoch: int) -> tuple[int, bool]:
+        """Exact while annealing and with a budget; otherwise at most all samples."""
+        if epoch >= self.pruned_epochs or self.budget is None:
+            return self.samples, epoch >= self.pruned_epochs
+        return self.budget, True
+
+    def draw(self, epoch: int) -> Draw:
+        """Everything while annealing, else a part of each group."""
+        seed = derive_seed(self.seed, epoch, 1)
+        if epoch >= self.pruned_epochs:
+            return shuffled(np.arange(self.samples), seed)
+        groups = self.groups(self.observed.losses.numpy())  # type: ignore[union-attr]
+        counts = self.counts(np.array([len(group) for group in groups]))
+        if counts is None:
+            groups, counts = [np.arange(self.samples)], np.array([self.budget])
+        pairs = enumerate(zip(groups, counts.tolist(), strict=True))
+        kept = [part(group, count, derive_seed(seed, index)) for index, (group, count) in pairs]
+        return shuffled(np.concatenate(kept), seed, self._weights(groups, counts))
+
+    def groups(self, losses: Float32[np.ndarray, " samples"]) -> list[Rows]:
+        """Rows of each easy group, easiest first, then all other rows; comparisons with NaN are False, so unseen is
+        not easy.
+        """
+        place = np.full(self.samples, len(self.shares), dtype=np.uint8)
+        for group, limit in reversed(list(enumerate(self.limits(losses)))):
+            place[losses < limit] = group
+        return [np.flatnonzero(place == group) for group in range(len(self.shares) + 1)]
+
+    def limits(
+        self, losses: Float32[np.ndarray, " samples"]
+    ) -> "list[np.float64] | list[Float64[np.ndarray, ' samples']]":
+        """Losses below which a sample belongs to each easy group: float64, one for all samples or one for each."""
+        seen = ~np.isnan(losses)
+        if not seen.any():
+            return []
+        known = losses[seen]
+        if self.quantiles is not None:
+            return list(np.quantile(known.astype(np.float64), self.quantiles))
+        if self.classes is None:
+            return [known.mean(dtype=np.float64)]
+        sums = np.bincount(self.classes[seen], weights=known, minlength=self.classes.max() + 1)
+        counts = np.bincount(self.classes[seen], minlength=self.classes.max() + 1)
+        return [(sums / np.maximum(counts, 1))[self.classes]]
+
+    def counts(self, sizes: Counts) -> Counts | None:
+        """How many samples of each group stay, easy groups then the rest; None where a budget leaves all one share."""
+        easy, rest = sizes[:-1], int(sizes[-1])
+        if self.budget is None:
+            return np.append(np.minimum(easy, np.maximum(1, (self.shares * easy + 1e-9).astype(np.int64))), rest)
+        least = np.minimum(easy, np.ceil(LEAST_SHARE * easy - 1e-9).astype(np.int64))
+        spare = self.budget - rest - int(least.sum())
+        if spare >= 0:
+            return np.append(least + apportion(np.ceil(self.shares * easy).astype(np.int64), easy - least, spare), rest)
+        if rest + spare >= LEAST_SHARE * rest:
+            return np.append(least, rest + spare)
+        return None
+
+    def _weights(self, groups: list[Rows], counts: Counts) -> torch.Tensor | None:
+        if not self.rescale or all(len(group) == count for group, count in zip(groups, counts, strict=True)):
+            return None
+        weights = np.ones(self.samples, dtype=np.float32)
+        for group, count in zip(groups, counts.tolist(), strict=True):
+            if count:
+                weights[group] = len(group) / count
+        return torch.from_numpy(weights)
+
+
+def part(rows: Rows, count: int, seed: int) -> Rows:
+    """A uniform draw of `count` of the rows without replacement."""
+    return rows if count == len(rows) else listed(Shuffled(rows, KeyedPermutation(len(rows), seed)), count)

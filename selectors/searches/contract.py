@@ -1,0 +1,190 @@
+"""Selectors that propose, are told how good it was, and propose again: searches over architectures and token masks.
+
+A one-shot selector reads scores and answers once. Here the scores are made on the way, for what was proposed: `ask`
+for proposals, evaluate them, `tell` their fitness (higher is better), until the budget of evaluations is spent or
+nothing is left to propose.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace, Rows
+from secateur.scorers.contract import rows_text
+
+Fitness = Float64[np.ndarray, " n"]
+Proposals = Shaped[np.ndarray, "n *one"]
+"""What is proposed: rows of a space of architectures, int64 `[n]`, or masks of tokens, bool `[n, tokens]`."""
+
+
+@runtime_checkable
+class AskTell(Protocol):
+    """A selector that learns from evaluations."""
+
+    def ask(self, count: int) -> Proposals:
+        """At most `count` proposals to evaluate; none when there is nothing left."""
+
+    def tell(self, proposals: Proposals, fitness: Fitness, /) -> None:
+        """How good proposals that were asked for turned out to be."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue, JSON-able."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+
+
+class ArchitectureSearch(ABC):
+    """What searches share: isomorphic architectures count once, all randomness is private, state can be saved.
+
+    A subclass proposes in `propose` and, where it must know of each evaluation, learns in `learn`.
+    """
+
+    def __init__(self, space: ArchitectureSpace, *, seed: int = 0) -> None:
+        self.space = space
+        self.generator = np.random.default_rng(seed)
+        self.asked: list[int] = []
+        self.rows: list[int] = []
+        self.fitness: list[float] = []
+        self._seen: set[int] = set()
+        self._waiting: set[int] = set()
+
+    @abstractmethod
+    def propose(self, count: int) -> Rows:
+        """At most `count` rows of keys that are not seen yet, each once."""
+
+    def learn(self, row: int, fitness: float) -> None:  # noqa: B027 - most searches learn from all at once
+        """Take in one evaluation."""
+
+    def ask(self, count: int) -> Rows:
+        """See `AskTell.ask`: rows, never the same network twice; raises ValueError for a count below 1."""
+        if count < 1:
+            raise ValueError(f"asked for {count} architectures, must be at least 1")
+        rows = self.propose(count)
+        self.asked += rows.tolist()
+        self._waiting |= set(rows.tolist())
+        self._seen |= set(self.space.keys_of(rows).tolist())
+        return rows
+
+    def tell(self, rows: Rows, fitness: Fitness) -> None:
+        """See `AskTell.tell`; raises ValueError for rows not asked for or told before, and for NaN (rows are named)."""
+        if len(rows) != len(fitness):
+            raise ValueError(f"{len(rows)} rows were told with {len(fitness)} numbers of fitness")
+        strange = [row for row in rows.tolist() if row not in self._waiting]
+        if strange or len(set(rows.tolist())) < len(rows):
+            shown = rows_text(np.array(strange or rows))
+            raise ValueError(f"fitness told of {shown}: not asked for, or told already")
+        if len(bad := rows[~np.isfinite(fitness)]):
+            raise ValueError(f"fitness is NaN or infinite at {rows_text(bad)}: an evaluation failed")
+        for row, value in zip(rows.tolist(), fitness.tolist(), strict=True):
+            self._waiting.remove(row)
+            self.rows.append(row)
+            self.fitness.append(value)
+            self.learn(row, value)
+
+    def fresh(self, rows: Rows, count: int) -> Int64[np.ndarray, " fresh"]:
+        """The first `count` of the rows whose keys are not seen yet, each key once, in their order."""
+        keys = self.space.keys_of(rows)
+        unseen = rows[~np.isin(keys, np.fromiter(self._seen, np.int64, len(self._seen)))]
+        _, first = np.unique(self.space.keys_of(unseen), return_index=True)
+        return unseen[np.sort(first)[:count]]
+
+    def draw(self, count: int, alive: Alive | None = None) -> Rows:
+        """Random rows of unseen keys; fewer where there are no more."""
+        alive = self.space.allowed if alive is None else alive
+        found = np.empty(0, dtype=np.int64)
+        # A space that is not listed is drawn from with replacement, so a draw may bring little that is new.
+        for _ in range(1 if self.space.listed is not None else 64):
+            more = self.space.candidates(alive, 4 * count + 64, self.generator)
+            found = self.fresh(np.concatenate([found, more]), count)
+            if len(found) == count:
+                break
+        return found
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a subclass must save beside the common part."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - nothing to read back
+        """Read back what `extra_state` gave."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `AskTell.state_dict`."""
+        return {
+            "search": type(self).__name__,
+            "features": list(self.space.features),
+            "asked": list(self.asked),
+            "rows": list(self.rows),
+            "fitness": list(self.fitness),
+            "generator": self.generator.bit_generator.state,
+            **self.extra_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `AskTell.load_state_dict`; raises ValueError for the state of another search or space."""
+        own = {"search": type(self).__name__, "features": list(self.space.features)}
+        if any(state[name] != value for name, value in own.items()):
+            raise ValueError(f"the state is of a {state['search']} over {len(state['features'])} features, not of this")
+        self.asked, self.rows = list(state["asked"]), list(state["rows"])
+        self.fitness = list(state["fitness"])
+        self.generator.bit_generator.state = state["generator"]
+        self._seen = set(self.space.keys_of(np.array(self.asked, dtype=np.int64)).tolist())
+        self._waiting = set(self.asked) - set(self.rows)
+        self.load_extra_state(state)
+
+
+@dataclass(frozen=True)
+class History:
+    """Evaluations in the order in which they were asked for."""
+
+    rows: Proposals
+    fitness: Fitness
+
+    @property
+    def best_so_far(self) -> Fitness:
+        """Highest fitness after each evaluation."""
+        return np.asarray(np.maximum.accumulate(self.fitness))
+
+    @property
+    def best_row(self) -> int:
+        """Row of the highest fitness, the earliest of equals."""
+        return int(self.rows[np.argmax(self.fitness)])
+
+
+def search(
+    searcher: AskTell,
+    evaluate: Callable[[Any], Fitness],
+    budget: int,
+    *,
+    batch: int = 1,
+    enough: float = np.inf,
+    patience: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> History:
+    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or nothing is left to ask for.
+
+    With `patience` it ends, too, once so many evaluations in a row have brought nothing better.
+    """
+    rows: list[np.ndarray] = []
+    fitness = [np.empty(0)]
+    done, best, risen = 0, -np.inf, 0
+    while done < budget:
+        asked = searcher.ask(min(batch, budget - done))
+        if not len(asked):
+            break
+        values = evaluate(asked)
+        searcher.tell(asked, values)
+        rows.append(asked)
+        fitness.append(values)
+        done += len(asked)
+        if progress:
+            progress(done, budget)
+        if values.max() > best:
+            best, risen = values.max(), done
+        if best >= enough or (patience is not None and done - risen >= patience):
+            break
+    return History(np.concatenate(rows) if rows else np.empty(0, dtype=np.int64), np.concatenate(fitness))

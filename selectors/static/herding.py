@@ -1,0 +1,45 @@
+"""Herding: a subset whose mean follows the mean of all.
+
+Welling, "Herding dynamical weights to learn", ICML 2009, in the form of Rebuffi et al., "iCaRL", CVPR 2017,
+Algorithm 4.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+from secateur.selectors.contract import selector
+from secateur.selectors.draws.embedded import Embeddings, SquaredDistances
+from secateur.selectors.draws.ranks import Ids, Keep, random_keys
+
+CLOSE = 1e-4
+"""Relative distance from the best float32 one within which candidates are compared again in float64."""
+
+
+@selector(paper="Welling, ICML 2009; Rebuffi et al., CVPR 2017, Algorithm 4", monotone=True, by_id=True)
+def herding(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | None = None) -> Keep:
+    """Keep adding the sample that brings the mean of the subset closest to the mean of all samples.
+
+    Means of the embeddings as they are; normalise before for iCaRL's. No sample is taken twice; equals are drawn by
+    `seed`. A pass over the embeddings per pick.
+    """
+    keys = random_keys(len(embeddings) if ids is None else ids, seed)
+    distances = SquaredDistances(embeddings)
+    mean = np.asarray(embeddings.mean(axis=0, dtype=np.float64))
+    wanted = mean.copy()  # where the next pick would make the two means equal
+    keep = np.zeros(len(embeddings), dtype=np.bool_)
+    for _ in range(budget):
+        found = distances.to(wanted)
+        found[keep] = np.inf
+        lowest = found.min()
+        close = np.flatnonzero(found <= lowest + CLOSE * lowest)
+        pick = int(close[np.lexsort((keys[close], exact_distances(embeddings, close, wanted)))[0]])
+        keep[pick] = True
+        wanted += mean - embeddings[pick]
+    return keep
+
+
+def exact_distances(
+    embeddings: Embeddings, rows: np.ndarray, point: Float64[np.ndarray, " d"]
+) -> Float64[np.ndarray, " m"]:
+    """Squared distances of some rows to a point, in float64."""
+    return np.asarray(np.square(embeddings[rows].astype(np.float64) - point).sum(axis=1))

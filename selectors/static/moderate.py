@@ -1,0 +1,50 @@
+"""Moderate coreset: the samples at a middling distance from their class.
+
+Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning",
+ICLR 2023, section 3.
+"""
+
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from secateur.selectors.contract import selector
+from secateur.selectors.draws.blocks import over_blocks
+from secateur.selectors.draws.embedded import Embeddings
+from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
+from secateur.selectors.draws.strata import codes_of
+
+
+@selector(paper="Xia et al., ICLR 2023, section 3", monotone=True)
+def moderate(
+    embeddings: Embeddings, labels: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
+) -> Keep:
+    """Keep the middle of the distances to the per-dimension median of the own class.
+
+    Distances are Euclidean and ranked over all classes together: with `n - budget` samples to leave out, the closest
+    `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. Ties are drawn by `seed`.
+    """
+    distances = distances_to_medians(embeddings, labels)
+    closest = (len(labels) - budget) // 2
+    keep = keep_smallest(distances, closest + budget, seed=seed, ids=ids)
+    if closest:
+        keep &= ~keep_smallest(distances, closest, seed=seed, ids=ids)
+    return keep
+
+
+def distances_to_medians(embeddings: Embeddings, labels: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Euclidean distance of each sample to the per-dimension median of its class; one class in memory at a time."""
+    classes, occurring = codes_of(labels)
+    order = np.argsort(classes, kind="stable")
+    distances = np.empty(len(labels))
+    for rows in np.split(order, np.searchsorted(classes[order], np.arange(1, len(occurring)))):
+        members = embeddings[rows]
+        median = np.median(members.astype(np.float32, copy=False), axis=0).astype(np.float64)
+        distances[rows] = np.concatenate(over_blocks(len(rows), partial(lengths, members, median), 1 << 10))
+    return distances
+
+
+def lengths(members: Embeddings, centre: Float64[np.ndarray, " d"], rows: slice) -> Float64[np.ndarray, " m"]:
+    """Euclidean distance of some rows to a centre, in float64."""
+    return np.asarray(np.sqrt(np.square(members[rows] - centre).sum(axis=1)))

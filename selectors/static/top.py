@@ -1,0 +1,19 @@
+"""Keep the samples at one end of a score."""
+
+from typing import Literal
+
+from secateur.scorers.contract import Scores
+from secateur.selectors.contract import selector
+from secateur.selectors.draws.ranks import Ids, Keep, keep_largest, keep_smallest
+
+
+@selector(monotone=True)
+def top(
+    scores: Scores, budget: int, *, end: Literal["high", "low"] = "high", seed: int = 0, ids: Ids | None = None
+) -> Keep:
+    """Keep the highest (or lowest) scores; equal scores are drawn at random by `seed`.
+
+    >>> top(np.float32([1, 3, 2]), 2)
+    array([False,  True,  True])
+    """
+    return (keep_largest if end == "high" else keep_smallest)(scores, budget, seed=seed, ids=ids)

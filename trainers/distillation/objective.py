@@ -1,0 +1,152 @@
+"""Knowledge distillation: a student learns from labels and from what a teacher, trained on all samples, says of them.
+
+The loss of a sample is (1 - alpha) · CE(student, label) + alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)), at
+temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). Ben-Baruch et
+al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train students so on pruned data: the fewer
+samples stay, the more the teacher should count, and the more it does, the less wrong labels harm, for the KL part does
+not read them.
+
+What observers and in-training samplers see is the plain cross-entropy whatever is descended (see `Objective`), and
+their weights multiply the loss of a sample as a whole. In code:
+
+    settings = Distillation(temperature=2.0)
+    taught = train(data, settings.recipe_for(recipe), seed=settings.seed)
+    teacher = Teacher(taught.model, cached=cache_logits(taught.model, data), augmentation=recipe.augmentation)
+    train(data, recipe, seed=0, keep=keep, objective=settings.objective(teacher, recipe, keep=keep.mean()))
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch.nn import functional
+
+from secateur.scorers.contract import Observation
+from secateur.trainers.contract import Objective, Recipe
+from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.loop.train import cross_entropy
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Curve = tuple[tuple[Annotated[float, Field(gt=0, le=1)], Share], ...]
+"""(share kept, alpha) with rising shares; straight lines between, the end's value beyond."""
+
+PUBLISHED_DIRECTION: Curve = ((0.1, 1.0), (0.3, 0.9), (0.5, 0.7), (0.7, 0.5))
+"""The paper says that alpha should fall as more is kept; the numbers are ours. Tune them: `tune_distillation`."""
+
+
+class Distillation(BaseModel):
+    """How students are taught."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: Annotated[
+        Recipe | Path | None,
+        Field(
+            description="a recipe, or the folder of a trained model; the students' recipe on all samples if left out"
+        ),
+    ] = None
+    alpha: Annotated[Share | None, Field(description="weight of the teacher; by `curve` if left out")] = None
+    curve: Annotated[Curve, Field(min_length=1, description="weight of the teacher by share kept")] = (
+        PUBLISHED_DIRECTION
+    )
+    temperature: Annotated[float, Field(gt=0, description="both sides' logits are divided by it")] = 4.0
+    tune: Annotated[bool, Field(description="choose temperature and curve on held-out training samples")] = False
+    top_k: Annotated[int | None, Field(ge=1, description="classes cached per sample; all if left out")] = None
+    cache: Annotated[bool, Field(description="keep the teacher's logits of all samples, not augmented ones")] = True
+    seed: Annotated[int, Field(ge=0, description="of the teacher; students count from 0")] = 1000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Distillation":
+        shares = [share for share, _ in self.curve]
+        if any(before >= after for before, after in pairwise(shares)):
+            raise ValueError(f"curve: shares kept must rise, got {shares}")
+        if self.tune and self.alpha is not None:
+            raise ValueError("alpha is given, so there is no curve to tune: leave out either alpha or tune")
+        if self.tune and isinstance(self.teacher, Path):
+            raise ValueError(
+                "tune: a teacher from a folder may have been trained on the samples that would be held out; give its "
+                "recipe, or set alpha or curve"
+            )
+        return self
+
+    def alpha_at(self, keep: float) -> float:
+        """Weight of the teacher where this share of the samples is kept; raises ValueError outside (0, 1]."""
+        if not 0 < keep <= 1:
+            raise ValueError(f"the share kept must be within (0, 1], got {keep}")
+        if self.alpha is not None:
+            return self.alpha
+        if keep <= self.curve[0][0]:
+            return self.curve[0][1]
+        for (left, low), (right, high) in pairwise(self.curve):
+            if keep <= right:
+                return low + (high - low) * (keep - left) / (right - left)
+        return self.curve[-1][1]
+
+    def recipe_for(self, students: Recipe) -> Recipe:
+        """The teacher's recipe: the one given, or the students' without label smoothing.
+
+        A teacher that learned smoothed labels says less of the other classes, and its students are worse for it
+        (Müller, Kornblith and Hinton 2019, "When does label smoothing help?", section 4). Raises ValueError for one
+        from a folder.
+        """
+        if isinstance(self.teacher, Path):
+            raise ValueError(f"the teacher is read from {self.teacher}, it is not trained")
+        return self.teacher or students.model_copy(update={"label_smoothing": 0.0})
+
+    def objective(self, teacher: Teacher, students: Recipe, *, keep: float) -> Objective:
+        """What a student of this recipe descends where the share `keep` of the samples is kept."""
+        return distil(
+            teacher,
+            alpha=self.alpha_at(keep),
+            temperature=self.temperature,
+            label_smoothing=students.label_smoothing,
+        )
+
+
+def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothing: float = 0.0) -> Objective:
+    """Per-sample (1 - alpha) · CE + alpha · temperature² · KL(teacher ‖ student), float32 `[b]`.
+
+    Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
+    plain objective, and no teacher is asked. Raises ValueError for alpha outside [0, 1], a temperature not above 0, and
+    a cache that is for another temperature; a teacher of another number of classes is refused at the first batch.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be within [0, 1], got {alpha}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    plain = cross_entropy(label_smoothing)
+    if alpha == 0:
+        return plain
+    if teacher.cached is not None:
+        teacher.cached.check_temperature(temperature)
+
+    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+        taught = temperature**2 * divergence(teacher(batch.ids, inputs), batch.logits, temperature)
+        # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
+        return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught
+
+    return losses_of
+
+
+def divergence(
+    teacher: Float[torch.Tensor, "b classes"], student: Float[torch.Tensor, "b other_classes"], temperature: float
+) -> Float[torch.Tensor, " b"]:
+    """KL(softmax(teacher/T) ‖ softmax(student/T)) in nats at temperature T, one per sample, without the factor T².
+
+    Half precision is widened to float32 first. Raises ValueError where the numbers of classes differ.
+    """
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"the teacher's logits are {tuple(teacher.shape)}, the student's {tuple(student.shape)}: a teacher must "
+            "know the same classes"
+        )
+    said, learned = (widened(logits).div(temperature).log_softmax(dim=1) for logits in (teacher, student))
+    return functional.kl_div(learned, said, reduction="none", log_target=True).sum(dim=1)
+
+
+def widened(values: torch.Tensor) -> torch.Tensor:
+    """Float32 for anything narrower."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,118 @@
+"""How much a teacher should count, and at which temperature, chosen on a validation split of the training samples.
+
+The teacher of the search is trained on the pool alone: one that has seen the held-out samples would pass on what it
+knows of them by heart. Test samples are never looked at.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.draws.ranks import Ids, Keep
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.distillation.cached_logits import compress
+from secateur.trainers.distillation.objective import Curve, Distillation
+from secateur.trainers.distillation.teacher import Teacher, varies
+from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.tasks.classification import evaluate, logits_of
+
+Draw = Callable[[Ids, int, int], Keep]
+"""(rows it may choose from, budget, seed) -> keep mask over those rows."""
+ALPHAS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
+TEMPERATURES = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class TunedDistillation:
+    """Settings with the curve and the temperature found, and what they were found by.
+
+    `accuracies` are means over seeds on the held-out samples by (share kept, alpha, temperature). `steps`,
+    `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
+    """
+
+    settings: Distillation
+    accuracies: Mapping[tuple[float, float, float], float]
+    steps: int
+    samples_seen: int
+    seconds: float
+
+
+def tune_distillation(
+    data: Data,
+    recipe: Recipe,
+    settings: Distillation,
+    draw: Draw,
+    *,
+    keep: Sequence[int | float],
+    alphas: Sequence[float] = ALPHAS,
+    temperatures: Sequence[float] = TEMPERATURES,
+    fraction: float = 0.2,
+    seeds: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> TunedDistillation:
+    """Train students on subsets of the pool at each budget with every candidate, and judge them on the held-out rows.
+
+    The temperature is the one whose best alphas do best over all budgets together, then each budget has its own alpha;
+    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature. Raises
+    ValueError for a teacher from a folder, and as `hold_out`.
+    """
+    pool, validation = hold_out(data, fraction=fraction, seed=0)
+    inside, outside = data.take(pool), data.take(validation)
+    taught = train(inside, settings.recipe_for(recipe), seed=settings.seed)
+    teachers = {heat: teacher_at(heat, taught, inside, recipe, settings) for heat in temperatures}
+    shares = sorted({resolve_keep(each, len(data)) / len(data) for each in keep})
+    runs, accuracies = [taught], dict[tuple[float, float, float], float]()
+    candidates = list(product(shares, alphas, temperatures))
+    for number, (share, alpha, heat) in enumerate(candidates):
+        if alpha == 0 and heat != temperatures[0]:
+            accuracies[share, alpha, heat] = accuracies[share, alpha, temperatures[0]]
+        else:
+            tried = settings.model_copy(update={"alpha": alpha, "temperature": heat, "tune": False})
+            objective = tried.objective(teachers[heat], recipe, keep=share)
+            students = [
+                train(inside, recipe, seed=seed, keep=mask, objective=objective)
+                for seed in range(seeds)
+                for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
+            ]
+            accuracies[share, alpha, heat] = float(np.mean([evaluate(one.model, outside).accuracy for one in students]))
+            runs += students
+        if progress:
+            progress(number + 1, len(candidates))
+    heat, curve = best_of(accuracies, shares, alphas, temperatures)
+    found = settings.model_copy(update={"temperature": heat, "curve": curve, "tune": False})
+    return TunedDistillation(
+        found,
+        accuracies,
+        steps=sum(run.steps for run in runs),
+        samples_seen=sum(run.samples_seen for run in runs),
+        seconds=sum(run.seconds for run in runs),
+    )
+
+
+def teacher_at(temperature: float, taught: Trained, data: Data, recipe: Recipe, settings: Distillation) -> Teacher:
+    """The teacher as students of this recipe would ask it, its logits cached as the settings say."""
+    augmentation = recipe.augmentation
+    if varies(augmentation) or not settings.cache:
+        return Teacher(taught.model, augmentation=augmentation)
+    logits = torch.from_numpy(logits_of(taught.model, data))
+    return Teacher(cached=compress(logits, top_k=settings.top_k, temperature=temperature))
+
+
+def best_of(
+    accuracies: Mapping[tuple[float, float, float], float],
+    shares: Sequence[float],
+    alphas: Sequence[float],
+    temperatures: Sequence[float],
+) -> tuple[float, Curve]:
+    """The temperature, then the curve of alphas at it; `max` leaves equals to the earlier candidate."""
+
+    def best(share: float, heat: float) -> float:
+        return max(alphas, key=lambda alpha: accuracies[share, alpha, heat])
+
+    heat = max(temperatures, key=lambda heat: sum(accuracies[share, best(share, heat), heat] for share in shares))
+    return heat, tuple((share, best(share, heat)) for share in shares)

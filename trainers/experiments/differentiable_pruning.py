@@ -1,0 +1,171 @@
+"""Pruning while training by masks that are soft and follow from the weights: better than hard ones?
+
+Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023, arXiv 2305.11203.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.masks.weight_masks import counts_in
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.loop.batch_statistics import measured_again
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import Model, check_recipe, load, save
+from secateur.trainers.pruning.held_masks import apply, kept_weights
+from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.pruning.soft_masks import (
+    Form,
+    PruningSchedule,
+    hard_masks,
+    harden,
+    settle,
+    soft_masks,
+    with_soft_masks,
+)
+from secateur.trainers.tasks.classification import evaluate
+
+MASKS, TIES, SECOND = 1, 2, 3
+"""What seeds are derived for."""
+FIXED_TEMPERATURE = 1e-4
+"""The paper's τ for ImageNet, in units of w²."""
+
+
+class DifferentiablePruning(Experiment):
+    """All arms start from one network that was trained densely, at a constant rate, for the first share of the epochs.
+
+    `one_shot` keeps its largest weights and trains them on; `random` as many of each layer, drawn blindly. `gradual`
+    and the arms of PDP prune further in every step until the ramp ends, to the same shares of the layers: `gradual`
+    with hard masks on a cubic ramp, `pdp` and `pdp_fixed` with soft ones on a linear ramp, τ a multiple of each layer's
+    t² or the paper's 1e-4. `pdp_tuned` is `pdp` whose masks are hard in the last epochs, to fine-tune what stays.
+    `accuracy` is that of hard masks, `soft_accuracy` of the network before they were hardened.
+    """
+
+    unit = "weight"
+    paper = "Cho et al. 2023, PDP: Parameter-free Differentiable Pruning is All You Need, arXiv 2305.11203"
+    claim = "At high sparsity soft masks from the weights beat gradual magnitude pruning, if τ fits the weights' scale."
+    arms = ("random", "one_shot", "gradual", "pdp", "pdp_fixed", "pdp_tuned")
+    references = ("dense",)
+
+    def __init__(
+        self,
+        *,
+        data: DataName = "digits",
+        model: NetworkName = NETWORK,
+        width: Count = 64,
+        form: Annotated[Form, Field(description="what goes together; keep counts weights, or filters by channel")] = (
+            "unstructured"
+        ),
+        m: Annotated[int, Field(ge=2, description="inputs in a group of n_of_m; keep times m must be whole")] = 4,
+        epochs: Annotated[int, Field(ge=2, description="of every run in all")] = 40,
+        dense: Annotated[float, Field(gt=0, lt=1, description="share of the epochs before pruning starts")] = 0.25,
+        ramp: Annotated[
+            float, Field(ge=0, le=1, description="share of the epochs after that over which more and more goes")
+        ] = 0.5,
+        fine_tune: Annotated[
+            float, Field(ge=0, lt=1, description="share of those epochs in which pdp_tuned's masks are hard")
+        ] = 0.25,
+        temperature: Annotated[float, Field(gt=0, description="τ of pdp, as a multiple of the layer's t²")] = 0.02,
+        batch_size: BatchSize = 64,
+        learning_rate: Annotated[float, Field(gt=0)] = 0.1,
+        weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
+    ) -> None:
+        first = min(epochs - 1, max(1, round(dense * epochs)))
+        self.data, self.form, self.m, self.ramp, self.temperature = data, form, m, ramp, temperature
+        self.fine_tune = fine_tune
+        self.first = Recipe(
+            model=model,
+            model_settings={"width": width},
+            epochs=first,
+            batch_size=batch_size,
+            optimiser="sgd",
+            momentum=0.9,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            schedule="constant",
+            warmup=0.0,
+        )
+        self.second = self.first.model_copy(update={"epochs": epochs - first, "schedule": "cosine"})
+        check_recipe(self.first)
+        if ramp + fine_tune > 1:
+            raise ValueError(f"ramp {ramp} and fine_tune {fine_tune} are more than the epochs there are: lower one")
+        if form == "n_of_m" and width % m:
+            raise ValueError(f"a width of {width} is no multiple of m {m}: change one of them")
+
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        """Write the split, train densely for the first share of the epochs and write the network."""
+        train_split, test_split = split_of(self.data)
+        write_splits(folder / "data.npz", train_split, test_split)
+        start = fresh(self.first, train_split, seed)
+        trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
+        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)
+
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        """Train for the epochs that are left, pruned as the arm says; all arms have seen as many samples in the end.
+
+        Raises ValueError where groups of m cannot keep the budget.
+        """
+        train_split, test_split = splits_in(prepared / "data.npz")
+        dense = load(prepared)
+        soft: nn.Module | None = None
+        kept: Kept | None
+        if arm in ("random", "one_shot", *self.references):
+            model, kept, samples = self.at_once(arm, keep, seed, dense, train_split, progress)
+        else:
+            model, soft, kept, samples = self.gradually(arm, keep, seed, dense, train_split, progress)
+        metrics = {"accuracy": evaluate(model, test_split).accuracy}
+        if soft is not None and arm.startswith("pdp"):
+            metrics["soft_accuracy"] = evaluate(soft, test_split).accuracy
+        if kept is not None:
+            refuse_moved(model, kept)
+        facts = {} if kept is None else {"layers": counts_in(kept.groups)}
+        return Outcome(metrics, kept, samples + len(train_split) * (self.first.epochs or 0), facts)
+
+    def at_once(
+        self, arm: str, keep: float, seed: int, dense: Model, data: Data, progress: Progress
+    ) -> tuple[nn.Module, Kept | None, int]:
+        """Masks chosen before the second part of training and held through it, or none for the reference."""
+        kept = held = None
+        if arm not in self.references:
+            masked = with_soft_masks(dense, form=self.form, m=self.m)
+            settle(masked, keep, seed=derive_seed(seed, TIES))
+            blind = arm == "random"
+            masks = hard_masks(masked, seed=derive_seed(seed, MASKS if blind else TIES), draw=blind)
+            kept = kept_weights(dense, masks, of_these_weights=not blind)
+            held = apply(dense, kept)
+        trained = train(
+            data, self.second, seed=derive_seed(seed, SECOND), start=dense, after_step=held, progress=progress
+        )
+        return measured_again(trained.model.cpu(), data), kept, trained.samples_seen
+
+    def gradually(
+        self, arm: str, keep: float, seed: int, dense: Model, data: Data, progress: Progress
+    ) -> tuple[nn.Module, nn.Module, Kept, int]:
+        """The hardened network, the one with masks as it was trained, what is kept, and the samples it took."""
+        temperature = {"gradual": 0.0, "pdp_fixed": FIXED_TEMPERATURE}.get(arm, self.temperature)
+        absolute = arm == "pdp_fixed"
+        start = with_soft_masks(dense, form=self.form, m=self.m, temperature=temperature, absolute=absolute)
+        ties = derive_seed(seed, TIES)
+        schedule = PruningSchedule(
+            keep,
+            dense=0.0,
+            ramp=self.ramp,
+            fine_tune=self.fine_tune if arm == "pdp_tuned" else 0.0,
+            power=3.0 if arm == "gradual" else 1.0,
+            seed=ties,
+        )
+        settle(start, keep, seed=ties)
+        trained = train(
+            data, self.second, seed=derive_seed(seed, SECOND), start=start, after_step=schedule, progress=progress
+        )
+        soft = measured_again(trained.model.cpu(), data)
+        if any(int(mask.pruned) != int(mask.final) for mask, _ in soft_masks(soft).values()):
+            raise RuntimeError("the ramp did not come to its end")
+        model, kept = harden(soft, data, seed=ties)
+        return model, soft, kept, trained.samples_seen

@@ -1,0 +1,279 @@
+"""Retrieval heads taken out against as many other heads (arXiv 2404.15574, section 4).
+
+Heads are scored on one set of needle-in-a-haystack prompts, masked on another. Which heads are the control decides what
+is seen: heads in front of the retrieval heads may be just as needed without copying anything, those behind them not. So
+plain random other heads stand beside random ones of earlier layers and random ones of later layers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from secateur.scorers.networks.retrieval_heads import (
+    SENTENCE_END,
+    HeadScores,
+    NeedlePrompt,
+    Retrieval,
+    Task,
+    head_scores,
+    place_needle,
+    retrieve,
+    words_recalled,
+)
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.models.causal_model import CausalModel, load_causal
+from secateur.trainers.models.induction_model import BEGIN, SYMBOLS, train_induction_model
+from secateur.trainers.pruning.masked_heads import How, KeptHeads, kept_heads, masked_heads
+
+NEEDLE = "The baker of the village puts a spoonful of roasted chestnut flour into every loaf of bread."
+QUESTION = "What does the baker of the village put into every loaf of bread?"
+CUE = 2
+"""Symbols of a hidden piece that the prompt of the tiny model ends with."""
+
+Control = Literal["random", "earlier", "later"]
+
+
+class HeadPruning(Experiment):
+    """Needle recall with retrieval heads masked, and with as many other heads masked: lower means they were needed.
+
+    Without `model`, a tiny one is trained to copy for each seed, and the needle is a piece of random symbols; `layers`
+    to `learning_rate` are its own. With `model`, a causal model of transformers by name or folder, `haystack` is a text
+    file that `needle` is hidden in, and seeds begin it at other sentences. `lengths` are tokens of prompts, `depths`
+    how many places, `repeats` (tiny model) prompts of each. Heads that score above `threshold` are never a control.
+    """
+
+    unit = "head"
+    paper = "arXiv 2404.15574"
+    claim = (
+        "A model stops finding the needle when its retrieval heads are masked, and not when as many heads of later "
+        "layers are."
+    )
+    metric = "recall"
+    higher_is_better = False
+    arms = ("retrieval", "random", "earlier", "later")
+    references = ("full",)
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        haystack: str | None = None,
+        needle: str = NEEDLE,
+        question: str = QUESTION,
+        chat: bool = False,
+        lengths: Sequence[int] = (16, 20, 24),
+        depths: int = 5,
+        repeats: int = 8,
+        new_tokens: int = 50,
+        how: How = "zero",
+        decoding_only: bool = False,
+        threshold: float = 0.1,
+        layers: int = 3,
+        width: int = 128,
+        heads: int = 8,
+        steps: int = 600,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        if (model is None) != (haystack is None):
+            raise ValueError("model and haystack go together: a model of yours needs a text to hide the needle in")
+        if not lengths or depths < 1 or repeats < 1 or new_tokens < 1:
+            raise ValueError("lengths, depths, repeats and new_tokens must not be empty or 0")
+        self.model, self.revision, self.chat = model, revision, chat
+        self.haystack, self.needle, self.question = haystack, needle, question
+        self.lengths, self.depths, self.repeats, self.new_tokens = list(lengths), depths, repeats, new_tokens
+        self.how: How = how
+        self.decoding_only, self.threshold = decoding_only, threshold
+        shape = {"layers": layers, "width": width, "heads": heads}
+        self.training: dict[str, Any] = {**shape, "steps": steps, "learning_rate": learning_rate}
+
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        """See `Experiment.prepare`: `model/` where it is trained here, and `scores.json`."""
+        if self.model is None:
+            self.train(seed, folder / "model", progress)
+        causal = self.load(folder)
+        retrievals, recalls = self.runs(causal, seed, "score", progress)
+        scores = head_scores(retrievals, recalls)
+        (folder / "scores.json").write_text(
+            json.dumps({"scores": scores.tolist(), "recall": float(recalls.mean()), "runs": len(recalls)})
+        )
+
+    def train(self, seed: int, folder: Path, progress: Progress) -> None:
+        """Train the tiny model of a seed."""
+        train_induction_model(folder, seed=seed, progress=progress, **self.training)
+
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        """See `Experiment.run`; a control of fewer heads than are to be masked masks all of them, `masked` says so."""
+        causal = self.load(prepared)
+        scores = np.array(json.loads((prepared / "scores.json").read_text())["scores"], dtype=np.float32)
+        count = scores.size - resolve_keep(float(keep), scores.size)
+        generator = np.random.default_rng([seed, count, self.arms.index(arm) if arm in self.arms else len(self.arms)])
+        kept_mask = np.ones(scores.shape, dtype=np.bool_)
+        if arm == "retrieval":
+            kept_mask = without_top(scores, count)
+        elif arm in self.arms:
+            kept_mask = without_others(scores, count, arm, self.threshold, generator, exact=False)  # type: ignore[arg-type]
+        with masked_heads(causal.model, kept_mask, how=self.how, decoding_only=self.decoding_only):
+            retrievals, recalls = self.runs(causal, seed, "test", progress)
+        settings = {"how": self.how, "decoding_only": self.decoding_only}
+        return Outcome(
+            metrics={"recall": float(recalls.mean()), "masked": float(np.count_nonzero(~kept_mask))},
+            kept=None if arm in self.references else kept_heads(causal.model, kept_mask, settings),
+            samples=sum(len(run.prompt.tokens) + len(run.written) for run in retrievals),
+            facts={"scores": scores.tolist()} if arm == "full" else {},
+        )
+
+    def load(self, folder: Path) -> CausalModel:
+        """The model that heads are masked in."""
+        return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
+
+    def runs(
+        self, causal: CausalModel, seed: int, part: Literal["score", "test"], progress: Progress
+    ) -> tuple[list[Retrieval], Float64[np.ndarray, " runs"]]:
+        """Answers to the prompts of one part, and how much of the needle each holds."""
+        if self.model is None:
+            prompts = hidden_pieces(
+                self.lengths, self.depths, self.repeats, np.random.default_rng([seed, part == "test"])
+            )
+            answers = retrieve(causal.model, prompts, new_tokens=max(p.stop - p.start for p in prompts), batch=64)
+            return answers, np.array([symbols_recalled(run.written, run.prompt.needle) for run in answers])
+        prompts = self.hidden_sentences(causal.tokenizer, seed, part)
+        answers = retrieve(causal.model, prompts, new_tokens=self.new_tokens, progress=progress)
+        written = [causal.tokenizer.decode(run.written.tolist(), skip_special_tokens=True) for run in answers]
+        return answers, np.array([words_recalled(text, self.needle) for text in written])
+
+    def hidden_sentences(self, tokenizer: Any, seed: int, part: Literal["score", "test"]) -> list[NeedlePrompt]:
+        """Prompts over lengths and depths; those of the test have their depths between those of the scoring."""
+        assert self.haystack is not None
+        text = Path(self.haystack).read_text(encoding="utf-8")
+        if seed:
+            ends = [match.end() for match in SENTENCE_END.finditer(text)] or [0]
+            start = ends[int(np.random.default_rng(seed).integers(len(ends)))]
+            text = text[start:].lstrip() + "\n" + text[:start]
+        task = Task(text, self.needle, self.question)
+        places = (np.arange(self.depths) + (0.25 if part == "score" else 0.75)) / self.depths
+        return [
+            place_needle(tokenizer, task, length=length, depth=float(depth), chat=self.chat)
+            for length in self.lengths
+            for depth in places
+        ]
+
+    def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
+        """Scores by layer and head, and recall against heads masked."""
+        by_seed = {seed: np.array(one.facts["scores"]) for (arm, _, seed), one in outcomes.items() if arm == "full"}
+        if not by_seed:
+            return {}
+        return {"head scores": score_map(by_seed), "recall by masked heads": recall_curves(outcomes)}
+
+
+def hidden_pieces(
+    lengths: Sequence[int], depths: int, repeats: int, generator: np.random.Generator
+) -> list[NeedlePrompt]:
+    """Random symbols with a piece of eight distinct ones, whose first two stand at the end of the prompt, too.
+
+    The needle is the rest of the piece: what a model that copies goes on to write.
+    """
+    prompts, piece = [], CUE + 6
+    for length in lengths:
+        room = length - 1 - CUE
+        if room < piece:
+            raise ValueError(f"a prompt of {length} symbols is too short for a piece of {piece}: ask for more")
+        for depth in np.linspace(0, 1, depths):
+            for _ in range(repeats):
+                symbols = generator.integers(0, SYMBOLS, room)
+                start = round(float(depth) * (room - piece))
+                symbols[start : start + piece] = generator.permutation(SYMBOLS)[:piece]
+                tokens = np.concatenate([[BEGIN], symbols, symbols[start : start + CUE]])
+                prompts.append(NeedlePrompt(tokens, 1 + start + CUE, 1 + start + piece, float(depth)))
+    return prompts
+
+
+def symbols_recalled(written: Int64[np.ndarray, " written"], needle: Int64[np.ndarray, " needle"]) -> float:
+    """Share of the needle's symbols that were written, each in its place."""
+    count = min(len(written), len(needle))
+    return float(np.count_nonzero(written[:count] == needle[:count])) / len(needle)
+
+
+def without_top(scores: HeadScores, count: int) -> KeptHeads:
+    """All heads but the `count` of the highest scores; of equal ones the first go first."""
+    keep = np.ones(scores.size, dtype=np.bool_)
+    keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = False
+    return keep.reshape(scores.shape)
+
+
+def without_others(
+    scores: HeadScores,
+    count: int,
+    control: Control,
+    threshold: float,
+    generator: np.random.Generator,
+    *,
+    exact: bool = True,
+) -> KeptHeads:
+    """All heads but `count` random ones that are neither above the threshold nor among the `count` highest.
+
+    *Earlier* and *later* draw from the layers before and behind the one whose scores sum up highest. Where there
+    are fewer than `count` it raises ValueError, or masks them all if it need not be `exact`.
+    """
+    layer = np.arange(len(scores))[:, None]
+    pivot = int(np.argmax(scores.sum(axis=1, dtype=np.float64)))
+    where = {"random": layer >= 0, "earlier": layer < pivot, "later": layer > pivot}[control]
+    others = np.flatnonzero(where & (scores <= threshold) & without_top(scores, count))
+    if len(others) < count and exact:
+        raise ValueError(
+            f"{count} heads are to be masked and {control!r} has {len(others)}: "
+            f"the layer that retrieves most is {pivot} of {len(scores)}; mask fewer, or leave that arm out"
+        )
+    keep = np.ones(scores.size, dtype=np.bool_)
+    keep[generator.choice(others, min(count, len(others)), replace=False)] = False
+    return keep.reshape(scores.shape)
+
+
+def score_map(by_seed: Mapping[int, np.ndarray]) -> bytes:
+    """Heat map of scores, a row per layer and a column per head; seeds, which train other models, under each other."""
+    seeds = sorted(by_seed)
+    layers = len(by_seed[seeds[0]])
+    rows = np.concatenate([by_seed[seed] for seed in seeds])
+    return heat_map(rows, [f"seed {s}, layer {n}" if len(seeds) > 1 else str(n) for s in seeds for n in range(layers)])
+
+
+def heat_map(scores: np.ndarray, names: Sequence[str]) -> bytes:
+    """Heat map of scores `[rows, heads]`, darker is higher."""
+    every = max(1, len(names) // 40)
+
+    def draw(axes: Any) -> None:
+        shown = axes.imshow(scores, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set(xlabel="head", ylabel="layer" if names[0].isdigit() else "")
+        axes.set_yticks(range(0, len(names), every), names[::every])
+        axes.grid(visible=False)
+        bar = axes.figure.colorbar(shown, ax=axes)
+        bar.set_label("retrieval score")
+
+    return picture(draw, height=max(2.4, 0.16 * min(len(names), 40) + 0.8))
+
+
+def recall_curves(outcomes: Mapping[tuple[str, float, int], Outcome]) -> bytes:
+    """Recall against how many heads are masked, a line per arm over the mean of its seeds and a dot per seed."""
+    colours = dict(zip(("retrieval", "earlier", "later"), COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
+    full = [one.metrics["recall"] for (arm, _, _), one in outcomes.items() if arm == "full"]
+
+    def draw(axes: Any) -> None:
+        for arm in HeadPruning.arms:
+            found = [(one.metrics["masked"], one.metrics["recall"]) for (a, _, _), one in outcomes.items() if a == arm]
+            masked = sorted({count for count, _ in found})
+            means = [np.mean([recall for count, recall in found if count == at]) for at in masked]
+            axes.plot([0, *masked], [np.mean(full), *means], "-", color=colours[arm], label=arm)
+            axes.plot(
+                *zip(*found, strict=True) if found else ([], []), "o", color=colours[arm], markersize=3, alpha=0.6
+            )
+        axes.axhline(np.mean(full), color=INK, linewidth=1, linestyle="-.", label="full")
+        axes.set(xlabel="heads masked", ylabel="recall of the needle", ylim=(-0.03, 1.03))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+    return picture(draw, width=7.4)

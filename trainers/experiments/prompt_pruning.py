@@ -1,0 +1,289 @@
+"""Searches over the tokens of an in-context prompt at equal forward passes (PromptQuine, arXiv 2506.17930).
+
+The search sees a handful of examples; the best of what it tried are ranked again on more of them, and one prompt is
+tested. Random masks are treated the same way, which makes them a strong baseline.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import xxhash
+
+from secateur.selectors.contract import resolve_keep
+from secateur.selectors.searches.contract import search
+from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
+from secateur.selectors.static.top import top
+from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.models.causal_model import CausalModel, load_causal
+from secateur.trainers.models.induction_model import SYMBOLS, train_induction_model
+from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.pruning.prompt_tokens import Evaluator, Examples, PromptTokens, prompt_tokens
+
+PAIRS, LABELS = 6, 3
+TEST_EXAMPLES = 300
+
+
+class Splits(NamedTuple):
+    """Examples that guide the search, that its best are ranked again on, and that are looked at once, at the end."""
+
+    fitness: Examples
+    rerank: Examples
+    test: Examples
+
+
+class PromptPruning(Experiment):
+    """Accuracy of a pruned in-context prompt, every search with the same number of forward passes.
+
+    Without `model`, a tiny one is trained to copy for each seed, and the prompt is pairs of symbols among others that
+    say nothing. With `model`, a causal model of transformers by name or folder, `template` is the prompt with
+    placeholders, `verbalisers` the words for labels, and `examples` a JSON-lines file whose objects have a text per
+    placeholder and `label`, one of the words. `keep` is the largest share of the template's tokens that may stay.
+
+    `fitness_examples` guide the search, as many of each label as can be, `rerank_examples` rank its `elites` again, all
+    others test. `patience` ends a search that found nothing better for so many evaluations.
+    """
+
+    unit = "token"
+    paper = "arXiv 2506.17930"
+    claim = "A prompt with tokens taken out by search beats the whole prompt, once the search's best are ranked again."
+    arms = ("random", "gga", "ssga", "threshold_accepting", "attribution")
+    references = ("full",)
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        template: str | None = None,
+        verbalisers: Sequence[str] = (),
+        examples: str | None = None,
+        protect: Sequence[str] = (),
+        reward: Literal["accuracy", "margin"] = "accuracy",
+        begin: Literal["full", "pruned"] = "pruned",
+        population: int = 30,
+        offspring: int = 50,
+        passes: int = 4000,
+        fitness_examples: int = 16,
+        rerank_examples: int = 100,
+        elites: int = 10,
+        patience: int | None = None,
+        noise: int = 10,
+        steps: int = 600,
+    ) -> None:
+        given = (model, template, examples, verbalisers or None)
+        if any(one is None for one in given) and any(one is not None for one in given):
+            raise ValueError("model, template, verbalisers and examples go together: give all four, or none")
+        if passes < elites * rerank_examples + fitness_examples:
+            raise ValueError(f"{passes} passes do not reach for {elites} elites on {rerank_examples} examples each")
+        self.model, self.revision, self.template, self.examples = model, revision, template, examples
+        self.verbalisers, self.protect, self.reward, self.begin = list(verbalisers), list(protect), reward, begin
+        self.population, self.offspring, self.passes, self.patience = population, offspring, passes, patience
+        self.fitness_examples, self.rerank_examples, self.elites = fitness_examples, rerank_examples, elites
+        self.noise, self.steps = noise, steps
+
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        """See `Experiment.prepare`: `model/` where it is trained here, and the task as `task.json`."""
+        if self.model is None:
+            self.train(seed, folder / "model", progress)
+            task = symbol_task(self.noise, self.fitness_examples + self.rerank_examples + TEST_EXAMPLES, seed)
+        else:
+            assert self.template is not None
+            assert self.examples is not None
+            task = {"template": self.template, "verbalisers": self.verbalisers}
+            task["examples"] = read_examples(Path(self.examples), self.verbalisers)
+        causal = self.load(folder)
+        Evaluator(causal, prompt_tokens(causal.tokenizer, task["template"], self.protect), task["verbalisers"])
+        self.splits(task, seed)
+        (folder / "task.json").write_text(json.dumps(task))
+
+    def train(self, seed: int, folder: Path, progress: Progress) -> None:
+        """Train the tiny model of a seed."""
+        train_induction_model(folder, seed=seed, steps=self.steps, progress=progress)
+
+    def load(self, folder: Path) -> CausalModel:
+        """The model that prompts are for."""
+        return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
+
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        """See `Experiment.run`."""
+        task, causal = json.loads((prepared / "task.json").read_text()), self.load(prepared)
+        prompt = prompt_tokens(causal.tokenizer, task["template"], self.protect)
+        evaluator, splits = Evaluator(causal, prompt, task["verbalisers"]), self.splits(task, seed)
+        longest = resolve_keep(float(keep), len(prompt.ids))
+        whole = np.ones(len(prompt.ids), dtype=np.bool_)
+        if arm in self.references:
+            found = {"accuracy": whole} | ({"without_noise": np.array(task["oracle"])} if "oracle" in task else {})
+        elif arm == "attribution":
+            found = {"accuracy": self.attributed(evaluator, splits, longest, seed)}
+        else:
+            found = self.searched(arm, evaluator, splits, longest, seed, progress)
+        spent = evaluator.passes
+        measured = evaluator.accuracy(np.stack(list(found.values())), splits.test)
+        chosen = found["accuracy"]
+        metrics = dict(zip(found, measured.tolist(), strict=True))
+        metrics |= {"share_kept": float(chosen.mean()), "passes": float(spent), "length": float(prompt.length(chosen))}
+        kept = None if arm in self.references else kept_tokens(prompt, chosen)
+        return Outcome(metrics, kept, evaluator.passes, {"prompt": prompt.text(chosen)})
+
+    def searched(
+        self, arm: str, evaluator: Evaluator, splits: Splits, longest: int, seed: int, progress: Progress
+    ) -> dict[str, np.ndarray]:
+        """The mask that a search comes to, `accuracy`, and what it was without the second ranking, `unranked`.
+
+        Threshold accepting looks at the examples of the second ranking from the start, as its authors do.
+        """
+        searcher = self.searcher(arm, evaluator.prompt, longest, seed)
+        climbs = isinstance(searcher, ThresholdAccepting)
+        examples = splits.rerank if climbs else splits.fitness
+        spare = 0 if climbs else self.elites * len(splits.rerank)
+        measure = evaluator.margin if self.reward == "margin" and not climbs else evaluator.accuracy
+        search(
+            searcher,
+            lambda masks: measure(masks, examples),
+            max(1, (self.passes - spare) // len(examples)),
+            batch=self.offspring,
+            patience=self.patience,
+            progress=progress,
+        )
+        elites = searcher.elites(most=self.elites)
+        if not len(elites):
+            elites = searcher.start()[None]  # it ended before anything fitted the budget
+        if climbs:
+            return {"accuracy": elites[0]}
+        again = evaluator.accuracy(elites, splits.rerank)
+        return {"accuracy": elites[int(np.argmax(again))], "unranked": elites[0]}
+
+    def searcher(self, arm: str, prompt: PromptTokens, longest: int, seed: int) -> TokenSearch:
+        """The search of an arm."""
+        common: dict[str, Any] = {"longest": longest, "seed": seed, "key": prompt.text}
+        if arm == "random":
+            return RandomMasks(~prompt.protected, **common)
+        if arm == "threshold_accepting":
+            return ThresholdAccepting(~prompt.protected, **common)
+        form: Literal["GGA", "SSGA"] = "GGA" if arm == "gga" else "SSGA"
+        sizes: dict[str, Any] = {"population": self.population, "offspring": self.offspring}
+        return TokenEvolution(~prompt.protected, form=form, begin=self.begin, **sizes, **common)
+
+    def attributed(self, evaluator: Evaluator, splits: Splits, longest: int, seed: int) -> Mask:
+        """The tokens whose removal, one at a time, costs the most, on as many examples as the passes reach for."""
+        protected = evaluator.prompt.protected
+        masks = np.concatenate([np.ones((1, len(protected)), dtype=np.bool_), ~np.eye(len(protected), dtype=np.bool_)])
+        count = min(len(splits.rerank), max(1, self.passes // len(masks)))
+        examples = Examples(splits.rerank.fields[:count], splits.rerank.labels[:count])
+        measured = evaluator.margin(masks, examples)  # finer than accuracy, which most single tokens leave as it is
+        scores = np.where(protected, np.float32(1e6), (measured[0] - measured[1:]).astype(np.float32))
+        return top(scores.astype(np.float32), longest, seed=seed)
+
+    def splits(self, task: Mapping[str, Any], seed: int) -> Splits:
+        """Examples in three parts: a balanced handful, those of the second ranking, and the rest."""
+        every = task["examples"]
+        labels = np.array([one["label"] for one in every], dtype=np.int64)
+        order = np.random.default_rng([seed, 1]).permutation(len(labels))
+        rank = np.empty(len(labels), dtype=np.int64)
+        for label in np.unique(labels):
+            of_label = order[labels[order] == label]
+            rank[of_label] = np.arange(len(of_label))
+        order = order[np.argsort(rank[order], kind="stable")]  # one of each label after the other
+        first, second = self.fitness_examples, self.fitness_examples + self.rerank_examples
+        rest = np.random.default_rng([seed, 2]).permutation(order[first:])
+        order = np.concatenate([order[:first], rest])
+        if len(order) <= second:
+            raise ValueError(f"{len(order)} examples: {first} and {second - first} for the search leave none to test")
+        parts = (order[:first], order[first:second], order[second:])
+        return Splits(*(Examples(tuple(every[at]["fields"] for at in part), labels[part]) for part in parts))
+
+    def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
+        """Accuracy against the share of tokens kept, a dot per seed."""
+        return {"accuracy by tokens kept": accuracy_by_tokens(outcomes)} if outcomes else {}
+
+
+def symbol_task(noise: int, count: int, seed: int) -> dict[str, Any]:
+    """Pairs of a key and its label, `noise` other symbols anywhere among them, and queries that end with a key.
+
+    `oracle` is the mask of the pairs alone.
+    """
+    generator = np.random.default_rng([seed, 3])
+    symbols = generator.permutation(SYMBOLS)
+    labels, keys, others = symbols[:LABELS], symbols[LABELS : LABELS + PAIRS], symbols[LABELS + PAIRS :]
+    pairs = np.stack([keys, labels[np.arange(PAIRS) % LABELS]], axis=1).ravel()
+    oracle = np.zeros(2 * PAIRS + noise, dtype=np.bool_)
+    oracle[generator.choice(len(oracle), 2 * PAIRS, replace=False)] = True
+    prompt = np.empty(len(oracle), dtype=np.int64)
+    prompt[oracle], prompt[~oracle] = pairs, generator.choice(others, noise)
+    asked = generator.integers(0, PAIRS, count)
+    before = generator.choice(others, (count, 3))
+    examples = [
+        {"fields": {"query": words(np.append(row, keys[key]))}, "label": int(key % LABELS)}
+        for row, key in zip(before, asked, strict=True)
+    ]
+    template = words(prompt) + " {query}"
+    verbalisers = words(labels).split()
+    return {"template": template, "verbalisers": verbalisers, "examples": examples, "oracle": oracle.tolist()}
+
+
+def words(symbols: np.ndarray) -> str:
+    """Symbols as the tiny model's tokenizer reads them."""
+    return " ".join(f"s{symbol}" for symbol in symbols)
+
+
+def read_examples(path: Path, verbalisers: Sequence[str]) -> list[dict[str, Any]]:
+    """Examples of a JSON-lines file; raises ValueError that names the line."""
+    if not path.is_file():
+        raise ValueError(f"examples {path}: there is no such file")
+    labels = {word.strip(): number for number, word in enumerate(verbalisers)}
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            one = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        label = one.pop("label", None) if isinstance(one, dict) else None
+        if not isinstance(label, str) or label.strip() not in labels or not one:
+            raise ValueError(f"{path}, line {number}: wants texts for the placeholders and a label of {sorted(labels)}")
+        found.append({"fields": {name: str(text) for name, text in one.items()}, "label": labels[label.strip()]})
+    return found
+
+
+def kept_tokens(prompt: PromptTokens, mask: Mask) -> Kept:
+    """What of a prompt stays, to be written into a manifest; it belongs to these very tokens."""
+    return Kept("token", {"prompt": mask}, identity_of(prompt), {"prompt": prompt.text(mask)})
+
+
+def identity_of(prompt: PromptTokens) -> str:
+    """What tells one tokenised template from another."""
+    told = json.dumps([[list(piece.ids), piece.before, piece.after] for piece in prompt.pieces] + [prompt.fields])
+    return f"tokens xxh3:{xxhash.xxh3_128_hexdigest(told.encode())}"
+
+
+def pruned_prompt(prompt: PromptTokens, kept: Kept) -> str:
+    """The text that a manifest keeps of a template; raises ValueError for other units and other tokens."""
+    if kept.unit != "token" or set(kept.groups) != {"prompt"}:
+        raise ValueError(f"what is kept are {kept.unit}s, not tokens of a prompt")
+    if kept.made_for != identity_of(prompt):
+        raise ValueError("the tokens were kept of another template, or with another tokenizer")
+    return prompt.text(kept.groups["prompt"])
+
+
+def accuracy_by_tokens(outcomes: Mapping[tuple[str, float, int], Outcome]) -> bytes:
+    """Accuracy against the share of tokens kept; what was chosen without the second ranking is hollow."""
+    colours = dict(zip(PromptPruning.arms[1:], COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
+    full = [one.metrics["accuracy"] for (arm, _, _), one in outcomes.items() if arm == "full"]
+
+    def draw(axes: Any) -> None:
+        for arm in PromptPruning.arms:
+            found = [one.metrics for (name, _, _), one in outcomes.items() if name == arm]
+            shares, colour = [100 * one["share_kept"] for one in found], colours[arm]
+            axes.plot(shares, [100 * one["accuracy"] for one in found], "o", color=colour, label=arm, markersize=5)
+            unranked = [100 * one.get("unranked", np.nan) for one in found]
+            axes.plot(shares, unranked, "o", color=colour, mfc="none", markersize=4)
+        if full:
+            axes.axhline(100 * np.mean(full), color=INK, linewidth=1, linestyle="-.", label="full")
+        axes.plot([], [], "o", color=INK, mfc="none", label="not ranked again")
+        axes.set(xlabel="% of tokens kept", ylabel="test accuracy, %")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+    return picture(draw, width=7.4)

@@ -1,0 +1,245 @@
+"""What to do with a pruned network: fine-tune what it inherited, or train it from scratch, at work that is compared.
+
+The protocol of Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, for any unit.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.masks.weight_masks import counts_in
+from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
+from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
+from secateur.trainers.loop.batch_statistics import measured_again
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import Model, check_recipe, load, save
+from secateur.trainers.processes import private_randomness
+from secateur.trainers.pruning.held_masks import maskable
+from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.tasks.classification import evaluate
+
+MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
+"""What seeds are derived for."""
+FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
+"""The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
+LATENCY_BATCH = 64
+
+Rate = Annotated[float, Field(gt=0, description="of all runs but the published fine-tuning")]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network where retraining starts, and what it costs: `macs` per sample, `parameters` that stay."""
+
+    model: nn.Module
+    kept: Kept
+    macs: int
+    parameters: int
+    held: AfterStep | None = None
+
+
+class Refits(Experiment):
+    """The arms and their recipes; how units are chosen and taken out is for each unit to say.
+
+    All runs share the big network's recipe but for two things: `fine_tune`, the published form, has a constant
+    `FINE_TUNE_RATE` and a quarter of the epochs; `scratch_b` has as many more epochs as a pass is cheaper.
+    """
+
+    paper = "Liu et al. 2019, Rethinking the Value of Network Pruning, arXiv 1810.05270"
+    arms: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned", "scratch_e", "scratch_b")
+    references = ("dense",)
+    inheriting: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned")
+    """Arms that keep the big network's weights."""
+
+    def __init__(
+        self,
+        *,
+        data: DataName = "digits",
+        model: NetworkName = NETWORK,
+        width: Count = 64,
+        epochs: Count = 24,
+        batch_size: BatchSize = 64,
+        learning_rate: Rate = 0.1,
+    ) -> None:
+        self.data = data
+        self.recipe = Recipe(
+            model=model,
+            model_settings={"width": width},
+            epochs=epochs,
+            batch_size=batch_size,
+            optimiser="sgd",
+            momentum=0.9,
+            learning_rate=learning_rate,
+            weight_decay=1e-4,
+            schedule="step",
+            warmup=0.0,
+        )
+        check_recipe(self.recipe)
+
+    @abstractmethod
+    def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
+        """What an arm starts from: units chosen, taken out, and their weights inherited or drawn anew."""
+
+    def objective(self, model: nn.Module) -> Objective | None:
+        """What the big network descends; the cross-entropy by default."""
+        return None
+
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        """Write the split, train the big network and write it."""
+        train_split, test_split = split_of(self.data)
+        write_splits(folder / "data.npz", train_split, test_split)
+        start = fresh(self.recipe, train_split, seed)
+        trained = train(
+            train_split, self.recipe, seed=seed, start=start, objective=self.objective(start), progress=progress
+        )
+        measured_again(trained.model.cpu(), train_split)
+        save(trained.model, folder, self.recipe, train_split.inputs.shape[1:], train_split.classes)
+        (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
+
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+        """Prune the big network and retrain it as the arm says; the big one itself is only evaluated.
+
+        `samples` and `training_megamacs` are of the retraining alone, or, of the big network, of its training.
+        """
+        train_split, test_split = splits_in(prepared / "data.npz")
+        big, example = load(prepared), torch.as_tensor(train_split.inputs[:1])
+        big_macs = macs_by_layer(big, example)[""]
+        if arm in self.references:
+            samples = json.loads((prepared / "big.json").read_text())["samples"]
+            progress(1, 1)
+            return outcome_of(big, test_split, samples, big_macs, parameters_of(big))
+        start = self.pruned(arm, keep, seed, big, example)
+        recipe = recipe_of(arm, self.recipe, big_macs, start.macs)
+        trained = train(
+            train_split,
+            recipe,
+            seed=derive_seed(seed, REFIT),
+            start=start.model,
+            after_step=start.held,
+            progress=progress,
+        )
+        self.check(trained.model, start.kept)
+        measured_again(trained.model.cpu(), train_split)
+        facts = {"epochs": recipe.epochs, "layers": counts_in(start.kept.groups)}
+        return outcome_of(
+            trained.model, test_split, trained.samples_seen, start.macs, start.parameters, start.kept, facts
+        )
+
+    def check(self, model: nn.Module, kept: Kept) -> None:
+        """Raise RuntimeError where a trained model is not pruned as it should be."""
+
+    def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
+        """Test error against the work of retraining: which arm did better, and which only did more."""
+        return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))}
+
+
+def recipe_of(arm: str, recipe: Recipe, big_macs: int, macs: int) -> Recipe:
+    """How an arm is retrained; milestones of the schedule go by progress, so that they stretch with the epochs.
+
+    >>> recipe_of("scratch_b", Recipe(epochs=24), 1000, 300).epochs
+    80
+    >>> recipe_of("fine_tune", Recipe(epochs=24), 1000, 300).epochs
+    6
+    """
+    epochs = recipe.epochs or 1
+    if arm == "scratch_b":
+        return recipe.model_copy(update={"epochs": epochs * big_macs // macs})
+    if arm == "fine_tune":
+        low = {"learning_rate": FINE_TUNE_RATE, "schedule": "constant"}
+        return recipe.model_copy(update={"epochs": max(1, epochs // FINE_TUNE_SHARE), **low})
+    return recipe
+
+
+def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None = None) -> nn.Module:
+    """The same network untrained: weights of linear and convolutional layers from N(0, 2/n), the rest as it is made.
+
+    n is the number of weights that lead to an output. Of a masked layer those are counted that stay, on average over
+    its outputs: with the whole fan-in the variance would be too small for what is left. (The published code counts the
+    weights that stay per input of a convolution.) What standardises the inputs is kept. In place. Raises ValueError
+    for a module whose parameters cannot be drawn anew.
+    """
+    with private_randomness(seed, torch.device("cpu")):
+        for name, module in model.named_modules():
+            if not any(True for _ in module.parameters(recurse=False)):
+                continue
+            if not callable(getattr(module, "reset_parameters", None)):
+                raise ValueError(f"{name} ({type(module).__name__}) cannot be drawn anew: use another model")
+            module.reset_parameters()  # type: ignore[operator]
+        for name, weight in maskable(model).items():
+            stay = weight.numel() if masks is None or name not in masks else int(np.count_nonzero(masks[name]))
+            nn.init.normal_(weight, 0.0, (2 * len(weight) / stay) ** 0.5)
+    return model
+
+
+def outcome_of(
+    model: nn.Module,
+    test: Data,
+    samples: int,
+    macs: int,
+    parameters: int,
+    kept: Kept | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Metrics of a trained network; the test split is looked at here alone."""
+    found = evaluate(model, test)
+    batch = torch.as_tensor(test.inputs[np.arange(LATENCY_BATCH) % len(test)])
+    metrics = {
+        "accuracy": found.accuracy,
+        "calibration_error": found.calibration_error,
+        "parameters": float(parameters),
+        "macs": float(macs),
+        "latency_microseconds": 1e6 * latency(model, batch),
+        "training_megamacs": samples * macs / 1e6,
+    }
+    return Outcome(metrics, kept, samples, facts or {})
+
+
+def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str, ...]) -> bytes:
+    """Test error against work, both logarithmic: a line per arm through its budgets, with intervals over seeds."""
+    found: dict[str, dict[float, list[Outcome]]] = {}
+    for (arm, keep, _), outcome in outcomes.items():
+        found.setdefault(arm, {}).setdefault(keep, []).append(outcome)
+    colours = iter(COLOURS * 2)
+
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+        for arm in (name for name in arms if name in found):
+            budgets = sorted(found[arm])
+            heights = [summarise([1 - each.metrics["accuracy"] for each in found[arm][keep]]) for keep in budgets]
+            plain = {"random": RANDOM_COLOUR, "dense": INK}
+            axes.errorbar(
+                [np.mean([each.metrics["training_megamacs"] for each in found[arm][keep]]) for keep in budgets],
+                [point.shown for point in heights],
+                yerr=[point.shown_half_width for point in heights],
+                label=arm,
+                color=plain.get(arm) or next(colours),
+                marker="x" if arm == "dense" else "o",
+                markersize=7 if arm == "dense" else 4,
+                capsize=2,
+                linewidth=1.2,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="multiply-accumulates of retraining, millions")
+        axes.set(ylabel="test error, %")
+        axes.set_title("points of a line: shares kept", fontsize=9)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+    return picture(draw, width=7.0, height=3.4)

@@ -1,0 +1,75 @@
+"""Is it the inherited weights or the sparse structure that counts? Asked of single weights, held at zero.
+
+Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, with the magnitude pruning of Han et
+al. 2015 (arXiv 1506.02626).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from secateur.scorers.networks import weight_scores
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.masks.weight_masks import as_many_at_random, global_masks
+from secateur.trainers.experiments.pruning_data import DataName
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, refuse_moved
+from secateur.trainers.experiments.refitting import MASKS, SCRATCH, TIES, Pruned, Rate, Refits, redrawn
+from secateur.trainers.judging.network_costs import masked_macs, parameters_of
+from secateur.trainers.models.registry import Model
+from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
+from secateur.trainers.pruning.kept import Kept
+
+
+class WeightRefits(Refits):
+    """The largest weights of a trained network, over all layers but the last: fine-tuned as published, fine-tuned with
+    the whole recipe, or from scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
+
+    `random` keeps as many weights of each layer, drawn blindly, and has `fine_tune_tuned`'s recipe; `scratch_shuffled`
+    trains the same random masks from scratch. Work counts the weights that stay.
+    """
+
+    unit = "weight"
+    claim = "Of single weights inherited values count: where few stay, training from scratch is behind fine-tuning."
+    arms = (*Refits.arms, "scratch_shuffled")
+
+    def __init__(
+        self,
+        *,
+        method: Annotated[Literal["magnitude"], Field(description="over all layers but the last")] = "magnitude",
+        data: DataName = "digits",
+        model: NetworkName = NETWORK,
+        width: Count = 64,
+        epochs: Count = 24,
+        batch_size: BatchSize = 64,
+        learning_rate: Rate = 0.1,
+    ) -> None:
+        super().__init__(
+            data=data, model=model, width=width, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+        )
+        self.method = method
+
+    def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
+        """The masked network. Where weights are inherited the mask is of these weights, else of any such network."""
+        masks = global_masks(weight_scores.magnitude(big, prunable(big)), keep, seed=derive_seed(seed, TIES), least=1)
+        if arm in ("random", "scratch_shuffled"):
+            masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
+        macs = masked_macs(big, example, masks)
+        own = arm in self.inheriting and arm != "random"
+        kept = kept_weights(big, masks, of_these_weights=own)
+        if arm not in self.inheriting:
+            redrawn(big, derive_seed(seed, SCRATCH), masks)
+        return Pruned(big, kept, macs, parameters_of(big) - kept.of + kept.count, apply(big, kept))
+
+    def check(self, model: nn.Module, kept: Kept) -> None:
+        """Raise RuntimeError where a pruned weight moved."""
+        refuse_moved(model, kept)
+
+
+def prunable(model: nn.Module) -> list[str]:
+    """Names of the weights that are pruned: all that can be masked but the last layer's, as published."""
+    names = list(maskable(model))[:-1]
+    if not names:
+        raise ValueError("the model has one layer alone, which is not pruned: use one with hidden layers")
+    return names

@@ -1,0 +1,105 @@
+"""Evaluate architectures for real: each choice sets a part of a recipe, each evaluation is a training."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import ValidationError
+
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, Rows
+from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
+from secateur.selectors.draws.ranks import Keep
+from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import check_recipe, factory_of
+from secateur.trainers.tasks.classification import evaluate
+
+OWN = frozenset(Recipe.model_fields) - {"model_settings"}
+
+
+def recipe_of(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe with these choices: names of its own fields set those, all others are settings of the model."""
+    own = {name: value for name, value in choices.items() if name in OWN}
+    settings = base.model_settings | {name: value for name, value in choices.items() if name not in OWN}
+    return Recipe(**(base.model_dump() | own | {"model_settings": settings}))
+
+
+def network_key(recipe: Recipe) -> str:
+    """The same text for recipes that train the same network; a model's factory may know more than its settings say."""
+    content = recipe.model_dump(mode="json")
+    same = getattr(factory_of(recipe.model), "same_network", None)
+    if same is not None:
+        content["model_settings"] = same(content["model_settings"])
+    return json.dumps(content, sort_keys=True)
+
+
+def space_of_recipes(base: Recipe, choices: Mapping[str, Sequence[Any]]) -> tuple[ArchitectureSpace, list[Recipe]]:
+    """Every combination of choices, with its recipe; rows that train the same network share a key.
+
+    Raises ValueError that names the first combination whose recipe or model settings are refused.
+    """
+    positions = [Position(name, tuple(map(str, values))) for name, values in choices.items()]
+    space, recipes = ArchitectureSpace.product(positions), []
+    if space.listed is None:
+        raise ValueError(f"the choices make {space.size} combinations, too many to train any share of them")
+    for row in space.listed.tolist():
+        chosen = {name: values[number] for (name, values), number in zip(choices.items(), row, strict=True)}
+        try:
+            recipes.append(recipe_of(base, chosen))
+            check_recipe(recipes[-1])
+        except (ValidationError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise ValueError(f"choices {chosen}: {reason}") from error
+    _, keys = np.unique([network_key(recipe) for recipe in recipes], return_inverse=True)
+    return space.having(space.listed, keys.astype(np.int64)), recipes
+
+
+@dataclass
+class TrainedAccuracies:
+    """Validation accuracies in percent, each network trained once however often it is asked for.
+
+    The validation samples are held out of the training samples, test samples are never looked at. With `keep`, a mask
+    over all training samples, networks are trained on what it keeps of the others.
+    """
+
+    space: ArchitectureSpace
+    recipes: Sequence[Recipe]
+    data: Data
+    validation_fraction: float = 0.2
+    seeds: int = 1
+    keep: Keep | None = None
+    progress: Callable[[int], None] | None = None
+    known: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        pool, validation = hold_out(self.data, fraction=self.validation_fraction, seed=0)
+        kept = pool if self.keep is None else pool[self.keep[pool]]
+        self._pool, self._validation = self.data.take(kept), self.data.take(validation)
+
+    def __call__(self, rows: Rows) -> Float64[np.ndarray, " n"]:
+        """Mean accuracy over the training seeds of each row's network."""
+        keys = self.space.keys_of(rows).tolist()
+        return np.array([self._accuracy(row, key) for row, key in zip(rows.tolist(), keys, strict=True)])
+
+    def _accuracy(self, row: int, key: int) -> float:
+        if int(key) not in self.known:
+            recipe = self.recipes[row]
+            results = [
+                evaluate(train(self._pool, recipe, seed=seed).model, self._validation).accuracy
+                for seed in range(self.seeds)
+            ]
+            self.known[int(key)] = 100 * float(np.mean(results))
+            if self.progress:
+                self.progress(len(self.known))
+        return self.known[int(key)]
+
+
+def agreement(
+    subset: Callable[[Rows], Float64[np.ndarray, " n"]], full: Callable[[Rows], Float64[np.ndarray, " n"]], rows: Rows
+) -> RankMetrics:
+    """How well accuracies after training on a subset order architectures as training on everything does."""
+    return rank_metrics(full(rows), subset(rows))

@@ -1,0 +1,236 @@
+"""A training run under way: passes over a batch, what is told of them, and the state that the next step depends on."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secateur.scorers.contract import Observation, Observer
+from secateur.trainers.contract import AfterStep, Objective, Recipe, TrainingBatch
+from secateur.trainers.loop.adam_r import pull_towards
+from secateur.trainers.loop.batches import Source, StepViews
+from secateur.trainers.loop.schedule import Course, Epoch, Position, once_each, rate_at
+from secateur.trainers.loop.trackers import EpochTotals
+from secateur.trainers.processes import Part, Processes
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
+    rate, decay, momentum = recipe.learning_rate, recipe.weight_decay, recipe.momentum
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused
+        )
+    optimiser = torch.optim.AdamW(parameters, rate, betas=recipe.betas, weight_decay=decay, fused=fused)
+    if recipe.pull:
+        pull_towards(optimiser, [each.detach().clone() for each in parameters], recipe.pull)
+    return optimiser
+
+
+def cross_entropy(label_smoothing: float) -> Objective:
+    """The plain objective: per-sample cross-entropies, or those with smoothed labels."""
+
+    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+        if not label_smoothing:
+            return batch.losses
+        return functional.cross_entropy(batch.logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
+
+    return losses_of
+
+
+@dataclass
+class Run:
+    """A training run under way: `train_epoch` yields after every optimiser step."""
+
+    recipe: Recipe
+    model: nn.Module
+    course: Course
+    source: Source
+    objective: Objective | None
+    observers: Sequence[Observer]
+    labels: torch.Tensor
+    device: torch.device
+    processes: Processes
+    views: StepViews | None
+    totals: EpochTotals | None
+    after_step: AfterStep | None = None
+    position: Position = field(default_factory=Position)
+
+    def __post_init__(self) -> None:
+        self.network: Any = self.model
+        self.optimiser = optimiser_of(self.model, self.recipe)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "float16")
+        self.sampler = self.course.sampler
+        listens = self.sampler is not None and self.sampler.observed is not None
+        self.watched = bool(self.observers) or listens or self.totals is not None
+
+    def cast(self) -> AbstractContextManager[Any]:
+        """The precision that the network runs in."""
+        half = HALF.get(self.recipe.precision)
+        return nullcontext() if half is None else torch.autocast(self.device.type, half)
+
+    def train_epoch(self, epoch: Epoch) -> Iterator[None]:
+        """Train on what is left of an epoch, moving the position along; nothing here waits for the device."""
+        ids = epoch.ids.to(self.device, non_blocking=True)
+        labels = self.labels[ids]
+        weights = None if self.sampler is None else self.sampler.weights(ids)
+        repeats = self.sampler is not None and once_each(epoch.ids) is not None
+        first = self.position.step
+        plan = [(step, self.processes.parts(step, self.recipe.accumulate)) for step in epoch.steps[first:]]
+        stream = self.source.batches(epoch.ids, ids, [part.places for _, parts in plan for part in parts])
+        for step, parts in plan:
+            progress = self.course.progress(self.position, first + len(plan))
+            rate = self.recipe.learning_rate * rate_at(progress, self.recipe.warmup, self.recipe.schedule)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            self.optimiser.zero_grad(set_to_none=True)
+            logits, losses, descended = self.passes(step, parts, stream, ids, labels, weights)
+            if self.watched:
+                batch = self.gathered(step, ids, labels, logits, losses)
+                apart = once_each(epoch.ids[step]) if repeats else None
+                self.tell(batch, apart, descended, step)
+            if self.scaler.is_enabled():
+                self.scaler.step(self.optimiser)
+                self.scaler.update()
+            else:
+                self.optimiser.step()
+            self.position.step += 1
+            self.position.steps_done += 1
+            self.position.samples_seen += step.stop - step.start
+            if self.after_step is not None:
+                done = self.position.steps_done
+                self.after_step(self.model, done, self.course.total_steps or max(done, round((done - 0.5) / progress)))
+            yield
+
+    def passes(
+        self,
+        step: slice,
+        parts: list[Part],
+        stream: Iterator[torch.Tensor],
+        ids: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        """Forward and backward passes of a step; logits `[b, classes]`, plain losses and descended ones `[b]` by part.
+
+        The gradient is that of the weighted mean over the whole batch, whatever the parts and processes.
+        """
+        told: tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]] = ([], [], [])
+        size, alone = step.stop - step.start, self.processes.world == 1 and len(parts) == 1
+        views = None if self.views is None else self.views.draw(self.position.epoch, self.position.step, size)
+        for number, part in enumerate(parts):
+            inputs, target = next(stream), labels[part.places]
+            if views is not None and self.views is not None:
+                own = slice(part.places.start - step.start, part.places.stop - step.start)
+                inputs = self.views.apply(inputs, views.take(own))
+            with self.processes.quiet(self.network, number == len(parts) - 1):
+                with self.cast():
+                    logits = self.network(inputs)
+                losses = functional.cross_entropy(logits.float(), target, reduction="none")
+                each = losses
+                if self.objective is not None:
+                    with self.cast():
+                        each = self.objective(TrainingBatch(ids[part.places], logits, target, losses), inputs)
+                    if each.shape != losses.shape:
+                        raise ValueError(
+                            f"the objective must give one loss per sample, [{len(losses)}], it gave {list(each.shape)}"
+                        )
+                if weights is not None:
+                    each = weights[part.places] * each
+                # DistributedDataParallel takes the mean over processes of what are parts of one sum.
+                loss = each.mean() if alone else each.sum() * (self.processes.world / size if part.counts else 0.0)
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for kept, values in zip(told, (logits, losses, each), strict=True):
+                kept.append(values.detach() if part.counts else values.detach()[:0])
+        return told
+
+    def gathered(
+        self,
+        step: slice,
+        ids: torch.Tensor,
+        labels: torch.Tensor,
+        logits: list[torch.Tensor],
+        losses: list[torch.Tensor],
+    ) -> Observation:
+        """The whole batch as every process sees it, plain losses in float32."""
+        if self.processes.world == 1:
+            return Observation(ids[step], joined(logits), labels[step], joined(losses))
+        whole = self.processes.gather(joined(logits).float(), step)
+        return Observation(
+            ids[step], whole, labels[step], functional.cross_entropy(whole, labels[step], reduction="none")
+        )
+
+    def tell(
+        self, batch: Observation, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
+    ) -> None:
+        """Observers, the sampler and the totals take in a batch; where ids occur twice, observers do so in turns."""
+        turns = [batch]
+        if apart is not None:
+            places = [each.to(self.device, non_blocking=True) for each in apart]
+            turns = [Observation(batch.ids[at], batch.logits[at], batch.labels[at], batch.losses[at]) for at in places]
+        for watcher in self.observers:
+            for turn in turns:
+                watcher.observe(turn)
+        if self.sampler is not None:
+            self.sampler.observe(batch.ids, batch.losses)
+        if self.totals is not None:
+            self.totals.add(batch.losses, self.processes.gather(joined(descended), step))
+
+    def end_epoch(self) -> None:
+        """Tell the observers."""
+        for watcher in self.observers:
+            watcher.end_epoch(self.position.epoch)
+
+    def numbers(self, samples: int) -> dict[str, float]:
+        """What trackers are told of an epoch of so many samples."""
+        assert self.totals is not None
+        rate = self.optimiser.param_groups[0]["lr"]
+        return {**self.totals.means(samples), "learning_rate": float(rate), "epoch_samples": float(samples)}
+
+    def state_dict(self, also: Any = None) -> dict[str, Any]:
+        """Everything that the steps to come depend on, the state of `also` with it; a collective call, after a step."""
+        generators = {"cpu": self.processes.collect(torch.default_generator.get_state(), self.device)}
+        if self.device.type == "cuda":
+            generators["cuda"] = self.processes.collect(torch.cuda.get_rng_state(self.device), self.device)
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "position": self.position.state_dict(),
+            "sampler": None if self.sampler is None else self.sampler.state_dict(consumed=0),
+            "observers": [watcher.state_dict() for watcher in self.observers],
+            "totals": None if self.totals is None else self.totals.sums,
+            "generators": generators,
+            "also": also.state_dict() if hasattr(also, "state_dict") else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], also: Any = None) -> None:
+        """Go on from there; to be called where the generators are private."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.position.load_state_dict(state["position"])
+        if self.sampler is not None:
+            self.sampler.load_state_dict(state["sampler"])
+        for watcher, own in zip(self.observers, state["observers"], strict=True):
+            watcher.load_state_dict(own)
+        if self.totals is not None and state["totals"] is not None:
+            self.totals.sums.copy_(state["totals"])
+        torch.default_generator.set_state(state["generators"]["cpu"][self.processes.rank])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["generators"]["cuda"][self.processes.rank], self.device)
+        if hasattr(also, "load_state_dict") and state["also"] is not None:
+            also.load_state_dict(state["also"])
+
+
+def joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of all parts."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,177 @@
+"""When a run ends and what it trains on until then: epochs of a subset or of a sampler, and the rate along the way."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from secateur.scorers.contract import rows_text
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.contract import Data, Recipe
+
+
+def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constant", "step"] = "cosine") -> float:
+    """Learning rate as a share of its peak: a linear rise, then half a cosine to 0 at the end of the run.
+
+    The schedule `constant` stays at the peak; `step` drops to a tenth at half of the run and again at three quarters.
+
+    It follows progress in [0, 1], so that it ends where the run ends, however long its epochs turn out to be.
+    """
+    if progress < warmup:
+        return progress / warmup
+    if schedule == "constant":
+        return 1.0
+    if schedule == "step":
+        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
+    """The rows of one epoch in an order of `(seed, epoch)` alone."""
+    order = np.random.default_rng((seed, epoch)).permutation(len(rows))
+    return rows[torch.from_numpy(order)]
+
+
+@dataclass
+class Position:
+    """Where a run stands: `step` of `epoch` comes next; what it has cost so far, over all processes."""
+
+    epoch: int = 0
+    step: int = 0
+    steps_done: int = 0
+    samples_seen: int = 0
+    seconds: float = 0.0
+    epoch_samples: list[int] = field(default_factory=list)
+    """Samples of each epoch begun, the last one cut where `recipe.steps` end inside it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position as numbers and a list."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go there."""
+        vars(self).update({**state, "epoch_samples": list(state["epoch_samples"])})
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Samples of one epoch, ids int64 `[m]` in the order of training, cut into steps of `batch_size`.
+
+    With `join_last` a last step of one sample joins the one before: batch norm cannot measure one sample, and a run
+    should not fail in its hundredth epoch because a sampler happened to draw so many.
+    """
+
+    number: int
+    ids: torch.Tensor
+    batch_size: int
+    join_last: bool = False
+
+    @property
+    def steps(self) -> list[slice]:
+        """Places in `ids` of each step."""
+        size, count = self.batch_size, len(self.ids)
+        starts = list(range(0, count, size))
+        if self.join_last and len(starts) > 1 and count - starts[-1] == 1:
+            del starts[-1]
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The epochs of a run and its progress, over rows that are the same in every epoch, or over those of a sampler.
+
+    With `recipe.steps` a run has exactly that many optimiser steps, over as many epochs as it takes, and progress is
+    that of steps. With `recipe.epochs` it has that many epochs; under a sampler, whose epochs to come have lengths that
+    nobody knows yet, each counts the same for progress.
+    """
+
+    recipe: Recipe
+    rows: torch.Tensor
+    sampler: EpochSampler | None
+    seed: int
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimiser steps of the whole run; None where they depend on what the sampler will draw."""
+        if self.sampler is None:
+            return self.recipe.total_steps(len(self.rows))
+        return self.recipe.steps
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """Ids of an epoch, int64; under a sampler that is a collective call of all processes."""
+        if self.sampler is None:
+            return epoch_order(self.rows, seed=self.seed, epoch=epoch)
+        self.sampler.set_epoch(epoch)
+        return torch.from_numpy(self.sampler.epoch_ids())
+
+    def epochs(self, position: Position) -> Iterator[Epoch]:
+        """Epochs from the one of `position` on, which the caller moves along as it trains."""
+        total, size = self.total_steps, self.recipe.batch_size
+        while position.epoch < self.recipe.epochs if total is None else position.steps_done < total:  # type: ignore[operator]
+            ids = self.order(position.epoch)
+            if total is not None:
+                ids = ids[: (total - position.steps_done + position.step) * size]
+            yield Epoch(position.epoch, ids, size, join_last=self.sampler is not None)
+
+    def progress(self, position: Position, steps: int) -> float:
+        """Share of the run that is behind in the middle of the next step, of an epoch of so many steps.
+
+        In the middle: at either end of it the first or the last step would do nothing.
+        """
+        total = self.total_steps
+        if total is not None:
+            return (position.steps_done + 0.5) / total
+        return (position.epoch + (position.step + 0.5) / steps) / (self.recipe.epochs or 1)
+
+    def expected_steps(self, position: Position) -> int:
+        """Steps of the whole run, at the end of an epoch: as if those to come were as long as those behind."""
+        return self.total_steps or position.steps_done * (self.recipe.epochs or 1) // (position.epoch + 1)
+
+
+def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
+    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong labels."""
+    if keep is not None and len(keep) != len(data):
+        raise ValueError(f"the keep mask is over {len(keep)} samples, the data holds {len(data)}")
+    rows = np.arange(len(data)) if keep is None else np.flatnonzero(keep)
+    if not len(rows):
+        raise ValueError(f"nothing to train on: {len(rows)} of {len(data)} samples are kept")
+    wrong = rows[(data.labels[rows] < 0) | (data.labels[rows] >= data.classes)]
+    if len(wrong):
+        raise ValueError(f"labels must be within 0 … {data.classes - 1}, they are not at {rows_text(wrong)}")
+    return torch.from_numpy(rows)
+
+
+def check_sampler(sampler: EpochSampler, data: Data, keep: Keep | None) -> None:
+    """Raise ValueError for a sampler beside a subset, of other data, of a share, or that has been trained with."""
+    name = type(sampler).__name__
+    if keep is not None:
+        raise ValueError(f"a keep mask and the sampler {name} were given: train on a subset, or select while training")
+    if sampler.samples != len(data):
+        raise ValueError(f"the sampler {name} is over {sampler.samples} samples, the data holds {len(data)}")
+    if sampler.shard.world != 1:
+        raise ValueError(f"the sampler {name} draws a share of each epoch: the loop itself splits batches, leave Shard")
+    if sampler.epoch or (sampler.observed is not None and sampler.observed.pending):
+        raise ValueError(f"the sampler {name} has been trained with already: make a new one for each run")
+
+
+def once_each(ids: torch.Tensor) -> list[torch.Tensor] | None:
+    """Places `[…]` of a batch in parts that hold no id twice, for an epoch may hold a sample from each of two passes.
+
+    None where no id occurs twice: the batch as it is.
+
+    >>> once_each(torch.tensor([3, 1, 3]))
+    [tensor([0, 1]), tensor([2])]
+    """
+    values = ids.numpy()
+    order = np.argsort(values, kind="stable")
+    runs = np.diff(values[order], prepend=-1) != 0
+    if runs.all():
+        return None
+    starts = np.maximum.accumulate(np.where(runs, np.arange(len(values)), 0))
+    turn = np.empty(len(values), dtype=np.int64)
+    turn[order] = np.arange(len(values)) - starts
+    return [torch.from_numpy(np.flatnonzero(turn == number)) for number in range(int(turn.max()) + 1)]

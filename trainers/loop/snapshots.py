@@ -1,0 +1,179 @@
+"""The whole state of a training run in one file, so that a run that was killed goes on as if it had not been.
+
+A snapshot holds the model, the optimiser, the loss scaler, the position in the run with its cost, the sampler, the
+observers, other parties that have a state (such as a `CheckpointWriter`), and the generators that layers draw from. On
+a CPU, in one process, the run that goes on gives the same bits as one that was never interrupted.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import nn
+
+from secateur.scorers.contract import Observer
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.models.identity import weights_of
+
+NAME = "snapshot.pt"
+FORMAT = 1
+
+
+@dataclass
+class Snapshots:
+    """Where the state of one run is saved and how often: after so many seconds, steps or epochs, whichever comes first.
+
+    A run that finds a snapshot of itself in `folder` goes on from there; one of another run is refused. When the run
+    has ended the snapshot is removed, or with `keep` replaced by that of the end, from which the same call gives the
+    trained model at once. `of` names what else the run depends on and a recipe does not say, such as the fingerprint of
+    a teacher (JSON-able values). With several processes the folder must be one that all of them see, and seconds are
+    looked at after each epoch only.
+    """
+
+    folder: Path
+    seconds: float | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    keep: bool = False
+    of: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where no interval is given, or one that is not above 0."""
+        given = [each for each in (self.seconds, self.steps, self.epochs) if each is not None]
+        if not given or min(given) <= 0:
+            raise ValueError("snapshots need an interval above 0: seconds, steps or epochs")
+        self._last = time.perf_counter()
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the snapshot."""
+        return self.folder / NAME
+
+    def due_by_steps(self, steps_done: int) -> bool:
+        """Whether a snapshot is due after this step."""
+        return self.steps is not None and steps_done % self.steps == 0
+
+    def due_by_time(self) -> bool:
+        """Whether the last snapshot, or the start, is longer ago than it should be."""
+        return self.seconds is not None and time.perf_counter() - self._last >= self.seconds
+
+    def due_by_epochs(self, epochs_done: int) -> bool:
+        """Whether a snapshot is due after this epoch."""
+        return self.epochs is not None and epochs_done % self.epochs == 0
+
+    def write(self, made_of: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Replace the snapshot: the old one is there until the new one is whole and on disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, "made_of": dict(made_of), "state": dict(state)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)
+        self._last = time.perf_counter()
+
+    def read(self, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The state to go on from, its tensors on the CPU; None where there is none.
+
+        Raises ValueError for the snapshot of another run, naming what differs, and for a file that is no snapshot.
+        """
+        if not self.path.exists():
+            return None
+        remedy = f"give this run a folder of its own, or delete {self.path}"
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            version, theirs = saved["format"], saved["made_of"]
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a snapshot of a run ({error}); {remedy}") from error
+        if version != FORMAT:
+            raise ValueError(f"{self.path} has format {version}, this version reads {FORMAT}; {remedy}")
+        names = sorted({*made_of, *theirs})
+        differ = [
+            f"{name} {theirs.get(name)!r} (here {made_of.get(name)!r})"
+            for name in names
+            if theirs.get(name) != made_of.get(name)
+        ]
+        if differ:
+            raise ValueError(f"{self.path} is the snapshot of another run: {', '.join(differ)}; {remedy}")
+        return dict(saved["state"])
+
+    def finish(self) -> None:
+        """Remove the snapshot and, where nothing else is in it, the folder."""
+        self.path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def summary_of_run(
+    data: Data,
+    rows: torch.Tensor,
+    recipe: Recipe,
+    seed: int,
+    sampler: EpochSampler | None,
+    objective: Objective | None,
+    observers: Sequence[Observer],
+) -> dict[str, Any]:
+    """What tells runs apart whose snapshots must not be mixed up, before they begin; where inputs lie does not."""
+    told = recipe.model_dump(mode="json", exclude={"loading", "workers"})
+    return {
+        **summary_of_data(data, rows),
+        **{f"recipe {name}": value for name, value in told.items()},
+        "seed": seed,
+        **(
+            {}
+            if sampler is None
+            else {f"sampler's {k}": v for k, v in sampler.state_dict(consumed=0)["made_of"].items()}
+        ),
+        "objective": summary_of_objective(objective),
+        "observers": [summary_of_observer(watcher) for watcher in observers],
+    }
+
+
+def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
+    """What tells data apart: shape, type and XXH3 of inputs and labels at the rows that are trained on, in order."""
+    digest, numbers = xxhash.xxh3_128(), rows.numpy()
+    for start in range(0, len(numbers), 4096):
+        block = numbers[start : start + 4096]
+        digest.update(block.tobytes())
+        digest.update(np.ascontiguousarray(data.inputs[block]).tobytes())
+        digest.update(np.ascontiguousarray(data.labels[block]).tobytes())
+    return {
+        "samples": len(data),
+        "rows trained on": len(numbers),
+        "inputs": f"{data.inputs.dtype} {list(data.inputs.shape[1:])}",
+        "classes": data.classes,
+        "data": digest.hexdigest(),
+    }
+
+
+def summary_of_objective(objective: Objective | AfterStep | None) -> Any:
+    """What an objective says of itself in an attribute `made_of`, a mapping; else its module and name."""
+    if objective is None:
+        return None
+    own = getattr(objective, "made_of", None)
+    if own is not None:
+        return dict(own)
+    named = objective if hasattr(objective, "__qualname__") else type(objective)
+    return f"{named.__module__}:{named.__qualname__}"  # type: ignore[union-attr]
+
+
+def summary_of_hooks(start: nn.Module | None, after_step: AfterStep | None) -> dict[str, Any]:
+    """What tells runs apart that begin with a model, or have something done after each step; empty without."""
+    found: dict[str, Any] = {}
+    if start is not None:
+        learning = [name for name, each in start.named_parameters() if each.requires_grad]
+        found["start"] = f"{type(start).__qualname__}, {weights_of(start)}, of which {', '.join(learning)} learn"
+    return found if after_step is None else found | {"after_step": summary_of_objective(after_step)}
+
+
+def summary_of_observer(watcher: Observer) -> str:
+    """Its class and its settings, which it keeps as plain attributes."""
+    settings = {name: value for name, value in vars(watcher).items() if isinstance(value, (int, float, str, tuple))}
+    return f"{type(watcher).__module__}:{type(watcher).__qualname__} {settings}"

@@ -1,0 +1,211 @@
+"""The training loop: kept samples in, model out, observers told of every batch."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from secateur.scorers.contract import Observer
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.loop.batches import StepViews, source_of
+from secateur.trainers.loop.run import Run, cross_entropy, optimiser_of
+from secateur.trainers.loop.schedule import Course, check_sampler, rate_at, rows_to_train_on
+from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
+from secateur.trainers.loop.trackers import EpochTotals, Tracker
+from secateur.trainers.models.registry import Standardise, build
+from secateur.trainers.processes import private_randomness, processes_here
+
+__all__ = ["Checkpoint", "Progress", "Trained", "cross_entropy", "optimiser_of", "rate_at", "train"]
+
+Progress = Callable[[int, int], None]
+"""Told (steps done, steps in all) after each epoch."""
+Checkpoint = Callable[[nn.Module, int, int], None]
+"""Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
+`load_state_dict` is part of snapshots."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it cost, over all processes; seconds of a resumed run are those of all its parts."""
+
+    model: nn.Module
+    steps: int
+    epochs: int
+    samples_seen: int
+    seconds: float
+    length: Literal["epochs", "steps"] = "steps"
+    """What the recipe fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
+    epoch_samples: tuple[int, ...] = ()
+    """Samples of each epoch."""
+
+
+def train(
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    keep: Keep | None = None,
+    sampler: EpochSampler | None = None,
+    objective: Objective | None = None,
+    observers: Sequence[Observer] = (),
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    snapshots: Snapshots | None = None,
+    trackers: Sequence[Tracker] = (),
+    start: nn.Module | None = None,
+    after_step: AfterStep | None = None,
+) -> Trained:
+    """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
+
+    With `start` a copy of that model is trained instead of a fresh one: its weights, its standardisation of the inputs
+    and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
+    after each optimiser step, such as to hold pruned ones at zero.
+
+    A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the cross-entropy with
+    the recipe's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
+    per-sample cross-entropies of each batch, before the update, whatever the objective. Initial weights and order come
+    from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
+
+    With a sampler `recipe.steps` is exactly that many optimiser steps over as many epochs as it takes, and
+    `recipe.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
+
+    `batch_size` is that of an optimiser step. With `recipe.accumulate` it is computed in parts, and where several
+    processes were launched together each takes a share of it: the gradient is that of the whole batch, and observers
+    and sampler are told the whole batch in every process (batch norm measures parts, and over processes on the CPU
+    shares). All processes make the same call; the first one alone writes and calls `progress`, `checkpoint` and
+    `trackers`. Under float16 the loss scaler may leave out steps, the first few usually; they count.
+
+    With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
+    again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for labels
+    out of range, and for the snapshot of another run.
+    """
+    processes, device = processes_here(device)
+    if sampler is not None:
+        check_sampler(sampler, data, keep)
+    rows = rows_to_train_on(data, keep)
+    if recipe.channels_last and data.inputs.ndim != 4:
+        raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    started = time.perf_counter()
+    saved, made_of = None, {}
+    if snapshots is not None:
+        made_of = summary_of_run(data, rows, recipe, seed, sampler, objective, observers)
+        made_of |= summary_of_hooks(start, after_step)
+        made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
+        saved = snapshots.read(made_of)
+    shape = data.inputs.shape[1:]
+    if start is not None:
+        model: nn.Module = copy.deepcopy(start)
+    else:
+        model = build(recipe, shape, data.classes, seed=seed, learned=data.model_settings)
+    if saved is None and start is None:
+        standardise = model[0]  # type: ignore[index]
+        assert isinstance(standardise, Standardise)
+        standardise.fit(data, None if keep is None else rows.numpy())
+    plain = objective is None and not recipe.label_smoothing
+    run = Run(
+        recipe=recipe,
+        model=on_device(model, device, recipe),
+        course=Course(recipe, rows, sampler, seed),
+        source=source_of(data, rows, device, loading=recipe.loading, workers=recipe.workers),
+        objective=None if plain else objective or cross_entropy(recipe.label_smoothing),
+        observers=observers,
+        labels=torch.tensor(data.labels).to(device),
+        device=device,
+        processes=processes,
+        views=StepViews(recipe.augmentation, shape, seed, device) if recipe.augmentation else None,
+        totals=EpochTotals(device) if trackers else None,
+        after_step=after_step,
+    )
+    own_seed = derive_seed(seed, processes.rank) if processes.rank else seed
+    with private_randomness(own_seed, device), processes.sharing(model, device) as network:
+        run.network = torch.compile(network) if recipe.compile else network
+        if saved is not None:
+            run.load_state_dict(saved, checkpoint)
+        follow(run, made_of, started - run.position.seconds, progress, checkpoint, snapshots, trackers)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    at = run.position
+    return Trained(
+        model=(laid_out(model, torch.contiguous_format) if recipe.channels_last else model).eval(),
+        steps=at.steps_done,
+        epochs=at.epoch,
+        samples_seen=at.samples_seen,
+        seconds=time.perf_counter() - started + (saved["position"]["seconds"] if saved else 0.0),
+        length=recipe.length,
+        epoch_samples=tuple(at.epoch_samples),
+    )
+
+
+def on_device(model: nn.Module, device: torch.device, recipe: Recipe) -> nn.Module:
+    """The model where it is trained, its weights laid out as the recipe says."""
+    model.to(device)
+    return laid_out(model, torch.channels_last) if recipe.channels_last else model
+
+
+def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """The model with its weights of four dimensions in this layout."""
+    return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def follow(
+    run: Run,
+    made_of: Mapping[str, Any],
+    began: float,
+    progress: Progress | None,
+    checkpoint: Checkpoint | None,
+    snapshots: Snapshots | None,
+    trackers: Sequence[Tracker],
+) -> None:
+    """Follow the course of a run to its end; `began` is when it would have, had it never been interrupted."""
+    at, processes = run.position, run.processes
+    run.model.train()
+
+    def save() -> None:
+        at.seconds = time.perf_counter() - began
+        state = run.state_dict(checkpoint)
+        if snapshots is not None and processes.writes:
+            snapshots.write(made_of, state)
+
+    for epoch in run.course.epochs(at):
+        steps, seen, entered = len(epoch.steps), at.samples_seen, time.perf_counter()
+        if len(at.epoch_samples) == at.epoch:
+            at.epoch_samples.append(len(epoch.ids))
+        for _ in run.train_epoch(epoch):
+            ended = at.step == steps
+            if ended:
+                run.end_epoch()
+                if run.totals is not None:
+                    values = run.numbers(len(epoch.ids))  # waits for the device, so that the time is right
+                    values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)
+                    for tracker in trackers if processes.writes else ():
+                        tracker.log(values, step=at.steps_done)
+                expected = run.course.expected_steps(at)
+                if progress and processes.writes:
+                    progress(at.steps_done, expected)
+                if checkpoint and processes.writes:
+                    checkpoint(run.model, at.steps_done, expected)
+                    run.model.train()
+                at.epoch, at.step = at.epoch + 1, 0
+            if snapshots is not None and due(snapshots, run, ended):
+                save()
+    if snapshots is not None and snapshots.keep:
+        save()
+    elif snapshots is not None and processes.writes:
+        snapshots.finish()
+
+
+def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:
+    """Whether the state is to be saved after a step, which may have ended an epoch; the same in all processes."""
+    if snapshots.due_by_steps(run.position.steps_done) or (ended and snapshots.due_by_epochs(run.position.epoch)):
+        return True
+    if run.processes.world == 1:
+        return snapshots.due_by_time()
+    return ended and run.processes.agree(snapshots.due_by_time(), run.device)

@@ -1,0 +1,201 @@
+"""Texts as arrays: token ids int32 `[n, length]`, or TF-IDF float32 `[n, terms]`."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import datasets
+    import tokenizers
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+BATCH = 4096
+
+
+class TextTask(BaseModel):
+    """How texts become arrays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoding: Annotated[
+        Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        Field(description="a tokenizer of the hub or a folder; the pretrained model's, or one trained on the corpus"),
+    ] = None
+    revision: Annotated[str | None, Field(description="the tokenizer's, on the hub")] = None
+    max_length: Annotated[int, Field(ge=4, le=100_000, description="tokens; what is longer is cut")] = 64
+    vocabulary: Annotated[int, Field(ge=64, description="tokens of a tokenizer that is trained, at most")] = 4000
+    lower_case: Annotated[bool, Field(description="of a tokenizer that is trained")] = True
+    terms: Annotated[int, Field(ge=1, description="words and pairs of words of TF-IDF, at most")] = 2048
+
+
+def texts_of(rows: "datasets.Dataset", column: str) -> Iterator[list[str]]:
+    """Texts in batches, missing ones empty."""
+    for batch in rows.select_columns([column]).iter(batch_size=BATCH):
+        yield [text or "" for text in batch[column]]
+
+
+def train_tokenizer(
+    batches: Iterable[Sequence[str]], *, vocabulary: int, lower_case: bool = True
+) -> "tokenizers.Tokenizer":
+    """Byte-pair encoding (Sennrich et al. 2016) of a corpus, `[PAD]` 0; the same corpus gives the same tokenizer.
+
+    Not WordPiece: its trainer numbers tokens in the order of a hash table, another one in every process.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower_case else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[PADDING, UNKNOWN, START, END], show_progress=False
+    )
+    tokenizer.train_from_iterator(batches, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(name, tokenizer.token_to_id(name)) for name in (START, END)]
+    )
+    return tokenizer
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> tuple["tokenizers.Tokenizer", int]:
+    """A tokenizer of the hub or a folder and its padding id; raises ValueError with the remedy where it has none."""
+    from transformers import AutoTokenizer
+
+    from secateur.trainers.models.transformer import load_pretrained
+
+    found = load_pretrained(AutoTokenizer, name, revision)
+    tokenizer = getattr(found, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise ValueError(f"tokenizer {name!r} is not of the tokenizers library (no tokenizer.json): name another one")
+    if found.pad_token_id is None:
+        raise ValueError(f"tokenizer {name!r} has no padding token: set one and save it with save_pretrained")
+    return tokenizer, int(found.pad_token_id)
+
+
+@dataclass(frozen=True)
+class TokenEncoder:
+    """Token ids, cut at `length`, padded on the right."""
+
+    column: str
+    tokenizer: "tokenizers.Tokenizer"
+    padding_id: int
+    length: int
+
+    @classmethod
+    def fit(cls, rows: "datasets.Dataset", column: str, task: TextTask) -> "TokenEncoder":
+        """Train or load the tokenizer; the length is that of the longest training text, at most the task's."""
+        if task.tokenizer is None:
+            tokenizer, padding_id = (
+                train_tokenizer(texts_of(rows, column), vocabulary=task.vocabulary, lower_case=task.lower_case),
+                0,
+            )
+        else:
+            tokenizer, padding_id = load_tokenizer(task.tokenizer, task.revision)
+        widest = cls(column, tokenizer, padding_id, task.max_length)
+        longest = max((len(ids) for ids, _ in widest.tokens_of(rows)), default=1)
+        return cls(column, tokenizer, padding_id, max(longest, 1))
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """What a network of token ids must know."""
+        size = max(self.tokenizer.get_vocab().values()) + 1
+        return {"kind": "tokens", "vocabulary": size, "padding_id": self.padding_id}
+
+    def tokens_of(self, rows: "datasets.Dataset") -> Iterator[tuple[list[int], bool]]:
+        """Ids of each text and whether it was cut."""
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.length)
+        for texts in texts_of(rows, self.column):
+            for encoding in self.tokenizer.encode_batch(texts):
+                yield encoding.ids, bool(encoding.overflowing)
+
+    def encode(self, rows: "datasets.Dataset") -> Int32[np.ndarray, "n length"]:
+        """Ids of every row."""
+        ids = np.full((len(rows), self.length), self.padding_id, np.int32)
+        for row, (tokens, _) in enumerate(self.tokens_of(rows)):
+            ids[row, : len(tokens)] = tokens
+        return ids
+
+    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+        """Share of the texts that are cut."""
+        cut = sum(was_cut for _, was_cut in self.tokens_of(rows))
+        return {"length": self.length, "share of texts cut": cut / max(1, len(rows))}
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `task.json`."""
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
+        (folder / "task.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TokenEncoder":
+        """Read back what `save` wrote."""
+        from tokenizers import Tokenizer
+
+        learned = json.loads((folder / "task.json").read_text())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(learned["column"], tokenizer, learned["padding_id"], learned["length"])
+
+
+@dataclass(frozen=True)
+class TfidfEncoder:
+    """TF-IDF of the words and pairs of words most frequent in training, logarithmic counts, rows of length 1."""
+
+    column: str
+    vectoriser: "TfidfVectorizer"
+
+    @staticmethod
+    def empty(**settings: Any) -> "TfidfVectorizer":
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings)
+
+    @classmethod
+    def fit(cls, rows: "datasets.Dataset", column: str, task: TextTask) -> "TfidfEncoder":
+        """Terms and their weights; raises ValueError where no training text holds a word."""
+        vectoriser = cls.empty(max_features=task.terms)
+        try:
+            vectoriser.fit(text for texts in texts_of(rows, column) for text in texts)
+        except ValueError as error:
+            raise ValueError(f"column {column!r}: no word in the training texts: {error}") from error
+        return cls(column, vectoriser)
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        return {"kind": "numbers"}
+
+    def encode(self, rows: "datasets.Dataset") -> Float32[np.ndarray, "n terms"]:
+        """Weights of every row."""
+        weights = np.zeros((len(rows), len(self.vectoriser.vocabulary_)), np.float32)
+        start = 0
+        for texts in texts_of(rows, self.column):
+            self.vectoriser.transform(texts).toarray(out=weights[start : start + len(texts)])
+            start += len(texts)
+        return weights
+
+    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+        return {"terms": len(self.vectoriser.vocabulary_)}
+
+    def save(self, folder: Path) -> None:
+        """Write `task.json`: terms and their inverse document frequencies."""
+        terms = self.vectoriser.get_feature_names_out().tolist()
+        learned = {"column": self.column, "terms": terms, "idf": self.vectoriser.idf_.tolist()}
+        (folder / "task.json").write_text(json.dumps({"encoder": "tfidf"} | learned) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TfidfEncoder":
+        """Read back what `save` wrote."""
+        learned = json.loads((folder / "task.json").read_text())
+        vectoriser = cls.empty(vocabulary=learned["terms"])
+        vectoriser.idf_ = np.asarray(learned["idf"], np.float32)
+        return cls(learned["column"], vectoriser)

@@ -1,0 +1,206 @@
+"""Networks by name, each fed with raw inputs: what standardises them is the network's first layer.
+
+A trained model is therefore whole: its file and this module turn the data set's own values into logits.
+"""
+
+import importlib
+import inspect
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from secateur.trainers.contract import Data, Recipe, kind_read_by, reads
+from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
+from secateur.trainers.models.tabular_mlp import tabular_mlp
+from secateur.trainers.models.transformer import transformer
+
+
+class Standardise(nn.Module):
+    """Raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images to channels first.
+
+    Columns in `exempt` (codes of categories) keep their values; with 0 channels nothing is touched (token ids).
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, channels: int, exempt: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.exempt = list(exempt)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def fit(self, data: Data, rows: np.ndarray | None = None) -> None:
+        """Measure the data, or these rows, by blocks in float64; a channel that never varies keeps a deviation of 1.
+
+        Blocks are merged as by Chan, Golub & LeVeque (1979) and counted from the first sample: a mean of squares less
+        the square of the mean would lose small deviations beside a large mean, and find some where there are none.
+        """
+        if not len(self.mean):
+            return
+        origin = torch.as_tensor(next(data.blocks(1, rows=rows)).inputs).double().flatten(0, -2)[0]
+        count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
+        for block in data.blocks(rows=rows):
+            values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin
+            here = values.mean(0)
+            share = len(values) / (count + len(values))
+            squares += (values - here).square().sum(0) + (here - mean).square() * count * share
+            count, mean = count + len(values), mean + (here - mean) * share
+        deviation = (squares / count).sqrt()
+        self.mean.copy_(origin + mean)
+        self.std.copy_(torch.where(deviation > 0, deviation, 1.0))
+        self.mean[self.exempt], self.std[self.exempt] = 0.0, 1.0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if not len(self.mean):
+            return inputs
+        values = (inputs.float() - self.mean) / self.std
+        return values.movedim(-1, 1) if values.ndim == 4 else values
+
+
+@reads("numbers")
+def mlp(shape: tuple[int, ...], classes: int, *, hidden: Sequence[int] = (128,)) -> nn.Module:
+    """Fully connected layers with ReLU between them."""
+    widths = [math.prod(shape), *hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+
+@reads("numbers")
+def cnn(shape: tuple[int, ...], classes: int, *, width: int = 32) -> nn.Module:
+    """Three convolutions with batch norm, pooled: a small network for images from 8 x 8."""
+    if len(shape) != 3:
+        raise ValueError(f"model 'cnn' wants images, the inputs have shape {shape}; use model 'mlp'")
+
+    def stage(before: int, after: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)
+        )
+
+    return nn.Sequential(
+        stage(shape[-1], width),
+        stage(width, 2 * width),
+        nn.Conv2d(2 * width, 4 * width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4 * width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4 * width, classes),
+    )
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vit": vit,
+    "image_encoder": image_encoder,
+    "transformer": transformer,
+    "tabular_mlp": tabular_mlp,
+}
+
+
+def factory_of(model: str) -> Callable[..., nn.Module]:
+    """The function behind a model's name or `module:factory`; it takes `(input shape, classes, **settings)`.
+
+    Raises ValueError that lists the names there are.
+    """
+    if model in MODELS:
+        return MODELS[model]
+    module, colon, name = model.partition(":")
+    if not colon:
+        known = ", ".join(sorted(MODELS))
+        raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
+    try:
+        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"model {model!r} cannot be imported: {error}") from error
+    return factory
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ValueError where the model does not exist or does not take a setting, with those that it takes."""
+    factory = factory_of(recipe.model)
+    known, open_ended = keywords_of(factory)
+    unknown = [name for name in recipe.model_settings if name not in known]
+    if unknown and not open_ended:
+        raise ValueError(f"model {recipe.model!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+
+
+def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
+    """Names of a factory's settings, and whether it takes others besides."""
+    parameters = list(inspect.signature(factory).parameters.values())
+    named = [p.name for p in parameters[2:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class Model(nn.Sequential):
+    """`Standardise`, then a network; remembers what the encoding of its inputs told it."""
+
+    def __init__(self, standardise: Standardise, network: nn.Module, learned: Mapping[str, Any]) -> None:
+        super().__init__(standardise, network)
+        self.learned = dict(learned)
+
+
+def build(
+    recipe: Recipe, shape: tuple[int, ...], classes: int, *, seed: int, learned: Mapping[str, Any] | None = None
+) -> Model:
+    """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
+
+    `learned` is the `model_settings` of the data: the factory gets those that are among its parameters, and where the
+    recipe sets the same, the recipe's. Raises ValueError where the model does not read such inputs.
+    """
+    learned, factory = learned or {}, factory_of(recipe.model)
+    check_recipe(recipe)
+    kind, wanted = learned.get("kind", "numbers"), kind_read_by(factory)
+    if wanted not in (None, kind):
+        raise ValueError(
+            f"model {recipe.model!r} reads {wanted}, the inputs are encoded as {kind}: leave task.encoding out and it "
+            "follows the models, which must all read the same"
+        )
+    known, _ = keywords_of(factory)
+    given = {name: value for name, value in learned.items() if name in known} | recipe.model_settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = factory(shape, classes, **given)
+    codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
+    return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, learned)
+
+
+def save(model: nn.Module, folder: Path, recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
+    """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
+
+    A network that was built from other files (pretrained weights) names the settings that do without them in its
+    attribute `rebuild_settings`.
+    """
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    network: Any = model[1]  # type: ignore[index]
+    settings = getattr(network, "rebuild_settings", recipe.model_settings)
+    rebuild: dict[str, Any] = {
+        "recipe": recipe.model_copy(update={"model_settings": settings}).model_dump(mode="json"),
+        "shape": shape,
+        "classes": classes,
+        "learned": getattr(model, "learned", {}),
+    }
+    (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
+
+
+def load(folder: Path) -> Model:
+    """Read back what `save` wrote, in evaluation mode on the CPU."""
+    rebuild = json.loads((folder / "model.json").read_text())
+    recipe, shape = Recipe(**rebuild["recipe"]), tuple(rebuild["shape"])
+    model = build(recipe, shape, rebuild["classes"], seed=0, learned=rebuild.get("learned"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()

@@ -1,0 +1,237 @@
+"""One vector per sample, float16, in blocks of rows: of the proxy, of a pretrained encoder, or without any network.
+
+Blocks always begin at multiples of the block size, and what is fitted is fitted on rows drawn by the seed alone, so a
+run that is resumed at a block gives the bytes of one that was not.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Int64, Shaped
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
+
+from secateur.scorers.checkpoints.contract import forward_with_features
+from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import Data
+from secateur.trainers.modalities.tables import one_hot
+from secateur.trainers.models.pooling import pooled
+from secateur.trainers.models.transformer import load_pretrained, mean_of_real
+
+Block = Float16[np.ndarray, "b d"]
+Rows = Int64[np.ndarray, " b"]
+Embed = Callable[[Rows], Shaped[np.ndarray, "b d"]]
+
+
+class EmbeddingSettings(BaseModel):
+    """Where embeddings come from.
+
+    `proxy`: what the proxy's classifier is fed with. `encoder`: a model of the transformers library, the mean over
+    tokens of a text, the pooled output or class token of an image. `sklearn`: TF-IDF and truncated SVD for texts
+    (latent semantic analysis, Deerwester et al. 1990), PCA for images and tables; no network, no download.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="what makes the vectors")] = "proxy"
+    encoder: Annotated[str | None, Field(description="name on the Hugging Face hub, or a folder")] = None
+    revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
+    max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128
+    dimensions: Annotated[int, Field(ge=1, description="of SVD and PCA, at most")] = 128
+    fit_rows: Annotated[int, Field(ge=2, description="rows that SVD and PCA are fitted on, at most")] = 20_000
+    block: Annotated[int, Field(ge=1, description="rows per block")] = 4096
+    batch_size: Annotated[int, Field(ge=1, description="rows per forward pass")] = 128
+    seed: Annotated[int, Field(description="of the rows that SVD and PCA are fitted on")] = 0
+
+    @model_validator(mode="after")
+    def _named(self) -> "EmbeddingSettings":
+        if (self.encoder is not None) != (self.kind == "encoder"):
+            raise ValueError("encoder: name one where kind is 'encoder', and only there")
+        return self
+
+
+def embed(
+    settings: EmbeddingSettings,
+    data: Data,
+    *,
+    model: nn.Module | None = None,
+    texts: Sequence[str | None] | None = None,
+    device: torch.device | None = None,
+    start: int = 0,
+) -> Iterator[Block]:
+    """Vectors of the rows from `start` on, float16 `[b, d]` by blocks of `settings.block` rows, the last one shorter.
+
+    `model` is the proxy, for `proxy`. `texts` are the rows' texts, for `encoder` and `sklearn` of a text: anything
+    that is indexed by row numbers, such as a column of a `datasets.Dataset`; the rest is read off `data.inputs`.
+    Raises ValueError for what is missing, for a `start` inside a block, and for rows beyond the range of float16.
+    """
+    if start % settings.block:
+        raise ValueError(f"start {start} is not at the beginning of a block of {settings.block} rows")
+    if texts is not None and len(texts) != len(data):
+        raise ValueError(f"there are {len(texts)} texts for {len(data)} samples")
+    device = device or (next(model.parameters()).device if model is not None else torch.device("cpu"))
+    compute = {"proxy": of_proxy, "encoder": of_encoder, "sklearn": of_sklearn}[settings.kind](
+        settings, data, model, texts, device
+    )
+    return halves(compute, len(data), settings.block, start)
+
+
+def halves(compute: Embed, count: int, size: int, start: int) -> Iterator[Block]:
+    """Blocks as float16; raises ValueError that names the rows where one overflows."""
+    for first in range(start, count, size):
+        rows = np.arange(first, min(first + size, count), dtype=np.int64)
+        values = compute(rows)
+        wrong = rows[(~(np.abs(values) <= np.finfo(np.float16).max)).any(axis=1)]
+        if len(wrong):
+            raise ValueError(
+                f"embeddings are not finite, or beyond float16, at {rows_text(wrong)}: the network diverges there; "
+                "look at these samples, or take embeddings of another kind"
+            )
+        yield values.astype(np.float16)
+
+
+def of_proxy(
+    settings: EmbeddingSettings,
+    data: Data,
+    model: nn.Module | None,
+    texts: Sequence[str | None] | None,
+    device: torch.device,
+) -> Embed:
+    """What the classifier of `model` is fed with."""
+    if model is None:
+        raise ValueError("embeddings of kind 'proxy' need the proxy model")
+    model.to(device).eval()
+
+    def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
+        parts = [
+            forward_with_features(model, torch.as_tensor(data.inputs[part]).to(device))[1].cpu()
+            for part in np.split(rows, range(settings.batch_size, len(rows), settings.batch_size))
+        ]
+        return torch.cat(parts).numpy()
+
+    return compute
+
+
+def of_encoder(
+    settings: EmbeddingSettings,
+    data: Data,
+    model: nn.Module | None,
+    texts: Sequence[str | None] | None,
+    device: torch.device,
+) -> Embed:
+    """Vectors of a pretrained encoder, of texts where there are any, otherwise of images."""
+    from transformers import AutoModel
+
+    assert settings.encoder is not None
+    images = data.inputs.ndim == 4
+    if texts is None and not images:
+        raise ValueError("embeddings of kind 'encoder' need texts or images; use 'proxy' or 'sklearn' for a table")
+    encoder = load_pretrained(AutoModel, settings.encoder, settings.revision, dtype=torch.float32).to(device).eval()
+    if texts is None:
+        return image_encoder(settings, encoder, data, device)
+    return text_encoder(settings, encoder, texts, device)
+
+
+def text_encoder(settings: EmbeddingSettings, encoder: Any, texts: Sequence[str | None], device: torch.device) -> Embed:
+    """Mean over real tokens of the last layer; texts of like length share a batch."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load_pretrained(AutoTokenizer, str(settings.encoder), settings.revision)
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"tokenizer {settings.encoder!r} has no padding token: set one and save it")
+    longest = min(settings.max_length, getattr(encoder.config, "max_position_embeddings", settings.max_length))
+
+    @torch.no_grad()
+    def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
+        found = [texts[row] or "" for row in rows.tolist()]
+        order = np.argsort([len(text) for text in found], kind="stable")
+        vectors = np.empty((len(rows), encoder.config.hidden_size), np.float32)
+        for part in np.split(order, range(settings.batch_size, len(order), settings.batch_size)):
+            batch = tokenizer(
+                [found[place] for place in part],
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            ).to(device)
+            hidden = encoder(**batch).last_hidden_state
+            vectors[part] = mean_of_real(hidden, batch["attention_mask"].bool()).float().cpu().numpy()
+        return vectors
+
+    return compute
+
+
+def image_encoder(settings: EmbeddingSettings, encoder: Any, data: Data, device: torch.device) -> Embed:
+    """Image features where the encoder has a method for them (CLIP), else its pooled output, else the class token."""
+    from transformers import AutoImageProcessor
+
+    processor = load_pretrained(AutoImageProcessor, str(settings.encoder), settings.revision)
+
+    @torch.no_grad()
+    def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
+        parts = []
+        for part in np.split(rows, range(settings.batch_size, len(rows), settings.batch_size)):
+            pixels = data.inputs[part]
+            pixels = np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
+            batch = processor(images=list(pixels), input_data_format="channels_last", return_tensors="pt").to(device)
+            output = encoder.get_image_features(**batch) if hasattr(encoder, "get_image_features") else encoder(**batch)
+            parts.append(pooled(output).float().flatten(1).cpu())
+        return torch.cat(parts).numpy()
+
+    return compute
+
+
+def of_sklearn(
+    settings: EmbeddingSettings,
+    data: Data,
+    model: nn.Module | None,
+    texts: Sequence[str | None] | None,
+    device: torch.device,
+) -> Embed:
+    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` rows."""
+    random = np.random.default_rng(settings.seed)
+    count = min(settings.fit_rows, len(data))
+    chosen = np.sort(random.choice(len(data), count, replace=False)).astype(np.int64)
+    if texts is not None:
+        return latent_semantics(settings, texts, chosen)
+    if data.model_settings.get("kind") == "tokens":
+        raise ValueError("embeddings of kind 'sklearn' need the texts: token ids are no quantities")
+    return principal_components(settings, data, chosen)
+
+
+def latent_semantics(settings: EmbeddingSettings, texts: Sequence[str | None], chosen: Rows) -> Embed:
+    """TF-IDF of words, then truncated SVD; a text without a known word is the zero vector."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def read(rows: Rows) -> list[str]:
+        return [texts[row] or "" for row in rows.tolist()]
+
+    vectoriser = TfidfVectorizer(max_features=50_000, sublinear_tf=True)
+    weights = vectoriser.fit_transform(read(chosen))
+    dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
+    # In float64: in float32 the last digits of a product depend on how many rows share it.
+    reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights)
+    return lambda rows: reduction.transform(vectoriser.transform(read(rows)))
+
+
+def principal_components(settings: EmbeddingSettings, data: Data, chosen: Rows) -> Embed:
+    """PCA; columns of tables are standardised before, codes of categories spelled out, pixels divided by 255."""
+    from sklearn.decomposition import PCA
+
+    categories = data.model_settings.get("categories")
+
+    def read(rows: Rows) -> Shaped[np.ndarray, "b d"]:
+        values = np.asarray(data.inputs[rows])
+        if categories:
+            values = one_hot(values, categories)
+        return values.reshape(len(rows), -1).astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
+
+    sample = read(chosen)
+    spread = np.ones(sample.shape[1]) if data.inputs.ndim == 4 else sample.std(axis=0)
+    spread[spread == 0] = 1.0
+    dimensions = max(1, min(settings.dimensions, *sample.shape))
+    reduction = PCA(dimensions, random_state=settings.seed).fit(sample / spread)
+    return lambda rows: reduction.transform(read(rows) / spread)

@@ -1,0 +1,65 @@
+"""One pass of checkpoints over rows: every scorer that reads them, from shared forward passes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Int64
+from torch import nn
+
+from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
+from secateur.scorers.contract import Scores, finite
+from secateur.trainers.contract import Data
+
+Configured = tuple[CheckpointScorer[...], Mapping[str, Any]]
+"""A scorer with its settings."""
+
+
+def score_rows(
+    runs: Sequence[Sequence[nn.Module]],
+    data: Data,
+    rows: Int64[np.ndarray, " b"],
+    scorers: Mapping[str, Configured],
+    *,
+    device: torch.device,
+    batch_size: int = 512,
+    features: Float16[np.ndarray, "b d"] | Float32[np.ndarray, "b d"] | None = None,
+) -> dict[str, Scores]:
+    """Scores of some rows by name, float32 `[b]`, each averaged over proxy runs in float64.
+
+    `runs` are the checkpoints of each proxy run, oldest first; where one scorer alone reads several checkpoints, the
+    others still see the last one only. Models are moved to the device and put into evaluation mode. Into `features`,
+    where given, goes what the classifier of the first run's last checkpoint is fed with, from the same forward pass.
+    Raises ValueError that names the rows (of the data) where a score is NaN or infinite.
+    """
+    # Numbers stay on the device until the end, so that the host can prepare the next batch while one is computed.
+    found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
+    stored = None if features is None else torch.from_numpy(features)
+    for number, run in enumerate(runs):
+        for model in run:
+            model.to(device).eval()
+        for start in range(0, len(rows), batch_size):
+            part = data.take(rows[start : start + batch_size])
+            glance = Glance(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
+            for name, (scorer, settings) in scorers.items():
+                found[name][number].append(scorer(glance, **settings))
+            if stored is not None and number == 0:
+                stored[start : start + batch_size].copy_(glance.features)
+    scores = {name: averaged(parts) for name, parts in found.items()}
+    for name, score in scores.items():
+        if not np.isfinite(score).all():
+            everywhere = np.zeros(len(data), np.float32)
+            everywhere[rows] = score
+            finite(everywhere, name)
+    return scores
+
+
+def averaged(runs: Sequence[Sequence[torch.Tensor]]) -> Scores:
+    """Mean over runs in float64 of one number per row, each run's in batches; float32 `[b]`, in main memory."""
+    if not runs[0]:
+        return np.empty(0, np.float32)
+    total = torch.cat(list(runs[0])).double()
+    for parts in runs[1:]:
+        total += torch.cat(list(parts))
+    return (total / len(runs)).float().cpu().numpy()

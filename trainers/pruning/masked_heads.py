@@ -1,0 +1,178 @@
+"""Attention heads taken out of a causal transformer of transformers while a block of code runs.
+
+`head_mask` and `prune_heads` are gone from transformers, and a `head_mask` that is passed is ignored without a word, so
+heads are masked by hooks. Two ways: *zero* takes away what a head writes, its slice of the input of the attention's
+output projection; *uniform* makes a head attend to everything alike, by a query of zero, which is what the authors of
+"Retrieval Head Mechanistically Explains Long-Context Factuality" (arXiv 2404.15574, Wu et al.) do.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import nn
+
+from secateur.trainers.models.identity import is_made_for, weights_of
+from secateur.trainers.pruning.kept import Kept
+
+How = Literal["zero", "uniform"]
+KeptHeads = Bool[np.ndarray, "layers heads"]
+
+OUTPUTS = ("o_proj", "c_proj", "out_proj", "dense")
+"""What attention modules call their output projection: Llama and Qwen, GPT-2, OPT, NeoX and Phi."""
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """The attention of one layer: its name in the model, and its projections."""
+
+    name: str
+    output: nn.Module
+    query: nn.Module | None
+    """Gives queries first, head by head, maybe followed by keys and values; none where they are interleaved."""
+
+
+def attention_layers(model: nn.Module) -> list[AttentionLayer]:
+    """The attention of every layer, in order; raises ValueError for a model that is built in another way."""
+    layers, kind, heads = [], type(model).__name__, heads_per_layer(model)
+    for name, module in model.named_modules():
+        output = next((child for child in OUTPUTS if isinstance(getattr(module, child, None), nn.Module)), None)
+        if "Attention" not in type(module).__name__ or output is None:
+            continue
+        projection = getattr(module, output)
+        if width_in(projection) % heads:
+            raise ValueError(
+                f"{kind}: {name}.{output} reads {width_in(projection)} numbers, which {heads} heads do not share evenly"
+            )
+        layers.append(AttentionLayer(name, projection, query_of(module, projection, heads)))
+    expected = text_config(model).num_hidden_layers
+    if len(layers) != expected:
+        raise ValueError(
+            f"{kind}: found {len(layers)} attention modules with an output projection ({', '.join(OUTPUTS)}) for "
+            f"{expected} layers; heads can be masked in models built like Llama, Qwen, Mistral, OPT, NeoX or GPT-2"
+        )
+    return layers
+
+
+def text_config(model: nn.Module) -> Any:
+    """Configuration of the language model; raises ValueError for a module that is not of transformers."""
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "get_text_config"):
+        raise ValueError(f"{type(model).__name__} is not a model of transformers: load it by AutoModelForCausalLM")
+    return config.get_text_config()
+
+
+def heads_per_layer(model: nn.Module) -> int:
+    """Query heads of a layer; raises ValueError where the configuration does not say."""
+    heads = getattr(text_config(model), "num_attention_heads", None)
+    if not isinstance(heads, int):
+        raise ValueError(f"{type(model).__name__}: the configuration gives no single num_attention_heads")
+    return heads
+
+
+def width_in(projection: nn.Module) -> int:
+    """Numbers that a linear layer reads; transformers' Conv1D keeps its weight the other way round."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features
+    weight = getattr(projection, "weight", None)
+    if type(projection).__name__ == "Conv1D" and isinstance(weight, torch.Tensor):
+        return weight.shape[0]
+    raise ValueError(f"a projection of type {type(projection).__name__} is neither Linear nor Conv1D: not supported")
+
+
+def query_of(attention: nn.Module, output: nn.Module, heads: int) -> nn.Module | None:
+    """The projection whose first numbers are the queries, head by head."""
+    alone, fused = getattr(attention, "q_proj", None), getattr(attention, "c_attn", None)
+    if isinstance(alone, nn.Linear) and alone.out_features % heads == 0:
+        width = alone.out_features // heads
+        # Where queries carry a gate beside them, heads are wider than the configuration says.
+        return alone if width == getattr(attention, "head_dim", width) else None
+    if type(fused).__name__ == "Conv1D" and getattr(fused, "nf", 0) == 3 * width_in(output):
+        return fused
+    return None
+
+
+def check_kept(keep: KeptHeads, layers: int, heads: int) -> None:
+    """Raise ValueError for a mask of another shape."""
+    if keep.shape != (layers, heads):
+        raise ValueError(f"the mask of heads is {list(keep.shape)}, the model has {layers} layers of {heads} heads")
+
+
+@contextmanager
+def masked_heads(
+    model: nn.Module, keep: KeptHeads, *, how: How = "zero", decoding_only: bool = False
+) -> Iterator[None]:
+    """Mask heads of a model inside the block: bool `[layers, query heads]`, True stays. Nothing is left behind after.
+
+    `decoding_only` masks calls of one new token and leaves the reading of the prompt as it is, as the authors do.
+    Gradients flow through what stays. With grouped queries the heads are the query heads; keys and values, which they
+    share, are not touched. Raises ValueError for a model that is not built as expected and a mask of another shape.
+    """
+    layers, heads = attention_layers(model), heads_per_layer(model)
+    check_kept(keep, len(layers), heads)
+    handles = []
+    try:
+        for layer, kept in zip(layers, keep, strict=True):
+            if kept.all():
+                continue
+            gone = torch.from_numpy(~kept)
+            if how == "zero":
+                hook = Zeroing(gone, width_in(layer.output), decoding_only)
+                handles.append(layer.output.register_forward_pre_hook(hook.before))
+            elif layer.query is None:
+                raise ValueError(f"{layer.name} gives no queries of their own (q_proj, c_attn): use how='zero'")
+            else:
+                width = getattr(layer.query, "out_features", None) or width_in(layer.output)
+                hook = Zeroing(gone, width, decoding_only)
+                handles.append(layer.query.register_forward_hook(hook.after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Zeroing:
+    """Hooks that put zeros in the place of some heads, in the first `width` numbers of `[b, tokens, numbers]`."""
+
+    def __init__(self, gone: Bool[torch.Tensor, " heads"], width: int, decoding_only: bool) -> None:
+        self.gone = gone.repeat_interleave(width // len(gone))
+        self.decoding_only = decoding_only
+
+    def zeroed(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The same with zeros; itself where the call reads a prompt that is to be left alone."""
+        if self.decoding_only and numbers.shape[1] != 1:
+            return numbers
+        if self.gone.device != numbers.device:
+            self.gone = self.gone.to(numbers.device)
+        rest = numbers.shape[-1] - len(self.gone)
+        return numbers.masked_fill(nn.functional.pad(self.gone, (0, rest)), 0)
+
+    def before(self, _: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Forward pre-hook of an output projection."""
+        return (self.zeroed(args[0]), *args[1:])
+
+    def after(self, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+        """Forward hook of a projection of queries."""
+        return self.zeroed(output)
+
+
+def kept_heads(model: nn.Module, keep: KeptHeads, settings: Mapping[str, Any] | None = None) -> Kept:
+    """What of a model stays, to be written into a manifest: a bool `[heads]` for the attention of each layer."""
+    layers = attention_layers(model)
+    check_kept(keep, len(layers), heads_per_layer(model))
+    groups = {layer.name: kept for layer, kept in zip(layers, keep, strict=True)}
+    return Kept("head", groups, weights_of(model), settings or {})
+
+
+def heads_of(model: nn.Module, kept: Kept) -> KeptHeads:
+    """The mask that a manifest keeps, for `masked_heads`; raises ValueError for another model and other units."""
+    names = [layer.name for layer in attention_layers(model)]
+    if kept.unit != "head" or sorted(kept.groups) != sorted(names):
+        raise ValueError(f"what is kept are {kept.unit}s of {list(kept.groups)[:3]} …, not heads of {names[0]} …")
+    if not is_made_for(kept.made_for, model):
+        raise ValueError("the heads were kept of a model with other weights than this one")
+    return np.stack([kept.groups[name] for name in names])

@@ -1,0 +1,254 @@
+"""Soft masks that follow from the weights themselves, for pruning while training: PDP.
+
+Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023, arXiv 2305.11203, section
+3: m(w) = sigmoid((w² - t²) / τ), where t lies halfway between the smallest |w| that stays and the largest that goes.
+The forward pass uses m(w) w, so that weights near the border still move and those that were to go can come back.
+Nothing about the mask is learned. Weight decay acts on w, not on m(w) w.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.masks.largest_of_each import largest_of_each
+from secateur.selectors.masks.weight_masks import Masks, counts_in, global_masks
+from secateur.trainers.contract import Data
+from secateur.trainers.loop.batch_statistics import measured_again
+from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
+from secateur.trainers.pruning.kept import Kept
+
+Form = Literal["unstructured", "n_of_m", "channel"]
+"""What goes together: single weights of a layer; N of each M consecutive inputs; whole rows (filters)."""
+UNDECIDED = -1
+
+
+class SoftMask(nn.Module):
+    """The mask of one weight `[out, in, …]` as a parametrisation: m(w) w, of the weight's shape and type.
+
+    Units are compared within groups: the weights of a layer, M of its inputs in a row, or its filters by their L2 norm.
+    The threshold t is found anew in each forward pass, and no gradient goes through it, nor through τ, which is
+    `temperature` itself where it is `absolute`, else so many times the layer's t² (its mean over groups). A temperature
+    of 0, or `hard`, makes the mask 0 or 1: a gradient then reaches only what stays. While nothing is to go the weight
+    is used as is.
+
+    What changes in a run are buffers, int64, so that states of the model hold them: `pruned` and `final` units of each
+    group that go now and at the end (-1 before that is decided), and whether it is `hard` now.
+    """
+
+    pruned: torch.Tensor
+    final: torch.Tensor
+    hard: torch.Tensor
+
+    def __init__(self, size: int, *, form: Form, m: int, temperature: float, absolute: bool) -> None:
+        super().__init__()
+        self.size, self.form, self.m, self.temperature, self.absolute = size, form, m, temperature, absolute
+        self.register_buffer("pruned", torch.tensor(0))
+        self.register_buffer("final", torch.tensor(UNDECIDED))
+        self.register_buffer("hard", torch.tensor(0))
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight times its mask, of the same shape."""
+        pruned = int(self.pruned)
+        return weight * self.mask(weight, pruned) if pruned else weight
+
+    def mask(self, weight: torch.Tensor, pruned: int) -> torch.Tensor:
+        """m(w), of a shape that broadcasts over the weight, where so many units of each group are to go."""
+        squares = self.grouped(weight.square())
+        border = threshold(squares.detach().sqrt(), pruned).square()
+        if not self.temperature or int(self.hard):
+            return self.spread((squares.detach() > border).to(weight.dtype), weight.shape)
+        scale = 1.0 if self.absolute else border.mean().clamp_min(torch.finfo(weight.dtype).tiny)
+        return self.spread(torch.sigmoid((squares - border) / (self.temperature * scale)), weight.shape)
+
+    def grouped(self, squares: torch.Tensor) -> torch.Tensor:
+        """Squares of weights as those of units, `[groups, size]`."""
+        if self.form == "channel":
+            return squares.flatten(1).sum(1)[None]
+        if self.form == "n_of_m":
+            return squares.movedim(1, -1).reshape(-1, self.m)
+        return squares.reshape(1, -1)
+
+    def spread(self, units: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """A value per unit `[groups, size]` at each weight; of filters `[out, 1, …]`."""
+        if self.form == "channel":
+            return units.reshape(-1, *[1] * (len(shape) - 1))
+        if self.form == "n_of_m":
+            return units.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+        return units.reshape(tuple(shape))
+
+
+def threshold(values: torch.Tensor, pruned: int) -> torch.Tensor:
+    """Halfway between the largest value that goes and the smallest that stays of each row `[groups, size]`.
+
+    `[groups, 1]`. Raises ValueError where not at least one goes and one stays.
+    """
+    if not 0 < pruned < values.shape[1]:
+        raise ValueError(f"no threshold lies between {pruned} of {values.shape[1]} units and the others")
+    below = values.kthvalue(pruned, dim=1, keepdim=True).values
+    return (below + values.kthvalue(pruned + 1, dim=1, keepdim=True).values) / 2
+
+
+def with_soft_masks(
+    model: nn.Module, *, form: Form = "unstructured", m: int = 4, temperature: float = 1.0, absolute: bool = False
+) -> nn.Module:
+    """A copy with a `SoftMask` on each weight that can be pruned, to be given to `train` as `start`.
+
+    By filters the last layer is left alone: its rows are the outputs. Raises ValueError for a temperature below 0, and
+    for a model that the form does not fit.
+    """
+    if temperature < 0:
+        raise ValueError(f"a temperature is at least 0, not {temperature}")
+    masked = copy.deepcopy(model)
+    weights = maskable(masked)
+    names = list(weights)[:-1] if form == "channel" else list(weights)
+    if not names:
+        raise ValueError(f"the model has no weight to prune by {form}: use one with hidden layers")
+    for name in names:
+        shape = weights[name].shape
+        if form == "n_of_m" and (m < 2 or shape[1] % m):
+            raise ValueError(f"{name} has {shape[1]} inputs, not groups of {m}: change m (from 2) or the width")
+        size = {"unstructured": weights[name].numel(), "n_of_m": m, "channel": shape[0]}[form]
+        mask = SoftMask(size, form=form, m=m, temperature=temperature, absolute=absolute)
+        prefix, _, own = name.rpartition(".")
+        parametrize.register_parametrization(masked.get_submodule(prefix), own, mask.to(weights[name].device))
+    return masked
+
+
+def soft_masks(model: nn.Module) -> dict[str, tuple[SoftMask, torch.Tensor]]:
+    """Each soft mask of a model with the weight behind it, by the name that the weight has without it.
+
+    Raises ValueError where there is none.
+    """
+    found: dict[str, tuple[SoftMask, torch.Tensor]] = {}
+    for prefix, module in model.named_modules():
+        for name, chain in getattr(module, "parametrizations", {}).items():
+            if isinstance(chain[0], SoftMask):
+                found[f"{prefix}.{name}" if prefix else name] = (chain[0], chain.original.detach())
+    if not found:
+        raise ValueError("the model has no soft masks: give train a start from with_soft_masks")
+    return found
+
+
+@dataclass(frozen=True)
+class PruningSchedule:
+    """How much of each layer goes at which point of a run, to be passed to `train` as `after_step`.
+
+    Training is dense for the share `dense` of the run. Then all units are ranked together, which settles how many of
+    each layer stay at the end, exactly `keep` (a share or a count) in all and one of each layer at least. Over the
+    share `ramp` the units that go rise to that: as 1 - (1 - x)^`power`, linearly by default as in PDP, by 3 as in
+    gradual magnitude pruning (Zhu & Gupta 2017, arXiv 1710.01878). Of groups of M all keep the same, and the ranking
+    has nothing to settle. For the share `fine_tune` at the end masks are hard. Raises ValueError for shares outside
+    [0, 1], or that together are more than the run.
+    """
+
+    keep: int | float
+    dense: float = 0.2
+    ramp: float = 0.5
+    fine_tune: float = 0.0
+    power: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = (self.dense, self.ramp, self.fine_tune)
+        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+            raise ValueError(f"dense, ramp and fine_tune are shares of the run, of 1 together at most, not {shares}")
+        if self.power <= 0:
+            raise ValueError(f"the power of the ramp is above 0, not {self.power}")
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What tells it from others, for snapshots."""
+        return asdict(self)
+
+    def __call__(self, model: nn.Module, steps_done: int, steps: int) -> None:
+        """Set what goes after so many steps; settle what goes in the end where that is due and not done."""
+        behind = steps_done - self.dense * steps
+        if behind < 0:
+            return
+        masks = [mask for mask, _ in soft_masks(model).values()]
+        if any(int(mask.final) == UNDECIDED for mask in masks):
+            settle(model, self.keep, seed=self.seed)
+        share = min(1.0, behind / (self.ramp * steps)) if self.ramp else 1.0
+        for mask in masks:
+            mask.pruned.fill_(int(int(mask.final) * (1 - (1 - share) ** self.power) + 0.5))
+            mask.hard.fill_(int(steps_done > (1 - self.fine_tune) * steps))
+
+
+def settle(model: nn.Module, keep: int | float, *, seed: int) -> None:
+    """Decide how many units of each layer go in the end, from its weights as they are. In place.
+
+    Raises ValueError for a budget that the layers, or groups of M, cannot keep exactly.
+    """
+    found = soft_masks(model)
+    first = next(iter(found.values()))[0]
+    if first.form == "n_of_m":
+        stay = dict.fromkeys(found, n_of(keep, first.m))
+    else:
+        sizes = {name: magnitudes(mask, weight) for name, (mask, weight) in found.items()}
+        stay = counts_in(global_masks(sizes, keep, seed=seed, least=1))
+    for name, (mask, _) in found.items():
+        mask.final.fill_(mask.size - stay[name])
+
+
+def n_of(keep: int | float, m: int) -> int:
+    """The N of N:M that is this share; raises ValueError where it is not a whole number from 1."""
+    count = round(keep * m)
+    if isinstance(keep, int) or not 1 <= count <= m or abs(count - keep * m) > 1e-6:
+        raise ValueError(f"keep {keep} of groups of {m} is not a whole number of weights: use one of 1/{m}, 2/{m}, … 1")
+    return count
+
+
+def magnitudes(mask: SoftMask, weight: torch.Tensor) -> np.ndarray:
+    """|w| of each weight or the L2 norm of each filter, float32 `[groups, size]`."""
+    return mask.grouped(weight.float().square()).sqrt().cpu().numpy()
+
+
+def hard_masks(model: nn.Module, *, seed: int, draw: bool = False) -> Masks:
+    """Masks of what stays in the end by the weights' names, exactly: the largest, or as many of each drawn blindly.
+
+    Raises ValueError before `settle` or the schedule has decided how many that are.
+    """
+    masks: Masks = {}
+    for place, (name, (mask, weight)) in enumerate(soft_masks(model).items()):
+        if int(mask.final) == UNDECIDED:
+            raise ValueError("how much of each layer goes is not decided: train with a PruningSchedule first")
+        values, own = magnitudes(mask, weight), derive_seed(seed, place)
+        if draw:
+            values = random_keys(values.size, own).reshape(values.shape) / 2.0**64
+        stays = torch.from_numpy(largest_of_each(values, mask.size - int(mask.final), seed=own))
+        masks[name] = mask.spread(stays, weight.shape).expand(weight.shape).contiguous().numpy()
+    return masks
+
+
+def without_soft_masks(model: nn.Module) -> nn.Module:
+    """A copy with the weights behind the masks in their places: a plain model again, and a dense one."""
+    plain = copy.deepcopy(model)
+    for name in soft_masks(plain):
+        prefix, _, own = name.rpartition(".")
+        module = plain.get_submodule(prefix)
+        # Copies share the class that carries the mask's property, and torch takes the property off that class.
+        kind = type(module)
+        module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
+        parametrize.remove_parametrizations(module, own, leave_parametrized=False)
+    return plain
+
+
+def harden(model: nn.Module, data: Data, *, seed: int) -> tuple[nn.Module, Kept]:
+    """A plain copy whose pruned weights are exact zeros, and what it keeps: exactly the schedule's budget.
+
+    Batch norm measured what the soft network does, and is measured again over the training `data`. Raises ValueError
+    as `hard_masks` does.
+    """
+    masks = hard_masks(model, seed=seed)
+    plain = without_soft_masks(model)
+    kept = kept_weights(plain, masks)
+    apply(plain, kept)
+    return measured_again(plain, data), kept
