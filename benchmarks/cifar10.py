@@ -37,11 +37,11 @@ from secateur.selectors.samplers.contract import EpochSampler, make_sampler
 from secateur.selectors.static.coverage_centric import coverage_centric
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import encode
-from secateur.trainers.modalities.images import ImageTask
+from secateur.trainers.modalities.images import ImageEncoding
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.tasks.classification import evaluate
 
@@ -62,17 +62,17 @@ def read_images(folder: Path, rows: int | None = None) -> tuple[Data, Data]:
         features = splits["train"].features
         image = next(name for name, feature in features.items() if isinstance(feature, datasets.Image))
         label = next(name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel))
-        found = encode(ImageTask(), splits["train"], splits["test"], [image])
+        found = encode(ImageEncoding(), splits["train"], splits["test"], [image])
         labels = {name: np.asarray(each[label], np.int64) for name, each in splits.items()}
         classes = features[label].num_classes
     train_split = Data(found.inputs, labels["train"], classes, found.model_settings)
     return train_split, Data(found.test_inputs, labels["test"], classes, found.model_settings)
 
 
-def recipe_of(asked: argparse.Namespace, steps: int) -> Recipe:
+def config_of(asked: argparse.Namespace, steps: int) -> TrainingConfig:
     """He et al.'s training on CIFAR-10 with the schedule of the loop."""
     on_gpu = torch.cuda.is_available()
-    return Recipe(
+    return TrainingConfig(
         model="resnet18",
         model_settings={"width": 16 if asked.tiny else 64, "stem": "cifar"},
         steps=steps,
@@ -99,7 +99,7 @@ def margins(data: Data, asked: argparse.Namespace, seed: int) -> tuple[Scores, f
     device = device_of_choice()
     watcher = Aum(len(data), device)
     steps = asked.proxy_epochs * -(-len(data) // asked.batch_size)
-    trained = train(data, recipe_of(asked, steps), seed=1000 + seed, observers=[watcher], device=device)
+    trained = train(data, config_of(asked, steps), seed=1000 + seed, observers=[watcher], device=device)
     return watcher.scores(), trained.seconds
 
 
@@ -125,7 +125,7 @@ def one_run(name: str, data: Data, asked: argparse.Namespace, *, keep: float, se
     elif name in SAMPLERS:
         signals = {"samples": len(data), "epochs": asked.epochs, "labels": data.labels}
         sampler = make_sampler(name, {"keep": keep}, signals, seed=seed)
-    trained = train(data, recipe_of(asked, steps_of(budget, asked)), seed=seed, keep=mask, sampler=sampler)
+    trained = train(data, config_of(asked, steps_of(budget, asked)), seed=seed, keep=mask, sampler=sampler)
     cost = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
     return {"model": trained.model, **cost, "scoring_seconds": scoring}
 
@@ -155,7 +155,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def circumstances(asked: argparse.Namespace, data: Data, test: Data) -> dict[str, Any]:
     """What a reader must know of the numbers, and what makes a run the same run."""
-    recipe = recipe_of(asked, 1).model_dump(mode="json", exclude={"steps"})
+    config = config_of(asked, 1).model_dump(mode="json", exclude={"steps"})
     return {
         "data": asked.data.name,
         "training samples": len(data),
@@ -163,7 +163,7 @@ def circumstances(asked: argparse.Namespace, data: Data, test: Data) -> dict[str
         "pixels": hashlib.sha256(data.inputs.tobytes()).hexdigest(),
         "epochs": asked.epochs,
         "proxy epochs": asked.proxy_epochs,
-        "recipe": recipe,
+        "config": config,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
     }
@@ -234,11 +234,11 @@ def main(given: list[str] | None = None) -> None:
         print(f"seed {seed}, {name} at {keep:g}: {accuracy:.4f}, {done['seconds']:.0f} s", flush=True)
         if asked.json:
             save(asked.json, about, runs)
-    recipe = about["recipe"]
+    config = about["config"]
     said = (
         f"{about['data']}, {len(data):,} training and {len(test):,} test samples; ResNet-18 of width "
-        f"{recipe['model_settings']['width']}, {asked.epochs} epochs of the kept samples, {asked.seeds} seeds, batch "
-        f"{asked.batch_size}, {recipe['precision']}; proxy {asked.proxy_epochs} epochs; torch {about['torch']} on "
+        f"{config['model_settings']['width']}, {asked.epochs} epochs of the kept samples, {asked.seeds} seeds, batch "
+        f"{asked.batch_size}, {config['precision']}; proxy {asked.proxy_epochs} epochs; torch {about['torch']} on "
         f"{about['device']}, {time.perf_counter() - started:.0f} s in all."
     )
     text = f"{said}\n\n{table(runs)}"

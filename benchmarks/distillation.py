@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import cache_logits
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
@@ -44,13 +44,13 @@ ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0),
 class Setting:
     """Networks and lengths of one data set's experiment."""
 
-    student: Recipe
-    teachers: dict[str, Recipe]
+    student: TrainingConfig
+    teachers: dict[str, TrainingConfig]
     """By what the table calls them."""
 
 
-DIGITS = Recipe(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
-IMAGES = Recipe(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
+DIGITS = TrainingConfig(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
+IMAGES = TrainingConfig(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
 SETTINGS = {
     "digits": Setting(
         DIGITS,
@@ -65,7 +65,9 @@ SETTINGS = {
         IMAGES,
         {
             "the student's network": IMAGES.model_copy(update={"steps": 800}),
-            "a convolutional network": Recipe(model="cnn", model_settings={"width": 16}, steps=600, batch_size=64),
+            "a convolutional network": TrainingConfig(
+                model="cnn", model_settings={"width": 16}, steps=600, batch_size=64
+            ),
         },
     ),
 }
@@ -84,7 +86,7 @@ def grey_images(folder: Path, rows: int) -> tuple[Data, Data]:
         table = pl.read_parquet(folder / f"{split}.parquet")
         if split == "train":
             table = table[np.sort(np.random.default_rng(0).permutation(len(table))[:rows])]
-        pixels = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("L")) for cell in table["image"]]
+        pixels = [np.asarray(Image.open(io.BytesIO(trial["bytes"])).convert("L")) for trial in table["image"]]
         labels = table["label"].to_numpy().astype(np.int64)
         found.append(Data(np.stack(pixels)[..., None], labels, int(labels.max()) + 1))
     return found[0], found[1]
@@ -105,9 +107,11 @@ class Taught:
     accuracies: list[float]
 
 
-def teach(name: str, recipe: Recipe, student: Recipe, train_on: Data, test: Data, keep: float, seeds: int) -> Taught:
+def teach(
+    name: str, config: TrainingConfig, student: TrainingConfig, train_on: Data, test: Data, keep: float, seeds: int
+) -> Taught:
     """Tune with this teacher, train it on everything, and students on random subsets with it."""
-    asked = Distillation(teacher=recipe, tune=True)
+    asked = Distillation(teacher=config, tune=True)
     tuned = tune_distillation(
         train_on,
         student,
@@ -119,7 +123,7 @@ def teach(name: str, recipe: Recipe, student: Recipe, train_on: Data, test: Data
         seeds=TUNING_SEEDS,
     )
     print(f"{name}: {tuned.settings.curve}, {tuned.settings.temperature}, {tuned.seconds:.0f} s", flush=True)
-    taught = train(train_on, recipe, seed=asked.seed, device=CPU)
+    taught = train(train_on, config, seed=asked.seed, device=CPU)
     teacher = Teacher(cached=cache_logits(taught.model, train_on))
     accuracies = []
     for seed in range(seeds):
@@ -189,8 +193,8 @@ def main() -> None:
         plain.append(evaluate(trained.model, test).accuracy)
     print(f"without a teacher: {plain}, {time.process_time() - started:.0f} s", flush=True)
     rows = [
-        teach(name, recipe, setting.student, train_on, test, asked.keep, asked.seeds)
-        for name, recipe in setting.teachers.items()
+        teach(name, config, setting.student, train_on, test, asked.keep, asked.seeds)
+        for name, config in setting.teachers.items()
     ]
     student = setting.student
     steps = " and ".join(f"{teacher.steps}" for teacher in setting.teachers.values())

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints.contract import Glance
+from secateur.scorers.checkpoints.contract import CheckpointBatch
 from secateur.scorers.checkpoints.grand import grand
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 from secateur.scorers.checkpoints.vog import vog
@@ -134,7 +134,7 @@ def report_memory(count: int) -> None:
     if count == 1:
         plain_input_passes(models[:1], inputs, labels)
     else:
-        vog(Glance(models, inputs, labels))
+        vog(CheckpointBatch(models, inputs, labels))
     print(peak_now() - before)
 
 
@@ -157,11 +157,11 @@ def main(rounds: int) -> None:
     features = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     labels = torch.arange(512, device=DEVICE) % 100
     closed, vmapped, busy = beside(
-        lambda: last_layer_grand(Glance([head], features, labels)),
+        lambda: last_layer_grand(CheckpointBatch([head], features, labels)),
         lambda: vmapped_norms(head, features, labels),
         rounds,
     )
-    gap = far(last_layer_grand(Glance([head], features, labels)), vmapped_norms(head, features, labels))
+    gap = far(last_layer_grand(CheckpointBatch([head], features, labels)), vmapped_norms(head, features, labels))
     print(
         f"last-layer GraNd, 512 samples, 512 features, 100 classes: {closed * 1e3:.2f} ms, vmap(grad) "
         f"{vmapped * 1e3:.0f} ms, {vmapped / closed:.0f} times faster, {busy:.0f} by processor time (wanted: 100), "
@@ -171,7 +171,7 @@ def main(rounds: int) -> None:
         model, inputs = model.eval().to(DEVICE), inputs.to(DEVICE)
         labels = torch.arange(len(inputs), device=DEVICE) % 10
         ghost, loop, busy = beside(
-            lambda m=model, x=inputs, y=labels: grand(Glance([m], x, y)),
+            lambda m=model, x=inputs, y=labels: grand(CheckpointBatch([m], x, y)),
             lambda m=model, x=inputs, y=labels: looped_norms(m, x, y),
             rounds,
         )
@@ -180,13 +180,13 @@ def main(rounds: int) -> None:
             lambda m=model, x=inputs, y=labels: looped_norms(m, x, y),
             rounds,
         )
-        gap = far(grand(Glance([model], inputs, labels)), looped_norms(model, inputs, labels))
+        gap = far(grand(CheckpointBatch([model], inputs, labels)), looped_norms(model, inputs, labels))
         print(f"all-layer GraNd, {name}: {ghost * 1e3:.1f} ms, loop {loop * 1e3:.0f} ms, {loop / ghost:.1f} times "
               f"faster, {busy:.1f} by processor time (wanted: 5; a training pass of the batch: {most:.1f}), relative "
               f"gap {gap:.1e}")  # fmt: skip
     models, inputs, labels = vog_batch(CHECKPOINTS)
     scored, plain, busy = beside(
-        lambda: vog(Glance(models, inputs, labels)), lambda: plain_input_passes(models, inputs, labels), rounds
+        lambda: vog(CheckpointBatch(models, inputs, labels)), lambda: plain_input_passes(models, inputs, labels), rounds
     )
     print(f"VoG, {CHECKPOINTS} checkpoints: {scored * 1e3:.0f} ms, as many plain passes {plain * 1e3:.0f} ms, "
           f"{scored / plain:.2f} times as long, {1 / busy:.2f} by processor time (wanted: at most 1.3)")  # fmt: skip

@@ -32,7 +32,7 @@ from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer, Scores
 from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoints
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -42,9 +42,9 @@ from secateur.trainers.passes.scoring import score_rows
 CPU = torch.device("cpu")
 NOISE, CHECKPOINTS, NEIGHBOURS = 0.2, 5, 10
 TURNED = {"easier", "denser"}
-RECIPES = {
-    "digits": Recipe(model="mlp", model_settings={"hidden": (128,)}, epochs=30, batch_size=64),
-    "images": Recipe(model="cnn", model_settings={"width": 16}, epochs=12, batch_size=128),
+CONFIGS = {
+    "digits": TrainingConfig(model="mlp", model_settings={"hidden": (128,)}, epochs=30, batch_size=64),
+    "images": TrainingConfig(model="cnn", model_settings={"width": 16}, epochs=12, batch_size=128),
 }
 
 
@@ -56,7 +56,7 @@ def digits() -> Data:
 def grey_images(folder: Path) -> Data:
     """Images and labels of `train.parquet`, uint8 `[n, height, width, 1]`."""
     table = pl.read_parquet(folder / "train.parquet")
-    pixels = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("L")) for cell in table["image"]]
+    pixels = [np.asarray(Image.open(io.BytesIO(trial["bytes"])).convert("L")) for trial in table["image"]]
     labels = table["label"].to_numpy().astype(np.int64)
     return Data(np.stack(pixels)[..., None], labels, int(labels.max()) + 1)
 
@@ -72,15 +72,15 @@ def with_noise(data: Data, rows: int, seed: int) -> tuple[Data, np.ndarray]:
     return Data(part.inputs, labels, part.classes), flipped
 
 
-def all_scores(data: Data, recipe: Recipe, seed: int) -> dict[str, Scores]:
+def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Scores]:
     """Every scorer there is, with its default settings, from one proxy run of the seed."""
     every = scorers()
     watchers = {name: one(len(data), CPU) for name, one in every.items() if inspect.isclass(one)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         writer = CheckpointWriter(folder, CHECKPOINTS)
-        trained = train(data, recipe, seed=seed, observers=list(watchers.values()), device=CPU, checkpoint=writer)
-        models.save(trained.model, folder, recipe, data.inputs.shape[1:], data.classes)
+        trained = train(data, config, seed=seed, observers=list(watchers.values()), device=CPU, checkpoint=writer)
+        models.save(trained.model, folder, config, data.inputs.shape[1:], data.classes)
         run = load_checkpoints(folder)
     found = {name: watcher.scores() for name, watcher in watchers.items() if isinstance(watcher, Observer)}
     reading = {name: (one, {}) for name, one in every.items() if isinstance(one, CheckpointScorer)}
@@ -135,18 +135,18 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
     read: Callable[[], Data] = digits if asked.data == "digits" else lambda: grey_images(Path(asked.data))
-    data, recipe = read(), RECIPES["digits" if asked.data == "digits" else "images"]
+    data, config = read(), CONFIGS["digits" if asked.data == "digits" else "images"]
     areas: dict[str, list[float]] = {name: [] for name in scorers()}
     started = time.perf_counter()
     for seed in range(asked.seeds):
         noisy, flipped = with_noise(data, asked.rows, seed)
-        for name, scores in all_scores(noisy, recipe, seed).items():
+        for name, scores in all_scores(noisy, config, seed).items():
             areas[name].append(area(scores, flipped, scorers()[name].card.high_means))
         print(f"seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
     count = min(asked.rows, len(data))
     said = (
         f"{count:,} of {len(data):,} samples, {NOISE:.0%} of the labels flipped, {asked.seeds} seeds; proxy "
-        f"{recipe.model} {dict(recipe.model_settings)}, {recipe.epochs} epochs, batch {recipe.batch_size}, "
+        f"{config.model} {dict(config.model_settings)}, {config.epochs} epochs, batch {config.batch_size}, "
         f"{CHECKPOINTS} checkpoints, {NEIGHBOURS} neighbours; torch {torch.__version__.partition('+')[0]} on "
         f"{torch.get_num_threads()} CPU threads, {time.perf_counter() - started:.0f} s in all."
     )

@@ -5,7 +5,7 @@
 The step is that of a ResNet-18 for 32 x 32 images (3 x 3 stem, no pooling after it), batch 128, 10 classes, SGD; for
 comparison also that of the small `cnn` that proxies are trained with. Observers record 50,000 samples, settings as they
 come. A step is far longer than the recording and as noisy, so the two are timed apart, turn by turn, fastest of each;
-the recording includes making the `Observation` and everything that observers share. On a GPU the recording runs under
+the recording includes making the `TrainingBatch` and everything that observers share. On a GPU the recording runs under
 `torch.cuda.set_sync_debug_mode("error")`, and its time is that of the device.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.contract import Observation, Observer
+from secateur.scorers.contract import Observer, TrainingBatch
 from secateur.scorers.registry import scorers
 from secateur.trainers.models.image_encoder import resnet18
 from secateur.trainers.models.registry import cnn
@@ -62,7 +62,7 @@ def recording_of(watchers: list[Observer]) -> Callable[[], None]:
     def record() -> None:
         nonlocal turn
         ids = parts[turn % (SAMPLES // BATCH)]
-        batch = Observation(ids, logits, labels, losses)
+        batch = TrainingBatch(ids, logits, labels, losses)
         for watcher in watchers:
             watcher.observe(batch)
         turn += 1

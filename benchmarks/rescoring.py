@@ -19,7 +19,7 @@ import torch
 
 from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.models.registry import build
 from secateur.trainers.passes.scoring import score_rows
 
@@ -32,7 +32,7 @@ def main(rows: int) -> None:
     inputs = random.integers(0, 256, (count, 28, 28, 1)).astype(np.uint8)
     data = Data(inputs, random.integers(0, 10, count), 10)
     hashes = pl.Series([f"{high:016x}{low:016x}" for high, low in random.integers(0, 2**62, (count, 2)).tolist()])
-    model = build(Recipe(model="cnn", epochs=1), (28, 28, 1), 10, seed=0)
+    model = build(TrainingConfig(model="cnn", epochs=1), (28, 28, 1), 10, seed=0)
     reading = {name: (scorers()[name], {}) for name in NAMES}
     keys = {name: ScoreKey(name, "1", {}, "model") for name in NAMES}
 

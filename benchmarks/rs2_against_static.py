@@ -24,7 +24,7 @@ from label_noise import write
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.tasks.classification import evaluate
@@ -35,17 +35,17 @@ PUBLISHED = {"RS2": 91.7, "static random": 78.4, "everything": 95.5}
 """CIFAR-10, ResNet-18, 200 epochs, a tenth kept: Okanovic et al. 2024 (arXiv 2305.18424)."""
 
 
-def run(name: str, data: Data, recipe: Recipe, *, keep: float, epochs: int, seed: int) -> Trained:
-    """One training of this name; the recipe's steps are those of the subset."""
+def run(name: str, data: Data, config: TrainingConfig, *, keep: float, epochs: int, seed: int) -> Trained:
+    """One training of this name; the config's steps are those of the subset."""
     samples = len(data)
     if name == STATIC:
         budget = resolve_keep(keep, samples)
-        return train(data, recipe, seed=seed, keep=uniform_random(np.arange(samples), budget, seed=seed))
+        return train(data, config, seed=seed, keep=uniform_random(np.arange(samples), budget, seed=seed))
     if name == RS2:
-        return train(data, recipe, seed=seed, sampler=Rs2(samples, keep=keep, seed=seed))
+        return train(data, config, seed=seed, sampler=Rs2(samples, keep=keep, seed=seed))
     if name == FULL:
-        recipe = recipe.model_copy(update={"steps": epochs * -(-samples // recipe.batch_size)})
-    return train(data, recipe, seed=seed)
+        config = config.model_copy(update={"steps": epochs * -(-samples // config.batch_size)})
+    return train(data, config, seed=seed)
 
 
 def table(runs: dict[str, list[dict[str, float]]]) -> str:
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     data, test = read_images(asked.data, asked.rows)
     steps = asked.epochs * -(-resolve_keep(asked.keep, len(data)) // 128)
-    recipe = Recipe(
+    config = TrainingConfig(
         model=asked.model,
         model_settings=SETTINGS[asked.model],
         steps=steps,
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     started, runs = time.perf_counter(), {name: [] for name in (STATIC, RS2, SAME_STEPS, FULL)}
     for seed in range(asked.seeds):
         for name, done in runs.items():
-            trained = run(name, data, recipe, keep=asked.keep, epochs=asked.epochs, seed=seed)
+            trained = run(name, data, config, keep=asked.keep, epochs=asked.epochs, seed=seed)
             measured = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
             done.append({"seed": seed, "accuracy": evaluate(trained.model, test).accuracy, **measured})
             print(f"seed {seed}, {name}: {done[-1]['accuracy']:.4f}, {trained.seconds:.0f} s", flush=True)
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     said = (
         f"{asked.data.name}, {len(data):,} training and {len(test):,} test samples; keep {asked.keep:g}, "
         f"{asked.epochs} epochs of the subset, {asked.seeds} seeds; {asked.model} {SETTINGS[asked.model]}, SGD at "
-        f"{recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, no augmentation; "
+        f"{config.learning_rate:g}, weight decay {config.weight_decay:g}, batch {config.batch_size}, no augmentation; "
         f"torch {torch.__version__.partition('+')[0]} on {device} ({platform.machine()}), "
         f"{time.perf_counter() - started:.0f} s in all."
     )
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(text)
     if asked.json:
         asked.json.write_text(
-            json.dumps({"recipe": recipe.model_dump(), "runs": runs, "keep": asked.keep}, indent=1) + "\n"
+            json.dumps({"config": config.model_dump(), "runs": runs, "keep": asked.keep}, indent=1) + "\n"
         )
     if asked.write:
         write(asked.write, f"rs2 against static, {asked.data.name}", text)

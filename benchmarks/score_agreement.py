@@ -20,10 +20,10 @@ from scipy.stats import spearmanr
 
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.checkpoints.pvi import null_model_of
-from secateur.scorers.contract import Observation, Observer, Scorer
+from secateur.scorers.contract import Observer, Scorer, TrainingBatch
 from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
@@ -36,7 +36,7 @@ class Recorder(Observer):
         super().__init__(samples, CPU)
         self.logits = torch.zeros(epochs, samples, classes)
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         self.logits[int(self.epoch), batch.ids] = batch.logits
 
     def reduce(self) -> torch.Tensor:
@@ -149,19 +149,21 @@ def of_neighbours(embeddings: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
     }
 
 
-def ours_of(data: Data, recipe: Recipe) -> tuple[dict[str, np.ndarray], Recorder, list[torch.nn.Module], np.ndarray]:
+def ours_of(
+    data: Data, config: TrainingConfig
+) -> tuple[dict[str, np.ndarray], Recorder, list[torch.nn.Module], np.ndarray]:
     """The library's scores, and what the other computation starts from."""
     import copy
 
     every = scorers()
     watchers = {name: one(len(data), CPU) for name, one in every.items() if isinstance(one, type)}
-    recorder, run = Recorder(len(data), int(recipe.epochs or 0), data.classes), []
+    recorder, run = Recorder(len(data), int(config.epochs or 0), data.classes), []
 
     def keep(model: torch.nn.Module, done: int, total: int) -> None:
         if done * CHECKPOINTS // total > len(run):
             run.append(copy.deepcopy(model).eval())
 
-    train(data, recipe, seed=0, observers=[*watchers.values(), recorder], device=CPU, checkpoint=keep)
+    train(data, config, seed=0, observers=[*watchers.values(), recorder], device=CPU, checkpoint=keep)
     found = {name: watcher.scores() for name, watcher in watchers.items()}
     reading = {name: (one, {}) for name, one in every.items() if isinstance(one, CheckpointScorer)}
     found |= score_rows([run], data, np.arange(len(data)), reading, device=CPU)
@@ -188,8 +190,8 @@ def main() -> None:
     started = time.perf_counter()
     data = grey_images(asked.folder)
     data = data.take(np.arange(min(asked.rows, len(data))))
-    recipe = Recipe(model="mlp", model_settings={"hidden": (64,)}, epochs=asked.epochs, batch_size=128)
-    ours, recorder, run, embeddings = ours_of(data, recipe)
+    config = TrainingConfig(model="mlp", model_settings={"hidden": (64,)}, epochs=asked.epochs, batch_size=128)
+    ours, recorder, run, embeddings = ours_of(data, config)
     print(f"ours: {time.perf_counter() - started:.0f} s", flush=True)
     theirs = of_the_run(recorder.logits.numpy(), data.labels) | of_checkpoints(run, data)
     theirs |= of_neighbours(embeddings, data.labels)
@@ -199,7 +201,7 @@ def main() -> None:
         rank, gap = spearmanr(one, other).statistic, np.abs(one - other).max() / other.std()
         lines.append(f"| `{name}` | {rank:.6f} | {gap:.1e} |")
     said = (
-        f"{len(data):,} samples, {recipe.epochs} epochs of an mlp with {recipe.model_settings['hidden'][0]} hidden "
+        f"{len(data):,} samples, {config.epochs} epochs of an mlp with {config.model_settings['hidden'][0]} hidden "
         f"units, {len(run)} checkpoints, {NEIGHBOURS} neighbours; torch {torch.__version__.partition('+')[0]} on "
         f"{torch.get_num_threads()} CPU threads, {time.perf_counter() - started:.0f} s in all."
     )

@@ -21,27 +21,27 @@ from torch.utils.data import DataLoader, TensorDataset
 from secateur.scorers.observers.aum import Aum
 from secateur.scorers.observers.el2n import El2n
 from secateur.selectors.samplers.info_batch import InfoBatch
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build
 from secateur.trainers.processes import device_of_choice
 
 
-def bare(data: Data, recipe: Recipe, device: torch.device, *, loader: bool) -> None:
+def bare(data: Data, config: TrainingConfig, device: torch.device, *, loader: bool) -> None:
     """A plain loop of torch."""
     torch.manual_seed(0)
-    model = build(recipe, data.inputs.shape[1:], data.classes, seed=0)
+    model = build(config, data.inputs.shape[1:], data.classes, seed=0)
     model[0].fit(data)
     model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=1e-4, fused=True)
-    steps = recipe.total_steps(len(data))
+    optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4, fused=True)
+    steps = config.total_steps(len(data))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     inputs, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
     if not loader:
         inputs, labels = inputs.to(device), labels.to(device)
-    batches = DataLoader(TensorDataset(inputs, labels), recipe.batch_size, shuffle=True)
-    for _ in range(recipe.epochs or 0):
-        order = torch.randperm(len(data), device=device).split(recipe.batch_size)
+    batches = DataLoader(TensorDataset(inputs, labels), config.batch_size, shuffle=True)
+    for _ in range(config.epochs or 0):
+        order = torch.randperm(len(data), device=device).split(config.batch_size)
         for x, y in batches if loader else ((inputs[rows], labels[rows]) for rows in order):
             optimiser.zero_grad(set_to_none=True)
             functional.cross_entropy(model(x.to(device)), y.to(device)).backward()
@@ -51,18 +51,18 @@ def bare(data: Data, recipe: Recipe, device: torch.device, *, loader: bool) -> N
         torch.cuda.synchronize(device)
 
 
-def measure(title: str, data: Data, recipe: Recipe, device: torch.device, rounds: int) -> None:
+def measure(title: str, data: Data, config: TrainingConfig, device: torch.device, rounds: int) -> None:
     """Print a line for each way to train."""
-    count, epochs = len(data), recipe.epochs or 1
+    count, epochs = len(data), config.epochs or 1
     ways: dict[str, Callable[[], object]] = {
-        "bare, indexed": lambda: bare(data, recipe, device, loader=False),
-        "bare, DataLoader": lambda: bare(data, recipe, device, loader=True),
-        "ours": lambda: train(data, recipe, seed=0, device=device),
+        "bare, indexed": lambda: bare(data, config, device, loader=False),
+        "bare, DataLoader": lambda: bare(data, config, device, loader=True),
+        "ours": lambda: train(data, config, seed=0, device=device),
         "ours, two observers": lambda: train(
-            data, recipe, seed=0, device=device, observers=[Aum(count, device), El2n(count, device)]
+            data, config, seed=0, device=device, observers=[Aum(count, device), El2n(count, device)]
         ),
         "ours, InfoBatch": lambda: train(
-            data, recipe, seed=0, device=device, sampler=InfoBatch(count, epochs, anneal_from=0.0)
+            data, config, seed=0, device=device, sampler=InfoBatch(count, epochs, anneal_from=0.0)
         ),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -76,7 +76,7 @@ def measure(title: str, data: Data, recipe: Recipe, device: torch.device, rounds
     for name, seconds in medians.items():
         spread = f"{min(taken[name]) / seconds:.2f} … {max(taken[name]) / seconds:.2f}"
         print(
-            f"{title:24} {name:20} {1e6 * seconds / recipe.total_steps(count):8.0f} us/step "
+            f"{title:24} {name:20} {1e6 * seconds / config.total_steps(count):8.0f} us/step "
             f"{count * epochs / seconds:10.0f} samples/s  ratio {seconds / medians['bare, indexed']:.2f}  ({spread})"
         )
 
@@ -91,8 +91,8 @@ def main() -> None:
     rows, images, epochs = (200, 100, 2) if chosen.small else (6000, 1000, 5)
     table = Data(random.normal(size=(rows, 64)).astype(np.float32), random.integers(0, 10, rows), 10)
     pixels = Data(random.integers(0, 256, (images, 28, 28, 1), dtype=np.uint8), random.integers(0, 10, images), 10)
-    measure("mlp, 64 columns", table, Recipe(epochs=epochs, batch_size=64), device, chosen.rounds)
-    cnn = Recipe(model="cnn", model_settings={"width": 8}, epochs=epochs, batch_size=64)
+    measure("mlp, 64 columns", table, TrainingConfig(epochs=epochs, batch_size=64), device, chosen.rounds)
+    cnn = TrainingConfig(model="cnn", model_settings={"width": 8}, epochs=epochs, batch_size=64)
     measure("cnn, 28 x 28", pixels, cnn, device, chosen.rounds)
 
 

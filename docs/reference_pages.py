@@ -21,7 +21,7 @@ from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.selectors.contract import Selector, selectors
 from secateur.trainers.experiments.contract import experiments
-from secateur.trainers.modalities.encoding import TASKS
+from secateur.trainers.modalities.encoding import ENCODINGS
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -42,9 +42,13 @@ HEAD = ("key", "type", "default", "what it is")
 
 
 def study_keys() -> str:
-    """Every key of a study, one table per part; what `task` takes is that of the three modalities."""
-    tasks = [part for kind, task in TASKS.items() for part in parts_of(task, f"task, where columns name {kind}")]
-    return "\n\n".join([*parts_of(Study, ""), *tasks])
+    """Every key of a study, one table per part; what `encoding` takes is that of the three modalities."""
+    encodings = [
+        part
+        for kind, encoding in ENCODINGS.items()
+        for part in parts_of(encoding, f"encoding, where columns name {kind}")
+    ]
+    return "\n\n".join([*parts_of(Study, ""), *encodings])
 
 
 def search_keys() -> str:
@@ -286,14 +290,9 @@ def selector_pages() -> str:
 
 def shown_by_mkdocstrings(declared: AnyScorer | Selector[...]) -> str:
     """A class or function without its members, one heading deeper than a module."""
-    own = (
-        declared
-        if inspect.isclass(declared)
-        else declared.choose
-        if isinstance(declared, Selector)
-        else declared.compute
-    )
-    return f"::: {own.__module__}.{own.__name__}\n    options: {{members: false, heading_level: 3, show_root_full_path: false}}"
+    own = declared if inspect.isclass(declared) else getattr(declared, "choose", None) or declared.compute
+    shown = f"::: {own.__module__}.{own.__name__}"
+    return f"{shown}\n    options: {{members: false, heading_level: 3, show_root_full_path: false}}"
 
 
 def reads_by(chosen: Selector[...]) -> list[str]:

@@ -12,7 +12,7 @@ from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.embeddings import embeddings_asset, neighbours_asset
 from secateur.pipelines.assets.export_job import export_jobs
 from secateur.pipelines.assets.recurring import Recurrence, recurrence
-from secateur.pipelines.assets.resources import IO_MANAGER, Progress, StoreIOManager
+from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
 from secateur.pipelines.assets.scores import proxy_asset, score_asset
 from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
@@ -63,17 +63,21 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
     return broken_study
 
 
-def resources_of(root: Path, progress: Progress | None = None) -> dict[str, Any]:
+def resources_of(root: Path, progress: ProgressDisplay | None = None) -> dict[str, Any]:
     """What assets ask Dagster for, by key: the files below `root`, and who is told of progress."""
     store = Store(root)
-    return {IO_MANAGER: StoreIOManager(store), "secateur_store": store, "secateur_progress": progress or Progress()}
+    return {
+        IO_MANAGER: StoreIOManager(store),
+        "secateur_store": store,
+        "secateur_progress": progress or ProgressDisplay(),
+    }
 
 
 def build(
     files: list[StudyFile],
     root: Path,
     *,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
     searches: Collection[str] = (),
     export: str = "export",
     executor: dg.ExecutorDefinition | None = dg.in_process_executor,

@@ -12,18 +12,18 @@ from typing import Literal
 
 import dagster as dg
 
-from secateur.pipelines.assets.resources import ACCELERATOR, Progress
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
 from secateur.pipelines.storage.ledger import Ledger
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyError, StudyFile
-from secateur.pipelines.studies.grid import Cell, Grid
+from secateur.pipelines.studies.grid import Grid, Trial
 from secateur.pipelines.studies.samples import Study
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-Part = Literal["scores", "subsets", "models", "everything"]
-TARGETS: dict[Part, tuple[str, ...]] = {
+Stage = Literal["scores", "subsets", "models", "everything"]
+TARGETS: dict[Stage, tuple[str, ...]] = {
     "scores": (),
     "subsets": ("subset", "manifest"),
     "models": ("subset", "manifest", "trained_model", "evaluation"),
@@ -36,7 +36,7 @@ class UnusableData(ValueError):
 
 @dataclass(frozen=True)
 class Made:
-    """How many assets and cells of assets were made, and how many were fresh already."""
+    """How many assets and trials of assets were made, and how many were fresh already."""
 
     made: int
     fresh: int
@@ -75,8 +75,10 @@ def set_pools(instance: dg.DagsterInstance) -> None:
     instance.event_log_storage.initialize_concurrency_limit_to_default(ACCELERATOR)
 
 
-def run_study(file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: Progress | None = None) -> None:
-    """Materialise every asset and every cell anew, be it a study or a search; raises as `materialise` does.
+def run_study(
+    file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: ProgressDisplay | None = None
+) -> None:
+    """Materialise every asset and every trial anew, be it a study or a search; raises as `materialise` does.
 
     Arms of a study of units that were run before of the same inputs are not run again.
     """
@@ -94,35 +96,35 @@ def materialise(
     file: StudyFile,
     root: Path,
     instance: dg.DagsterInstance,
-    part: Part,
+    part: Stage,
     *,
-    cells: Sequence[Cell] | None = None,
-    progress: Progress | None = None,
+    trials: Sequence[Trial] | None = None,
+    progress: ProgressDisplay | None = None,
     again: bool = False,
 ) -> Made:
     """Materialise a part of a study's graph and all that it is made of; what is fresh is left alone unless `again`.
 
-    `cells` are those wanted of subsets and models, all by default. Raises the first error of a step, StudyError for
+    `trials` are those wanted of subsets and models, all by default. Raises the first error of a step, StudyError for
     a broken study, and UnusableData where the data check finds samples that cannot be used, before anything is trained.
     """
     if file.study is None:
         raise StudyError(file.error or f"{file.name} is no study of samples; it is run as a whole")
     work = Work(file, file.study, root, instance, part, progress)
-    fixed, of_cells = work.fixed, work.of_cells
+    fixed, of_trials = work.fixed, work.of_trials
     stale = fixed if again else work.stale(fixed)
     work.run(stale)
     made = len(stale)
-    wanted = list(file.study.cells if cells is None else cells)
-    todo: dict[tuple[dg.AssetKey, ...], list[Cell]] = {}
-    for cell in wanted:
-        todo.setdefault(tuple(of_cells if again else work.stale(of_cells, cell)), []).append(cell)
+    wanted = list(file.study.trials if trials is None else trials)
+    todo: dict[tuple[dg.AssetKey, ...], list[Trial]] = {}
+    for trial in wanted:
+        todo.setdefault(tuple(of_trials if again else work.stale(of_trials, trial)), []).append(trial)
     for keys, alike in todo.items():
         made += len(keys) * len(alike)
         for block in blocks(alike, file.study):
             work.run(keys, block)
-    after = work.after_cells if again else work.stale(work.after_cells)
+    after = work.after_trials if again else work.stale(work.after_trials)
     work.run(after)
-    every = len(fixed) + len(of_cells) * len(wanted) + len(work.after_cells)
+    every = len(fixed) + len(of_trials) * len(wanted) + len(work.after_trials)
     return Made(made + len(after), every - made - len(after))
 
 
@@ -135,21 +137,21 @@ class Work:
         study: Study,
         root: Path,
         instance: dg.DagsterInstance,
-        part: Part,
-        progress: Progress | None,
+        part: Stage,
+        progress: ProgressDisplay | None,
     ) -> None:
         defs = build([file], root, progress=progress)
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
         self.study, self.store, self.instance = study, Store(root), instance
         everything = set(self.graph.materializable_asset_keys)
-        cells = {key for key in everything if self.graph.get(key).is_partitioned}
+        trials = {key for key in everything if self.graph.get(key).is_partitioned}
         named = {dg.AssetKey([study.name, name]) for name in TARGETS.get(part, ())}
         if part == "scores":
             named = {key for key in everything if key.path[1:2] == ["scores"]}
         targets = everything if part == "everything" else self.with_neighbours(named) & everything
-        later = {key for key in targets - cells if self.above(key) & cells}
-        self.fixed = sorted(targets - cells - later)
-        self.of_cells, self.after_cells = sorted(targets & cells), sorted(later)
+        later = {key for key in targets - trials if self.above(key) & trials}
+        self.fixed = sorted(targets - trials - later)
+        self.of_trials, self.after_trials = sorted(targets & trials), sorted(later)
         revision = load(study.source, study.columns, file.path.parent, root / ".cache").revision
         self.ledger = Ledger(self.store, study, self.graph, revision)
 
@@ -168,9 +170,9 @@ class Work:
             wanted = found | set(selection.resolve(self.graph))
         return found
 
-    def stale(self, keys: Sequence[dg.AssetKey], cell: Cell | None = None) -> list[dg.AssetKey]:
+    def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
-        found = {key for key in keys if not self.ledger.is_fresh(key, cell)}
+        found = {key for key in keys if not self.ledger.is_fresh(key, trial)}
         while found:
             below = {key for key in keys if found & set(self.graph.get(key).parent_keys)}
             steps = dg.AssetSelection.assets(*(found | below)).required_multi_asset_neighbors().resolve(self.graph)
@@ -180,53 +182,53 @@ class Work:
             found = more
         return sorted(found)
 
-    def run(self, keys: Sequence[dg.AssetKey], cells: Sequence[Cell] = ()) -> None:
-        """Materialise assets, or a block of their cells, and note them as made."""
+    def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
+        """Materialise assets, or a block of their trials, and note them as made."""
         if not keys:
             return
         try:
-            execute(self.job, self.instance, keys, cells)
+            execute(self.job, self.instance, keys, trials)
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise
             problems = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["problems"]
             raise UnusableData(f"{self.study.name}: {'; '.join(problems) or error}") from error
-        self.ledger.record(keys, cells or (None,))
+        self.ledger.record(keys, trials or (None,))
 
 
 def execute(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], cells: Sequence[Cell] = ()
+    job: dg.JobDefinition, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()
 ) -> None:
-    """Materialise assets, or a block of their cells, in this process; raises the first error of a step."""
-    ends = {"start": cells[0], "end": cells[-1]} if cells else {}
-    tags = {f"dagster/asset_partition_range_{end}": str(cell) for end, cell in ends.items()}
+    """Materialise assets, or a block of their trials, in this process; raises the first error of a step."""
+    ends = {"start": trials[0], "end": trials[-1]} if trials else {}
+    tags = {f"dagster/asset_partition_range_{end}": str(trial) for end, trial in ends.items()}
     with contextlib.redirect_stdout(sys.stderr):
         job.execute_in_process(
             instance=instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
         )
 
 
-def blocks(cells: Sequence[Cell], study: Grid) -> Iterator[list[Cell]]:
-    """Cells in rectangles of consecutive selections and consecutive seeds, first and last at the corners.
+def blocks(trials: Sequence[Trial], study: Grid) -> Iterator[list[Trial]]:
+    """Trials in rectangles of consecutive selections and consecutive seeds, first and last at the corners.
 
     A range of Dagster's multi-partitions is the rectangle between its two corners.
     """
     spans: list[tuple[list[int], int, int]] = []
-    for seeds, place in sorted(_runs(cells, study)):
+    for seeds, place in sorted(_runs(trials, study)):
         if spans and spans[-1][0] == seeds and spans[-1][2] == place - 1:
             spans[-1] = (seeds, spans[-1][1], place)
         else:
             spans.append((seeds, place, place))
     for seeds, first, last in spans:
         names = study.selection_keys[first : last + 1]
-        yield [Cell(name, seed) for name in names for seed in seeds]
+        yield [Trial(name, seed) for name in names for seed in seeds]
 
 
-def _runs(cells: Sequence[Cell], study: Grid) -> Iterator[tuple[list[int], int]]:
+def _runs(trials: Sequence[Trial], study: Grid) -> Iterator[tuple[list[int], int]]:
     """Consecutive seeds of each selection, with the selection's place."""
     for place, name in enumerate(study.selection_keys):
         run: list[int] = []
-        for seed in sorted(cell.seed for cell in cells if cell.selection == name):
+        for seed in sorted(trial.seed for trial in trials if trial.selection == name):
             if run and seed != run[-1] + 1:
                 yield run, place
                 run = []
@@ -239,37 +241,37 @@ def run_units(
     file: StudyFile,
     root: Path,
     instance: dg.DagsterInstance,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
     *,
-    cells: Sequence[Cell] | None = None,
+    trials: Sequence[Trial] | None = None,
     again: bool = False,
 ) -> None:
-    """Prepare the seeds and run the cells, all by default; what was run before of the same inputs is left alone.
+    """Prepare the seeds and run the trials, all by default; what was run before of the same inputs is left alone.
 
-    With all cells the report is made, too. `again` runs everything anew. Raises the first error of a step.
+    With all trials the report is made, too. `again` runs everything anew. Raises the first error of a step.
     """
     study = file.pruning
     if study is None:
         raise StudyError(f"{file.name} is no study of `kind: pruning`")
-    store, wanted = Store(root), list(study.cells if cells is None else cells)
-    seeds = sorted({cell.seed for cell in wanted})
+    store, wanted = Store(root), list(study.trials if trials is None else trials)
+    seeds = sorted({trial.seed for trial in wanted})
     prepared, pruned = dg.AssetKey([study.name, "prepared"]), dg.AssetKey([study.name, "pruned"])
     if again:
-        for seed in seeds if cells is None else ():
-            forget(store, dg.AssetKey([study.name, "prepared_record"]), Cell("", seed))
-        for cell in wanted:
-            forget(store, pruned, cell)
+        for seed in seeds if trials is None else ():
+            forget(store, dg.AssetKey([study.name, "prepared_record"]), Trial("", seed))
+        for trial in wanted:
+            forget(store, pruned, trial)
     job = build([file], root, progress=progress).resolve_implicit_global_asset_job_def()
     for seed in seeds:
-        execute(job, instance, [prepared], [Cell("", seed)])
+        execute(job, instance, [prepared], [Trial("", seed)])
     for block in blocks(wanted, study):
         execute(job, instance, [pruned], block)
-    if len(wanted) == len(list(study.cells)):
+    if len(wanted) == len(list(study.trials)):
         execute(job, instance, [dg.AssetKey([study.name, "report"])])
 
 
-def forget(store: Store, key: dg.AssetKey, cell: Cell) -> None:
-    """Remove the record by which a cell would be taken for done."""
-    path = store.find(key, cell)
+def forget(store: Store, key: dg.AssetKey, trial: Trial) -> None:
+    """Remove the record by which a trial would be taken for done."""
+    path = store.find(key, trial)
     if path is not None:
         path.unlink()

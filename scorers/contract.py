@@ -75,7 +75,7 @@ def scorer(
     return declare
 
 
-class Observation:
+class TrainingBatch:
     """One training batch as the observers see it; what several of them need is computed once.
 
     `ids` int64 `[b]` are rows of the data set, each at most once; `logits` float `[b, classes]` and `losses`
@@ -137,13 +137,13 @@ class Observer(ABC):
         self.epoch = torch.zeros((), dtype=torch.int64)
         self.presentations = torch.zeros(samples, dtype=torch.int64, device=device)
 
-    def observe(self, batch: Observation) -> None:
+    def observe(self, batch: TrainingBatch) -> None:
         """Take in one batch, before the update that it causes."""
         self.update(batch)
         self.presentations.index_add_(0, batch.ids, torch.ones_like(batch.ids))
 
     @abstractmethod
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         """Add a batch to the accumulators; `presentations` still counts what came before it."""
 
     def end_epoch(self, epoch: int) -> None:

@@ -56,13 +56,13 @@ def check_selector(
     missing = [name for name, info in chosen.settings.model_fields.items() if info.is_required() and name not in given]
     if missing:
         raise AssertionError(f"{chosen.name}: check_selector needs values for the settings {missing}")
-    trial = Trial(chosen, given, signals, samples)
+    case = Case(chosen, given, signals, samples)
     for law in LAWS:
-        law(trial)
+        law(case)
 
 
 @dataclass
-class Trial:
+class Case:
     """A selector under fixed settings, and what its laws have in common."""
 
     chosen: Selector[...]
@@ -132,157 +132,157 @@ class Trial:
         return [name for name, values in self.signals.items() if np.issubdtype(values.dtype, np.floating)]
 
 
-def budget_is_exact(trial: Trial) -> None:
-    for budget in trial.budgets():
-        trial.keep(budget)
-        trial.keep(budget, ids=trial.ids)
-    for budget in (0, -1, trial.most() + 1, trial.samples + 1):
-        trial.refused(f"a budget of {budget} where at most {trial.most()} can be kept", budget)
+def budget_is_exact(case: Case) -> None:
+    for budget in case.budgets():
+        case.keep(budget)
+        case.keep(budget, ids=case.ids)
+    for budget in (0, -1, case.most() + 1, case.samples + 1):
+        case.refused(f"a budget of {budget} where at most {case.most()} can be kept", budget)
 
 
-def seeds_decide(trial: Trial) -> None:
+def seeds_decide(case: Case) -> None:
     """Same seed, same rows; other seeds, other rows exactly where the selector says that it draws."""
     before = (str(np.random.get_state()), torch.get_rng_state().tolist())
-    budget = max(trial.most() // 3, 1)
-    draws = [trial.keep(budget, seed=seed).tobytes() for seed in SEEDS]
-    trial.require(draws == [trial.keep(budget, seed=seed).tobytes() for seed in SEEDS], "one seed gave two choices")
+    budget = max(case.most() // 3, 1)
+    draws = [case.keep(budget, seed=seed).tobytes() for seed in SEEDS]
+    case.require(draws == [case.keep(budget, seed=seed).tobytes() for seed in SEEDS], "one seed gave two choices")
     differ = len(set(draws)) > 1
-    if trial.chosen.draws:
-        trial.require(differ, f"draws=True, but seeds {list(SEEDS)} all keep the same rows")
+    if case.chosen.draws:
+        case.require(differ, f"draws=True, but seeds {list(SEEDS)} all keep the same rows")
     else:
-        trial.require(not differ, "draws=False, but the seed changes choices where nothing is tied")
+        case.require(not differ, "draws=False, but the seed changes choices where nothing is tied")
     after = (str(np.random.get_state()), torch.get_rng_state().tolist())
-    trial.require(before == after, "touched a global random generator")
+    case.require(before == after, "touched a global random generator")
 
 
-def order_is_irrelevant(trial: Trial) -> None:
+def order_is_irrelevant(case: Case) -> None:
     """Rows that move, with their ids, keep what they were told: whole shards or single rows, tied or not."""
-    shards = np.array_split(np.arange(trial.samples), 4)
-    orders = [np.random.default_rng(2).permutation(trial.samples), np.concatenate([shards[s] for s in (2, 0, 3, 1)])]
-    for kind, signals in variants(trial):
-        for budget in trial.budgets():
-            straight = trial.keep(budget, signals=with_ids(signals, trial.ids), ids=trial.ids)
+    shards = np.array_split(np.arange(case.samples), 4)
+    orders = [np.random.default_rng(2).permutation(case.samples), np.concatenate([shards[s] for s in (2, 0, 3, 1)])]
+    for kind, signals in variants(case):
+        for budget in case.budgets():
+            straight = case.keep(budget, signals=with_ids(signals, case.ids), ids=case.ids)
             for order in orders:
-                moved = {name: values[order] for name, values in with_ids(signals, trial.ids).items()}
-                kept = trial.keep(budget, signals=moved, ids=trial.ids[order])
-                trial.require(
+                moved = {name: values[order] for name, values in with_ids(signals, case.ids).items()}
+                kept = case.keep(budget, signals=moved, ids=case.ids[order])
+                case.require(
                     bool((kept == straight[order]).all()),
                     f"rows in another order, ids with them, gave another choice ({kind} signals, budget {budget})",
                 )
 
 
-def layout_is_irrelevant(trial: Trial) -> None:
+def layout_is_irrelevant(case: Case) -> None:
     """Views with strides and memory-mapped copies hold the same numbers, so the same rows stay."""
-    strided = {name: np.repeat(values, 2, axis=0)[::2] for name, values in trial.signals.items()}
-    for budget in trial.budgets():
-        same = (trial.keep(budget) == trial.keep(budget, signals=strided)).all()
-        trial.require(bool(same), "a strided view of the same numbers gave another choice")
+    strided = {name: np.repeat(values, 2, axis=0)[::2] for name, values in case.signals.items()}
+    for budget in case.budgets():
+        same = (case.keep(budget) == case.keep(budget, signals=strided)).all()
+        case.require(bool(same), "a strided view of the same numbers gave another choice")
 
 
-def odd_scores_are_served(trial: Trial) -> None:
-    for kind, signals in variants(trial):
-        for budget in trial.budgets():
-            trial.keep(budget, signals=signals)
-        budget = max(trial.most() // 2, 1)
-        if kind == "constant" and budget < trial.most():
-            kept = {trial.keep(budget, signals=signals, seed=seed).tobytes() for seed in SEEDS}
-            trial.require(len(kept) > 1, f"constant signals must give a draw by the seed (budget {budget})")
-    if trial.most(1) == 1:
-        trial.keep(1, signals=trial.fresh(1))
+def odd_scores_are_served(case: Case) -> None:
+    for kind, signals in variants(case):
+        for budget in case.budgets():
+            case.keep(budget, signals=signals)
+        budget = max(case.most() // 2, 1)
+        if kind == "constant" and budget < case.most():
+            kept = {case.keep(budget, signals=signals, seed=seed).tobytes() for seed in SEEDS}
+            case.require(len(kept) > 1, f"constant signals must give a draw by the seed (budget {budget})")
+    if case.most(1) == 1:
+        case.keep(1, signals=case.fresh(1))
 
 
-def variants(trial: Trial) -> Iterator[tuple[str, Signals]]:
+def variants(case: Case) -> Iterator[tuple[str, Signals]]:
     """The usual signals and the same with odd numbers in the place of every score."""
 
     def changed(change: Callable[[NDArray[Any]], NDArray[Any]], probabilities: bool = True) -> Signals:
-        return trial.signals | {
-            name: change(trial.signals[name]).astype(trial.signals[name].dtype)
-            for name in trial.number_signals()
+        return case.signals | {
+            name: change(case.signals[name]).astype(case.signals[name].dtype)
+            for name in case.number_signals()
             if probabilities or not name.endswith("probability")
         }
 
-    yield "usual", dict(trial.signals)
+    yield "usual", dict(case.signals)
     yield "constant", changed(lambda values: np.full_like(values, 0.5))
     yield "zero", changed(np.zeros_like)
     yield "negative", changed(lambda values: -1 - np.abs(values), probabilities=False)
     yield "heavily tied", changed(lambda values: np.clip(np.rint(values), 0, 1))
     yield "huge", changed(lambda values: values * 1e6, probabilities=False)
-    if "embeddings" in trial.signals:
-        yield "half-precision", trial.signals | {"embeddings": trial.signals["embeddings"].astype(np.float16)}
+    if "embeddings" in case.signals:
+        yield "half-precision", case.signals | {"embeddings": case.signals["embeddings"].astype(np.float16)}
 
 
 def with_ids(signals: Signals, ids: NDArray[np.int64]) -> Signals:
     return signals | {"ids": ids} if "ids" in signals else signals
 
 
-def broken_numbers_are_refused(trial: Trial) -> None:
-    for name in trial.number_signals():
+def broken_numbers_are_refused(case: Case) -> None:
+    for name in case.number_signals():
         for value in (np.nan, np.inf, -np.inf):
-            broken = trial.signals[name].copy()
-            broken[trial.samples // 3, ...] = value
-            text = trial.refused(f"{value} in {name!r}", 1, signals=trial.signals | {name: broken})
-            trial.require(
-                str(trial.samples // 3) in text,
+            broken = case.signals[name].copy()
+            broken[case.samples // 3, ...] = value
+            text = case.refused(f"{value} in {name!r}", 1, signals=case.signals | {name: broken})
+            case.require(
+                str(case.samples // 3) in text,
                 f"the refusal of {value} in {name!r} must name its row, not: {text}",
             )
-    if len(trial.signals) > 1:
-        shorter = {name: values[: len(values) - (not at)] for at, (name, values) in enumerate(trial.signals.items())}
-        trial.refused("arrays of unequal lengths", 1, signals=shorter)
+    if len(case.signals) > 1:
+        shorter = {name: values[: len(values) - (not at)] for at, (name, values) in enumerate(case.signals.items())}
+        case.refused("arrays of unequal lengths", 1, signals=shorter)
 
 
-def larger_budgets_add(trial: Trial) -> None:
-    if not trial.chosen.monotone:
+def larger_budgets_add(case: Case) -> None:
+    if not case.chosen.monotone:
         return
-    step = max(trial.most() // 13, 1) if trial.most() > 26 else 1
-    for kind, signals in variants(trial):
-        kept = np.zeros(trial.samples, dtype=np.bool_)
-        for budget in range(1, trial.most() + 1, step):
-            more = trial.keep(budget, signals=signals)
-            trial.require(
+    step = max(case.most() // 13, 1) if case.most() > 26 else 1
+    for kind, signals in variants(case):
+        kept = np.zeros(case.samples, dtype=np.bool_)
+        for budget in range(1, case.most() + 1, step):
+            more = case.keep(budget, signals=signals)
+            case.require(
                 bool((more | ~kept).all()), f"monotone=True, but budget {budget} drops rows of {budget - step} ({kind})"
             )
             kept = more
 
 
-def class_quotas_are_exact(trial: Trial) -> None:
-    labels = trial.signals.get("labels")
+def class_quotas_are_exact(case: Case) -> None:
+    labels = case.signals.get("labels")
     if labels is None:
-        labels = np.minimum(np.random.default_rng(3).geometric(0.6, trial.samples) - 1, 2).astype(np.int64)
+        labels = np.minimum(np.random.default_rng(3).geometric(0.6, case.samples) - 1, 2).astype(np.int64)
     sizes = np.bincount(labels)
-    room = np.array([trial.most(int(size)) if size else 0 for size in sizes])
+    room = np.array([case.most(int(size)) if size else 0 for size in sizes])
     policies: list[tuple[Policy, int]] = [("proportional", 0), ("proportional", 2), ("balanced", 0), ("balanced", 1)]
     for policy, floor in policies:
-        under = with_class_policy(trial.chosen, policy, floor=floor)
+        under = with_class_policy(case.chosen, policy, floor=floor)
         share_out = proportional if policy == "proportional" else balanced
         for budget in (int(np.minimum(sizes, 2).sum()), int(room.sum()) // 2, int(room.sum())):
             wanted = share_out(sizes, budget, floor=floor, room=room)
-            kept = trial.keep(budget, chosen=under, signals=trial.signals | {"labels": labels})
+            kept = case.keep(budget, chosen=under, signals=case.signals | {"labels": labels})
             counts = np.bincount(labels[kept], minlength=len(sizes))
-            trial.require(
+            case.require(
                 bool((counts == wanted).all()),
                 f"under the {policy} policy with floor {floor} classes keep {counts}, their quotas are {wanted}",
             )
-    floored = with_class_policy(trial.chosen, "none", floor=2)
+    floored = with_class_policy(case.chosen, "none", floor=2)
     budget = max(int(room.sum()) // 2, int(np.minimum(room, 2).sum()))
-    kept = trial.keep(budget, chosen=floored, signals=trial.signals | {"labels": labels})
-    trial.require(
+    kept = case.keep(budget, chosen=floored, signals=case.signals | {"labels": labels})
+    case.require(
         bool((np.bincount(labels[kept], minlength=len(sizes)) >= np.minimum(room, 2)).all()),
         "with a floor of 2 and no other policy, a class keeps fewer",
     )
 
 
-def settings_survive(trial: Trial) -> None:
+def settings_survive(case: Case) -> None:
     """Signature to pydantic to YAML and back to a call."""
-    written = yaml.safe_dump(trial.chosen.settings(**trial.settings).model_dump(mode="json"))
-    read = trial.chosen.settings.model_validate(yaml.safe_load(written)).model_dump()
-    budget = max(trial.most() // 2, 1)
-    same = (trial.keep(budget, settings=read) == trial.keep(budget)).all()
-    trial.require(bool(same), f"settings that went through YAML gave another choice: {written!r}")
+    written = yaml.safe_dump(case.chosen.settings(**case.settings).model_dump(mode="json"))
+    read = case.chosen.settings.model_validate(yaml.safe_load(written)).model_dump()
+    budget = max(case.most() // 2, 1)
+    same = (case.keep(budget, settings=read) == case.keep(budget)).all()
+    case.require(bool(same), f"settings that went through YAML gave another choice: {written!r}")
     try:
-        trial.chosen.settings(**dict(trial.settings) | {"no_such_setting": 1})
+        case.chosen.settings(**dict(case.settings) | {"no_such_setting": 1})
     except ValueError:
         return
-    raise AssertionError(f"{trial.chosen.name}: an unknown setting must be refused")
+    raise AssertionError(f"{case.chosen.name}: an unknown setting must be refused")
 
 
 LAWS = (

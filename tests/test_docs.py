@@ -23,7 +23,7 @@ from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 from secateur.trainers.experiments.contract import experiments
-from secateur.trainers.modalities.encoding import TASKS
+from secateur.trainers.modalities.encoding import ENCODINGS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,7 +75,7 @@ def listed_in(name: str) -> set[str]:
     return set(selectors() if "selector" in name else scorers())
 
 
-@pytest.mark.parametrize("model", [*KEYS.values(), *TASKS.values()])
+@pytest.mark.parametrize("model", [*KEYS.values(), *ENCODINGS.values()])
 def test_every_key_of_a_file_says_what_it_is(model: type[BaseModel]) -> None:
     schema = model.model_json_schema()
     keys = [(kind, key, said) for kind, part in [("", schema), *schema.get("$defs", {}).items()]
@@ -230,7 +230,7 @@ print("selectors:", *selectors())
 assert file.study, file.error
 graph = build([file], Path("store")).resolve_asset_graph()
 print("assets:", *("/".join(key.path) for key in graph.materializable_asset_keys))
-print("cells:", *file.study.selection_keys)
+print("trials:", *file.study.selection_keys)
 """
 
 

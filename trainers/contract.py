@@ -1,4 +1,4 @@
-"""What trainers speak of: the data they learn from and the recipe they follow."""
+"""What trainers speak of: the data they learn from and the config they follow."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from jaxtyping import Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.augmentation import Augmentation
 
 InputKind = Literal["numbers", "tokens", "codes"]
@@ -64,17 +64,20 @@ class Data:
             )
 
 
-class TrainingBatch(Observation):
-    """An `Observation` whose logits `[b, classes]` and losses `[b]`, float32, carry their gradients."""
+class GradientBatch(TrainingBatch):
+    """An `TrainingBatch` whose logits `[b, classes]` and losses `[b]`, float32, carry their gradients."""
 
     def __init__(self, ids: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
         self.ids, self.labels = ids, labels
         self.logits, self.losses = logits.float(), losses.float()
 
 
-Objective = Callable[[Observation, torch.Tensor], torch.Tensor]
-"""What a step descends: (a `TrainingBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
+Objective = Callable[[TrainingBatch, torch.Tensor], torch.Tensor]
+"""What a step descends: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
 `[b]`, with gradient. `batch.losses` is the plain cross-entropy."""
+
+Progress = Callable[[int, int], None]
+"""Gets (done, in all): steps, samples, rows or tensors, as the function that calls it says."""
 
 AfterStep = Callable[[nn.Module, int, int], None]
 """Told (model, steps done, steps in all) after each optimiser step, in every process; it may change the weights. In all
@@ -82,7 +85,7 @@ is an estimate where a sampler decides how long epochs are. Its attribute `made_
 snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
 
 
-class Recipe(BaseModel):
+class TrainingConfig(BaseModel):
     """How a model is trained; the length is given in epochs or in optimiser steps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,7 +129,7 @@ class Recipe(BaseModel):
     workers: Annotated[int, Field(ge=1, description="processes that read inputs which do not fit")] = 4
 
     @model_validator(mode="after")
-    def _one_length(self) -> "Recipe":
+    def _one_length(self) -> "TrainingConfig":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give the length of the run as either epochs or steps")
         if self.pull and (self.optimiser != "adamw" or self.precision == "float16"):
@@ -137,7 +140,7 @@ class Recipe(BaseModel):
 
     @property
     def length(self) -> Literal["epochs", "steps"]:
-        """What runs by this recipe have in common: as many epochs, or as many optimiser steps."""
+        """What runs by this config have in common: as many epochs, or as many optimiser steps."""
         return "steps" if self.steps is not None else "epochs"
 
     def total_steps(self, samples: int) -> int:

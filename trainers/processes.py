@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Places in an epoch's ids that one forward pass takes; what does not count is there to keep processes in step."""
 
     places: slice
@@ -49,7 +49,7 @@ class Processes:
         """Whether files, bars and trackers are this process's."""
         return self.rank == 0
 
-    def parts(self, step: slice, accumulate: int) -> list[Part]:
+    def parts(self, step: slice, accumulate: int) -> list[MicroBatch]:
         """Forward passes of this process for a step, equally many in each process.
 
         Parts have two samples at least where the batch has, for batch norm cannot measure one. A process that has
@@ -58,8 +58,8 @@ class Processes:
         """
         longest = -(-(step.stop - step.start) // self.world)
         mine = divided(divided(step, self.world)[self.rank], min(accumulate, max(1, longest // 2)))
-        filler = Part(slice(step.start, step.start + 1), counts=False)
-        return [Part(places) if places.start < places.stop else filler for places in mine]
+        filler = MicroBatch(slice(step.start, step.start + 1), counts=False)
+        return [MicroBatch(places) if places.start < places.stop else filler for places in mine]
 
     @contextmanager
     def sharing(self, model: nn.Module, device: torch.device) -> Iterator[nn.Module]:

@@ -24,7 +24,7 @@ from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import choose, signals_read
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import refuse_existing
-from secateur.pipelines.studies.grid import Cell, selection_key
+from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.samples import GIVEN, Study
 from secateur.pipelines.studies.selection import Selection
@@ -205,8 +205,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     """The manifest, as the study's own are written."""
     widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
     table = made.whole.samples.collect()
-    cell = Cell(selection_key(asked.name, asked.keep), asked.seed)
-    provenance = provenance_of(widened, cell, made.loaded["source"], asked.settings, len(table))
+    trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
+    provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     names = made.loaded["source"]["label_names"]
     return Manifest.write(asked.folder, table, keep, provenance, scores=scores, label_names=names, overwrite=True)

@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.manifests.choices import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import best_so_far, contributions, inline, predicted_against_true
 from secateur.pipelines.runs.architectures import (
@@ -34,8 +34,8 @@ from secateur.scorers.contract import Observer
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.searches.random_search import RandomSearch
-from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.judging.architectures import agreement, space_of_recipes
+from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.architectures import agreement, space_of_configs
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
@@ -106,7 +106,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     def evaluations(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         architectures: Any,
     ) -> dg.MaterializeResult:
         started, table = time.perf_counter(), architectures.collect()
@@ -146,7 +146,7 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
 
 
 def subset_mask(search: Search, data: Data, subset: ProxySubset) -> np.ndarray:
-    """Keep mask over the training samples; scores come from one run of the search's own recipe, unchanged."""
+    """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
     signals: dict[str, np.ndarray] = {"labels": data.labels}
     if subset.observed:
         assert search.space.models
@@ -290,8 +290,8 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
             "searches": {name: summary_of(found) for name, found in curves.items()},
         }
         if search.space.models:
-            recipes = space_of_recipes(search.space.models.training, search.space.models.positions)[1]
-            best["recipe"] = recipes[history.best_row].model_dump(mode="json")
+            configs = space_of_configs(search.space.models.training, search.space.models.positions)[1]
+            best["config"] = configs[history.best_row].model_dump(mode="json")
         figure = dg.MetadataValue.md(inline(best_so_far(curves), "best so far"))
         return dg.MaterializeResult(
             value=best,
@@ -348,11 +348,11 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         assert search.space.models
         data, test = data_for(search.space.models, base, secateur_store.root / ".cache")
-        recipe = Recipe(**best_architecture["recipe"])
-        trained = train(data, recipe, seed=0)
+        config = TrainingConfig(**best_architecture["config"])
+        trained = train(data, config, seed=0)
         metrics = evaluate(trained.model, test)
         with secateur_store.folder(key) as folder:
-            models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
+            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:], data.classes)
             (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
         return dg.MaterializeResult(
             metadata={
@@ -381,7 +381,7 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     def subset_agreement(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         architectures: Any,
     ) -> dg.MaterializeResult:
         table = architectures.collect()

@@ -19,7 +19,7 @@ from secateur.pipelines.pages.extremes import previews
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import Data
-from secateur.trainers.modalities import encoding as tasks
+from secateur.trainers.modalities import encoding as encodings
 
 NAMES = {
     "source": "Where the data came from: revision, class names, numbers of samples.",
@@ -27,7 +27,7 @@ NAMES = {
     "test_samples": "Test samples: row, content_hash, label.",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",
-    "task": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
+    "encoder": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
 }
 
 IDENTITY = ("row", "content_hash", "label")
@@ -43,9 +43,11 @@ def labels_of(samples: pl.LazyFrame) -> np.ndarray:
     return samples.select("label").collect()["label"].to_numpy().astype(np.int64)
 
 
-def encode(loaded: Loaded, study: Study) -> tasks.Encoded:
-    """Inputs of both splits, by the modality that the columns name and the study's task."""
-    return tasks.encode(study.resolved_task, loaded.train, loaded.test, study.columns.inputs, decode=decode_image)
+def encode(loaded: Loaded, study: Study) -> encodings.Encoded:
+    """Inputs of both splits, by the modality that the columns name and the study's encoding."""
+    return encodings.encode(
+        study.resolved_encoding, loaded.train, loaded.test, study.columns.inputs, decode=decode_image
+    )
 
 
 def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -57,11 +59,11 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         outs={
             name: dg.AssetOut(io_manager_key=IO_MANAGER, key=key[name], description=text)
             for name, text in NAMES.items()
-            if name != "task"
+            if name != "encoder"
         }
         | {
-            "task": dg.AssetOut(
-                io_manager_key=IO_MANAGER, key=key["task"], description=NAMES["task"], dagster_type=dg.Nothing
+            "encoder": dg.AssetOut(
+                io_manager_key=IO_MANAGER, key=key["encoder"], description=NAMES["encoder"], dagster_type=dg.Nothing
             )
         },
         check_specs=[
@@ -83,7 +85,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         encoded = encode(loaded, study)
         for fact, number in encoded.facts.items():
             context.log.info(f"{fact}: {number}")
-        with secateur_store.folder(key["task"]) as folder:
+        with secateur_store.folder(key["encoder"]) as folder:
             encoded.encoder.save(folder)
         source = {
             "revision": loaded.revision,
@@ -108,7 +110,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             "test_inputs": encoded.test_inputs,
         }
         # What is made of a revision depends on the study's settings too.
-        made_of = [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_task)]
+        made_of = [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_encoding)]
         told = json.dumps([loaded.revision, *made_of], sort_keys=True)
         version = dg.DataVersion(xxhash.xxh3_128_hexdigest(told.encode()))
         report = check_data(loaded.train, loaded.test, study.columns, train, test, loaded.label_names)
@@ -123,8 +125,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             yield dg.Output(value, name, metadata=metadata, data_version=version)
         yield dg.Output(
             None,
-            "task",
-            metadata={"path": dg.MetadataValue.path(secateur_store.place(key["task"]).resolve())} | encoded.facts,
+            "encoder",
+            metadata={"path": dg.MetadataValue.path(secateur_store.place(key["encoder"]).resolve())} | encoded.facts,
             data_version=version,
         )
         problems = report.problems()

@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.data import data_of
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_file
@@ -39,7 +39,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def embeddings(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         started, samples = time.perf_counter(), loaded["samples"]

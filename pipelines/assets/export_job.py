@@ -8,18 +8,18 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from secateur.pipelines.assets.resources import Progress
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.exports.registry import export, exporters
-from secateur.pipelines.exports.selected import Told
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.fingerprints import fingerprint_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import inside, refuse_existing
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.contract import Progress
 
 WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
 """Formats that hold no samples, so that the source need not be read."""
@@ -68,7 +68,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
     def export_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> None:
         chosen: Any = config
         file = studies[chosen.study.value]
@@ -82,7 +82,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         context.add_output_metadata(metadata)
         # So that the manifest's page in the UI says where it was exported to.
         key = dg.AssetKey([file.name, "manifest"])
-        context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.cell), metadata=metadata))
+        context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.trial), metadata=metadata))
 
     @dg.job(name=name, description="Hand a selection over: choose it, the format and a name for it.")
     def export_graph() -> None:
@@ -93,9 +93,9 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
 
 @dataclass(frozen=True)
 class Asked:
-    """What the launchpad asked for, checked: a cell and its manifest's folder, a format, its settings, the target."""
+    """What the launchpad asked for, checked: a trial and its manifest's folder, a format, its settings, the target."""
 
-    cell: Cell
+    trial: Trial
     folder: Path
     to: str
     settings: dict[str, Any]
@@ -108,17 +108,17 @@ class Asked:
         assert file.study is not None
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
-        cell = cell_of(file.study, config.selection, config.keep, config.seed)
-        folder = store.find(dg.AssetKey([file.study.name, "manifest"]), cell)
-        made_up = f"{file.study.name}/{cell.selection}/{cell.seed}/{to}{exporters()[to].suffix}"
+        trial = trial_of(file.study, config.selection, config.keep, config.seed)
+        folder = store.find(dg.AssetKey([file.study.name, "manifest"]), trial)
+        made_up = f"{file.study.name}/{trial.selection}/{trial.seed}/{to}{exporters()[to].suffix}"
         target = inside(store.root.parent / "exports", config.target or made_up)
         refuse_existing(target, overwrite=config.overwrite)
         if folder is None:
-            raise ValueError(f"{file.study.name}/manifest has no partition {cell} yet: materialise it, then export it")
-        return cls(cell, folder, to, config.settings, target, config.overwrite)
+            raise ValueError(f"{file.study.name}/manifest has no partition {trial} yet: materialise it, then export it")
+        return cls(trial, folder, to, config.settings, target, config.overwrite)
 
 
-def write(asked: Asked, file: StudyFile, root: Path, told: Told) -> tuple[Manifest, Path]:
+def write(asked: Asked, file: StudyFile, root: Path, told: Progress) -> tuple[Manifest, Path]:
     """Write what was asked for; the source is read only where the format holds samples."""
     manifest = Manifest.load(asked.folder, verify=True)
     written = export(
@@ -133,16 +133,16 @@ def write(asked: Asked, file: StudyFile, root: Path, told: Told) -> tuple[Manife
     return manifest, written
 
 
-def cell_of(study: Study, selection: str, keep: float | None, seed: int) -> Cell:
-    """The study's cell; raises ValueError with what there is where it has no such selection, budget or seed."""
-    found: dict[str, list[Cell]] = {}
+def trial_of(study: Study, selection: str, keep: float | None, seed: int) -> Trial:
+    """The study's trial; raises ValueError with what there is where it has no such selection, budget or seed."""
+    found: dict[str, list[Trial]] = {}
     for key in study.selection_keys:
-        found.setdefault(Cell(key, seed).name, []).append(Cell(key, seed))
+        found.setdefault(Trial(key, seed).name, []).append(Trial(key, seed))
     require(selection, found, "selection")
     if seed >= study.seeds:
         raise ValueError(f"seed: the study has the seeds 0 … {study.seeds - 1}, got {seed}")
-    cells = [cell for cell in found[selection] if keep is None or cell.keep == keep]
-    if len(cells) != 1:
-        budgets = ", ".join(str(cell.keep) for cell in found[selection])
+    trials = [trial for trial in found[selection] if keep is None or trial.keep == keep]
+    if len(trials) != 1:
+        budgets = ", ".join(str(trial.keep) for trial in found[selection])
         raise ValueError(f"keep: {selection} has the budgets {budgets}; name one, got {keep}")
-    return cells[0]
+    return trials[0]

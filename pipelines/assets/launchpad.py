@@ -1,4 +1,4 @@
-"""Settings of scorers, selectors and recipes as forms of Dagster's launchpad: declared once, in their signatures."""
+"""Settings of scorers, selectors and configs as forms of Dagster's launchpad: declared once, in their signatures."""
 
 from collections.abc import Mapping, Sequence
 from types import UnionType

@@ -23,7 +23,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import Selector, resolve_keep
 
-DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "task")
+DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
 SCORING = ("proxy", "embeddings", "neighbour_indices", "neighbour_distances", "scores", "drift")
 TRAVEL = {"scores": (), "manifest": ("tuning", "subset", "manifest")}
 TRAVEL["report"] = (*TRAVEL["manifest"], "teacher", "teacher_logits", "trained_model", "evaluation", "report")
@@ -184,8 +184,8 @@ def subsets_of(
     for keep in study.keep:
         budget = resolve_keep(keep, len(signals["labels"]))
         for name, selection in chosen.items():
-            cell = selection_key(name, keep)
+            trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}
-            settings = selection.settings | first | tuned.get(cell, {}).get("settings", {})
-            found[cell] = choose(selection, signals, budget=budget, seed=0, settings=settings)
+            settings = selection.settings | first | tuned.get(trial, {}).get("settings", {})
+            found[trial] = choose(selection, signals, budget=budget, seed=0, settings=settings)
     return found

@@ -1,4 +1,4 @@
-"""Progress of long work: log lines in a Dagster run, bars in a terminal."""
+"""ProgressDisplay of long work: log lines in a Dagster run, bars in a terminal."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +9,12 @@ import numpy as np
 import xxhash
 
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 T = TypeVar("T")
 
 
-class Progress:
+class ProgressDisplay:
     """Says how far a piece of work has come, in the run's log, at most every few seconds."""
 
     seconds_between = 5.0
@@ -40,7 +40,7 @@ class Progress:
             told(number + 1, len(listed))
 
 
-class Bars(Progress):
+class Bars(ProgressDisplay):
     """Bars of a rich progress display that the caller has started."""
 
     def __init__(self, display: Any) -> None:
@@ -75,7 +75,7 @@ IO_MANAGER = "secateur_io"
 
 
 class StoreIOManager(dg.IOManager):
-    """Hands a store's values to assets; a partitioned asset is a mapping from `Cell` to value."""
+    """Hands a store's values to assets; a partitioned asset is a mapping from `Trial` to value."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -88,8 +88,8 @@ class StoreIOManager(dg.IOManager):
         key = context.asset_key
         if not context.has_asset_partitions:
             return self.store.load(key)
-        cells = [Cell.parse(partition) for partition in sorted(context.asset_partition_keys)]
-        found = {cell: self.store.load(key, cell) for cell in cells if self.store.find(key, cell)}
+        trials = [Trial.parse(partition) for partition in sorted(context.asset_partition_keys)]
+        found = {trial: self.store.load(key, trial) for trial in trials if self.store.find(key, trial)}
         if not found:
             raise FileNotFoundError(f"no partition of {'/'.join(key.path)} is below {self.store.root}")
         return found

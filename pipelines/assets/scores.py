@@ -12,7 +12,7 @@ import polars as pl
 from secateur.pipelines.assets.data import data_of, labels_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.score import score_by_class
@@ -20,7 +20,7 @@ from secateur.pipelines.runs.proxy import ProxyRuns
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Score, Study
 from secateur.scorers.contract import Card, Scorer, Scores
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.processes import device_of_choice
 
@@ -57,8 +57,8 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     """Train the proxy once on all samples; every observer of the study watches that run."""
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
-    recipe_form = form(Recipe, study.proxy.model_dump())
-    Config = forms(f"{study.name}_proxy", {"recipe": recipe_form, **{f"score_{k}": v for k, v in sections.items()}})
+    config_form = form(TrainingConfig, study.proxy.model_dump())
+    Config = forms(f"{study.name}_proxy", {"config": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = dg.AssetKey([study.name, "proxy"])
     searched = study.proxy_from
     found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
@@ -97,18 +97,18 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         inputs: Any,
         samples: Any,
         source: Any,
         **loaded: Any,
     ) -> Iterator[Any]:
         data, device = data_of(inputs, samples, source), device_of_choice()
-        recipe = Recipe(**config.recipe.model_dump())  # type: ignore[attr-defined]
+        training = TrainingConfig(**config.training.model_dump())  # type: ignore[attr-defined]
         if loaded:
-            recipe = with_network_of(recipe, loaded["best_architecture"])
+            training = with_network_of(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        runs = ProxyRuns(study, data, recipe, source, observed, settings, device, secateur_store)
+        runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         for seed in range(study.proxy_runs):
             runs.train(seed, secateur_progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
         spent = runs.gather()
@@ -124,11 +124,11 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     return proxy
 
 
-def with_network_of(recipe: Recipe, best: dict[str, Any]) -> Recipe:
-    """The recipe that a search of networks found, for as long a run as the given one."""
-    if "recipe" not in best:
+def with_network_of(training: TrainingConfig, best: dict[str, Any]) -> TrainingConfig:
+    """The training that a search of networks found, for as long a run as the given one."""
+    if "config" not in best:
         raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
-    return Recipe(**{**best["recipe"], "epochs": recipe.epochs, "steps": recipe.steps})
+    return TrainingConfig(**{**best["config"], "epochs": training.epochs, "steps": training.steps})
 
 
 def score_asset(study: Study, name: str) -> dg.AssetsDefinition:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import describe, score_metadata
 from secateur.pipelines.runs.costs import save_pass_cost
 from secateur.pipelines.runs.ray import RayPass, job_of
@@ -68,7 +68,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         inputs: Any,
         samples: Any,
         source: Any,

@@ -14,7 +14,7 @@ from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell, Grid
+from secateur.pipelines.studies.grid import Grid, Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
@@ -30,8 +30,8 @@ def partitions_of(study: Grid) -> dg.MultiPartitionsDefinition:
     )
 
 
-def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
-    return [Cell.parse(str(key)) for key in context.partition_keys]
+def trials_of(context: dg.AssetExecutionContext) -> list[Trial]:
+    return [Trial.parse(str(key)) for key in context.partition_keys]
 
 
 def form_of(selection: Selection) -> type[dg.Config]:
@@ -43,7 +43,7 @@ def form_of(selection: Selection) -> type[dg.Config]:
 
 
 def subset_asset(study: Study) -> dg.AssetsDefinition:
-    """The keep mask of each cell."""
+    """The keep mask of each trial."""
     sections = {
         name: form_of(selection)
         for name, selection in study.selections.items()
@@ -75,16 +75,16 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         wrong, unheld = [], []
         chosen, chosen_for = None, None
         # A twin comes right behind its plain self, whose samples it shares.
-        for cell in sorted(cells_of(context), key=lambda cell: (cell.plain, cell.distilled)):
-            if chosen is None or chosen_for != cell.plain:
-                given = getattr(config, cell.plain.name).model_dump() if cell.plain.name in sections else {}
-                picked = tuning.get(cell.plain.selection, {}).get("settings", {})
-                chosen, chosen_for = subset_of(study, cell.plain, signals, given, picked), cell.plain
-            secateur_store.save(key, chosen.keep, cell)
-            secateur_store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, cell)
-            secateur_store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, cell)
-            wrong += [f"{cell}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
-            unheld += [f"{cell}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
+        for trial in sorted(trials_of(context), key=lambda trial: (trial.plain, trial.distilled)):
+            if chosen is None or chosen_for != trial.plain:
+                given = getattr(config, trial.plain.name).model_dump() if trial.plain.name in sections else {}
+                picked = tuning.get(trial.plain.selection, {}).get("settings", {})
+                chosen, chosen_for = subset_of(study, trial.plain, signals, given, picked), trial.plain
+            secateur_store.save(key, chosen.keep, trial)
+            secateur_store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, trial)
+            secateur_store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, trial)
+            wrong += [f"{trial}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
+            unheld += [f"{trial}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
             context.add_asset_metadata(
                 {
                     "kept": int(chosen.keep.sum()),
@@ -95,12 +95,12 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
                     **(chosen.in_training or {}),
                 },
                 asset_key=key,
-                partition_key=str(cell),
+                partition_key=str(trial),
             )
         # Once all are chosen, for each stands beside the others.
-        for cell in cells_of(context):
+        for trial in trials_of(context):
             context.add_asset_metadata(
-                shown_of(study, cell, signals, loaded, secateur_store), asset_key=key, partition_key=str(cell)
+                shown_of(study, trial, signals, loaded, secateur_store), asset_key=key, partition_key=str(trial)
             )
         return dg.MaterializeResult(
             check_results=[
@@ -117,13 +117,13 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def shown_of(
-    study: Study, cell: Cell, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
+    study: Study, trial: Trial, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
 ) -> dict[str, Any]:
-    """The page of a cell whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
-    if cell.distilled:
-        return {"samples of": cell.plain.selection}
-    selection = study.selections.get(cell.name)
-    keep = np.asarray(store.load(dg.AssetKey([study.name, "subset"]), cell))
+    """The page of a trial whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
+    if trial.distilled:
+        return {"samples of": trial.plain.selection}
+    selection = study.selections.get(trial.name)
+    keep = np.asarray(store.load(dg.AssetKey([study.name, "subset"]), trial))
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
@@ -134,12 +134,12 @@ def shown_of(
         signals.get("embeddings"),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
-    others = others_at(study, store, int(keep.sum()), cell.seed, len(keep), but=cell)
-    return subset_page(whole, keep, seed=cell.seed, others=others, score=score)
+    others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
+    return subset_page(whole, keep, seed=trial.seed, others=others, score=score)
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
-    """The exported selection of each cell."""
+    """The exported selection of each trial."""
     key = dg.AssetKey([study.name, "manifest"])
     exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
     read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
@@ -165,17 +165,17 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         **scores: Any,
     ) -> dg.MaterializeResult:
         table, faults = samples.collect(), []
-        for cell in cells_of(context):
-            if note := why_no_manifest(study, cell):
-                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(cell))
+        for trial in trials_of(context):
+            if note := why_no_manifest(study, trial):
+                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
                 continue
-            settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), cell)
+            settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), trial)
             written = Manifest.write(
-                secateur_store.place(key, cell),
+                secateur_store.place(key, trial),
                 table,
-                np.asarray(subset[cell]),
-                provenance_of(study, cell, source, settings, len(table)),
-                scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(cell.name, ()))},
+                np.asarray(subset[trial]),
+                provenance_of(study, trial, source, settings, len(table)),
+                scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))},
                 label_names=source["label_names"],
                 overwrite=True,
             )
@@ -186,11 +186,11 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
             context.add_asset_metadata(
                 {
                     "path": dg.MetadataValue.path(written.path.resolve()),
-                    "kept": int(np.sum(subset[cell])),
+                    "kept": int(np.sum(subset[trial])),
                     "bytes": sum(file.stat().st_size for file in written.path.iterdir()),
                 },
                 asset_key=key,
-                partition_key=str(cell),
+                partition_key=str(trial),
             )
         return dg.MaterializeResult(
             check_results=[
@@ -203,30 +203,32 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     return manifest
 
 
-def why_no_manifest(study: Study, cell: Cell) -> str:
-    """Why a cell exports nothing; empty where it does."""
-    if cell.distilled:
-        return f"the samples are those of {cell.plain.selection}, whose manifest says them"
-    if cell.name in study.selections and study.selections[cell.name].in_training:
+def why_no_manifest(study: Study, trial: Trial) -> str:
+    """Why a trial exports nothing; empty where it does."""
+    if trial.distilled:
+        return f"the samples are those of {trial.plain.selection}, whose manifest says them"
+    if trial.name in study.selections and study.selections[trial.name].in_training:
         return "the selection is made anew in every epoch of a training: there is no subset to export"
     return ""
 
 
-def provenance_of(study: Study, cell: Cell, source: dict[str, Any], settings: dict[str, Any], count: int) -> Provenance:
+def provenance_of(
+    study: Study, trial: Trial, source: dict[str, Any], settings: dict[str, Any], count: int
+) -> Provenance:
     """All that a manifest says of how its rows were chosen."""
-    selection = study.selections.get(cell.name)
+    selection = study.selections.get(trial.name)
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
         columns=study.columns.model_dump(exclude_none=True),
-        selection=cell.name,
+        selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",
         settings=settings,
-        keep=cell.keep,
-        budget=resolve_keep(cell.keep, count),
-        seed=cell.seed,
+        keep=trial.keep,
+        budget=resolve_keep(trial.keep, count),
+        seed=trial.seed,
         scores=tuple(
             ScoreCard.of(study.scores[name].declared.card, name=name, settings=study.scores[name].settings)
             for name in read

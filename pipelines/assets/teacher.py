@@ -4,8 +4,8 @@ They read `study.distillation`, a `Distillation`; without one there are none. Fo
 
     ins |= teacher_inputs(study)                                  # in the asset's `ins`
     def trained_model(..., **taught): ...                         # what they load, by the same names
-    objective = objective_for(study, recipe, taught, kept=budget, samples=len(data))
-    train(data, recipe, seed=cell.seed, keep=keep, objective=objective)
+    objective = objective_for(study, training, taught, kept=budget, samples=len(data))
+    train(data, training, seed=trial.seed, keep=keep, objective=objective)
 
 What they cost is saved beside them as `proxy_cost` is: `teacher_cost` (training), `teacher_logits_cost` (the pass over
 all samples) and `distillation_tuning_cost` (its students and its own teacher), each with `seconds`, `steps` and
@@ -24,13 +24,13 @@ import numpy as np
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.loop.checkpoints import fingerprint
@@ -67,7 +67,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     key, settings = dg.AssetKey([study.name, "teacher"]), asked(study)
     given = base / settings.teacher if isinstance(settings.teacher, Path) else None
     names = (*PLAIN, "test_inputs", "test_samples")
-    Config = dg.Config if given else form(Recipe, settings.recipe_for(study.training).model_dump(mode="json"))
+    Config = dg.Config if given else form(TrainingConfig, settings.config_for(study.training).model_dump(mode="json"))
 
     @dg.asset(
         io_manager_key=IO_MANAGER,
@@ -82,7 +82,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data = data_of(*(loaded[name] for name in PLAIN))
@@ -91,10 +91,10 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 copy_teacher(given, folder, data)
                 cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
             else:
-                recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
+                training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
                 told = secateur_progress.start(context, "teacher")
-                trained = train(data, recipe, seed=settings.seed, device=device_of_choice(), progress=told)
-                models.save(trained.model.cpu(), folder, recipe, data.inputs.shape[1:], data.classes)
+                trained = train(data, training, seed=settings.seed, device=device_of_choice(), progress=told)
+                models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:], data.classes)
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
         secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
         test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
@@ -139,7 +139,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     def teacher_logits(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
@@ -206,7 +206,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
     def distillation_tuning(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         def draw(rows: np.ndarray, budget: int, seed: int) -> Any:

@@ -9,25 +9,25 @@ import numpy as np
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
-from secateur.pipelines.assets.subsets import cells_of, partitions_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of, total
-from secateur.pipelines.runs.training import Cells, record_of
+from secateur.pipelines.runs.training import Trials, record_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.models import registry as models
 from secateur.trainers.tasks.classification import evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
-    """A model per cell, trained on what the cell keeps."""
+    """A model per trial, trained on what the trial keeps."""
     key = dg.AssetKey([study.name, "trained_model"])
-    Config = form(Recipe, study.training.model_dump())
+    Config = form(TrainingConfig, study.training.model_dump())
 
     chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
 
@@ -38,7 +38,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
-        "A cell whose inputs are those of the model that is there is not trained again.",
+        "A trial whose inputs are those of the model that is there is not trained again.",
         group_name=study.name,
         pool=ACCELERATOR,
     )
@@ -46,27 +46,27 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        recipe = Recipe(**config.model_dump())  # type: ignore[attr-defined]
+        training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        cells = Cells(study, data, recipe, loaded["source"], signals_in(loaded), loaded, secateur_store)
-        for cell in secateur_progress.track(context, cells_of(context), "training"):
-            record = cells.train(cell, np.array(loaded["subset"][cell]), context)
+        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        for trial in secateur_progress.track(context, trials_of(context), "training"):
+            record = trials.train(trial, np.array(loaded["subset"][trial]), context)
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()), **record},
+                {"path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()), **record},
                 asset_key=key,
-                partition_key=str(cell),
+                partition_key=str(trial),
             )
-        # Dagster Pipes wants it said, where cells are launched.
+        # Dagster Pipes wants it said, where trials are launched.
         return dg.MaterializeResult(asset_key=key)
 
     return trained_model
 
 
 def evaluation_asset(study: Study) -> dg.AssetsDefinition:
-    """Test metrics of each cell's model."""
+    """Test metrics of each trial's model."""
     key = dg.AssetKey([study.name, "evaluation"])
 
     @dg.asset(
@@ -93,16 +93,16 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         trained_model: Any,
     ) -> None:
         test = data_of(test_inputs, test_samples, source)
-        for cell in cells_of(context):
-            metrics = dataclasses.asdict(evaluate(models.load(trained_model[cell]), test))
-            record = record_of(trained_model[cell])
-            costs = costs_of(study, cell, secateur_store, record)
+        for trial in trials_of(context):
+            metrics = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            record = record_of(trained_model[trial])
+            costs = costs_of(study, trial, secateur_store, record)
             compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
-            secateur_store.save(key, {**record, **metrics, "compute": compute}, cell)
+            secateur_store.save(key, {**record, **metrics, "compute": compute}, trial)
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
             numbers |= {"samples of compute": total(costs.values()).samples}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
-            context.add_asset_metadata(numbers, asset_key=key, partition_key=str(cell))
+            context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 
     return evaluation
 

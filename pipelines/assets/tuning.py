@@ -7,7 +7,7 @@ import numpy as np
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.storage.fingerprints import data_parts, fingerprint_of
 from secateur.pipelines.storage.store import Store
@@ -35,7 +35,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     def tuning(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)

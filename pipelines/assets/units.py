@@ -8,14 +8,14 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, Progress
-from secateur.pipelines.assets.subsets import cells_of, partitions_of
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.manifests.masks import LISTED, UnitManifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.unit_report import build_unit_report, page_of_units
 from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.experiments.contract import Outcome
@@ -49,44 +49,44 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> None:
         settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
-        for cell in cells_of(context):
+        for trial in trials_of(context):
             made_of = fingerprint_of(
                 experiment=study.experiment,
                 version=declared.version,
                 settings=settings,
-                seed=cell.seed,
+                seed=trial.seed,
                 versions=versions(),
                 device=device_of_choice().type,
             )
-            record = record_at(secateur_store, key_of(study, "prepared_record"), cell)
-            if record.get("fingerprint") != made_of or secateur_store.find(key, cell) is None:
+            record = record_at(secateur_store, key_of(study, "prepared_record"), trial)
+            if record.get("fingerprint") != made_of or secateur_store.find(key, trial) is None:
                 record = {"fingerprint": made_of, "settings": settings}
                 started = time.perf_counter()
-                with secateur_store.folder(key, cell) as folder:
-                    told = secateur_progress.start(context, f"preparing seed {cell.seed}")
-                    declared(**settings).prepare(cell.seed, folder, told)
+                with secateur_store.folder(key, trial) as folder:
+                    told = secateur_progress.start(context, f"preparing seed {trial.seed}")
+                    declared(**settings).prepare(trial.seed, folder, told)
                 record["seconds"] = time.perf_counter() - started
-                secateur_store.save(key_of(study, "prepared_record"), record, cell)
+                secateur_store.save(key_of(study, "prepared_record"), record, trial)
             context.add_asset_metadata(
                 {
-                    "path": dg.MetadataValue.path(secateur_store.place(key, cell).resolve()),
+                    "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
                     "seconds": record["seconds"],
                 },
                 asset_key=key,
-                partition_key=str(cell),
+                partition_key=str(trial),
             )
 
     return prepared
 
 
-def record_at(store: Store, key: dg.AssetKey, cell: Cell) -> dict[str, Any]:
-    """A cell's JSON; empty where there is none."""
-    if store.find(key, cell) is None:
+def record_at(store: Store, key: dg.AssetKey, trial: Trial) -> dict[str, Any]:
+    """A trial's JSON; empty where there is none."""
+    if store.find(key, trial) is None:
         return {}
-    found: dict[str, Any] = store.load(key, cell)
+    found: dict[str, Any] = store.load(key, trial)
     return found
 
 
@@ -103,7 +103,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
         description=f"What each arm came to: {study.declared.metric} and other measures, and a manifest of the "
-        f"{study.declared.unit}s that it kept. A cell whose inputs are those of the outcome that is there is not run "
+        f"{study.declared.unit}s that it kept. A trial whose inputs are those of the outcome that is there is not run "
         "again.",
         check_specs=[dg.AssetCheckSpec("budget_held", asset=key)],
         group_name=study.name,
@@ -112,16 +112,16 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
     def pruned(
         context: dg.AssetExecutionContext,
         secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[Progress],
+        secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> dg.MaterializeResult:
-        over, cells = [], cells_of(context)
-        all_cells = secateur_progress.start(context, "arms")
-        for number, cell in enumerate(cells):
-            record = run_cell(study, cell, secateur_store, context, secateur_progress)
+        over, trials = [], trials_of(context)
+        all_trials = secateur_progress.start(context, "arms")
+        for number, trial in enumerate(trials):
+            record = run_trial(study, trial, secateur_store, context, secateur_progress)
             kept, of = record["kept"], record["of"]
-            if kept is not None and cell.name in study.arm_names and kept > resolve_keep(float(cell.keep), of):
-                over.append(f"{cell} keeps {kept} of {of}")
-            told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), cell).resolve())}
+            if kept is not None and trial.name in study.arm_names and kept > resolve_keep(float(trial.keep), of):
+                over.append(f"{trial} keeps {kept} of {of}")
+            told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), trial).resolve())}
             context.add_asset_metadata(
                 {
                     **record["metrics"],
@@ -129,9 +129,9 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
                     "seconds": record["seconds"],
                 },
                 asset_key=key,
-                partition_key=str(cell),
+                partition_key=str(trial),
             )
-            all_cells(number + 1, len(cells))
+            all_trials(number + 1, len(trials))
         return dg.MaterializeResult(
             asset_key=key,
             check_results=[
@@ -147,26 +147,28 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
     return pruned
 
 
-def run_cell(
-    study: PruningStudy, cell: Cell, store: Store, context: dg.AssetExecutionContext, progress: Progress
+def run_trial(
+    study: PruningStudy, trial: Trial, store: Store, context: dg.AssetExecutionContext, progress: ProgressDisplay
 ) -> dict[str, Any]:
     """Run an arm, or find that it was run before of the same; the record of its outcome, written after its manifest."""
-    key, seed = key_of(study, "pruned"), Cell("", cell.seed)
+    key, seed = key_of(study, "pruned"), Trial("", trial.seed)
     shared = record_at(store, key_of(study, "prepared_record"), seed)
     prepared = store.find(key_of(study, "prepared"), seed)
     if prepared is None or not shared:
-        raise FileNotFoundError(f"{study.name}: nothing is prepared for seed {cell.seed}; materialise `prepared` first")
-    made_of = fingerprint_of(prepared=shared["fingerprint"], arm=cell.name, keep=cell.keep)
-    record, manifest = record_at(store, key, cell), store.place(key_of(study, "manifest"), cell)
+        raise FileNotFoundError(
+            f"{study.name}: nothing is prepared for seed {trial.seed}; materialise `prepared` first"
+        )
+    made_of = fingerprint_of(prepared=shared["fingerprint"], arm=trial.name, keep=trial.keep)
+    record, manifest = record_at(store, key, trial), store.place(key_of(study, "manifest"), trial)
     if record.get("fingerprint") == made_of and (record["kept"] is None or manifest.exists()):
         return record
     started = time.perf_counter()
-    told = progress.start(context, f"{cell.selection}, seed {cell.seed}")
+    told = progress.start(context, f"{trial.selection}, seed {trial.seed}")
     experiment = study.declared(**shared["settings"])
-    outcome = experiment.run(cell.name, float(cell.keep), cell.seed, prepared, told)
-    metrics = checked_metrics(study, cell, outcome)
+    outcome = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
+    metrics = checked_metrics(study, trial, outcome)
     if outcome.kept is not None:
-        provenance = provenance_of(study, cell, outcome, shared)
+        provenance = provenance_of(study, trial, outcome, shared)
         UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
     record = {
         "fingerprint": made_of,
@@ -177,34 +179,34 @@ def run_cell(
         "seconds": round(time.perf_counter() - started, 3),
         "facts": dict(outcome.facts),
     }
-    store.save(key, record, cell)
+    store.save(key, record, trial)
     return record
 
 
-def checked_metrics(study: PruningStudy, cell: Cell, outcome: Outcome) -> dict[str, float]:
+def checked_metrics(study: PruningStudy, trial: Trial, outcome: Outcome) -> dict[str, float]:
     """Metrics as plain numbers; raises ValueError for one that is NaN or infinite, and where the compared one lacks."""
     metrics = {name: float(value) for name, value in outcome.metrics.items()}
     if study.declared.metric not in metrics:
-        raise ValueError(f"{study.experiment}: {cell} told {', '.join(metrics)}, but not {study.declared.metric}")
+        raise ValueError(f"{study.experiment}: {trial} told {', '.join(metrics)}, but not {study.declared.metric}")
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
-        raise ValueError(f"{study.experiment}: {cell} came to a {bad[0]} of {metrics[bad[0]]}, which is no result")
+        raise ValueError(f"{study.experiment}: {trial} came to a {bad[0]} of {metrics[bad[0]]}, which is no result")
     return metrics
 
 
-def provenance_of(study: PruningStudy, cell: Cell, outcome: Outcome, shared: Mapping[str, Any]) -> Provenance:
+def provenance_of(study: PruningStudy, trial: Trial, outcome: Outcome, shared: Mapping[str, Any]) -> Provenance:
     """All that a manifest says of how its units were chosen."""
     assert outcome.kept is not None
     return Provenance(
         dataset=study.name,
         revision=shared["fingerprint"],
-        selection=cell.selection,
-        selector=f"{study.experiment}.{cell.name}",
+        selection=trial.selection,
+        selector=f"{study.experiment}.{trial.name}",
         selector_version=study.declared.version,
         settings=shared["settings"],
-        keep=float(cell.keep),
+        keep=float(trial.keep),
         budget=outcome.kept.count,
-        seed=cell.seed,
+        seed=trial.seed,
     )
 
 
@@ -221,12 +223,12 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         group_name=study.name,
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
-        known = {cell: pruned[cell] for cell in study.cells if cell in pruned}
+        known = {trial: pruned[trial] for trial in study.trials if trial in pruned}
         outcomes = {
-            (cell.name, float(cell.keep), cell.seed): outcome_of(study, cell, record, secateur_store)
-            for cell, record in known.items()
+            (trial.name, float(trial.keep), trial.seed): outcome_of(study, trial, record, secateur_store)
+            for trial, record in known.items()
         }
-        settings = secateur_store.load(key_of(study, "prepared_record"), Cell("", next(iter(known)).seed))["settings"]
+        settings = secateur_store.load(key_of(study, "prepared_record"), Trial("", next(iter(known)).seed))["settings"]
         built = build_unit_report(study, known)
         page = page_of_units(built, declared(**settings).pictures(outcomes))
         with secateur_store.folder(key) as folder:
@@ -244,9 +246,9 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
     return report
 
 
-def outcome_of(study: PruningStudy, cell: Cell, record: Mapping[str, Any], store: Store) -> Outcome:
+def outcome_of(study: PruningStudy, trial: Trial, record: Mapping[str, Any], store: Store) -> Outcome:
     """An outcome as the experiment gave it; masks are read back where units are few, for pictures of them."""
     kept = None
     if record["kept"] is not None and study.declared.unit in LISTED:
-        kept = UnitManifest.load(store.place(key_of(study, "manifest"), cell), verify=False).kept
+        kept = UnitManifest.load(store.place(key_of(study, "manifest"), trial), verify=False).kept
     return Outcome(record["metrics"], kept, record["samples"], record["facts"])

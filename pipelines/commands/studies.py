@@ -16,14 +16,14 @@ from secateur.pipelines.commands.shell import (
     table_of,
     tell,
 )
-from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, bars, cells_of
+from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, bars, trials_of
 from secateur.pipelines.storage.home import home
 
 if TYPE_CHECKING:
-    from secateur.pipelines.materialise import Made, Part
+    from secateur.pipelines.materialise import Made, Stage
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyFile
-    from secateur.pipelines.studies.grid import Cell
+    from secateur.pipelines.studies.grid import Trial
     from secateur.pipelines.studies.samples import Study
 
 
@@ -148,17 +148,17 @@ def select(
 
     file, store = find_samples_study(study), Store(home() / "assets")
     assert file.study is not None
-    cells = cells_of(file.study, selection, keep, seed)
-    made = materialised(file, store, "subsets", cells, again=again)
+    trials = trials_of(file.study, selection, keep, seed)
+    made = materialised(file, store, "subsets", trials, again=again)
     found: list[dict[str, Any]] = []
-    for cell in cells:
-        path = store.find(dg.AssetKey([file.study.name, "manifest"]), cell)
+    for trial in trials:
+        path = store.find(dg.AssetKey([file.study.name, "manifest"]), trial)
         if path is None:  # an in-training selection keeps other samples in every epoch
             continue
         declared = Manifest.load(path, verify=False).declaration
         shares = [counted.after / counted.before for counted in declared.classes if counted.before]
         found.append(
-            {"selection": cell.selection, "seed": cell.seed, "kept": declared.count, "of": declared.of}
+            {"selection": trial.selection, "seed": trial.seed, "kept": declared.count, "of": declared.of}
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": str(path)}
         )
 
@@ -194,14 +194,14 @@ def train(
 
     file, store = find_samples_study(study), Store(home() / "assets")
     assert file.study is not None
-    cells = cells_of(file.study, selection, keep, seed)
-    whole = len(cells) == len(list(file.study.cells))
-    made = materialised(file, store, "everything" if whole else "models", cells, again=again)
+    trials = trials_of(file.study, selection, keep, seed)
+    whole = len(trials) == len(list(file.study.trials))
+    made = materialised(file, store, "everything" if whole else "models", trials, again=again)
     measures = ("accuracy", "kept", "steps", "seconds")
     found = []
-    for cell in cells:
-        judged = store.load(dg.AssetKey([file.study.name, "evaluation"]), cell)
-        found.append({"selection": cell.selection, "seed": cell.seed} | {name: judged.get(name) for name in measures})
+    for trial in trials:
+        judged = store.load(dg.AssetKey([file.study.name, "evaluation"]), trial)
+        found.append({"selection": trial.selection, "seed": trial.seed} | {name: judged.get(name) for name in measures})
     report = report_of(store, file.study) if whole else {}
 
     def show() -> None:
@@ -220,13 +220,13 @@ def train(
 
 
 def materialised(
-    file: "StudyFile", store: "Store", part: "Part", cells: "list[Cell] | None" = None, *, again: bool
+    file: "StudyFile", store: "Store", part: "Stage", trials: "list[Trial] | None" = None, *, again: bool
 ) -> "Made":
     """Make a part of a study with bars to look at."""
     from secateur.pipelines.materialise import instance_at, materialise
 
     with instance_at(home()) as instance, bars() as progress:
-        return materialise(file, store.root, instance, part, cells=cells, progress=progress, again=again)
+        return materialise(file, store.root, instance, part, trials=trials, progress=progress, again=again)
 
 
 def told(made: "Made") -> str:
@@ -244,8 +244,8 @@ def report_of(store: "Store", study: "Study") -> dict[str, Any]:
 
     folder = store.load(dg.AssetKey([study.name, "report"]))
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    cells = [cell for cell in study.cells if cell.name not in ("full", *BASELINES)] or list(study.cells)
-    found = (store.find(dg.AssetKey([study.name, "manifest"]), cell) for cell in cells)
+    trials = [trial for trial in study.trials if trial.name not in ("full", *BASELINES)] or list(study.trials)
+    found = (store.find(dg.AssetKey([study.name, "manifest"]), trial) for trial in trials)
     manifest = next((str(path) for path in found if path), None)
     return {"report": report, "report_file": str(folder / "report.html"), "manifest": manifest}
 

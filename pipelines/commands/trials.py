@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from secateur.pipelines.commands.shell import err
 
 if TYPE_CHECKING:
-    from secateur.pipelines.studies.grid import Cell
+    from secateur.pipelines.studies.grid import Trial
     from secateur.pipelines.studies.samples import Study
     from secateur.pipelines.studies.units import PruningStudy
 
@@ -36,32 +36,34 @@ def bars() -> Iterator[Any]:
         yield Bars(display)
 
 
-def cells_of(
+def trials_of(
     study: "Study | PruningStudy", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
-) -> "list[Cell]":
-    """Cells of the study that are asked for; raises StudyError that names what there is."""
-    every = list(study.cells)
-    names = {cell.name: None for cell in every}
-    budgets = dict.fromkeys(cell.selection.rpartition("@")[2] for cell in every if "@" in cell.selection)
+) -> "list[Trial]":
+    """Trials of the study that are asked for; raises StudyError that names what there is."""
+    every = list(study.trials)
+    names = {trial.name: None for trial in every}
+    budgets = dict.fromkeys(trial.selection.rpartition("@")[2] for trial in every if "@" in trial.selection)
     for asked, known, what in (
         (selections, names, "selection"),
         (keeps, budgets, "keep"),
-        ([str(seed) for seed in seeds or ()], {str(cell.seed): None for cell in every}, "seed"),
+        ([str(seed) for seed in seeds or ()], {str(trial.seed): None for trial in every}, "seed"),
     ):
         for one in asked or ():
             refuse_unknown(one, list(known), what, study.name)
     found = [
-        cell
-        for cell in every
-        if (not selections or cell.name in selections)
+        trial
+        for trial in every
+        if (not selections or trial.name in selections)
         and (
-            not keeps or cell.selection.rpartition("@")[2] in keeps or ("@" not in cell.selection and bool(selections))
+            not keeps
+            or trial.selection.rpartition("@")[2] in keeps
+            or ("@" not in trial.selection and bool(selections))
         )
-        and (not seeds or cell.seed in seeds)
+        and (not seeds or trial.seed in seeds)
     ]
     if not found:
         refuse_unknown(
-            f"{' '.join(selections or ())} at {' '.join(keeps or ())}", study.selection_keys, "cell", study.name
+            f"{' '.join(selections or ())} at {' '.join(keeps or ())}", study.selection_keys, "trial", study.name
         )
     return found
 

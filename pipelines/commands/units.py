@@ -1,4 +1,4 @@
-"""Commands about other units than samples: `prune` runs cells of a study, `apply` a mask on a checkpoint."""
+"""Commands about other units than samples: `prune` runs trials of a study, `apply` a mask on a checkpoint."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.shell import AsJson, ManifestPath, StudyName, find_study, out, say, table_of, tell
-from secateur.pipelines.commands.trials import Again, Keeps, Seeds, bars, cells_of
+from secateur.pipelines.commands.trials import Again, Keeps, Seeds, bars, trials_of
 from secateur.pipelines.storage.home import home
 
 if TYPE_CHECKING:
@@ -67,20 +67,20 @@ def prune(
     file, store = find_study(study), Store(home() / "assets")
     if file.pruning is None:
         raise StudyError(file.error or f"{file.name} is no study of `kind: pruning`: use secateur run")
-    cells = cells_of(file.pruning, arm, keep, seed)
-    whole = len(cells) == len(list(file.pruning.cells))
+    trials = trials_of(file.pruning, arm, keep, seed)
+    whole = len(trials) == len(list(file.pruning.trials))
     with instance_at(home()) as instance, bars() as progress:
-        run_units(file, store.root, instance, progress, cells=None if whole else cells, again=again)
+        run_units(file, store.root, instance, progress, trials=None if whole else trials, again=again)
     if whole:
         tell_report(store, file.pruning, as_json)
         return
     metric = file.pruning.declared.metric
     found: list[dict[str, Any]] = []
-    for cell in cells:
-        record = store.load(dg.AssetKey([file.name, "pruned"]), cell)
-        manifest = store.place(dg.AssetKey([file.name, "manifest"]), cell)
+    for trial in trials:
+        record = store.load(dg.AssetKey([file.name, "pruned"]), trial)
+        manifest = store.place(dg.AssetKey([file.name, "manifest"]), trial)
         found.append(
-            {"arm": cell.selection, "seed": cell.seed}
+            {"arm": trial.selection, "seed": trial.seed}
             | {name: record[name] for name in ("metrics", "kept", "of", "seconds")}
             | {"manifest": str(manifest) if record["kept"] is not None else None}
         )
@@ -102,7 +102,7 @@ def tell_report(store: "Store", study: "PruningStudy", as_json: bool) -> None:
 
     folder = store.load(dg.AssetKey([study.name, "report"]))
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    places = (store.place(dg.AssetKey([study.name, "manifest"]), cell) for cell in study.cells)
+    places = (store.place(dg.AssetKey([study.name, "manifest"]), trial) for trial in study.trials)
     manifest = next((str(place) for place in places if place.exists()), None)
 
     def show() -> None:

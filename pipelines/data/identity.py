@@ -14,7 +14,7 @@ changes (an empty CSV field is missing, never an empty string; float32 0.1 is no
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,12 +25,11 @@ import xxhash
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
 from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
     import datasets
 
-Progress = Callable[[int, int], None]
-"""Told after each batch: samples done, samples in all."""
 
 BATCH = {"image": 256, "text": 8192, "features": 8192}
 """Rows held in memory at once: encoded images are the large ones."""

@@ -6,7 +6,7 @@ other. Beside it lie the mask as packed bits and a description, from which the s
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from secateur.selectors.masks.delta_masks import (
     tensor_budgets,
     tensor_seed,
 )
+from secateur.trainers.contract import Progress
 from secateur.trainers.passes.layer_inputs import LayerInputs
 from secateur.trainers.pruning.delta_rescaling import check_keep, made_up, q_by_bound, q_by_moments
 
@@ -111,9 +112,6 @@ class Pruned:
     def of(self) -> int:
         """Entries in all."""
         return sum(each.entries for each in self.tensors.values())
-
-
-Progress = Callable[[int, int], None]
 
 
 def prune_deltas(

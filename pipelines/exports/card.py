@@ -17,7 +17,7 @@ from secateur.pipelines.manifests.manifest import ManifestError
 
 LARGEST_REPORT = 2**26
 SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
-TASKS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
+ENCODINGS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
 ReportPath = Annotated[str, Field(description="report.json of the study, whose verdict the card then quotes")]
 
 
@@ -66,12 +66,12 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
 
     declared = selected.manifest.declaration
     told = declared.provenance
-    kind = next((kind for kind in TASKS if kind in told.columns), None)
+    kind = next((kind for kind in ENCODINGS if kind in told.columns), None)
     data = DatasetCardData(
         pretty_name=f"{line(told.dataset)}, pruned by {line(told.selection)}",
         license=None if told.license is None else line(told.license),
         size_categories=[size_category(declared.count)],
-        task_categories=[TASKS[kind]] if kind else None,
+        task_categories=[ENCODINGS[kind]] if kind else None,
         tags=["data-pruning", "coreset", "secateur"],
         pruning={
             "dataset": line(told.dataset),

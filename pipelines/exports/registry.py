@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected as Selected
-from secateur.pipelines.exports.selected import Told, select
+from secateur.pipelines.exports.selected import select
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.pipelines.storage.fingerprints import library_versions
 from secateur.pipelines.storage.partial_names import remove_leftovers
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.scorers.contract import modules_of, settings_of, summary_of
+from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
     import datasets
@@ -80,7 +81,7 @@ def export(
     hash_rows: "HashRows | Mapping[str, Any] | None" = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a manifest's selection in the format `to` and return the file or folder.
 

@@ -1,6 +1,6 @@
 """What an export is made of: the kept rows, where they are, and a way through them that holds few at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,13 @@ import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import datasets
 
-Told = Callable[[int, int], None]
-"""Told after each block: rows done, rows in all."""
 
 ROWS_AT_ONCE, PICTURES_AT_ONCE = 4096, 64
 SPREAD = 8
@@ -40,7 +39,7 @@ class Selected:
     dataset: "datasets.Dataset | None"
     columns: Columns | None
     target: Path
-    told: Told
+    told: Progress
 
     @property
     def data(self) -> "datasets.Dataset":
@@ -62,7 +61,7 @@ class Selected:
         return datasets.Dataset(self.manifest.table.to_arrow())
 
     def blocks(self, dataset: "datasets.Dataset") -> Iterator[tuple[slice, pa.Table]]:
-        """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; cells are not decoded."""
+        """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; trials are not decoded."""
         size = PICTURES_AT_ONCE if has_media(dataset.features) else ROWS_AT_ONCE
         whole = dataset.with_format("arrow")
         for start in range(0, len(self.rows), size):
@@ -78,7 +77,7 @@ def select(
     dataset: "datasets.Dataset | None",
     hash_rows: "HashRows | Mapping[str, Any] | None",
     target: Path,
-    told: Told | None,
+    told: Progress | None,
 ) -> Selected:
     """What a manifest keeps of a data set, or without one of what it was made from.
 

@@ -32,7 +32,7 @@ from secateur.pipelines.manifests.document import (
     seal_of,
     write_document,
 )
-from secateur.pipelines.manifests.provenance import Count, FileSeal, Part, Provenance, Text
+from secateur.pipelines.manifests.provenance import Count, FileSeal, FrozenModel, Provenance, Text
 from secateur.pipelines.storage.whole_files import new_file, new_folder
 from secateur.trainers.models.identity import is_made_for_state
 from secateur.trainers.pruning.kept import Kept, Unit
@@ -44,7 +44,7 @@ MOST_LISTED = 20_000
 GroupName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=500)]
 
 
-class Group(Part):
+class Group(FrozenModel):
     """The units of one layer, tensor or prompt: the shape of its mask and how many stay; `listed` are their places."""
 
     name: GroupName
@@ -58,7 +58,7 @@ class Group(Part):
         return math.prod(self.shape)
 
 
-class UnitDeclaration(Part):
+class UnitDeclaration(FrozenModel):
     """What a manifest of units says of itself, under the key `secateur` of manifest.json.
 
     `made_for` is what the mask belongs to; `settings` what applying it needs besides, such as a rescaling factor.

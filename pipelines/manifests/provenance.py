@@ -17,13 +17,13 @@ Unit = Literal["sample", "choice"]
 """What is kept or not: a sample of a data set, or a choice of a search space (its label is its position)."""
 
 
-class Part(BaseModel):
+class FrozenModel(BaseModel):
     """Frozen, and refuses keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ScoreCard(Part):
+class ScoreCard(FrozenModel):
     """What a score is: its name and version, what high values mean, the view it was computed on, and its paper."""
 
     name: Name
@@ -41,7 +41,7 @@ class ScoreCard(Part):
         return cls(**{**vars(card), "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
-class Provenance(Part):
+class Provenance(FrozenModel):
     """Where a selection comes from.
 
     `keep` is the budget as it was asked for, `budget` what it comes to in samples. `columns` is the mapping by which
@@ -65,7 +65,7 @@ class Provenance(Part):
     url: str | None = None
 
 
-class ClassCount(Part):
+class ClassCount(FrozenModel):
     """How many samples of a class there were before and are after."""
 
     label: StrictInt
@@ -74,14 +74,14 @@ class ClassCount(Part):
     after: Count
 
 
-class FileSeal(Part):
+class FileSeal(FrozenModel):
     """Size in bytes and SHA-256 of a file."""
 
     bytes: Count
     sha256: Sha256
 
 
-class Declaration(Part):
+class Declaration(FrozenModel):
     """What a manifest says of itself, under the key `secateur` of manifest.json.
 
     `fingerprint` is the xxh3-128 of the ordered content hashes of all rows, kept or not, as hexadecimal text one after

@@ -210,7 +210,7 @@ def page_of(report: Report) -> Page:
 
 def text_table(table: Table) -> str:
     """A table in Markdown."""
-    header, *lines = ([cell.replace("|", "\\|") for cell in line] for line in table)
+    header, *lines = ([trial.replace("|", "\\|") for trial in line] for line in table)
     listed = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
     return "\n".join(f"| {line} |" for line in listed)
 

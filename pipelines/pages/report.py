@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from secateur.pipelines.runs.costs import PARTS, Cost
-from secateur.pipelines.studies.grid import KD, OWN, Cell, selection_key
+from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.samples import BASELINES, Study
 from secateur.trainers.judging.comparison import Comparison, Summary, compare, summarise
 
@@ -120,21 +120,21 @@ def sentence_of(better: list[str], compared: int, seeds: int, what: str = "selec
 
 
 def build_report(
-    study: Study, source: Mapping[str, Any], evaluations: Mapping[Cell, Mapping[str, Any]], tuning: Mapping[str, Any]
+    study: Study, source: Mapping[str, Any], evaluations: Mapping[Trial, Mapping[str, Any]], tuning: Mapping[str, Any]
 ) -> Report:
-    """Gather the cells that were evaluated.
+    """Gather the trials that were evaluated.
 
-    Comparisons are paired by seed, so they use the seeds that both sides have. Cells are compared at equal optimiser
-    steps, or at equal epochs where the recipe is of epochs; raises ValueError where cells of one budget are neither,
+    Comparisons are paired by seed, so they use the seeds that both sides have. Trials are compared at equal optimiser
+    steps, or at equal epochs where the config is of epochs; raises ValueError where trials of one budget are neither,
     because they would not be comparable.
     """
     results: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for cell, metrics in evaluations.items():
-        results.setdefault(cell.selection, {})[cell.seed] = metrics
+    for trial, metrics in evaluations.items():
+        results.setdefault(trial.selection, {})[trial.seed] = metrics
     told = {metrics["compare_at"] for metrics in evaluations.values()}
     if len(told) != 1:
         raise ValueError(
-            f"cells were trained for {' and for '.join(sorted(told)) or 'nothing'}; train them again alike"
+            f"trials were trained for {' and for '.join(sorted(told)) or 'nothing'}; train them again alike"
         )
     compare_at = told.pop()
     rows: list[Row] = []
@@ -158,7 +158,7 @@ def gathered(study: Study, keep: float | str, results: Mapping[str, Results]) ->
     names = [name for name, selection in study.selections.items() if (selection.budget == OWN) == (keep == OWN)]
     found = {f"{name}{kd}": results.get(selection_key(f"{name}{kd}", keep), {}) for name in names for kd in ("", KD)}
     whole = {f"full{kd}": results.get(f"full{kd}", {}) for kd in ("", KD)} if keep == OWN else {}
-    return {name: cells for name, cells in {**whole, **found}.items() if cells}
+    return {name: trials for name, trials in {**whole, **found}.items() if trials}
 
 
 def rows_at(keep: float, family: Family, compare_at: str) -> list[Row]:
@@ -167,7 +167,7 @@ def rows_at(keep: float, family: Family, compare_at: str) -> list[Row]:
     if missing:
         raise ValueError(f"keep {keep}: {' and '.join(missing)} not evaluated; every report needs its baselines")
     seeds = comparable(f"keep {keep}", family, compare_at)
-    accuracy = {name: [cells[seed]["accuracy"] for seed in seeds] for name, cells in family.items()}
+    accuracy = {name: [trials[seed]["accuracy"] for seed in seeds] for name, trials in family.items()}
     plain = {name: values for name, values in accuracy.items() if not name.endswith(KD)}
     twins = {name: values for name, values in accuracy.items() if name.endswith(KD)}
     random, taught_random = accuracy[BASELINES[0]], accuracy.get(f"{BASELINES[0]}{KD}")
@@ -208,7 +208,7 @@ def rows_of_the_whole(family: Family, compare_at: str) -> list[Row]:
     if "full" not in family:
         return []
     seeds = comparable("the full set", family, compare_at)
-    accuracy = {name: [cells[seed]["accuracy"] for seed in seeds] for name, cells in family.items()}
+    accuracy = {name: [trials[seed]["accuracy"] for seed in seeds] for name, trials in family.items()}
     others = {name: values for name, values in accuracy.items() if name != "full"}
     against = compare(others, accuracy["full"], against="the full set")
     full = [family["full"][seed] for seed in seeds]
@@ -228,10 +228,10 @@ def rows_of_the_whole(family: Family, compare_at: str) -> list[Row]:
 def comparable(where: str, family: Family, compare_at: str) -> list[int]:
     """Seeds that all sides have; raises ValueError where their trainings were not equally long, as chosen."""
     counted = compare_at.removeprefix("equal ")
-    lengths = {metrics[counted] for cells in family.values() for metrics in cells.values()}
+    lengths = {metrics[counted] for trials in family.values() for metrics in trials.values()}
     if len(lengths) > 1:
-        raise ValueError(f"{where}: cells were trained for {sorted(lengths)} {counted}; train them again alike")
-    seeds = sorted(set.intersection(*(set(cells) for cells in family.values())))
+        raise ValueError(f"{where}: trials were trained for {sorted(lengths)} {counted}; train them again alike")
+    seeds = sorted(set.intersection(*(set(trials) for trials in family.values())))
     if not seeds:
         raise ValueError(f"{where}: no seed was evaluated for every selection")
     return seeds
@@ -240,7 +240,7 @@ def comparable(where: str, family: Family, compare_at: str) -> list[int]:
 def row_of(
     name: str,
     keep: float | str,
-    cells: list[Mapping[str, Any]],
+    trials: list[Mapping[str, Any]],
     *,
     baseline: list[Mapping[str, Any]],
     random: Summary | None,
@@ -249,25 +249,25 @@ def row_of(
     """Summaries over the seeds of one selection."""
 
     def over_seeds(metric: str) -> Summary:
-        return summarise([cell[metric] for cell in cells])
+        return summarise([trial[metric] for trial in trials])
 
-    steps = max(cell["steps"] for cell in cells)
-    equal = [cell["steps"] for cell in cells] == [cell["steps"] for cell in baseline]
-    in_training = any(cell["in_training"] for cell in cells)
-    per_epoch = round(float(np.mean([cell["samples_seen"] / cell["epochs"] for cell in cells])))
+    steps = max(trial["steps"] for trial in trials)
+    equal = [trial["steps"] for trial in trials] == [trial["steps"] for trial in baseline]
+    in_training = any(trial["in_training"] for trial in trials)
+    per_epoch = round(float(np.mean([trial["samples_seen"] / trial["epochs"] for trial in trials])))
     return Row(
         name=name,
         keep=keep,
-        kept=per_epoch if keep == OWN and in_training else cells[0]["kept"],
+        kept=per_epoch if keep == OWN and in_training else trials[0]["kept"],
         in_training=in_training,
         steps=steps,
-        steps_ratio=None if equal else steps / max(cell["steps"] for cell in baseline),
+        steps_ratio=None if equal else steps / max(trial["steps"] for trial in baseline),
         accuracy=over_seeds("accuracy"),
         worst_class=over_seeds("worst_class_accuracy"),
         calibration_error=over_seeds("calibration_error"),
         loss=over_seeds("loss"),
         random=random,
-        compute=compute_of([cell["compute"] for cell in cells]),
+        compute=compute_of([trial["compute"] for trial in trials]),
         **against,
     )
 

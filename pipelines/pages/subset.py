@@ -1,6 +1,6 @@
 """What the UI shows of a subset: class balance, how it covers the data beside random, overlaps, samples of both sides.
 
-One function, `subset_page`, makes the page of a study's cell and of an ad-hoc selection alike.
+One function, `subset_page`, makes the page of a study's trial and of an ad-hoc selection alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.score import EACH, shortened
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import Scores
 from secateur.scorers.geometry.subset_coverage import distance_to_kept
@@ -51,17 +51,17 @@ def random_beside(keep: Keep, seed: int) -> Keep:
 
 
 def others_at(
-    study: Study, store: Store, budget: int, seed: int, count: int, but: Cell | None = None
+    study: Study, store: Store, budget: int, seed: int, count: int, but: Trial | None = None
 ) -> dict[str, Keep]:
     """Masks of the study's static selections at a budget and a seed, by name, as far as they have been made."""
     key, found = dg.AssetKey([study.name, "subset"]), {}
-    for cell in (Cell(selection, seed) for selection in study.selection_keys):
-        static = cell.name in study.selections and not study.selections[cell.name].in_training
-        if cell == but or not static or resolve_keep(cell.keep, count) != budget or not store.find(key, cell):
+    for trial in (Trial(selection, seed) for selection in study.selection_keys):
+        static = trial.name in study.selections and not study.selections[trial.name].in_training
+        if trial == but or not static or resolve_keep(trial.keep, count) != budget or not store.find(key, trial):
             continue
-        mask = store.load(key, cell)
+        mask = store.load(key, trial)
         if len(mask) == count:
-            found[cell.name] = mask
+            found[trial.name] = mask
     return found
 
 
@@ -169,8 +169,8 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
         "| ---: " + "| --- " * len(head[1:]) + "|",
     ]
     for place, (row, preview) in enumerate(found.iter_rows()):
-        cells = [str(row), names[place], *([values[place]] if values else []), preview or ""]
-        lines.append("| " + " | ".join(map(plain_text, cells)) + " |")
+        trials = [str(row), names[place], *([values[place]] if values else []), preview or ""]
+        lines.append("| " + " | ".join(map(plain_text, trials)) + " |")
     return "\n".join(lines)
 
 

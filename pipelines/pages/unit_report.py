@@ -10,7 +10,7 @@ import numpy as np
 from secateur.pipelines.pages.page import Page, Table, statistics
 from secateur.pipelines.pages.plots import Curve, accuracy_curves, differences
 from secateur.pipelines.pages.report import sentence_of
-from secateur.pipelines.studies.grid import Cell, selection_key
+from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, compare, summarise
 
@@ -63,14 +63,14 @@ class UnitReport:
         return f"{said} Random did better than {', '.join(named['worse'])}." if named["worse"] else said
 
 
-def build_unit_report(study: PruningStudy, outcomes: Mapping[Cell, Mapping[str, Any]]) -> UnitReport:
-    """Gather the cells that were run; comparisons are paired by seed and use the seeds that all sides have.
+def build_unit_report(study: PruningStudy, outcomes: Mapping[Trial, Mapping[str, Any]]) -> UnitReport:
+    """Gather the trials that were run; comparisons are paired by seed and use the seeds that all sides have.
 
     The metric is told in percent where all of its values are within [0, 1]. Raises ValueError where random was not run.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for cell, outcome in outcomes.items():
-        found.setdefault(cell.selection, {})[cell.seed] = outcome
+    for trial, outcome in outcomes.items():
+        found.setdefault(trial.selection, {})[trial.seed] = outcome
     metric = study.declared.metric
     references = {name: found[name] for name in study.declared.references if name in found}
     percent = shares_in([*found.values()])
@@ -81,15 +81,15 @@ def build_unit_report(study: PruningStudy, outcomes: Mapping[Cell, Mapping[str, 
             raise ValueError(f"keep {keep}: {study.declared.baseline} was not run; every report needs it")
         rows += rows_at(study, keep, arms, references, percent)
     return UnitReport(
-        study, metric, tuple(rows), tuple(row_of(name, None, cells, percent) for name, cells in references.items())
+        study, metric, tuple(rows), tuple(row_of(name, None, trials, percent) for name, trials in references.items())
     )
 
 
 def shares_in(every: list[Measured]) -> Mapping[str, bool]:
     """Which metrics are told in percent: those within [0, 1] everywhere."""
     values: dict[str, list[float]] = {}
-    for cells in every:
-        for outcome in cells.values():
+    for trials in every:
+        for outcome in trials.values():
             for name, value in outcome["metrics"].items():
                 values.setdefault(name, []).append(value)
     return {name: min(told) >= 0 and max(told) <= 1 for name, told in values.items()}
@@ -104,31 +104,31 @@ def rows_at(
 ) -> list[UnitRow]:
     """The rows of one budget, random first."""
     metric, baseline = study.declared.metric, study.declared.baseline
-    seeds = sorted(set.intersection(*(set(cells) for cells in (*arms.values(), *references.values()))))
+    seeds = sorted(set.intersection(*(set(trials) for trials in (*arms.values(), *references.values()))))
     if not seeds:
         raise ValueError(f"keep {keep}: no seed was run for every arm")
-    values = {arm: [cells[seed]["metrics"][metric] for seed in seeds] for arm, cells in arms.items()}
+    values = {arm: [trials[seed]["metrics"][metric] for seed in seeds] for arm, trials in arms.items()}
     how = {"percent": percent[metric], "higher_is_better": study.declared.higher_is_better}
     others = {arm: told for arm, told in values.items() if arm != baseline}
     against_random = compare(others, values[baseline], against=baseline, **how)
     against = {
-        name: compare(values, [cells[seed]["metrics"][metric] for seed in seeds], against=name, **how)
-        for name, cells in references.items()
+        name: compare(values, [trials[seed]["metrics"][metric] for seed in seeds], against=name, **how)
+        for name, trials in references.items()
     }
     return [
         dataclasses.replace(
-            row_of(arm, keep, {seed: cells[seed] for seed in seeds}, percent),
+            row_of(arm, keep, {seed: trials[seed] for seed in seeds}, percent),
             random=summarise(values[baseline], percent=percent[metric]),
             against_random=against_random.get(arm),
             against={name: told[arm] for name, told in against.items()},
         )
-        for arm, cells in arms.items()
+        for arm, trials in arms.items()
     ]
 
 
-def row_of(arm: str, keep: float | None, cells: Measured, percent: Mapping[str, bool]) -> UnitRow:
+def row_of(arm: str, keep: float | None, trials: Measured, percent: Mapping[str, bool]) -> UnitRow:
     """Summaries over the seeds of one arm."""
-    every = list(cells.values())
+    every = list(trials.values())
     names = [name for name in every[0]["metrics"] if all(name in outcome["metrics"] for outcome in every)]
     counts = {(outcome["kept"], outcome["of"]) for outcome in every}
     kept, of = counts.pop() if len(counts) == 1 else (None, None)

@@ -1,4 +1,4 @@
-"""Search spaces from tables, callables and recipes, as a table of architectures and a way to evaluate its rows."""
+"""Search spaces from tables, callables and configs, as a table of architectures and a way to evaluate its rows."""
 
 import importlib
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from secateur.selectors.searches.gbdt_search import GbdtSearch
 from secateur.selectors.searches.random_search import RandomSearch
 from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
 from secateur.trainers.contract import Data
-from secateur.trainers.judging.architectures import TrainedAccuracies, space_of_recipes
-from secateur.trainers.modalities import encoding as tasks
+from secateur.trainers.judging.architectures import TrainedAccuracies, space_of_configs
+from secateur.trainers.modalities import encoding as encodings
 
 Evaluate = Callable[[Rows], np.ndarray]
 
@@ -39,7 +39,7 @@ def architectures_of(search: Search, base: Path) -> pl.DataFrame:
     if space.table:
         table = from_table(space.table, base)
     elif space.models:
-        table = as_table(space_of_recipes(space.models.training, space.models.positions)[0])
+        table = as_table(space_of_configs(space.models.training, space.models.positions)[0])
     else:
         assert space.callable
         positions = [Position(n, tuple(map(str, values))) for n, values in space.callable.positions.items()]
@@ -164,7 +164,9 @@ class CalledAccuracies:
 def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
     """Training and test samples as arrays."""
     loaded = load(models.source, models.columns, base, cache)
-    encoded = tasks.encode(models.resolved_task, loaded.train, loaded.test, models.columns.inputs, decode=decode_image)
+    encoded = encodings.encode(
+        models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
+    )
     labels = [labels_of(split, models.columns) for split in (loaded.train, loaded.test)]
     train, test = (
         Data(inputs, known, len(loaded.label_names), encoded.model_settings)
@@ -191,9 +193,9 @@ def evaluator(
     models = search.space.models
     assert models
     assert data
-    recipes = space_of_recipes(models.training, models.positions)[1]
+    configs = space_of_configs(models.training, models.positions)[1]
     return TrainedAccuracies(
-        space, recipes, data, models.validation_fraction, models.training_seeds, keep=keep, progress=progress
+        space, configs, data, models.validation_fraction, models.training_seeds, keep=keep, progress=progress
     )
 
 

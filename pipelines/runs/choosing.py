@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 
 SUPPLIED = {"ids", "budget", "samples", "epochs"}
 """Positional parameters of selectors and samplers that are no signals."""
@@ -72,27 +72,27 @@ def sampler_of(
     signals: Mapping[str, np.ndarray],
     settings: Mapping[str, Any],
     *,
-    recipe: Recipe,
+    config: TrainingConfig,
     seed: int,
 ) -> tuple[EpochSampler, int]:
-    """A new sampler over all samples for one run of this recipe, and the epochs that the run is expected to have."""
+    """A new sampler over all samples for one run of this config, and the epochs that the run is expected to have."""
 
     def make(epochs: int) -> EpochSampler:
         own = {"samples": len(signals["labels"]), "epochs": epochs, "labels": np.asarray(signals["labels"])}
         scores = {"scores": np.asarray(signals[selection.score])} if selection.score else {}
         return make_sampler(selection.selector, settings, own | scores, seed=seed)
 
-    epochs = epochs_of(make, recipe)
+    epochs = epochs_of(make, config)
     return make(epochs), epochs
 
 
-def epochs_of(make: Callable[[int], EpochSampler], recipe: Recipe) -> int:
-    """Epochs of a run: the recipe's, or the fewest whose planned lengths add up to its optimiser steps."""
-    if recipe.epochs is not None:
-        return recipe.epochs
+def epochs_of(make: Callable[[int], EpochSampler], config: TrainingConfig) -> int:
+    """Epochs of a run: the config's, or the fewest whose planned lengths add up to its optimiser steps."""
+    if config.epochs is not None:
+        return config.epochs
 
     def enough(epochs: int) -> bool:
-        return sum(steps_of(plan.samples, recipe) for plan in make(epochs).plan(epochs)) >= (recipe.steps or 0)
+        return sum(steps_of(plan.samples, config) for plan in make(epochs).plan(epochs)) >= (config.steps or 0)
 
     high = 1
     while not enough(high):
@@ -104,14 +104,14 @@ def epochs_of(make: Callable[[int], EpochSampler], recipe: Recipe) -> int:
     return high
 
 
-def steps_of(samples: int, recipe: Recipe) -> int:
+def steps_of(samples: int, config: TrainingConfig) -> int:
     """Optimiser steps of one epoch of so many samples."""
-    return recipe.model_copy(update={"steps": None, "epochs": 1}).total_steps(samples)
+    return config.model_copy(update={"steps": None, "epochs": 1}).total_steps(samples)
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Kept samples of a cell, with the settings that chose them and the seconds that it took.
+    """Kept samples of a trial, with the settings that chose them and the seconds that it took.
 
     `in_training` is None for a static subset; else what is planned of the epochs. `fault` says how the budget is
     missed, empty where it is not.
@@ -125,21 +125,21 @@ class Subset:
 
 
 def subset_of(
-    study: Study, cell: Cell, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
+    study: Study, trial: Trial, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
 ) -> Subset:
-    """The subset of a plain cell; `given` are the launchpad's settings, `picked` the tuned ones."""
+    """The subset of a plain trial; `given` are the launchpad's settings, `picked` the tuned ones."""
     started, everyone = time.perf_counter(), np.ones(len(signals["labels"]), dtype=np.bool_)
-    if cell.selection == "full":
+    if trial.selection == "full":
         return Subset(everyone, {}, 0.0)
-    selection, budget = study.selections[cell.name], resolve_keep(cell.keep, len(everyone))
+    selection, budget = study.selections[trial.name], resolve_keep(trial.keep, len(everyone))
     if selection.in_training:
-        settings = dict(given) if selection.budget == "own" else {**given, "keep": cell.keep}
-        sampler, epochs = sampler_of(selection, signals, settings, recipe=study.training, seed=cell.seed)
+        settings = dict(given) if selection.budget == "own" else {**given, "keep": trial.keep}
+        sampler, epochs = sampler_of(selection, signals, settings, config=study.training, seed=trial.seed)
         plan, fault = plan_of(sampler, epochs, None if selection.budget == "own" else budget)
         return Subset(everyone, settings, 0.0, plan, fault)
     whole = budget == len(everyone)
     settings = {} if whole else {name: picked.get(name) if value is None else value for name, value in given.items()}
-    keep = choose(selection, signals, budget=budget, seed=cell.seed, settings=settings)
+    keep = choose(selection, signals, budget=budget, seed=trial.seed, settings=settings)
     fault = "" if keep.sum() == budget else f"{keep.sum()} kept, the budget is {budget}"
     return Subset(keep, settings, time.perf_counter() - started, fault=fault)
 

@@ -1,7 +1,7 @@
 """What a selection costs: its training, and everything that it would not have been made without.
 
 Assets save what they spent beside their values, as `<asset>_cost`: seconds, and samples that went through a network. A
-cell is charged all of what it depends on, as if it were the only one: whoever trains once needs the whole proxy.
+trial is charged all of what it depends on, as if it were the only one: whoever trains once needs the whole proxy.
 Random subsets depend on nothing.
 """
 
@@ -13,7 +13,7 @@ import dagster as dg
 
 from secateur.pipelines.runs.choosing import signals_read
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer
@@ -82,10 +82,10 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
     return name, ("proxy_cost",) if name == "proxy" else (), ()
 
 
-def costs_of(study: Study, cell: Cell, store: Store, trained: Mapping[str, Any]) -> dict[str, Cost]:
-    """What a cell cost, by part; `trained` is the record of its training."""
+def costs_of(study: Study, trial: Trial, store: Store, trained: Mapping[str, Any]) -> dict[str, Cost]:
+    """What a trial cost, by part; `trained` is the record of its training."""
     found = {"training": Cost.of(trained)}
-    selection = study.selections.get(cell.plain.name)
+    selection = study.selections.get(trial.plain.name)
     if selection:
         # Keeping every sample is no choice: nothing was looked at.
         whole = not selection.in_training and trained["kept"] == trained["of"]
@@ -93,11 +93,11 @@ def costs_of(study: Study, cell: Cell, store: Store, trained: Mapping[str, Any])
             if keys:
                 found[part] = total(saved(study, store, key) for key in keys)
         place = dg.AssetKey([study.name, "subset_cost"])
-        found["choosing"] = Cost.of(store.load(place, cell)) if store.find(place, cell) else Cost()
+        found["choosing"] = Cost.of(store.load(place, trial)) if store.find(place, trial) else Cost()
         tuning = dg.AssetKey([study.name, "tuning_cost"])
-        if spent := (store.load(tuning) if store.find(tuning) else {}).get(cell.plain.selection):
+        if spent := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
             found["tuning"] = Cost.of(spent)
-    if cell.distilled:
+    if trial.distilled:
         names = ("teacher_cost", "teacher_logits_cost", "distillation_tuning_cost")
         found["teacher"] = total(saved(study, store, (name,)) for name in names)
     return {part: cost for part in PARTS if (cost := found.get(part, Cost())) != Cost()}

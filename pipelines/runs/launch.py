@@ -71,7 +71,7 @@ def refuse_too_many(processes: int) -> None:
 
 
 def command(folder: Path, processes: int) -> list[str]:
-    """The command line; the recipe alone decides on precision and compilation."""
+    """The command line; the config alone decides on precision and compilation."""
     plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     # accelerate joins processes by this switch on the CPU as well; port 0 is one that is free.
     several = ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []

@@ -18,7 +18,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Score, Study
 from secateur.scorers.contract import Observer, Scores
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.checkpoints import CheckpointWriter
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -30,7 +30,7 @@ class ProxyRuns:
 
     study: Study
     data: Data
-    recipe: Recipe
+    config: TrainingConfig
     source: Mapping[str, Any]
     observed: Mapping[str, Score]
     settings: Mapping[str, Mapping[str, Any]]
@@ -48,9 +48,9 @@ class ProxyRuns:
         return self.store.root / self.study.name / ".proxy_runs"
 
     def made_of(self, seed: int) -> str:
-        """Of everything that a run follows from: data, recipe, seed, observers, versions."""
+        """Of everything that a run follows from: data, config, seed, observers, versions."""
         return fingerprint_of(
-            recipe=self.recipe.model_dump(mode="json", exclude={"loading", "workers"}),
+            config=self.config.model_dump(mode="json", exclude={"loading", "workers"}),
             seed=seed,
             observers=[[name, score.scorer, score.declared.card.version] for name, score in self.observed.items()],
             settings=self.settings,
@@ -79,7 +79,7 @@ class ProxyRuns:
         with trackers_of(self.study.name, f"proxy-{seed}", snapshots) as trackers:
             trained = train(
                 self.data,
-                self.recipe,
+                self.config,
                 seed=seed,
                 observers=list(watchers.values()),
                 device=self.device,
@@ -92,7 +92,7 @@ class ProxyRuns:
         with new_folder(place, overwrite=True) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            models.save(trained.model.cpu(), folder, self.recipe, self.data.inputs.shape[1:], self.data.classes)
+            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
             for name, watcher in watchers.items():
                 np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
             (folder / RECORD).write_text(json.dumps({"fingerprint": made_of, **record}, indent=2) + "\n")

@@ -23,7 +23,7 @@ import torch
 import xxhash
 
 from secateur.pipelines.runs.worker import DataFiles, files_of
-from secateur.pipelines.storage.score_cache import Part
+from secateur.pipelines.storage.score_cache import ShardRows
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scores
 from secateur.scorers.registry import scorers
@@ -70,7 +70,7 @@ class RayPass:
     nodes: dict[str, list[int]] = field(default_factory=dict)
     """Filled as it goes: first rows of the shards that each node computed, by the node's id."""
 
-    def __call__(self, parts: Sequence[Part]) -> Iterator[tuple[Part, Mapping[str, Scores]]]:
+    def __call__(self, parts: Sequence[ShardRows]) -> Iterator[tuple[ShardRows, Mapping[str, Scores]]]:
         """Each part with its scores, in the order in which workers finish; without parts no cluster is looked for.
 
         Raises ModuleNotFoundError without the extra, ConnectionError where no cluster answers and RuntimeError for the
@@ -87,7 +87,7 @@ class RayPass:
                 values = np.frombuffer(row["scores"], np.float32).reshape(len(part.names), len(part.rows))
                 yield part, dict(zip(part.names, values, strict=True))
 
-    def _results(self, ray: Any, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+    def _results(self, ray: Any, parts: Sequence[ShardRows]) -> Iterator[dict[str, Any]]:
         share, room = share_and_room(ray.nodes(), self.job.threads)
         dataset = ray.data.from_arrow([table_of(number, part) for number, part in enumerate(parts)])
         scored = dataset.map_batches(
@@ -169,7 +169,7 @@ def answer_columns() -> Any:
     return pyarrow.schema(columns)
 
 
-def table_of(number: int, part: Part) -> Any:
+def table_of(number: int, part: ShardRows) -> Any:
     """One part as a table of one row."""
     import pyarrow
 

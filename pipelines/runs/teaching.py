@@ -5,7 +5,7 @@ from typing import Any
 
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Objective, Recipe
+from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher, varies
@@ -25,15 +25,17 @@ def cached_in(study: Study) -> bool:
     return settings.cache and not varies(augmentation_of(study.training))
 
 
-def augmentation_of(recipe: Recipe) -> Augmentation | None:
-    """What varies the samples that a student of this recipe sees."""
-    return recipe.augmentation
+def augmentation_of(config: TrainingConfig) -> Augmentation | None:
+    """What varies the samples that a student of this config sees."""
+    return config.augmentation
 
 
-def objective_for(study: Study, recipe: Recipe, loaded: Mapping[str, Any], *, kept: int, samples: int) -> Objective:
-    """What a student of this recipe descends where `kept` of the `samples` are kept; in-training, per epoch.
+def objective_for(
+    study: Study, config: TrainingConfig, loaded: Mapping[str, Any], *, kept: int, samples: int
+) -> Objective:
+    """What a student of this config descends where `kept` of the `samples` are kept; in-training, per epoch.
 
-    `loaded` is what Dagster handed over for `teacher_inputs`. Cached logits serve where the recipe, which the launchpad
+    `loaded` is what Dagster handed over for `teacher_inputs`. Cached logits serve where the config, which the launchpad
     may have changed, leaves the samples as they are; else the teacher runs on what the student sees. Raises ValueError
     for cached logits of another number of samples.
     """
@@ -44,9 +46,9 @@ def objective_for(study: Study, recipe: Recipe, loaded: Mapping[str, Any], *, ke
             f"teacher_logits holds {len(cached)} samples, the data {samples}: materialise {study.name}/teacher_logits "
             "again"
         )
-    varied = augmentation_of(recipe)
+    varied = augmentation_of(config)
     model = models.load(loaded["teacher"]) if cached is None or varies(varied) else None
-    return settings.objective(Teacher(model, cached=cached, augmentation=varied), recipe, keep=kept / samples)
+    return settings.objective(Teacher(model, cached=cached, augmentation=varied), config, keep=kept / samples)
 
 
 def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:

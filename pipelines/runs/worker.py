@@ -26,7 +26,7 @@ from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.storage.whole_files import new_file, new_folder
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.samplers.contract import EpochSampler
-from secateur.trainers.contract import Data, Objective, Recipe
+from secateur.trainers.contract import Data, Objective, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
@@ -114,7 +114,7 @@ class TrainingJob(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: DataFiles
-    recipe: Recipe
+    config: TrainingConfig
     seed: int
     keep: Path | None = None
     sampled: Sampled | None = None
@@ -130,7 +130,7 @@ class TrainingJob(BaseModel):
         with trackers_in(self.curves, fresh=not snapshots.path.exists()) as trackers:
             return train(
                 data,
-                self.recipe,
+                self.config,
                 seed=self.seed,
                 keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
                 sampler=self.sampler(data),
@@ -149,16 +149,16 @@ class TrainingJob(BaseModel):
         selection, signals = Selection(**self.sampled.selection), {"labels": data.labels}
         if selection.score and self.sampled.scores:
             signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
-        return sampler_of(selection, signals, self.sampled.settings, recipe=self.recipe, seed=self.seed)[0]
+        return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]
 
     def objective(self) -> Objective | None:
         """What a student descends; None without a teacher."""
         if self.taught is None:
             return None
         cached = TeacherLogits.load(self.taught.logits) if self.taught.logits else None
-        augmentation = self.recipe.augmentation
+        augmentation = self.config.augmentation
         teacher = Teacher(models.load(self.taught.teacher), cached=cached, augmentation=augmentation)
-        return self.taught.settings.objective(teacher, self.recipe, keep=self.taught.share)
+        return self.taught.settings.objective(teacher, self.config, keep=self.taught.share)
 
 
 class Unwritten:
@@ -192,7 +192,7 @@ def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, 
     numbers = {name: getattr(trained, name) for name in NUMBERS_OF}
     with new_folder(folder / OUTCOME, overwrite=True) as partial:
         shape = np.load(job.data.inputs, mmap_mode="r").shape[1:]
-        models.save(trained.model.cpu(), partial, job.recipe, shape, job.data.classes)
+        models.save(trained.model.cpu(), partial, job.config, shape, job.data.classes)
         (partial / NUMBERS).write_text(json.dumps(numbers))
     return numbers
 

@@ -1,6 +1,6 @@
 """What the files of a study were made of, so that a command of the shell makes again only what has changed.
 
-Beside a study's assets stands a ledger: for each asset (and cell) a digest of what decides its content (the settings
+Beside a study's assets stands a ledger: for each asset (and trial) a digest of what decides its content (the settings
 that it reads, versions, the revision of the data, the very files of its parents) and the state of the file that was
 made. Where either differs, be it because the study was edited, the data changed or the UI made a parent anew, the
 asset is stale. What the ledger does not know is stale.
@@ -18,16 +18,16 @@ import dagster as dg
 from secateur.pipelines.storage.fingerprints import library_versions
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import write_bytes
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 
 IDLE = {"description", "recurring"}
 """Keys of a study that decide nothing about what is made; a key that no list here names is taken to decide."""
 AFTER_SCORES = IDLE | {"selections", "keep", "seeds", "training", "validation", "distillation"}
-SCORING = {"source", "samples", "test_samples", "inputs", "test_inputs", "task", "proxy", "embeddings"}
+SCORING = {"source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy", "embeddings"}
 SCORING |= {"neighbour_indices", "neighbour_distances", "scores"}
 CHOICE = {"subset", "manifest"}
-"""Assets of which a cell depends on its own selection alone; the tuning of it is a parent."""
+"""Assets of which a trial depends on its own selection alone; the tuning of it is a parent."""
 
 
 @dataclass
@@ -51,30 +51,30 @@ class Ledger:
         """Where the ledger stands."""
         return self.store.root / self.study.name / ".made_of.json"
 
-    def is_fresh(self, key: dg.AssetKey, cell: Cell | None = None) -> bool:
+    def is_fresh(self, key: dg.AssetKey, trial: Trial | None = None) -> bool:
         """Whether the file is the recorded one and was made of what there is now."""
-        return bool(self.known.get(name_of(key, cell)) == self.entry(key, cell))
+        return bool(self.known.get(name_of(key, trial)) == self.entry(key, trial))
 
-    def record(self, keys: Iterable[dg.AssetKey], cells: Iterable[Cell | None] = (None,)) -> None:
+    def record(self, keys: Iterable[dg.AssetKey], trials: Iterable[Trial | None] = (None,)) -> None:
         """Note files as made of what there is now."""
-        listed = list(cells)
-        self.known |= {name_of(key, cell): self.entry(key, cell) for key in keys for cell in listed}
+        listed = list(trials)
+        self.known |= {name_of(key, trial): self.entry(key, trial) for key in keys for trial in listed}
         write_bytes(self.path, json.dumps(self.known, indent=1).encode(), overwrite=True)
 
-    def entry(self, key: dg.AssetKey, cell: Cell | None) -> dict[str, Any]:
+    def entry(self, key: dg.AssetKey, trial: Trial | None) -> dict[str, Any]:
         """Digest of what decides the content, and the state of the file."""
         parents = []
         for parent in sorted(self.graph.get(key).parent_keys):
             partitioned = self.graph.get(parent).is_partitioned
-            cells = [None] if not partitioned else [cell] if cell else list(self.study.cells)
-            parents += [[name_of(parent, of), self.state(parent, of)] for of in cells]
-        made_of = [self.settings(key, cell), self.revision, parents]
+            trials = [None] if not partitioned else [trial] if trial else list(self.study.trials)
+            parents += [[name_of(parent, of), self.state(parent, of)] for of in trials]
+        made_of = [self.settings(key, trial), self.revision, parents]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
-        return {"made_of": digest, "state": self.state(key, cell)}
+        return {"made_of": digest, "state": self.state(key, trial)}
 
-    def state(self, key: dg.AssetKey, cell: Cell | None) -> list[int | str] | None:
+    def state(self, key: dg.AssetKey, trial: Trial | None) -> list[int | str] | None:
         """Time and size of a file or folder, which is renamed into place whole; what small JSON says; None for none."""
-        path = self.store.find(key, cell)
+        path = self.store.find(key, trial)
         if path is None:
             return None
         if path.suffix == ".json":
@@ -82,21 +82,21 @@ class Ledger:
         status = path.stat()
         return [status.st_mtime_ns, 0 if path.is_dir() else status.st_size]
 
-    def settings(self, key: dg.AssetKey, cell: Cell | None) -> list[Any]:
+    def settings(self, key: dg.AssetKey, trial: Trial | None) -> list[Any]:
         """What the study says of this asset, and the versions of what makes it."""
         name, study = key.path[1], self.study
         if name in SCORING or name in CHOICE:
             left_out = AFTER_SCORES
         else:
-            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if cell else set())
+            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
         said = study.model_dump(mode="json", exclude=left_out)
-        said["task"] = study.resolved_task.model_dump(mode="json")
-        selection = study.selections.get(cell.plain.name) if cell else None
+        said["encoding"] = study.resolved_encoding.model_dump(mode="json")
+        selection = study.selections.get(trial.plain.name) if trial else None
         versions = {other: score.declared.card.version for other, score in study.scores.items()}
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
         return [said, versions, chosen, library_versions()["secateur"]]
 
 
-def name_of(key: dg.AssetKey, cell: Cell | None) -> str:
-    """An asset, or one cell of it, in the ledger."""
-    return "/".join(key.path) + (f" [{cell}]" if cell else "")
+def name_of(key: dg.AssetKey, trial: Trial | None) -> str:
+    """An asset, or one trial of it, in the ledger."""
+    return "/".join(key.path) + (f" [{trial}]" if trial else "")

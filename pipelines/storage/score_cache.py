@@ -40,7 +40,7 @@ class ScoreKey:
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardRows:
     """Rows of one shard that the same scores miss: the unit of work, of a commit and of resumption."""
 
     start: int
@@ -50,7 +50,7 @@ class Part:
     names: list[str]
 
 
-Pass = Callable[[Sequence[Part]], Iterable[tuple[Part, Mapping[str, Scores]]]]
+Pass = Callable[[Sequence[ShardRows]], Iterable[tuple[ShardRows, Mapping[str, Scores]]]]
 """Parts -> each of them with its scores, in any order."""
 
 
@@ -125,7 +125,7 @@ class ScoreStore:
         )
         return {name: self._gather(key, rows) for name, key in keys.items()}, tally
 
-    def _parts(self, wanted: Mapping[str, np.ndarray], count: int) -> list[Part]:
+    def _parts(self, wanted: Mapping[str, np.ndarray], count: int) -> list[ShardRows]:
         parts = []
         for start in range(0, count, self.shard):
             groups: dict[bytes, list[str]] = {}
@@ -133,7 +133,7 @@ class ScoreStore:
             for name, part in inside.items():
                 if len(part):
                     groups.setdefault(part.tobytes(), []).append(name)
-            parts += [Part(start, inside[names[0]], names) for names in groups.values()]
+            parts += [ShardRows(start, inside[names[0]], names) for names in groups.values()]
         return parts
 
     def _gather(self, key: ScoreKey, rows: pl.DataFrame) -> Scores:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.storage.whole_files import new_file, new_folder, write_bytes
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 EXTENSIONS = (".npy", ".parquet", ".json", "")
 
@@ -26,19 +26,19 @@ class Store:
 
     root: Path
 
-    def place(self, key: dg.AssetKey, cell: Cell | None = None) -> Path:
+    def place(self, key: dg.AssetKey, trial: Trial | None = None) -> Path:
         """Where an asset's value lives, less its extension."""
-        return self.root.joinpath(*key.path, *([cell.selection, str(cell.seed)] if cell else []))
+        return self.root.joinpath(*key.path, *([trial.selection, str(trial.seed)] if trial else []))
 
-    def find(self, key: dg.AssetKey, cell: Cell | None = None) -> Path | None:
+    def find(self, key: dg.AssetKey, trial: Trial | None = None) -> Path | None:
         """The file or folder that is there."""
-        place = self.place(key, cell)
+        place = self.place(key, trial)
         candidates = (place.with_name(place.name + extension) for extension in EXTENSIONS)
         return next((path for path in candidates if path.exists()), None)
 
-    def save(self, key: dg.AssetKey, value: Any, cell: Cell | None = None) -> Path:
+    def save(self, key: dg.AssetKey, value: Any, trial: Trial | None = None) -> Path:
         """Write an array, a table or JSON-able data, whole or not at all."""
-        place = self.place(key, cell)
+        place = self.place(key, trial)
         if isinstance(value, np.ndarray):
             path = place.with_name(f"{place.name}.npy")
             with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
@@ -53,17 +53,17 @@ class Store:
         return path
 
     @contextmanager
-    def folder(self, key: dg.AssetKey, cell: Cell | None = None) -> Iterator[Path]:
+    def folder(self, key: dg.AssetKey, trial: Trial | None = None) -> Iterator[Path]:
         """An empty folder to fill; it takes its place only when the block ends without an error."""
-        with new_folder(self.place(key, cell), overwrite=True) as partial:
+        with new_folder(self.place(key, trial), overwrite=True) as partial:
             yield partial
 
-    def load(self, key: dg.AssetKey, cell: Cell | None = None) -> Any:
+    def load(self, key: dg.AssetKey, trial: Trial | None = None) -> Any:
         """Read back: arrays memory-mapped, tables lazy, JSON parsed, folders as their path."""
-        path = self.find(key, cell)
+        path = self.find(key, trial)
         if path is None:
             raise FileNotFoundError(
-                f"{'/'.join(key.path)}{f' [{cell}]' if cell else ''} is not below {self.root}: materialise it first"
+                f"{'/'.join(key.path)}{f' [{trial}]' if trial else ''} is not below {self.root}: materialise it first"
             )
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)

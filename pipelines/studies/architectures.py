@@ -12,8 +12,8 @@ from secateur.scorers.architectures.accuracy_predictor import PredictorSettings
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.searches.choice_pruning import PruningSettings
-from secateur.trainers.contract import Recipe
-from secateur.trainers.modalities.encoding import TASKS, Task, task_of
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
 
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
@@ -74,31 +74,31 @@ class ProxySubset(Strict):
 
 
 class ModelSpace(Strict):
-    """Networks for the data set at hand: each choice sets a field of the recipe or a setting of its model."""
+    """Networks for the data set at hand: each choice sets a field of the config or a setting of its model."""
 
     source: Annotated[Source, Field(description="as in a study")]
     columns: Annotated[Columns, Field(description="as in a study")]
-    task: Annotated[dict[str, Any], Field(description="as in a study")] = Field(default_factory=dict)
-    training: Annotated[Recipe, Field(description="what is not chosen of the networks' training")]
+    encoding: Annotated[dict[str, Any], Field(description="as in a study")] = Field(default_factory=dict)
+    training: Annotated[TrainingConfig, Field(description="what is not chosen of the networks' training")]
     positions: Annotated[
         dict[str, Position],
-        Field(min_length=1, description="choices at each position: a field of the recipe or a setting of its model"),
+        Field(min_length=1, description="choices at each position: a field of the config or a setting of its model"),
     ]
     validation_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the samples that judges them")] = 0.2
     training_seeds: Annotated[int, Field(ge=1, description="trainings per network")] = 1
     subset: Annotated[ProxySubset | None, Field(description="networks are compared on a part of the samples")] = None
 
     @model_validator(mode="after")
-    def _recipes_exist(self) -> "ModelSpace":
-        from secateur.trainers.judging.architectures import space_of_recipes
+    def _configs_exist(self) -> "ModelSpace":
+        from secateur.trainers.judging.architectures import space_of_configs
 
-        checked(TASKS[self.columns.kind], self.task, "task")
-        space_of_recipes(self.training, self.positions)
+        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+        space_of_configs(self.training, self.positions)
         return self
 
     @property
-    def resolved_task(self) -> Task:
-        return task_of(self.columns.kind, self.task, (self.training,))
+    def resolved_encoding(self) -> Encoding:
+        return encoding_of(self.columns.kind, self.encoding, (self.training,))
 
 
 class Space(Strict):

@@ -55,7 +55,7 @@ class Draft:
     profile: Profile
     wish: Wish
     columns: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
+    encoding: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     guesses: list[Guess] = field(default_factory=list)
@@ -200,11 +200,11 @@ def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
     columns = draft.profile.columns
     coded = [name for name in kept if columns[name].holds == "integer" and is_code(columns[name])]
     if coded:
-        draft.task["categorical"] = coded
+        draft.encoding["categorical"] = coded
         draft.note("categories", ", ".join(coded), "whole numbers whose names speak of codes")
     marks = sorted({mark for name in kept for mark in MISSING if mark in map(str.strip, texts_in(columns[name]))})
     if marks:
-        draft.task["missing"] = marks
+        draft.encoding["missing"] = marks
         draft.note("missing values", " ".join(marks), "marks that usually stand for nothing")
 
 
@@ -249,11 +249,11 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
     share = f"at least 20 samples of an average class of {classes}"
     draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
-    recipe = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
-    small = {"model_settings": {"width": 16}} if recipe["model"] == "cnn" else {}
+    config = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
+    small = {"model_settings": {"width": 16}} if config["model"] == "cnn" else {}
     return {
-        "proxy": recipe | small | {"epochs": epochs},
-        "training": recipe | small | {"steps": steps},
+        "proxy": config | small | {"epochs": epochs},
+        "training": config | small | {"steps": steps},
         "el2n": max(1, min(10, epochs // 2)),
         "keep": keep,
         "seeds": seeds,
@@ -261,9 +261,9 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
 
 
 def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:
-    """Model, learning rate and reason; large pictures are scaled down by the task."""
+    """Model, learning rate and reason; large pictures are scaled down by the encoding."""
     if kind == "text":
-        draft.task |= {"encoding": "tfidf"} if draft.wish.model in (None, "mlp") else {}
+        draft.encoding |= {"kind": "tfidf"} if draft.wish.model in (None, "mlp") else {}
         return "mlp", 1e-3, "TF-IDF under a small network: minutes on a CPU; try transformer later"
     if kind == "features":
         return "tabular_mlp", 2e-3, "a small network that embeds categories"
@@ -271,7 +271,7 @@ def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, s
     height, width = max(sizes)
     if len(sizes) > 1 or max(height, width) > 64:
         side = 32 if max(height, width) <= 48 else 64
-        draft.task["size"] = [side, side]
+        draft.encoding["size"] = [side, side]
         draft.note("picture size", f"{side} x {side}", f"pictures differ or are large (up to {height} x {width})")
     if max(height, width) <= 12:
         return "mlp", 1e-3, f"pictures of {height} x {width} need no convolutions"
@@ -350,7 +350,7 @@ def name_of(place: Place) -> str:
 
 def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, Any], loaded: Loaded) -> str:
     """The study as YAML with comments."""
-    task = [f"task: {flowed(draft.task)}"] if draft.task else []
+    encoding = [f"encoding: {flowed(draft.encoding)}"] if draft.encoding else []
     rows, tests = f"{len(loaded.train):,}", f"{len(loaded.test):,}"
     lines = [
         f"# {rows} training and {tests} test samples in {len(loaded.label_names)} classes. Written by `secateur init`:",
@@ -360,7 +360,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         "source:",
         *(f"  {key}: {flowed(value)}" for key, value in source.items()),
         f"columns: {flowed(draft.columns)}",
-        *task,
+        *encoding,
         "",
         "# One training run on all samples; scores watch it.",
         f"proxy: {flowed(settled['proxy'])}",

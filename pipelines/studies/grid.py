@@ -1,4 +1,4 @@
-"""The grid of a study: selections, each at its budgets, times seeds. One cell is one partition."""
+"""The grid of a study: selections, each at its budgets, times seeds. One trial is one partition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ OWN = "own"
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class Trial:
     """One selection (`name@keep`, or `full`) and one seed; with an empty selection, what all of a seed share."""
 
     selection: str
     seed: int
 
     @classmethod
-    def parse(cls, partition: str) -> "Cell":
+    def parse(cls, partition: str) -> "Trial":
         """From Dagster's key, which joins the dimensions in alphabetical order: `seed|selection`, or `seed` alone."""
         seed, _, selection = partition.partition("|")
         return cls(selection, int(seed))
@@ -43,13 +43,13 @@ class Cell:
         return self.name.endswith(KD)
 
     @property
-    def plain(self) -> "Cell":
-        """The cell of the same samples and seed without a teacher."""
-        return Cell(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
+    def plain(self) -> "Trial":
+        """The trial of the same samples and seed without a teacher."""
+        return Trial(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
 
 
 class Grid(Protocol):
-    """What is asked of a study, of samples or of other units, to run its cells."""
+    """What is asked of a study, of samples or of other units, to run its trials."""
 
     seeds: int
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.data.sources import Columns, Source
-from secateur.pipelines.studies.grid import KD, OWN, Cell, selection_key
+from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
@@ -14,9 +14,9 @@ from secateur.scorers.contract import Scorer
 from secateur.scorers.geometry.vectors import Metric
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.contract import Recipe
-from secateur.trainers.modalities.encoding import TASKS, Task, task_of
-from secateur.trainers.models.registry import check_recipe
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
+from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 BASELINES = ("uniform_random", "stratified_random")
@@ -73,10 +73,10 @@ class Study(Strict):
     description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
     source: Annotated[Source, Field(description="where the samples are")]
     columns: Annotated[Columns, Field(description="which columns are input and label")]
-    task: dict[str, Any] = Field(
+    encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
-    proxy: Annotated[Recipe, Field(description="the training run whose observers score the samples")]
+    proxy: Annotated[TrainingConfig, Field(description="the training run whose observers score the samples")]
     proxy_from: Annotated[
         str | None,
         Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
@@ -95,9 +95,9 @@ class Study(Strict):
         Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
     ]
     keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
-    training: Annotated[Recipe, Field(description="how a model is trained on what was kept")]
+    training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
-    seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every cell")] = 5
+    seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every trial")] = 5
     validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
     compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
@@ -143,9 +143,9 @@ class Study(Strict):
 
     @field_validator("proxy", "training")
     @classmethod
-    def _model_exists(cls, recipe: Recipe) -> Recipe:
-        check_recipe(recipe)
-        return recipe
+    def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
+        check_config(config)
+        return config
 
     @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":
@@ -184,17 +184,17 @@ class Study(Strict):
         return found | ({"embeddings"} if found else set())
 
     @model_validator(mode="after")
-    def _task_fits(self) -> "Study":
-        checked(TASKS[self.columns.kind], self.task, "task")
-        assert self.resolved_task
+    def _encoding_fits(self) -> "Study":
+        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+        assert self.resolved_encoding
         return self
 
     @property
-    def resolved_task(self) -> Task:
+    def resolved_encoding(self) -> Encoding:
         """How rows become arrays, what the study leaves out filled in from its models."""
         taught = self.distillation.teacher if self.distillation else None
-        others = (taught,) if isinstance(taught, Recipe) else ()
-        return task_of(self.columns.kind, self.task, (self.proxy, self.training, *others))
+        others = (taught,) if isinstance(taught, TrainingConfig) else ()
+        return encoding_of(self.columns.kind, self.encoding, (self.proxy, self.training, *others))
 
     @property
     def selection_keys(self) -> list[str]:
@@ -206,7 +206,7 @@ class Study(Strict):
         return [f"{name}{kd}{at}" for name, at in found for kd in ("", *([KD] if name in taught else []))]
 
     @property
-    def cells(self) -> Iterator[Cell]:
+    def trials(self) -> Iterator[Trial]:
         for selection in self.selection_keys:
             for seed in range(self.seeds):
-                yield Cell(selection, seed)
+                yield Trial(selection, seed)

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.studies.rejections import require
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
-from secateur.trainers.models.registry import check_recipe
+from secateur.trainers.models.registry import check_config
 
 
 class Compute(BaseModel):
@@ -55,8 +55,8 @@ class Distilled(Distillation):
         """Raise ValueError for a selection or a teacher's model that does not exist."""
         for name in self.selections or ():
             require(name, known, "distillation.for")
-        if isinstance(self.teacher, Recipe):
-            check_recipe(self.teacher)
+        if isinstance(self.teacher, TrainingConfig):
+            check_config(self.teacher)
 
 
 class _Settings(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from secateur.pipelines.studies.grid import Cell, selection_key
+from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import Strict, checked, require, shipped
 from secateur.trainers.experiments.contract import Experiment, experiment_named, experiments
 
@@ -66,6 +66,6 @@ class PruningStudy(Strict):
         return [*self.declared.references, *arms]
 
     @property
-    def cells(self) -> Iterator[Cell]:
+    def trials(self) -> Iterator[Trial]:
         """Every reference, and arm at a budget, at every seed."""
-        return (Cell(key, seed) for key in self.selection_keys for seed in range(self.seeds))
+        return (Trial(key, seed) for key in self.selection_keys for seed in range(self.seeds))

@@ -2,14 +2,14 @@
 
 import torch
 
-from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 
 
 @checkpoint_scorer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
-def checkpoint_entropy(glance: Glance) -> torch.Tensor:
+def checkpoint_entropy(batch: CheckpointBatch) -> torch.Tensor:
     """Entropy of the softmax in nats, in evaluation mode; the label is not looked at.
 
     `entropy` is the training-view value of a sample's latest presentation.
     """
-    surprise: torch.Tensor = torch.special.entr(glance.probabilities)
+    surprise: torch.Tensor = torch.special.entr(batch.probabilities)
     return surprise.sum(dim=1)

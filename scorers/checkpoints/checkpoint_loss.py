@@ -2,10 +2,10 @@
 
 import torch
 
-from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 
 
 @checkpoint_scorer(high_means="harder", paper="cross-entropy under a trained model")
-def checkpoint_loss(glance: Glance) -> torch.Tensor:
+def checkpoint_loss(batch: CheckpointBatch) -> torch.Tensor:
     """Cross-entropy of the label in nats, in evaluation mode. `loss` is the training-view mean over a run."""
-    return glance.losses
+    return batch.losses

@@ -2,13 +2,13 @@
 
 import torch
 
-from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 
 
 @checkpoint_scorer(high_means="easier", paper="margin sampling with labels, under a trained model")
-def checkpoint_margin(glance: Glance) -> torch.Tensor:
+def checkpoint_margin(batch: CheckpointBatch) -> torch.Tensor:
     """Probability of the label minus the highest other probability, in evaluation mode.
 
     `margin` is the training-view value of a sample's latest presentation. Range [-1, 1].
     """
-    return glance.probability_margin
+    return batch.probability_margin

@@ -1,8 +1,9 @@
 """Scorers of checkpoints: what trained models say of a batch, in evaluation mode and without augmentation.
 
 One pass over the data serves every such scorer: the forward pass, the features before the classifier and the softmax of
-the last checkpoint are computed once per batch, whoever asks first. A scorer is a decorated function of one `Glance`
-with keyword-only settings; it returns one number per sample of the batch that depends on that sample alone.
+the last checkpoint are computed once per batch, whoever asks first. A scorer is a decorated function of one
+`CheckpointBatch` with keyword-only settings; it returns one number per sample of the batch, which depends
+on that sample alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from secateur.scorers.contract import Card, HighMeans, margin_of, settings_of, s
 P = ParamSpec("P")
 
 
-class Glance:
+class CheckpointBatch:
     """One batch under one or several checkpoints of one network, oldest first, all in evaluation mode.
 
     `inputs` `[b, …]` as the network takes them and `labels` int64 `[b]`, on the models' device.
@@ -36,11 +37,11 @@ class Glance:
         return forward_with_features(self.models[-1], self.inputs, self.classifier)
 
     @cached_property
-    def _earlier(self) -> "list[Glance]":
-        return [Glance([model], self.inputs, self.labels) for model in self.models[:-1]]
+    def _earlier(self) -> "list[CheckpointBatch]":
+        return [CheckpointBatch([model], self.inputs, self.labels) for model in self.models[:-1]]
 
     @property
-    def each(self) -> "list[Glance]":
+    def each(self) -> "list[CheckpointBatch]":
         """The same batch under each checkpoint alone, oldest first; this one stands for the last."""
         return [*self._earlier, self]
 
@@ -124,25 +125,25 @@ def forward_with_features(
 
 @dataclass(frozen=True)
 class CheckpointScorer(Generic[P]):
-    """A scoring function of a `Glance`, still callable, and what the pipeline must know of it."""
+    """A scoring function of a `CheckpointBatch`, still callable, and what the pipeline must know of it."""
 
-    compute: Callable[Concatenate[Glance, P], torch.Tensor]
+    compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]
     card: Card
     settings: type[BaseModel]
     several: bool
     """Whether it reads all checkpoints of the proxy, or the last one alone."""
 
-    def __call__(self, glance: Glance, *args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
+    def __call__(self, batch: CheckpointBatch, *args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
         """One number per sample of the batch, float32 `[b]`, on the models' device."""
-        return self.compute(glance, *args, **kwargs)
+        return self.compute(batch, *args, **kwargs)
 
 
 def checkpoint_scorer(
     *, high_means: HighMeans, paper: str, version: str = "1", several: bool = False
-) -> Callable[[Callable[Concatenate[Glance, P], torch.Tensor]], CheckpointScorer[P]]:
+) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
     """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
 
-    def declare(compute: Callable[Concatenate[Glance, P], torch.Tensor]) -> CheckpointScorer[P]:
+    def declare(compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]) -> CheckpointScorer[P]:
         name = compute.__name__
         view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
         card = Card(name, version, high_means, view, paper, summary_of(compute))

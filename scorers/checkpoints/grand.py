@@ -4,21 +4,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 
 
 @checkpoint_scorer(
     high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1", several=True
 )
-def grand(glance: Glance) -> torch.Tensor:
+def grand(batch: CheckpointBatch) -> torch.Tensor:
     """Length of the gradient of a sample's own loss by all parameters, averaged over all checkpoints given.
 
     Evaluation mode, so that batch norm uses its running statistics and samples stay apart. The paper gives one early
     checkpoint of each of ten runs. `last_layer_grand` is the cheaper score of the classifier alone. Raises ValueError
     for layers whose norms are not known, see `ghost_norms`.
     """
-    lengths = [gradient_lengths(model, glance.inputs, glance.labels) for model in glance.models]
+    lengths = [gradient_lengths(model, batch.inputs, batch.labels) for model in batch.models]
     return torch.stack(lengths).mean(dim=0).float()
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 
 
 @checkpoint_scorer(
@@ -17,7 +17,7 @@ from secateur.scorers.checkpoints.contract import Glance, checkpoint_scorer
     several=True,
 )
 def vog(
-    glance: Glance,
+    batch: CheckpointBatch,
     *,
     reduce: Literal["std", "variance"] = "std",
     stage: Literal["all", "early", "late"] = "all",
@@ -33,10 +33,10 @@ def vog(
     Memory is that of one forward and backward pass and of two maps of the gradient's size, however many checkpoints.
     Raises ValueError for fewer than two checkpoints.
     """
-    models = stage_of(glance.models, stage, share)
+    models = stage_of(batch.models, stage, share)
     mean, squares, real = torch.zeros(()), torch.zeros(()), None
     for seen, model in enumerate(models, 1):
-        gradient, real = input_gradient(model, glance.inputs, glance.labels)
+        gradient, real = input_gradient(model, batch.inputs, batch.labels)
         if seen == 1:
             mean, squares = gradient, torch.zeros_like(gradient)
             continue

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.geometry.exact_search import Candidates, both_sides, on_gpu, search, self_search, without_self
-from secateur.scorers.geometry.search_cost import Cost, Engine, candidate_count, estimate, lists_of, refuse_beyond
+from secateur.scorers.geometry.search_cost import Engine, SearchCost, candidate_count, estimate, lists_of, refuse_beyond
 from secateur.scorers.geometry.vectors import Metric, Vectors
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def choose_engine(
     # A search within classes holds a copy of one class at a time.
     copied = 0 if labels is None else int(sizes.max()) * embeddings[:1].nbytes
 
-    def cost_of(engine: Engine) -> Cost:
+    def cost_of(engine: Engine) -> SearchCost:
         pairs = float((sizes.astype(np.float64) ** 2).sum())
         cost = estimate(len(embeddings), embeddings.shape[1], count, engine=engine, pairs=pairs)
         return replace(cost, memory=cost.memory + copied)

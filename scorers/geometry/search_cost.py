@@ -24,7 +24,7 @@ SHARE_OF_SGEMM = {"exact": 1.0, "ivf": 0.25}
 
 
 @dataclass(frozen=True)
-class Cost:
+class SearchCost:
     """Estimated seconds and peak bytes (beyond the embeddings) of a search, and the sizes that they follow from."""
 
     engine: Engine
@@ -52,7 +52,7 @@ def estimate(
     engine: Engine,
     rate: float | None = None,
     pairs: float | None = None,
-) -> Cost:
+) -> SearchCost:
     """Cost of finding the `neighbours` nearest of every sample; `rate` in FLOP/s is measured where it is left out.
 
     `pairs` is the number of pairs to compare where that is not all of them (a search within classes). Exact search
@@ -70,7 +70,7 @@ def estimate(
     # Two generations of a block of refined vectors and their float64 differences, and the tile of similarities.
     scratch = 256 << 20
     graph = samples * (candidates * 12 + neighbours * 12)
-    return Cost(
+    return SearchCost(
         engine=engine,
         samples=samples,
         dimensions=dimensions,
@@ -91,7 +91,7 @@ def lists_of(samples: int) -> int:
     return max(1, min(int(4 * samples**0.5), samples // 39))
 
 
-def refuse_beyond(cost: Cost, available: int | None = None) -> None:
+def refuse_beyond(cost: SearchCost, available: int | None = None) -> None:
     """Raise MemoryError, with the sizes, where `cost` needs more than `available` bytes (read from the OS if None)."""
     free = available_memory() if available is None else available
     if cost.memory > free:

@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import PresentationMean
 
 
@@ -14,5 +14,5 @@ class AccumulatedMargin(PresentationMean):
     when not. Range [-1, 1]. `aum` is the variant of logits.
     """
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.probability_margin

@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import PresentationMean
 
 
@@ -13,5 +13,5 @@ class Aum(PresentationMean):
     Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities.
     """
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.logit_margin

@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 import torch
 
-from secateur.scorers.contract import Observation, Observer
+from secateur.scorers.contract import Observer, TrainingBatch
 
 
 class PresentationMean(Observer):
@@ -18,10 +18,10 @@ class PresentationMean(Observer):
         self.total = torch.zeros(samples, dtype=torch.float64, device=device)
 
     @abstractmethod
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         """The value to average, float `[b]`."""
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         self.total.index_add_(0, batch.ids, self.value(batch).double())
 
     def reduce(self) -> torch.Tensor:
@@ -36,10 +36,10 @@ class LatestPresentation(Observer):
         self.latest = torch.zeros(samples, dtype=torch.float32, device=device)
 
     @abstractmethod
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         """The value to remember, float `[b]`."""
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         self.latest.index_copy_(0, batch.ids, self.value(batch))
 
     def reduce(self) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import PresentationMean
 
 
@@ -10,5 +10,5 @@ from secateur.scorers.observers.averages import PresentationMean
 class Correctness(PresentationMean):
     """Share of a sample's presentations at which its label had the highest logit."""
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.correct.float().masked_fill(batch.is_nan, float("nan"))

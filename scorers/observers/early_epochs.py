@@ -1,6 +1,6 @@
 """Scores that are ready before training is: only its first epochs count."""
 
-from secateur.scorers.contract import Observation, Observer, Scores, rows_text
+from secateur.scorers.contract import Observer, Scores, TrainingBatch, rows_text
 
 
 class FirstEpochs(Observer):
@@ -11,7 +11,7 @@ class FirstEpochs(Observer):
 
     epochs: int | None
 
-    def observe(self, batch: Observation) -> None:
+    def observe(self, batch: TrainingBatch) -> None:
         if self.epochs is None or int(self.epoch) < self.epochs:
             super().observe(batch)
 

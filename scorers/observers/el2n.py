@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from secateur.scorers.contract import Observation, observer, rows_text
+from secateur.scorers.contract import TrainingBatch, observer, rows_text
 from secateur.scorers.observers.averages import PresentationMean
 
 
@@ -30,13 +30,13 @@ class El2n(PresentationMean):
         self.epochs = epochs
         self.counted = torch.zeros(samples, dtype=torch.int64, device=device)
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         error = batch.probabilities.scatter_add(
             1, batch.labels.unsqueeze(1), torch.full_like(batch.losses, -1).unsqueeze(1)
         )
         return error.square().sum(dim=1).sqrt()
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         if int(self.epoch) < self.epochs:
             super().update(batch)
             self.counted.index_add_(0, batch.ids, torch.ones_like(batch.ids))

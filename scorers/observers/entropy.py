@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import LatestPresentation
 
 
@@ -10,6 +10,6 @@ from secateur.scorers.observers.averages import LatestPresentation
 class Entropy(LatestPresentation):
     """Entropy of the softmax in nats, at a sample's latest presentation; the label is not looked at."""
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         surprise: torch.Tensor = torch.special.entr(batch.probabilities)
         return surprise.sum(dim=1)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from secateur.scorers.contract import Observation, Observer, observer
+from secateur.scorers.contract import Observer, TrainingBatch, observer
 
 
 @observer(high_means="harder", paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3")
@@ -31,7 +31,7 @@ class Forgetting(Observer):
         self.events = torch.zeros(samples, dtype=torch.int64, device=device)
         self.broken = torch.zeros(samples, dtype=torch.bool, device=device)
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         forgotten = self.was_correct[batch.ids] & ~batch.correct
         self.events.index_add_(0, batch.ids, forgotten.long())
         self.was_correct.index_copy_(0, batch.ids, batch.correct)

@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import PresentationMean
 
 
@@ -10,5 +10,5 @@ from secateur.scorers.observers.averages import PresentationMean
 class Loss(PresentationMean):
     """Cross-entropy of the label, averaged over all presentations of a sample."""
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.losses

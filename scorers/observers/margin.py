@@ -2,7 +2,7 @@
 
 import torch
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import LatestPresentation
 
 
@@ -10,5 +10,5 @@ from secateur.scorers.observers.averages import LatestPresentation
 class Margin(LatestPresentation):
     """Probability of the label minus the highest other probability, at a sample's latest presentation."""
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.probability_margin

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.averages import PresentationMean
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
@@ -31,5 +31,5 @@ class MeanProbability(FirstEpochs, PresentationMean):
         super().__init__(samples, device)
         self.epochs = epochs
 
-    def value(self, batch: Observation) -> torch.Tensor:
+    def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from secateur.scorers.contract import Observation, observer
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
@@ -39,7 +39,7 @@ class Tdds(FirstEpochs):
         self.changes = torch.zeros(samples, window - 1, dtype=torch.float32, device=device)
         self.average = torch.zeros(samples, dtype=torch.float64, device=device)
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         if not self.latest.shape[1]:
             self.latest = self.latest.new_zeros(len(self.latest), batch.logits.shape[1])
         ids, before = batch.ids, self.presentations[batch.ids]

@@ -9,7 +9,7 @@ from abc import abstractmethod
 
 import torch
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
@@ -30,7 +30,7 @@ class WindowMean(FirstEpochs):
     def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         """One number per window, float64 `[m]`, of its values `[m, window]` in any order, or of its first `count`."""
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         before = self.presentations[batch.ids]
         label_probability = batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
         self.recent[batch.ids, before % self.window] = label_probability

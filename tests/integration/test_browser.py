@@ -40,13 +40,13 @@ SWITCHES = [
 ]
 PATIENCE = 240
 """Seconds for the server to come up, and for each run: an idle machine needs a tenth."""
-RECIPE = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 8, "batch_size": 16}
+CONFIG = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 8, "batch_size": 16}
 STUDY = {
     "name": "shapes",
     "source": {"kind": "imagefolder", "train": "data/train", "test": "data/test"},
     "columns": {"image": "image", "label": "label"},
-    "proxy": RECIPE,
-    "training": RECIPE,
+    "proxy": CONFIG,
+    "training": CONFIG,
     "scores": {"el2n": {"epochs": 4}, "prototype_distance": None},
     "selections": {"hardest": {"selector": "top", "score": "el2n"}},
     "keep": [0.25],

@@ -131,14 +131,14 @@ def test_trainings_and_scoring_that_are_killed_go_on_to_the_same_bits(
     write_study: Callable[..., StudyFile], tmp_path: Path
 ) -> None:
     file, root, told = write_study(**LONG), tmp_path / "killed", tmp_path / "resumed.txt"
-    cell = "info_batch@0.25-1"
-    for moment in (".snapshots/proxy-0-*/snapshot.pt", ".score_store/*/*.parquet", f".snapshots/{cell}-*/snapshot.pt"):
+    trial = "info_batch@0.25-1"
+    for moment in (".snapshots/proxy-0-*/snapshot.pt", ".score_store/*/*.parquet", f".snapshots/{trial}-*/snapshot.pt"):
         assert killed_at(moment, file, root, told), f"the run ended before there was {moment}"
     ended = subprocess.run(
         [sys.executable, "-c", RESUMING, str(file.path), str(root), str(told)], capture_output=True, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode()[-2000:]
-    assert told.read_text().split() == ["proxy-0", cell]
+    assert told.read_text().split() == ["proxy-0", trial]
     assert not list((root / "blobs").glob(".snapshots/*/*"))
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, tmp_path / "undisturbed", instance)

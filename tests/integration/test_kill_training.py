@@ -25,7 +25,7 @@ from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers import snapshots as module
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.loop.snapshots import Snapshots
@@ -48,7 +48,7 @@ def data():
 
 
 def run(root, snapshots):
-    recipe = Recipe(
+    config = TrainingConfig(
         model="__main__:noisy", epochs=EPOCHS, batch_size=16, accumulate=2,
         augmentation=Augmentation(crop_padding=1, flip=True),
     )
@@ -57,7 +57,7 @@ def run(root, snapshots):
     sampler = InfoBatch(SAMPLES, EPOCHS, prune=0.4, seed=5)
     (root / "checkpoints").mkdir(parents=True, exist_ok=True)
     trained = train(
-        data(), recipe, seed=3, sampler=sampler, observers=watchers, device=CPU, snapshots=snapshots,
+        data(), config, seed=3, sampler=sampler, observers=watchers, device=CPU, snapshots=snapshots,
         checkpoint=CheckpointWriter(root / "checkpoints", 3),
     )
     sampler.set_epoch(EPOCHS)

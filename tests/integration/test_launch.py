@@ -23,9 +23,9 @@ from secateur.pipelines.runs.launch import LaunchError, launch
 from secateur.pipelines.runs.worker import JOB, Sampled, Taught, TrainingJob, files_of, mapped_from, save_array
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.selectors.samplers.contract import make_sampler
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import cache_logits
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
@@ -33,7 +33,7 @@ from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(model_settings={"hidden": [16]}, epochs=3, batch_size=32)
+CONFIG = TrainingConfig(model_settings={"hidden": [16]}, epochs=3, batch_size=32)
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +79,16 @@ def numbers(trained: Trained) -> dict[str, Any]:
 
 def test_a_taught_subset_in_one_launched_process_is_the_training_here_bit_for_bit(data: Data, tmp_path: Path) -> None:
     keep = np.arange(150) % 5 < 2
-    teacher, settings = train(data, RECIPE, seed=9, device=CPU).model, Distillation(alpha=0.7, temperature=2.0)
+    teacher, settings = train(data, CONFIG, seed=9, device=CPU).model, Distillation(alpha=0.7, temperature=2.0)
     for name in ("teacher", "logits"):
         (tmp_path / name).mkdir()
-    models.save(teacher, tmp_path / "teacher", RECIPE, (4,), 3)
+    models.save(teacher, tmp_path / "teacher", CONFIG, (4,), 3)
     cached = cache_logits(teacher, data, device=CPU)
     cached.save(tmp_path / "logits")
     save_array(tmp_path / "keep.npy", keep)
     job = TrainingJob(
         data=files_of(data, tmp_path / "data"),
-        recipe=RECIPE,
+        config=CONFIG,
         seed=3,
         keep=tmp_path / "keep.npy",
         taught=Taught(settings=settings, teacher=tmp_path / "teacher", logits=tmp_path / "logits", share=0.4),
@@ -96,8 +96,8 @@ def test_a_taught_subset_in_one_launched_process_is_the_training_here_bit_for_bi
     assert TrainingJob.model_validate_json(job.model_dump_json()) == job
     folder = tmp_path / "job"
     trained, log = launched(job, folder, processes=1)
-    objective = settings.objective(Teacher(teacher, cached=cached), RECIPE, keep=0.4)
-    expected = train(data, RECIPE, seed=3, keep=keep, objective=objective, device=CPU)
+    objective = settings.objective(Teacher(teacher, cached=cached), CONFIG, keep=0.4)
+    expected = train(data, CONFIG, seed=3, keep=keep, objective=objective, device=CPU)
     assert numbers(trained) == numbers(expected)
     for name, value in weights(expected).items():
         np.testing.assert_array_equal(weights(trained)[name], value, err_msg=name)
@@ -131,10 +131,10 @@ def works(process: psutil.Process) -> bool:
 
 
 def test_two_processes_of_a_killed_run_leave_and_the_next_two_train_what_one_trains(data: Data, tmp_path: Path) -> None:
-    recipe = RECIPE.model_copy(update={"epochs": None, "steps": 200})
+    config = CONFIG.model_copy(update={"epochs": None, "steps": 200})
     sampled = Sampled(selection={"selector": "rs2", "budget": "own"}, settings={"keep": 0.4})
     job = TrainingJob(
-        data=files_of(data, tmp_path / "data"), recipe=recipe, seed=4, sampled=sampled, snapshot_seconds=0.05
+        data=files_of(data, tmp_path / "data"), config=config, seed=4, sampled=sampled, snapshot_seconds=0.05
     )
     folder, described = tmp_path / "job", tmp_path / "described.json"
     described.write_text(job.model_dump_json())
@@ -154,7 +154,7 @@ def test_two_processes_of_a_killed_run_leave_and_the_next_two_train_what_one_tra
     assert {path.name for path in folder.iterdir()} == {JOB, "snapshots"}
     trained, _ = launched(job, folder, processes=2)
     sampler = make_sampler("rs2", {"keep": 0.4}, {"samples": 150}, seed=4)
-    expected = train(data, recipe, seed=4, sampler=sampler, device=CPU)
+    expected = train(data, config, seed=4, sampler=sampler, device=CPU)
     assert numbers(trained) == numbers(expected)
     for name, value in weights(expected).items():
         np.testing.assert_allclose(weights(trained)[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -178,8 +178,8 @@ def test_a_process_that_fails_is_one_clear_error_and_leaves_nothing_half_written
 ) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    recipe = RECIPE.model_copy(update={"model": "fragile:network", "model_settings": {"kind": kind}})
-    job = TrainingJob(data=files_of(data, tmp_path / "data"), recipe=recipe, seed=0)
+    config = CONFIG.model_copy(update={"model": "fragile:network", "model_settings": {"kind": kind}})
+    job = TrainingJob(data=files_of(data, tmp_path / "data"), config=config, seed=0)
     with pytest.raises(LaunchError, match="training in 2 processes ended with code 1") as raised:
         launched(job, tmp_path / "job", processes=2)
     assert said in str(raised.value)
@@ -187,15 +187,15 @@ def test_a_process_that_fails_is_one_clear_error_and_leaves_nothing_half_written
 
 
 def materialise(file: StudyFile, root: Path) -> None:
-    """Two cells of a selection in training, taught, and all that they need."""
+    """Two trials of a selection in training, taught, and all that they need."""
     job = build([file], root).resolve_implicit_global_asset_job_def()
-    cells = ("subset", "trained_model")
-    names = ["source", "samples", "test_samples", "inputs", "test_inputs", "task", "proxy", "scores/aum", "tuning"]
+    trials = ("subset", "trained_model")
+    names = ["source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy", "scores/aum", "tuning"]
     names += ["teacher", "teacher_logits"]
-    ends = {"start": Cell("rs2+kd@0.25", 0), "end": Cell("rs2+kd@0.25", 1)}
-    span = {f"dagster/asset_partition_range_{end}": str(cell) for end, cell in ends.items()}
+    ends = {"start": Trial("rs2+kd@0.25", 0), "end": Trial("rs2+kd@0.25", 1)}
+    span = {f"dagster/asset_partition_range_{end}": str(trial) for end, trial in ends.items()}
     with dg.DagsterInstance.ephemeral() as instance:
-        for chosen, tags in ((names, {}), (cells, span)):
+        for chosen, tags in ((names, {}), (trials, span)):
             keys = [dg.AssetKey(["blobs", *name.split("/")]) for name in chosen]
             job.execute_in_process(instance=instance, asset_selection=keys, tags=tags)
         record = instance.get_latest_materialization_event(dg.AssetKey(["blobs", "trained_model"]))

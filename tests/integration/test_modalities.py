@@ -13,7 +13,7 @@ import yaml
 from secateur.pipelines.materialise import instance_at, run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, load_study
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.trainers.models import registry as models
 
 DATA = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -39,18 +39,18 @@ def run(folder: Path, **parts: object) -> tuple[Store, str]:
 def check(store: Store, name: str, *, better_than: float) -> dict[str, object]:
     """Every part is there, the full model learned something, and a stored model gives what was reported."""
 
-    def stored(asset: str, cell: Cell | None = None) -> object:
-        return store.load(dg.AssetKey([name, *asset.split("/")]), cell)
+    def stored(asset: str, trial: Trial | None = None) -> object:
+        return store.load(dg.AssetKey([name, *asset.split("/")]), trial)
 
     source, inputs = stored("source"), stored("inputs")
     assert inputs.shape[0] == source["samples"]
     for score in SCORES:
         assert np.isfinite(stored(f"scores/{score}")).all()
-    accuracies = [stored("evaluation", Cell("full", seed))["accuracy"] for seed in range(2)]
+    accuracies = [stored("evaluation", Trial("full", seed))["accuracy"] for seed in range(2)]
     assert np.mean(accuracies) > better_than
-    mask = stored("subset", Cell("hardest@0.5", 0))
+    mask = stored("subset", Trial("hardest@0.5", 0))
     assert mask.sum() == round(len(inputs) * 0.5)
-    model = models.load(stored("trained_model", Cell("full", 0)))
+    model = models.load(stored("trained_model", Trial("full", 0)))
     labels = stored("test_samples").select("label").collect()["label"].to_numpy()
     test_inputs = np.array(stored("test_inputs"))
     logits = models.torch.cat([model(models.torch.from_numpy(part)) for part in np.array_split(test_inputs, 4)])
@@ -106,7 +106,7 @@ def test_texts_made_here_as_tokens(tmp_path: Path) -> None:
             "test": write_texts(tmp_path / "test.parquet", 200, 1),
         },
         columns={"text": "text", "label": "label"},
-        task={"max_length": 12, "vocabulary": 300},
+        encoding={"max_length": 12, "vocabulary": 300},
         proxy=TRANSFORMER | {"epochs": 3},
         training=TRANSFORMER | {"steps": 40},
     )
@@ -116,7 +116,7 @@ def test_texts_made_here_as_tokens(tmp_path: Path) -> None:
     assert settings["vocabulary"] <= 300
     assert 0 < source["encoding"]["share of texts cut"] < 1
     assert store.load(dg.AssetKey([name, "inputs"])).dtype == np.int32
-    assert (store.load(dg.AssetKey([name, "task"])) / "tokenizer.json").is_file()
+    assert (store.load(dg.AssetKey([name, "encoder"])) / "tokenizer.json").is_file()
 
 
 def test_texts_made_here_by_tfidf(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_real_texts(tmp_path: Path, name: str) -> None:
         tmp_path,
         source={"kind": "parquet", "train": real(name, "train"), "test": real(name, "test"), "limit": 800},
         columns={"text": "text", "label": "label"},
-        task={"max_length": 24, "vocabulary": 1000},
+        encoding={"max_length": 24, "vocabulary": 1000},
         proxy=small | {"epochs": 2},
         training=small | {"steps": 50},
     )
@@ -173,13 +173,13 @@ def test_real_texts(tmp_path: Path, name: str) -> None:
 
 def test_real_table(tmp_path: Path) -> None:
     features = load_study(SHIPPED / "adult.yaml").columns.features
-    recipe = {"model": "tabular_mlp", "batch_size": 64, "learning_rate": 0.002}
+    config = {"model": "tabular_mlp", "batch_size": 64, "learning_rate": 0.002}
     store, study = run(
         tmp_path,
         source={"kind": "parquet", "train": real("adult", "train"), "test": real("adult", "test"), "limit": 2000},
         columns={"features": features, "label": "label"},
-        proxy=recipe | {"epochs": 2},
-        training=recipe | {"steps": 100},
+        proxy=config | {"epochs": 2},
+        training=config | {"steps": 100},
     )
     source = check(store, study, better_than=0.8)
     assert source["encoding"]["categorical columns"] == 8

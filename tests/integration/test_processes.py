@@ -18,7 +18,7 @@ from secateur.scorers.contract import Observer
 from secateur.scorers.observers.el2n import El2n
 from secateur.scorers.observers.forgetting import Forgetting
 from secateur.selectors.samplers.info_batch import InfoBatch
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.processes import processes_here
@@ -46,7 +46,7 @@ labels = generator.integers(0, 3, SAMPLES)
 data = Data((generator.normal(size=(SAMPLES, 5)) + 2 * np.eye(3, 5)[labels]).astype(np.float32), labels, 3)
 folder = Path(sys.argv[1])
 # 131 = 5 * 26 + 1: batches of an odd size, and in a full epoch a last one that one process alone has a sample of.
-recipe = Recipe(epochs=EPOCHS, batch_size=26, accumulate=3, learning_rate=0.01)
+config = TrainingConfig(epochs=EPOCHS, batch_size=26, accumulate=3, learning_rate=0.01)
 told, logged = [], []
 
 
@@ -59,7 +59,7 @@ def run(name, *, sampler=True, snapshots=None, stop_at=None):
     watchers = [Ids(stop_at), El2n(SAMPLES, CPU), Forgetting(SAMPLES, CPU)]
     drawn = InfoBatch(SAMPLES, EPOCHS, prune=0.4, seed=2) if sampler else None
     trained = train(
-        data, recipe, seed=1, sampler=drawn, observers=watchers, device=CPU, snapshots=snapshots, trackers=[Log()],
+        data, config, seed=1, sampler=drawn, observers=watchers, device=CPU, snapshots=snapshots, trackers=[Log()],
         progress=lambda *_: told.append("progress"), checkpoint=lambda *_: told.append("checkpoint"),
     )
     metrics = evaluate(trained.model, data)

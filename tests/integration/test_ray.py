@@ -20,12 +20,12 @@ from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
 from secateur.pipelines.runs.ray import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
 from secateur.pipelines.runs.worker import files_of
-from secateur.pipelines.storage.score_cache import Part
+from secateur.pipelines.storage.score_cache import ShardRows
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.sections import Compute
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -64,7 +64,7 @@ import ray
 from secateur.pipelines import scoring_assets
 from secateur.pipelines.definitions import build
 from secateur.pipelines.runs.ray import RayPass
-from secateur.pipelines.storage.score_cache import Part, ScoreStore
+from secateur.pipelines.storage.score_cache import ShardRows, ScoreStore
 from secateur.pipelines.studies.files import StudyFile, load_study
 
 path, root, pause, shard = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
@@ -90,7 +90,7 @@ for event in done.get_asset_materialization_events():
     print(json.dumps({name: told[name] for name in ("rows rescored", "rows found", "shards by Ray node")}))
 assert not ray.is_initialized()
 try:
-    list(RayPass(replace(passes[0].job, model="0" * 64))([Part(8, np.arange(8, 10), ["checkpoint_loss"])]))
+    list(RayPass(replace(passes[0].job, model="0" * 64))([ShardRows(8, np.arange(8, 10), ["checkpoint_loss"])]))
 except RuntimeError as error:
     print(json.dumps([str(error), *error.__notes__]))
 """
@@ -122,7 +122,7 @@ def scored(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file, root = write_study(**CHANGES), tmp_path / "local"
     monkeypatch.setattr(scoring_assets, "ScoreStore", partial(scoring_assets.ScoreStore, shard=SHARD))
     job = build([file], root).resolve_implicit_global_asset_job_def()
-    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "task", "proxy")
+    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy")
     keys = [dg.AssetKey(["blobs", name]) for name in names] + [
         dg.AssetKey(["blobs", "scores", name]) for name in SCORES
     ]
@@ -190,11 +190,11 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringJob, Data]:
     place, random = tmp_path_factory.mktemp("job"), np.random.default_rng(0)
     np.save(place / "inputs.npy", random.normal(size=(120, 2)).astype(np.float32))
     data = Data(np.load(place / "inputs.npy", mmap_mode="r"), np.arange(120) % 3, 3)
-    recipe, folders = Recipe(model_settings={"hidden": [8]}, steps=5), []
+    config, folders = TrainingConfig(model_settings={"hidden": [8]}, steps=5), []
     for seed in range(2):
         folders.append(place / f"seed-{seed}")
         folders[-1].mkdir()
-        models.save(train(data, recipe, seed=seed, device=CPU).model, folders[-1], recipe, (2,), 3)
+        models.save(train(data, config, seed=seed, device=CPU).model, folders[-1], config, (2,), 3)
     declared = {name: scorers()[name] for name in SCORES}
     configured = {name: (each, {}) for name, each in declared.items() if isinstance(each, CheckpointScorer)}
     return job_of(data, folders, fingerprint(folders), configured, place), data
@@ -257,7 +257,7 @@ def test_without_the_extra_the_error_says_what_to_install(
     job: tuple[ScoringJob, Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    part = Part(0, np.arange(2), ["checkpoint_loss"])
+    part = ShardRows(0, np.arange(2), ["checkpoint_loss"])
     with pytest.raises(ModuleNotFoundError, match=r"pip install secateur\[ray\]"):
         list(RayPass(job[0])([part]))
 

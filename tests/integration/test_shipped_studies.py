@@ -12,7 +12,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, load_study
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 
 def shortened(name: str, folder: Path, **changes: Any) -> StudyFile:
@@ -42,7 +42,7 @@ def test_digits(tmp_path: Path) -> None:
     accuracy = {row["name"]: row["accuracy"]["mean"] for row in report["rows"]}
     assert accuracy["uniform_random"] > 0.85
     assert accuracy["easiest"] < accuracy["uniform_random"], "the easiest digits alone teach less than random ones"
-    manifest = Manifest.load(store.load(dg.AssetKey(["digits", "manifest"]), Cell("hardest@0.3", 1)))
+    manifest = Manifest.load(store.load(dg.AssetKey(["digits", "manifest"]), Trial("hardest@0.3", 1)))
     assert len(manifest.rows) == 431
 
 

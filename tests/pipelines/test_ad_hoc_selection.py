@@ -13,7 +13,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import QUIET, materialise
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.selectors.static.stratified_random import stratified_random
 from secateur.selectors.static.top import top
 
@@ -117,8 +117,8 @@ def test_a_selector_of_no_score_leaves_the_score_alone(desk: Desk) -> None:
 
 def test_the_page_is_that_of_the_studys_own_subset(desk: Desk) -> None:
     page = desk.page(score="el2n", keep=0.25)
-    own = desk.store.load(dg.AssetKey(["blobs", "subset"]), Cell("hardest@0.25", 0))
-    random = desk.store.load(dg.AssetKey(["blobs", "subset"]), Cell("uniform_random@0.25", 0))
+    own = desk.store.load(dg.AssetKey(["blobs", "subset"]), Trial("hardest@0.25", 0))
+    random = desk.store.load(dg.AssetKey(["blobs", "subset"]), Trial("uniform_random@0.25", 0))
     assert "| hardest | 1.00 | 30 |" in page["overlap"]
     assert f"| {np.count_nonzero(own & random)} |" in page["overlap"]
     event = desk.instance.event_log_storage.get_event_records(

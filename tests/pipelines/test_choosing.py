@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from secateur.pipelines.runs.choosing import choose, epochs_of, held_settings, sampler_of, subset_of
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.samplers.info_batch import InfoBatch
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 
 LABELS = np.arange(90, dtype=np.int64) % 3
 SIGNALS = {"labels": LABELS, "aum": np.linspace(-1, 1, 90).astype(np.float32)}
@@ -27,8 +27,8 @@ SIGNALS = {"labels": LABELS, "aum": np.linspace(-1, 1, 90).astype(np.float32)}
 @pytest.mark.parametrize("length", [{"steps": 40}, {"epochs": 7}], ids=str)
 def test_every_epoch_holds_the_studys_budget(name: str, keep: int | float, length: dict[str, int]) -> None:
     selection, budget = Selection(selector=name), resolve_keep(keep, 90)
-    recipe = Recipe(batch_size=8, **length)
-    sampler, epochs = sampler_of(selection, SIGNALS, held_settings(selection) | {"keep": keep}, recipe=recipe, seed=1)
+    config = TrainingConfig(batch_size=8, **length)
+    sampler, epochs = sampler_of(selection, SIGNALS, held_settings(selection) | {"keep": keep}, config=config, seed=1)
     assert [(plan.samples, plan.exact) for plan in sampler.plan(epochs)] == [(budget, True)] * epochs
     generator = torch.Generator().manual_seed(0)
     for epoch in range(epochs):
@@ -53,7 +53,8 @@ def test_a_run_of_steps_has_the_fewest_epochs_that_fill_it(steps: int, batch: in
         return sum(plan.steps(batch) for plan in make(epochs).plan(epochs))
 
     found = epochs_of(
-        lambda epochs: InfoBatch(90, epochs, keep=keep, anneal_from=anneal), Recipe(steps=steps, batch_size=batch)
+        lambda epochs: InfoBatch(90, epochs, keep=keep, anneal_from=anneal),
+        TrainingConfig(steps=steps, batch_size=batch),
     )
     assert planned(found) >= steps
     assert found == 1 or planned(found - 1) < steps
@@ -66,7 +67,7 @@ def test_annealing_that_a_study_asks_for_is_told_as_a_missed_budget(write_study:
 
     def fault(name: str) -> str:
         given = held_settings(study.selections[name])
-        found = subset_of(study, Cell(f"{name}@0.25", 0), SIGNALS, given, {})
+        found = subset_of(study, Trial(f"{name}@0.25", 0), SIGNALS, given, {})
         assert found.keep.all()
         assert found.in_training
         return found.fault

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands import main as cli
-from secateur.pipelines.commands.trials import cells_of
+from secateur.pipelines.commands.trials import trials_of
 from secateur.pipelines.materialise import blocks
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 WriteStudy = Callable[..., StudyFile]
 COMMANDS = ("init", "studies", "ui", "run", "score", "select", "train", "verify", "export", "diff", "explain")
@@ -221,29 +221,29 @@ def test_studies_are_listed_broken_ones_with_their_reason(type_in: TypeIn) -> No
     assert (kinds["digits"], kinds["mine"], kinds["digits_search"]) == ("study", "broken", "search")
 
 
-def test_cells_that_are_asked_for(write_study: WriteStudy) -> None:
+def test_trials_that_are_asked_for(write_study: WriteStudy) -> None:
     study = write_study(seeds=3).study
     assert study is not None
-    assert cells_of(study, None, None, None) == list(study.cells)
-    assert cells_of(study, ["hardest"], ["60"], [2]) == [Cell("hardest@60", 2)]
-    assert {cell.selection for cell in cells_of(study, ["full"], None, None)} == {"full"}
-    assert {cell.name for cell in cells_of(study, None, ["0.25"], [0])} == set(study.selections)
+    assert trials_of(study, None, None, None) == list(study.trials)
+    assert trials_of(study, ["hardest"], ["60"], [2]) == [Trial("hardest@60", 2)]
+    assert {trial.selection for trial in trials_of(study, ["full"], None, None)} == {"full"}
+    assert {trial.name for trial in trials_of(study, None, ["0.25"], [0])} == set(study.selections)
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_blocks_are_ranges_that_hold_just_the_cells(data: st.DataObject) -> None:
+def test_blocks_are_ranges_that_hold_just_the_trials(data: st.DataObject) -> None:
     names, seeds = [f"s{number}@0.1" for number in range(5)], range(6)
 
     class Names:
         selection_keys = names
 
-    every = [Cell(name, seed) for name in names for seed in seeds]
-    cells = data.draw(st.lists(st.sampled_from(every), unique=True))
+    every = [Trial(name, seed) for name in names for seed in seeds]
+    trials = data.draw(st.lists(st.sampled_from(every), unique=True))
     study: Any = Names()
-    found = list(blocks(cells, study))
-    assert sorted(cell for block in found for cell in block) == sorted(cells)
+    found = list(blocks(trials, study))
+    assert sorted(trial for block in found for trial in block) == sorted(trials)
     for block in found:
         first, last = block[0], block[-1]
         rows = names[names.index(first.selection) : names.index(last.selection) + 1]
-        assert sorted(block) == sorted(Cell(name, seed) for name in rows for seed in range(first.seed, last.seed + 1))
+        assert sorted(block) == sorted(Trial(name, seed) for name in rows for seed in range(first.seed, last.seed + 1))

@@ -98,13 +98,13 @@ def test_a_study_runs_in_a_project_that_has_its_own_io_manager(
     assert dg.AssetKey("raw_tickets") in defs.resolve_asset_graph().materializable_asset_keys
 
     keys = {key for key in defs.resolve_asset_graph().materializable_asset_keys if key.path[0] == "blobs"}
-    cells = {dg.AssetKey(["blobs", name]) for name in ("subset", "manifest", "trained_model", "evaluation")}
-    whole = keys - cells - {dg.AssetKey(["blobs", "report"])}
+    trials = {dg.AssetKey(["blobs", name]) for name in ("subset", "manifest", "trained_model", "evaluation")}
+    whole = keys - trials - {dg.AssetKey(["blobs", "report"])}
     one = dg.MultiPartitionKey({"selection": "hardest@0.25", "seed": "0"})
     job = defs.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         assert job.execute_in_process(asset_selection=sorted(whole), instance=instance).success
-        assert job.execute_in_process(asset_selection=sorted(cells), instance=instance, partition_key=one).success
+        assert job.execute_in_process(asset_selection=sorted(trials), instance=instance, partition_key=one).success
     manifest = Manifest.load(home() / "assets" / "blobs" / "manifest" / "hardest@0.25" / "0")
     assert len(manifest.rows) == 30
 

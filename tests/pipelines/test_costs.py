@@ -10,7 +10,7 @@ import pytest
 from secateur.pipelines.runs.costs import Cost, costs_of, parts_of, save_pass_cost, total
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 
 TRAINED = {"samples_seen": 100, "steps": 10, "seconds": 2.0, "kept": 30, "of": 120}
@@ -65,25 +65,27 @@ def store(tmp_path: Path) -> Store:
         ("rs2+kd@0.25", 32 + 64, {"teacher"}),
     ],
 )
-def test_a_cell_is_charged_what_it_depends_on_and_nothing_else(
+def test_a_trial_is_charged_what_it_depends_on_and_nothing_else(
     selection: str, seconds: float, parts: set[str], study: Study, store: Store
 ) -> None:
-    costs = costs_of(study, Cell(selection, 0), store, TRAINED)
+    costs = costs_of(study, Trial(selection, 0), store, TRAINED)
     assert set(costs) == parts | {"training"}
     assert total(costs.values()).seconds == seconds + 2.0
 
 
 def test_keeping_everything_needs_no_score(study: Study, store: Store) -> None:
     everything = {**TRAINED, "kept": 120}
-    assert set(costs_of(study, Cell("dense@1.0", 0), store, everything)) == {"training"}
-    assert "teacher" in costs_of(study, Cell("uniform_random+kd@1.0", 0), store, everything)
+    assert set(costs_of(study, Trial("dense@1.0", 0), store, everything)) == {"training"}
+    assert "teacher" in costs_of(study, Trial("uniform_random+kd@1.0", 0), store, everything)
 
 
 def test_choosing_and_tuning_count(study: Study, store: Store) -> None:
-    cell = Cell("coverage_centric@0.25", 1)
-    store.save(dg.AssetKey(["blobs", "subset_cost"]), {"seconds": 0.5}, cell)
-    store.save(dg.AssetKey(["blobs", "tuning_cost"]), {cell.selection: {"samples_seen": 7, "steps": 1, "seconds": 3.0}})
-    costs = costs_of(study, cell, store, TRAINED)
+    trial = Trial("coverage_centric@0.25", 1)
+    store.save(dg.AssetKey(["blobs", "subset_cost"]), {"seconds": 0.5}, trial)
+    store.save(
+        dg.AssetKey(["blobs", "tuning_cost"]), {trial.selection: {"samples_seen": 7, "steps": 1, "seconds": 3.0}}
+    )
+    costs = costs_of(study, trial, store, TRAINED)
     assert costs["choosing"] == Cost(seconds=0.5)
     assert costs["tuning"] == Cost(7, 7, 3.0)
 

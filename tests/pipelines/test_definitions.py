@@ -17,7 +17,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import UnusableData, run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, read_studies
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 WriteStudy = Callable[..., StudyFile]
 
@@ -37,7 +37,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     assert graph.external_asset_keys == {key("ad_hoc_selection")}
-    expected = """source samples test_samples inputs test_inputs task proxy scores/aum scores/el2n scores/forgetting
+    expected = """source samples test_samples inputs test_inputs encoder proxy scores/aum scores/el2n scores/forgetting
         tuning subset manifest trained_model evaluation report"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}
     for name in ("subset", "manifest", "trained_model", "evaluation"):
@@ -62,7 +62,7 @@ def test_every_asset_is_kept_by_our_io_manager(tmp_path: Path) -> None:
 
 def test_the_launchpad_offers_settings_with_the_studys_values(write_study: WriteStudy, tmp_path: Path) -> None:
     job = build([write_study()], tmp_path / "store").resolve_implicit_global_asset_job_def()
-    for config in ({"score_el2n": {"epochs": 1}}, {"recipe": {"learning_rate": 0.01}}):
+    for config in ({"score_el2n": {"epochs": 1}}, {"config": {"learning_rate": 0.01}}):
         dg.validate_run_config(job, {"ops": {"blobs__proxy_training": {"config": config}}})
     filled = dg.validate_run_config(job, {})["ops"]
     assert filled["blobs__proxy_training"]["config"]["score_el2n"] == {"epochs": 2}
@@ -120,13 +120,13 @@ def test_a_study_runs_from_source_to_report_and_again_to_the_same_bytes(
     run_study(file, tmp_path / "first", instance)
     store = Store(tmp_path / "first")
     assert file.study is not None
-    for cell in file.study.cells:
-        keep = store.load(key("subset"), cell)
+    for trial in file.study.trials:
+        keep = store.load(key("subset"), trial)
         assert keep.dtype == np.bool_
-        assert keep.sum() == {0.25: 30, 60: 60, 1.0: 120}[cell.keep]
-        manifest = Manifest.load(store.load(key("manifest"), cell), verify=True)
+        assert keep.sum() == {0.25: 30, 60: 60, 1.0: 120}[trial.keep]
+        manifest = Manifest.load(store.load(key("manifest"), trial), verify=True)
         assert (manifest.rows == np.flatnonzero(keep)).all()
-        metrics = store.load(key("evaluation"), cell)
+        metrics = store.load(key("evaluation"), trial)
         assert metrics["steps"] == 30
         assert 0 <= metrics["accuracy"] <= 1
     report = json.loads((store.load(key("report")) / "report.json").read_text())
@@ -135,7 +135,7 @@ def test_a_study_runs_from_source_to_report_and_again_to_the_same_bytes(
     assert "<svg" in (store.load(key("report")) / "accuracy.svg").read_text()
     tuned = store.load(key("tuning"))["coverage_centric@0.25"]
     assert str(tuned["settings"]["cutoff"]) in tuned["validation_accuracy"]
-    kept = Manifest.load(store.load(key("manifest"), Cell("coverage_centric@0.25", 1)))
+    kept = Manifest.load(store.load(key("manifest"), Trial("coverage_centric@0.25", 1)))
     assert kept.provenance.settings["cutoff"] == tuned["settings"]["cutoff"]
     assert [card.name for card in kept.provenance.scores] == ["aum"]
 
@@ -148,7 +148,7 @@ def test_a_manifest_selects_from_the_data_it_was_made_of_and_from_no_other(
     write_study: WriteStudy, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     run_study(write_study(seeds=1, keep=0.25), tmp_path / "store", instance)
-    manifest = Manifest.load(Store(tmp_path / "store").load(key("manifest"), Cell("hardest@0.25", 0)))
+    manifest = Manifest.load(Store(tmp_path / "store").load(key("manifest"), Trial("hardest@0.25", 0)))
     data = datasets.Dataset.from_parquet(str(tmp_path / "data" / "train.parquet"), cache_dir=str(tmp_path / "hf"))
     picked = manifest.apply(data)
     assert picked["x"][:] == data.select(manifest.rows)["x"][:]
@@ -199,7 +199,7 @@ def test_samples_that_cannot_be_used_stop_everything_behind_them(
 
 
 def png(shade: int) -> dict[str, Any]:
-    """A grey image of 4 x 4 pixels as a cell of an image column."""
+    """A grey image of 4 x 4 pixels as a trial of an image column."""
     import io
 
     from PIL import Image

@@ -24,10 +24,10 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 ROWS = list(range(0, 120, 4))
-CELL = Cell("hardest@0.25", 1)
+CELL = Trial("hardest@0.25", 1)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def file(write_study: Callable[..., StudyFile], home: Path) -> StudyFile:
-    """A study with the manifest of one cell and a report, as its assets would have left them."""
+    """A study with the manifest of one trial and a report, as its assets would have left them."""
     file = write_study()
     assert file.study is not None
     store = Store(home / "assets")

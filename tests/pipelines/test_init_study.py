@@ -100,7 +100,7 @@ def test_a_table(ending: str, init: Init, tmp_path: Path) -> None:
     study, answer = init(data)
     assert study.columns.features == ["age", "income", "job", "zip_code"]
     assert study.columns.label == "outcome"
-    assert study.task == {"categorical": ["zip_code"], "missing": ["?"]}
+    assert study.encoding == {"categorical": ["zip_code"], "missing": ["?"]}
     assert study.source.label_names == ["leaves", "stays"]
     assert study.proxy.model == study.training.model == "tabular_mlp"
     assert values(answer)["left out"] == "person_id, row; country"
@@ -118,7 +118,7 @@ def test_texts_of_one_file_are_split(init: Init, tmp_path: Path) -> None:
     study, answer = init(tmp_path / "tickets.parquet")
     assert (study.columns.text, study.columns.label) == ("utterance", "intent")
     assert study.source.test_fraction == 0.2  # type: ignore[union-attr]
-    assert study.resolved_task.encoding == "tfidf"  # type: ignore[union-attr]
+    assert study.resolved_encoding.encoding == "tfidf"  # type: ignore[union-attr]
     assert values(answer)["left out"] == "id"
     assert study.name == "mine"
 
@@ -143,7 +143,7 @@ def test_pictures_by_class_and_in_parquet(init: Init, tmp_path: Path) -> None:
             Image.new("RGB", (100, 80), (number * 20, 0, 0)).save(folder / f"{number}.png")
     study, _ = init(tmp_path / "pets")
     assert (study.source.kind, study.columns.image, study.proxy.model) == ("imagefolder", "image", "cnn")
-    assert study.task == {"size": (64, 64)} or study.task == {"size": [64, 64]}
+    assert study.encoding == {"size": (64, 64)} or study.encoding == {"size": [64, 64]}
     pictures(40, 8).to_parquet(tmp_path / "small.parquet")
     study, answer = init(tmp_path / "small.parquet", "--overwrite")
     assert (study.columns.image, study.proxy.model) == ("img", "mlp")
@@ -253,7 +253,7 @@ def test_the_real_data_sets_as_the_shipped_studies_have_them(
     assert len(draft.classes) == classes
     assert Path(place.test or "").name == "test.parquet"
     if folder == "adult":
-        assert draft.task == {"missing": ["?"]}
+        assert draft.encoding == {"missing": ["?"]}
     assert guess_label(draft).name == "label"
 
 

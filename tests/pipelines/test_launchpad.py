@@ -132,8 +132,8 @@ def run(file: StudyFile, root: Path, run_config: dict[str, Any]) -> None:
             run_config={"ops": run_config.get("assets", {})},
         )
         assert file.study is not None
-        cells = [str(cell) for cell in file.study.cells]
-        spread = {"dagster/asset_partition_range_start": cells[0], "dagster/asset_partition_range_end": cells[-1]}
+        trials = [str(trial) for trial in file.study.trials]
+        spread = {"dagster/asset_partition_range_start": trials[0], "dagster/asset_partition_range_end": trials[-1]}
         job.execute_in_process(
             instance=instance, asset_selection=[last], tags=spread, run_config={"ops": run_config.get("subset", {})}
         )
@@ -164,8 +164,8 @@ def test_values_of_the_launchpad_win_over_the_yaml(
     wanted["quantile_window"] = {"low": 0.05, "high": 0.9}
     assert all(wanted[name] != values[name] for name in wanted)
     proxy = {f"score_{name}": wanted[name] for name, one in SCORES.items() if isinstance(one, type)}
-    glanced = {name: wanted[name] for name, one in SCORES.items() if hasattr(one, "several")}
-    assets = {"blobs__proxy_training": {"config": proxy}, "blobs__scoring_pass": {"config": glanced}}
+    batched = {name: wanted[name] for name, one in SCORES.items() if hasattr(one, "several")}
+    assets = {"blobs__proxy_training": {"config": proxy}, "blobs__scoring_pass": {"config": batched}}
     for name, one in SCORES.items():
         if hasattr(one, "signals"):
             assets[f"blobs__scores__{name}"] = {"config": wanted[name]}

@@ -15,7 +15,7 @@ from secateur.pipelines.materialise import instance_at, run_study, set_pools
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, read_studies
 
 WriteStudy = Callable[..., StudyFile]
-RECIPE = {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 1, "batch_size": 64}
+CONFIG = {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 1, "batch_size": 64}
 
 
 def pools_by_step(files: list[StudyFile], root: Path) -> dict[str, str | None]:
@@ -27,8 +27,8 @@ def pools_by_step(files: list[StudyFile], root: Path) -> dict[str, str | None]:
 
 def test_every_step_that_calls_a_network_is_in_the_pool(write_study: WriteStudy, tmp_path: Path) -> None:
     file = write_study(
-        proxy=RECIPE,
-        training=RECIPE,
+        proxy=CONFIG,
+        training=CONFIG,
         scores={"aum": None, "checkpoint_loss": None, "density": None},
         selections={"coverage_centric": {"score": "aum"}, "herding": None},
         keep=[0.25],

@@ -20,7 +20,7 @@ from secateur.pipelines.materialise import QUIET, run_study
 from secateur.pipelines.runs.drift import Change, compare_scorings, rank_correlation, scoring_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.sections import Drift, Recurring
 from secateur.scorers.registry import scorers
 
@@ -73,11 +73,11 @@ class Week:
                 return refreshed
             job = self.defs.resolve_implicit_global_asset_job_def()
             for key, partitions in asked.items():
-                cells = sorted(cell for cell in partitions if cell is not None)
-                assert not cells or len(cells) == len(list(self.file.study.cells))  # type: ignore[union-attr]
-                listed = [str(cell) for cell in self.file.study.cells] if cells else []  # type: ignore[union-attr]
+                trials = sorted(trial for trial in partitions if trial is not None)
+                assert not trials or len(trials) == len(list(self.file.study.trials))  # type: ignore[union-attr]
+                listed = [str(trial) for trial in self.file.study.trials] if trials else []  # type: ignore[union-attr]
                 ends = zip(("start", "end"), (listed[0], listed[-1]), strict=True) if listed else ()
-                tags = {f"dagster/asset_partition_range_{end}": cell for end, cell in ends}
+                tags = {f"dagster/asset_partition_range_{end}": trial for end, trial in ends}
                 job.execute_in_process(instance=self.instance, asset_selection=[key], tags=tags, run_config=QUIET)
             refreshed += sorted("/".join(key.path[1:]) for key in asked)
         raise AssertionError(f"never settled: {refreshed}")
@@ -124,7 +124,7 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     assert week.look() == "watching the source of blobs from now on"
     assert week.settle() == []
     assert week.checks() == {"scores_agree": True, "subsets_last": True}
-    trained = store.load(dg.AssetKey(["blobs", "evaluation"]), Cell("full", 0))
+    trained = store.load(dg.AssetKey(["blobs", "evaluation"]), Trial("full", 0))
 
     # Tuesday: nothing has changed, and nothing runs.
     assert week.look() == "the source of blobs is as it was"
@@ -137,10 +137,10 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     assert week.metadata("drift")["shared samples"] == 120
     assert week.metadata("drift")["new samples"] == 12
     assert week.checks() == {"scores_agree": True, "subsets_last": True}
-    manifest = store.load(dg.AssetKey(["blobs", "manifest"]), Cell("hardest@0.25", 0))
-    assert len(store.load(dg.AssetKey(["blobs", "subset"]), Cell("hardest@0.25", 0))) == 132
+    manifest = store.load(dg.AssetKey(["blobs", "manifest"]), Trial("hardest@0.25", 0))
+    assert len(store.load(dg.AssetKey(["blobs", "subset"]), Trial("hardest@0.25", 0))) == 132
     assert manifest.is_dir()
-    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Cell("full", 0)) == trained
+    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Trial("full", 0)) == trained
 
     # Thursday: the clock strikes. The same data gives the same scores, so nothing else is stale.
     schedule = week.defs.resolve_schedule_def("blobs_schedule")

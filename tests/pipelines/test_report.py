@@ -10,7 +10,7 @@ import pytest
 from secateur.pipelines.pages.page import compute_table, main_table, note, page_of, plots_of
 from secateur.pipelines.pages.report import Report, build_report
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.judging.comparison import compare
 
@@ -35,11 +35,11 @@ def metrics(accuracy: float, steps: int = 30, kept: int = 30, **other: Any) -> d
     }
 
 
-def evaluations(study: Study, **accuracies: list[float]) -> dict[Cell, dict[str, Any]]:
+def evaluations(study: Study, **accuracies: list[float]) -> dict[Trial, dict[str, Any]]:
     found = {}
-    for cell in study.cells:
-        values = accuracies.get(cell.name, [0.8, 0.81, 0.79, 0.80])
-        found[cell] = metrics(values[cell.seed])
+    for trial in study.trials:
+        values = accuracies.get(trial.name, [0.8, 0.81, 0.79, 0.80])
+        found[trial] = metrics(values[trial.seed])
     return found
 
 
@@ -81,15 +81,15 @@ def test_baselines_come_first_and_full_last(study: Study) -> None:
 
 def test_unequal_steps_are_not_compared(study: Study) -> None:
     found = evaluations(study)
-    found[Cell("hardest@0.25", 2)] = metrics(0.9, steps=60)
-    with pytest.raises(ValueError, match=r"keep 0.25: cells were trained for \[30, 60\] steps"):
+    found[Trial("hardest@0.25", 2)] = metrics(0.9, steps=60)
+    with pytest.raises(ValueError, match=r"keep 0.25: trials were trained for \[30, 60\] steps"):
         build_report(study, SOURCE, found, {})
 
 
 def test_unequal_epochs_are_not_compared_and_unequal_steps_are_marked(study: Study) -> None:
-    found = {cell: {**value, "compare_at": "equal epochs"} for cell, value in evaluations(study).items()}
+    found = {trial: {**value, "compare_at": "equal epochs"} for trial, value in evaluations(study).items()}
     for seed in range(4):
-        found[Cell("hardest@0.25", seed)] |= {"steps": 45, "in_training": True, "accuracy": 0.9 + 0.001 * seed}
+        found[Trial("hardest@0.25", seed)] |= {"steps": 45, "in_training": True, "accuracy": 0.9 + 0.001 * seed}
     report = build_report(study, SOURCE, found, {})
     assert report.compare_at == "equal epochs"
     assert row(report, "hardest").steps_ratio == 1.5
@@ -100,14 +100,14 @@ def test_unequal_epochs_are_not_compared_and_unequal_steps_are_marked(study: Stu
     assert "not as many optimiser steps" in note(report)
     assert [line[2] for line in compute_table(report) if line[0] == "hardest †"] == ["45 (1.5 x) †"]
     assert b"hollow: unequal optimiser steps" in plots_of(report)["accuracy"]
-    found[Cell("hardest@0.25", 2)] |= {"epochs": 11}
-    with pytest.raises(ValueError, match=r"keep 0.25: cells were trained for \[10, 11\] epochs"):
+    found[Trial("hardest@0.25", 2)] |= {"epochs": 11}
+    with pytest.raises(ValueError, match=r"keep 0.25: trials were trained for \[10, 11\] epochs"):
         build_report(study, SOURCE, found, {})
 
 
-def test_cells_of_two_kinds_of_recipes_are_not_compared(study: Study) -> None:
+def test_trials_of_two_kinds_of_configs_are_not_compared(study: Study) -> None:
     found = evaluations(study)
-    found[Cell("hardest@0.25", 2)] = metrics(0.9, compare_at="equal epochs")
+    found[Trial("hardest@0.25", 2)] = metrics(0.9, compare_at="equal epochs")
     with pytest.raises(ValueError, match="equal epochs and for equal steps; train them again alike"):
         build_report(study, SOURCE, found, {})
 
@@ -162,7 +162,7 @@ def test_a_selection_of_no_budget_is_set_beside_the_full_set(write_study: WriteS
     assert study is not None
     found = evaluations(study, **{"full": [0.9, 0.91, 0.9, 0.92], "full+kd": [0.93, 0.94, 0.93, 0.951]})
     for seed in range(4):
-        found[Cell("free@own", seed)] |= {"in_training": True, "samples_seen": 845, "kept": 120, "accuracy": 0.7}
+        found[Trial("free@own", seed)] |= {"in_training": True, "samples_seen": 845, "kept": 120, "accuracy": 0.7}
     report = build_report(study, SOURCE, found, {})
     assert [row.name for row in report.whole] == ["full", "full+kd", "free"]
     full, twin, free = report.whole
@@ -176,8 +176,8 @@ def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
     found = evaluations(study, hardest=[0.90, 0.912, 0.892, 0.90])
     compute = {"proxy": {"forward": 60, "backward": 60, "seconds": 4.0}, "scoring": {"forward": 30, "seconds": 1.0}}
     for seed in range(4):
-        cell = found[Cell("hardest@0.25", seed)]
-        cell["compute"] = {**cell["compute"], **compute}
+        trial = found[Trial("hardest@0.25", seed)]
+        trial["compute"] = {**trial["compute"], **compute}
     report = build_report(study, SOURCE, found, {})
     hard = row(report, "hardest")
     assert hard.compute["all"] == {"samples": 300 + 60 + 10, "seconds": 6.0}
@@ -203,8 +203,8 @@ def test_compute_saved_is_the_full_sets_less_all_that_a_selection_cost(study: St
     found = evaluations(study)
     proxy = {"forward": 150, "backward": 150, "seconds": 1.0}
     for seed in range(4):
-        found[Cell("full", seed)]["compute"] = {"training": {"forward": 1200, "backward": 1200, "seconds": 4.0}}
-        found[Cell("hardest@0.25", seed)]["compute"]["proxy"] = proxy
+        found[Trial("full", seed)]["compute"] = {"training": {"forward": 1200, "backward": 1200, "seconds": 4.0}}
+        found[Trial("hardest@0.25", seed)]["compute"]["proxy"] = proxy
     lines = compute_table(build_report(study, SOURCE, found, {}))
     assert lines[0][-1] == "compute saved %"
     saved = {line[0]: line[-1] for line in lines[1:]}
@@ -214,14 +214,14 @@ def test_compute_saved_is_the_full_sets_less_all_that_a_selection_cost(study: St
 
 
 def test_a_missing_baseline_is_an_error(study: Study) -> None:
-    found = {cell: value for cell, value in evaluations(study).items() if cell.name != "uniform_random"}
+    found = {trial: value for trial, value in evaluations(study).items() if trial.name != "uniform_random"}
     with pytest.raises(ValueError, match="uniform_random not evaluated"):
         build_report(study, SOURCE, found, {})
 
 
 def test_seeds_that_one_side_lacks_are_left_out_of_the_pairs(study: Study) -> None:
     found = evaluations(study)
-    del found[Cell("hardest@0.25", 3)]
+    del found[Trial("hardest@0.25", 3)]
     assert row(build_report(study, SOURCE, found, {}), "hardest").accuracy.seeds == 3
 
 

@@ -12,11 +12,11 @@ import pytest
 from secateur.pipelines.assets import tuning as tuning_assets
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs import proxy as proxy_runs
-from secateur.pipelines.runs import training as cell_training
+from secateur.pipelines.runs import training as training
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 WriteStudy = Callable[..., StudyFile]
 SMALL: dict[str, Any] = {
@@ -41,7 +41,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
         return call
 
-    monkeypatch.setattr(cell_training, "train", recording("cell", cell_training.train))
+    monkeypatch.setattr(training, "train", recording("trial", training.train))
     monkeypatch.setattr(proxy_runs, "train", recording("proxy", proxy_runs.train))
     monkeypatch.setattr(tuning_assets, "tune", recording("tuning", tuning_assets.tune))
     return seen
@@ -62,8 +62,8 @@ def test_a_study_that_is_run_again_trains_what_has_changed_and_nothing_else(
     root = tmp_path / "store"
     store = Store(root)
     run(write_study(**SMALL), root)
-    # Of the five static cells that keep all samples, the full set's among them, one is trained.
-    assert sorted(where for where, _ in trainings) == ["cell"] * (2 + 5 + 2 + 2) + ["proxy", "tuning"]
+    # Of the five static trials that keep all samples, the full set's among them, one is trained.
+    assert sorted(where for where, _ in trainings) == ["trial"] * (2 + 5 + 2 + 2) + ["proxy", "tuning"]
     first = contents(root)
     trainings.clear()
     run(write_study(**SMALL), root)
@@ -72,13 +72,13 @@ def test_a_study_that_is_run_again_trains_what_has_changed_and_nothing_else(
     longer = SMALL | {"training": {**SMALL["training"], "epochs": 4}}
     run(write_study(**longer), root)
     assert [where for where, _ in trainings if where == "proxy"] == []
-    assert len([where for where, _ in trainings if where == "cell"]) == 11
+    assert len([where for where, _ in trainings if where == "trial"]) == 11
     report = json.loads((store.load(dg.AssetKey(["blobs", "report"])) / "report.json").read_text())
     assert {row["steps"] for row in report["rows"]} == {4, 16}
-    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Cell("rs2+kd@0.25", 0))["epochs"] == 4
+    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Trial("rs2+kd@0.25", 0))["epochs"] == 4
 
 
-def test_cells_of_a_study_are_what_their_partitions_say(
+def test_trials_of_a_study_are_what_their_partitions_say(
     write_study: WriteStudy, tmp_path: Path, trainings: list[tuple[str, int]]
 ) -> None:
     root = tmp_path / "store"
@@ -86,14 +86,14 @@ def test_cells_of_a_study_are_what_their_partitions_say(
     store = Store(root)
 
     def load(asset: str, selection: str) -> Any:
-        return store.load(dg.AssetKey(["blobs", asset]), Cell(selection, 0))
+        return store.load(dg.AssetKey(["blobs", asset]), Trial(selection, 0))
 
     assert load("subset", "rs2@0.25").all()
     assert (load("subset", "uniform_random+kd@0.25") == load("subset", "uniform_random@0.25")).all()
     assert load("subset", "coverage_centric@1.0").all()
     assert load("subset_settings", "rs2+kd@0.25")["keep"] == 0.25
     for selection in ("rs2@0.25", "uniform_random+kd@0.25"):
-        assert store.find(dg.AssetKey(["blobs", "manifest"]), Cell(selection, 0)) is None
+        assert store.find(dg.AssetKey(["blobs", "manifest"]), Trial(selection, 0)) is None
     rs2, taught = load("evaluation", "rs2@0.25"), load("evaluation", "uniform_random+kd@0.25")
     assert (rs2["in_training"], rs2["kept"], rs2["samples_seen"], rs2["epochs"]) == (True, 30, 90, 3)
     assert set(rs2["compute"]) == {"training"}

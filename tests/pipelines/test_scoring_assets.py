@@ -35,7 +35,7 @@ from secateur.trainers.passes.scoring import score_rows
 
 WriteStudy = Callable[..., StudyFile]
 CPU = torch.device("cpu")
-PREPARED = ("source", "samples", "test_samples", "inputs", "test_inputs", "task")
+PREPARED = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
 CHECKPOINT_SCORES = {"checkpoint_loss": None, "last_layer_grand": None}
 FEW = {"selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}}}
 

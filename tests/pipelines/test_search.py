@@ -18,8 +18,8 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import SHIPPED, StudyError, StudyFile, load_file, read_studies
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
-from secateur.trainers.contract import Recipe
-from secateur.trainers.judging.architectures import network_key, recipe_of, space_of_recipes
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.architectures import config_of, network_key, space_of_configs
 from secateur.trainers.models.registry import build as build_model
 from secateur.trainers.models.registry import load as load_model
 
@@ -27,11 +27,11 @@ OPERATIONS = ["none", "skip", "conv"]
 QUICK = {"trees": 10, "leaves": 4, "least_in_leaf": 1}
 
 
-def cells() -> pl.DataFrame:
-    """Every cell of three edges; the order of the first two does not matter."""
+def trials() -> pl.DataFrame:
+    """Every trial of three edges; the order of the first two does not matter."""
     rows = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
     keys = [f"{sorted(row[:2])}{row[2]}" for row in rows]
-    # The twins of one cell differ by the noise of their trainings.
+    # The twins of one trial differ by the noise of their trainings.
     accuracy = [50 + 5 * (a + b) + 3 * c + 0.25 * (a > b) for a, b, c in rows]
     edges = {f"edge{place}": [OPERATIONS[row[place]] for row in rows] for place in range(3)}
     return pl.DataFrame({**edges, "twin": keys, "accuracy": accuracy})
@@ -40,13 +40,13 @@ def cells() -> pl.DataFrame:
 @pytest.fixture
 def content(tmp_path: Path) -> dict[str, Any]:
     """A search of a table, as the YAML's mapping."""
-    cells().write_parquet(tmp_path / "cells.parquet")
+    trials().write_parquet(tmp_path / "trials.parquet")
     return {
         "kind": "search",
-        "name": "cells",
+        "name": "trials",
         "space": {
             "table": {
-                "path": "cells.parquet",
+                "path": "trials.parquet",
                 "positions": {f"edge{place}": OPERATIONS for place in range(3)},
                 "accuracy": "accuracy",
                 "key": "twin",
@@ -59,7 +59,7 @@ def content(tmp_path: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, content: dict[str, Any]) -> StudyFile:
-    path = folder / "cells.yaml"
+    path = folder / "trials.yaml"
     path.write_text(yaml.safe_dump(content))
     return load_file(path)
 
@@ -80,8 +80,8 @@ def test_isomorphic_rows_share_a_key_and_the_mean_of_their_accuracies(tmp_path: 
     assert len(table) == 27
     assert table["key"].n_unique() == 18
     one, two = (
-        table.filter(pl.struct("edge0", "edge1", "edge2") == dict(zip(("edge0", "edge1", "edge2"), cell, strict=True)))
-        for cell in (("skip", "conv", "none"), ("conv", "skip", "none"))
+        table.filter(pl.struct("edge0", "edge1", "edge2") == dict(zip(("edge0", "edge1", "edge2"), trial, strict=True)))
+        for trial in (("skip", "conv", "none"), ("conv", "skip", "none"))
     )
     assert one["key"].item() == two["key"].item()
     assert one["accuracy"].item() == two["accuracy"].item() == 50 + 15 + 0.125
@@ -93,7 +93,7 @@ def test_choices_are_names_or_numbers_in_either_kind_of_file(
 ) -> None:
     given = architectures_of(search_of(write(tmp_path, content)), tmp_path)
     edges = [f"edge{place}" for place in range(3)]
-    numbered = cells().with_columns(pl.col(edges).replace_strict({n: i for i, n in enumerate(OPERATIONS)}))
+    numbered = trials().with_columns(pl.col(edges).replace_strict({n: i for i, n in enumerate(OPERATIONS)}))
     path = tmp_path / f"numbered{suffix}"
     numbered.write_parquet(path) if suffix == ".parquet" else numbered.write_csv(path)
     content["space"]["table"]["path"] = path.name
@@ -105,7 +105,7 @@ def changed(column: str, values: list[Any]) -> Callable[[pl.DataFrame], pl.DataF
 
 
 BAD_TABLES = [
-    (changed("accuracy", [1.0, None]), ["cells.parquet", "column 'accuracy'", "missing", "row 1"]),
+    (changed("accuracy", [1.0, None]), ["trials.parquet", "column 'accuracy'", "missing", "row 1"]),
     (changed("accuracy", [float("nan")]), ["missing or no number at row 0"]),
     (changed("edge1", ["none", "none", "pool"]), ["edge1", "unknown choice 'pool' at row 2", "none, skip, conv"]),
     (lambda table: table.rename({"accuracy": "accurcy"}), ["no column 'accuracy'", "did you mean 'accurcy'"]),
@@ -118,10 +118,10 @@ BAD_TABLES = [
 def test_bad_tables_are_refused_by_file_column_and_row(
     change: Callable[[pl.DataFrame], pl.DataFrame], words: list[str], tmp_path: Path, content: dict[str, Any]
 ) -> None:
-    change(cells()).write_parquet(tmp_path / "cells.parquet")
+    change(trials()).write_parquet(tmp_path / "trials.parquet")
     if "3 different" in words[0]:
         content["space"]["table"]["key"] = None
-        cells().head(3).write_parquet(tmp_path / "cells.parquet")
+        trials().head(3).write_parquet(tmp_path / "trials.parquet")
     with pytest.raises(ValueError, match=words[0]) as refusal:
         architectures_of(search_of(write(tmp_path, content)), tmp_path)
     for word in words:
@@ -145,7 +145,7 @@ def test_wrong_settings_are_refused(
 ) -> None:
     with pytest.raises(StudyError) as refusal:
         write(tmp_path, {**content, **change})
-    assert "cells.yaml" in str(refusal.value)
+    assert "trials.yaml" in str(refusal.value)
     for word in words:
         assert word in str(refusal.value), str(refusal.value)
 
@@ -162,7 +162,7 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     search = search_of(file)
     for name in ("one", "two"):
         run_study(file, tmp_path / name, instance)
-    store, key = Store(tmp_path / "one"), lambda name: dg.AssetKey(["cells", name])
+    store, key = Store(tmp_path / "one"), lambda name: dg.AssetKey(["trials", name])
     table, evaluations = store.load(key("architectures")).collect(), store.load(key("evaluations")).collect()
     keys = evaluations.with_columns(table["key"].gather(evaluations["row"]).alias("key"))
     for _, run in keys.group_by("search", "seed"):
@@ -214,31 +214,31 @@ def test_a_python_function_is_asked_once_per_architecture(
     import my_evaluation
 
     assert len(set(my_evaluation.asked)) == len(my_evaluation.asked) > 8
-    best = Store(tmp_path / "store").load(dg.AssetKey(["cells", "best_architecture"]))
+    best = Store(tmp_path / "store").load(dg.AssetKey(["trials", "best_architecture"]))
     assert best["accuracy"] == float(best["choices"]["width"]) / 4 + float(best["choices"]["depth"])
     content["space"]["callable"]["positions"] = positions | {"norm": [False], "bad": ["nan"]}
     with pytest.raises(ValueError, match=r"accuracy\(.*gave nan, must be a finite number"):
         run_study(write(tmp_path, content), tmp_path / "other", instance)
 
 
-def test_recipes_that_train_the_same_network_share_a_key() -> None:
-    base = Recipe(model="secateur.trainers.models.searchable:searchable_mlp", steps=5)
+def test_configs_that_train_the_same_network_share_a_key() -> None:
+    base = TrainingConfig(model="secateur.trainers.models.searchable:searchable_mlp", steps=5)
     choices: dict[str, list[Any]] = {"layer1": ["skip", 8], "layer2": ["skip", 8], "activation": ["relu", "tanh"]}
-    space, recipes = space_of_recipes(base, choices)
+    space, configs = space_of_configs(base, choices)
     assert space.keys is not None
     # No layer at all (twice: nothing to activate), one of 8 by either place, two of 8; the last two by activation.
     assert len(np.unique(space.keys)) == 1 + 2 + 2
-    for one in range(len(recipes)):
+    for one in range(len(configs)):
         for two in range(one):
-            models = [build_model(recipes[row], (4,), 3, seed=0) for row in (one, two)]
+            models = [build_model(configs[row], (4,), 3, seed=0) for row in (one, two)]
             same = [str(model) for model in models]
             assert (space.keys[one] == space.keys[two]) == (same[0] == same[1])
-    other = recipe_of(base, {"learning_rate": 0.5, "layer1": 8})
+    other = config_of(base, {"learning_rate": 0.5, "layer1": 8})
     assert other.learning_rate == 0.5
     assert other.model_settings == {"layer1": 8}
-    assert network_key(other) != network_key(recipe_of(base, {"layer1": 8}))
+    assert network_key(other) != network_key(config_of(base, {"layer1": 8}))
     with pytest.raises(ValueError, match=r"choices .*width.*has no setting 'width'"):
-        space_of_recipes(base, {"width": [1]})
+        space_of_configs(base, {"width": [1]})
 
 
 def test_networks_are_searched_for_real_and_the_best_one_scores_a_study(
@@ -258,15 +258,15 @@ def test_networks_are_searched_for_real_and_the_best_one_scores_a_study(
     content["seeds"] = 1
     store = Store(tmp_path / "store")
     run_study(write(tmp_path, content), store.root, instance)
-    best = store.load(dg.AssetKey(["cells", "best_architecture"]))
-    found = load_model(store.place(dg.AssetKey(["cells", "trained_model"])))
-    network = build_model(Recipe(**best["recipe"]), (2,), 3, seed=0)
+    best = store.load(dg.AssetKey(["trials", "best_architecture"]))
+    found = load_model(store.place(dg.AssetKey(["trials", "trained_model"])))
+    network = build_model(TrainingConfig(**best["config"]), (2,), 3, seed=0)
     assert [p.shape for p in found.parameters()] == [p.shape for p in network.parameters()]
-    agreed = store.load(dg.AssetKey(["cells", "subset_agreement"]))
+    agreed = store.load(dg.AssetKey(["trials", "subset_agreement"]))
     assert (agreed["count"], agreed["kept"], agreed["of"]) == (6, 60, 120)
     assert -1 <= agreed["kendall"] <= 1
 
-    study_content |= {"proxy_from": "cells", "scores": {"el2n": {"epochs": 2}}, "keep": [0.5], "seeds": 1}
+    study_content |= {"proxy_from": "trials", "scores": {"el2n": {"epochs": 2}}, "keep": [0.5], "seeds": 1}
     study_content["selections"] = {"hardest": {"selector": "top", "score": "el2n"}}
     path = tmp_path / "blobs.yaml"
     path.write_text(yaml.safe_dump(study_content))

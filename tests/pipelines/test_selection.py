@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from secateur.pipelines.studies.files import StudyError, load_study
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import choosers
 from secateur.selectors.contract import selectors
@@ -40,7 +40,7 @@ def test_a_selection_of_no_budget_is_run_once(tmp_path: Path, study_content: dic
     study_content["selections"] |= {"growing": schedule, "free": {"selector": "seta", "budget": "own"}}
     keys = load(tmp_path, study_content).selection_keys
     assert [key for key in keys if "growing" in key or "free" in key] == ["growing@own", "free@own"]
-    assert Cell("growing@own", 0).keep == 1.0
+    assert Trial("growing@own", 0).keep == 1.0
 
 
 REFUSED = [
@@ -79,7 +79,7 @@ def test_each_listed_selection_gets_a_twin_behind_it(tmp_path: Path, study_conte
 
 def test_every_selection_has_a_twin_by_default(tmp_path: Path, study_content: dict[str, Any]) -> None:
     study = load(tmp_path, study_content | {"distillation": {}})
-    names = {cell.name for cell in study.cells}
+    names = {trial.name for trial in study.trials}
     assert {f"{name}+kd" for name in study.selections} <= names
     assert "full+kd" not in names
 
@@ -115,6 +115,6 @@ def test_wrong_distillation_is_refused(
     ],
 )
 def test_a_twin_knows_its_plain_self(key: str, plain: str, name: str, keep: float) -> None:
-    cell = Cell.parse(str(Cell(key, 3)))
-    assert cell.plain == Cell(plain, 3)
-    assert (cell.name, cell.keep, cell.distilled) == (name, keep, "+kd" in key)
+    trial = Trial.parse(str(Trial(key, 3)))
+    assert trial.plain == Trial(plain, 3)
+    assert (trial.name, trial.keep, trial.distilled) == (name, keep, "+kd" in key)

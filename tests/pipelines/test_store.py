@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Cell
+from secateur.pipelines.studies.grid import Trial
 
 KEY = dg.AssetKey(["study", "thing"])
 
@@ -32,14 +32,14 @@ def test_tables_come_back_lazy_and_data_parsed(tmp_path: Path) -> None:
 def test_cells_have_places_of_their_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for seed in (0, 1):
-        store.save(KEY, np.array([seed]), Cell("top@0.3", seed))
-    assert store.load(KEY, Cell("top@0.3", 1))[0] == 1
+        store.save(KEY, np.array([seed]), Trial("top@0.3", seed))
+    assert store.load(KEY, Trial("top@0.3", 1))[0] == 1
     assert store.find(KEY) is None or store.find(KEY) == tmp_path / "study" / "thing"
 
 
 def test_what_is_not_there_says_what_to_materialise(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"study/thing \[1\|top@0.3\].*materialise it first"):
-        Store(tmp_path).load(KEY, Cell("top@0.3", 1))
+        Store(tmp_path).load(KEY, Trial("top@0.3", 1))
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

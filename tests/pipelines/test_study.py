@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from secateur.pipelines.studies.files import SHIPPED, StudyError, load_study, read_studies
-from secateur.pipelines.studies.grid import Cell, selection_key
+from secateur.pipelines.studies.grid import Trial, selection_key
 
 
 def load(folder: Path, content: Any) -> Any:
@@ -29,7 +29,7 @@ def test_the_baselines_are_always_there(tmp_path: Path, study_content: dict[str,
     study = load(tmp_path, study_content)
     assert {"uniform_random", "stratified_random"} <= set(study.selections)
     assert study.selection_keys[0] == "full"
-    assert len(list(study.cells)) == (1 + 2 * 4) * 2
+    assert len(list(study.trials)) == (1 + 2 * 4) * 2
 
 
 def test_a_cutoff_left_out_is_tuned_and_one_given_is_not(tmp_path: Path, study_content: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def test_shipped_studies_load() -> None:
 
 @pytest.mark.parametrize("keep", [0.1, 1e-7, 1.0, 1, 500, 0.30000000000000004])
 def test_budgets_survive_their_partition_key(keep: float) -> None:
-    cell = Cell.parse(str(Cell(selection_key("a_b", keep), 3)))
-    assert cell.keep == keep
-    assert type(cell.keep) is type(keep)
-    assert (cell.name, cell.seed) == ("a_b", 3)
+    trial = Trial.parse(str(Trial(selection_key("a_b", keep), 3)))
+    assert trial.keep == keep
+    assert type(trial.keep) is type(keep)
+    assert (trial.name, trial.seed) == ("a_b", 3)

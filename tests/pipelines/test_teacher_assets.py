@@ -1,4 +1,4 @@
-"""Teachers through the graph: trained or given, logits by blocks, what students of a cell descend, what it cost."""
+"""Teachers through the graph: trained or given, logits by blocks, what students of a trial descend, what it cost."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
@@ -92,7 +92,7 @@ def test_the_teacher_is_trained_on_all_samples_and_says_what_it_cost(graph: Call
     larger = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 3, "batch_size": 32}
     taught = graph(teacher=larger, seed=7)
     shown = taught.materialise()
-    expected = train(taught.data, Recipe(**larger), seed=7, device=CPU)
+    expected = train(taught.data, TrainingConfig(**larger), seed=7, device=CPU)
     assert torch.equal(weights_of(models.load(taught.store.place(key("teacher")))), weights_of(expected.model))
     cost = taught.store.load(key("teacher_cost"))
     assert (cost["steps"], cost["samples_seen"]) == (12, 360)
@@ -107,19 +107,19 @@ def test_the_teacher_is_trained_on_all_samples_and_says_what_it_cost(graph: Call
     assert taught.store.load(key("teacher_logits_cost"))["samples_seen"] == 120
 
 
-def test_students_of_a_cell_descend_what_direct_calls_say(graph: Callable[..., Graph]) -> None:
+def test_students_of_a_trial_descend_what_direct_calls_say(graph: Callable[..., Graph]) -> None:
     taught = graph(temperature=2.0, curve=[[0.1, 1.0], [0.6, 0.5]], top_k=2)
     taught.materialise()
-    data, recipe = taught.data, taught.study.training
+    data, config = taught.data, taught.study.training
     keep = uniform_random(np.arange(120), 42, seed=0)
-    objective = objective_for(taught.study, recipe, taught.loaded, kept=42, samples=120)
-    student = train(data, recipe, seed=0, keep=keep, objective=objective, device=CPU).model
-    model = train(data, recipe, seed=1000, device=CPU).model
+    objective = objective_for(taught.study, config, taught.loaded, kept=42, samples=120)
+    student = train(data, config, seed=0, keep=keep, objective=objective, device=CPU).model
+    model = train(data, config, seed=1000, device=CPU).model
     teacher = Teacher(cached=cache_logits(model, data, top_k=2, temperature=2.0))
     direct = distil(teacher, alpha=0.75, temperature=2.0)
-    expected = train(data, recipe, seed=0, keep=keep, objective=direct, device=CPU).model
+    expected = train(data, config, seed=0, keep=keep, objective=direct, device=CPU).model
     assert torch.equal(weights_of(student), weights_of(expected))
-    assert not torch.equal(weights_of(student), weights_of(train(data, recipe, seed=0, keep=keep, device=CPU).model))
+    assert not torch.equal(weights_of(student), weights_of(train(data, config, seed=0, keep=keep, device=CPU).model))
 
 
 def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_asked(
@@ -128,7 +128,7 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     taught = graph()
     assert set(teacher_inputs(taught.study)) == {"teacher", "teacher_logits"}
     with monkeypatch.context() as patched:
-        patched.setattr(module, "augmentation_of", lambda recipe: Augmentation(flip=True))
+        patched.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
         assert set(teacher_inputs(taught.study)) == {"teacher"}
         assert len(teacher_assets(taught.study)) == 1
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
@@ -144,18 +144,18 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     monkeypatch.setattr(module, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     # The launchpad may ask for augmentation where the study did not.
-    monkeypatch.setattr(module, "augmentation_of", lambda recipe: Augmentation(flip=True))
+    monkeypatch.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     assert asked == [False, True]
 
 
 def test_a_teacher_from_a_folder_is_taken_as_it_is(graph: Callable[..., Graph], tmp_path: Path) -> None:
-    recipe = Recipe(model="mlp", model_settings={"hidden": [5]}, steps=3)
+    config = TrainingConfig(model="mlp", model_settings={"hidden": [5]}, steps=3)
     random = np.random.default_rng(0)
     data = Data(random.normal(size=(9, 2)).astype(np.float32), np.arange(9) % 3, 3)
     (tmp_path / "given").mkdir()
-    model = train(data, recipe, seed=0, device=CPU).model
-    models.save(model, tmp_path / "given", recipe, (2,), 3)
+    model = train(data, config, seed=0, device=CPU).model
+    models.save(model, tmp_path / "given", config, (2,), 3)
     taught = graph(teacher="given", alpha=0.5)
     taught.materialise()
     assert torch.equal(weights_of(models.load(taught.store.place(key("teacher")))), weights_of(model))
@@ -166,9 +166,9 @@ def test_a_folder_without_a_teacher_of_these_data_is_refused(graph: Callable[...
     (tmp_path / "given").mkdir()
     with pytest.raises(ValueError, match=r"given has no model\.json and no model\.safetensors; name a saved"):
         graph(teacher="given").materialise()
-    recipe = Recipe(model="mlp", steps=1)
-    four = train(Data(np.eye(4, dtype=np.float32), np.arange(4), 4), recipe, seed=0, device=CPU).model
-    models.save(four, tmp_path / "given", recipe, (4,), 4)
+    config = TrainingConfig(model="mlp", steps=1)
+    four = train(Data(np.eye(4, dtype=np.float32), np.arange(4), 4), config, seed=0, device=CPU).model
+    models.save(four, tmp_path / "given", config, (4,), 4)
     with pytest.raises(ValueError, match=r"is for .*'classes': 4.* the data are .*'classes': 3"):
         graph(teacher="given").materialise()
 

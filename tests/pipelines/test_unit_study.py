@@ -20,8 +20,9 @@ from secateur.pipelines.pages.unit_report import build_unit_report
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
-from secateur.pipelines.studies.grid import Cell
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.pipelines.studies.grid import Trial
+from secateur.trainers.contract import Progress
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.pruning.kept import Kept
 
 RUNS: list[tuple[str, float, int]] = []
@@ -114,7 +115,7 @@ def test_random_is_always_an_arm_and_references_have_no_budget(written: Callable
     study = written(arms=["largest"]).pruning
     assert study is not None
     assert study.selection_keys == ["whole", "random@0.2", "random@0.5", "largest@0.2", "largest@0.5"]
-    assert [(cell.name, cell.keep) for cell in study.cells][::3] == [
+    assert [(trial.name, trial.keep) for trial in study.trials][::3] == [
         ("whole", 1.0), ("random", 0.2), ("random", 0.5), ("largest", 0.2), ("largest", 0.5),
     ]  # fmt: skip
     only = written(arms=[]).pruning
@@ -122,9 +123,9 @@ def test_random_is_always_an_arm_and_references_have_no_budget(written: Callable
     assert only.arm_names == ["random"]
 
 
-def test_cells_of_a_seed_alone_are_read_back() -> None:
-    for cell in (Cell("", 3), Cell("er@0.1", 0)):
-        assert Cell.parse(str(cell)) == cell
+def test_trials_of_a_seed_alone_are_read_back() -> None:
+    for trial in (Trial("", 3), Trial("er@0.1", 0)):
+        assert Trial.parse(str(trial)) == trial
 
 
 def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile], tmp_path: Path) -> None:
@@ -155,22 +156,22 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         RUNS.clear()
         run_study(file, store.root, instance)
         assert RUNS == []
-        cell = Cell("largest@0.5", 1)
-        manifest = UnitManifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), cell))
+        trial = Trial("largest@0.5", 1)
+        manifest = UnitManifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), trial))
         assert manifest.kept.made_for == "numbers of seed 1"
         assert manifest.declaration.groups[0].listed == tuple(map(tuple, np.argwhere(manifest.kept.groups["heads"])))
-        store.find(dg.AssetKey(["numbers", "pruned"]), cell).unlink()  # type: ignore[union-attr]
+        store.find(dg.AssetKey(["numbers", "pruned"]), trial).unlink()  # type: ignore[union-attr]
         run_study(file, store.root, instance)
         assert RUNS == [("largest", 0.5, 1)]
         RUNS.clear()
-        run_units(file, store.root, instance, cells=[cell], again=True)
+        run_units(file, store.root, instance, trials=[trial], again=True)
         assert RUNS == [("largest", 0.5, 1)]
         RUNS.clear()
-        run_units(written(settings={"size": 20}), store.root, instance, cells=[cell])
+        run_units(written(settings={"size": 20}), store.root, instance, trials=[trial])
         assert RUNS == [("prepare", 1.0, 1), ("largest", 0.5, 1)]
 
 
-def test_a_killed_run_goes_on_with_the_cells_that_are_missing(
+def test_a_killed_run_goes_on_with_the_trials_that_are_missing(
     written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, plain = written(seeds=2), Toy.run
@@ -213,7 +214,7 @@ def test_lower_can_be_better_and_random_can_win(
     monkeypatch.setattr(Toy, "higher_is_better", False)
     values = {"random@0.2": 900.0, "largest@0.2": 500.0, "random@0.5": 300.0, "largest@0.5": 700.0, "whole": 2000.0}
     outcomes = {
-        Cell(name, seed): {
+        Trial(name, seed): {
             "metrics": {"sum": value + seed * (1 + name.startswith("largest"))},
             "kept": None,
             "of": None,

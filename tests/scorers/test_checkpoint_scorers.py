@@ -9,7 +9,7 @@ from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
 from secateur.scorers.checkpoints.checkpoint_entropy import checkpoint_entropy
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
 from secateur.scorers.checkpoints.checkpoint_margin import checkpoint_margin
-from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
+from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 from secateur.scorers.checkpoints.self_confidence import self_confidence
 from secateur.scorers.registry import scorers
@@ -39,7 +39,7 @@ def checkpoints(shape: tuple[int, ...], count: int = 3) -> list[nn.Module]:
     return models
 
 
-def batch(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def rows_and_labels(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     inputs = torch.randint(0, 256, (SAMPLES, *shape), generator=generator)
     labels = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)
@@ -57,29 +57,30 @@ def test_there_are_scorers_to_hold_to_the_laws():
 
 @pytest.mark.parametrize("name", ALL)
 def test_scores_do_not_depend_on_the_batch_size_or_the_order(name, shape):
-    models, (inputs, labels) = checkpoints(shape), batch(shape)
-    whole = ALL[name](Glance(models, inputs, labels))
+    models, (inputs, labels) = checkpoints(shape), rows_and_labels(shape)
+    whole = ALL[name](CheckpointBatch(models, inputs, labels))
     assert whole.dtype == torch.float32
     assert whole.shape == (SAMPLES,)
     assert whole.isfinite().all()
     assert whole.unique().numel() > SAMPLES // 2
     for size in (1, 4):
         parts = [
-            ALL[name](Glance(models, inputs[at : at + size], labels[at : at + size])) for at in range(0, SAMPLES, size)
+            ALL[name](CheckpointBatch(models, inputs[at : at + size], labels[at : at + size]))
+            for at in range(0, SAMPLES, size)
         ]
         torch.testing.assert_close(torch.cat(parts), whole, rtol=2e-5, atol=1e-6)
     order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(1))
-    moved = ALL[name](Glance(models, inputs[order], labels[order]))
+    moved = ALL[name](CheckpointBatch(models, inputs[order], labels[order]))
     torch.testing.assert_close(moved, whole[order], rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_is_left_behind(name, shape):
-    models, (inputs, labels) = checkpoints(shape), batch(shape)
+    models, (inputs, labels) = checkpoints(shape), rows_and_labels(shape)
     frozen = next(models[0].parameters()).requires_grad_(False)
     weights = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
     with torch.no_grad():
-        values = ALL[name](Glance(models, inputs, labels))
+        values = ALL[name](CheckpointBatch(models, inputs, labels))
     assert not values.requires_grad
     assert not inputs.requires_grad
     for model, before in zip(models, weights, strict=True):
@@ -94,9 +95,9 @@ def test_nothing_is_left_behind(name, shape):
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_last_checkpoint_alone_is_read_by_scorers_that_say_so(name, shape):
-    models, (inputs, labels) = checkpoints(shape), batch(shape)
-    of_all = ALL[name](Glance(models, inputs, labels))
-    of_two = ALL[name](Glance(models[1:], inputs, labels))
+    models, (inputs, labels) = checkpoints(shape), rows_and_labels(shape)
+    of_all = ALL[name](CheckpointBatch(models, inputs, labels))
+    of_two = ALL[name](CheckpointBatch(models[1:], inputs, labels))
     assert torch.equal(of_all, of_two) is not ALL[name].several
 
 
@@ -111,9 +112,9 @@ def probabilities_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def test_scores_of_the_prediction_match_float64(shape):
-    models, (inputs, labels) = checkpoints(shape), batch(shape)
+    models, (inputs, labels) = checkpoints(shape), rows_and_labels(shape)
     each = [probabilities_of(model, inputs) for model in models]
-    last, rows, glance = each[-1], range(SAMPLES), Glance(models, inputs, labels)
+    last, rows, batch = each[-1], range(SAMPLES), CheckpointBatch(models, inputs, labels)
     of_label = torch.stack([last[row, labels[row]] for row in rows])
     rival = torch.stack([max(last[row, c] for c in range(CLASSES) if c != labels[row]) for row in rows])
     onehot = functional.one_hot(labels, CLASSES).double()
@@ -126,15 +127,15 @@ def test_scores_of_the_prediction_match_float64(shape):
         self_confidence: of_label,
     }
     for score, reference in expected.items():
-        torch.testing.assert_close(score(glance).double(), reference, rtol=2e-5, atol=2e-6)
+        torch.testing.assert_close(score(batch).double(), reference, rtol=2e-5, atol=2e-6)
 
 
 def test_one_forward_pass_per_checkpoint_serves_all_scorers_of_predictions():
-    models, (inputs, labels) = checkpoints((6,)), batch((6,))
+    models, (inputs, labels) = checkpoints((6,)), rows_and_labels((6,))
     passes = []
     for model in models:
         model.register_forward_pre_hook(lambda module, _: passes.append(module))
-    glance = Glance(models, inputs, labels)
+    batch = CheckpointBatch(models, inputs, labels)
     for score in (checkpoint_el2n, last_layer_grand, checkpoint_loss, checkpoint_margin, self_confidence):
-        score(glance)
+        score(batch)
     assert len(passes) == len(models)

@@ -10,8 +10,8 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
-from secateur.scorers.contract import HighMeans, Observation, Observer, Scorer, Scores, discover, finite, scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
+from secateur.scorers.contract import HighMeans, Observer, Scorer, Scores, TrainingBatch, discover, finite, scorer
 from secateur.scorers.registry import scorers
 
 SAMPLES, CLASSES, FEATURES, NEIGHBOURS = 40, 4, 6, 5
@@ -144,22 +144,22 @@ def checkpoints():
         ]
 
 
-def glance_at(rows):
+def batch_of_checkpoints(rows):
     data = world()
-    return Glance(checkpoints(), torch.from_numpy(data.embeddings[rows]), torch.from_numpy(data.labels[rows]))
+    return CheckpointBatch(checkpoints(), torch.from_numpy(data.embeddings[rows]), torch.from_numpy(data.labels[rows]))
 
 
 @pytest.mark.parametrize("name", OF_CHECKPOINTS)
 def test_scores_of_checkpoints_are_finite_and_of_each_sample_alone(name):
     declared, whole = REGISTRY[name], np.arange(SAMPLES)
-    scores = declared(glance_at(whole), **REQUIRED.get(name, {}))
+    scores = declared(batch_of_checkpoints(whole), **REQUIRED.get(name, {}))
     assert scores.dtype == torch.float32
     assert scores.shape == (SAMPLES,)
     assert not scores.requires_grad
     assert scores.isfinite().all()
-    assert torch.equal(scores, declared(glance_at(whole), **REQUIRED.get(name, {})))
+    assert torch.equal(scores, declared(batch_of_checkpoints(whole), **REQUIRED.get(name, {})))
     order = np.random.default_rng(1).permutation(SAMPLES)
-    parts = [declared(glance_at(rows), **REQUIRED.get(name, {})) for rows in np.split(order, [1, 15])]
+    parts = [declared(batch_of_checkpoints(rows), **REQUIRED.get(name, {})) for rows in np.split(order, [1, 15])]
     torch.testing.assert_close(torch.cat(parts), scores[torch.from_numpy(order)], rtol=1e-4, atol=1e-6)
 
 
@@ -172,7 +172,7 @@ def observed(name, order, *, presentations=12, samples=SAMPLES):
         logits = torch.randn(samples, CLASSES, generator=generator)
         labels = torch.arange(samples) % CLASSES
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-        watcher.observe(Observation(torch.from_numpy(rows), logits, labels, losses))
+        watcher.observe(TrainingBatch(torch.from_numpy(rows), logits, labels, losses))
         watcher.end_epoch(epoch)
     return watcher
 
@@ -216,7 +216,7 @@ def test_observing_reads_nothing_back_from_the_device(name):
     meta = torch.device("meta")
     watcher = REGISTRY[name](SAMPLES, meta, **REQUIRED.get(name, {}))
     ids = torch.zeros(5, dtype=torch.int64, device=meta)
-    batch = Observation(ids, torch.zeros(5, CLASSES, device=meta), ids, torch.zeros(5, device=meta))
+    batch = TrainingBatch(ids, torch.zeros(5, CLASSES, device=meta), ids, torch.zeros(5, device=meta))
     for epoch in range(2):
         watcher.observe(batch)
         watcher.end_epoch(epoch)

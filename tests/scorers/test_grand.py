@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints.contract import Glance, ghost_norms
+from secateur.scorers.checkpoints.contract import CheckpointBatch, ghost_norms
 from secateur.scorers.checkpoints.grand import gradient_lengths, grand
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 
@@ -151,7 +151,7 @@ def test_norms_are_those_of_the_gradients(name):
     model(inputs)  # lets lazy layers see their width
     model, labels = settle(model), labels_of(len(inputs))
     expected = reference(model, inputs, labels)
-    torch.testing.assert_close(grand(Glance([model], inputs, labels)).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grand(CheckpointBatch([model], inputs, labels)).double(), expected, rtol=1e-5, atol=1e-5)
     wide = inputs.double() if inputs.is_floating_point() else inputs
     torch.testing.assert_close(
         gradient_lengths(copy.deepcopy(model).double(), wide, labels), expected, rtol=1e-9, atol=0
@@ -195,7 +195,7 @@ def test_any_convolution(groups, width, kernel, stride, padding, dilation, mode,
     model = settle(nn.Sequential(layer, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(groups * 8, CLASSES)))
     inputs, labels = random_images(3, groups * width, 7, 6), labels_of(3)
     expected = reference(model, inputs, labels)
-    torch.testing.assert_close(grand(Glance([model], inputs, labels)).double(), expected, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(grand(CheckpointBatch([model], inputs, labels)).double(), expected, rtol=2e-5, atol=1e-6)
 
 
 def test_norms_are_those_of_vmapped_gradients():
@@ -209,10 +209,10 @@ def test_norms_are_those_of_vmapped_gradients():
 
     gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
     squares = {name: value.flatten(1).square().sum(dim=1) for name, value in gradients.items()}
-    glance = Glance([model], inputs, labels)
-    torch.testing.assert_close(grand(glance), sum(squares.values()).sqrt(), rtol=1e-5, atol=0)
+    batch = CheckpointBatch([model], inputs, labels)
+    torch.testing.assert_close(grand(batch), sum(squares.values()).sqrt(), rtol=1e-5, atol=0)
     last = (squares["2.weight"] + squares["2.bias"]).sqrt()
-    torch.testing.assert_close(last_layer_grand(glance), last, rtol=1e-5, atol=0)
+    torch.testing.assert_close(last_layer_grand(batch), last, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", ["linear, no bias", "mlp", "residual"])
@@ -221,23 +221,27 @@ def test_last_layer_norms_are_those_of_the_classifier(name):
     model, labels = settle(build()), labels_of(len(inputs))
     last = f"{len(model) - 1}."
     expected = reference(model, inputs, labels, lambda parameter: parameter.startswith(last))
-    torch.testing.assert_close(last_layer_grand(Glance([model], inputs, labels)).double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        last_layer_grand(CheckpointBatch([model], inputs, labels)).double(), expected, rtol=1e-5, atol=0
+    )
 
 
 @pytest.mark.parametrize("score", [grand, last_layer_grand])
 def test_several_proxies_are_averaged(score):
     build, inputs = NETWORKS["mlp"]
     models, labels = [settle(build(), seed) for seed in range(3)], labels_of(len(inputs))
-    alone = torch.stack([score(Glance([model], inputs, labels)).double() for model in models])
-    torch.testing.assert_close(score(Glance(models, inputs, labels)).double(), alone.mean(dim=0), rtol=1e-6, atol=0)
+    alone = torch.stack([score(CheckpointBatch([model], inputs, labels)).double() for model in models])
+    torch.testing.assert_close(
+        score(CheckpointBatch(models, inputs, labels)).double(), alone.mean(dim=0), rtol=1e-6, atol=0
+    )
     assert alone.std(dim=0).min() > 0
 
 
 def test_frozen_parameters_count():
     build, inputs = NETWORKS["mlp"]
     model, labels = settle(build()), labels_of(len(inputs))
-    before = grand(Glance([model], inputs, labels))
-    assert torch.equal(grand(Glance([model.requires_grad_(False)], inputs, labels)), before)
+    before = grand(CheckpointBatch([model], inputs, labels))
+    assert torch.equal(grand(CheckpointBatch([model.requires_grad_(False)], inputs, labels)), before)
 
 
 class Scaled(nn.Module):
@@ -306,7 +310,7 @@ def test_networks_whose_norms_would_be_wrong_are_refused(model, complaint):
     bags = any(isinstance(module, nn.EmbeddingBag) for module in model.modules())
     inputs = torch.ones(5, 5, dtype=torch.int64) if bags else random_images(5, 5)
     with pytest.raises(ValueError, match=complaint):
-        grand(Glance([model.eval()], inputs, labels_of(5)))
+        grand(CheckpointBatch([model.eval()], inputs, labels_of(5)))
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -314,14 +318,14 @@ def test_batch_norm_in_training_mode_is_refused_and_its_statistics_left_alone():
     model = settle(NETWORKS["mlp"][0]()).train()
     before = model[1].running_mean.clone()
     with pytest.raises(ValueError, match=r"'1' is a batch norm that mixes samples.*model\.eval\(\)"):
-        grand(Glance([model], random_images(5, 5), labels_of(5)))
+        grand(CheckpointBatch([model], random_images(5, 5), labels_of(5)))
     assert torch.equal(model[1].running_mean, before)
 
 
 def test_embedding_that_rescales_its_rows_is_refused():
     model = nn.Sequential(nn.Embedding(4, 5, max_norm=1.0), nn.Flatten(), nn.Linear(10, CLASSES)).eval()
     with pytest.raises(ValueError, match="'0': max_norm"):
-        grand(Glance([model], torch.ones(3, 2, dtype=torch.int64), labels_of(3)))
+        grand(CheckpointBatch([model], torch.ones(3, 2, dtype=torch.int64), labels_of(3)))
 
 
 def test_transformer_of_the_transformers_library():
@@ -344,4 +348,4 @@ def test_transformer_of_the_transformers_library():
     inputs[:, 7:] = 0
     labels = labels_of(6)
     expected = reference(model, inputs, labels)
-    torch.testing.assert_close(grand(Glance([model], inputs, labels)).double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(grand(CheckpointBatch([model], inputs, labels)).double(), expected, rtol=1e-5, atol=0)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.observers.accumulated_margin import AccumulatedMargin
 from secateur.scorers.observers.aum import Aum
 from secateur.scorers.observers.correctness import Correctness
@@ -62,7 +62,7 @@ def observation(ids, logits, labels, device=CPU):
     logits = torch.as_tensor(logits, device=device)
     target = torch.as_tensor(labels, device=device)
     losses = torch.nn.functional.cross_entropy(logits, target, reduction="none")
-    return Observation(torch.as_tensor(ids, device=device), logits, target, losses)
+    return TrainingBatch(torch.as_tensor(ids, device=device), logits, target, losses)
 
 
 def play(run, watcher, *, start=0, stop=None):
@@ -248,7 +248,7 @@ def test_observing_never_waits_for_the_device(kind, chosen, reference):
     with pytest.raises(RuntimeError):
         torch.zeros((), device=meta).item()
     watcher = kind(11, meta, **chosen)
-    batch = Observation(
+    batch = TrainingBatch(
         torch.zeros(5, dtype=torch.int64, device=meta),
         torch.zeros(5, 3, device=meta),
         torch.zeros(5, dtype=torch.int64, device=meta),
@@ -264,7 +264,7 @@ def test_observers_leave_the_graph_of_the_loss_alone():
     logits = torch.randn(5, 3, requires_grad=True, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([0, 1, 2, 0, 1])
     losses = torch.nn.functional.cross_entropy(logits, target, reduction="none")
-    batch = Observation(torch.arange(5), logits, target, losses)
+    batch = TrainingBatch(torch.arange(5), logits, target, losses)
     for kind, chosen, _ in REFERENCES:
         watcher = kind(5, CPU, **chosen)
         watcher.observe(batch)
@@ -279,6 +279,6 @@ def test_half_precision_logits_are_reduced_in_float32(precision):
     target = torch.tensor([0, 0])
     losses = torch.nn.functional.cross_entropy(logits.float(), target, reduction="none")
     watcher = AccumulatedMargin(2, CPU)
-    watcher.observe(Observation(torch.arange(2), logits, target, losses))
+    watcher.observe(TrainingBatch(torch.arange(2), logits, target, losses))
     expected = [margin(softmax(row.double().numpy()), 0) for row in logits]
     np.testing.assert_allclose(watcher.scores(), expected, rtol=1e-6)

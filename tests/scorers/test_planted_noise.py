@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from secateur.scorers.contract import Observer
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 
 OBSERVERS = {name: kind for name, kind in scorers().items() if isinstance(kind, type) and issubclass(kind, Observer)}
@@ -29,8 +29,8 @@ def watched():
     assert ((wrong != labels) == flipped).all()
     data = Data(inputs.astype(np.float32), wrong.astype(np.int64), 10)
     watchers = {name: kind(len(data), CPU) for name, kind in OBSERVERS.items()}
-    recipe = Recipe(model="mlp", model_settings={"hidden": (128,)}, epochs=25, batch_size=64)
-    train(data, recipe, seed=0, observers=list(watchers.values()), device=CPU)
+    config = TrainingConfig(model="mlp", model_settings={"hidden": (128,)}, epochs=25, batch_size=64)
+    train(data, config, seed=0, observers=list(watchers.values()), device=CPU)
     return flipped, {name: watcher.scores() for name, watcher in watchers.items()}
 
 

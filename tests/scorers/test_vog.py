@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.checkpoints.contract import Glance
+from secateur.scorers.checkpoints.contract import CheckpointBatch
 from secateur.scorers.checkpoints.vog import stage_of, vog
 
 CLASSES = 4
@@ -97,7 +97,7 @@ def image_reference(models, inputs, labels, reduce):
 def test_images(reduce):
     models, inputs, labels = image_models(), images(), labels_of(7)
     expected = image_reference(models, inputs, labels, reduce)
-    got = vog(Glance(models, inputs, labels), reduce=reduce)
+    got = vog(CheckpointBatch(models, inputs, labels), reduce=reduce)
     torch.testing.assert_close(got.double(), expected, rtol=2e-5, atol=0)
 
 
@@ -107,7 +107,7 @@ def test_gradients_are_those_at_the_standardised_input():
     raw = [nn.Sequential(model[1]) for model in models]
     standardised = models[0][0](inputs)
     torch.testing.assert_close(
-        vog(Glance(models, inputs, labels)), vog(Glance(raw, standardised, labels)), rtol=1e-6, atol=0
+        vog(CheckpointBatch(models, inputs, labels)), vog(CheckpointBatch(raw, standardised, labels)), rtol=1e-6, atol=0
     )
 
 
@@ -120,7 +120,7 @@ def test_features(reduce):
         wide = [copy.deepcopy(model).double() for model in models]
         jacobians = [torch.autograd.functional.jacobian(model, row)[label].numpy() for model in wide]
         expected.append(of_maps(jacobians, reduce))
-    got = vog(Glance(models, inputs, labels), reduce=reduce)
+    got = vog(CheckpointBatch(models, inputs, labels), reduce=reduce)
     torch.testing.assert_close(got.double(), torch.tensor(expected, dtype=torch.float64), rtol=2e-5, atol=1e-7)
 
 
@@ -164,23 +164,23 @@ def test_text_is_averaged_over_real_tokens(reduce, padding):
     models, inputs, labels = settled(lambda: MaskedReader(padding), 3), texts(padding), labels_of(6)
     expected = text_reference(models, inputs, labels, padding, reduce)
     wrapped = [nn.Sequential(nn.Identity(), model) for model in models]
-    got = vog(Glance(wrapped, inputs, labels), reduce=reduce)
+    got = vog(CheckpointBatch(wrapped, inputs, labels), reduce=reduce)
     torch.testing.assert_close(got.double(), expected, rtol=2e-5, atol=1e-6)
     longer = torch.nn.functional.pad(inputs, (0, 5), value=padding)
-    torch.testing.assert_close(vog(Glance(wrapped, longer, labels), reduce=reduce), got, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(vog(CheckpointBatch(wrapped, longer, labels), reduce=reduce), got, rtol=1e-5, atol=1e-7)
 
 
 def test_networks_that_trim_shared_padding():
     inputs = torch.nn.functional.pad(texts(0)[:, :5], (0, 4))
     models = settled(lambda: Reader(0), 3)
-    got = vog(Glance(models, inputs, labels_of(6)))
-    torch.testing.assert_close(got, vog(Glance(models, inputs[:, :5], labels_of(6))), rtol=1e-5, atol=0)
+    got = vog(CheckpointBatch(models, inputs, labels_of(6)))
+    torch.testing.assert_close(got, vog(CheckpointBatch(models, inputs[:, :5], labels_of(6))), rtol=1e-5, atol=0)
 
 
 def test_a_text_of_padding_alone_gets_zero():
     inputs = texts(0)
     inputs[2] = 0
-    got = vog(Glance(settled(lambda: MaskedReader(0), 2), inputs, labels_of(6)))
+    got = vog(CheckpointBatch(settled(lambda: MaskedReader(0), 2), inputs, labels_of(6)))
     assert got[2] == 0
     assert (got[[0, 1, 3, 4, 5]] > 0).all()
 
@@ -191,27 +191,27 @@ def test_padding_must_be_said():
 
     models = settled(silent, 2)
     with pytest.raises(ValueError, match="which token id is padding; set its attribute `padding_id`"):
-        vog(Glance(models, texts(0), labels_of(6)))
+        vog(CheckpointBatch(models, texts(0), labels_of(6)))
     for model in models:
         model.padding_id = None
-    everything = vog(Glance(models, texts(0), labels_of(6)))
+    everything = vog(CheckpointBatch(models, texts(0), labels_of(6)))
     for model in models:
         del model.padding_id
         model[0].padding_idx = 0
-    assert not torch.equal(everything, vog(Glance(models, texts(0), labels_of(6))))
+    assert not torch.equal(everything, vog(CheckpointBatch(models, texts(0), labels_of(6))))
 
 
 def test_stages_are_shares_of_the_checkpoints():
     models, inputs, labels = image_models(5), images(), labels_of(7)
     for stage, share, taken in [("early", 0.6, models[:3]), ("late", 0.4, models[3:]), ("all", 0.1, models)]:
-        of_stage = vog(Glance(models, inputs, labels), stage=stage, share=share)
-        assert torch.equal(of_stage, vog(Glance(taken, inputs, labels)))
+        of_stage = vog(CheckpointBatch(models, inputs, labels), stage=stage, share=share)
+        assert torch.equal(of_stage, vog(CheckpointBatch(taken, inputs, labels)))
     assert list(stage_of(models, "late", 0.01)) == models[3:]
 
 
 def test_one_checkpoint_cannot_be_compared():
     with pytest.raises(ValueError, match="compares checkpoints, there is 1"):
-        vog(Glance(image_models(1), images(), labels_of(7)))
+        vog(CheckpointBatch(image_models(1), images(), labels_of(7)))
 
 
 def test_inputs_without_gradient_are_refused():
@@ -226,18 +226,18 @@ def test_inputs_without_gradient_are_refused():
             return self.network(inputs.long())
 
     with pytest.raises(ValueError, match="no gradient by the inputs"):
-        vog(Glance([Codes(model) for model in models], torch.ones(3, 2), labels_of(3)))
+        vog(CheckpointBatch([Codes(model) for model in models], torch.ones(3, 2), labels_of(3)))
 
 
 def test_token_ids_need_an_embedding():
     models = settled(lambda: nn.Sequential(nn.Linear(8, CLASSES)), 2)
     with pytest.raises(ValueError, match="has no embedding layer"):
-        vog(Glance(models, texts(0), labels_of(6)))
+        vog(CheckpointBatch(models, texts(0), labels_of(6)))
 
 
 def test_equal_checkpoints_have_no_variance():
     model = image_models(1)[0]
-    assert vog(Glance([model] * 3, images(), labels_of(7))).abs().max() < 1e-7
+    assert vog(CheckpointBatch([model] * 3, images(), labels_of(7))).abs().max() < 1e-7
 
 
 def test_transformer_of_the_transformers_library_under_a_standardising_layer():
@@ -261,7 +261,7 @@ def test_transformer_of_the_transformers_library_under_a_standardising_layer():
             return self.head((hidden * real.unsqueeze(2)).sum(dim=1) / real.sum(dim=1, keepdim=True))
 
     models, inputs = [Classifier(seed).eval() for seed in range(2)], texts(0)
-    got = vog(Glance([nn.Sequential(nn.Identity(), model) for model in models], inputs, labels_of(6)))
+    got = vog(CheckpointBatch([nn.Sequential(nn.Identity(), model) for model in models], inputs, labels_of(6)))
     for row, length in enumerate([8, 1, 3, 5, 2, 7]):
         ids = inputs[row : row + 1, :length].long()
         maps = []

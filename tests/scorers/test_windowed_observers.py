@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.observers.dual import Dual
 from secateur.scorers.observers.dynamic_uncertainty import DynamicUncertainty
 from secateur.scorers.observers.mean_probability import MeanProbability
@@ -33,7 +33,7 @@ def recorded(seed, samples, epochs):
 def observation(ids, logits, labels):
     logits, target = torch.as_tensor(logits), torch.as_tensor(labels[ids])
     losses = torch.nn.functional.cross_entropy(logits, target, reduction="none")
-    return Observation(torch.as_tensor(ids), logits, target, losses)
+    return TrainingBatch(torch.as_tensor(ids), logits, target, losses)
 
 
 def play(watcher, labels, run, start=0):

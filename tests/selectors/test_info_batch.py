@@ -48,7 +48,7 @@ def test_mean_rule(losses: list[float], prune: str) -> None:
 @settings(max_examples=40, deadline=None)
 @given(LOSSES)
 def test_percentile_rule(losses: list[float]) -> None:
-    """Lowest 20% keep a quarter, up to 85% a half, the rest all, as in the authors' ImageNet recipe."""
+    """Lowest 20% keep a quarter, up to 85% a half, the rest all, as in the authors' ImageNet config."""
     sampler = after(losses, rule="percentile")
     values = np.asarray(losses, dtype=np.float32).astype(np.float64)
     low, high = np.quantile(values, 0.2), np.quantile(values, 0.85)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, augment, draw_views
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
-from secateur.trainers.modalities.encoding import task_of
+from secateur.trainers.modalities.encoding import encoding_of
 
 
 def generator(seed=0):
@@ -149,17 +149,17 @@ def test_inputs_that_cannot_be_varied_are_refused(augmentation, shape, message):
 
 @pytest.mark.parametrize("modality", ["text", "features"])
 def test_a_task_without_images_refuses_to_vary_them(modality):
-    recipes = [Recipe(steps=1), Recipe(steps=1, augmentation=Augmentation(flip=True))]
+    configs = [TrainingConfig(steps=1), TrainingConfig(steps=1, augmentation=Augmentation(flip=True))]
     with pytest.raises(ValueError, match=f"augmentation is for images, the columns hold {modality}"):
-        task_of(modality, {}, recipes)
-    assert task_of("image", {}, recipes)
-    assert task_of(modality, {}, recipes[:1])
+        encoding_of(modality, {}, configs)
+    assert encoding_of("image", {}, configs)
+    assert encoding_of(modality, {}, configs[:1])
 
 
 def test_training_sees_the_views_and_a_table_is_refused_before_it_begins():
     images = pictures(12, 8, 8, 3).numpy()
     data = Data(images, np.arange(12) % 2, 2)
-    cut = Recipe(steps=2, batch_size=12, augmentation=Augmentation(cutout=8, cutout_fill=(5,)))
+    cut = TrainingConfig(steps=2, batch_size=12, augmentation=Augmentation(cutout=8, cutout_fill=(5,)))
     seen = []
 
     def objective(batch, inputs):

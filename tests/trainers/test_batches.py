@@ -6,7 +6,7 @@ import torch
 
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import batches, train
 
 CPU = torch.device("cpu")
@@ -35,9 +35,11 @@ def mapped(data, folder):
 @pytest.mark.parametrize("changes", [{}, {"augmentation": VIEWS}, {"augmentation": VIEWS, "accumulate": 3}])
 def test_workers_give_the_same_bits_as_memory(changes, tmp_path):
     data = pictures()
-    memory = train(data, Recipe(**CNN, epochs=2, **changes), seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
-    recipe = Recipe(**CNN, epochs=2, loading="workers", workers=2, **changes)
-    loaded = train(mapped(data, tmp_path), recipe, seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
+    memory = train(
+        data, TrainingConfig(**CNN, epochs=2, **changes), seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1)
+    )
+    config = TrainingConfig(**CNN, epochs=2, loading="workers", workers=2, **changes)
+    loaded = train(mapped(data, tmp_path), config, seed=0, device=CPU, sampler=InfoBatch(70, 2, seed=1))
     assert parameters_of(memory) == parameters_of(loaded)
 
 
@@ -51,7 +53,7 @@ def test_views_change_from_step_to_step_and_follow_the_seed():
             given_inputs.append(inputs.numpy().copy())
             return batch.losses
 
-        train(data, Recipe(**CNN, epochs=2, augmentation=VIEWS), seed=seed, device=CPU, objective=objective)
+        train(data, TrainingConfig(**CNN, epochs=2, augmentation=VIEWS), seed=seed, device=CPU, objective=objective)
         seen.setdefault(seed, []).append(np.stack(given_inputs))
     np.testing.assert_array_equal(seen[0][0], seen[0][1])
     assert not np.array_equal(seen[0][0], seen[1][0])
@@ -59,7 +61,7 @@ def test_views_change_from_step_to_step_and_follow_the_seed():
     assert len(set(steps)) == len(steps) == 4
     columns = Data(np.zeros((9, 4), np.float32), np.zeros(9, np.int64), 3)
     with pytest.raises(ValueError, match="augmentation wants images"):
-        train(columns, Recipe(steps=1, augmentation=VIEWS), seed=0, device=CPU)
+        train(columns, TrainingConfig(steps=1, augmentation=VIEWS), seed=0, device=CPU)
 
 
 def test_inputs_are_held_where_they_fit(tmp_path):

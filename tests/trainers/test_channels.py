@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from secateur.selectors.masks.weight_masks import random_masks
-from secateur.trainers.contract import Recipe
+from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.network_costs import macs_by_layer, masked_macs, parameters_of
 from secateur.trainers.models.registry import build
 from secateur.trainers.pruning.channels import channel_layers, kept_channels, remove_channels
@@ -48,7 +48,9 @@ def with_branches(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def network(model: str, settings: dict[str, int], seed: int = 0) -> nn.Module:
     """A float64 network in evaluation mode whose every number is drawn, those that batch norm measured as well."""
-    found = build(Recipe(model=model, epochs=1, model_settings=settings), (8, 8, 1), 10, seed=seed).double().eval()
+    found = (
+        build(TrainingConfig(model=model, epochs=1, model_settings=settings), (8, 8, 1), 10, seed=seed).double().eval()
+    )
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for module in found.modules():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint, load_checkpoints
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -21,15 +21,15 @@ def data() -> Data:
 
 def run(folder: Path, *, count: int, epochs: int, seed: int = 0) -> dict[int, dict[str, torch.Tensor]]:
     """A proxy with its checkpoints in a folder; the weights at the end of each epoch."""
-    recipe = Recipe(model="mlp", model_settings={"hidden": (4,)}, epochs=epochs, batch_size=10)
+    config = TrainingConfig(model="mlp", model_settings={"hidden": (4,)}, epochs=epochs, batch_size=10)
     writer, seen = CheckpointWriter(folder, count), {}
 
     def watch(model: torch.nn.Module, done: int, total: int) -> None:
         seen[done * epochs // total] = {name: value.clone() for name, value in model.state_dict().items()}
         writer(model, done, total)
 
-    trained = train(data(), recipe, seed=seed, device=CPU, checkpoint=watch)
-    models.save(trained.model, folder, recipe, (3,), 3)
+    trained = train(data(), config, seed=seed, device=CPU, checkpoint=watch)
+    models.save(trained.model, folder, config, (3,), 3)
     return seen
 
 

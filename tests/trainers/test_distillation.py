@@ -16,7 +16,7 @@ from secateur.scorers.observers.aum import Aum
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.selectors.samplers.seta import Seta
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Recipe, TrainingBatch
+from secateur.trainers.contract import Data, GradientBatch, TrainingConfig
 from secateur.trainers.distillation.cached_logits import cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil, divergence
 from secateur.trainers.distillation.teacher import Teacher
@@ -24,7 +24,7 @@ from secateur.trainers.loop.train import cross_entropy, train
 from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
-TINY = Recipe(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)
+TINY = TrainingConfig(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)
 alphas = st.floats(0, 1)
 temperatures = st.floats(0.25, 20)
 
@@ -54,7 +54,7 @@ class Fixed(nn.Module):
 
 def batch_of(student, labels, ids=None):
     ids = torch.arange(len(student)) if ids is None else ids
-    return TrainingBatch(ids, student, labels, functional.cross_entropy(student, labels, reduction="none"))
+    return GradientBatch(ids, student, labels, functional.cross_entropy(student, labels, reduction="none"))
 
 
 def two_moons(count=64, seed=0):
@@ -152,13 +152,13 @@ def test_alpha_zero_is_the_plain_objective_and_asks_no_teacher():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_alpha_zero_trains_bit_for_bit_like_plain_training(smoothing):
-    data, recipe = two_moons(), TINY.model_copy(update={"label_smoothing": smoothing})
-    teacher = Teacher(train(data, recipe, seed=9, device=CPU).model)
+    data, config = two_moons(), TINY.model_copy(update={"label_smoothing": smoothing})
+    teacher = Teacher(train(data, config, seed=9, device=CPU).model)
     objective = distil(teacher, alpha=0.0, temperature=4.0, label_smoothing=smoothing)
-    plain = train(data, recipe, seed=3, device=CPU)
-    assert torch.equal(weights_of(train(data, recipe, seed=3, device=CPU, objective=objective)), weights_of(plain))
+    plain = train(data, config, seed=3, device=CPU)
+    assert torch.equal(weights_of(train(data, config, seed=3, device=CPU, objective=objective)), weights_of(plain))
     other = distil(teacher, alpha=0.5, temperature=4.0, label_smoothing=smoothing)
-    assert not torch.equal(weights_of(train(data, recipe, seed=3, device=CPU, objective=other)), weights_of(plain))
+    assert not torch.equal(weights_of(train(data, config, seed=3, device=CPU, objective=other)), weights_of(plain))
 
 
 def test_the_teacher_gets_no_gradients_and_stays_as_it_was_and_out_of_the_student():
@@ -177,13 +177,13 @@ def test_the_teacher_gets_no_gradients_and_stays_as_it_was_and_out_of_the_studen
 
 
 def test_with_alpha_one_labels_change_nothing_and_below_they_do():
-    data, recipe = two_moons(), TINY
+    data, config = two_moons(), TINY
     wrong = Data(data.inputs, data.labels[::-1].copy(), data.classes)
-    teacher = Teacher(train(data, recipe, seed=9, device=CPU).model)
+    teacher = Teacher(train(data, config, seed=9, device=CPU).model)
 
     def runs(alpha):
         objective = distil(teacher, alpha=alpha, temperature=2.0)
-        return [weights_of(train(each, recipe, seed=0, device=CPU, objective=objective)) for each in (data, wrong)]
+        return [weights_of(train(each, config, seed=0, device=CPU, objective=objective)) for each in (data, wrong)]
 
     assert torch.equal(*runs(1.0))
     assert not torch.equal(*runs(0.9))
@@ -191,8 +191,8 @@ def test_with_alpha_one_labels_change_nothing_and_below_they_do():
 
 def test_samplers_and_observers_get_the_plain_cross_entropy_and_weights_multiply_the_whole():
     """Recorded through a real run: what InfoBatch, SeTa and AUM are told is what plain formulas say of the logits."""
-    data, recipe = two_moons(), Recipe(model="mlp", model_settings={"hidden": [8]}, epochs=4, batch_size=16)
-    teacher = Teacher(train(data, recipe, seed=9, device=CPU).model)
+    data, config = two_moons(), TrainingConfig(model="mlp", model_settings={"hidden": [8]}, epochs=4, batch_size=16)
+    teacher = Teacher(train(data, config, seed=9, device=CPU).model)
     taught = distil(teacher, alpha=0.6, temperature=3.0)
     for kind in (InfoBatch, Seta):
         sampler, told, hard = kind(len(data), epochs=4, seed=1), [], []
@@ -209,7 +209,7 @@ def test_samplers_and_observers_get_the_plain_cross_entropy_and_weights_multiply
 
         sampler.observe = record
         watcher = Aum(len(data), CPU)
-        train(data, recipe, seed=0, sampler=sampler, objective=objective, observers=[watcher], device=CPU)
+        train(data, config, seed=0, sampler=sampler, objective=objective, observers=[watcher], device=CPU)
         assert len(told) == len(hard) > 4
         for losses, (plain, descended) in zip(told, hard, strict=True):
             torch.testing.assert_close(losses, plain, rtol=0, atol=0)
@@ -218,15 +218,15 @@ def test_samplers_and_observers_get_the_plain_cross_entropy_and_weights_multiply
 
 def test_info_batch_weights_multiply_the_distilled_loss():
     """One step of SGD by hand: the gradient is that of mean(weight · loss), teacher part included."""
-    data, recipe = two_moons(), TINY.model_copy(update={"steps": 1, "optimiser": "sgd", "weight_decay": 0.0})
+    data, config = two_moons(), TINY.model_copy(update={"steps": 1, "optimiser": "sgd", "weight_decay": 0.0})
     objective = distil(Teacher(train(data, TINY, seed=9, device=CPU).model), alpha=0.6, temperature=3.0)
 
     def run(factor, scale):
         sampler = InfoBatch(len(data), epochs=1, seed=1)
         weights = sampler.weights
         sampler.weights = lambda ids: factor * weights(ids)
-        rate = recipe.learning_rate * scale
-        changed = recipe.model_copy(update={"learning_rate": rate})
+        rate = config.learning_rate * scale
+        changed = config.model_copy(update={"learning_rate": rate})
         return weights_of(train(data, changed, seed=0, sampler=sampler, objective=objective, device=CPU))
 
     torch.testing.assert_close(run(2.0, 1.0), run(1.0, 2.0), rtol=1e-6, atol=1e-7)
@@ -277,14 +277,14 @@ def test_settings_refuse_what_contradicts_itself(tmp_path):
             Distillation(**wrong)
 
 
-def test_the_default_teacher_has_the_students_recipe_without_smoothed_labels(tmp_path):
-    students = Recipe(steps=3, label_smoothing=0.1)
-    assert Distillation().recipe_for(students) == Recipe(steps=3)
-    larger = Recipe(steps=9, model_settings={"hidden": [64]})
-    assert Distillation(teacher=larger).recipe_for(students) == larger
+def test_the_default_teacher_has_the_students_config_without_smoothed_labels(tmp_path):
+    students = TrainingConfig(steps=3, label_smoothing=0.1)
+    assert Distillation().config_for(students) == TrainingConfig(steps=3)
+    larger = TrainingConfig(steps=9, model_settings={"hidden": [64]})
+    assert Distillation(teacher=larger).config_for(students) == larger
     assert Distillation(**Distillation(teacher=larger).model_dump()).teacher == larger
     with pytest.raises(ValueError, match="it is not trained"):
-        Distillation(teacher=str(tmp_path)).recipe_for(students)
+        Distillation(teacher=str(tmp_path)).config_for(students)
 
 
 def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
@@ -293,14 +293,14 @@ def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
     data = Data(inputs.astype(np.float32), labels.astype(np.int64), 10)
     drawn = uniform_random(np.arange(len(data)), 1200, seed=0)
     pool, test = data.take(drawn), data.take(~drawn)
-    recipe = Recipe(model="mlp", steps=300)
+    config = TrainingConfig(model="mlp", steps=300)
     settings = Distillation(alpha=0.5, temperature=8.0)
-    taught = train(pool, settings.recipe_for(recipe), seed=settings.seed, device=CPU).model
-    objective = settings.objective(Teacher(cached=cache_logits(taught, pool)), recipe, keep=0.1)
+    taught = train(pool, settings.config_for(config), seed=settings.seed, device=CPU).model
+    objective = settings.objective(Teacher(cached=cache_logits(taught, pool)), config, keep=0.1)
     gains = []
     for seed in range(2):
         keep = uniform_random(np.arange(len(pool)), 120, seed=seed)
-        runs = [train(pool, recipe, seed=seed, keep=keep, objective=each, device=CPU) for each in (objective, None)]
+        runs = [train(pool, config, seed=seed, keep=keep, objective=each, device=CPU) for each in (objective, None)]
         with_teacher, without = (evaluate(run.model, test).accuracy for run in runs)
         gains.append(with_teacher - without)
     assert min(gains) > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.objective import tuning as module
 from secateur.trainers.distillation.tuning import best_of, tune_distillation
@@ -28,8 +28,8 @@ def scripted(monkeypatch):
     """Training that only records, and accuracies looked up by the settings that the objective was made of."""
     log = SimpleNamespace(trained=[], judged=[], accuracy={}, made=None)
 
-    def train(data, recipe, *, seed, keep=None, objective=None):
-        log.trained.append((data.inputs[:, 0].astype(int), recipe, keep, seed, objective))
+    def train(data, config, *, seed, keep=None, objective=None):
+        log.trained.append((data.inputs[:, 0].astype(int), config, keep, seed, objective))
         return SimpleNamespace(model=objective, steps=2, samples_seen=10, seconds=0.5)
 
     def evaluate(model, data):
@@ -58,7 +58,7 @@ def accuracies(**best):
 def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scripted):
     scripted.accuracy = accuracies()
     data, told = numbered(), []
-    students = Recipe(steps=2, label_smoothing=0.1)
+    students = TrainingConfig(steps=2, label_smoothing=0.1)
     tuned = tune_distillation(
         data,
         students,
@@ -73,8 +73,8 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     pool, validation = hold_out(data, fraction=0.2, seed=0)
     assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
     assert all(np.array_equal(rows, validation) for rows in scripted.judged)
-    (_, recipe, keep, seed, objective), *others = scripted.trained
-    assert (recipe, keep, seed, objective) == (Recipe(steps=2), None, 77, None)
+    (_, config, keep, seed, objective), *others = scripted.trained
+    assert (config, keep, seed, objective) == (TrainingConfig(steps=2), None, 77, None)
     # Per share: two seeds of alpha 0 once, and of two alphas at two temperatures.
     assert len(others) == 2 * 2 * (1 + 2 * 2)
     assert {(each[2].sum(), each[3]) for each in others} == {(8, 0), (8, 1), (40, 0), (40, 1)}
@@ -101,7 +101,7 @@ def test_what_is_found_takes_its_place_in_the_settings(scripted):
     scripted.accuracy = accuracies(low=((1.0, 4.0), 0.9), high=((0.5, 4.0), 0.6))
     settings = Distillation(tune=True, top_k=3, cache=False)
     budgets = {"keep": [50, 0.1], "alphas": ALPHAS, "temperatures": HEATS, "seeds": 1}
-    found = tune_distillation(numbered(), Recipe(steps=2), settings, draw, **budgets).settings
+    found = tune_distillation(numbered(), TrainingConfig(steps=2), settings, draw, **budgets).settings
     assert found == Distillation(top_k=3, cache=False, temperature=4.0, curve=((0.1, 1.0), (0.5, 0.5)))
     assert found.alpha_at(0.3) == pytest.approx(0.75)
 
@@ -112,19 +112,19 @@ def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
     labels = random.integers(0, 2, 400)
     inputs = (random.normal(size=(400, 2)) + 3 * labels[:, None]).astype(np.float32)
     noisy = np.where(random.random(400) < 0.35, 1 - labels, labels)
-    recipe = Recipe(steps=60, learning_rate=0.01, model_settings={"hidden": [16]})
+    config = TrainingConfig(steps=60, learning_rate=0.01, model_settings={"hidden": [16]})
     asked = {"keep": [16], "alphas": (0.0, 1.0), "temperatures": (1.0,), "seeds": 3}
-    tuned = tune_distillation(Data(inputs, noisy, 2), recipe, Distillation(), draw, **asked)
+    tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert tuned.settings.alpha_at(16 / 400) == 1.0
-    again = tune_distillation(Data(inputs, noisy, 2), recipe, Distillation(), draw, **asked)
+    again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert again.accuracies == tuned.accuracies
 
 
 @pytest.mark.parametrize("settings", [Distillation(), Distillation(cache=False), Distillation(top_k=2)])
 def test_the_teacher_is_asked_as_students_will_ask_it(settings):
     data = Data(np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), np.arange(30) % 3, 3)
-    taught = module.train(data, Recipe(steps=2), seed=0)
-    teacher = module.teacher_at(3.0, taught, data, Recipe(steps=2), settings)
+    taught = module.train(data, TrainingConfig(steps=2), seed=0)
+    teacher = module.teacher_at(3.0, taught, data, TrainingConfig(steps=2), settings)
     assert teacher.online is not settings.cache
     if teacher.cached is not None:
         assert teacher.cached.temperature == (3.0 if settings.top_k else None)

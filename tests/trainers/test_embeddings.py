@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.modalities.texts import train_tokenizer
 from secateur.trainers.models.registry import build
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
@@ -19,7 +19,7 @@ TOKENS = Data(np.ones((30, 4), np.int32), LABELS, 2, {"kind": "tokens"})
 
 
 def proxy(**settings):
-    model = build(Recipe(steps=1, model_settings=settings), (6,), 2, seed=0)
+    model = build(TrainingConfig(steps=1, model_settings=settings), (6,), 2, seed=0)
     model[0].fit(TABLE)
     return model
 

@@ -67,10 +67,10 @@ class Caught:
         self.models: list[torch.nn.Module] = []
         monkeypatch.setattr(grokking_tickets, "train", self)
 
-    def __call__(self, data: Any, recipe: Any, **given: Any) -> Any:
+    def __call__(self, data: Any, config: Any, **given: Any) -> Any:
         start = {name: value.detach().clone() for name, value in given["start"].named_parameters()}
-        self.calls.append({"recipe": recipe, "weights": start})
-        trained = train(data, recipe, **given)
+        self.calls.append({"config": config, "weights": start})
+        trained = train(data, config, **given)
         self.models.append(trained.model)
         return trained
 
@@ -144,7 +144,7 @@ def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
         assert not ended[name][~mask].any()
         moved += int((ended[name][mask] != initial[name][mask]).sum())
     assert moved > 0.5 * outcome.kept.count
-    assert caught.calls[0]["recipe"].weight_decay == (0.0 if arm == "grokked_no_decay" else 1.0)
+    assert caught.calls[0]["config"].weight_decay == (0.0 if arm == "grokked_no_decay" else 1.0)
 
 
 def test_a_ticket_is_refused_on_other_initial_weights(quick: GrokkingTickets, prepared: Path) -> None:
@@ -185,8 +185,8 @@ def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared
     assert outcome.kept is None
     data = tiny.splits(prepared)
     watch = grokking_tickets.Watch(10, data, silent)
-    recipe = tiny.recipe.model_copy(update={"steps": 400})
-    trained = tiny.follow(tiny.network(data["train"], 0), data["train"], recipe, watch, 0)
+    config = tiny.config.model_copy(update={"steps": 400})
+    trained = tiny.follow(tiny.network(data["train"], 0), data["train"], config, watch, 0)
     assert {name: outcome.facts[name] for name in watch.curve} == watch.curve
     for name, value in trained.model.named_parameters():
         assert np.array_equal(value.detach().numpy(), saved(prepared, "final")[name])
@@ -194,7 +194,7 @@ def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared
     assert outcome.metrics["test_accuracy"] == watch.test[30]
     assert outcome.metrics["mean_test_accuracy"] == course_mean(np.array(watch.steps[:31]), np.array(watch.test[:31]))
     course = grokking_tickets.Watch(10, data, silent)
-    shorter = tiny.follow(tiny.network(data["train"], 0), data["train"], tiny.recipe, course, 0).model
+    shorter = tiny.follow(tiny.network(data["train"], 0), data["train"], tiny.config, course, 0).model
     assert course.test == watch.test[:31]
     for name, value in shorter.named_parameters():
         assert np.array_equal(value.detach().numpy(), saved(prepared, "course")[name])

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.trainers.experiments.contract import Progress, experiments
+from secateur.trainers.contract import Progress
+from secateur.trainers.experiments.contract import experiments
 from secateur.trainers.experiments.head_pruning import (
     HeadPruning,
     hidden_pieces,

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from secateur.selectors.masks.weight_masks import random_masks
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable, sparsity
 from secateur.trainers.pruning.kept import Kept
 
-RECIPE = Recipe(
+CONFIG = TrainingConfig(
     model="secateur.trainers.models.normalised_mlp:normalised_mlp", model_settings={"width": 12, "layers": 2}, steps=9,
     batch_size=10, learning_rate=0.1, weight_decay=0.1,
 )  # fmt: skip
@@ -28,8 +28,8 @@ def data() -> Data:
 
 
 def begun(seed: int = 0, **told: int) -> Model:
-    recipe = RECIPE.model_copy(update={"model_settings": {"width": 12, "layers": 2} | told})
-    return build(recipe, (6,), 3, seed=seed)
+    config = CONFIG.model_copy(update={"model_settings": {"width": 12, "layers": 2} | told})
+    return build(config, (6,), 3, seed=seed)
 
 
 def mask_of(model: nn.Module, share: int = 4) -> Kept:
@@ -59,7 +59,7 @@ def test_no_pruned_weight_is_ever_anything_but_zero(data: Data, told: dict[str, 
             | {"bias": parameters["1.7.bias"].detach().clone()}
         )
 
-    trained = train(data, RECIPE.model_copy(update=told), seed=0, start=start, after_step=after).model
+    trained = train(data, CONFIG.model_copy(update=told), seed=0, start=start, after_step=after).model
     assert len(seen) == 9
     for name, mask in kept.groups.items():
         for weights in (*(step[name] for step in seen), dict(trained.named_parameters())[name].detach()):
@@ -76,7 +76,7 @@ def test_without_the_hook_they_do_move(data: Data) -> None:
     start = begun()
     kept = mask_of(start)
     apply(start, kept)
-    trained = train(data, RECIPE, seed=0, start=start).model
+    trained = train(data, CONFIG, seed=0, start=start).model
     assert sparsity(trained, kept.groups)["whole"] < 0.25
 
 
@@ -95,11 +95,11 @@ def test_a_killed_run_goes_on_with_its_mask_and_refuses_another(data: Data, tmp_
     start = begun()
     held = apply(start, mask_of(start))
     kept = Snapshots(tmp_path, steps=4, keep=True)
-    train(data, RECIPE, seed=0, start=start, after_step=held, snapshots=kept)
+    train(data, CONFIG, seed=0, start=start, after_step=held, snapshots=kept)
     other = begun()
     another = apply(other, mask_of(other, share=3))
     with pytest.raises(ValueError, match=r"snapshot of another run: .*after_step"):
-        train(data, RECIPE, seed=0, start=start, after_step=another, snapshots=kept)
+        train(data, CONFIG, seed=0, start=start, after_step=another, snapshots=kept)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from torch.nn import functional
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build, factory_of, load, save
 from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 CONVNEXT = {"model_type": "convnext", "num_channels": 3, "depths": [1, 1], "hidden_sizes": [8, 16], "num_stages": 2}
-RESNET = Recipe(model="resnet18", model_settings={"width": 16}, steps=4, batch_size=10)
+RESNET = TrainingConfig(model="resnet18", model_settings={"width": 16}, steps=4, batch_size=10)
 SMALL_VIT = {"patch": 4, "width": 12, "layers": 2, "heads": 2}
-VIT = Recipe(model="vit", model_settings=SMALL_VIT, steps=4, batch_size=10)
-BY_CONFIG = Recipe(model="image_encoder", model_settings={"config": CONVNEXT}, steps=4, batch_size=10)
+VIT = TrainingConfig(model="vit", model_settings=SMALL_VIT, steps=4, batch_size=10)
+BY_CONFIG = TrainingConfig(model="image_encoder", model_settings={"config": CONVNEXT}, steps=4, batch_size=10)
 
 
 def images(samples=20, height=8, width=8, channels=3):
@@ -100,7 +100,7 @@ def residual_network(inputs, state, depths, bottleneck, stem):
     ],
 )
 def test_residual_networks_are_what_is_written_out_by_hand(model, depths, stem, side):
-    recipe = Recipe(model=model, model_settings={"width": 16, "stem": stem}, steps=1)
+    recipe = TrainingConfig(model=model, model_settings={"width": 16, "stem": stem}, steps=1)
     network = with_statistics(build(recipe, (side, side, 3), 5, seed=3)[1]).double()
     inputs = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     state = network.encoder.state_dict()
@@ -113,7 +113,9 @@ def test_residual_networks_are_what_is_written_out_by_hand(model, depths, stem, 
 
 def test_the_stem_follows_the_size_of_the_images():
     for side, kernel in ((32, 3), (64, 3), (65, 7)):
-        network = build(Recipe(model="resnet18", model_settings={"width": 16}, steps=1), (side, side, 1), 2, seed=0)[1]
+        network = build(
+            TrainingConfig(model="resnet18", model_settings={"width": 16}, steps=1), (side, side, 1), 2, seed=0
+        )[1]
         assert network.encoder.embedder.embedder.convolution.kernel_size == (kernel, kernel)
 
 
@@ -152,10 +154,10 @@ def test_a_vision_transformer_is_the_one_of_torch():
 
 
 ALL = pytest.mark.parametrize(
-    ("recipe", "data"),
+    ("config", "data"),
     [
         (RESNET, images()),
-        (Recipe(model="resnet50", model_settings={"width": 16}, steps=2, batch_size=10), images(channels=1)),
+        (TrainingConfig(model="resnet50", model_settings={"width": 16}, steps=2, batch_size=10), images(channels=1)),
         (VIT, images(width=12)),
         (BY_CONFIG, images(height=32, width=32)),
     ],
@@ -192,7 +194,7 @@ def test_weights_come_from_the_seed_alone_and_features_are_what_the_classifier_s
 
 @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
 def test_gradient_norms_of_a_residual_network_are_those_of_a_loop(model):
-    recipe, data = Recipe(model=model, model_settings={"width": 16}, steps=1), images(4, 9, 8)
+    recipe, data = TrainingConfig(model=model, model_settings={"width": 16}, steps=1), images(4, 9, 8)
     network = with_statistics(build(recipe, (9, 8, 3), 3, seed=0))
     inputs, labels = torch.tensor(data.inputs), torch.tensor(data.labels)
     found = squared_gradient_norms(
@@ -220,7 +222,7 @@ def test_channels_last_changes_nothing_but_rounding():
     np.testing.assert_allclose(logits_of(model, data), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [RESNET, VIT], ids=["resnet18", "vit"])
+@pytest.mark.parametrize("config", [RESNET, VIT], ids=["resnet18", "vit"])
 def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same(recipe, tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(48) % 2
@@ -228,7 +230,7 @@ def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same
     data = Data(inputs, labels, 2)
     length = {"steps": 25, "batch_size": 16, "learning_rate": 3e-3}
     fast = {"precision": "bfloat16", "channels_last": True, "augmentation": Augmentation(crop_padding=1, flip=True)}
-    changed = Recipe(**recipe.model_dump() | length | fast)
+    changed = TrainingConfig(**recipe.model_dump() | length | fast)
     model = train(data, changed, seed=0, device=CPU).model
     logits = logits_of(model, data)
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
@@ -256,7 +258,10 @@ def pretrained(tmp_path):
 def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pretrained, tmp_path, channels, side):
     folder, reference = pretrained
     settings = {"pretrained": str(folder)} | ({"resize": 8} if side != 8 else {})
-    recipe, data = Recipe(model="image_encoder", model_settings=settings, steps=1), images(4, side, side, channels)
+    recipe, data = (
+        TrainingConfig(model="image_encoder", model_settings=settings, steps=1),
+        images(4, side, side, channels),
+    )
     model = build(recipe, data.inputs.shape[1:], 3, seed=0).eval()
     assert model[1].encoder.pooler is None
     inputs = model[0](torch.tensor(data.inputs)).repeat(1, 3 // channels, 1, 1)
@@ -270,7 +275,7 @@ def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pret
     for file in folder.iterdir():
         file.unlink()
     np.testing.assert_array_equal(logits_of(load(tmp_path / "saved"), data), logits_of(model, data))
-    written = json.loads((tmp_path / "saved" / "model.json").read_text())["recipe"]["model_settings"]
+    written = json.loads((tmp_path / "saved" / "model.json").read_text())["config"]["model_settings"]
     assert "pretrained" not in written
 
 
@@ -279,7 +284,7 @@ def test_what_an_encoder_does_not_take_is_refused_with_what_it_wants(pretrained,
 
     def refusal(shape, **settings):
         with pytest.raises(ValueError, match=r"image|model_settings|loaded") as caught:
-            build(Recipe(model="image_encoder", model_settings=settings, steps=1), shape, 3, seed=0)
+            build(TrainingConfig(model="image_encoder", model_settings=settings, steps=1), shape, 3, seed=0)
         return str(caught.value)
 
     folder = str(pretrained[0])
@@ -308,11 +313,16 @@ def test_what_an_encoder_does_not_take_is_refused_with_what_it_wants(pretrained,
         ("resnet18", {"width": 12}, (32, 32, 3), r"width of 16 or more, not 12"),
         ("resnet18", {"stem": "deep"}, (32, 32, 3), r"the stems cifar and imagenet, not 'deep'"),
         ("vit", {}, (10,), r"'vit' wants images"),
-        ("vit", {"patch": 8}, (28, 20, 1), r"patches of 8 x 8 tile.*28 x 20.*patch to one of 1, 2, 4, or task.size"),
+        (
+            "vit",
+            {"patch": 8},
+            (28, 20, 1),
+            r"patches of 8 x 8 tile.*28 x 20.*patch to one of 1, 2, 4, or encoding.size",
+        ),
         ("vit", {"width": 10}, (8, 8, 1), r"width of 10 is no multiple of 3 heads"),
         ("resnet18", {"depth": 3}, (32, 32, 3), r"'resnet18' has no setting 'depth'; it has stem, width, dropout"),
     ],
 )
 def test_inputs_and_settings_that_do_not_fit_are_refused(model, settings, shape, message):
     with pytest.raises(ValueError, match=message):
-        build(Recipe(model=model, model_settings=settings, steps=1), shape, 3, seed=0)
+        build(TrainingConfig(model=model, model_settings=settings, steps=1), shape, 3, seed=0)

@@ -21,7 +21,7 @@ from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.schedule import Epoch, once_each
 from secateur.trainers.loop.train import rate_at, train
 from secateur.trainers.loop.train import train as loop
@@ -56,9 +56,9 @@ class Recorder(Observer):
         self.ended.append((epoch, len(self.batches)))
 
 
-def recorded(data, recipe, **kwargs):
+def recorded(data, config, **kwargs):
     recorder = Recorder(len(data))
-    return recorder, train(data, recipe, seed=kwargs.pop("seed", 0), observers=[recorder], device=CPU, **kwargs)
+    return recorder, train(data, config, seed=kwargs.pop("seed", 0), observers=[recorder], device=CPU, **kwargs)
 
 
 def parameters_of(trained):
@@ -67,20 +67,20 @@ def parameters_of(trained):
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_the_same_call_gives_the_same_bits(optimiser):
-    data, recipe = blobs(), Recipe(epochs=4, batch_size=16, optimiser=optimiser)
+    data, config = blobs(), TrainingConfig(epochs=4, batch_size=16, optimiser=optimiser)
     results = []
     for _ in range(2):
         watchers = [Aum(len(data), CPU), Loss(len(data), CPU)]
-        trained = train(data, recipe, seed=3, observers=watchers, device=CPU)
+        trained = train(data, config, seed=3, observers=watchers, device=CPU)
         results.append((parameters_of(trained), [watcher.scores().tobytes() for watcher in watchers]))
     assert results[0] == results[1]
-    assert parameters_of(train(data, recipe, seed=4, device=CPU)) != results[0][0]
+    assert parameters_of(train(data, config, seed=4, device=CPU)) != results[0][0]
 
 
 def test_observers_change_nothing():
-    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
-    plain = train(data, recipe, seed=0, device=CPU)
-    watched = train(data, recipe, seed=0, observers=[Aum(len(data), CPU)], device=CPU)
+    data, config = blobs(), TrainingConfig(epochs=2, batch_size=16)
+    plain = train(data, config, seed=0, device=CPU)
+    watched = train(data, config, seed=0, observers=[Aum(len(data), CPU)], device=CPU)
     assert parameters_of(plain) == parameters_of(watched)
 
 
@@ -91,16 +91,16 @@ def noisy(shape, classes):
 
 def test_private_generators_serve_dropout_and_the_global_ones_stay_as_they_were(monkeypatch):
     monkeypatch.setitem(sys.modules, "noisy_networks", SimpleNamespace(noisy=noisy))
-    data, recipe = blobs(), Recipe(model="noisy_networks:noisy", epochs=2, batch_size=16)
+    data, config = blobs(), TrainingConfig(model="noisy_networks:noisy", epochs=2, batch_size=16)
     torch.manual_seed(11)
     np.random.seed(11)
     before = torch.get_rng_state(), json.dumps(np.random.get_state(legacy=False), default=str)
-    first = train(data, recipe, seed=0, device=CPU)
+    first = train(data, config, seed=0, device=CPU)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert json.dumps(np.random.get_state(legacy=False), default=str) == before[1]
     torch.rand(3)
     np.random.rand(3)
-    assert parameters_of(train(data, recipe, seed=0, device=CPU)) == parameters_of(first)
+    assert parameters_of(train(data, config, seed=0, device=CPU)) == parameters_of(first)
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,8 +116,8 @@ def test_epochs_present_every_kept_row_once_and_nothing_else(samples, batch_size
     keep = np.random.default_rng(seed).random(samples) < 0.6
     keep[seed % samples] = True
     kept = np.flatnonzero(keep)
-    recipe = Recipe(batch_size=batch_size, **({"steps": 3 * length} if by_steps else {"epochs": length}))
-    recorder, trained = recorded(data, recipe, keep=keep, seed=seed)
+    config = TrainingConfig(batch_size=batch_size, **({"steps": 3 * length} if by_steps else {"epochs": length}))
+    recorder, trained = recorded(data, config, keep=keep, seed=seed)
     per_epoch = math.ceil(len(kept) / batch_size)
     steps = 3 * length if by_steps else length * per_epoch
     assert trained.steps == len(recorder.batches) == steps
@@ -133,8 +133,8 @@ def test_epochs_present_every_kept_row_once_and_nothing_else(samples, batch_size
 
 
 def test_orders_differ_between_epochs_and_seeds():
-    data, recipe = blobs(), Recipe(epochs=2, batch_size=90)
-    orders = [tuple(ids) for seed in (0, 1) for ids, *_ in recorded(data, recipe, seed=seed)[0].batches]
+    data, config = blobs(), TrainingConfig(epochs=2, batch_size=90)
+    orders = [tuple(ids) for seed in (0, 1) for ids, *_ in recorded(data, config, seed=seed)[0].batches]
     assert len(set(orders)) == 4
 
 
@@ -144,14 +144,14 @@ def test_training_on_a_subset_depends_on_nothing_outside_it():
     spoilt = Data(data.inputs.copy(), data.labels.copy(), data.classes)
     spoilt.inputs[~keep] = 1e6
     spoilt.labels[~keep] = (spoilt.labels[~keep] + 1) % 3
-    recipe = Recipe(epochs=2, batch_size=16)
-    first, second = (train(each, recipe, seed=0, keep=keep, device=CPU) for each in (data, spoilt))
+    config = TrainingConfig(epochs=2, batch_size=16)
+    first, second = (train(each, config, seed=0, keep=keep, device=CPU) for each in (data, spoilt))
     assert parameters_of(first) == parameters_of(second)
 
 
 def test_keeping_everything_is_training_on_everything():
-    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
-    first, second = (train(data, recipe, seed=0, keep=keep, device=CPU) for keep in (None, np.ones(90, bool)))
+    data, config = blobs(), TrainingConfig(epochs=2, batch_size=16)
+    first, second = (train(data, config, seed=0, keep=keep, device=CPU) for keep in (None, np.ones(90, bool)))
     assert parameters_of(first) == parameters_of(second)
 
 
@@ -159,9 +159,9 @@ def test_keeping_everything_is_training_on_everything():
 def test_steps_are_those_of_a_loop_written_out(label_smoothing):
     """Pre-update logits, per-sample losses, the schedule, the smoothed objective and the optimiser, all at once."""
     data = blobs()
-    recipe = Recipe(steps=12, batch_size=32, warmup=0.25, weight_decay=0.01, label_smoothing=label_smoothing)
-    recorder, trained = recorded(data, recipe, seed=5)
-    model = loop.build(recipe, (5,), 3, seed=5)
+    config = TrainingConfig(steps=12, batch_size=32, warmup=0.25, weight_decay=0.01, label_smoothing=label_smoothing)
+    recorder, trained = recorded(data, config, seed=5)
+    model = loop.build(config, (5,), 3, seed=5)
     model[0].fit(data)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01, fused=False, foreach=False)
     labels = torch.from_numpy(data.labels)
@@ -185,8 +185,8 @@ def test_steps_are_those_of_a_loop_written_out(label_smoothing):
 
 def test_every_step_moves_the_weights():
     for steps in (1, 2, 7):
-        before = loop.build(Recipe(steps=1), (5,), 3, seed=0).state_dict()
-        after = train(blobs(), Recipe(steps=steps), seed=0, device=CPU).model.state_dict()
+        before = loop.build(TrainingConfig(steps=1), (5,), 3, seed=0).state_dict()
+        after = train(blobs(), TrainingConfig(steps=steps), seed=0, device=CPU).model.state_dict()
         assert not any(torch.equal(before[name], value) for name, value in after.items() if "weight" in name)
         rates = [rate_at((step + 0.5) / steps, 0.05) for step in range(steps)]
         assert min(rates) > 0
@@ -248,66 +248,66 @@ def test_large_offsets_do_not_swallow_the_deviation():
 
 def test_progress_is_told_after_each_epoch():
     told = []
-    train(blobs(), Recipe(steps=8, batch_size=32), seed=0, device=CPU, progress=lambda *each: told.append(each))
+    train(blobs(), TrainingConfig(steps=8, batch_size=32), seed=0, device=CPU, progress=lambda *each: told.append(each))
     assert told == [(3, 8), (6, 8), (8, 8)]
 
 
 def test_the_model_comes_back_in_evaluation_mode():
-    trained = train(blobs(), Recipe(epochs=1), seed=0, device=CPU)
+    trained = train(blobs(), TrainingConfig(epochs=1), seed=0, device=CPU)
     assert not any(module.training for module in trained.model.modules())
     assert trained.seconds > 0
 
 
 def test_it_learns():
     data = blobs(300)
-    model = train(data, Recipe(epochs=20, batch_size=32, learning_rate=0.01), seed=0, device=CPU).model
+    model = train(data, TrainingConfig(epochs=20, batch_size=32, learning_rate=0.01), seed=0, device=CPU).model
     with torch.no_grad():
         logits = model(torch.from_numpy(data.inputs))
     assert functional.cross_entropy(logits, torch.from_numpy(data.labels)) < 0.4
 
 
 def test_what_cannot_be_trained_on_is_refused():
-    data, recipe = blobs(), Recipe(steps=2)
+    data, config = blobs(), TrainingConfig(steps=2)
     with pytest.raises(ValueError, match="0 of 90 samples are kept"):
-        train(data, recipe, seed=0, keep=np.zeros(90, bool), device=CPU)
+        train(data, config, seed=0, keep=np.zeros(90, bool), device=CPU)
     with pytest.raises(ValueError, match="mask is over 80 samples, the data holds 90"):
-        train(data, recipe, seed=0, keep=np.ones(80, bool), device=CPU)
+        train(data, config, seed=0, keep=np.ones(80, bool), device=CPU)
     data.labels[[4, 7]] = 3, -1
     with pytest.raises(ValueError, match="within 0 … 2, they are not at rows 4, 7"):
-        train(data, recipe, seed=0, device=CPU)
+        train(data, config, seed=0, device=CPU)
 
 
 def test_read_only_data_serve():
     data = blobs()
     data.inputs.setflags(write=False)
     data.labels.setflags(write=False)
-    train(data, Recipe(steps=2), seed=0, device=CPU)
+    train(data, TrainingConfig(steps=2), seed=0, device=CPU)
 
 
 @pytest.mark.parametrize("length", [{}, {"epochs": 1, "steps": 1}, {"epochs": 0}, {"steps": 1, "rate": 1}])
-def test_recipes_that_say_too_little_or_too_much_are_refused(length):
+def test_configs_that_say_too_little_or_too_much_are_refused(length):
     with pytest.raises(ValueError, match=r"epochs|steps|rate"):
-        Recipe(**length)
+        TrainingConfig(**length)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_generators_of_the_gpu_stay_as_they_were():
     torch.cuda.manual_seed_all(1)
     before = torch.cuda.get_rng_state_all()
-    train(blobs(), Recipe(steps=2), seed=0)
-    train(blobs(), Recipe(steps=2), seed=0, device=CPU)
+    train(blobs(), TrainingConfig(steps=2), seed=0)
+    train(blobs(), TrainingConfig(steps=2), seed=0, device=CPU)
     assert all(torch.equal(a, b) for a, b in zip(before, torch.cuda.get_rng_state_all(), strict=True))
 
 
 # In-training selection, objectives
 
 
-def literal_run(data, recipe, steps, *, seed, descend):
+def literal_run(data, config, steps, *, seed, descend):
     """Training written out in float64: `steps` are (ids, rate), `descend(logits, ids)` the scalar of a step."""
-    model = loop.build(recipe, data.inputs.shape[1:], data.classes, seed=seed)
+    model = loop.build(config, data.inputs.shape[1:], data.classes, seed=seed)
     model[0].fit(data)
     model.double()
-    optimiser = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
     seen = []
     for ids, rate in steps:
         optimiser.param_groups[0]["lr"] = rate
@@ -319,10 +319,10 @@ def literal_run(data, recipe, steps, *, seed, descend):
     return model, seen
 
 
-def rate_of(progress, recipe):
-    share = progress / recipe.warmup if progress < recipe.warmup else None
-    falling = (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
-    return recipe.learning_rate * (falling if share is None else share)
+def rate_of(progress, config):
+    share = progress / config.warmup if progress < config.warmup else None
+    falling = (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup))) / 2
+    return config.learning_rate * (falling if share is None else share)
 
 
 @pytest.mark.parametrize("by_steps", [False, True])
@@ -330,12 +330,12 @@ def rate_of(progress, recipe):
 def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
     """Epochs, weights, the losses the sampler hears of, the schedule and the gradient, against float64."""
     data, length = blobs(), {"steps": 14} if by_steps else {"epochs": 5}
-    recipe = Recipe(
+    config = TrainingConfig(
         **length, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.1,
         accumulate=accumulate,
     )  # fmt: skip
     sampler, mine = (InfoBatch(90, 5, prune=0.5, seed=3) for _ in range(2))
-    recorder, trained = recorded(data, recipe, sampler=sampler, seed=5)
+    recorder, trained = recorded(data, config, sampler=sampler, seed=5)
     labels, batches_left = torch.from_numpy(data.labels), [ids for ids, *_ in recorder.batches]
     steps, weights, epoch = [], {}, 0
     while batches_left:  # which ids, in which epoch, at which rate
@@ -348,7 +348,7 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
             weights[len(steps)] = mine.weights(torch.from_numpy(ids)).double()
             done = len(steps) + 0.5
             progress = done / 14 if by_steps else (epoch + (here // 25 + 0.5) / per_epoch) / 5
-            steps.append((ids, rate_of(progress, recipe)))
+            steps.append((ids, rate_of(progress, config)))
             mine.observe(torch.from_numpy(ids), recorder.batches[len(steps) - 1][3])
             here += len(ids)
         epoch += 1
@@ -358,7 +358,7 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
         each = functional.cross_entropy(logits, labels[ids], reduction="none", label_smoothing=0.1)
         return (weights[next(number)] * each).sum() / len(ids)
 
-    model, logits = literal_run(data, recipe, steps, seed=5, descend=descend)
+    model, logits = literal_run(data, config, steps, seed=5, descend=descend)
     assert trained.steps == len(steps) == (14 if by_steps else len(steps))
     assert trained.epochs == epoch == len(trained.epoch_samples)
     assert trained.samples_seen == sum(trained.epoch_samples) == sum(len(ids) for ids, _ in steps)
@@ -372,7 +372,9 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
 
 def test_an_objective_is_descended_and_scores_stay_plain():
     data = blobs()
-    recipe = Recipe(steps=9, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.4)
+    config = TrainingConfig(
+        steps=9, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.4
+    )
     inputs_seen = []
 
     def objective(batch, inputs):
@@ -381,14 +383,14 @@ def test_an_objective_is_descended_and_scores_stay_plain():
         assert batch.losses.requires_grad
         return batch.logits.square().mean(dim=1) + batch.ids * batch.losses
 
-    recorder, trained = recorded(data, recipe, objective=objective)
+    recorder, trained = recorded(data, config, objective=objective)
     labels = torch.from_numpy(data.labels)
 
     def descend(logits, ids):
         return (logits.square().mean(1) + ids * functional.cross_entropy(logits, labels[ids], reduction="none")).mean()
 
-    steps = [(ids, rate_of((step + 0.5) / 9, recipe)) for step, (ids, *_) in enumerate(recorder.batches)]
-    model, _ = literal_run(data, recipe, steps, seed=0, descend=descend)
+    steps = [(ids, rate_of((step + 0.5) / 9, config)) for step, (ids, *_) in enumerate(recorder.batches)]
+    model, _ = literal_run(data, config, steps, seed=0, descend=descend)
     for name, value in trained.model.state_dict().items():
         torch.testing.assert_close(value.double(), model.state_dict()[name], rtol=5e-4, atol=5e-5)
     for (ids, logits, target, losses), inputs in zip(recorder.batches, inputs_seen, strict=True):
@@ -397,14 +399,14 @@ def test_an_objective_is_descended_and_scores_stay_plain():
 
 
 def test_the_plain_cross_entropy_as_objective_changes_no_bit():
-    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
-    given_one = train(data, recipe, seed=0, objective=lambda batch, inputs: batch.losses, device=CPU)
-    assert parameters_of(given_one) == parameters_of(train(data, recipe, seed=0, device=CPU))
+    data, config = blobs(), TrainingConfig(epochs=2, batch_size=16)
+    given_one = train(data, config, seed=0, objective=lambda batch, inputs: batch.losses, device=CPU)
+    assert parameters_of(given_one) == parameters_of(train(data, config, seed=0, device=CPU))
 
 
 def test_an_objective_that_gives_no_loss_per_sample_is_refused():
     with pytest.raises(ValueError, match=r"one loss per sample, \[64\], it gave \[\]"):
-        train(blobs(), Recipe(steps=1), seed=0, objective=lambda batch, inputs: batch.losses.mean(), device=CPU)
+        train(blobs(), TrainingConfig(steps=1), seed=0, objective=lambda batch, inputs: batch.losses.mean(), device=CPU)
 
 
 @pytest.mark.parametrize("kind", ["rs2", "seta", "fixed", "info_batch"])
@@ -433,8 +435,8 @@ def test_epochs_of_every_sampler_end_where_they_should(kind):
         patch.setattr(loop.Run, "__post_init__", remember)
         recorder = Rates(90)
         trained = train(
-            data, Recipe(epochs=6, batch_size=8, warmup=0), seed=0, sampler=sampler, observers=[recorder], device=CPU,
-            progress=lambda *each: told.append(each),
+            data, TrainingConfig(epochs=6, batch_size=8, warmup=0), seed=0, sampler=sampler, observers=[recorder],
+            device=CPU, progress=lambda *each: told.append(each),
         )  # fmt: skip
     assert [epoch for epoch, _ in recorder.ended] == list(range(6))
     assert told[-1] == (trained.steps, trained.steps)
@@ -477,9 +479,9 @@ def test_ids_that_occur_twice_are_told_in_turns(ids):
 
 def test_observers_are_told_of_a_sample_from_two_passes_twice():
     watcher = Aum(90, CPU)
-    recorder, trained = recorded(blobs(), Recipe(epochs=9, batch_size=70), sampler=Rs2(90, keep=0.7, seed=1))
-    train(blobs(), Recipe(epochs=9, batch_size=70), seed=0, sampler=Rs2(90, keep=0.7, seed=1), observers=[watcher],
-          device=CPU)  # fmt: skip
+    recorder, trained = recorded(blobs(), TrainingConfig(epochs=9, batch_size=70), sampler=Rs2(90, keep=0.7, seed=1))
+    train(blobs(), TrainingConfig(epochs=9, batch_size=70), seed=0, sampler=Rs2(90, keep=0.7, seed=1),
+          observers=[watcher], device=CPU)  # fmt: skip
     assert len(recorder.batches) > trained.steps  # some batch held a sample twice
     ids = np.concatenate([each for each, *_ in recorder.batches])
     assert all(len(set(each)) == len(each) for each, *_ in recorder.batches)
@@ -488,15 +490,15 @@ def test_observers_are_told_of_a_sample_from_two_passes_twice():
 
 
 def test_samplers_that_do_not_fit_are_refused():
-    data, recipe = blobs(), Recipe(epochs=2, batch_size=16)
+    data, config = blobs(), TrainingConfig(epochs=2, batch_size=16)
     with pytest.raises(ValueError, match="keep mask and the sampler Rs2 were given"):
-        train(data, recipe, seed=0, keep=np.ones(90, bool), sampler=Rs2(90, keep=0.5), device=CPU)
+        train(data, config, seed=0, keep=np.ones(90, bool), sampler=Rs2(90, keep=0.5), device=CPU)
     with pytest.raises(ValueError, match="over 80 samples, the data holds 90"):
-        train(data, recipe, seed=0, sampler=Rs2(80, keep=0.5), device=CPU)
+        train(data, config, seed=0, sampler=Rs2(80, keep=0.5), device=CPU)
     sampler = InfoBatch(90, 2)
-    train(data, Recipe(epochs=1, batch_size=16), seed=0, sampler=sampler, device=CPU)
+    train(data, TrainingConfig(epochs=1, batch_size=16), seed=0, sampler=sampler, device=CPU)
     with pytest.raises(ValueError, match="trained with already"):
-        train(data, recipe, seed=0, sampler=sampler, device=CPU)
+        train(data, config, seed=0, sampler=sampler, device=CPU)
 
 
 # How a step is computed
@@ -517,7 +519,8 @@ VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)
 def test_parts_of_a_batch_add_up_to_it(batch_size):
     data = blobs()
     whole, parts = (
-        recorded(data, Recipe(epochs=3, batch_size=batch_size, accumulate=n, learning_rate=0.01)) for n in (1, 4)
+        recorded(data, TrainingConfig(epochs=3, batch_size=batch_size, accumulate=n, learning_rate=0.01))
+        for n in (1, 4)
     )
     assert whole[1].steps == parts[1].steps
     for one, other in zip(whole[0].batches, parts[0].batches, strict=True):
@@ -529,7 +532,7 @@ def test_parts_of_a_batch_add_up_to_it(batch_size):
 @pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"precision": "float16"}, {"channels_last": True}])
 def test_other_precisions_and_layouts_train_the_same_model_nearly(changes):
     data = pictures()
-    plain, other = (recorded(data, Recipe(**CNN, steps=8, **each)) for each in ({}, changes))
+    plain, other = (recorded(data, TrainingConfig(**CNN, steps=8, **each)) for each in ({}, changes))
     for (_, logits, *_), (_, near, _, near_losses) in zip(plain[0].batches, other[0].batches, strict=True):
         assert near.dtype == near_losses.dtype == torch.float32
         torch.testing.assert_close(near, logits, rtol=0.05, atol=0.05)
@@ -542,22 +545,22 @@ def test_other_precisions_and_layouts_train_the_same_model_nearly(changes):
 
 def test_channels_last_is_for_images():
     with pytest.raises(ValueError, match="channels_last is for images"):
-        train(blobs(), Recipe(steps=1, channels_last=True), seed=0, device=CPU)
+        train(blobs(), TrainingConfig(steps=1, channels_last=True), seed=0, device=CPU)
 
 
 def test_a_batch_cannot_have_more_parts_than_samples():
     with pytest.raises(ValueError, match="batch of 8 cannot be computed in 9 parts"):
-        Recipe(steps=1, batch_size=8, accumulate=9)
+        TrainingConfig(steps=1, batch_size=8, accumulate=9)
 
 
 @pytest.mark.nightly
 def test_a_compiled_network_trains_the_same_model_nearly():
     data = pictures()
     try:
-        compiled = recorded(data, Recipe(**CNN, steps=4, compile=True))
+        compiled = recorded(data, TrainingConfig(**CNN, steps=4, compile=True))
     except torch._dynamo.exc.BackendCompilerFailed as error:
         pytest.skip(f"torch.compile finds no compiler here: {error}")
-    plain = recorded(data, Recipe(**CNN, steps=4))
+    plain = recorded(data, TrainingConfig(**CNN, steps=4))
     for one, other in zip(plain[0].batches, compiled[0].batches, strict=True):
         torch.testing.assert_close(one[1], other[1], rtol=1e-3, atol=1e-3)
 
@@ -575,8 +578,8 @@ class Log:
 
 def test_trackers_are_told_of_each_epoch():
     data, log = blobs(), Log()
-    recipe = Recipe(epochs=3, batch_size=25, label_smoothing=0.2)
-    recorder, trained = recorded(data, recipe, trackers=[log], sampler=InfoBatch(90, 3, prune=0.6, seed=1))
+    config = TrainingConfig(epochs=3, batch_size=25, label_smoothing=0.2)
+    recorder, trained = recorded(data, config, trackers=[log], sampler=InfoBatch(90, 3, prune=0.6, seed=1))
     assert [step for step, _ in log.told] == [end for _, end in recorder.ended]
     starts = [0] + [end for _, end in recorder.ended]
     for (_, values), start, end, samples in zip(log.told, starts, starts[1:], trained.epoch_samples, strict=False):
@@ -586,19 +589,19 @@ def test_trackers_are_told_of_each_epoch():
         assert values["epoch_samples"] == samples == len(losses)
         assert values["samples_per_second"] > 0
     assert parameters_of(trained) == parameters_of(
-        recorded(data, recipe, sampler=InfoBatch(90, 3, prune=0.6, seed=1))[1]
+        recorded(data, config, sampler=InfoBatch(90, 3, prune=0.6, seed=1))[1]
     )
 
 
 def test_a_checkpoint_may_evaluate_the_model():
     """The best epoch on validation samples: the hook sees every epoch, and the run goes on as if it had not looked."""
-    recipe, accuracies = Recipe(**CNN, epochs=3), []
+    config, accuracies = TrainingConfig(**CNN, epochs=3), []
     looked_at = train(
-        pictures(), recipe, seed=0, device=CPU,
+        pictures(), config, seed=0, device=CPU,
         checkpoint=lambda model, done, total: accuracies.append(evaluate(model, pictures(40, 1)).accuracy),
     )  # fmt: skip
     assert len(accuracies) == 3
-    assert parameters_of(looked_at) == parameters_of(train(pictures(), recipe, seed=0, device=CPU))
+    assert parameters_of(looked_at) == parameters_of(train(pictures(), config, seed=0, device=CPU))
 
 
 def reads_in_an_epoch(batch_size):
@@ -619,9 +622,9 @@ def reads_in_an_epoch(batch_size):
                 return real(self, *arguments, **kwargs)
 
             patch.setattr(torch.Tensor, name, counted)
-        recipe = Recipe(**{**CNN, "batch_size": batch_size}, epochs=1, augmentation=VIEWS)
+        config = TrainingConfig(**{**CNN, "batch_size": batch_size}, epochs=1, augmentation=VIEWS)
         train(
-            pictures(), recipe, seed=0, device=CPU, sampler=InfoBatch(70, 1), trackers=[Log()],
+            pictures(), config, seed=0, device=CPU, sampler=InfoBatch(70, 1), trackers=[Log()],
             objective=lambda batch, inputs: batch.losses,
         )  # fmt: skip
     return reads
@@ -643,11 +646,11 @@ def test_no_step_waits_for_the_gpu(precision):
     def ended(done, total):
         torch.cuda.set_sync_debug_mode("default")
 
-    recipe = Recipe(**CNN, epochs=3, precision=precision, channels_last=True, accumulate=2, augmentation=VIEWS)
+    config = TrainingConfig(**CNN, epochs=3, precision=precision, channels_last=True, accumulate=2, augmentation=VIEWS)
     watchers = [Aum(70, torch.device("cuda")), Loss(70, torch.device("cuda"))]
     try:
         trained = train(
-            pictures(), recipe, seed=0, sampler=InfoBatch(70, 3, seed=1), observers=watchers, objective=objective,
+            pictures(), config, seed=0, sampler=InfoBatch(70, 3, seed=1), observers=watchers, objective=objective,
             progress=ended,
         )  # fmt: skip
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import MODELS, build, keywords_of, load, save
 from secateur.trainers.tasks.classification import logits_of
@@ -33,20 +33,20 @@ def images(samples=20, channels=3):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "data"),
+    ("config", "data"),
     [
-        (Recipe(model="mlp", steps=5), table()),
-        (Recipe(model="mlp", steps=5, model_settings={"hidden": (16, 8)}), table()),
-        (Recipe(model="mlp", steps=5), images()),
-        (Recipe(model="cnn", steps=5, batch_size=8, model_settings={"width": 4}), images()),
-        (Recipe(model="cnn", steps=5, batch_size=8), images(channels=1)),
+        (TrainingConfig(model="mlp", steps=5), table()),
+        (TrainingConfig(model="mlp", steps=5, model_settings={"hidden": (16, 8)}), table()),
+        (TrainingConfig(model="mlp", steps=5), images()),
+        (TrainingConfig(model="cnn", steps=5, batch_size=8, model_settings={"width": 4}), images()),
+        (TrainingConfig(model="cnn", steps=5, batch_size=8), images(channels=1)),
     ],
     ids=["mlp", "deep-mlp", "mlp-of-images", "narrow-cnn", "grey-cnn"],
 )
-def test_a_saved_model_gives_the_same_logits(recipe, data, tmp_path):
-    model = train(data, recipe, seed=0, device=CPU).model
+def test_a_saved_model_gives_the_same_logits(config, data, tmp_path):
+    model = train(data, config, seed=0, device=CPU).model
     expected = logits_of(model, data)
-    save(model, tmp_path, recipe, data.inputs.shape[1:], data.classes)
+    save(model, tmp_path, config, data.inputs.shape[1:], data.classes)
     loaded = load(tmp_path)
     assert not loaded.training
     np.testing.assert_array_equal(logits_of(loaded, data), expected)
@@ -56,7 +56,7 @@ def test_a_saved_model_gives_the_same_logits(recipe, data, tmp_path):
 def test_weights_come_from_the_seed_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, same, other = (build(Recipe(steps=1), (6,), 3, seed=seed).state_dict() for seed in (1, 1, 2))
+    one, same, other = (build(TrainingConfig(steps=1), (6,), 3, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     weights = [name for name in one if name.endswith("weight")]
     assert weights
@@ -66,7 +66,7 @@ def test_weights_come_from_the_seed_alone():
 
 def test_an_unknown_model_is_answered_with_the_names_there_are():
     with pytest.raises(ValueError, match=r"'resnet9000'.*cnn.*mlp"):
-        build(Recipe(model="resnet9000", steps=1), (6,), 3, seed=0)
+        build(TrainingConfig(model="resnet9000", steps=1), (6,), 3, seed=0)
 
 
 def line(shape, classes, *, bias=True):
@@ -75,22 +75,22 @@ def line(shape, classes, *, bias=True):
 
 def test_ones_own_model_is_imported_by_module_and_name(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "their_networks", SimpleNamespace(line=line))
-    recipe, data = Recipe(model="their_networks:line", steps=5, model_settings={"bias": False}), table()
-    model = train(data, recipe, seed=0, device=CPU).model
+    config, data = TrainingConfig(model="their_networks:line", steps=5, model_settings={"bias": False}), table()
+    model = train(data, config, seed=0, device=CPU).model
     assert sum(value.numel() for value in model.parameters()) == 18
-    save(model, tmp_path, recipe, (6,), 3)
+    save(model, tmp_path, config, (6,), 3)
     np.testing.assert_array_equal(logits_of(load(tmp_path), data), logits_of(model, data))
 
 
 @pytest.mark.parametrize("model", ["no_such_module:line", "math:no_such_function"])
 def test_ones_own_model_that_is_not_there_is_named(model):
     with pytest.raises(ValueError, match=f"'{model}' cannot be imported"):
-        build(Recipe(model=model, steps=1), (6,), 3, seed=0)
+        build(TrainingConfig(model=model, steps=1), (6,), 3, seed=0)
 
 
 def test_images_are_what_a_cnn_reads():
     with pytest.raises(ValueError, match=r"'cnn'.*images.*\(6,\).*mlp"):
-        build(Recipe(model="cnn", steps=1), (6,), 3, seed=0)
+        build(TrainingConfig(model="cnn", steps=1), (6,), 3, seed=0)
 
 
 def test_the_page_on_models_lists_every_one_with_its_settings():

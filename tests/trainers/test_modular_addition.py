@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from secateur.trainers.contract import Recipe, TrainingBatch
+from secateur.trainers.contract import GradientBatch, TrainingConfig
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
     LookupMlp,
@@ -110,13 +110,13 @@ def test_the_transformer_is_a_causal_one_read_at_the_end() -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_learns_what_it_is_asked(name: str) -> None:
     data = data_of(split_pairs("add", 7, 0.8, seed=0)[0], "add", 7)
-    recipe = Recipe(
+    config = TrainingConfig(
         model=f"secateur.trainers.experiments.modular_addition:{name}",
         steps=150,
         batch_size=len(data),
         learning_rate=1e-2,
     )
-    trained = train(data, recipe, seed=0, objective=float64_cross_entropy).model
+    trained = train(data, config, seed=0, objective=float64_cross_entropy).model
     guesses = trained(torch.tensor(data.inputs)).argmax(1).numpy()
     assert (guesses == data.labels).all()
     assert trained[1].input_table().shape[0] == 7  # type: ignore[index]
@@ -127,7 +127,7 @@ def test_the_loss_is_that_of_float64_where_float32_has_none() -> None:
     logits = torch.tensor([[25.0, 0.0, 1.0], [0.5, -0.25, 2.0]], requires_grad=True)
     labels = torch.tensor([0, 1])
     plain = functional.cross_entropy(logits, labels, reduction="none")
-    losses = float64_cross_entropy(TrainingBatch(torch.arange(2), logits, labels, plain), torch.zeros(2, 2))
+    losses = float64_cross_entropy(GradientBatch(torch.arange(2), logits, labels, plain), torch.zeros(2, 2))
     wide = logits.detach().double().numpy()
     expected = [np.log1p(np.exp(-25.0) + np.exp(-24.0)), np.log(np.exp(wide[1]).sum()) - wide[1, 1]]
     assert losses.dtype == torch.float64

@@ -9,17 +9,17 @@ from torch.nn import functional
 
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import build, check_recipe, load, save
+from secateur.trainers.models.registry import build, check_config, load, save
 from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 TOKENS = {"kind": "tokens", "vocabulary": 50, "padding_id": 3}
 CODES = {"kind": "codes", "categories": [0, 4, 0, 3]}
 SMALL = {"layers": 1, "width": 16, "heads": 2}
-TRANSFORMER = Recipe(model="transformer", model_settings=SMALL, steps=4, batch_size=16)
-TABULAR = Recipe(model="tabular_mlp", model_settings={"hidden": [8]}, steps=4, batch_size=16)
+TRANSFORMER = TrainingConfig(model="transformer", model_settings=SMALL, steps=4, batch_size=16)
+TABULAR = TrainingConfig(model="tabular_mlp", model_settings={"hidden": [8]}, steps=4, batch_size=16)
 
 
 def texts(samples=40, length=10, seed=0):
@@ -36,7 +36,7 @@ def table(samples=40, seed=0):
     return Data(inputs, random.integers(0, 3, samples), 3, CODES)
 
 
-BOTH = pytest.mark.parametrize(("recipe", "data"), [(TRANSFORMER, texts()), (TABULAR, table())], ids=["text", "table"])
+BOTH = pytest.mark.parametrize(("config", "data"), [(TRANSFORMER, texts()), (TABULAR, table())], ids=["text", "table"])
 
 
 @BOTH
@@ -86,7 +86,7 @@ def test_token_ids_and_codes_are_not_standardised():
 
 
 def test_unknown_categories_add_nothing_even_after_training():
-    model = train(table(), Recipe(**TABULAR.model_dump() | {"steps": 30}), seed=0, device=CPU).model
+    model = train(table(), TrainingConfig(**TABULAR.model_dump() | {"steps": 30}), seed=0, device=CPU).model
     for embedding in model[1].embeddings:
         assert not embedding.weight[0].any()
         assert embedding.weight[1:].any(dim=1).all()
@@ -94,11 +94,11 @@ def test_unknown_categories_add_nothing_even_after_training():
 
 def test_models_refuse_inputs_of_another_kind_and_settings_that_they_have_not():
     with pytest.raises(ValueError, match="'mlp' reads numbers, the inputs are encoded as tokens"):
-        build(Recipe(steps=1), (10,), 3, seed=0, learned=TOKENS)
+        build(TrainingConfig(steps=1), (10,), 3, seed=0, learned=TOKENS)
     with pytest.raises(ValueError, match="'transformer' reads tokens, the inputs are encoded as numbers"):
         build(TRANSFORMER, (10,), 3, seed=0)
     with pytest.raises(ValueError, match=r"'mlp' has no setting 'widht'; it has hidden"):
-        check_recipe(Recipe(steps=1, model_settings={"widht": 3}))
+        check_config(TrainingConfig(steps=1, model_settings={"widht": 3}))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def pretrained(tmp_path):
 
 def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pretrained, tmp_path):
     folder, reference = pretrained
-    recipe = Recipe(model="transformer", model_settings={"pretrained": str(folder)}, steps=1)
+    recipe = TrainingConfig(model="transformer", model_settings={"pretrained": str(folder)}, steps=1)
     model = build(recipe, (10,), 3, seed=0, learned=TOKENS)
     words = model[1].get_input_embeddings().weight
     torch.testing.assert_close(words, reference.get_input_embeddings().weight, rtol=0, atol=0)
@@ -125,11 +125,11 @@ def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pret
     for file in folder.iterdir():
         file.unlink()
     np.testing.assert_array_equal(logits_of(load(tmp_path / "saved"), texts()), logits_of(model, texts()))
-    assert "pretrained" not in json.loads((tmp_path / "saved" / "model.json").read_text())["recipe"]["model_settings"]
+    assert "pretrained" not in json.loads((tmp_path / "saved" / "model.json").read_text())["config"]["model_settings"]
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused(pretrained):
-    recipe = Recipe(model="transformer", model_settings={"pretrained": str(pretrained[0])}, steps=1)
+    recipe = TrainingConfig(model="transformer", model_settings={"pretrained": str(pretrained[0])}, steps=1)
     with pytest.raises(ValueError, match=r"12 positions: set task\.max_length"):
         build(recipe, (13,), 3, seed=0, learned=TOKENS)
     with pytest.raises(ValueError, match=r"60 tokens and the encoder 50: set task\.tokenizer"):

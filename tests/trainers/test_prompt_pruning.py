@@ -15,7 +15,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.experiments.contract import Progress, experiments
+from secateur.trainers.contract import Progress
+from secateur.trainers.experiments.contract import experiments
 from secateur.trainers.experiments.prompt_pruning import (
     PromptPruning,
     kept_tokens,

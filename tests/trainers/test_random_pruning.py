@@ -66,8 +66,8 @@ def test_the_dense_network_keeps_everything_and_is_no_arm(small: RandomPruning, 
 @pytest.mark.parametrize("arm", ["random", "er", "erk", "snip", "grasp", "synflow", "magnitude"])
 def test_every_arm_draws_its_own_share_of_the_layers(small: RandomPruning, prepared: Path, arm: str) -> None:
     train, _, _ = read_arrays(prepared / "data.npz")
-    recipe = small.recipe.model_copy(update={"model_settings": {"width": 12}})
-    model = fresh(recipe, train, 0)
+    config = small.config.model_copy(update={"model_settings": {"width": 12}})
+    model = fresh(config, train, 0)
     kept = small.mask(arm, 0.2, 0, model, train)
     assert kept.count == round(0.2 * kept.of)
     shares = {name: float(mask.mean()) for name, mask in kept.groups.items()}
@@ -86,14 +86,14 @@ def test_every_arm_draws_its_own_share_of_the_layers(small: RandomPruning, prepa
 
 def test_weights_are_drawn_from_hes_normal_distribution(small: RandomPruning, prepared: Path) -> None:
     train, _, _ = read_arrays(prepared / "data.npz")
-    model = fresh(small.recipe.model_copy(update={"model_settings": {"width": 400}}), train, 5)
+    model = fresh(small.config.model_copy(update={"model_settings": {"width": 400}}), train, 5)
     for weight in maskable(model).values():
         assert float(weight.detach().std()) == pytest.approx((2 / weight.shape[1]) ** 0.5, rel=0.05)
 
 
 def test_the_auroc_is_the_share_of_pairs_in_the_right_order(small: RandomPruning, prepared: Path) -> None:
     train, test, strange = read_arrays(prepared / "data.npz")
-    model = fresh(small.recipe.model_copy(update={"model_settings": {"width": 12}}), train, 0).eval()
+    model = fresh(small.config.model_copy(update={"model_settings": {"width": 12}}), train, 0).eval()
     few = np.arange(len(test)) < 40
     told = judged(model, test.take(few), {"mixed": strange["mixed"].take(few)})
     sure = certainty(logits_of(model, test.take(few)))

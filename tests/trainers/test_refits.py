@@ -13,11 +13,11 @@ from secateur.pipelines.manifests.masks import UnitManifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.scorers.networks.channel_scores import l1_filter, slimming
 from secateur.selectors.masks.layer_ratios import counts_of
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.experiments.channel_refits import ChannelRefits
 from secateur.trainers.experiments.contract import Experiment, Outcome, experiment_named
 from secateur.trainers.experiments.pruning_data import splits_in
-from secateur.trainers.experiments.refitting import Refits, recipe_of, redrawn
+from secateur.trainers.experiments.refitting import Refits, config_of, redrawn
 from secateur.trainers.experiments.weight_refits import WeightRefits, prunable
 from secateur.trainers.judging.network_costs import latency, macs_by_layer
 from secateur.trainers.loop.train import train
@@ -116,13 +116,13 @@ def test_the_penalty_adds_the_sign_of_each_scale_to_its_gradient() -> None:
         for parameter in model.parameters():
             parameter.normal_(generator=generator)
     data = Data(np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32), np.arange(12) % 3, 3)
-    recipe = Recipe(
+    config = TrainingConfig(
         steps=1, batch_size=12, optimiser="sgd", momentum=0.0, learning_rate=0.5, weight_decay=0.0,
         schedule="constant", warmup=0.0,
     )  # fmt: skip
     by_hand = copy.deepcopy(model).train()
     functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.labels)).backward()
-    trained = train(data, recipe, seed=0, start=model, objective=scale_penalty(model, 0.1)).model
+    trained = train(data, config, seed=0, start=model, objective=scale_penalty(model, 0.1)).model
     for name, parameter in by_hand.named_parameters():
         assert parameter.grad is not None
         gradient = parameter.grad + (0.1 * parameter.sign() if name == "1.weight" else 0.0)
@@ -179,15 +179,15 @@ def test_an_arm_is_the_same_again(channels: tuple[Refits, Path]) -> None:
     assert all(one.metrics[name] == other.metrics[name] for name in one.metrics if name != "latency_microseconds")
 
 
-def test_the_published_recipe_is_low_constant_and_short() -> None:
-    recipe = ChannelRefits(epochs=24).recipe
-    published = recipe_of("fine_tune", recipe, 100, 30)
+def test_the_published_config_is_low_constant_and_short() -> None:
+    config = ChannelRefits(epochs=24).config
+    published = config_of("fine_tune", config, 100, 30)
     assert (published.learning_rate, published.schedule, published.epochs) == (1e-3, "constant", 6)
     for arm in ("random", "fine_tune_tuned", "scratch_e", "scratch_shuffled"):
-        assert recipe_of(arm, recipe, 100, 30) == recipe
-    longer = recipe_of("scratch_b", recipe, 100, 30)
-    assert longer == recipe.model_copy(update={"epochs": 80})
-    assert recipe_of("fine_tune", ChannelRefits(epochs=1).recipe, 1, 1).epochs == 1
+        assert config_of(arm, config, 100, 30) == config
+    longer = config_of("scratch_b", config, 100, 30)
+    assert longer == config.model_copy(update={"epochs": 80})
+    assert config_of("fine_tune", ChannelRefits(epochs=1).config, 1, 1).epochs == 1
 
 
 def test_weights_are_inherited_or_drawn_anew(channels: tuple[Refits, Path], weights: tuple[Refits, Path]) -> None:

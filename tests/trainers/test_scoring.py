@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance, checkpoint_scorer
+from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer, checkpoint_scorer
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.models.registry import build
 from secateur.trainers.passes.scoring import score_rows
 
@@ -22,8 +22,8 @@ def data() -> Data:
 
 
 def proxies(runs: int, checkpoints: int = 3) -> list[list[nn.Module]]:
-    recipe = Recipe(model="mlp", model_settings={"hidden": (6,)}, epochs=1)
-    return [[build(recipe, (5,), 3, seed=10 * run + one) for one in range(checkpoints)] for run in range(runs)]
+    config = TrainingConfig(model="mlp", model_settings={"hidden": (6,)}, epochs=1)
+    return [[build(config, (5,), 3, seed=10 * run + one) for one in range(checkpoints)] for run in range(runs)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 512])
@@ -33,7 +33,9 @@ def test_scores_are_those_of_each_scorer_alone_averaged_over_runs(data: Data, ba
     inputs, labels = torch.from_numpy(data.inputs[rows]), torch.from_numpy(data.labels[rows])
     assert found.keys() == ALL.keys()
     for name, (scorer, _) in ALL.items():
-        alone = [scorer(Glance([model.eval() for model in run], inputs, labels)).double().numpy() for run in runs]
+        alone = [
+            scorer(CheckpointBatch([model.eval() for model in run], inputs, labels)).double().numpy() for run in runs
+        ]
         assert found[name].dtype == np.float32
         np.testing.assert_allclose(found[name], np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
 
@@ -83,9 +85,9 @@ def test_rows_with_broken_scores_are_named_as_rows_of_the_data(data: Data) -> No
 
 def test_sums_are_taken_in_float64(data: Data) -> None:
     @checkpoint_scorer(high_means="harder", paper="none")
-    def by_run(glance: Glance) -> torch.Tensor:
+    def by_run(batch: CheckpointBatch) -> torch.Tensor:
         """2^24 for one run, 1 for the others: float32 sums would lose the ones."""
-        return torch.full((len(glance.labels),), float(glance.models[-1].value))  # type: ignore[arg-type]
+        return torch.full((len(batch.labels),), float(batch.models[-1].value))  # type: ignore[arg-type]
 
     runs = proxies(3, checkpoints=1)
     for run, value in zip(runs, (2.0**24, 1.0, 1.0), strict=True):

@@ -9,20 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.contract import Observation, Observer
+from secateur.scorers.contract import Observer, TrainingBatch
 from secateur.scorers.observers.aum import Aum
 from secateur.scorers.observers.tdds import Tdds
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.samplers.seta import Seta
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.checkpoints import CheckpointWriter
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 
 CPU, SAMPLES = torch.device("cpu"), 60
-RECIPE = Recipe(model="tabular_mlp", model_settings={"dropout": 0.3}, epochs=4, batch_size=16)
+CONFIG = TrainingConfig(model="tabular_mlp", model_settings={"dropout": 0.3}, epochs=4, batch_size=16)
 
 
 def blobs(seed: int = 0) -> Data:
@@ -39,7 +39,7 @@ class Stop(Observer):
         super().__init__(SAMPLES, CPU)
         self.left = [at]
 
-    def update(self, batch: Observation) -> None:
+    def update(self, batch: TrainingBatch) -> None:
         if self.left[0] == 0:
             raise KeyboardInterrupt
         if self.left[0] is not None:
@@ -61,7 +61,7 @@ def sampler_of(name: str | None) -> EpochSampler | None:
 def run(
     name: str | None = None, stop: int | None = None, snapshots: Snapshots | None = None, **changes: Any
 ) -> tuple[Any, ...]:
-    arguments: dict[str, Any] = {"data": blobs(), "recipe": RECIPE, "seed": 0, "sampler": sampler_of(name)}
+    arguments: dict[str, Any] = {"data": blobs(), "config": CONFIG, "seed": 0, "sampler": sampler_of(name)}
     watchers = [Stop(stop), Aum(SAMPLES, CPU), Tdds(SAMPLES, CPU, window=2)]
     trained = train(**(arguments | changes), observers=watchers, device=CPU, snapshots=snapshots)
     weights = {name: value.numpy().tobytes() for name, value in trained.model.state_dict().items()}
@@ -79,15 +79,15 @@ def run(
 def test_a_run_that_stopped_anywhere_goes_on_with_the_same_bits(
     name: str | None, by_steps: bool, every: dict[str, Any], stops: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    recipe = RECIPE.model_copy(update={"epochs": None, "steps": 11}) if by_steps else RECIPE
+    config = CONFIG.model_copy(update={"epochs": None, "steps": 11}) if by_steps else CONFIG
     folder = tmp_path_factory.mktemp("run")
     for stop in stops:
         try:
-            run(name, stop, Snapshots(folder, **every), recipe=recipe)
+            run(name, stop, Snapshots(folder, **every), config=config)
         except KeyboardInterrupt:
             continue
         break
-    assert run(name, None, Snapshots(folder, **every), recipe=recipe) == run(name, recipe=recipe)
+    assert run(name, None, Snapshots(folder, **every), config=config) == run(name, config=config)
     assert not folder.exists()
 
 
@@ -106,7 +106,7 @@ def test_a_kept_snapshot_is_the_trained_model(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["snapshot.pt"]
 
 
-def objective(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+def objective(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
     return batch.losses
 
 
@@ -114,7 +114,7 @@ def objective(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
     ("changes", "said"),
     [
         ({"seed": 1}, r"seed 0 \(here 1\)"),
-        ({"recipe": RECIPE.model_copy(update={"learning_rate": 0.1})}, r"recipe learning_rate 0.001 \(here 0.1\)"),
+        ({"config": CONFIG.model_copy(update={"learning_rate": 0.1})}, r"config learning_rate 0.001 \(here 0.1\)"),
         ({"data": blobs(1)}, r"data '\w{32}' \(here '\w{32}'\)"),
         ({"sampler": None, "keep": np.arange(SAMPLES) < 50}, r"rows trained on 60 \(here 50\)"),
         ({"sampler": InfoBatch(SAMPLES, 4, prune=0.3, seed=1)}, r"sampler's prune 0.5 \(here 0.3\)"),
@@ -136,12 +136,12 @@ def test_what_the_caller_says_of_a_run_and_its_observers_count(tmp_path: Path) -
         run(snapshots=Snapshots(tmp_path, epochs=1, keep=True, of={"teacher": "b"}))
     for other in ([], [Tdds(SAMPLES, CPU, window=3)]):
         with pytest.raises(ValueError, match="observers"):
-            train(blobs(), RECIPE, seed=0, observers=other, device=CPU, snapshots=Snapshots(tmp_path, epochs=1))
+            train(blobs(), CONFIG, seed=0, observers=other, device=CPU, snapshots=Snapshots(tmp_path, epochs=1))
 
 
 def test_objectives_say_what_they_are_made_of(tmp_path: Path) -> None:
     def made(alpha: float) -> Any:
-        def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+        def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
             return alpha * batch.losses
 
         losses_of.made_of = {"alpha": alpha}  # type: ignore[attr-defined]

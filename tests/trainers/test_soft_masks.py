@@ -12,7 +12,7 @@ from torch import nn
 
 from secateur.selectors.masks.largest_of_each import largest_of_each
 from secateur.selectors.masks.weight_masks import counts_in
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import shapes_of
@@ -195,25 +195,25 @@ def test_the_state_of_a_model_holds_where_the_schedule_stands() -> None:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    data, recipe = some_data(), Recipe(epochs=6, batch_size=10, optimiser="sgd", learning_rate=0.01)
+    data, config = some_data(), TrainingConfig(epochs=6, batch_size=10, optimiser="sgd", learning_rate=0.01)
     start, schedule = with_soft_masks(network(), temperature=0.5), PruningSchedule(0.3, dense=0.25, ramp=0.5)
 
     def stop(done: int, steps: int) -> None:
         if done == 12:
             raise KeyboardInterrupt
 
-    whole = train(data, recipe, seed=0, start=start, after_step=schedule).model.state_dict()
+    whole = train(data, config, seed=0, start=start, after_step=schedule).model.state_dict()
     with pytest.raises(KeyboardInterrupt):
         train(
             data,
-            recipe,
+            config,
             seed=0,
             start=start,
             after_step=schedule,
             progress=stop,
             snapshots=Snapshots(tmp_path, steps=5),
         )
-    went_on = train(data, recipe, seed=0, start=start, after_step=schedule, snapshots=Snapshots(tmp_path, steps=5))
+    went_on = train(data, config, seed=0, start=start, after_step=schedule, snapshots=Snapshots(tmp_path, steps=5))
     assert whole.keys() == went_on.model.state_dict().keys()
     assert all(torch.equal(value, whole[name]) for name, value in went_on.model.state_dict().items())
     masks = soft_masks(went_on.model).values()
@@ -221,11 +221,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_of_another_schedule_is_refused(tmp_path: Path) -> None:
-    data, recipe, kept = some_data(), Recipe(epochs=1), Snapshots(tmp_path, steps=1, keep=True)
+    data, config, kept = some_data(), TrainingConfig(epochs=1), Snapshots(tmp_path, steps=1, keep=True)
     start = with_soft_masks(network())
-    train(data, recipe, seed=0, start=start, after_step=PruningSchedule(0.3), snapshots=kept)
+    train(data, config, seed=0, start=start, after_step=PruningSchedule(0.3), snapshots=kept)
     with pytest.raises(ValueError, match="after_step"):
-        train(data, recipe, seed=0, start=start, after_step=PruningSchedule(0.4), snapshots=kept)
+        train(data, config, seed=0, start=start, after_step=PruningSchedule(0.4), snapshots=kept)
 
 
 @pytest.mark.parametrize(

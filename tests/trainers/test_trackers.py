@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.trackers import MlFlow, TensorBoard
 from secateur.trainers.loop.train import train
 
@@ -31,7 +31,7 @@ def test_tensorboard_shows_the_run(tmp_path):
 
     log = Log()
     with TensorBoard(tmp_path) as board:
-        train(blobs(), Recipe(epochs=3, batch_size=32), seed=0, device=CPU, trackers=[board, log])
+        train(blobs(), TrainingConfig(epochs=3, batch_size=32), seed=0, device=CPU, trackers=[board, log])
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     for name in ("loss", "objective", "learning_rate", "samples_per_second", "epoch_samples"):
@@ -44,7 +44,7 @@ def test_mlflow_has_the_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     log, uri = Log(), tmp_path.as_uri()
     with MlFlow(uri, experiment="digits", run="aum@0.1", parameters={"seed": 0}) as tracker:
-        train(blobs(), Recipe(epochs=2, batch_size=32), seed=0, device=CPU, trackers=[tracker, log])
+        train(blobs(), TrainingConfig(epochs=2, batch_size=32), seed=0, device=CPU, trackers=[tracker, log])
     client = mlflow.MlflowClient(tracking_uri=uri)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"

@@ -1,4 +1,4 @@
-"""Training that begins with a model, has something done after each step; schedules and optimisers of recipes."""
+"""Training that begins with a model, has something done after each step; schedules and optimisers of configs."""
 
 import copy
 import math
@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.loop.schedule import Course, Position, rate_at
+from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop.schedule import Position, Schedule, rate_at
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build
 
-RECIPE = Recipe(model="mlp", model_settings={"hidden": [5]}, steps=6, batch_size=8, warmup=0.0)
+CONFIG = TrainingConfig(model="mlp", model_settings={"hidden": [5]}, steps=6, batch_size=8, warmup=0.0)
 
 
 @pytest.fixture
@@ -26,21 +26,21 @@ def data() -> Data:
 
 
 def begun(data: Data) -> nn.Module:
-    return build(RECIPE, (4,), 3, seed=9)
+    return build(CONFIG, (4,), 3, seed=9)
 
 
 def test_a_start_is_trained_from_and_stays_as_it_was(data: Data) -> None:
     start = begun(data)
     before = copy.deepcopy(start.state_dict())
-    recipe = RECIPE.model_copy(
+    config = CONFIG.model_copy(
         update={"optimiser": "sgd", "momentum": 0.0, "schedule": "constant", "weight_decay": 0.0}
     )
-    trained = train(data, recipe.model_copy(update={"learning_rate": 0.1}), seed=1, start=start).model
+    trained = train(data, config.model_copy(update={"learning_rate": 0.1}), seed=1, start=start).model
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
     # Written out: plain gradient descent at a constant rate, over the batches of the loop.
     twin, rows = copy.deepcopy(start).double(), torch.arange(20)
     twin[0].float()
-    course, at, steps = Course(recipe, rows, None, 1), Position(), 0
+    course, at, steps = Schedule(config, rows, None, 1), Position(), 0
     while steps < 6:
         order = course.order(at.epoch)
         for first in range(0, 20, 8):
@@ -63,7 +63,7 @@ def test_parameters_that_do_not_learn_stay(data: Data) -> None:
     start = begun(data)
     first = next(start[1].parameters())
     first.requires_grad_(False)
-    trained = train(data, RECIPE.model_copy(update={"weight_decay": 0.5}), seed=1, start=start).model
+    trained = train(data, CONFIG.model_copy(update={"weight_decay": 0.5}), seed=1, start=start).model
     assert torch.equal(next(trained[1].parameters()), first)
     assert not torch.equal(list(trained[1].parameters())[1], list(start[1].parameters())[1])
 
@@ -76,7 +76,7 @@ def test_after_step_is_told_of_each_step_and_may_change_weights(data: Data) -> N
         for parameter in model.parameters():
             parameter.data.fill_(0.25)
 
-    trained = train(data, RECIPE, seed=0, after_step=after).model
+    trained = train(data, CONFIG, seed=0, after_step=after).model
     assert told == [(done, 6) for done in range(1, 7)]
     assert all((parameter == 0.25).all() for parameter in trained.parameters())
 
@@ -85,28 +85,28 @@ def test_a_snapshot_of_another_start_or_of_another_hook_is_refused(data: Data, t
     def after(model: nn.Module, done: int, steps: int) -> None:
         pass
 
-    start, other = begun(data), build(RECIPE, (4,), 3, seed=8)
+    start, other = begun(data), build(CONFIG, (4,), 3, seed=8)
     kept = Snapshots(tmp_path, steps=2, keep=True)
-    whole = train(data, RECIPE, seed=0, start=start, after_step=after, snapshots=kept)
-    again = train(data, RECIPE, seed=0, start=start, after_step=after, snapshots=kept)
+    whole = train(data, CONFIG, seed=0, start=start, after_step=after, snapshots=kept)
+    again = train(data, CONFIG, seed=0, start=start, after_step=after, snapshots=kept)
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
     for told in ({"start": other, "after_step": after}, {"start": start}, {"after_step": after}, {}):
         with pytest.raises(ValueError, match=r"snapshot of another run: .*(start|after_step)"):
-            train(data, RECIPE, seed=0, snapshots=kept, **told)  # type: ignore[arg-type]
+            train(data, CONFIG, seed=0, snapshots=kept, **told)  # type: ignore[arg-type]
     frozen = copy.deepcopy(start)
     next(frozen.parameters()).requires_grad_(False)
     with pytest.raises(ValueError, match="another run: start"):
-        train(data, RECIPE, seed=0, start=frozen, after_step=after, snapshots=kept)
+        train(data, CONFIG, seed=0, start=frozen, after_step=after, snapshots=kept)
 
 
 def test_schedules() -> None:
     assert [rate_at(p, 0.0, "step") for p in (0.0, 0.499, 0.5, 0.749, 0.75, 1.0)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
     assert [rate_at(p, 0.2, "constant") for p in (0.1, 0.2, 0.9)] == [0.5, 1, 1]
     assert math.isclose(rate_at(0.6, 0.2), 0.5)
-    assert Recipe(epochs=1).schedule == "cosine"
+    assert TrainingConfig(epochs=1).schedule == "cosine"
 
 
 @pytest.mark.parametrize("told", [{"momentum": 1.0}, {"betas": [0.9]}, {"betas": [0.9, 1.0]}, {"schedule": "linear"}])
-def test_wrong_recipes_are_refused(told: dict[str, object]) -> None:
+def test_wrong_configs_are_refused(told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(told))):
-        Recipe(epochs=1, **told)  # type: ignore[arg-type]
+        TrainingConfig(epochs=1, **told)  # type: ignore[arg-type]

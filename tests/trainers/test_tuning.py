@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import random_keys
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging import tuning
 from secateur.trainers.judging.tuning import hold_out, tune
 
@@ -66,9 +66,9 @@ def scripted(monkeypatch):
     """Training and evaluation whose accuracy is looked up by the candidate that chose the mask."""
     log = SimpleNamespace(trained=[], judged=[], accuracy={}, candidate=None)
 
-    def train(data, recipe, *, seed, keep):
+    def train(data, config, *, seed, keep):
         log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
-        return SimpleNamespace(model=None, steps=3, samples_seen=3 * recipe.batch_size, seconds=0.0)
+        return SimpleNamespace(model=None, steps=3, samples_seen=3 * config.batch_size, seconds=0.0)
 
     def evaluate(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
@@ -90,13 +90,13 @@ def scripted(monkeypatch):
     return log
 
 
-RECIPE = Recipe(steps=3)
+CONFIG = TrainingConfig(steps=3)
 
 
 def test_nothing_that_is_chosen_from_is_validated_on(scripted):
     scripted.accuracy = {0.0: 0.5, 0.1: 0.6}
     data = numbered([50, 50])
-    tune(data, RECIPE, scripted.choose, (0.0, 0.1), keep=0.3, seeds=2)
+    tune(data, CONFIG, scripted.choose, (0.0, 0.1), keep=0.3, seeds=2)
     pool, validation = hold_out(data, fraction=0.2, seed=0)
     assert len(scripted.trained) == len(scripted.judged) == 4
     assert [seed for *_, seed in scripted.trained] == [0, 1, 0, 1]
@@ -107,7 +107,7 @@ def test_nothing_that_is_chosen_from_is_validated_on(scripted):
 
 def test_the_best_mean_wins(scripted):
     scripted.accuracy = {0.0: [0.9, 0.1], 0.3: [0.6, 0.6], 0.2: [0.5, 0.5]}
-    tuned = tune(numbered([50, 50]), RECIPE, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2)
+    tuned = tune(numbered([50, 50]), CONFIG, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2)
     assert tuned.value == 0.3
     assert tuned.accuracies == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
 
@@ -115,7 +115,7 @@ def test_the_best_mean_wins(scripted):
 @pytest.mark.parametrize("candidates", [(0.0, 0.1, 0.2), (0.2, 0.1, 0.0)])
 def test_equals_go_to_the_earlier_candidate(scripted, candidates):
     scripted.accuracy = dict.fromkeys(candidates, 0.7)
-    assert tune(numbered([50, 50]), RECIPE, scripted.choose, candidates, keep=0.5).value == candidates[0]
+    assert tune(numbered([50, 50]), CONFIG, scripted.choose, candidates, keep=0.5).value == candidates[0]
 
 
 def test_candidates_that_cannot_fill_the_budget_are_left_out(scripted):
@@ -123,7 +123,7 @@ def test_candidates_that_cannot_fill_the_budget_are_left_out(scripted):
     told = []
     tuned = tune(
         numbered([50, 50]),
-        RECIPE,
+        CONFIG,
         scripted.choose,
         (0.0, 0.4, 0.5),
         keep=0.5,
@@ -142,7 +142,7 @@ def test_a_candidate_that_fails_for_one_seed_is_left_out_whole(scripted):
             raise ValueError("too few")
         return scripted.choose(rows, budget, candidate, seed)
 
-    tuned = tune(numbered([50, 50]), RECIPE, choose, (0.0, 0.4), keep=0.5)
+    tuned = tune(numbered([50, 50]), CONFIG, choose, (0.0, 0.4), keep=0.5)
     assert tuned.value == 0.0
     assert set(tuned.accuracies) == {0.0}
 
@@ -150,7 +150,7 @@ def test_a_candidate_that_fails_for_one_seed_is_left_out_whole(scripted):
 def test_when_nothing_fits_the_last_refusal_is_told(scripted):
     scripted.accuracy = {0.1: None, 0.4: None}
     with pytest.raises(ValueError, match=r"no candidate of \(0.1, 0.4\) fits a budget of 72 .*: cutoff 0.4 leaves too"):
-        tune(numbered([50, 50]), RECIPE, scripted.choose, (0.1, 0.4), keep=0.9)
+        tune(numbered([50, 50]), CONFIG, scripted.choose, (0.1, 0.4), keep=0.9)
 
 
 @settings(max_examples=30)
@@ -163,7 +163,7 @@ def test_a_count_is_the_same_share_of_the_pool_as_of_the_data(keep):
         raise ValueError("enough")
 
     with pytest.raises(ValueError, match="enough"):
-        tune(data, RECIPE, choose, (0.0,), keep=keep)
+        tune(data, CONFIG, choose, (0.0,), keep=keep)
     ((budget, pool),) = budgets
     assert abs(budget - resolve_keep(keep, 97) * pool / 97) <= 0.5 or budget == 1
 
@@ -181,9 +181,9 @@ def test_tuning_finds_the_candidate_that_learns():
         keep[order[:budget]] = True
         return keep
 
-    tuned = tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
+    tuned = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert tuned.value == 1.0
     assert tuned.accuracies[1.0] > 0.9
     assert tuned.accuracies[0.0] < 0.7
-    again = tune(data, Recipe(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
+    again = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert replace(again, seconds=tuned.seconds) == tuned

@@ -10,9 +10,9 @@ What observers and in-training samplers see is the plain cross-entropy whatever 
 their weights multiply the loss of a sample as a whole. In code:
 
     settings = Distillation(temperature=2.0)
-    taught = train(data, settings.recipe_for(recipe), seed=settings.seed)
-    teacher = Teacher(taught.model, cached=cache_logits(taught.model, data), augmentation=recipe.augmentation)
-    train(data, recipe, seed=0, keep=keep, objective=settings.objective(teacher, recipe, keep=keep.mean()))
+    taught = train(data, settings.config_for(config), seed=settings.seed)
+    teacher = Teacher(taught.model, cached=cache_logits(taught.model, data), augmentation=config.augmentation)
+    train(data, config, seed=0, keep=keep, objective=settings.objective(teacher, config, keep=keep.mean()))
 """
 
 from itertools import pairwise
@@ -24,8 +24,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn import functional
 
-from secateur.scorers.contract import Observation
-from secateur.trainers.contract import Objective, Recipe
+from secateur.scorers.contract import TrainingBatch
+from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.loop.train import cross_entropy
 
@@ -43,9 +43,9 @@ class Distillation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     teacher: Annotated[
-        Recipe | Path | None,
+        TrainingConfig | Path | None,
         Field(
-            description="a recipe, or the folder of a trained model; the students' recipe on all samples if left out"
+            description="a config, or the folder of a trained model; the students' config on all samples if left out"
         ),
     ] = None
     alpha: Annotated[Share | None, Field(description="weight of the teacher; by `curve` if left out")] = None
@@ -68,7 +68,7 @@ class Distillation(BaseModel):
         if self.tune and isinstance(self.teacher, Path):
             raise ValueError(
                 "tune: a teacher from a folder may have been trained on the samples that would be held out; give its "
-                "recipe, or set alpha or curve"
+                "config, or set alpha or curve"
             )
         return self
 
@@ -85,8 +85,8 @@ class Distillation(BaseModel):
                 return low + (high - low) * (keep - left) / (right - left)
         return self.curve[-1][1]
 
-    def recipe_for(self, students: Recipe) -> Recipe:
-        """The teacher's recipe: the one given, or the students' without label smoothing.
+    def config_for(self, students: TrainingConfig) -> TrainingConfig:
+        """The teacher's config: the one given, or the students' without label smoothing.
 
         A teacher that learned smoothed labels says less of the other classes, and its students are worse for it
         (Müller, Kornblith and Hinton 2019, "When does label smoothing help?", section 4). Raises ValueError for one
@@ -96,8 +96,8 @@ class Distillation(BaseModel):
             raise ValueError(f"the teacher is read from {self.teacher}, it is not trained")
         return self.teacher or students.model_copy(update={"label_smoothing": 0.0})
 
-    def objective(self, teacher: Teacher, students: Recipe, *, keep: float) -> Objective:
-        """What a student of this recipe descends where the share `keep` of the samples is kept."""
+    def objective(self, teacher: Teacher, students: TrainingConfig, *, keep: float) -> Objective:
+        """What a student of this config descends where the share `keep` of the samples is kept."""
         return distil(
             teacher,
             alpha=self.alpha_at(keep),
@@ -123,7 +123,7 @@ def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothin
     if teacher.cached is not None:
         teacher.cached.check_temperature(temperature)
 
-    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+    def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         taught = temperature**2 * divergence(teacher(batch.ids, inputs), batch.logits, temperature)
         # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
         return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught

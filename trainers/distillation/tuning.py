@@ -13,7 +13,7 @@ import torch
 
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import compress
 from secateur.trainers.distillation.objective import Curve, Distillation
 from secateur.trainers.distillation.teacher import Teacher, varies
@@ -44,7 +44,7 @@ class TunedDistillation:
 
 def tune_distillation(
     data: Data,
-    recipe: Recipe,
+    config: TrainingConfig,
     settings: Distillation,
     draw: Draw,
     *,
@@ -63,8 +63,8 @@ def tune_distillation(
     """
     pool, validation = hold_out(data, fraction=fraction, seed=0)
     inside, outside = data.take(pool), data.take(validation)
-    taught = train(inside, settings.recipe_for(recipe), seed=settings.seed)
-    teachers = {heat: teacher_at(heat, taught, inside, recipe, settings) for heat in temperatures}
+    taught = train(inside, settings.config_for(config), seed=settings.seed)
+    teachers = {heat: teacher_at(heat, taught, inside, config, settings) for heat in temperatures}
     shares = sorted({resolve_keep(each, len(data)) / len(data) for each in keep})
     runs, accuracies = [taught], dict[tuple[float, float, float], float]()
     candidates = list(product(shares, alphas, temperatures))
@@ -73,9 +73,9 @@ def tune_distillation(
             accuracies[share, alpha, heat] = accuracies[share, alpha, temperatures[0]]
         else:
             tried = settings.model_copy(update={"alpha": alpha, "temperature": heat, "tune": False})
-            objective = tried.objective(teachers[heat], recipe, keep=share)
+            objective = tried.objective(teachers[heat], config, keep=share)
             students = [
-                train(inside, recipe, seed=seed, keep=mask, objective=objective)
+                train(inside, config, seed=seed, keep=mask, objective=objective)
                 for seed in range(seeds)
                 for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
             ]
@@ -94,9 +94,11 @@ def tune_distillation(
     )
 
 
-def teacher_at(temperature: float, taught: Trained, data: Data, recipe: Recipe, settings: Distillation) -> Teacher:
-    """The teacher as students of this recipe would ask it, its logits cached as the settings say."""
-    augmentation = recipe.augmentation
+def teacher_at(
+    temperature: float, taught: Trained, data: Data, config: TrainingConfig, settings: Distillation
+) -> Teacher:
+    """The teacher as students of this config would ask it, its logits cached as the settings say."""
+    augmentation = config.augmentation
     if varies(augmentation) or not settings.cache:
         return Teacher(taught.model, augmentation=augmentation)
     logits = torch.from_numpy(logits_of(taught.model, data))

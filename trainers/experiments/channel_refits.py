@@ -16,8 +16,7 @@ from secateur.scorers.networks import channel_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.layer_ratios import counts_of, uniform
 from secateur.selectors.masks.weight_masks import Masks, as_many_at_random, global_masks, layer_masks
-from secateur.trainers.contract import Objective
-from secateur.trainers.experiments.contract import Progress
+from secateur.trainers.contract import Objective, Progress
 from secateur.trainers.experiments.pruning_data import DataName
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName
 from secateur.trainers.experiments.refitting import MASKS, SCRATCH, TIES, Pruned, Rate, Refits, redrawn
@@ -34,10 +33,10 @@ from secateur.trainers.pruning.slimming import scale_penalty
 
 
 class ChannelRefits(Refits):
-    """Channels removed from a trained network: fine-tuned as published, fine-tuned with the whole recipe, or from
+    """Channels removed from a trained network: fine-tuned as published, fine-tuned with the whole config, or from
     scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
 
-    `random` removes as many channels of each layer, drawn blindly, and has `fine_tune_tuned`'s recipe. Needs the extra
+    `random` removes as many channels of each layer, drawn blindly, and has `fine_tune_tuned`'s config. Needs the extra
     `structured`.
     """
 

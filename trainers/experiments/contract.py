@@ -8,7 +8,7 @@ follow from the class, as they do for a scorer or a selector.
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from secateur.scorers.contract import discover, settings_of
+from secateur.trainers.contract import Progress
 from secateur.trainers.pruning.kept import Kept, Unit
-
-Progress = Callable[[int, int], None]
-"""Told (done, in all)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Experiment(ABC):
     baseline: ClassVar[str] = "random"
     settings: ClassVar[type[BaseModel]]
     version: ClassVar[str] = "1"
-    """Changes whenever outcomes would: cells that were made before are then made again."""
+    """Changes whenever outcomes would: trials that were made before are then made again."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -19,8 +19,8 @@ from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda,
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import keep_largest
 from secateur.selectors.masks.delta_masks import draw_count, tensor_budgets, tensor_seed
-from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import Data, Progress, TrainingConfig
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import weights_of
 from secateur.trainers.models.registry import build
@@ -122,9 +122,9 @@ class DeltaPruning(Experiment):
         if min(width, layers, epochs, tuning_epochs, draws) < 1:
             raise ValueError("width, layers, epochs, tuning_epochs and draws must be at least 1")
         self.draws = draws
-        network = Recipe(model="mlp", model_settings={"hidden": [width] * layers}, epochs=epochs)
+        network = TrainingConfig(model="mlp", model_settings={"hidden": [width] * layers}, epochs=epochs)
         tuned = network.model_copy(update={"epochs": tuning_epochs, "weight_decay": 0.0})
-        self.recipes = {
+        self.configs = {
             PRETRAINED: network,
             LARGE: tuned.model_copy(update={"learning_rate": learning_rate}),
             SMALL: tuned.model_copy(update={"learning_rate": small_learning_rate}),
@@ -135,12 +135,12 @@ class DeltaPruning(Experiment):
         """Pre-train, then fine-tune three times: `<name>.safetensors` each."""
         digits = read_digits()
         start: nn.Module | None = None
-        for done, (name, recipe) in enumerate(self.recipes.items()):
+        for done, (name, config) in enumerate(self.configs.items()):
             data = digits.upright if name == PRETRAINED else digits.turned
-            trained = train(data, recipe, seed=derive_seed(seed, done), start=start, device=torch.device("cpu"))
+            trained = train(data, config, seed=derive_seed(seed, done), start=start, device=torch.device("cpu"))
             start = trained.model if name == PRETRAINED else start
             save_file(trained.model.state_dict(), folder / f"{name}.safetensors")
-            progress(done + 1, len(self.recipes))
+            progress(done + 1, len(self.configs))
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
         """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
@@ -164,7 +164,7 @@ class DeltaPruning(Experiment):
 
     def model(self, state: State, data: Data) -> nn.Module:
         """The network with these weights, in evaluation mode."""
-        model = build(self.recipes[PRETRAINED], data.inputs.shape[1:], data.classes, seed=0)
+        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.classes, seed=0)
         model.load_state_dict(state)
         return model.eval()
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import counts_in
-from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import Data, Progress, TrainingConfig
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, check_recipe, load, save
+from secateur.trainers.models.registry import Model, check_config, load, save
 from secateur.trainers.pruning.held_masks import apply, kept_weights
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.pruning.soft_masks import (
@@ -79,7 +79,7 @@ class DifferentiablePruning(Experiment):
         first = min(epochs - 1, max(1, round(dense * epochs)))
         self.data, self.form, self.m, self.ramp, self.temperature = data, form, m, ramp, temperature
         self.fine_tune = fine_tune
-        self.first = Recipe(
+        self.first = TrainingConfig(
             model=model,
             model_settings={"width": width},
             epochs=first,
@@ -92,7 +92,7 @@ class DifferentiablePruning(Experiment):
             warmup=0.0,
         )
         self.second = self.first.model_copy(update={"epochs": epochs - first, "schedule": "cosine"})
-        check_recipe(self.first)
+        check_config(self.first)
         if ramp + fine_tune > 1:
             raise ValueError(f"ramp {ramp} and fine_tune {fine_tune} are more than the epochs there are: lower one")
         if form == "n_of_m" and width % m:

@@ -20,8 +20,8 @@ from torch import nn
 from secateur.scorers.networks import weight_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import Masks, as_many_at_random, counts_in, global_masks
-from secateur.trainers.contract import AfterStep, Data, Recipe
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import AfterStep, Data, Progress, TrainingConfig
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.grokking_pictures import Line, by_step, frequencies, overlaps
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
@@ -103,7 +103,7 @@ class GrokkingTickets(Experiment):
         self.operation, self.modulus, self.fraction = operation, modulus, fraction
         self.steps, self.dense_steps, self.evaluate_every = steps, dense_steps, evaluate_every
         self.threshold, self.norm_keep = threshold, norm_keep
-        self.recipe = Recipe(
+        self.config = TrainingConfig(
             model=f"secateur.trainers.experiments.modular_addition:{network}",
             steps=steps,
             batch_size=len(pairs),
@@ -125,8 +125,8 @@ class GrokkingTickets(Experiment):
         start = self.network(data["train"], seed)
         save_weights(start, folder / "initial.safetensors")
         watch = DenseWatch(self, data, folder, progress)
-        recipe = self.recipe.model_copy(update={"steps": self.dense_steps})
-        trained = self.follow(start, data["train"], recipe, watch, seed)
+        config = self.config.model_copy(update={"steps": self.dense_steps})
+        trained = self.follow(start, data["train"], config, watch, seed)
         save_weights(trained.model, folder / "final.safetensors")
         for name, moment in watch.moments.items():
             if moment is None:
@@ -165,7 +165,7 @@ class GrokkingTickets(Experiment):
             held = apply(start, kept)
         watch = Watch(self.evaluate_every, data, progress)
         decay = {"weight_decay": 0.0} if arm.endswith("no_decay") else {}
-        trained = self.follow(start, data["train"], self.recipe.model_copy(update=decay), watch, seed, held)
+        trained = self.follow(start, data["train"], self.config.model_copy(update=decay), watch, seed, held)
         if kept is not None:
             refuse_moved(trained.model, kept)
         facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
@@ -197,7 +197,7 @@ class GrokkingTickets(Experiment):
 
     def network(self, data: Data, seed: int) -> Model:
         """The untrained network of a seed."""
-        return build(self.recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+        return build(self.config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
 
     def weights(self, moment: str, data: Data, seed: int, prepared: Path) -> Model:
         """The dense network at a moment of its run."""
@@ -206,13 +206,13 @@ class GrokkingTickets(Experiment):
         return model
 
     def follow(
-        self, start: Model, data: Data, recipe: Recipe, watch: "Watch", seed: int, held: AfterStep | None = None
+        self, start: Model, data: Data, config: TrainingConfig, watch: "Watch", seed: int, held: AfterStep | None = None
     ) -> Trained:
         """Train on whole batches, looked at before the first step and along the way."""
         watch.look(copy.deepcopy(start), 0)
         return train(
             data,
-            recipe,
+            config,
             seed=seed,
             start=start,
             after_step=held,

@@ -25,7 +25,8 @@ from secateur.scorers.networks.retrieval_heads import (
     words_recalled,
 )
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import Progress
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import BEGIN, SYMBOLS, train_induction_model

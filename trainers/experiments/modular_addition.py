@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int, Int32, Int64
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.contract import Data, reads
 
 Operation = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Int64[np.ndarray, " n"]]
@@ -180,7 +180,7 @@ NETWORKS = {each.__name__: each for each in (product_mlp, lookup_mlp, one_layer_
 """The factories here by name."""
 
 
-def float64_cross_entropy(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+def float64_cross_entropy(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
     """Cross-entropies float64 `[b]`, to be passed to `train` as `objective`.
 
     Those of float32 become 0 long before a network that has memorised stops learning, and their gradients with them.

@@ -16,7 +16,8 @@ from secateur.selectors.contract import resolve_keep
 from secateur.selectors.searches.contract import search
 from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
 from secateur.selectors.static.top import top
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import Progress
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import SYMBOLS, train_induction_model

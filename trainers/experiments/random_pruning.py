@@ -17,8 +17,8 @@ from secateur.scorers.networks import weight_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.layer_ratios import RULES, Densities, Shapes, counts_of, densities_in
 from secateur.selectors.masks.weight_masks import global_masks, random_masks
-from secateur.trainers.contract import Data, Recipe
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import Data, Progress, TrainingConfig
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 from secateur.trainers.judging.comparison import summarise
@@ -70,7 +70,7 @@ class RandomPruning(Experiment):
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
     ) -> None:
         self.data, self.widths = data, tuple(widths)
-        self.recipe = Recipe(
+        self.config = TrainingConfig(
             model=model,
             epochs=epochs,
             batch_size=batch_size,
@@ -94,14 +94,14 @@ class RandomPruning(Experiment):
         found: dict[int, dict[str, float]] = {}
         kept, samples, shares = None, 0, {}
         for number, width in enumerate(self.widths):
-            recipe = self.recipe.model_copy(update={"model_settings": {"width": width}})
-            start = fresh(recipe, train_split, seed)
+            config = self.config.model_copy(update={"model_settings": {"width": width}})
+            start = fresh(config, train_split, seed)
             held = None
             if arm not in self.references:
                 kept = self.mask(arm, keep, seed, start, train_split)
                 shares = densities_in(kept.groups)
                 held = apply(start, kept)
-            trained = train(train_split, recipe, seed=seed, start=start, after_step=held)
+            trained = train(train_split, config, seed=seed, start=start, after_step=held)
             if kept is not None:
                 refuse_moved(trained.model, kept)
             found[width] = judged(measured_again(trained.model.cpu(), train_split), test_split, strange)
@@ -155,9 +155,9 @@ class RandomPruning(Experiment):
         return picture(draw, width=7.0, height=3.4)
 
 
-def fresh(recipe: Recipe, data: Data, seed: int) -> Model:
+def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
-    model = build(recipe, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+    model = build(config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
     for weight in maskable(model).values():

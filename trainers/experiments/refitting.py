@@ -17,8 +17,8 @@ from torch import nn
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import counts_in
-from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
-from secateur.trainers.experiments.contract import Experiment, Outcome, Progress
+from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
+from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
@@ -26,7 +26,7 @@ from secateur.trainers.judging.comparison import summarise
 from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, check_recipe, load, save
+from secateur.trainers.models.registry import Model, check_config, load, save
 from secateur.trainers.processes import private_randomness
 from secateur.trainers.pruning.held_masks import maskable
 from secateur.trainers.pruning.kept import Kept
@@ -53,9 +53,9 @@ class Pruned:
 
 
 class Refits(Experiment):
-    """The arms and their recipes; how units are chosen and taken out is for each unit to say.
+    """The arms and their configs; how units are chosen and taken out is for each unit to say.
 
-    All runs share the big network's recipe but for two things: `fine_tune`, the published form, has a constant
+    All runs share the big network's config but for two things: `fine_tune`, the published form, has a constant
     `FINE_TUNE_RATE` and a quarter of the epochs; `scratch_b` has as many more epochs as a pass is cheaper.
     """
 
@@ -76,7 +76,7 @@ class Refits(Experiment):
         learning_rate: Rate = 0.1,
     ) -> None:
         self.data = data
-        self.recipe = Recipe(
+        self.config = TrainingConfig(
             model=model,
             model_settings={"width": width},
             epochs=epochs,
@@ -88,7 +88,7 @@ class Refits(Experiment):
             schedule="step",
             warmup=0.0,
         )
-        check_recipe(self.recipe)
+        check_config(self.config)
 
     @abstractmethod
     def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
@@ -102,12 +102,12 @@ class Refits(Experiment):
         """Write the split, train the big network and write it."""
         train_split, test_split = split_of(self.data)
         write_splits(folder / "data.npz", train_split, test_split)
-        start = fresh(self.recipe, train_split, seed)
+        start = fresh(self.config, train_split, seed)
         trained = train(
-            train_split, self.recipe, seed=seed, start=start, objective=self.objective(start), progress=progress
+            train_split, self.config, seed=seed, start=start, objective=self.objective(start), progress=progress
         )
         measured_again(trained.model.cpu(), train_split)
-        save(trained.model, folder, self.recipe, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model, folder, self.config, train_split.inputs.shape[1:], train_split.classes)
         (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
@@ -123,10 +123,10 @@ class Refits(Experiment):
             progress(1, 1)
             return outcome_of(big, test_split, samples, big_macs, parameters_of(big))
         start = self.pruned(arm, keep, seed, big, example)
-        recipe = recipe_of(arm, self.recipe, big_macs, start.macs)
+        config = config_of(arm, self.config, big_macs, start.macs)
         trained = train(
             train_split,
-            recipe,
+            config,
             seed=derive_seed(seed, REFIT),
             start=start.model,
             after_step=start.held,
@@ -134,7 +134,7 @@ class Refits(Experiment):
         )
         self.check(trained.model, start.kept)
         measured_again(trained.model.cpu(), train_split)
-        facts = {"epochs": recipe.epochs, "layers": counts_in(start.kept.groups)}
+        facts = {"epochs": config.epochs, "layers": counts_in(start.kept.groups)}
         return outcome_of(
             trained.model, test_split, trained.samples_seen, start.macs, start.parameters, start.kept, facts
         )
@@ -147,21 +147,21 @@ class Refits(Experiment):
         return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))}
 
 
-def recipe_of(arm: str, recipe: Recipe, big_macs: int, macs: int) -> Recipe:
+def config_of(arm: str, config: TrainingConfig, big_macs: int, macs: int) -> TrainingConfig:
     """How an arm is retrained; milestones of the schedule go by progress, so that they stretch with the epochs.
 
-    >>> recipe_of("scratch_b", Recipe(epochs=24), 1000, 300).epochs
+    >>> config_of("scratch_b", TrainingConfig(epochs=24), 1000, 300).epochs
     80
-    >>> recipe_of("fine_tune", Recipe(epochs=24), 1000, 300).epochs
+    >>> config_of("fine_tune", TrainingConfig(epochs=24), 1000, 300).epochs
     6
     """
-    epochs = recipe.epochs or 1
+    epochs = config.epochs or 1
     if arm == "scratch_b":
-        return recipe.model_copy(update={"epochs": epochs * big_macs // macs})
+        return config.model_copy(update={"epochs": epochs * big_macs // macs})
     if arm == "fine_tune":
         low = {"learning_rate": FINE_TUNE_RATE, "schedule": "constant"}
-        return recipe.model_copy(update={"epochs": max(1, epochs // FINE_TUNE_SHARE), **low})
-    return recipe
+        return config.model_copy(update={"epochs": max(1, epochs // FINE_TUNE_SHARE), **low})
+    return config
 
 
 def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None = None) -> nn.Module:

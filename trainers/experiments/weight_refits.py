@@ -24,9 +24,9 @@ from secateur.trainers.pruning.kept import Kept
 
 class WeightRefits(Refits):
     """The largest weights of a trained network, over all layers but the last: fine-tuned as published, fine-tuned with
-    the whole recipe, or from scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
+    the whole config, or from scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
 
-    `random` keeps as many weights of each layer, drawn blindly, and has `fine_tune_tuned`'s recipe; `scratch_shuffled`
+    `random` keeps as many weights of each layer, drawn blindly, and has `fine_tune_tuned`'s config; `scratch_shuffled`
     trains the same random masks from scratch. Work counts the weights that stay.
     """
 

@@ -1,4 +1,4 @@
-"""Evaluate architectures for real: each choice sets a part of a recipe, each evaluation is a training."""
+"""Evaluate architectures for real: each choice sets a part of a config, each evaluation is a training."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,50 +12,52 @@ from pydantic import ValidationError
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, Rows
 from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
 from secateur.selectors.draws.ranks import Keep
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.tuning import hold_out
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import check_recipe, factory_of
+from secateur.trainers.models.registry import check_config, factory_of
 from secateur.trainers.tasks.classification import evaluate
 
-OWN = frozenset(Recipe.model_fields) - {"model_settings"}
+OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
 
-def recipe_of(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """The recipe with these choices: names of its own fields set those, all others are settings of the model."""
+def config_of(base: TrainingConfig, choices: Mapping[str, Any]) -> TrainingConfig:
+    """The config with these choices: names of its own fields set those, all others are settings of the model."""
     own = {name: value for name, value in choices.items() if name in OWN}
     settings = base.model_settings | {name: value for name, value in choices.items() if name not in OWN}
-    return Recipe(**(base.model_dump() | own | {"model_settings": settings}))
+    return TrainingConfig(**(base.model_dump() | own | {"model_settings": settings}))
 
 
-def network_key(recipe: Recipe) -> str:
-    """The same text for recipes that train the same network; a model's factory may know more than its settings say."""
-    content = recipe.model_dump(mode="json")
-    same = getattr(factory_of(recipe.model), "same_network", None)
+def network_key(config: TrainingConfig) -> str:
+    """The same text for configs that train the same network; a model's factory may know more than its settings say."""
+    content = config.model_dump(mode="json")
+    same = getattr(factory_of(config.model), "same_network", None)
     if same is not None:
         content["model_settings"] = same(content["model_settings"])
     return json.dumps(content, sort_keys=True)
 
 
-def space_of_recipes(base: Recipe, choices: Mapping[str, Sequence[Any]]) -> tuple[ArchitectureSpace, list[Recipe]]:
-    """Every combination of choices, with its recipe; rows that train the same network share a key.
+def space_of_configs(
+    base: TrainingConfig, choices: Mapping[str, Sequence[Any]]
+) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
+    """Every combination of choices, with its config; rows that train the same network share a key.
 
-    Raises ValueError that names the first combination whose recipe or model settings are refused.
+    Raises ValueError that names the first combination whose config or model settings are refused.
     """
     positions = [Position(name, tuple(map(str, values))) for name, values in choices.items()]
-    space, recipes = ArchitectureSpace.product(positions), []
+    space, configs = ArchitectureSpace.product(positions), []
     if space.listed is None:
         raise ValueError(f"the choices make {space.size} combinations, too many to train any share of them")
     for row in space.listed.tolist():
         chosen = {name: values[number] for (name, values), number in zip(choices.items(), row, strict=True)}
         try:
-            recipes.append(recipe_of(base, chosen))
-            check_recipe(recipes[-1])
+            configs.append(config_of(base, chosen))
+            check_config(configs[-1])
         except (ValidationError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ValueError(f"choices {chosen}: {reason}") from error
-    _, keys = np.unique([network_key(recipe) for recipe in recipes], return_inverse=True)
-    return space.having(space.listed, keys.astype(np.int64)), recipes
+    _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
+    return space.having(space.listed, keys.astype(np.int64)), configs
 
 
 @dataclass
@@ -67,7 +69,7 @@ class TrainedAccuracies:
     """
 
     space: ArchitectureSpace
-    recipes: Sequence[Recipe]
+    configs: Sequence[TrainingConfig]
     data: Data
     validation_fraction: float = 0.2
     seeds: int = 1
@@ -87,9 +89,9 @@ class TrainedAccuracies:
 
     def _accuracy(self, row: int, key: int) -> float:
         if int(key) not in self.known:
-            recipe = self.recipes[row]
+            config = self.configs[row]
             results = [
-                evaluate(train(self._pool, recipe, seed=seed).model, self._validation).accuracy
+                evaluate(train(self._pool, config, seed=seed).model, self._validation).accuracy
                 for seed in range(self.seeds)
             ]
             self.known[int(key)] = 100 * float(np.mean(results))

@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def brief(self) -> str:
-        """The verdict in a table's cell, where the column says against what."""
+        """The verdict in a table's trial, where the column says against what."""
         word = self.verdict.partition(" than ")[0] if self.p_value is not None else "one seed"
         told = "" if self.p_value is None else f", p {self.p_value:.2g}"
         return f"{word} ({signed_text(self.difference, self.percent)}{told})"

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.tasks.classification import evaluate
 
@@ -54,7 +54,7 @@ def hold_out(
 
 def tune(
     data: Data,
-    recipe: Recipe,
+    config: TrainingConfig,
     choose: Choose,
     candidates: tuple[float, ...],
     *,
@@ -81,7 +81,7 @@ def tune(
             except ValueError as error:
                 refusal, results = str(error), []
                 break
-            trained = train(inside, recipe, seed=seed, keep=mask)
+            trained = train(inside, config, seed=seed, keep=mask)
             results.append(evaluate(trained.model, outside).accuracy)
             steps, seen, seconds = steps + trained.steps, seen + trained.samples_seen, seconds + trained.seconds
         if results:

@@ -9,36 +9,36 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.contract import Observation, Observer
-from secateur.trainers.contract import AfterStep, Objective, Recipe, TrainingBatch
+from secateur.scorers.contract import Observer, TrainingBatch
+from secateur.trainers.contract import AfterStep, GradientBatch, Objective, TrainingConfig
 from secateur.trainers.loop.adam_r import pull_towards
 from secateur.trainers.loop.batches import Source, StepViews
-from secateur.trainers.loop.schedule import Course, Epoch, Position, once_each, rate_at
+from secateur.trainers.loop.schedule import Epoch, Position, Schedule, once_each, rate_at
 from secateur.trainers.loop.trackers import EpochTotals
-from secateur.trainers.processes import Part, Processes
+from secateur.trainers.processes import MicroBatch, Processes
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
+def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The config's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
     parameters = [each for each in model.parameters() if each.requires_grad]
     fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
-    rate, decay, momentum = recipe.learning_rate, recipe.weight_decay, recipe.momentum
-    if recipe.optimiser == "sgd":
+    rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
+    if config.optimiser == "sgd":
         return torch.optim.SGD(
             parameters, rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused
         )
-    optimiser = torch.optim.AdamW(parameters, rate, betas=recipe.betas, weight_decay=decay, fused=fused)
-    if recipe.pull:
-        pull_towards(optimiser, [each.detach().clone() for each in parameters], recipe.pull)
+    optimiser = torch.optim.AdamW(parameters, rate, betas=config.betas, weight_decay=decay, fused=fused)
+    if config.pull:
+        pull_towards(optimiser, [each.detach().clone() for each in parameters], config.pull)
     return optimiser
 
 
 def cross_entropy(label_smoothing: float) -> Objective:
     """The plain objective: per-sample cross-entropies, or those with smoothed labels."""
 
-    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+    def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         if not label_smoothing:
             return batch.losses
         return functional.cross_entropy(batch.logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
@@ -50,9 +50,9 @@ def cross_entropy(label_smoothing: float) -> Objective:
 class Run:
     """A training run under way: `train_epoch` yields after every optimiser step."""
 
-    recipe: Recipe
+    config: TrainingConfig
     model: nn.Module
-    course: Course
+    schedule: Schedule
     source: Source
     objective: Objective | None
     observers: Sequence[Observer]
@@ -66,15 +66,15 @@ class Run:
 
     def __post_init__(self) -> None:
         self.network: Any = self.model
-        self.optimiser = optimiser_of(self.model, self.recipe)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "float16")
-        self.sampler = self.course.sampler
+        self.optimiser = optimiser_of(self.model, self.config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
+        self.sampler = self.schedule.sampler
         listens = self.sampler is not None and self.sampler.observed is not None
         self.watched = bool(self.observers) or listens or self.totals is not None
 
     def cast(self) -> AbstractContextManager[Any]:
         """The precision that the network runs in."""
-        half = HALF.get(self.recipe.precision)
+        half = HALF.get(self.config.precision)
         return nullcontext() if half is None else torch.autocast(self.device.type, half)
 
     def train_epoch(self, epoch: Epoch) -> Iterator[None]:
@@ -84,11 +84,11 @@ class Run:
         weights = None if self.sampler is None else self.sampler.weights(ids)
         repeats = self.sampler is not None and once_each(epoch.ids) is not None
         first = self.position.step
-        plan = [(step, self.processes.parts(step, self.recipe.accumulate)) for step in epoch.steps[first:]]
+        plan = [(step, self.processes.parts(step, self.config.accumulate)) for step in epoch.steps[first:]]
         stream = self.source.batches(epoch.ids, ids, [part.places for _, parts in plan for part in parts])
         for step, parts in plan:
-            progress = self.course.progress(self.position, first + len(plan))
-            rate = self.recipe.learning_rate * rate_at(progress, self.recipe.warmup, self.recipe.schedule)
+            progress = self.schedule.progress(self.position, first + len(plan))
+            rate = self.config.learning_rate * rate_at(progress, self.config.warmup, self.config.schedule)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
@@ -107,13 +107,15 @@ class Run:
             self.position.samples_seen += step.stop - step.start
             if self.after_step is not None:
                 done = self.position.steps_done
-                self.after_step(self.model, done, self.course.total_steps or max(done, round((done - 0.5) / progress)))
+                self.after_step(
+                    self.model, done, self.schedule.total_steps or max(done, round((done - 0.5) / progress))
+                )
             yield
 
     def passes(
         self,
         step: slice,
-        parts: list[Part],
+        parts: list[MicroBatch],
         stream: Iterator[torch.Tensor],
         ids: torch.Tensor,
         labels: torch.Tensor,
@@ -138,7 +140,7 @@ class Run:
                 each = losses
                 if self.objective is not None:
                     with self.cast():
-                        each = self.objective(TrainingBatch(ids[part.places], logits, target, losses), inputs)
+                        each = self.objective(GradientBatch(ids[part.places], logits, target, losses), inputs)
                     if each.shape != losses.shape:
                         raise ValueError(
                             f"the objective must give one loss per sample, [{len(losses)}], it gave {list(each.shape)}"
@@ -159,23 +161,25 @@ class Run:
         labels: torch.Tensor,
         logits: list[torch.Tensor],
         losses: list[torch.Tensor],
-    ) -> Observation:
+    ) -> TrainingBatch:
         """The whole batch as every process sees it, plain losses in float32."""
         if self.processes.world == 1:
-            return Observation(ids[step], joined(logits), labels[step], joined(losses))
+            return TrainingBatch(ids[step], joined(logits), labels[step], joined(losses))
         whole = self.processes.gather(joined(logits).float(), step)
-        return Observation(
+        return TrainingBatch(
             ids[step], whole, labels[step], functional.cross_entropy(whole, labels[step], reduction="none")
         )
 
     def tell(
-        self, batch: Observation, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
+        self, batch: TrainingBatch, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
     ) -> None:
         """Observers, the sampler and the totals take in a batch; where ids occur twice, observers do so in turns."""
         turns = [batch]
         if apart is not None:
             places = [each.to(self.device, non_blocking=True) for each in apart]
-            turns = [Observation(batch.ids[at], batch.logits[at], batch.labels[at], batch.losses[at]) for at in places]
+            turns = [
+                TrainingBatch(batch.ids[at], batch.logits[at], batch.labels[at], batch.losses[at]) for at in places
+            ]
         for watcher in self.observers:
             for turn in turns:
                 watcher.observe(turn)

@@ -11,7 +11,7 @@ import torch
 from secateur.scorers.contract import rows_text
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
-from secateur.trainers.contract import Data, Recipe
+from secateur.trainers.contract import Data, TrainingConfig
 
 
 def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constant", "step"] = "cosine") -> float:
@@ -46,7 +46,7 @@ class Position:
     samples_seen: int = 0
     seconds: float = 0.0
     epoch_samples: list[int] = field(default_factory=list)
-    """Samples of each epoch begun, the last one cut where `recipe.steps` end inside it."""
+    """Samples of each epoch begun, the last one cut where `config.steps` end inside it."""
 
     def state_dict(self) -> dict[str, Any]:
         """The position as numbers and a list."""
@@ -81,15 +81,15 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Course:
+class Schedule:
     """The epochs of a run and its progress, over rows that are the same in every epoch, or over those of a sampler.
 
-    With `recipe.steps` a run has exactly that many optimiser steps, over as many epochs as it takes, and progress is
-    that of steps. With `recipe.epochs` it has that many epochs; under a sampler, whose epochs to come have lengths that
+    With `config.steps` a run has exactly that many optimiser steps, over as many epochs as it takes, and progress is
+    that of steps. With `config.epochs` it has that many epochs; under a sampler, whose epochs to come have lengths that
     nobody knows yet, each counts the same for progress.
     """
 
-    recipe: Recipe
+    config: TrainingConfig
     rows: torch.Tensor
     sampler: EpochSampler | None
     seed: int
@@ -98,8 +98,8 @@ class Course:
     def total_steps(self) -> int | None:
         """Optimiser steps of the whole run; None where they depend on what the sampler will draw."""
         if self.sampler is None:
-            return self.recipe.total_steps(len(self.rows))
-        return self.recipe.steps
+            return self.config.total_steps(len(self.rows))
+        return self.config.steps
 
     def order(self, epoch: int) -> torch.Tensor:
         """Ids of an epoch, int64; under a sampler that is a collective call of all processes."""
@@ -110,8 +110,8 @@ class Course:
 
     def epochs(self, position: Position) -> Iterator[Epoch]:
         """Epochs from the one of `position` on, which the caller moves along as it trains."""
-        total, size = self.total_steps, self.recipe.batch_size
-        while position.epoch < self.recipe.epochs if total is None else position.steps_done < total:  # type: ignore[operator]
+        total, size = self.total_steps, self.config.batch_size
+        while position.epoch < self.config.epochs if total is None else position.steps_done < total:  # type: ignore[operator]
             ids = self.order(position.epoch)
             if total is not None:
                 ids = ids[: (total - position.steps_done + position.step) * size]
@@ -125,11 +125,11 @@ class Course:
         total = self.total_steps
         if total is not None:
             return (position.steps_done + 0.5) / total
-        return (position.epoch + (position.step + 0.5) / steps) / (self.recipe.epochs or 1)
+        return (position.epoch + (position.step + 0.5) / steps) / (self.config.epochs or 1)
 
     def expected_steps(self, position: Position) -> int:
         """Steps of the whole run, at the end of an epoch: as if those to come were as long as those behind."""
-        return self.total_steps or position.steps_done * (self.recipe.epochs or 1) // (position.epoch + 1)
+        return self.total_steps or position.steps_done * (self.config.epochs or 1) // (position.epoch + 1)
 
 
 def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:

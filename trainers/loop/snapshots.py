@@ -19,7 +19,7 @@ from torch import nn
 
 from secateur.scorers.contract import Observer
 from secateur.selectors.samplers.contract import EpochSampler
-from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.contract import AfterStep, Data, Objective, TrainingConfig
 from secateur.trainers.models.identity import weights_of
 
 NAME = "snapshot.pt"
@@ -32,7 +32,7 @@ class Snapshots:
 
     A run that finds a snapshot of itself in `folder` goes on from there; one of another run is refused. When the run
     has ended the snapshot is removed, or with `keep` replaced by that of the end, from which the same call gives the
-    trained model at once. `of` names what else the run depends on and a recipe does not say, such as the fingerprint of
+    trained model at once. `of` names what else the run depends on and a config does not say, such as the fingerprint of
     a teacher (JSON-able values). With several processes the folder must be one that all of them see, and seconds are
     looked at after each epoch only.
     """
@@ -114,17 +114,17 @@ class Snapshots:
 def summary_of_run(
     data: Data,
     rows: torch.Tensor,
-    recipe: Recipe,
+    config: TrainingConfig,
     seed: int,
     sampler: EpochSampler | None,
     objective: Objective | None,
     observers: Sequence[Observer],
 ) -> dict[str, Any]:
     """What tells runs apart whose snapshots must not be mixed up, before they begin; where inputs lie does not."""
-    told = recipe.model_dump(mode="json", exclude={"loading", "workers"})
+    told = config.model_dump(mode="json", exclude={"loading", "workers"})
     return {
         **summary_of_data(data, rows),
-        **{f"recipe {name}": value for name, value in told.items()},
+        **{f"config {name}": value for name, value in told.items()},
         "seed": seed,
         **(
             {}

@@ -3,7 +3,7 @@
 The loop hands a tracker one set of numbers per epoch and never waits for the device in between:
 
     tracker = TensorBoard(folder)
-    train(data, recipe, seed=0, trackers=[tracker])
+    train(data, config, seed=0, trackers=[tracker])
     tracker.close()
 
 Numbers per epoch: `loss` (mean plain cross-entropy over the samples presented, before each update), `objective` (mean

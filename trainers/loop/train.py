@@ -13,19 +13,17 @@ from secateur.scorers.contract import Observer
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
-from secateur.trainers.contract import AfterStep, Data, Objective, Recipe
+from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
 from secateur.trainers.loop.batches import StepViews, source_of
 from secateur.trainers.loop.run import Run, cross_entropy, optimiser_of
-from secateur.trainers.loop.schedule import Course, check_sampler, rate_at, rows_to_train_on
+from secateur.trainers.loop.schedule import Schedule, check_sampler, rate_at, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import EpochTotals, Tracker
 from secateur.trainers.models.registry import Standardise, build
 from secateur.trainers.processes import private_randomness, processes_here
 
-__all__ = ["Checkpoint", "Progress", "Trained", "cross_entropy", "optimiser_of", "rate_at", "train"]
+__all__ = ["Checkpoint", "Trained", "cross_entropy", "optimiser_of", "rate_at", "train"]
 
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all) after each epoch."""
 Checkpoint = Callable[[nn.Module, int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
 `load_state_dict` is part of snapshots."""
@@ -41,14 +39,14 @@ class Trained:
     samples_seen: int
     seconds: float
     length: Literal["epochs", "steps"] = "steps"
-    """What the recipe fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
+    """What the config fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
     epoch_samples: tuple[int, ...] = ()
     """Samples of each epoch."""
 
 
 def train(
     data: Data,
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
     seed: int,
     keep: Keep | None = None,
@@ -70,14 +68,14 @@ def train(
     after each optimiser step, such as to hold pruned ones at zero.
 
     A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the cross-entropy with
-    the recipe's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
+    the config's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
     per-sample cross-entropies of each batch, before the update, whatever the objective. Initial weights and order come
     from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
 
-    With a sampler `recipe.steps` is exactly that many optimiser steps over as many epochs as it takes, and
-    `recipe.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
+    With a sampler `config.steps` is exactly that many optimiser steps over as many epochs as it takes, and
+    `config.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
 
-    `batch_size` is that of an optimiser step. With `recipe.accumulate` it is computed in parts, and where several
+    `batch_size` is that of an optimiser step. With `config.accumulate` it is computed in parts, and where several
     processes were launched together each takes a share of it: the gradient is that of the whole batch, and observers
     and sampler are told the whole batch in every process (batch norm measures parts, and over processes on the CPU
     shares). All processes make the same call; the first one alone writes and calls `progress`, `checkpoint` and
@@ -91,12 +89,12 @@ def train(
     if sampler is not None:
         check_sampler(sampler, data, keep)
     rows = rows_to_train_on(data, keep)
-    if recipe.channels_last and data.inputs.ndim != 4:
+    if config.channels_last and data.inputs.ndim != 4:
         raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
     started = time.perf_counter()
     saved, made_of = None, {}
     if snapshots is not None:
-        made_of = summary_of_run(data, rows, recipe, seed, sampler, objective, observers)
+        made_of = summary_of_run(data, rows, config, seed, sampler, objective, observers)
         made_of |= summary_of_hooks(start, after_step)
         made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
         saved = snapshots.read(made_of)
@@ -104,29 +102,29 @@ def train(
     if start is not None:
         model: nn.Module = copy.deepcopy(start)
     else:
-        model = build(recipe, shape, data.classes, seed=seed, learned=data.model_settings)
+        model = build(config, shape, data.classes, seed=seed, learned=data.model_settings)
     if saved is None and start is None:
         standardise = model[0]  # type: ignore[index]
         assert isinstance(standardise, Standardise)
         standardise.fit(data, None if keep is None else rows.numpy())
-    plain = objective is None and not recipe.label_smoothing
+    plain = objective is None and not config.label_smoothing
     run = Run(
-        recipe=recipe,
-        model=on_device(model, device, recipe),
-        course=Course(recipe, rows, sampler, seed),
-        source=source_of(data, rows, device, loading=recipe.loading, workers=recipe.workers),
-        objective=None if plain else objective or cross_entropy(recipe.label_smoothing),
+        config=config,
+        model=on_device(model, device, config),
+        schedule=Schedule(config, rows, sampler, seed),
+        source=source_of(data, rows, device, loading=config.loading, workers=config.workers),
+        objective=None if plain else objective or cross_entropy(config.label_smoothing),
         observers=observers,
         labels=torch.tensor(data.labels).to(device),
         device=device,
         processes=processes,
-        views=StepViews(recipe.augmentation, shape, seed, device) if recipe.augmentation else None,
+        views=StepViews(config.augmentation, shape, seed, device) if config.augmentation else None,
         totals=EpochTotals(device) if trackers else None,
         after_step=after_step,
     )
     own_seed = derive_seed(seed, processes.rank) if processes.rank else seed
     with private_randomness(own_seed, device), processes.sharing(model, device) as network:
-        run.network = torch.compile(network) if recipe.compile else network
+        run.network = torch.compile(network) if config.compile else network
         if saved is not None:
             run.load_state_dict(saved, checkpoint)
         follow(run, made_of, started - run.position.seconds, progress, checkpoint, snapshots, trackers)
@@ -134,20 +132,20 @@ def train(
         torch.cuda.synchronize(device)
     at = run.position
     return Trained(
-        model=(laid_out(model, torch.contiguous_format) if recipe.channels_last else model).eval(),
+        model=(laid_out(model, torch.contiguous_format) if config.channels_last else model).eval(),
         steps=at.steps_done,
         epochs=at.epoch,
         samples_seen=at.samples_seen,
         seconds=time.perf_counter() - started + (saved["position"]["seconds"] if saved else 0.0),
-        length=recipe.length,
+        length=config.length,
         epoch_samples=tuple(at.epoch_samples),
     )
 
 
-def on_device(model: nn.Module, device: torch.device, recipe: Recipe) -> nn.Module:
-    """The model where it is trained, its weights laid out as the recipe says."""
+def on_device(model: nn.Module, device: torch.device, config: TrainingConfig) -> nn.Module:
+    """The model where it is trained, its weights laid out as the config says."""
     model.to(device)
-    return laid_out(model, torch.channels_last) if recipe.channels_last else model
+    return laid_out(model, torch.channels_last) if config.channels_last else model
 
 
 def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
@@ -164,7 +162,7 @@ def follow(
     snapshots: Snapshots | None,
     trackers: Sequence[Tracker],
 ) -> None:
-    """Follow the course of a run to its end; `began` is when it would have, had it never been interrupted."""
+    """Follow the schedule of a run to its end; `began` is when it would have, had it never been interrupted."""
     at, processes = run.position, run.processes
     run.model.train()
 
@@ -174,7 +172,7 @@ def follow(
         if snapshots is not None and processes.writes:
             snapshots.write(made_of, state)
 
-    for epoch in run.course.epochs(at):
+    for epoch in run.schedule.epochs(at):
         steps, seen, entered = len(epoch.steps), at.samples_seen, time.perf_counter()
         if len(at.epoch_samples) == at.epoch:
             at.epoch_samples.append(len(epoch.ids))
@@ -187,7 +185,7 @@ def follow(
                     values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)
                     for tracker in trackers if processes.writes else ():
                         tracker.log(values, step=at.steps_done)
-                expected = run.course.expected_steps(at)
+                expected = run.schedule.expected_steps(at)
                 if progress and processes.writes:
                     progress(at.steps_done, expected)
                 if checkpoint and processes.writes:

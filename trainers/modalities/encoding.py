@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from secateur.trainers.contract import Recipe, kind_read_by
-from secateur.trainers.modalities.images import Decode, ImageEncoder, ImageTask, decode_cell
-from secateur.trainers.modalities.tables import TableEncoder, TableTask
-from secateur.trainers.modalities.texts import TextTask, TfidfEncoder, TokenEncoder
+from secateur.trainers.contract import TrainingConfig, kind_read_by
+from secateur.trainers.modalities.images import Decode, ImageEncoder, ImageEncoding, decode_cell
+from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
+from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
 from secateur.trainers.models.registry import factory_of
 
 if TYPE_CHECKING:
     import datasets
 
 Modality = Literal["image", "text", "features"]
-Task = ImageTask | TextTask | TableTask
+Encoding = ImageEncoding | TextEncoding | TableEncoding
 
-TASKS: Mapping[Modality, type[Task]] = {"image": ImageTask, "text": TextTask, "features": TableTask}
-"""Settings of a study's `task` by what its columns hold."""
+ENCODINGS: Mapping[Modality, type[Encoding]] = {"image": ImageEncoding, "text": TextEncoding, "features": TableEncoding}
+"""Settings of a study's `encoding` by what its columns hold."""
 
-ENCODINGS = {"text": {"tokens": "tokens", "numbers": "tfidf"}, "features": {"codes": "codes", "numbers": "one_hot"}}
+KIND_READ_AS = {"text": {"tokens": "tokens", "numbers": "tfidf"}, "features": {"codes": "codes", "numbers": "one_hot"}}
 """Encoding by the kind of input that models read."""
 
 
@@ -57,58 +57,62 @@ class Encoded:
     encoder: Encoder
 
 
-def task_of(modality: Modality, given: Mapping[str, Any], recipes: Sequence[Recipe]) -> Task:
-    """A study's task with what it leaves out filled in from its models.
+def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[TrainingConfig]) -> Encoding:
+    """A study's encoding with what it leaves out filled in from its models.
 
-    The encoding is the one that the models read, the tokenizer the one of pretrained weights. Raises ValueError
-    where the models disagree, where the encoding is not one that they read, and for augmentation of what is no image.
+    The kind is the one that the models read, the tokenizer the one of pretrained weights. Raises ValueError
+    where the models disagree, where the kind is not one that they read, and for augmentation of what is no image.
     """
-    task = TASKS[modality](**given)
-    if isinstance(task, ImageTask):
-        return task
-    if any(recipe.augmentation for recipe in recipes):
+    encoding = ENCODINGS[modality](**given)
+    if isinstance(encoding, ImageEncoding):
+        return encoding
+    if any(config.augmentation for config in configs):
         raise ValueError(f"augmentation is for images, the columns hold {modality}: leave it out")
-    known = ENCODINGS[modality]
-    kinds = {recipe.model: kind_read_by(factory_of(recipe.model)) for recipe in recipes}
+    known = KIND_READ_AS[modality]
+    kinds = {config.model: kind_read_by(factory_of(config.model)) for config in configs}
     wanted = {model: kind for model, kind in kinds.items() if kind is not None}
     for model, kind in wanted.items():
-        fits = {name for name, encoding in known.items() if task.encoding in (None, encoding)}
+        fits = {name for name, kind in known.items() if encoding.kind in (None, kind)}
         if kind not in fits:
             raise ValueError(
                 f"model {model!r} reads {kind}, but a {'text' if modality == 'text' else 'table'} is encoded as "
-                f"{' or '.join(sorted(fits))} here (task.encoding: {task.encoding or ' or '.join(known.values())})"
+                f"{' or '.join(sorted(fits))} here (encoding.kind: {encoding.kind or ' or '.join(known.values())})"
             )
     if len(set(wanted.values())) > 1:
         told = " and ".join(f"{model!r} reads {kind}" for model, kind in wanted.items())
         raise ValueError(f"proxy and training share one encoding, but model {told}: use models that read the same")
-    encoding = task.encoding or known[next(iter(wanted.values()), "numbers")]
-    if not isinstance(task, TextTask):
-        return task.model_copy(update={"encoding": encoding})
-    named = [recipe for recipe in recipes if recipe.model_settings.get("pretrained")]
-    names = {recipe.model_settings["pretrained"] for recipe in named}
-    if task.tokenizer is None and len(names) > 1:
-        raise ValueError(f"proxy and training name different weights ({', '.join(sorted(names))}): set task.tokenizer")
-    if task.tokenizer is None and named:
+    chosen = encoding.kind or known[next(iter(wanted.values()), "numbers")]
+    if not isinstance(encoding, TextEncoding):
+        return encoding.model_copy(update={"kind": chosen})
+    named = [config for config in configs if config.model_settings.get("pretrained")]
+    names = {config.model_settings["pretrained"] for config in named}
+    if encoding.tokenizer is None and len(names) > 1:
+        raise ValueError(
+            f"proxy and training name different weights ({', '.join(sorted(names))}): set encoding.tokenizer"
+        )
+    if encoding.tokenizer is None and named:
         settings = named[0].model_settings
-        task = task.model_copy(update={"tokenizer": settings["pretrained"], "revision": settings.get("revision")})
-    return task.model_copy(update={"encoding": encoding})
+        encoding = encoding.model_copy(
+            update={"tokenizer": settings["pretrained"], "revision": settings.get("revision")}
+        )
+    return encoding.model_copy(update={"kind": chosen})
 
 
 def fit_encoder(
-    task: Task, rows: "datasets.Dataset", columns: Sequence[str], *, decode: Decode = decode_cell
+    encoding: Encoding, rows: "datasets.Dataset", columns: Sequence[str], *, decode: Decode = decode_cell
 ) -> Encoder:
     """Learn from the training rows how columns become an array."""
-    if isinstance(task, ImageTask):
-        return ImageEncoder.fit(rows, columns[0], task, decode)
-    if isinstance(task, TableTask):
-        return TableEncoder.fit(rows, columns, task)
-    if task.encoding == "tokens":
-        return TokenEncoder.fit(rows, columns[0], task)
-    return TfidfEncoder.fit(rows, columns[0], task)
+    if isinstance(encoding, ImageEncoding):
+        return ImageEncoder.fit(rows, columns[0], encoding, decode)
+    if isinstance(encoding, TableEncoding):
+        return TableEncoder.fit(rows, columns, encoding)
+    if encoding.kind == "tokens":
+        return TokenEncoder.fit(rows, columns[0], encoding)
+    return TfidfEncoder.fit(rows, columns[0], encoding)
 
 
 def encode(
-    task: Task,
+    encoding: Encoding,
     train: "datasets.Dataset",
     test: "datasets.Dataset",
     columns: Sequence[str],
@@ -119,14 +123,14 @@ def encode(
 
     Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`.
     """
-    encoder = fit_encoder(task, train, columns, decode=decode)
+    encoder = fit_encoder(encoding, train, columns, decode=decode)
     facts = encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
     return Encoded(encoder.encode(train), encoder.encode(test), encoder.model_settings, facts, encoder)
 
 
 def load_encoder(folder: Path, *, decode: Decode = decode_cell) -> Encoder:
     """Read back the encoder that `Encoder.save` wrote into a folder."""
-    written = json.loads((folder / "task.json").read_text())["encoder"]
+    written = json.loads((folder / "encoding.json").read_text())["encoder"]
     if written == "image":
         return ImageEncoder.load(folder, decode)
     kinds: dict[str, Any] = {"table": TableEncoder, "tokens": TokenEncoder, "tfidf": TfidfEncoder}

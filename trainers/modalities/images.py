@@ -21,7 +21,7 @@ Decode = Callable[[Any], "Image.Image | None"]
 BATCH = 256
 
 
-class ImageTask(BaseModel):
+class ImageEncoding(BaseModel):
     """How images become arrays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,13 +45,13 @@ class ImageEncoder:
     decode: Decode
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, task: ImageTask, decode: Decode) -> "ImageEncoder":
+    def fit(cls, rows: "datasets.Dataset", column: str, encoding: ImageEncoding, decode: Decode) -> "ImageEncoder":
         """Size and channels of the first image that can be decoded; raises ValueError where none can."""
         found = (decode(cell) for batch in cells(rows, column, 1) for cell in batch)
         first = next((image for image in found if image is not None), None)
         if first is None:
             raise ValueError(f"column {column!r}: no training image can be decoded")
-        height, width = task.size or (first.height, first.width)
+        height, width = encoding.size or (first.height, first.width)
         return cls(column, height, width, 1 if first.mode.split(";")[0] in ("1", "L", "LA", "I", "F") else 3, decode)
 
     @property
@@ -85,14 +85,14 @@ class ImageEncoder:
         return {}
 
     def save(self, folder: Path) -> None:
-        """Write `task.json`."""
+        """Write `encoding.json`."""
         learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels")}
-        (folder / "task.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
+        (folder / "encoding.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
 
     @classmethod
     def load(cls, folder: Path, decode: Decode) -> "ImageEncoder":
         """Read back what `save` wrote."""
-        learned = json.loads((folder / "task.json").read_text())
+        learned = json.loads((folder / "encoding.json").read_text())
         return cls(learned["column"], learned["height"], learned["width"], learned["channels"], decode)
 
 

@@ -21,12 +21,12 @@ MISSING, FIRST = 1, 2
 """Code of a missing category, and of the first of those that training had."""
 
 
-class TableTask(BaseModel):
+class TableEncoding(BaseModel):
     """How tables become arrays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoding: Annotated[
+    kind: Annotated[
         Literal["codes", "one_hot"] | None, Field(description="what the models read, if left out: codes or numbers")
     ] = None
     missing: Annotated[list[str], Field(description="texts that stand for a missing value, besides empty ones")] = ["?"]
@@ -58,24 +58,24 @@ class Category:
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Columns as training had them. Strings and booleans are categories, and so are the numbers that the task names.
+    """Columns as training had them. Strings and booleans are categories, and so are the numbers that the settings name.
 
-    A column of strings that are numbers but for the task's texts of missing values is a column of numbers.
+    A column of strings that are numbers but for the setting's texts of missing values is a column of numbers.
     """
 
     columns: tuple[Number | Category, ...]
     missing: tuple[str, ...]
-    encoding: Literal["codes", "one_hot"]
+    kind: Literal["codes", "one_hot"]
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", names: Sequence[str], task: TableTask) -> "TableEncoder":
+    def fit(cls, rows: "datasets.Dataset", names: Sequence[str], encoding: TableEncoding) -> "TableEncoder":
         """Describe the training columns; raises ValueError for a name in `categorical` that is no input."""
-        astray = [name for name in task.categorical if name not in names]
+        astray = [name for name in encoding.categorical if name not in names]
         if astray:
-            raise ValueError(f"task.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
-        table, missing = table_of(rows, names), tuple(task.missing)
-        described = tuple(describe(table[name], task, missing) for name in names)
-        return cls(described, missing, task.encoding or "codes")
+            raise ValueError(f"encoding.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
+        table, missing = table_of(rows, names), tuple(encoding.missing)
+        described = tuple(describe(table[name], encoding, missing) for name in names)
+        return cls(described, missing, encoding.kind or "codes")
 
     @property
     def categories(self) -> list[int]:
@@ -88,7 +88,7 @@ class TableEncoder:
     @property
     def model_settings(self) -> dict[str, Any]:
         """What a network must know of the columns."""
-        return {"kind": "numbers"} if self.encoding == "one_hot" else {"kind": "codes", "categories": self.categories}
+        return {"kind": "numbers"} if self.kind == "one_hot" else {"kind": "codes", "categories": self.categories}
 
     def encode(self, rows: "datasets.Dataset") -> Float32[np.ndarray, "n columns"]:
         """Every row; raises ValueError that names column and rows where a number is infinite."""
@@ -104,7 +104,7 @@ class TableEncoder:
                 parts.append(np.where(absent, column.mean, numbers).astype(np.float32))
                 parts += [absent.astype(np.float32)] if column.marked else []
         codes = np.stack(parts, axis=1).astype(np.float32)
-        return one_hot(codes, self.categories) if self.encoding == "one_hot" else codes
+        return one_hot(codes, self.categories) if self.kind == "one_hot" else codes
 
     def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
         """How many columns of which kind, and the share of categories that training did not have."""
@@ -118,22 +118,22 @@ class TableEncoder:
         }
 
     def save(self, folder: Path) -> None:
-        """Write `task.json`."""
+        """Write `encoding.json`."""
         columns = [{"is": type(column).__name__} | asdict(column) for column in self.columns]
-        learned = {"encoder": "table", "encoding": self.encoding, "missing": self.missing, "columns": columns}
-        (folder / "task.json").write_text(json.dumps(learned, indent=1) + "\n")
+        learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
+        (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "TableEncoder":
         """Read back what `save` wrote."""
-        learned = json.loads((folder / "task.json").read_text())
+        learned = json.loads((folder / "encoding.json").read_text())
         columns = tuple(
             Category(entry["name"], tuple(entry["values"]))
             if entry["is"] == "Category"
             else Number(entry["name"], entry["mean"], entry["marked"])
             for entry in learned["columns"]
         )
-        return cls(columns, tuple(learned["missing"]), learned["encoding"])
+        return cls(columns, tuple(learned["missing"]), learned["kind"])
 
 
 def table_of(rows: "datasets.Dataset", names: Sequence[str]) -> "pl.DataFrame":
@@ -145,17 +145,17 @@ def table_of(rows: "datasets.Dataset", names: Sequence[str]) -> "pl.DataFrame":
     return found
 
 
-def describe(values: "pl.Series", task: TableTask, missing: tuple[str, ...]) -> Number | Category:
+def describe(values: "pl.Series", encoding: TableEncoding, missing: tuple[str, ...]) -> Number | Category:
     """A training column as number or category."""
     import polars as pl
 
-    named = values.name in task.categorical
+    named = values.name in encoding.categorical
     if not named and values.dtype != pl.Boolean and (values.dtype != pl.String or is_numeric(values, missing)):
         numbers = numbers_of(values, missing)
         there = numbers[~np.isnan(numbers)]
         return Number(values.name, float(there.mean()) if len(there) else 0.0, len(there) < len(numbers))
     counts = plain(values, missing).drop_nulls().value_counts()
-    kept = counts.sort(["count", values.name], descending=[True, False]).head(task.max_categories)
+    kept = counts.sort(["count", values.name], descending=[True, False]).head(encoding.max_categories)
     return Category(values.name, tuple(sorted(kept[values.name].to_list())))
 
 

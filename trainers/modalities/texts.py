@@ -19,12 +19,12 @@ PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 BATCH = 4096
 
 
-class TextTask(BaseModel):
+class TextEncoding(BaseModel):
     """How texts become arrays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoding: Annotated[
+    kind: Annotated[
         Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
     ] = None
     tokenizer: Annotated[
@@ -92,16 +92,16 @@ class TokenEncoder:
     length: int
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, task: TextTask) -> "TokenEncoder":
-        """Train or load the tokenizer; the length is that of the longest training text, at most the task's."""
-        if task.tokenizer is None:
+    def fit(cls, rows: "datasets.Dataset", column: str, encoding: TextEncoding) -> "TokenEncoder":
+        """Train or load the tokenizer; the length is that of the longest training text, at most the setting's."""
+        if encoding.tokenizer is None:
             tokenizer, padding_id = (
-                train_tokenizer(texts_of(rows, column), vocabulary=task.vocabulary, lower_case=task.lower_case),
+                train_tokenizer(texts_of(rows, column), vocabulary=encoding.vocabulary, lower_case=encoding.lower_case),
                 0,
             )
         else:
-            tokenizer, padding_id = load_tokenizer(task.tokenizer, task.revision)
-        widest = cls(column, tokenizer, padding_id, task.max_length)
+            tokenizer, padding_id = load_tokenizer(encoding.tokenizer, encoding.revision)
+        widest = cls(column, tokenizer, padding_id, encoding.max_length)
         longest = max((len(ids) for ids, _ in widest.tokens_of(rows)), default=1)
         return cls(column, tokenizer, padding_id, max(longest, 1))
 
@@ -116,8 +116,8 @@ class TokenEncoder:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.length)
         for texts in texts_of(rows, self.column):
-            for encoding in self.tokenizer.encode_batch(texts):
-                yield encoding.ids, bool(encoding.overflowing)
+            for row in self.tokenizer.encode_batch(texts):
+                yield row.ids, bool(row.overflowing)
 
     def encode(self, rows: "datasets.Dataset") -> Int32[np.ndarray, "n length"]:
         """Ids of every row."""
@@ -132,17 +132,17 @@ class TokenEncoder:
         return {"length": self.length, "share of texts cut": cut / max(1, len(rows))}
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `task.json`."""
+        """Write `tokenizer.json` and `encoding.json`."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
-        (folder / "task.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
+        (folder / "encoding.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "TokenEncoder":
         """Read back what `save` wrote."""
         from tokenizers import Tokenizer
 
-        learned = json.loads((folder / "task.json").read_text())
+        learned = json.loads((folder / "encoding.json").read_text())
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return cls(learned["column"], tokenizer, learned["padding_id"], learned["length"])
 
@@ -161,9 +161,9 @@ class TfidfEncoder:
         return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings)
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, task: TextTask) -> "TfidfEncoder":
+    def fit(cls, rows: "datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
         """Terms and their weights; raises ValueError where no training text holds a word."""
-        vectoriser = cls.empty(max_features=task.terms)
+        vectoriser = cls.empty(max_features=encoding.terms)
         try:
             vectoriser.fit(text for texts in texts_of(rows, column) for text in texts)
         except ValueError as error:
@@ -187,15 +187,15 @@ class TfidfEncoder:
         return {"terms": len(self.vectoriser.vocabulary_)}
 
     def save(self, folder: Path) -> None:
-        """Write `task.json`: terms and their inverse document frequencies."""
+        """Write `encoding.json`: terms and their inverse document frequencies."""
         terms = self.vectoriser.get_feature_names_out().tolist()
         learned = {"column": self.column, "terms": terms, "idf": self.vectoriser.idf_.tolist()}
-        (folder / "task.json").write_text(json.dumps({"encoder": "tfidf"} | learned) + "\n")
+        (folder / "encoding.json").write_text(json.dumps({"encoder": "tfidf"} | learned) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "TfidfEncoder":
         """Read back what `save` wrote."""
-        learned = json.loads((folder / "task.json").read_text())
+        learned = json.loads((folder / "encoding.json").read_text())
         vectoriser = cls.empty(vocabulary=learned["terms"])
         vectoriser.idf_ = np.asarray(learned["idf"], np.float32)
         return cls(learned["column"], vectoriser)

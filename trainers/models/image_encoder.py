@@ -101,7 +101,7 @@ def resnet(layers: int) -> Callable[..., nn.Module]:
         if min(height, across) < LEAST_SIDE[chosen]:
             raise ValueError(
                 f"model {name!r} with the {chosen} stem wants images of {LEAST_SIDE[chosen]} pixels or more at either "
-                f"side, they are {height} x {across}: set task.size, or use model 'cnn' or 'mlp'"
+                f"side, they are {height} x {across}: set encoding.size, or use model 'cnn' or 'mlp'"
             )
         if width < LEAST_WIDTH:
             raise ValueError(f"model {name!r} wants a width of {LEAST_WIDTH} or more, not {width}")
@@ -158,7 +158,7 @@ def vit(
         fitting = ", ".join(str(side) for side in range(1, both + 1) if both % side == 0)
         raise ValueError(
             f"model 'vit' wants images that patches of {patch} x {patch} tile, they are {height} x {across}: set "
-            f"model_settings.patch to one of {fitting}, or task.size"
+            f"model_settings.patch to one of {fitting}, or encoding.size"
         )
     if width % heads:
         raise ValueError(f"model 'vit': a width of {width} is no multiple of {heads} heads")
@@ -228,7 +228,7 @@ def image_encoder(
         wish = f" (it wants {height} x {width})" if own else ""
         raise ValueError(
             f"the encoder does not take images of {' x '.join(map(str, size or sides))}{wish}: set "
-            f"model_settings.resize, or task.size; it says: {' '.join(str(error).split())}"
+            f"model_settings.resize, or encoding.size; it says: {' '.join(str(error).split())}"
         ) from error
     written = json.loads(encoder.config.to_json_string())
     network.rebuild_settings = {"config": written, "resize": size, "dropout": dropout}

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from secateur.trainers.contract import Data, Recipe, kind_read_by, reads
+from secateur.trainers.contract import Data, TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
@@ -130,13 +130,13 @@ def factory_of(model: str) -> Callable[..., nn.Module]:
     return factory
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_config(config: TrainingConfig) -> None:
     """Raise ValueError where the model does not exist or does not take a setting, with those that it takes."""
-    factory = factory_of(recipe.model)
+    factory = factory_of(config.model)
     known, open_ended = keywords_of(factory)
-    unknown = [name for name in recipe.model_settings if name not in known]
+    unknown = [name for name in config.model_settings if name not in known]
     if unknown and not open_ended:
-        raise ValueError(f"model {recipe.model!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise ValueError(f"model {config.model!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
 
 
 def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
@@ -155,23 +155,23 @@ class Model(nn.Sequential):
 
 
 def build(
-    recipe: Recipe, shape: tuple[int, ...], classes: int, *, seed: int, learned: Mapping[str, Any] | None = None
+    config: TrainingConfig, shape: tuple[int, ...], classes: int, *, seed: int, learned: Mapping[str, Any] | None = None
 ) -> Model:
     """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
 
     `learned` is the `model_settings` of the data: the factory gets those that are among its parameters, and where the
-    recipe sets the same, the recipe's. Raises ValueError where the model does not read such inputs.
+    config sets the same, the config's. Raises ValueError where the model does not read such inputs.
     """
-    learned, factory = learned or {}, factory_of(recipe.model)
-    check_recipe(recipe)
+    learned, factory = learned or {}, factory_of(config.model)
+    check_config(config)
     kind, wanted = learned.get("kind", "numbers"), kind_read_by(factory)
     if wanted not in (None, kind):
         raise ValueError(
-            f"model {recipe.model!r} reads {wanted}, the inputs are encoded as {kind}: leave task.encoding out and it "
+            f"model {config.model!r} reads {wanted}, the inputs are encoded as {kind}: leave encoding.kind out and it "
             "follows the models, which must all read the same"
         )
     known, _ = keywords_of(factory)
-    given = {name: value for name, value in learned.items() if name in known} | recipe.model_settings
+    given = {name: value for name, value in learned.items() if name in known} | config.model_settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = factory(shape, classes, **given)
@@ -179,7 +179,7 @@ def build(
     return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, learned)
 
 
-def save(model: nn.Module, folder: Path, recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
+def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...], classes: int) -> None:
     """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
 
     A network that was built from other files (pretrained weights) names the settings that do without them in its
@@ -187,9 +187,9 @@ def save(model: nn.Module, folder: Path, recipe: Recipe, shape: tuple[int, ...],
     """
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
     network: Any = model[1]  # type: ignore[index]
-    settings = getattr(network, "rebuild_settings", recipe.model_settings)
+    settings = getattr(network, "rebuild_settings", config.model_settings)
     rebuild: dict[str, Any] = {
-        "recipe": recipe.model_copy(update={"model_settings": settings}).model_dump(mode="json"),
+        "config": config.model_copy(update={"model_settings": settings}).model_dump(mode="json"),
         "shape": shape,
         "classes": classes,
         "learned": getattr(model, "learned", {}),
@@ -200,7 +200,7 @@ def save(model: nn.Module, folder: Path, recipe: Recipe, shape: tuple[int, ...],
 def load(folder: Path) -> Model:
     """Read back what `save` wrote, in evaluation mode on the CPU."""
     rebuild = json.loads((folder / "model.json").read_text())
-    recipe, shape = Recipe(**rebuild["recipe"]), tuple(rebuild["shape"])
-    model = build(recipe, shape, rebuild["classes"], seed=0, learned=rebuild.get("learned"))
+    config, shape = TrainingConfig(**rebuild["config"]), tuple(rebuild["shape"])
+    model = build(config, shape, rebuild["classes"], seed=0, learned=rebuild.get("learned"))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float16, Float32, Int64
 from torch import nn
 
-from secateur.scorers.checkpoints.contract import CheckpointScorer, Glance
+from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.contract import Scores, finite
 from secateur.trainers.contract import Data
 
@@ -41,11 +41,11 @@ def score_rows(
             model.to(device).eval()
         for start in range(0, len(rows), batch_size):
             part = data.take(rows[start : start + batch_size])
-            glance = Glance(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
+            batch = CheckpointBatch(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
             for name, (scorer, settings) in scorers.items():
-                found[name][number].append(scorer(glance, **settings))
+                found[name][number].append(scorer(batch, **settings))
             if stored is not None and number == 0:
-                stored[start : start + batch_size].copy_(glance.features)
+                stored[start : start + batch_size].copy_(batch.features)
     scores = {name: averaged(parts) for name, parts in found.items()}
     for name, score in scores.items():
         if not np.isfinite(score).all():

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.scorers.contract import Observation
+from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.contract import Objective
 
 
@@ -27,7 +27,7 @@ def scale_penalty(model: nn.Module, strength: float) -> Objective:
     if not norms or not all(norm.affine for norm in norms.values()):
         raise ValueError("slimming reads the scales of batch norm, the model lacks them: set method: l1_filter")
 
-    def losses_of(batch: Observation, inputs: torch.Tensor) -> torch.Tensor:
+    def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         return batch.losses + strength * torch.stack([scale.abs().sum() for scale in scales.values()]).sum()
 
     return losses_of

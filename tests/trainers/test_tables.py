@@ -9,7 +9,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from secateur.trainers.modalities.encoding import load_encoder
-from secateur.trainers.modalities.tables import MISSING, UNKNOWN, Category, Number, TableEncoder, TableTask
+from secateur.trainers.modalities.tables import MISSING, UNKNOWN, Category, Number, TableEncoder, TableEncoding
 
 WORDS = st.sampled_from(["red", "green", " blue ", "?", "", "navy"]) | st.none()
 
@@ -23,7 +23,7 @@ def rows(**columns):
 def test_codes_name_the_value_of_every_cell(train, test):
     features = datasets.Features({"colour": datasets.Value("string")})
     split = [datasets.Dataset.from_dict({"colour": values}, features=features) for values in (train, test)]
-    encoder = TableEncoder.fit(split[0], ["colour"], TableTask())
+    encoder = TableEncoder.fit(split[0], ["colour"], TableEncoding())
     (column,) = encoder.columns
     known = {value.strip() for value in train if value and value.strip() not in ("", "?")}
     if not known:
@@ -42,14 +42,14 @@ def test_numbers_are_imputed_and_marked_as_by_scikit_learn(values):
     split = datasets.Dataset.from_dict({"x": values}, features=datasets.Features({"x": datasets.Value("float64")}))
     literal = np.array([[np.nan if value is None else value] for value in values])
     expected = SimpleImputer(add_indicator=True).fit_transform(literal)
-    found = TableEncoder.fit(split, ["x"], TableTask()).encode(split)
+    found = TableEncoder.fit(split, ["x"], TableEncoding()).encode(split)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_one_hot_equals_scikit_learn():
     train = rows(colour=["red", "green", "red", "blue"], size=[1.0, 2.0, 3.0, 4.0])
     test = rows(colour=["green", "mauve"], size=[5.0, 6.0])
-    encoder = TableEncoder.fit(train, ["colour", "size"], TableTask(encoding="one_hot"))
+    encoder = TableEncoder.fit(train, ["colour", "size"], TableEncoding(kind="one_hot"))
     reference = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit([[c] for c in train["colour"]])
     found = encoder.encode(test)
     np.testing.assert_array_equal(found[:, 1:4], reference.transform([[c] for c in test["colour"]]))
@@ -60,17 +60,17 @@ def test_one_hot_equals_scikit_learn():
 
 def test_strings_that_are_numbers_but_for_missing_ones_are_numbers():
     split = rows(age=["31", "?", " 40"], zip=["02139", "10001", "94110"])
-    age, code = TableEncoder.fit(split, ["age", "zip"], TableTask()).columns
+    age, code = TableEncoder.fit(split, ["age", "zip"], TableEncoding()).columns
     assert age == Number("age", 35.5, True)
     assert isinstance(code, Category)
-    named = TableEncoder.fit(split, ["age"], TableTask(categorical=["age"]))
+    named = TableEncoder.fit(split, ["age"], TableEncoding(categorical=["age"]))
     assert named.columns == (Category("age", ("31", "40")),)
 
 
 def test_categories_of_numbers_and_booleans_do_not_depend_on_their_type():
     train = rows(kind=[1, 2, 2, 3], flag=[True, False, True, True])
     test = rows(kind=[2.0, 2.5, float("nan"), 1.0], flag=[False, True, True, None])
-    encoder = TableEncoder.fit(train, ["kind", "flag"], TableTask(categorical=["kind"]))
+    encoder = TableEncoder.fit(train, ["kind", "flag"], TableEncoding(categorical=["kind"]))
     np.testing.assert_array_equal(encoder.encode(test), [[3, 2], [0, 3], [1, 3], [2, 1]])
     assert encoder.model_settings == {"kind": "codes", "categories": [5, 4]}
     assert encoder.facts(test)["share of unknown categories"] == 1 / 8
@@ -78,23 +78,23 @@ def test_categories_of_numbers_and_booleans_do_not_depend_on_their_type():
 
 def test_rare_categories_beyond_the_limit_are_unknown():
     split = rows(word=["a", "b", "b", "c", "c", "c"])
-    encoder = TableEncoder.fit(split, ["word"], TableTask(max_categories=2))
+    encoder = TableEncoder.fit(split, ["word"], TableEncoding(max_categories=2))
     np.testing.assert_array_equal(encoder.encode(split)[:, 0], [0, 2, 2, 3, 3, 3])
 
 
 def test_infinite_numbers_are_named():
     split = rows(x=[1.0, float("inf"), 1e300])
     with pytest.raises(ValueError, match=r"'x' is infinite or beyond float32 at rows 1, 2"):
-        TableEncoder.fit(split, ["x"], TableTask())
+        TableEncoder.fit(split, ["x"], TableEncoding())
 
 
 def test_categorical_columns_must_be_features():
     with pytest.raises(ValueError, match="'y' is not among the features x"):
-        TableEncoder.fit(rows(x=[1.0]), ["x"], TableTask(categorical=["y"]))
+        TableEncoder.fit(rows(x=[1.0]), ["x"], TableEncoding(categorical=["y"]))
 
 
 def test_an_encoder_comes_back_from_disk(tmp_path):
     split = rows(colour=["red", None, "blue"], size=[0.1, None, 1 / 3])
-    encoder = TableEncoder.fit(split, ["size", "colour"], TableTask())
+    encoder = TableEncoder.fit(split, ["size", "colour"], TableEncoding())
     encoder.save(tmp_path)
     assert load_encoder(tmp_path) == encoder

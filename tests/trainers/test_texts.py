@@ -10,10 +10,10 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from secateur.trainers.modalities.encoding import load_encoder
-from secateur.trainers.modalities.texts import TextTask, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
+from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
 
 TEXTS = ["My card has not arrived yet", "Where is my card?", "top-up failed, again", "Exchange rate of a card payment"]
-TOKENS, TFIDF = TextTask(encoding="tokens", vocabulary=120), TextTask(encoding="tfidf")
+TOKENS, TFIDF = TextEncoding(kind="tokens", vocabulary=120), TextEncoding(kind="tfidf")
 
 
 def rows(texts):
@@ -54,18 +54,18 @@ def test_ids_spell_the_text_and_are_padded_on_the_right():
 
 def test_long_texts_are_cut_and_counted():
     split = rows(["a b c d e f g h", "a b", "c d e f g h a b", "h"])
-    encoder = TokenEncoder.fit(split, "text", TextTask(encoding="tokens", max_length=5, vocabulary=64))
+    encoder = TokenEncoder.fit(split, "text", TextEncoding(kind="tokens", max_length=5, vocabulary=64))
     ids = encoder.encode(split)
     assert ids.shape == (4, 5)
     assert encoder.tokenizer.id_to_token(ids[0, -1]) == "[SEP]"
     assert encoder.facts(split) == {"length": 5, "share of texts cut": 0.5}
-    short = TokenEncoder.fit(rows(["a b"] * 3), "text", TextTask(encoding="tokens", vocabulary=64))
+    short = TokenEncoder.fit(rows(["a b"] * 3), "text", TextEncoding(kind="tokens", vocabulary=64))
     assert short.length == 4  # no wider than the longest training text
 
 
-@pytest.mark.parametrize(("kind", "task"), [(TokenEncoder, TOKENS), (TfidfEncoder, TFIDF)])
-def test_missing_texts_are_empty_and_encoders_come_back_from_disk(kind, task, tmp_path):
-    encoder = kind.fit(rows(TEXTS), "text", task)
+@pytest.mark.parametrize(("kind", "encoding"), [(TokenEncoder, TOKENS), (TfidfEncoder, TFIDF)])
+def test_missing_texts_are_empty_and_encoders_come_back_from_disk(kind, encoding, tmp_path):
+    encoder = kind.fit(rows(TEXTS), "text", encoding)
     split = rows([*TEXTS, None, "", "unheard-of Ωords"])
     found = encoder.encode(split)
     np.testing.assert_array_equal(found[4], found[5])
@@ -75,7 +75,7 @@ def test_missing_texts_are_empty_and_encoders_come_back_from_disk(kind, task, tm
 
 def test_tfidf_is_that_of_scikit_learn():
     reference = TfidfVectorizer(max_features=9, ngram_range=(1, 2), sublinear_tf=True).fit(TEXTS)
-    found = TfidfEncoder.fit(rows(TEXTS), "text", TextTask(encoding="tfidf", terms=9)).encode(rows(TEXTS[::-1]))
+    found = TfidfEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tfidf", terms=9)).encode(rows(TEXTS[::-1]))
     np.testing.assert_allclose(found, reference.transform(TEXTS[::-1]).toarray(), rtol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_a_tokenizer_by_name_gives_the_ids_of_transformers(tmp_path):
     from transformers import AutoTokenizer
 
     name = saved_tokenizer(tmp_path, pad_token="[PAD]", unk_token="[UNK]")
-    encoder = TokenEncoder.fit(rows(TEXTS), "text", TextTask(encoding="tokens", tokenizer=name))
+    encoder = TokenEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tokens", tokenizer=name))
     reference = AutoTokenizer.from_pretrained(name)(TEXTS, padding=True)["input_ids"]
     np.testing.assert_array_equal(encoder.encode(rows(TEXTS)), reference)
 
