@@ -30,9 +30,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOORS = ("scorers", "selectors", "trainers", "pipelines")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
-    f"secateur.{floor}.{path.stem}"
+    ".".join(("secateur", *path.relative_to(ROOT).with_suffix("").parts))
     for floor in ("scorers", "selectors", "trainers")
-    for path in sorted((ROOT / floor).glob("*.py"))
+    for path in sorted((ROOT / floor).rglob("*.py"))
     if ">>> " in path.read_text()
 ]
 EXAMPLES = [
@@ -240,6 +240,7 @@ def checkout(tmp_path: Path) -> Path:
     for floor in FLOORS:
         shutil.copytree(ROOT / floor, tmp_path / "secateur" / floor, ignore=shutil.ignore_patterns("__pycache__"))
         (tmp_path / floor).symlink_to(tmp_path / "secateur" / floor)
+    shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", tmp_path / "secateur")
     shutil.copytree(ROOT / "tests" / "scorers", tmp_path / "tests" / "scorers")
     (tmp_path / "tests" / "selectors").mkdir()
     (tmp_path / "studies").mkdir()

@@ -58,7 +58,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
     config_form = form(TrainingConfig, study.proxy.model_dump())
-    Config = forms(f"{study.name}_proxy", {"config": config_form, **{f"score_{k}": v for k, v in sections.items()}})
+    Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = dg.AssetKey([study.name, "proxy"])
     searched = study.proxy_from
     found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
@@ -104,7 +104,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> Iterator[Any]:
         data, device = data_of(inputs, samples, source), device_of_choice()
-        training = TrainingConfig(**config.training.model_dump())  # type: ignore[attr-defined]
+        training = TrainingConfig(**config.proxy.model_dump())  # type: ignore[attr-defined]
         if loaded:
             training = with_network_of(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}

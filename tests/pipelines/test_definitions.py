@@ -62,7 +62,7 @@ def test_every_asset_is_kept_by_our_io_manager(tmp_path: Path) -> None:
 
 def test_the_launchpad_offers_settings_with_the_studys_values(write_study: WriteStudy, tmp_path: Path) -> None:
     job = build([write_study()], tmp_path / "store").resolve_implicit_global_asset_job_def()
-    for config in ({"score_el2n": {"epochs": 1}}, {"config": {"learning_rate": 0.01}}):
+    for config in ({"score_el2n": {"epochs": 1}}, {"proxy": {"learning_rate": 0.01}}):
         dg.validate_run_config(job, {"ops": {"blobs__proxy_training": {"config": config}}})
     filled = dg.validate_run_config(job, {})["ops"]
     assert filled["blobs__proxy_training"]["config"]["score_el2n"] == {"epochs": 2}

@@ -118,7 +118,7 @@ def test_texts_of_one_file_are_split(init: Init, tmp_path: Path) -> None:
     study, answer = init(tmp_path / "tickets.parquet")
     assert (study.columns.text, study.columns.label) == ("utterance", "intent")
     assert study.source.test_fraction == 0.2  # type: ignore[union-attr]
-    assert study.resolved_encoding.encoding == "tfidf"  # type: ignore[union-attr]
+    assert study.resolved_encoding.kind == "tfidf"  # type: ignore[union-attr]
     assert values(answer)["left out"] == "id"
     assert study.name == "mine"
 

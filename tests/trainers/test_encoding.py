@@ -25,7 +25,7 @@ MLP, TRANSFORMER, TABULAR = (TrainingConfig(model=name, steps=1) for name in ("m
     ],
 )
 def test_the_encoding_is_the_one_that_the_models_read(modality, given, configs, encoding):
-    assert encoding_of(modality, given, configs).encoding == encoding
+    assert encoding_of(modality, given, configs).kind == encoding
 
 
 @pytest.mark.parametrize(
