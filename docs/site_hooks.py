@@ -1,4 +1,4 @@
-"""Before the site is built: the four folders with an `__init__.py` in each room, as the reader of docstrings wants them.
+"""Before the site is built: the four folders with an `__init__.py` in each room, for the reader of docstrings.
 
 In the project itself they hold none, or `selectors/` would hide the standard library's module.
 """
