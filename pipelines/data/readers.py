@@ -24,7 +24,7 @@ import pyarrow.parquet
 import xxhash
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.settings import Csv, Digits, Disk, Hub, ImageFolder, Jsonl, Parquet, Source
+from secateur.pipelines.data.settings import Bundled, Csv, Disk, Hub, ImageFolder, Jsonl, Parquet, Source
 
 if TYPE_CHECKING:
     import datasets
@@ -41,8 +41,8 @@ class SourceError(ValueError):
 def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
     """Data sets by split ("train", and "test" unless it is to be drawn), and their revision."""
     match source:
-        case Digits():
-            return _read_digits()
+        case Bundled():
+            return _read_digits() if source.kind == "digits" else _read_diabetes()
         case Hub():
             return _read_hub(source)
         case ImageFolder():
@@ -59,8 +59,8 @@ def watch_stamp(source: Source, base: Path) -> str:
     Raises SourceError where files are missing or the hub cannot be asked.
     """
     match source:
-        case Digits():
-            return "digits"
+        case Bundled():
+            return source.kind
         case Hub():
             return _commit_of(source, f"hub data set {source.name!r}")
         case ImageFolder():
@@ -95,6 +95,16 @@ def _read_digits() -> tuple[Splits, str]:
     data = {"image": [Image.fromarray(picture) for picture in pixels], "label": found.target.tolist()}
     revision = xxhash.xxh3_128_hexdigest(pixels.tobytes() + found.target.astype("<i8").tobytes())
     return {"train": datasets.Dataset.from_dict(data, features=features)}, revision
+
+
+def _read_diabetes() -> tuple[Splits, str]:
+    import datasets
+    from sklearn.datasets import load_diabetes
+
+    table = load_diabetes(scaled=False)
+    columns = dict(zip(table.feature_names, table.data.T, strict=True)) | {"progression": table.target}
+    revision = xxhash.xxh3_128_hexdigest(table.data.astype("<f8").tobytes() + table.target.astype("<f8").tobytes())
+    return {"train": datasets.Dataset.from_dict({name: list(values) for name, values in columns.items()})}, revision
 
 
 def _read_hub(source: Hub) -> tuple[Splits, str]:
@@ -204,10 +214,11 @@ def _check_parquet(files: dict[str, list[Path]], columns: Columns) -> None:
             count += described.metadata.num_rows
             features = datasets.Features.from_arrow_schema(described.schema_arrow)
             check_names(list(features), columns, str(path))
-            label = features[columns.label]
-            first = first or (path, label)
-            if isinstance(label, datasets.ClassLabel) and label != first[1]:
-                raise SourceError(f"label column {columns.label!r} has other classes in {path} than in {first[0]}")
+            labels = {name: features[name] for name in columns.labels}
+            first = first or (path, labels)
+            for name, label in labels.items():
+                if isinstance(label, datasets.ClassLabel) and label != first[1][name]:
+                    raise SourceError(f"label column {name!r} has other classes in {path} than in {first[0]}")
             described.close()
         if not count:
             raise SourceError(f"source.{split}: no rows in {_names(paths)}")
@@ -345,7 +356,7 @@ def _digest(files: Iterable[tuple[str, Path]]) -> str:
 
 def check_names(there: Sequence[str], columns: Columns, where: str) -> None:
     """SourceError where a column is not there, with the ones that are and the nearest name."""
-    for name in (*columns.inputs, columns.label):
+    for name in (*columns.inputs, *columns.labels):
         if name not in there:
             near = get_close_matches(name, there, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -1,13 +1,14 @@
-"""What a study may write under `source`: seven kinds, told apart by `kind`.
+"""What a study may write under `source`: eight kinds, told apart by `kind`.
 
-Every kind takes `label_names`, `limit` and `split_seed`; all but `digits` take either `test` or `test_fraction`.
+Every kind takes `label_names`, `unlabelled`, `limit` and `split_seed`; all but `digits` and `diabetes` take either
+`test` or `test_fraction`.
 """
 
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-HELD_OUT = "share of the training samples held out for testing, drawn by class"
+HELD_OUT = "share of the training samples held out for testing, drawn by stratum"
 
 
 class _Settings(BaseModel):
@@ -15,6 +16,9 @@ class _Settings(BaseModel):
 
     label_names: list[str] | None = Field(
         None, description="names of the labels 0, 1, …; strings in the label column become numbers by them"
+    )
+    unlabelled: Literal["reject", "drop"] = Field(
+        "reject", description="rows whose label is missing: an error that names them, or left out of both splits"
     )
     limit: int | None = Field(None, ge=1, description="rows per split, a stratified draw by split_seed")
     split_seed: int = Field(0, ge=0, description="of the draws of limit and test_fraction")
@@ -31,10 +35,14 @@ class _Splits(_Settings):
         return self
 
 
-class Digits(_Settings):
-    """The 1,797 handwritten digits in scikit-learn's wheel: columns `image` (8 by 8, grey) and `label`."""
+class Bundled(_Settings):
+    """Data in scikit-learn's wheel, a fifth held out for testing.
 
-    kind: Literal["digits"]
+    `digits`: 1,797 handwritten digits, columns `image` (8 by 8, grey) and `label`. `diabetes`: 442 patients, ten
+    columns of numbers from `age` to `s6` as they were measured, and `progression` after a year.
+    """
+
+    kind: Literal["digits", "diabetes"]
 
 
 class Hub(_Splits):
@@ -98,7 +106,7 @@ class Jsonl(_Files):
     kind: Literal["jsonl"]
 
 
-Source = Annotated[Digits | Hub | Parquet | Csv | Jsonl | ImageFolder | Disk, Field(discriminator="kind")]
+Source = Annotated[Bundled | Hub | Parquet | Csv | Jsonl | ImageFolder | Disk, Field(discriminator="kind")]
 
 
 def _check_test(test: object, fraction: float | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.identity import labels_of
+from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Search, TableSpace

@@ -18,8 +18,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from secateur.pipelines.data import identity as samples
+from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes, inspect_samples, labels_of, samples_table
+from secateur.pipelines.data.identity import content_hashes, inspect_samples, samples_table
 from secateur.pipelines.data.images import decode_image, decode_row
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
