@@ -26,7 +26,11 @@ def init(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write; studies/NAME.yaml if left out.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of classes.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="COLUMN", help="The column to predict; may be repeated for several."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="classification, regression or multi_label.")] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of texts.")] = None,
     image: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of pictures or their paths.")] = None,
     features: Features = None,
@@ -74,7 +78,8 @@ def init(
     path = target or study_folders()[-1] / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)
     wish = init_study.Wish(
-        label=label,
+        labels=tuple(label or ()),
+        task=task,
         text=text,
         image=image,
         features=tuple(features or ()),

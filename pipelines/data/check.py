@@ -5,8 +5,8 @@ targets differ they conflict. Samples with a fault are counted as such and not a
 are alike.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -61,6 +61,8 @@ class DataReport:
     relabelled_test_rows: tuple[int, ...]
     """Shared rows whose target no equal training row has."""
     label_names: tuple[str, ...]
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split that were left out for want of a label."""
 
     @property
     def unusable(self) -> bool:
@@ -69,7 +71,12 @@ class DataReport:
 
     def problems(self) -> list[str]:
         """One sentence per kind of finding; empty where there is nothing to report."""
-        found = [sentence for split in (self.train, self.test) for sentence in self._within(split)]
+        found = [
+            f"{count} {split} {'row' if count == 1 else 'rows'} without a label left out"
+            for split, count in self.unlabelled.items()
+            if count
+        ]
+        found += [sentence for split in (self.train, self.test) for sentence in self._within(split)]
         for part in (self.train, self.test):
             if absent := self._classes(part, 0):
                 found.append(f"{_many(absent, 'class', 'classes')} absent from {part.split}: {_list(absent)}")
@@ -128,6 +135,7 @@ def check_data(
     train_samples: pl.DataFrame,
     test_samples: pl.DataFrame,
     label_names: Sequence[str],
+    unlabelled: Mapping[str, int] | None = None,
 ) -> DataReport:
     """Look for duplicates, conflicts, faults, small classes and rows that train and test share.
 
@@ -147,6 +155,7 @@ def check_data(
         shared_test_rows=tuple(shared_test["row"]),
         relabelled_test_rows=tuple(relabelled["row"]),
         label_names=tuple(label_names),
+        unlabelled=unlabelled or {},
     )
 
 
@@ -173,7 +182,7 @@ def _class_counts(samples: pl.DataFrame, classes: int) -> tuple[int, ...]:
     """Samples per class or label."""
     if "label" in samples.columns:
         labels = samples["label"]
-    elif samples["target"].dtype == pl.List(pl.Int64):
+    elif samples.schema.get("target") == pl.List(pl.Int64):
         labels = samples["target"].explode().drop_nulls()
     else:
         return ()

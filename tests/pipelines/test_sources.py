@@ -424,7 +424,7 @@ def test_features_of_two_kinds_are_refused_and_ints_with_floats_are_not(tmp_path
         ({"kind": "digits", "test_fraction": 0.2}, "Extra inputs"),
         (
             {"kind": "cvs", "train": "a"},
-            "'digits', 'diabetes', 'hub', 'parquet', 'csv', 'jsonl', 'imagefolder', 'disk'",
+            "'digits', 'diabetes', 'hub', 'parquet', 'csv', 'jsonl', 'imagefolder'",
         ),
         ({"kind": "digits", "limit": 0}, "greater than or equal to 1"),
     ],
