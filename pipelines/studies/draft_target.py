@@ -72,9 +72,8 @@ def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Se
 def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tuple[str, ...], str]:
     """A ClassLabel, a column of a usual name, one of lists, several of 0 and 1, or the last that fits the task."""
     wanted = {"classification": is_class_like, "regression": is_number, "multi_label": is_label_list}
-    fits = [
-        name for name, column in columns.items() if any(wanted[kind](column) for kind in ([task] if task else wanted))
-    ]
+    fitting = [wanted[task]] if task else list(wanted.values())
+    fits = [name for name, column in columns.items() if any(fit(column) for fit in fitting)]
     declared = [name for name in fits if columns[name].names]
     usual = [name for word in LABELS for name in fits if name.lower() == word]
     if declared:
@@ -109,14 +108,8 @@ def guess_task(place: Place, known: Sequence[Column]) -> tuple[str, str]:
         return "regression", "lists of numbers"
     if column.holds == "number":
         return "regression", f"real numbers from {column.low:g} to {column.high:g}"
-    counted = column.low == 0 and column.distinct == (column.high or 0) + 1
-    if (
-        column.holds == "integer"
-        and not column.names
-        and not counted
-        and column.distinct > FEW
-        and (column.low or 0) >= 0
-    ):
+    counted = column.names or (column.low == 0 and column.distinct == (column.high or 0) + 1)
+    if column.holds == "integer" and not counted and column.distinct > FEW:
         return "regression", f"{column.distinct} distinct whole numbers, with gaps between them or none at 0"
     return "classification", f"{column.distinct} distinct {'words' if column.holds == 'text' else 'whole numbers'}"
 
