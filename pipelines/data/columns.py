@@ -34,7 +34,7 @@ class Columns(BaseModel):
         for name in self.labels:
             if name in self.inputs:
                 raise ValueError(f"{name!r} is the label, it cannot be an input as well")
-        if self.target in (None, "class") and len(self.labels) > 1:
+        if self.target == "class" and len(self.labels) > 1:
             raise ValueError(
                 f"label names {len(self.labels)} columns, and classification reads one: name one, or write "
                 "task: regression (of numbers) or task: multi_label (of columns of 0 and 1)"
@@ -57,3 +57,9 @@ class Columns(BaseModel):
     def labels(self) -> tuple[str, ...]:
         """Names of the columns that hold the target, in the order of the study."""
         return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+    def holding(self, target: Target) -> "Columns":
+        """These columns, with what the label holds; raises ValueError where that does not fit them."""
+        if self.target not in (None, target):
+            raise ValueError(f"columns.target: {self.target} does not fit the task, which reads {target}: leave it out")
+        return Columns(**{**self.model_dump(), "target": target})

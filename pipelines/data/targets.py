@@ -29,6 +29,7 @@ def read_targets(
     SourceError that names split, column, row and remedy for what cannot be one.
     """
     if columns.target in (None, "class"):
+        columns = columns.holding("class")
         splits = {split: number_labels(rows, columns, names, split) for split, rows in splits.items()}
         known = class_names(splits, columns, names)
     elif columns.target == "numbers":

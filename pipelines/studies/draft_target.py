@@ -117,9 +117,7 @@ def guess_task(place: Place, known: Sequence[Column]) -> tuple[str, str]:
 def flags_why(place: Place, known: Sequence[Column]) -> str:
     """Why columns of 0 and 1 are sets of labels; raises SourceError where each row has exactly one."""
     table, _, _ = read_head(place)
-    sums = (
-        table.select(pl.sum_horizontal(pl.col(column.name).cast(pl.Int64) for column in known)).to_series().to_numpy()
-    )
+    sums = table.select(column.name for column in known).cast(pl.Int64).sum_horizontal().to_numpy()
     if np.all(sums == 1):
         raise SourceError(
             f"each row has a 1 in exactly one of {', '.join(column.name for column in known)}: that is one class per "

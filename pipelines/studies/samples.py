@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.data.sources import Columns, Source
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
@@ -73,6 +74,9 @@ class Study(Strict):
     description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
     source: Annotated[Source, Field(description="where the samples are")]
     columns: Annotated[Columns, Field(description="which columns are input and label")]
+    task: Annotated[Problem, Field(description="the learning problem: classification, regression or multi_label")] = (
+        Problem()
+    )
     encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -146,6 +150,11 @@ class Study(Strict):
     def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
         check_config(config)
         return config
+
+    @model_validator(mode="after")
+    def _columns_hold_targets(self) -> "Study":
+        self.columns = self.columns.holding(self.task.target)
+        return self
 
     @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":

@@ -15,7 +15,7 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.profile import find_data
 from secateur.pipelines.data.readers import SourceError
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.studies.draft import Wish, draft_columns, free_name, guess_label
+from secateur.pipelines.studies.draft import Wish, draft_columns, free_name
 from secateur.pipelines.studies.files import load_study
 from secateur.pipelines.studies.samples import Study
 
@@ -250,11 +250,11 @@ def test_the_real_data_sets_as_the_shipped_studies_have_them(
     assert tuple(draft.columns[kind] if kind == "features" else [draft.columns[kind]]) == (
         inputs or shipped.columns.inputs
     )
-    assert len(draft.classes) == classes
+    assert len(draft.goal.classes) == classes
     assert Path(place.test or "").name == "test.parquet"
     if folder == "adult":
         assert draft.encoding == {"missing": ["?"]}
-    assert guess_label(draft).name == "label"
+    assert (draft.goal.columns, draft.goal.task) == (("label",), "classification")
 
 
 def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:
