@@ -9,13 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "scorers": ("contract", "observers", "checkpoints", "geometry", "networks", "architectures", "registry"),
+    "scorers": ("signals", "contract", "observers", "checkpoints", "geometry", "networks", "architectures", "registry"),
     "selectors": ("draws", "contract", "class_policy", "samplers", "static", "searches", "masks", "check_selector"),
     "trainers": (
         "processes",
         "augmentation",
-        "contract",
         "tasks",
+        "contract",
         "models",
         "modalities",
         "loop",
