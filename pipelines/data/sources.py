@@ -161,13 +161,13 @@ def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leav
     Strata are classes, bins of numbers, or, of sets of labels, what iterative stratification makes of them.
     """
     if targets.dtype == np.bool_:
-        from secateur.trainers.tasks.multi_label import split
+        from secateur.selectors.draws.iterative_stratification import draw_by_labels
 
-        return split(targets, count, seed)
+        return np.flatnonzero(draw_by_labels(targets, count, seed=seed))
     if targets.dtype == np.float64:
-        from secateur.trainers.tasks.regression import quantile_strata
+        from secateur.trainers.tasks.regression import Regression
 
-        return stratified_rows(quantile_strata(targets), count, seed)
+        return stratified_rows(Regression().fitted(targets).strata(targets), count, seed)
     return stratified_rows(targets, count, seed, leave)
 
 

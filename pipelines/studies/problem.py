@@ -19,7 +19,9 @@ class Problem(Strict):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Annotated[str, Field(description="a task")] = "classification"
-    settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = {}
+    settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ BINS = 15
 @dataclass(frozen=True)
 class Classification(ClassSignals, Task):
     """Targets int64 `[n]`, 0 … classes-1; outputs are logits, losses cross-entropies in nats."""
+
+    target = "class"
 
     classes: int
     names: Sequence[str] = ()
@@ -43,7 +45,7 @@ class Classification(ClassSignals, Task):
         """One logit per class."""
         return self.classes
 
-    def fitted(self, targets: Int64[np.ndarray, " n"]) -> Self:
+    def fitted(self, targets: Int64[np.ndarray, " n"]) -> "Classification":
         """Itself: classes teach nothing."""
         return self
 

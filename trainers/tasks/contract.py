@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,10 @@ class Task(Signals, ABC):
     """
 
     name: ClassVar[str]
+    target: ClassVar[Literal["class", "numbers", "labels"]]
+    """What its targets are, and so which of the three arrays above."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Names of the arguments that a study may set; the others follow from the data."""
 
     @property
     @abstractmethod
@@ -58,7 +62,7 @@ class Task(Signals, ABC):
         """Numbers that a network puts out per sample."""
 
     @abstractmethod
-    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Self:
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "Task":
         """The task with what it learns from the targets of the training rows, such as their mean and scale.
 
         A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.
