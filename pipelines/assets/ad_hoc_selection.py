@@ -181,8 +181,14 @@ class Made:
             if isinstance(values, np.ndarray) and len(values) != count:
                 path = "/".join(keys[name].path)  # type: ignore[union-attr]
                 raise ValueError(f"{path} has {len(values)} rows, {study.name}/samples {count}: materialise it again")
-        names = loaded["source"]["label_names"]
-        whole = Whole(signals["labels"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
+        whole = Whole(
+            signals["labels"],
+            loaded["source"]["strata"],
+            loaded["inputs"],
+            loaded["samples"],
+            signals.get("embeddings"),
+            loaded["source"]["label_names"],
+        )
         return cls(loaded, signals, whole)
 
 
@@ -193,7 +199,7 @@ def made_already(study: Study, store: Store) -> bool:
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
     """Keep mask, bool `[n]`, and its budget; raises ValueError where the budget does not fit the data."""
-    count = len(made.whole.labels)
+    count = len(made.whole.strata)
     try:
         budget = resolve_keep(asked.keep, count)
     except ValueError as error:

@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.data import data_of, labels_of
+from secateur.pipelines.assets.data import data_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
@@ -44,7 +44,7 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
-        "by class": dg.MetadataValue.md(score_by_class(values, labels_of(samples), source["label_names"], card)),
+        "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
         "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
     }
 

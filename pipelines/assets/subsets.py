@@ -128,10 +128,11 @@ def shown_of(
         return {}
     whole = Whole(
         signals["labels"],
-        loaded["source"]["label_names"],
+        loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
         signals.get("embeddings"),
+        loaded["source"]["label_names"],
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)

@@ -265,3 +265,15 @@ def targets_in(samples: pl.DataFrame, names: Sequence[str]) -> Shaped[np.ndarray
 def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
     """Stratum of each sample, int64 `[n]`: its class, where targets are classes."""
     return samples["label" if "label" in samples.columns else "stratum"].to_numpy().astype(np.int64)
+
+
+def shown_targets(samples: pl.DataFrame, names: Sequence[str]) -> list[str]:
+    """The target of each sample as a reader sees it."""
+    if "label" in samples.columns:
+        return [names[label] for label in samples["label"]]
+    target = samples["target"]
+    if target.dtype == pl.Float64:
+        return [f"{number:.6g}" for number in target]
+    if target.dtype == pl.List(pl.Float64):
+        return [", ".join(f"{number:.6g}" for number in numbers) for numbers in target]
+    return [", ".join(names[place] for place in places) or "no label" for places in target]
