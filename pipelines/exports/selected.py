@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.columns import Columns, Target
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.trainers.contract import Progress
 
@@ -47,6 +47,11 @@ class Selected:
         if self.dataset is None:
             raise ManifestError("this format holds samples, so it needs the data set: name a study (--study)")
         return self.dataset
+
+    @property
+    def labels_hold(self) -> Target:
+        """What the label columns hold."""
+        return (self.columns and self.columns.target) or "class"
 
     @property
     def class_names(self) -> dict[int, str | None]:
