@@ -13,7 +13,6 @@ from typing import Literal
 import dagster as dg
 
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
-from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
 from secateur.pipelines.storage.ledger import Ledger
 from secateur.pipelines.storage.store import Store
@@ -152,7 +151,7 @@ class Work:
         later = {key for key in targets - trials if self.above(key) & trials}
         self.fixed = sorted(targets - trials - later)
         self.of_trials, self.after_trials = sorted(targets & trials), sorted(later)
-        revision = load(study.source, study.columns, file.path.parent, root / ".cache").revision
+        revision = study.revision(file.path.parent, root / ".cache")
         self.ledger = Ledger(self.store, study, self.graph, revision)
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:

@@ -36,10 +36,10 @@ from secateur.selectors.contract import resolve_keep
 from secateur.selectors.searches.random_search import RandomSearch
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.architectures import agreement, space_of_configs
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 
 def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
@@ -147,7 +147,7 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
 
 def subset_mask(search: Search, data: Data, subset: ProxySubset) -> np.ndarray:
     """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
-    signals: dict[str, np.ndarray] = {"labels": data.labels}
+    signals: dict[str, np.ndarray] = {"strata": data.task.strata(data.targets)}
     if subset.observed:
         assert search.space.models
         watchers: dict[str, Observer] = {
@@ -352,7 +352,7 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         trained = train(data, config, seed=0)
         metrics = evaluate(trained.model, test)
         with secateur_store.folder(key) as folder:
-            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:], data.classes)
+            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
             (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
         return dg.MaterializeResult(
             metadata={

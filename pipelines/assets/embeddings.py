@@ -49,8 +49,8 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             folder = loaded["proxy"] / "seed-0"
             model = models.load(folder)
             depends.append(fingerprint([folder]))
-        elif study.columns.text is not None:
-            rows = load(study.source, study.columns, base, secateur_store.root / ".cache").train
+        elif study.columns and study.columns.text is not None:
+            rows = load(study.read_source, study.columns, base, secateur_store.root / ".cache").train
             texts = rows[study.columns.text]
         name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
         shards = secateur_store.root / study.name / ".embeddings" / name

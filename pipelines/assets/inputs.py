@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.data import labels_of
+from secateur.pipelines.assets.data import strata_of
 from secateur.pipelines.studies.samples import Study
 
 ASSETS = {
@@ -31,6 +31,6 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     from secateur.scorers.checkpoints.pvi import null_model_of
 
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
-    labels = labels_of(loaded["samples"])
-    null = null_model_of(labels, len(loaded["source"]["label_names"]))
-    return {"labels": labels, "null_log_probabilities": null} | named
+    strata = strata_of(loaded["samples"])
+    null = null_model_of(strata, len(loaded["source"]["strata"]))
+    return {"strata": strata, "null_log_probabilities": null} | named

@@ -90,7 +90,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
         target=dg.AssetSelection.groups(study.name),
         description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
     )
-    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
+    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds and study.source else []
     return Recurrence(made, [job], schedules, [refresh, *watch])
 
 
@@ -107,7 +107,7 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            stamp = watch_stamp(study.source, base)
+            stamp = watch_stamp(study.read_source, base)
         except SourceError as error:
             return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
         if stamp == context.cursor:
@@ -124,7 +124,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
     return {
         name: selection
         for name, selection in study.selections.items()
-        if isinstance(selection.declared, Selector) and signals_read(selection) - {"labels"}
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata"}
     }
 
 
@@ -182,7 +182,7 @@ def subsets_of(
     tuning, found = dg.AssetKey([study.name, "tuning"]), {}
     tuned = store.load(tuning) if store.find(tuning) else {}
     for keep in study.keep:
-        budget = resolve_keep(keep, len(signals["labels"]))
+        budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}

@@ -127,7 +127,7 @@ def shown_of(
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
-        signals["labels"],
+        signals["strata"],
         loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
@@ -222,7 +222,7 @@ def provenance_of(
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
-        columns=study.columns.model_dump(exclude_none=True),
+        columns=study.columns.model_dump(exclude_none=True) if study.columns else {},
         selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",

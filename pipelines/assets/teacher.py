@@ -33,11 +33,11 @@ from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 BLOCK = 4096
 """Rows whose logits are committed at a time."""
@@ -94,7 +94,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
                 told = secateur_progress.start(context, "teacher")
                 trained = train(data, training, seed=settings.seed, device=device_of_choice(), progress=told)
-                models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:], data.classes)
+                models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:])
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
         secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
         test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])

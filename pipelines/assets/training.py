@@ -20,8 +20,8 @@ from secateur.pipelines.runs.training import Trials, record_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:

@@ -38,7 +38,8 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
                 f"layout classes needs one class per image, the labels here are {selected.labels_hold}: export with "
                 "layout metadata"
             )
-        return with_targets(selected, path, column, link=link)
+        with_targets(selected, path, column, link=link)
+        return
     names = selected.class_names
     folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
     width = len(str(selected.count - 1))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Search, TableSpace
@@ -167,10 +166,12 @@ def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
     encoded = encodings.encode(
         models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
     )
-    labels = [labels_of(split, models.columns) for split in (loaded.train, loaded.test)]
     train, test = (
-        Data(inputs, known, len(loaded.label_names), encoded.model_settings)
-        for inputs, known in zip((encoded.inputs, encoded.test_inputs), labels, strict=True)
+        Data(inputs, targets, len(loaded.label_names), encoded.model_settings)
+        for inputs, targets in (
+            (encoded.inputs, loaded.targets),
+            (encoded.test_inputs, loaded.test_targets),
+        )
     )
     return train, test
 

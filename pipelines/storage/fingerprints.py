@@ -32,7 +32,11 @@ def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
         "revision": source["revision"],
         "samples": source["samples"],
         "model_settings": source.get("model_settings", {}),
-        "data": [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_encoding)],
+        "data": [
+            part.model_dump(mode="json")
+            for part in ((study.source, study.columns, study.resolved_encoding) if study.columns else ())
+        ],
+        "task": source["task"],
         "versions": versions(),
         "device": device_of_choice().type,
     }

@@ -90,7 +90,7 @@ class Ledger:
         else:
             left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
         said = study.model_dump(mode="json", exclude=left_out)
-        said["encoding"] = study.resolved_encoding.model_dump(mode="json")
+        said["encoding"] = study.resolved_encoding.model_dump(mode="json") if study.columns else None
         selection = study.selections.get(trial.plain.name) if trial else None
         versions = {other: score.declared.card.version for other, score in study.scores.items()}
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []

@@ -1,13 +1,18 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from secateur.pipelines.data.columns import Target
 from secateur.pipelines.studies.rejections import Strict, checked, nested, require
-from secateur.trainers.tasks.contract import Task, tasks
+from secateur.scorers.registry import AnyScorer
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.missing_signals import missing_signals
+from secateur.trainers.tasks.own import OwnTask, own_task
+from secateur.trainers.tasks.registry import tasks
 
 COUNTED = {"class": "classes", "labels": "labels"}
 """The setting by which a task is told how many classes or labels the data have."""
@@ -18,7 +23,7 @@ class Problem(Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Annotated[str, Field(description="a task")] = "classification"
+    kind: Annotated[str, Field(description="a task, or module:factory of your own")] = "classification"
     settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = Field(
         default_factory=dict
     )
@@ -32,29 +37,60 @@ class Problem(Strict):
 
     @model_validator(mode="after")
     def _exists(self) -> "Problem":
-        require(self.kind, tasks(), "task")
-        checked(settings_of(self.declared), self.settings, f"task {self.kind}")
+        if not self.own:
+            require(self.kind, tasks(), "task (or module:factory)")
+            checked(settings_of(self.declared), self.settings, f"task {self.kind}")
+        elif self.settings:
+            raise ValueError(f"task {self.kind}: a task of your own takes no settings, got {', '.join(self.settings)}")
         return self
 
     @property
+    def own(self) -> bool:
+        """Whether it is a task of the user's own, which brings its samples with it."""
+        return ":" in self.kind
+
+    @property
     def declared(self) -> type[Task]:
-        """The class of the task."""
+        """The class of a built-in task."""
         return tasks()[self.kind]
 
     @property
     def target(self) -> Target:
-        """What the label columns of such a study hold."""
+        """What the label columns of a study of this built-in task hold."""
         return self.declared.target
 
     def task(self, names: Sequence[str]) -> Task:
-        """The task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
+        """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
         counts = {counted: len(names)} if counted else {}
         return self.declared(**counts, names=tuple(names), **self.settings)
 
+    def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
+        """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
+        task = self.task(("0", "1"))
+        refuse_missing(task, scores)
+        for config in configs:
+            if config.label_smoothing and self.declared.smoothed_losses is Task.smoothed_losses:
+                raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")
+
+    def own_task(self, scores: Mapping[str, AnyScorer], *, distilled: bool) -> OwnTask:
+        """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
+        task = own_task(self.kind)
+        refuse_missing(task, scores)
+        if distilled and type(task).distance is OwnTask.distance:
+            raise ValueError(f"distillation: task {self.kind} defines no distance between outputs; leave it out")
+        return task
+
+
+def refuse_missing(task: Task, scores: Mapping[str, AnyScorer]) -> None:
+    """Raise ValueError with one line per signal that a task lacks for some score."""
+    faults = [f"scores.{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
+    if faults:
+        raise ValueError("\n".join(faults))
+
 
 def settings_of(task: type[Task]) -> type[BaseModel]:
     """What a study may set of a task, as a model that rejects anything else."""
-    fields = {name: field for name, field in task.__dataclass_fields__.items() if name in task.settings}  # type: ignore[attr-defined]
-    typed: dict[str, Any] = {name: (field.type, field.default) for name, field in fields.items()}
+    known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
+    typed: dict[str, Any] = {name: (known[name].type, known[name].default) for name in task.settings}
     return create_model(f"{task.__name__}Settings", __config__=ConfigDict(extra="forbid"), **typed)

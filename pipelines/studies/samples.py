@@ -1,11 +1,12 @@
 """A study: one YAML file, one data set, one group of assets; wrong settings are refused when it loads."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from secateur.pipelines.data.sources import Columns, Source
+from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
@@ -19,9 +20,10 @@ from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
 from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
+from secateur.trainers.tasks.own import own_task
 
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
+GIVEN = {"ids", "strata", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
 SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
 """Arrays that assets of their own make, where a scorer or selector reads them."""
 
@@ -72,8 +74,8 @@ class Study(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
     description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
-    source: Annotated[Source, Field(description="where the samples are")]
-    columns: Annotated[Columns, Field(description="which columns are input and label")]
+    source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
+    columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
     task: Annotated[Problem, Field(description="the learning problem: classification, regression or multi_label")] = (
         Problem()
     )
@@ -152,9 +154,42 @@ class Study(Strict):
         return config
 
     @model_validator(mode="after")
-    def _columns_hold_targets(self) -> "Study":
-        self.columns = self.columns.holding(self.task.target)
+    def _task_and_data_fit(self) -> "Study":
+        if self.task.own:
+            if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
+                raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
+            return self
+        if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
+            raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
+        self.columns = self.read_columns.holding(self.task.target)
+        self.task.check(self.declared_scores, (self.proxy, self.training))
         return self
+
+    @property
+    def read_source(self) -> Source:
+        """The source of a study of columns."""
+        assert self.source
+        return self.source
+
+    @property
+    def read_columns(self) -> Columns:
+        """The columns of a study of columns."""
+        assert self.columns
+        return self.columns
+
+    def revision(self, base: Path, cache: Path) -> str:
+        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read."""
+        if self.task.own:
+            from secateur.pipelines.data.own_samples import inspect_own, revision_of
+
+            task = own_task(self.task.kind)
+            return revision_of(inspect_own(task, "train"), inspect_own(task, "test"))
+        return load(self.read_source, self.read_columns, base, cache).revision
+
+    @property
+    def declared_scores(self) -> dict[str, AnyScorer]:
+        """Scorers by the names of their scores."""
+        return {name: score.declared for name, score in self.scores.items()}
 
     @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":
@@ -194,8 +229,9 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
-        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
-        assert self.resolved_encoding
+        if self.columns:
+            checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+            assert self.resolved_encoding
         return self
 
     @property
@@ -203,7 +239,7 @@ class Study(Strict):
         """How rows become arrays, what the study leaves out filled in from its models."""
         taught = self.distillation.teacher if self.distillation else None
         others = (taught,) if isinstance(taught, TrainingConfig) else ()
-        return encoding_of(self.columns.kind, self.encoding, (self.proxy, self.training, *others))
+        return encoding_of(self.read_columns.kind, self.encoding, (self.proxy, self.training, *others))
 
     @property
     def selection_keys(self) -> list[str]:
