@@ -97,10 +97,12 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:])
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
         secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
-        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
-        accuracy = evaluate(models.load(secateur_store.place(key)), test).accuracy
+        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test")
+        metrics = evaluate(models.load(secateur_store.place(key)), test)
         path = dg.MetadataValue.path(secateur_store.place(key).resolve())
-        return dg.MaterializeResult(metadata={"path": path, "test accuracy": accuracy, **cost})
+        return dg.MaterializeResult(
+            metadata={"path": path, **{f"test {name}": number for name, number in metrics.items()}, **cost}
+        )
 
     return teacher
 
@@ -114,7 +116,7 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
             f"distillation.teacher: {given} has no {' and no '.join(missing)}; name a saved model's folder"
         )
     rebuild = json.loads((given / "model.json").read_text())
-    expected = {"shape": list(data.inputs.shape[1:]), "classes": data.classes}
+    expected = {"shape": list(data.inputs.shape[1:]), "task": json.loads(json.dumps(data.task.state()))}
     found = {name: rebuild[name] for name in expected}
     if found != expected:
         raise ValueError(f"distillation.teacher: the model in {given} is for {found}, the data are {expected}")

@@ -79,7 +79,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         | {"trained_model": dg.AssetIn(dg.AssetKey([study.name, "trained_model"]))},
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description="Accuracy, per-class accuracy, calibration and loss on the test split, after the last epoch.",
+        description="Every metric of the task on the test split, after the last epoch.",
         group_name=study.name,
         pool=ACCELERATOR,
     )
@@ -92,15 +92,14 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         subset: Any,
         trained_model: Any,
     ) -> None:
-        test = data_of(test_inputs, test_samples, source)
+        test = data_of(test_inputs, test_samples, source, "test")
         for trial in trials_of(context):
-            metrics = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            metrics = dict(evaluate(models.load(trained_model[trial]), test))
             record = record_of(trained_model[trial])
             costs = costs_of(study, trial, secateur_store, record)
             compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
             secateur_store.save(key, {**record, **metrics, "compute": compute}, trial)
-            numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            numbers |= {"samples of compute": total(costs.values()).samples}
+            numbers = {**metrics, "samples of compute": total(costs.values()).samples}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 

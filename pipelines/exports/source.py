@@ -18,8 +18,8 @@ def training_rows(file: StudyFile, root: Path) -> "datasets.Dataset":
     study = file.study
     if study.task.own:
         raise ManifestError(
-            f"the samples of {study.name} come from its task {study.task.kind}: its manifest says which to keep, by row "
-            "and content hash"
+            f"the samples of {study.name} come from its task {study.task.kind}: its manifest says which to keep, by "
+            "row and content hash"
         )
     return load(study.read_source, study.read_columns, file.path.parent, root / ".cache").train
 

@@ -22,6 +22,7 @@ import torch
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dagster_pipes
 from pydantic import BaseModel, ConfigDict
 
+from secateur.pipelines.data.own_samples import own_data
 from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.storage.whole_files import new_file, new_folder
 from secateur.pipelines.studies.selection import Selection
@@ -34,6 +35,8 @@ from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.own import OwnTask
+from secateur.trainers.tasks.registry import task_from
 
 JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
 NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples")
