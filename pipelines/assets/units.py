@@ -10,7 +10,8 @@ import dagster as dg
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
-from secateur.pipelines.manifests.masks import LISTED, UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.masks import LISTED, Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.unit_report import build_unit_report, page_of_units
 from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
@@ -169,7 +170,7 @@ def run_trial(
     metrics = checked_metrics(study, trial, outcome)
     if outcome.kept is not None:
         provenance = provenance_of(study, trial, outcome, shared)
-        UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
+        Manifest.write(manifest, Masks.of(outcome.kept), provenance, overwrite=True)
     record = {
         "fingerprint": made_of,
         "metrics": metrics,
@@ -250,5 +251,5 @@ def outcome_of(study: PruningStudy, trial: Trial, record: Mapping[str, Any], sto
     """An outcome as the experiment gave it; masks are read back where units are few, for pictures of them."""
     kept = None
     if record["kept"] is not None and study.declared.unit in LISTED:
-        kept = UnitManifest.load(store.place(key_of(study, "manifest"), trial), verify=False).kept
+        kept = Manifest.load(store.place(key_of(study, "manifest"), trial), verify=False).kept
     return Outcome(record["metrics"], kept, record["samples"], record["facts"])

@@ -14,11 +14,11 @@ from secateur.pipelines.commands.deltas import deltas
 from secateur.pipelines.commands.export import export
 from secateur.pipelines.commands.heads import heads
 from secateur.pipelines.commands.init import init
-from secateur.pipelines.commands.manifests import diff, explain, verify
+from secateur.pipelines.commands.manifests import apply, diff, explain, verify
 from secateur.pipelines.commands.prompts import prompts
 from secateur.pipelines.commands.shell import FAILED, MISTAKE, complain
 from secateur.pipelines.commands.studies import run, score, select, studies, train, ui
-from secateur.pipelines.commands.units import apply, experiments, prune
+from secateur.pipelines.commands.units import experiments, prune
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
@@ -69,7 +69,9 @@ add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur ex
 add(
     MANIFESTS,
     apply,
+    f"secateur apply {MANIFEST} tickets.csv -o kept.csv",
     f"secateur apply {MASK} model.safetensors -o pruned.safetensors",
+    "secateur apply pruned/ base/ --tuned tuned/ -o again",
 )
 add(MANIFESTS, diff, "secateur diff old/manifest new/manifest --rows")
 add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")

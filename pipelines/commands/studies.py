@@ -156,7 +156,7 @@ def select(
         if path is None:  # an in-training selection keeps other samples in every epoch
             continue
         declared = Manifest.load(path, verify=False).declaration
-        shares = [counted.after / counted.before for counted in declared.classes if counted.before]
+        shares = [counted.after / counted.before for counted in declared.payload.classes if counted.before]
         found.append(
             {"selection": trial.selection, "seed": trial.seed, "kept": declared.count, "of": declared.of}
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": str(path)}

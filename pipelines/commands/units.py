@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, ManifestPath, StudyName, find_study, out, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, StudyName, find_study, out, say, table_of, tell
 from secateur.pipelines.commands.trials import Again, Keeps, Seeds, bars, trials_of
 from secateur.pipelines.storage.home import home
 
@@ -114,17 +114,3 @@ def tell_report(store: "Store", study: "PruningStudy", as_json: bool) -> None:
         say(f"report    {folder / 'report.html'}")
 
     tell({"report": report, "report_file": str(folder / "report.html"), "manifest": manifest}, as_json, show)
-
-
-def apply(path: ManifestPath, checkpoint: Path, output: Output, as_json: AsJson = False) -> None:
-    """Set the weights that a manifest does not keep to zero in a safetensors checkpoint of the model it was made for.
-
-    Tensors are read one by one; those that the manifest does not name are copied.
-    """
-    from secateur.pipelines.manifests.masks import UnitManifest, write_masked
-
-    kept = UnitManifest.load(path).kept
-    write_masked(checkpoint, kept, output)
-    answer = {"output": str(output), "kept": kept.count, "of": kept.of, "tensors": len(kept.groups)}
-    say_so = f"{kept.count:,} of {kept.of:,} {kept.unit}s stay in {len(kept.groups)} tensors of {output}"
-    tell(answer, as_json, lambda: say(say_so))

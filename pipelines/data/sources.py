@@ -73,7 +73,7 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
             splits = {name: _without(rows, absent[name], name) for name, rows in splits.items()}
             dropped = {name: len(rows) for name, rows in absent.items()}
         splits, targets, names = read_targets(splits, columns, source.label_names)
-        splits = {name: _open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
+        splits = {name: open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
         fraction = BUNDLED_TEST_FRACTION if isinstance(source, Bundled) else source.test_fraction
         if fraction is not None:
             splits, targets = _split(splits["train"], targets["train"], fraction, source.split_seed)
@@ -124,7 +124,7 @@ def _check_alike(splits: Splits, columns: Columns) -> None:
             raise SourceError(f"feature column {name!r} is {told}: make it one type in both")
 
 
-def _open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
+def open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
     """The image column as undecoded cells; paths in a column of strings start from `base`."""
     import datasets
 

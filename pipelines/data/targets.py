@@ -264,7 +264,7 @@ def targets_in(samples: pl.DataFrame, names: Sequence[str]) -> Shaped[np.ndarray
 
 def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
     """Stratum of each sample, int64 `[n]`: its class, where targets are classes."""
-    return samples["label" if "label" in samples.columns else "stratum"].to_numpy().astype(np.int64)
+    return samples["stratum" if "stratum" in samples.columns else "label"].to_numpy().astype(np.int64)
 
 
 def shown_targets(samples: pl.DataFrame, names: Sequence[str]) -> list[str]:

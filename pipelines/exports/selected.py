@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns, Target
+from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.trainers.contract import Progress
 
@@ -56,7 +57,7 @@ class Selected:
     @property
     def class_names(self) -> dict[int, str | None]:
         """Name of each class by its label, as the manifest has them."""
-        return {counted.label: counted.name for counted in self.manifest.declaration.classes}
+        return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
     @property
     def kept_table(self) -> "datasets.Dataset":
@@ -97,7 +98,7 @@ def select(
         manifest=manifest,
         rows=located[order],
         count=count,
-        labels=manifest.table["label"].to_numpy()[order],
+        labels=strata_in(manifest.table)[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
         # Without data nothing has read the columns, and a manifest may claim any.
