@@ -176,13 +176,13 @@ class Made:
                 raise ValueError(f"{'/'.join(key.path)} has not been made yet: materialise it, then select")
         loaded = {name: store.load(key) for name, key in keys.items() if isinstance(key, dg.AssetKey)}
         signals = signals_in(loaded)
-        count = len(signals["labels"])
+        count = len(signals["strata"])
         for name, values in loaded.items():
             if isinstance(values, np.ndarray) and len(values) != count:
                 path = "/".join(keys[name].path)  # type: ignore[union-attr]
                 raise ValueError(f"{path} has {len(values)} rows, {study.name}/samples {count}: materialise it again")
         names = loaded["source"]["label_names"]
-        whole = Whole(signals["labels"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
+        whole = Whole(signals["strata"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
         return cls(loaded, signals, whole)
 
 

@@ -36,10 +36,10 @@ from secateur.selectors.contract import resolve_keep
 from secateur.selectors.searches.random_search import RandomSearch
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.architectures import agreement, space_of_configs
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 
 def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
@@ -147,7 +147,8 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
 
 def subset_mask(search: Search, data: Data, subset: ProxySubset) -> np.ndarray:
     """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
-    signals: dict[str, np.ndarray] = {"labels": data.labels}
+    strata = data.task.strata(data.targets)
+    signals: dict[str, np.ndarray] = {"strata": strata, "memberships": data.task.memberships(data.targets)}
     if subset.observed:
         assert search.space.models
         watchers: dict[str, Observer] = {
@@ -352,12 +353,12 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         trained = train(data, config, seed=0)
         metrics = evaluate(trained.model, test)
         with secateur_store.folder(key) as folder:
-            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:], data.classes)
-            (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
+            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
-                "test accuracy": metrics.accuracy,
+                "test accuracy": metrics["accuracy"],
                 "steps": trained.steps,
                 "seconds": trained.seconds,
             }

@@ -33,4 +33,4 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
     labels = labels_of(loaded["samples"])
     null = null_model_of(labels, len(loaded["source"]["label_names"]))
-    return {"labels": labels, "null_log_probabilities": null} | named
+    return {"labels": labels, "strata": labels, "memberships": labels, "null_log_probabilities": null} | named

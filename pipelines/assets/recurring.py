@@ -124,7 +124,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
     return {
         name: selection
         for name, selection in study.selections.items()
-        if isinstance(selection.declared, Selector) and signals_read(selection) - {"labels"}
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata", "memberships"}
     }
 
 
@@ -182,7 +182,7 @@ def subsets_of(
     tuning, found = dg.AssetKey([study.name, "tuning"]), {}
     tuned = store.load(tuning) if store.find(tuning) else {}
     for keep in study.keep:
-        budget = resolve_keep(keep, len(signals["labels"]))
+        budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}

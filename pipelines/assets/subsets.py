@@ -127,7 +127,7 @@ def shown_of(
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
-        signals["labels"],
+        signals["strata"],
         loaded["source"]["label_names"],
         loaded["inputs"],
         loaded["samples"],

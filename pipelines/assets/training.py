@@ -20,8 +20,8 @@ from secateur.pipelines.runs.training import Trials, record_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -94,13 +94,12 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     ) -> None:
         test = data_of(test_inputs, test_samples, source)
         for trial in trials_of(context):
-            metrics = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            metrics = evaluate(models.load(trained_model[trial]), test)
             record = record_of(trained_model[trial])
             costs = costs_of(study, trial, secateur_store, record)
             compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
             secateur_store.save(key, {**record, **metrics, "compute": compute}, trial)
-            numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            numbers |= {"samples of compute": total(costs.values()).samples}
+            numbers = dict(metrics) | {"samples of compute": total(costs.values()).samples}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 

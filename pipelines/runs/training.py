@@ -75,7 +75,7 @@ class Trials:
             "seconds": round(trained.seconds, 3),
         }
         with self.store.folder(key, trial) as folder:
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
+            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         return {**record, "trained": "now"}
 

@@ -34,6 +34,7 @@ from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.registry import task_from
 
 JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
 NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples")
@@ -43,33 +44,36 @@ ORPHANED = 75
 
 
 class DataFiles(BaseModel):
-    """Where inputs and labels lie; whoever reads them must see the same folders."""
+    """Where inputs and targets lie; whoever reads them must see the same folders."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     inputs: Path
-    labels: Path
-    classes: int
+    targets: Path
+    task: dict[str, Any]
     model_settings: dict[str, Any]
 
     def load(self) -> Data:
         """The data, its inputs memory-mapped; raises ValueError where the files are not of one data set."""
         inputs = np.load(self.inputs, mmap_mode="r", allow_pickle=False)
-        labels = np.load(self.labels, allow_pickle=False)
-        if len(inputs) != len(labels):
-            raise ValueError(f"{self.inputs} holds {len(inputs)} samples now, not {len(labels)}: it was made again")
-        return Data(inputs, labels, self.classes, self.model_settings)
+        targets = np.load(self.targets, allow_pickle=False)
+        if len(inputs) != len(targets):
+            raise ValueError(f"{self.inputs} holds {len(inputs)} samples now, not {len(targets)}: it was made again")
+        return Data(inputs, targets, task_from(self.task), self.model_settings)
 
 
 def files_of(data: Data, folder: Path) -> DataFiles:
     """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`."""
-    labels, inputs = folder / "labels.npy", mapped_from(data.inputs)
-    save_array(labels, data.labels)
+    targets, inputs = folder / "targets.npy", mapped_from(data.inputs)
+    save_array(targets, data.targets)
     if inputs is None:
         inputs = folder / "inputs.npy"
         save_array(inputs, data.inputs)
     return DataFiles(
-        inputs=inputs.resolve(), labels=labels.resolve(), classes=data.classes, model_settings=dict(data.model_settings)
+        inputs=inputs.resolve(),
+        targets=targets.resolve(),
+        task=data.task.state(),
+        model_settings=dict(data.model_settings),
     )
 
 
@@ -146,7 +150,7 @@ class TrainingJob(BaseModel):
         """The sampler of an in-training selection."""
         if self.sampled is None:
             return None
-        selection, signals = Selection(**self.sampled.selection), {"labels": data.labels}
+        selection, signals = Selection(**self.sampled.selection), {"strata": data.task.strata(data.targets)}
         if selection.score and self.sampled.scores:
             signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
         return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]
@@ -192,7 +196,7 @@ def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, 
     numbers = {name: getattr(trained, name) for name in NUMBERS_OF}
     with new_folder(folder / OUTCOME, overwrite=True) as partial:
         shape = np.load(job.data.inputs, mmap_mode="r").shape[1:]
-        models.save(trained.model.cpu(), partial, job.config, shape, job.data.classes)
+        models.save(trained.model.cpu(), partial, job.config, shape)
         (partial / NUMBERS).write_text(json.dumps(numbers))
     return numbers
 

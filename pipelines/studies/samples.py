@@ -20,7 +20,7 @@ from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
+GIVEN = {"ids", "labels", "strata", "memberships", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
 SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
 """Arrays that assets of their own make, where a scorer or selector reads them."""
 
