@@ -33,8 +33,8 @@ from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.distillation.tuning import TunedDistillation, tune_distillation
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
 ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0), 3
@@ -130,8 +130,8 @@ def teach(
         mask = draw(np.arange(len(train_on)), resolve_keep(keep, len(train_on)), seed)
         objective = tuned.settings.objective(teacher, student, keep=keep)
         trained = train(train_on, student, seed=seed, keep=mask, objective=objective, device=CPU)
-        accuracies.append(evaluate(trained.model, test).accuracy)
-    return Taught(name, taught, evaluate(taught.model, test).accuracy, tuned, accuracies)
+        accuracies.append(evaluate(trained.model, test)["accuracy"])
+    return Taught(name, taught, evaluate(taught.model, test)["accuracy"], tuned, accuracies)
 
 
 def table(plain: list[float], rows: list[Taught], keep: float) -> str:
@@ -159,7 +159,7 @@ def validation(row: Taught) -> str:
         f"| alpha, with {row.name} | " + " | ".join(f"temperature {heat:g}" for heat in TEMPERATURES) + " |",
         "| ---: |" + " ---: |" * len(TEMPERATURES),
     ]
-    by = {(alpha, heat): accuracy for (_, alpha, heat), accuracy in row.tuned.accuracies.items()}
+    by = {(alpha, heat): accuracy for (_, alpha, heat), accuracy in row.tuned.results.items()}
     for alpha in ALPHAS:
         lines.append(f"| {alpha:g} | " + " | ".join(f"{100 * by[alpha, heat]:.2f}" for heat in TEMPERATURES) + " |")
     return "\n".join(lines)
@@ -190,7 +190,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         mask = draw(np.arange(len(train_on)), kept, seed)
         trained = train(train_on, setting.student, seed=seed, keep=mask, device=CPU)
-        plain.append(evaluate(trained.model, test).accuracy)
+        plain.append(evaluate(trained.model, test)["accuracy"])
     print(f"without a teacher: {plain}, {time.process_time() - started:.0f} s", flush=True)
     rows = [
         teach(name, config, setting.student, train_on, test, asked.keep, asked.seeds)

@@ -26,8 +26,8 @@ from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate
 
 SETTINGS = {"mlp": {"hidden": [128]}, "cnn": {"width": 8}}
 STATIC, RS2, SAME_STEPS, FULL = "static random", "RS2", "everything, same steps", "everything, same epochs"
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, done in runs.items():
             trained = run(name, data, config, keep=asked.keep, epochs=asked.epochs, seed=seed)
             measured = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
-            done.append({"seed": seed, "accuracy": evaluate(trained.model, test).accuracy, **measured})
+            done.append({"seed": seed, "accuracy": evaluate(trained.model, test)["accuracy"], **measured})
             print(f"seed {seed}, {name}: {done[-1]['accuracy']:.4f}, {trained.seconds:.0f} s", flush=True)
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU thread{'s'[: threads > 1]}"

@@ -34,6 +34,10 @@ RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
 
 
+Reads = tuple[Signal | tuple[Signal, ...], ...]
+"""Signals of a task that a scorer needs; of those in an inner tuple, one."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What everybody who reads a score must know of it."""
@@ -54,6 +58,7 @@ class Scorer(Generic[P]):
     card: Card
     signals: tuple[str, ...]
     settings: type[BaseModel]
+    reads: Reads = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Scores:
         """Scores, float32 `[n]`; raises ValueError that names the rows where one is NaN or infinite."""
@@ -61,9 +66,10 @@ class Scorer(Generic[P]):
 
 
 def scorer(
-    *, high_means: HighMeans, view: str, paper: str, version: str = "1"
+    *, high_means: HighMeans, view: str, paper: str, version: str = "1", reads: Reads = ()
 ) -> Callable[[Callable[P, Scores]], Scorer[P]]:
-    """Declare a scorer of signals. `version` changes whenever its numbers would."""
+    """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
+    its parameters stem from, beside those of the scores that it reads."""
 
     def declare(compute: Callable[P, Scores]) -> Scorer[P]:
         name = compute.__name__
@@ -72,13 +78,10 @@ def scorer(
             card=Card(name, version, high_means, view, paper, summary_of(compute)),
             signals=positional(compute),
             settings=settings_of(compute),
+            reads=reads,
         )
 
     return declare
-
-
-Reads = tuple[Signal | tuple[Signal, ...], ...]
-"""Signals of a task that a scorer needs; of those in an inner tuple, one."""
 
 
 class TrainingBatch(Batch):
@@ -103,6 +106,12 @@ class TrainingBatch(Batch):
         self.targets = targets
         self.losses = losses.detach().float()
         self.task = task or ClassSignals()
+
+    def take(self, places: torch.Tensor) -> "TrainingBatch":
+        """Some samples of the batch, int64 `[…]`."""
+        return TrainingBatch(
+            self.ids[places], self.outputs[places], self.targets[places], self.losses[places], self.task
+        )
 
     @cached_property
     def is_nan(self) -> torch.Tensor:

@@ -94,9 +94,18 @@ class Signals:
         """Every signal that can be asked for."""
         return frozenset(get_args(Signal)) - self.lacks.keys()
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
-        """See `Signal`; `smoothing` is the share of a target that is given to all classes."""
+    @property
+    def smooths(self) -> bool:
+        """Whether there are `smoothed_losses`."""
+        return type(self).smoothed_losses is not Signals.smoothed_losses
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See `Signal`; with the gradient of the outputs."""
         raise self.refusal("losses")
+
+    def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+        """Losses where a share `smoothing` of each target is given to all classes; ValueError where there are none."""
+        raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.name} has none")
 
     def target_output(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """See `Signal`; with the gradient of the outputs."""
@@ -140,8 +149,12 @@ class ClassSignals(Signals):
 
     name = "classification"
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy in nats."""
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+        """Cross-entropy with this share of the target given to all classes alike (Szegedy et al. 2016, section 7)."""
         return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=smoothing)
 
     def target_output(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

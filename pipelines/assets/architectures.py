@@ -147,7 +147,8 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
 
 def subset_mask(search: Search, data: Data, subset: ProxySubset) -> np.ndarray:
     """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
-    signals: dict[str, np.ndarray] = {"strata": data.task.strata(data.targets)}
+    strata = data.task.strata(data.targets)
+    signals: dict[str, np.ndarray] = {"strata": strata, "memberships": data.task.memberships(data.targets)}
     if subset.observed:
         assert search.space.models
         watchers: dict[str, Observer] = {
@@ -353,11 +354,11 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         metrics = evaluate(trained.model, test)
         with secateur_store.folder(key) as folder:
             models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
-            (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
-                "test accuracy": metrics.accuracy,
+                "test accuracy": metrics["accuracy"],
                 "steps": trained.steps,
                 "seconds": trained.seconds,
             }

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 import xxhash
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data
@@ -52,6 +52,15 @@ def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], s
 def strata_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"]:
     """Stratum of each sample: its class, where targets are classes."""
     return strata_in(samples.select(cs.by_name("label", "stratum", require_all=False)).collect())
+
+
+def memberships_of(
+    samples: pl.LazyFrame, source: dict[str, Any]
+) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n labels"]:
+    """Which groups each sample is in: its stratum, or all its labels where it may have several."""
+    if samples.collect_schema().get("target") != pl.List(pl.Int64):
+        return strata_of(samples)
+    return targets_in(samples.select("target").collect(), source["label_names"])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.data import strata_of
+from secateur.pipelines.assets.data import memberships_of, strata_of
 from secateur.pipelines.studies.samples import Study
 
 ASSETS = {
@@ -33,4 +33,5 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
     strata = strata_of(loaded["samples"])
     null = null_model_of(strata, len(loaded["source"]["strata"]))
-    return {"strata": strata, "null_log_probabilities": null} | named
+    groups = {"strata": strata, "memberships": memberships_of(loaded["samples"], loaded["source"])}
+    return {"labels": strata, **groups, "null_log_probabilities": null} | named

@@ -124,7 +124,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
     return {
         name: selection
         for name, selection in study.selections.items()
-        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata"}
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata", "memberships"}
     }
 
 

@@ -228,7 +228,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
             "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
             "validation_accuracy": [
                 {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
-                for (share, alpha, heat), accuracy in tuned.accuracies.items()
+                for (share, alpha, heat), accuracy in tuned.results.items()
             ],
         }
         cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}

@@ -48,7 +48,8 @@ class Rows(Payload):
     """Rows that stay of a data set of `rows_in_all`.
 
     `table` has one record per kept row: `row` int64 ascending, `content_hash` (32 hexadecimal digits, xxh3-128),
-    `label` int64 (of targets that are no classes, `stratum`), `weight` float32 where the selection weights, and `score_<name>` float32 of each score.
+    `label` int64 (`stratum`, of targets that are no classes), `weight` float32 where the selection weights, and
+    `score_<name>` float32 of each score.
     `fingerprint` is that of the content hashes of all rows, kept or not. `columns` are those that rows of the data set
     are hashed by: see `Provenance`.
     """
@@ -74,9 +75,9 @@ class Rows(Payload):
     ) -> "Rows":
         """The rows that a mask keeps.
 
-        `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum` int64,
-        which `label_names` names. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
-        together.
+        `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
+        int64, which `label_names` names. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises
+        ManifestError for input that does not fit together.
         """
         with explained("these rows cannot be kept"):
             kept_rows.check_samples(samples, keep)

@@ -69,6 +69,12 @@ class DataFiles(BaseModel):
         return Data(inputs, targets, task, self.model_settings)
 
 
+def strata_or_one(data: Data) -> np.ndarray:
+    """Stratum of each sample; all of one where a task of the user's own has none."""
+    own = isinstance(data.task, OwnTask)
+    return np.zeros(len(data), np.int64) if own else data.task.strata(data.targets)
+
+
 def files_of(data: Data, folder: Path) -> DataFiles:
     """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`."""
     state, settings = data.task.state(), dict(data.model_settings)
@@ -155,7 +161,7 @@ class TrainingJob(BaseModel):
         """The sampler of an in-training selection."""
         if self.sampled is None:
             return None
-        selection, signals = Selection(**self.sampled.selection), {"strata": data.task.strata(data.targets)}
+        selection, signals = Selection(**self.sampled.selection), {"strata": strata_or_one(data)}
         if selection.score and self.sampled.scores:
             signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
         return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]

@@ -65,7 +65,7 @@ class ProxySubset(Strict):
     @property
     def observed(self) -> list[str]:
         """Scores that the selector reads."""
-        own = set(selectors()[self.selector].reads) - {"scores", "strata", "budget", "ids"}
+        own = set(selectors()[self.selector].reads) - {"scores", "strata", "memberships", "budget", "ids"}
         return sorted(own | ({self.score} if self.score else set()))
 
     @property

@@ -23,7 +23,7 @@ from secateur.trainers.passes.embeddings import EmbeddingSettings
 from secateur.trainers.tasks.own import own_task
 
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "strata", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
+GIVEN = {"ids", "labels", "strata", "memberships", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
 SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
 """Arrays that assets of their own make, where a scorer or selector reads them."""
 

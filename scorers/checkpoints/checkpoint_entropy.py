@@ -5,7 +5,9 @@ import torch
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 
 
-@checkpoint_scorer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
+@checkpoint_scorer(
+    high_means="more uncertain", reads=("probabilities",), paper="Coleman et al. 2020, Selection via Proxy, section 3"
+)
 def checkpoint_entropy(batch: CheckpointBatch) -> torch.Tensor:
     """Entropy of the softmax in nats, in evaluation mode; the label is not looked at.
 

@@ -11,7 +11,6 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.objective import tuning as module
 from secateur.trainers.distillation.tuning import best_of, tune_distillation
-from secateur.trainers.judging.tuning import hold_out
 
 
 def numbered(count=100, classes=2):
@@ -70,7 +69,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
         seeds=2,
         progress=lambda *each: told.append(each),
     )
-    pool, validation = hold_out(data, fraction=0.2, seed=0)
+    pool, validation = data.task.split(data.targets, 0.2, 0)
     assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
     assert all(np.array_equal(rows, validation) for rows in scripted.judged)
     (_, config, keep, seed, objective), *others = scripted.trained

@@ -122,7 +122,7 @@ def test_the_penalty_adds_the_sign_of_each_scale_to_its_gradient() -> None:
         schedule="constant", warmup=0.0,
     )  # fmt: skip
     by_hand = copy.deepcopy(model).train()
-    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.labels)).backward()
+    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.targets)).backward()
     trained = train(data, config, seed=0, start=model, objective=scale_penalty(model, 0.1)).model
     for name, parameter in by_hand.named_parameters():
         assert parameter.grad is not None

@@ -21,6 +21,7 @@ from secateur.selectors.draws.ranks import keep_largest
 from secateur.selectors.masks.delta_masks import draw_count, tensor_budgets, tensor_seed
 from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import weights_of
 from secateur.trainers.models.registry import build
@@ -34,7 +35,6 @@ from secateur.trainers.pruning.delta_rescaling import (
     q_by_search,
 )
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import evaluate
 
 State = dict[str, torch.Tensor]
 Masks = dict[str, np.ndarray]
@@ -69,7 +69,7 @@ def read_digits() -> Digits:
     order = np.random.default_rng(SPLIT).permutation(len(labels))
     pixels = images.reshape(-1, 8, 8, 1).astype(np.uint8)[order]
     everything = Data(pixels, labels.astype(np.int64)[order], 10)
-    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.labels, 10)
+    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.targets, 10)
     rows = np.arange(len(labels))
     test, validation = rows < len(rows) // 5, (rows >= len(rows) // 5) & (rows < len(rows) * 28 // 100)
     training = ~(test | validation)
@@ -147,7 +147,7 @@ class DeltaPruning(Experiment):
         digits = read_digits()
         if arm in self.references:
             model = self.model(load_file(prepared / f"{arm}.safetensors"), digits.turned)
-            return Outcome({"accuracy": evaluate(model, digits.test).accuracy}, samples=len(digits.test))
+            return Outcome({"accuracy": evaluate(model, digits.test)["accuracy"]}, samples=len(digits.test))
         names = (PRETRAINED, TUNED_BY.get(arm, LARGE))
         base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
         pruning = Pruning(self.model(tuned, digits.turned), base, tuned, keep, digits, self.draws)
@@ -156,7 +156,7 @@ class DeltaPruning(Experiment):
         settings: dict[str, Any] = {"base": weights_of(self.model(base, digits.turned)), "q": divisors}
         kept = Kept("delta", masks, made_for, settings)
         pruning.apply(masks, divisors)
-        metrics = {"accuracy": evaluate(pruning.model, digits.test).accuracy, "q_over_keep": found.q / keep}
+        metrics = {"accuracy": evaluate(pruning.model, digits.test)["accuracy"], "q_over_keep": found.q / keep}
         metrics["delta_size"] = pruning.size()
         progress(1, 1)
         facts = {"q": found.q, "at_bound": found.at_bound, "tried": [list(pair) for pair in found.tried]}
@@ -164,7 +164,7 @@ class DeltaPruning(Experiment):
 
     def model(self, state: State, data: Data) -> nn.Module:
         """The network with these weights, in evaluation mode."""
-        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.classes, seed=0)
+        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.task.width, seed=0)
         model.load_state_dict(state)
         return model.eval()
 
@@ -266,7 +266,7 @@ class Pruning:
     def accuracy(self) -> float:
         """On validation samples, which fine-tuning has not seen."""
         self.samples += len(self.digits.validation)
-        return evaluate(self.model, self.digits.validation).accuracy
+        return evaluate(self.model, self.digits.validation)["accuracy"]
 
     def nearness(self) -> float:
         """Minus the mean absolute change of the last hidden layer against the fine-tuned model; no labels."""

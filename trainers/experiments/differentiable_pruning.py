@@ -15,6 +15,7 @@ from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, check_config, load, save
@@ -29,7 +30,6 @@ from secateur.trainers.pruning.soft_masks import (
     soft_masks,
     with_soft_masks,
 )
-from secateur.trainers.tasks.classification import evaluate
 
 MASKS, TIES, SECOND = 1, 2, 3
 """What seeds are derived for."""
@@ -104,7 +104,7 @@ class DifferentiablePruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split)
         start = fresh(self.first, train_split, seed)
         trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
-        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:])
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
         """Train for the epochs that are left, pruned as the arm says; all arms have seen as many samples in the end.
@@ -119,9 +119,9 @@ class DifferentiablePruning(Experiment):
             model, kept, samples = self.at_once(arm, keep, seed, dense, train_split, progress)
         else:
             model, soft, kept, samples = self.gradually(arm, keep, seed, dense, train_split, progress)
-        metrics = {"accuracy": evaluate(model, test_split).accuracy}
+        metrics = {"accuracy": evaluate(model, test_split)["accuracy"]}
         if soft is not None and arm.startswith("pdp"):
-            metrics["soft_accuracy"] = evaluate(soft, test_split).accuracy
+            metrics["soft_accuracy"] = evaluate(soft, test_split)["accuracy"]
         if kept is not None:
             refuse_moved(model, kept)
         facts = {} if kept is None else {"layers": counts_in(kept.groups)}

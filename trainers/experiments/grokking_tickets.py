@@ -32,10 +32,10 @@ from secateur.trainers.experiments.modular_addition import (
     split_pairs,
 )
 from secateur.trainers.experiments.random_pruning import refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
-from secateur.trainers.tasks.classification import evaluate
 
 Outcomes = Mapping[tuple[str, float, int], Outcome]
 
@@ -180,7 +180,7 @@ class GrokkingTickets(Experiment):
             return as_many_at_random(ticket, seed=derive_seed(seed, MASKS))
         if arm == "snip_at_init":
             start = self.weights("initial", data, seed, prepared)
-            batch = (torch.tensor(data.inputs), torch.tensor(data.labels))
+            batch = (torch.tensor(data.inputs), torch.tensor(data.targets))
             scores = weight_scores.snip(start, list(maskable(start)), batch)
             return global_masks(scores, keep, seed=derive_seed(seed, TIES))
         return self.ticket(arm, keep, seed, prepared, data)
@@ -197,7 +197,7 @@ class GrokkingTickets(Experiment):
 
     def network(self, data: Data, seed: int) -> Model:
         """The untrained network of a seed."""
-        return build(self.config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+        return build(self.config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
 
     def weights(self, moment: str, data: Data, seed: int, prepared: Path) -> Model:
         """The dense network at a moment of its run."""
@@ -278,8 +278,8 @@ class Watch:
     def look(self, model: nn.Module, step: int) -> None:
         """Measure both splits; raises ValueError where the weights have become NaN."""
         self.steps.append(step)
-        self.train.append(evaluate(model, self.data["train"]).accuracy)
-        self.test.append(evaluate(model, self.data["test"]).accuracy)
+        self.train.append(evaluate(model, self.data["train"])["accuracy"])
+        self.test.append(evaluate(model, self.data["test"])["accuracy"])
 
 
 class DenseWatch(Watch):

@@ -22,13 +22,13 @@ from secateur.trainers.experiments.contract import Experiment, Outcome
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import logits_of, metrics_of
 
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
 NETWORK = "secateur.trainers.models.normalised_mlp:normalised_mlp"
@@ -157,7 +157,7 @@ class RandomPruning(Experiment):
 
 def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
-    model = build(config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+    model = build(config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
     for weight in maskable(model).values():
@@ -175,7 +175,9 @@ def borrowed(arm: str, keep: float, seed: int, model: Model, data: Data, shapes:
         rows = draws.permutation(len(data))[:BATCH]
         return densities_in(global_masks(weight_scores.snip(scored, names, batch_of(data, rows)), keep, seed=seed))
     if arm == "grasp":
-        chosen = [draws.permutation(np.flatnonzero(data.labels == label))[:PER_CLASS] for label in range(data.classes)]
+        chosen = [
+            draws.permutation(np.flatnonzero(data.targets == label))[:PER_CLASS] for label in range(data.task.width)
+        ]
         halves = [np.concatenate([rows[half::2] for rows in chosen]) for half in (0, 1)]
         batches = [batch_of(data, rows) for rows in halves]
         return densities_in(global_masks(weight_scores.grasp(model, names, batches), keep, seed=seed))
@@ -201,19 +203,19 @@ def with_xavier(model: Model, names: Sequence[str], seed: int) -> nn.Module:
 
 def batch_of(data: Data, rows: np.ndarray) -> weight_scores.Batch:
     """These samples as tensors."""
-    return torch.tensor(data.inputs[rows]), torch.tensor(data.labels[rows])
+    return torch.tensor(data.inputs[rows]), torch.tensor(data.targets[rows])
 
 
 def judged(model: nn.Module, test: Data, strange: Mapping[str, Data]) -> dict[str, float]:
     """Accuracy and calibration on the test split, and how well the largest softmax tells what is of no class."""
     from sklearn.metrics import roc_auc_score
 
-    logits = logits_of(model, test, device=device_of_choice())
-    metrics = metrics_of(logits, test)
+    logits = outputs_of(model, test, device=device_of_choice())
+    metrics = test.task.evaluate(logits, test.targets)
     sure = certainty(logits)
-    found = {"accuracy": metrics.accuracy, "calibration_error": metrics.calibration_error}
+    found = {name: metrics[name] for name in ("accuracy", "calibration_error")}
     for name, others in strange.items():
-        unsure = certainty(logits_of(model, others))
+        unsure = certainty(outputs_of(model, others))
         told = np.concatenate([np.ones(len(sure)), np.zeros(len(unsure))])
         found[f"auroc_against_{name}"] = float(roc_auc_score(told, np.concatenate([sure, unsure])))
     return found

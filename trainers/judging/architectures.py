@@ -13,10 +13,9 @@ from secateur.scorers.architectures.encoding import ArchitectureSpace, Position,
 from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
 from secateur.selectors.draws.ranks import Keep
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.judging.evaluation import decided
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import check_config, factory_of
-from secateur.trainers.tasks.classification import evaluate
 
 OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
@@ -64,6 +63,8 @@ def space_of_configs(
 class TrainedAccuracies:
     """Validation accuracies in percent, each network trained once however often it is asked for.
 
+    Of a task that is not judged by accuracy, the metric that decides: searches look for the highest.
+
     The validation samples are held out of the training samples, test samples are never looked at. With `keep`, a mask
     over all training samples, networks are trained on what it keeps of the others.
     """
@@ -78,7 +79,10 @@ class TrainedAccuracies:
     known: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        pool, validation = hold_out(self.data, fraction=self.validation_fraction, seed=0)
+        self._metric = self.data.task.metrics[0]
+        if not self._metric.higher_is_better:
+            raise ValueError(f"searches look for the highest value, {self._metric.title} is better the lower it is")
+        pool, validation = self.data.task.split(self.data.targets, self.validation_fraction, 0)
         kept = pool if self.keep is None else pool[self.keep[pool]]
         self._pool, self._validation = self.data.take(kept), self.data.take(validation)
 
@@ -91,10 +95,9 @@ class TrainedAccuracies:
         if int(key) not in self.known:
             config = self.configs[row]
             results = [
-                evaluate(train(self._pool, config, seed=seed).model, self._validation).accuracy
-                for seed in range(self.seeds)
+                decided(train(self._pool, config, seed=seed).model, self._validation) for seed in range(self.seeds)
             ]
-            self.known[int(key)] = 100 * float(np.mean(results))
+            self.known[int(key)] = (100 if self._metric.percent else 1) * float(np.mean(results))
             if self.progress:
                 self.progress(len(self.known))
         return self.known[int(key)]

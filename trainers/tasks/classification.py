@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch.nn import functional
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.signals import ClassSignals
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
-
-BINS = 15
-"""Of the calibration error, equal in width."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +50,10 @@ class Classification(ClassSignals, Task):
         """See `Task.state`."""
         return {"name": self.name, "classes": self.classes, "names": list(self.names)}
 
-    def check(self, targets: Int64[np.ndarray, " n"]) -> None:
+    def check(self, targets: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Raise ValueError that names rows whose label is no class."""
-        wrong = np.flatnonzero((targets < 0) | (targets >= self.classes))
+        rows = np.arange(len(targets)) if rows is None else rows
+        wrong = rows[(targets[rows] < 0) | (targets[rows] >= self.classes)]
         if len(wrong):
             raise ValueError(f"labels must be within 0 … {self.classes - 1}, they are not at {rows_text(wrong)}")
 
@@ -68,7 +66,7 @@ class Classification(ClassSignals, Task):
         return temperature**2 * divergence(teacher, student, temperature)
 
     def evaluate(self, outputs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """Accuracy, mean cross-entropy, ECE over equal-width bins (Guo et al. 2017, section 3), worst class's accuracy.
+        """Accuracy, mean cross-entropy, ECE, worst class's accuracy.
 
         The worst is that of the classes that occur.
         """
@@ -76,14 +74,12 @@ class Classification(ClassSignals, Task):
         values, labels = torch.tensor(outputs).double(), torch.tensor(targets)
         confidence, guess = values.softmax(dim=1).max(dim=1)
         correct = (guess == labels).numpy()
-        index = np.minimum((confidence.numpy() * BINS).astype(int), BINS - 1)
-        gaps = np.bincount(index, weights=correct - confidence.numpy(), minlength=BINS)
         totals = np.bincount(targets, minlength=self.classes)
         hits = np.bincount(targets, weights=correct, minlength=self.classes)
         return {
             "accuracy": float(correct.mean()),
             "loss": float(functional.cross_entropy(values, labels)),
-            "calibration_error": float(np.abs(gaps).sum() / len(labels)),
+            "calibration_error": calibration_error(confidence.numpy(), correct),
             "worst_class_accuracy": float((hits[totals > 0] / totals[totals > 0]).min()),
         }
 
@@ -98,6 +94,20 @@ class Classification(ClassSignals, Task):
     def shown(self, target: Any) -> str:
         """The name of a class."""
         return self.stratum_names()[int(target)]
+
+
+def calibration_error(
+    confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, bins: int = 15
+) -> float:
+    """ECE over bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(correct))
+
+
+def as_task(task: Task | int) -> Task:
+    """A task; a number stands for classification into so many classes."""
+    return Classification(task) if isinstance(task, int) else task
 
 
 def divergence(

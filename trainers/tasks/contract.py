@@ -7,17 +7,16 @@ file is one task: a class of `Task` whose `name` is that of the file.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 
-from secateur.scorers.contract import discover, rows_text
+from secateur.scorers.contract import rows_text
 from secateur.scorers.signals import Signal, Signals
 
-__all__ = ["Metric", "Signal", "Task", "refuse_not_finite", "task_from", "tasks"]
+__all__ = ["Metric", "Signal", "Task", "refuse_not_finite"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Task(Signals, ABC):
 
     Targets are arrays of one row per sample: int64 `[n]` of classification, float64 `[n, k]` of regression, bool
     `[n, labels]` of several labels at once. Signals (see `secateur.scorers.signals`) read what `tensor` makes of them.
+    `trainers/tasks/registry.py` finds tasks and reads back their `state`.
     """
 
     name: ClassVar[str]
@@ -50,6 +50,13 @@ class Task(Signals, ABC):
     """What its targets are, and so which of the three arrays above."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of the arguments that a study may set; the others follow from the data."""
+    tempered: ClassVar[bool] = True
+    """Whether a temperature changes the `distance` of a student to its teacher."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether outputs are logits of classes that exclude each other: a constant added to all changes nothing."""
+        return "probabilities" in self.provides
 
     @property
     @abstractmethod
@@ -73,8 +80,8 @@ class Task(Signals, ABC):
         """Everything that `task_from` needs to make it again, JSON-able: `name`, settings, and what was fitted."""
 
     @abstractmethod
-    def check(self, targets: Shaped[np.ndarray, "n ..."]) -> None:
-        """Raise ValueError that names the rows whose target this task cannot learn, and what is allowed."""
+    def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
+        """Raise ValueError that names the rows, of these or of all, whose target this task cannot learn, and why."""
 
     @abstractmethod
     def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> Shaped[torch.Tensor, "n ..."]:
@@ -82,12 +89,9 @@ class Task(Signals, ABC):
 
     @abstractmethod
     def losses(
-        self, outputs: Float[torch.Tensor, "b width"], targets: Shaped[torch.Tensor, "b ..."], *, smoothing: float = 0.0
+        self, outputs: Float[torch.Tensor, "b width"], targets: Shaped[torch.Tensor, "b ..."]
     ) -> Float[torch.Tensor, " b"]:
-        """One loss per sample, float32 with gradient; `smoothing` is the share of the target given to all classes.
-
-        Raises ValueError for smoothing where there are no classes.
-        """
+        """One loss per sample, float32 with gradient."""
 
     @abstractmethod
     def distance(
@@ -157,26 +161,3 @@ def refuse_not_finite(outputs: Float[np.ndarray, "n width"]) -> None:
     bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
     if len(bad):
         raise ValueError(f"the outputs are NaN or infinite at {rows_text(bad)}: training diverged; lower learning rate")
-
-
-@cache
-def tasks() -> Mapping[str, type[Task]]:
-    """Every built-in task by name, found by its file."""
-    import secateur.trainers.tasks
-
-    return discover(secateur.trainers.tasks, Task)
-
-
-def task_from(state: Mapping[str, Any]) -> Task:
-    """The task that wrote this `Task.state`; settings and what was fitted are arguments of its class.
-
-    Raises ValueError for a name that there is no task of, and for settings that it does not take.
-    """
-    settings = dict(state)
-    name = settings.pop("name", None)
-    if name not in tasks():
-        raise ValueError(f"there is no task {name!r}; there are {', '.join(sorted(tasks()))}")
-    try:
-        return tasks()[name](**settings)
-    except TypeError as error:
-        raise ValueError(f"task {name!r}: {error}") from error

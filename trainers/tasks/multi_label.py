@@ -66,7 +66,7 @@ class MultiLabel(Task):
         """See `Task.state`."""
         return {"name": self.name, "labels": self.labels, "names": list(self.names), "counts": list(self.counts)}
 
-    def check(self, targets: Targets) -> None:
+    def check(self, targets: Targets, rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Raise ValueError for targets of another shape or type."""
         if targets.dtype != np.bool_ or targets.ndim != 2 or targets.shape[1] != self.labels:
             raise ValueError(
@@ -78,8 +78,12 @@ class MultiLabel(Task):
         """The labels, bool `[n, labels]`."""
         return torch.tensor(targets)
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
-        """Mean binary cross-entropy; smoothed targets are `(1 - smoothing) · target + smoothing / 2`."""
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean binary cross-entropy in nats."""
+        return self.smoothed_losses(outputs, targets, 0.0)
+
+    def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+        """Of targets `(1 - smoothing) · target + smoothing / 2`."""
         wanted = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=1)
 

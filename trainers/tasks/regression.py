@@ -39,6 +39,7 @@ class Regression(Task):
     target = "numbers"
     settings = ("loss", "delta", "units")
     lacks = LACKS
+    tempered = False
 
     loss: Literal["squared", "huber"] = "squared"
     delta: float = 1.0
@@ -109,12 +110,13 @@ class Regression(Task):
         lists = {name: list(getattr(self, name)) for name in ("names", "units", "mean", "scale", "edges")}
         return {"name": self.name, "loss": self.loss, "delta": self.delta, **lists}
 
-    def check(self, targets: Targets) -> None:
+    def check(self, targets: Targets, rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Raise ValueError that names rows with a missing or infinite target, and for another number of targets."""
         values = columns_of(targets)
         if self.mean and values.shape[1] != self.width:
             raise ValueError(f"there are {values.shape[1]} targets per row, the task was fitted to {self.width}")
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        rows = np.arange(len(values)) if rows is None else rows
+        bad = rows[~np.isfinite(values[rows]).all(axis=1)]
         if len(bad):
             raise ValueError(f"targets are missing or infinite at {rows_text(bad)}: drop these rows or mend them")
 
@@ -130,10 +132,8 @@ class Regression(Task):
         """Standardised targets, float32 `[n, k]`."""
         return torch.from_numpy(self.standardised(targets).astype(np.float32))
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Half the mean squared residual, or Huber's loss, per sample."""
-        if smoothing:
-            raise ValueError("label_smoothing gives a share of the target to other classes; regression has none")
         if self.loss == "huber":
             return functional.huber_loss(outputs, targets, reduction="none", delta=self.delta).mean(dim=1)
         return (outputs - targets).square().mean(dim=1) / 2
