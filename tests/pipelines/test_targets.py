@@ -46,9 +46,9 @@ def test_numbers_of_one_and_of_several_columns(kind: str, tmp_path: Path) -> Non
 
 
 def test_numbers_of_a_column_of_lists(tmp_path: Path) -> None:
-    table = {"x": [*range(10)], "box": [[row, row / 2] for row in range(10)]}
+    table = {"x": [*range(10)], "box": [[float(row), row / 2] for row in range(10)]}
     loaded = read(tmp_path, table, NUMBER | {"label": "box"})
-    assert everything(loaded) == {row: [row, row / 2] for row in range(10)}
+    assert everything(loaded) == {row: [float(row), row / 2] for row in range(10)}
     assert loaded.label_names == ("box[0]", "box[1]")
 
 
