@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Classification(ClassSignals, Task):
         """One logit per class."""
         return self.classes
 
-    def fitted(self, targets: Int64[np.ndarray, " n"]) -> Self:
+    def fitted(self, targets: Int64[np.ndarray, " n"]) -> "Classification":
         """Itself: classes teach nothing."""
         return self
 

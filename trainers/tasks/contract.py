@@ -7,7 +7,7 @@ file is one task: a class of `Task` whose `name` is that of the file.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Task(Signals, ABC):
         """Numbers that a network puts out per sample."""
 
     @abstractmethod
-    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Self:
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "Task":
         """The task with what it learns from the targets of the training rows, such as their mean and scale.
 
         A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.

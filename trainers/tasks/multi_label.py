@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class MultiLabel(Task):
         """One logit per label."""
         return self.labels
 
-    def fitted(self, targets: Targets) -> Self:
+    def fitted(self, targets: Targets) -> "MultiLabel":
         """With the number of these rows that have each label, which says which label of a row is its rarest."""
         if self.counts:
             return self

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class Regression(Task):
         """Of each target."""
         return list(self.names) or [f"target_{number}" for number in range(self.width)]
 
-    def fitted(self, targets: Targets) -> Self:
+    def fitted(self, targets: Targets) -> "Regression":
         """With mean, scale and strata of these targets, measured in float64."""
         if self.mean:
             return self
