@@ -22,8 +22,9 @@ SEEDS = range(6)
 def example_signals(chosen: Selector[...], count: int, numbers: np.random.Generator) -> Signals:
     """Arrays for everything that a selector reads, by name.
 
-    `ids` int64, distinct and in no order; `strata` and `memberships` int64, three classes of very unequal sizes; `embeddings` float32
-    `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score, float32.
+    `ids` int64, distinct and in no order; `strata` and `memberships` int64, three classes of very unequal sizes;
+    `embeddings` float32 `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score,
+    float32.
     """
     found: Signals = {}
     for name in chosen.reads:

@@ -27,10 +27,10 @@ class InfoBatch(EpochSampler):
 
     Easy are losses strictly below the mean (`rule="mean"`; of their class with `per_class`, which needs `strata`), of
     which the share 1 - `prune` stays; with `rule="median"` below the median, which the few large losses of a squared
-    residual do not move, as they do the mean (our derivation); or with `rule="percentile"` those below `quantiles` of the losses, of which
-    `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n, int(share · n) stay, at
-    least one, and weigh n over that number, so that the expected sum of gradients over an epoch is that of all data.
-    `rescale=False` leaves weights at 1.
+    residual do not move, as they do the mean (our derivation); or with `rule="percentile"` those below `quantiles` of
+    the losses, of which `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n,
+    int(share · n) stay, at least one, and weigh n over that number, so that the expected sum of gradients over an epoch
+    is that of all data. `rescale=False` leaves weights at 1.
 
     `keep` (a fraction, or a count) asks for exactly so many samples in each pruned epoch: shares of the easy groups
     are scaled to meet it. Where they would fall below a tenth, they stay there and the other samples are thinned too,

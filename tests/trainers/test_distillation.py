@@ -18,10 +18,11 @@ from secateur.selectors.samplers.seta import Seta
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, GradientBatch, TrainingConfig
 from secateur.trainers.distillation.cached_logits import cache_logits
-from secateur.trainers.distillation.objective import Distillation, distil, divergence
+from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.judging.evaluation import evaluate
-from secateur.trainers.loop.train import cross_entropy, train
+from secateur.trainers.loop.train import plain_objective, train
+from secateur.trainers.tasks.classification import divergence
 
 CPU = torch.device("cpu")
 TINY = TrainingConfig(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)
@@ -146,7 +147,7 @@ def test_alpha_zero_is_the_plain_objective_and_asks_no_teacher():
         student, labels = logits(7, 5, 1), torch.arange(7) % 5
         found = distil(Teacher(model), alpha=0.0, temperature=3.0, label_smoothing=smoothing)
         batch, inputs = batch_of(student, labels), torch.arange(7.0)[:, None]
-        assert torch.equal(found(batch, inputs), cross_entropy(smoothing)(batch, inputs))
+        assert torch.equal(found(batch, inputs), plain_objective(smoothing)(batch, inputs))
     assert not model.asked
 
 

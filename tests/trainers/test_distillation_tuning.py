@@ -80,7 +80,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     assert all(each[1] is students for each in others)
     assert told[-1] == (12, 12)
     assert (tuned.steps, tuned.samples_seen, tuned.seconds) == (42, 210, 10.5)
-    assert len(tuned.accuracies) == 12
+    assert len(tuned.results) == 12
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
     tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert tuned.settings.alpha_at(16 / 400) == 1.0
     again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
-    assert again.accuracies == tuned.accuracies
+    assert again.results == tuned.results
 
 
 @pytest.mark.parametrize("settings", [Distillation(), Distillation(cache=False), Distillation(top_k=2)])

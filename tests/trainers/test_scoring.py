@@ -84,7 +84,7 @@ def test_rows_with_broken_scores_are_named_as_rows_of_the_data(data: Data) -> No
 
 
 def test_sums_are_taken_in_float64(data: Data) -> None:
-    @checkpoint_scorer(high_means="harder", paper="none")
+    @checkpoint_scorer(high_means="harder", reads=(), paper="none")
     def by_run(batch: CheckpointBatch) -> torch.Tensor:
         """2^24 for one run, 1 for the others: float32 sums would lose the ones."""
         return torch.full((len(batch.targets),), float(batch.models[-1].value))  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ def test_the_best_mean_wins(scripted):
     scripted.accuracy = {0.0: [0.9, 0.1], 0.3: [0.6, 0.6], 0.2: [0.5, 0.5]}
     tuned = tune(numbered([50, 50]), CONFIG, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2)
     assert tuned.value == 0.3
-    assert tuned.accuracies == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
+    assert tuned.results == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
 
 
 @pytest.mark.parametrize("candidates", [(0.0, 0.1, 0.2), (0.2, 0.1, 0.0)])
@@ -130,7 +130,7 @@ def test_candidates_that_cannot_fill_the_budget_are_left_out(scripted):
         progress=lambda *each: told.append(each),
     )
     assert tuned.value == 0.4
-    assert set(tuned.accuracies) == {0.0, 0.4}
+    assert set(tuned.results) == {0.0, 0.4}
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -144,7 +144,7 @@ def test_a_candidate_that_fails_for_one_seed_is_left_out_whole(scripted):
 
     tuned = tune(numbered([50, 50]), CONFIG, choose, (0.0, 0.4), keep=0.5)
     assert tuned.value == 0.0
-    assert set(tuned.accuracies) == {0.0}
+    assert set(tuned.results) == {0.0}
 
 
 def test_when_nothing_fits_the_last_refusal_is_told(scripted):
@@ -183,7 +183,7 @@ def test_tuning_finds_the_candidate_that_learns():
 
     tuned = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert tuned.value == 1.0
-    assert tuned.accuracies[1.0] > 0.9
-    assert tuned.accuracies[0.0] < 0.7
+    assert tuned.results[1.0] > 0.9
+    assert tuned.results[0.0] < 0.7
     again = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert replace(again, seconds=tuned.seconds) == tuned

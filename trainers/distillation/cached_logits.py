@@ -1,8 +1,9 @@
 """What a teacher says of every sample, written down once: float16, all outputs or the highest few logits.
 
-Logits of classes that exclude each other are kept relative to the highest of their row, which a softmax does not see: float16 then rounds by at most
-2^-11 of the distance from the top, finest where the probability is largest. Outputs of other tasks are kept as they are:
-standardised predictions of numbers, and logits of labels, are rounded by at most 2^-11 of their size.
+Logits of classes that exclude each other are kept relative to the highest of their row, which a softmax does not see:
+float16 then rounds by at most 2^-11 of the distance from the top, finest where the probability is largest. Outputs of
+other tasks are kept as they are: standardised predictions of numbers, and logits of labels, are rounded by at most
+2^-11 of their size.
 
 Of the highest `top_k` each sample keeps the exact values, and of all other classes together one more: the logit that,
 given to each of them, has the same mass at the temperature of the cache. So the kept probabilities and the mass of the
@@ -36,9 +37,9 @@ class TeacherLogits:
     """Logits of a teacher for rows in data-set order; arrays may be memory-mapped.
 
     `values` float16 `[n, k]` are relative to the highest of their row where classes exclude each other. They are of all
-    `width` outputs in order where `indices` is None; else of the classes `indices` int16 or int32 `[n, k]`, highest first, and `rest` float16 `[n]` is the logit
-    of every other class at `temperature`. `teacher` is the checkpoint's fingerprint. `augmentation` is the policy that
-    varied the samples, None for samples as stored.
+    `width` outputs in order where `indices` is None; else of the classes `indices` int16 or int32 `[n, k]`, highest
+    first, and `rest` float16 `[n]` is the logit of every other class at `temperature`. `teacher` is the checkpoint's
+    fingerprint. `augmentation` is the policy that varied the samples, None for samples as stored.
     """
 
     values: Float16[np.ndarray, "n k"]
@@ -113,8 +114,8 @@ def compress(
     """Outputs as they are cached: all, or with `top_k` below the number of classes the highest ones and a rest.
 
     Of equal logits at the cut the class with the lower number stays. `exclusive` says that they are logits of classes
-    that exclude each other; others have no highest few. Raises ValueError for `top_k` of those, and one that names the rows, counted
-    from `first_row`, where one is NaN or infinite.
+    that exclude each other; others have no highest few. Raises ValueError for `top_k` of those, and one that names the
+    rows, counted from `first_row`, where one is NaN or infinite.
     """
     bad = first_row + (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu().numpy()
     if len(bad):

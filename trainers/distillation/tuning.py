@@ -30,8 +30,8 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 class TunedDistillation:
     """Settings with the curve and the temperature found, and what they were found by.
 
-    `results` are means over seeds of the metric that decides, on held-out samples, by (share kept, alpha, temperature). `steps`,
-    `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
+    `results` are means over seeds of the metric that decides, on held-out samples, by (share kept, alpha, temperature).
+    `steps`, `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
     """
 
     settings: Distillation
@@ -57,8 +57,8 @@ def tune_distillation(
     """Train students on subsets of the pool at each budget with every candidate, and judge them on the held-out rows.
 
     The temperature is the one whose best alphas do best over all budgets together, then each budget has its own alpha;
-    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task without
-    temperatures is tried at the first one. Raises ValueError for a teacher from a folder, and as `Task.split`.
+    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task
+    without temperatures is tried at the first one. Raises ValueError for a teacher from a folder, and as `Task.split`.
     """
     temperatures = temperatures if data.task.tempered else temperatures[:1]
     pool, validation = data.task.split(data.targets, fraction, 0)

@@ -17,8 +17,8 @@ Choose = Callable[[Ids, int, float, int], Keep]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The candidate chosen, what it cost, and of each candidate that the budget allows the metric that decides, the mean
-    over seeds on held-out samples."""
+    """The candidate chosen and what it cost; `results` are the metric that decides, the mean over seeds on held-out
+    samples, of each candidate that the budget allows."""
 
     value: float
     results: Mapping[float, float]
