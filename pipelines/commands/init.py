@@ -68,6 +68,7 @@ def init(
     from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
+    from secateur.pipelines.studies.problem import Problem
     from secateur.pipelines.studies.samples import Study
 
     place = find_data(data, test, separator)
@@ -98,7 +99,8 @@ def init(
     source = init_study.source_of(draft, base)
     init_study.note_test(draft, source)
     read: Any = TypeAdapter(Source).validate_python(source)
-    loaded = load(read, Columns(**draft.columns), base, home() / "assets" / ".cache")
+    columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target)
+    loaded = load(read, columns, base, home() / "assets" / ".cache")
     settled = init_study.settle(draft, loaded)
     content = init_study.render(chosen, draft, source, settled, loaded)
     validated(Study, yaml.safe_load(content), path, "study")

@@ -13,6 +13,7 @@ LABELS = (
     *("label", "labels", "target", "targets", "class", "category", "intent", "intents", "y", "outcome", "sentiment"),
     *("topic", "topics", "tags", "species"),
 )
+TASKS = ("classification", "regression", "multi_label")
 MOST_CLASSES = 1000
 FEW = 20
 """Distinct whole numbers with gaps between them that still look like classes."""
@@ -38,6 +39,8 @@ class Goal:
 def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Sequence[str | None]) -> Goal:
     """Label columns as named, or guessed from those that are not `taken`; raises SourceError where none can be told."""
     columns = {name: column for name, column in profile.columns.items() if name not in taken}
+    if task not in (None, *TASKS):
+        raise SourceError(f"--task: there is no {task!r} to begin with; there are {', '.join(TASKS)}")
     if labels:
         names, why = tuple(labels), "you said so"
     else:

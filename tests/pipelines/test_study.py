@@ -41,7 +41,7 @@ def test_a_cutoff_left_out_is_tuned_and_one_given_is_not(tmp_path: Path, study_c
 def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: dict[str, Any]) -> None:
     study_content["selections"]["hardest"]["classes"] = {"policy": "balanced", "floor": 2}
     selection = load(tmp_path, study_content).selections["hardest"]
-    assert "labels" in selection.declared.reads
+    assert "strata" in selection.declared.reads
     study_content["selections"]["hardest"]["classes"] = {"policy": "fair"}
     with pytest.raises(StudyError, match="'none', 'proportional' or 'balanced'"):
         load(tmp_path, study_content)

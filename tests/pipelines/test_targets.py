@@ -135,7 +135,7 @@ def test_numbers_and_classes_come_back_from_the_table_of_samples() -> None:
 
 
 def test_hashes_are_of_the_typed_target_alike_in_every_format(tmp_path: Path) -> None:
-    table = {"x": [1.5, 2.5, 3.5, 4.5, 1.5], "y": [1, 2, 3, 4, 2], "tags": [["b", "a"], ["a", "b"], [], ["a"], ["c"]]}
+    table = {"x": [1.5, 2.5, 3.5, 4.5, 1.5], "y": [0, 1, 2, 3, 1], "tags": [["b", "a"], ["a", "b"], [], ["a"], ["c"]]}
     hashes = {}
     for kind in ("parquet", "jsonl"):
         for columns in (
