@@ -32,9 +32,9 @@ class Classification(ClassSignals, Task):
         """Accuracy decides."""
         return (
             Metric("accuracy", percent=True),
-            Metric("loss", higher_is_better=False, unit="nats"),
-            Metric("calibration_error", higher_is_better=False, percent=True),
             Metric("worst_class_accuracy", percent=True),
+            Metric("calibration_error", higher_is_better=False, percent=True),
+            Metric("loss", higher_is_better=False, unit="nats"),
         )
 
     @property
