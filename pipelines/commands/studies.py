@@ -198,9 +198,8 @@ def train(
             show_report(report)
         else:
             from secateur.pipelines.pages.words import number
-            from secateur.trainers.tasks.classification import METRICS
 
-            names, metric = ("selection", "seed", "kept", "steps"), METRICS[0]
+            names, metric = ("selection", "seed", "kept", "steps"), file.study.task.metric
             lines = [
                 (*(one[name] for name in names), f"{one['seconds']:.1f}", number(one[metric.name], metric))
                 for one in models

@@ -3,17 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from secateur.pipelines.data.columns import Target
 from secateur.pipelines.studies.rejections import Strict, checked, nested, require
 from secateur.scorers.registry import AnyScorer
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask, own_task
 from secateur.trainers.tasks.registry import tasks
 
+EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
+    "class": (("0", "1"), np.array([0, 1])),
+    "numbers": (("0",), np.array([[0.0], [1.0]])),
+    "labels": (("0", "1"), np.array([[True, False], [False, True]])),
+}
+"""Names and targets of two rows, for what follows from a task before there are data."""
 COUNTED = {"class": "classes", "labels": "labels"}
 """The setting by which a task is told how many classes or labels the data have."""
 
@@ -59,6 +66,13 @@ class Problem(Strict):
         """What the label columns of a study of this built-in task hold."""
         return self.declared.target
 
+    @property
+    def metric(self) -> Metric:
+        """What decides comparisons; of a task of the user's own, its module is imported to ask."""
+        if self.own:
+            return own_task(self.kind).metrics[0]
+        return self.task(EXAMPLES[self.target][0]).fitted(EXAMPLES[self.target][1]).metrics[0]
+
     def task(self, names: Sequence[str]) -> Task:
         """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
@@ -67,7 +81,7 @@ class Problem(Strict):
 
     def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
         """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
-        task = self.task(("0", "1"))
+        task = self.task(EXAMPLES[self.target][0])
         refuse_missing(task, scores)
         for config in configs:
             if config.label_smoothing and self.declared.smoothed_losses is Task.smoothed_losses:

@@ -218,7 +218,7 @@ def test_many_whole_numbers_with_gaps_are_regression_and_numbered_classes_are_no
     rng = np.random.default_rng(0)
     table = {"x": rng.normal(size=300), "hours": rng.choice(np.arange(1, 99), 300), "kind": np.arange(300) % 30}
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "work.parquet")
-    study, answer = init(tmp_path / "work.parquet", "--label", "hours")
+    study, _ = init(tmp_path / "work.parquet", "--label", "hours")
     assert study.task.kind == "regression"
     study, _ = init(tmp_path / "work.parquet", "--label", "kind", "--overwrite")
     assert study.task.kind == "classification"
