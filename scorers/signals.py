@@ -92,7 +92,7 @@ class Signals:
     @property
     def provides(self) -> frozenset[Signal]:
         """Every signal that can be asked for."""
-        return frozenset(get_args(Signal)) - frozenset(self.lacks)
+        return frozenset(get_args(Signal)).difference(self.lacks)
 
     @property
     def smooths(self) -> bool:
