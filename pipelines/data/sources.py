@@ -22,17 +22,14 @@ import numpy as np
 
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.identity import feature_text, labels_of
-from secateur.pipelines.data.readers import SourceError as SourceError
-from secateur.pipelines.data.readers import Splits, check_names, read
-from secateur.pipelines.data.settings import Digits
-from secateur.pipelines.data.settings import Source as Source
+from secateur.pipelines.data.source_kinds.contract import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.contract import Splits, check_names
+from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.scorers.contract import rows_text
 from secateur.selectors.draws.ranks import random_keys
 
 if TYPE_CHECKING:
     import datasets
-
-DIGITS_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,15 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     with _own_manners():
-        splits, revision = read(source, columns, Path(os.path.abspath(base)), cache / "sources")
+        splits, revision = source.read(columns, Path(os.path.abspath(base)), cache / "sources")
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
         _check_alike(splits, columns)
         splits = {name: _number_labels(rows, columns, source.label_names, name) for name, rows in splits.items()}
         names = _class_names(splits, columns, source.label_names)
         splits = {name: _open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
-        fraction = DIGITS_TEST_FRACTION if isinstance(source, Digits) else source.test_fraction
-        if fraction is not None:
-            splits = _split(splits["train"], columns, fraction, source.split_seed)
+        if source.held_out is not None:
+            splits = _split(splits["train"], columns, source.held_out, source.split_seed)
         if source.limit is not None:
             splits = {name: _draw(rows, columns, source.limit, source.split_seed) for name, rows in splits.items()}
     return Loaded(splits["train"], splits["test"], names, revision)

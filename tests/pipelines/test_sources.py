@@ -422,7 +422,7 @@ def test_features_of_two_kinds_are_refused_and_ints_with_floats_are_not(tmp_path
         ({"kind": "disk", "train": "a", "test_fraction": 1.0}, "less than 1"),
         ({"kind": "parquet", "train": [], "test": "b"}, "at least 1 item"),
         ({"kind": "digits", "test_fraction": 0.2}, "Extra inputs"),
-        ({"kind": "cvs", "train": "a"}, "'digits', 'hub', 'parquet', 'csv', 'jsonl', 'imagefolder', 'disk'"),
+        ({"kind": "cvs", "train": "a"}, "'csv', 'digits', 'disk', 'hub', 'imagefolder', 'jsonl', 'parquet'"),
         ({"kind": "digits", "limit": 0}, "greater than or equal to 1"),
     ],
 )
