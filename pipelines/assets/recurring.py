@@ -14,7 +14,7 @@ import numpy as np
 
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.source_kinds.contract import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.storage.store import Store

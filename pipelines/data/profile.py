@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from secateur.pipelines.data.source_kinds.contract import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 
 LIMIT = 200_000
 """Rows that are looked at."""

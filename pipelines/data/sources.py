@@ -22,8 +22,8 @@ import numpy as np
 
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.identity import feature_text, labels_of
-from secateur.pipelines.data.source_kinds.contract import SourceError as SourceError
 from secateur.pipelines.data.source_kinds.contract import Splits, check_names
+from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
 from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.scorers.contract import rows_text
 from secateur.selectors.draws.ranks import random_keys

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
 
 if TYPE_CHECKING:
     import datasets
 
 Splits = dict[str, "datasets.Dataset"]
 """Data sets by the name of their split."""
-
-
-class SourceError(ValueError):
-    """Data that cannot be used as they are; the message says what, where and what to do."""
 
 
 class SourceKind(BaseModel):
@@ -50,12 +47,29 @@ class SourceKind(BaseModel):
         relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
         """
 
-    @abstractmethod
+    def files(self, base: Path) -> dict[str, list[Path]]:
+        """Files of each split, or of each key that names some; SourceError where there are none."""
+        raise NotImplementedError(f"source {self.kind}: say which files it reads, or override stamp")
+
     def stamp(self, base: Path) -> str:
-        """Changes when the source does, and is cheap: of files, `stamp_of` their names, sizes and times.
+        """Changes when the source does, and is cheap: a digest of names, sizes and times of its files.
 
         Raises SourceError where files are missing or the hub cannot be asked.
         """
+        return stamp_of(path for paths in self.files(base).values() for path in paths)
+
+
+class BundledSource(SourceKind):
+    """Data in the wheel of a library, which never change; a fifth is held out, for it names no test split."""
+
+    @property
+    def held_out(self) -> float:
+        """A fifth."""
+        return 0.2
+
+    def stamp(self, base: Path) -> str:
+        """Always the same."""
+        return self.kind
 
 
 class SplitSource(SourceKind):

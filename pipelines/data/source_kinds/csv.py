@@ -8,13 +8,14 @@ import pyarrow.csv
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.tables import TableSource
 
 
 class Csv(TableSource):
     """CSV files with a header, in UTF-8."""
 
+    reader = "csv"
     kind: Literal["csv"]
     separator: str = Field(",", min_length=1, max_length=1, description="between the fields")
 

@@ -7,18 +7,13 @@ import numpy as np
 import xxhash
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import SourceKind, Splits
+from secateur.pipelines.data.source_kinds.contract import BundledSource, Splits
 
 
-class Digits(SourceKind):
+class Digits(BundledSource):
     """The 1,797 handwritten digits in scikit-learn's wheel: columns `image` (8 by 8, grey) and `label`."""
 
     kind: Literal["digits"]
-
-    @property
-    def held_out(self) -> float:
-        """A fifth: scikit-learn names no test split."""
-        return 0.2
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
         """The pictures; a digest of their pixels and labels."""
@@ -34,7 +29,3 @@ class Digits(SourceKind):
         data = {"image": [Image.fromarray(picture) for picture in pixels], "label": digits.target.tolist()}
         revision = xxhash.xxh3_128_hexdigest(pixels.tobytes() + digits.target.astype("<i8").tobytes())
         return {"train": datasets.Dataset.from_dict(data, features=features)}, revision
-
-    def stamp(self, base: Path) -> str:
-        """Always the same."""
-        return "digits"

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import NamedSplits, SourceError, Splits
-from secateur.pipelines.data.source_kinds.files import digest_of, files_in, folder_at, in_one_sentence, stamp_of
+from secateur.pipelines.data.source_kinds.contract import NamedSplits, Splits
+from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, files_in, folder_at, in_one_sentence
 
 
 class Disk(NamedSplits):
@@ -20,14 +20,15 @@ class Disk(NamedSplits):
         """The splits, memory-mapped where they lie; a digest of all files."""
         folders = self.folders(base)
         splits = self._of_one(folders["path"]) if "path" in folders else self._of_each(folders)
-        listed = [
-            ("/" if key == "path" else f"{key}/", top, path) for key, top in folders.items() for path in files_in(top)
-        ]
-        return splits, digest_of((f"{prefix}{path.relative_to(top)}", path) for prefix, top, path in listed)
+        return splits, digest_of(
+            (f"{'' if key == 'path' else key}/{path.relative_to(folders[key])}", path)
+            for key, paths in self.files(base).items()
+            for path in paths
+        )
 
-    def stamp(self, base: Path) -> str:
-        """A digest of names, sizes and times."""
-        return stamp_of(path for folder in self.folders(base).values() for path in files_in(folder))
+    def files(self, base: Path) -> dict[str, list[Path]]:
+        """All files below the folder that each key names."""
+        return {key: files_in(folder) for key, folder in self.folders(base).items()}
 
     def folders(self, base: Path) -> dict[str, Path]:
         """Folder that each key names."""

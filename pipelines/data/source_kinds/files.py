@@ -9,9 +9,11 @@ from pathlib import Path
 
 import xxhash
 
-from secateur.pipelines.data.source_kinds.contract import SourceError
-
 VARIABLE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
+
+
+class SourceError(ValueError):
+    """Data that cannot be used as they are; the message says what, where and what to do."""
 
 
 def find(patterns: Sequence[str], base: Path, split: str) -> list[Path]:

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import NamedSplits, SourceError, Splits
-from secateur.pipelines.data.source_kinds.files import in_one_sentence
+from secateur.pipelines.data.source_kinds.contract import NamedSplits, Splits
+from secateur.pipelines.data.source_kinds.files import SourceError, in_one_sentence
 
 
 class Hub(NamedSplits):

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import NamedSplits, SourceError, Splits
-from secateur.pipelines.data.source_kinds.files import digest_of, files_in, folder_at, in_one_sentence, stamp_of
+from secateur.pipelines.data.source_kinds.contract import NamedSplits, Splits
+from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, files_in, folder_at, in_one_sentence
 
 
 class Imagefolder(NamedSplits):
@@ -21,8 +21,7 @@ class Imagefolder(NamedSplits):
         """The pictures by the reader of `datasets`, undecoded; a digest of all files."""
         import datasets
 
-        folders = self.folders(base)
-        inside = {split: files_in(folder) for split, folder in folders.items()}
+        folders, inside = self.folders(base), self.files(base)
         for split, folder in folders.items():
             check_classes(split, folder, inside[split])
         revision = digest_of(
@@ -38,9 +37,9 @@ class Imagefolder(NamedSplits):
             )
         return dict(splits), revision
 
-    def stamp(self, base: Path) -> str:
-        """A digest of names, sizes and times."""
-        return stamp_of(path for folder in self.folders(base).values() for path in files_in(folder))
+    def files(self, base: Path) -> dict[str, list[Path]]:
+        """All files below the folder of each split."""
+        return {split: files_in(folder) for split, folder in self.folders(base).items()}
 
     def folders(self, base: Path) -> dict[str, Path]:
         """Folder of each split."""

@@ -5,20 +5,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import SourceError
-from secateur.pipelines.data.source_kinds.files import names_of
+from secateur.pipelines.data.source_kinds.files import SourceError, names_of
 from secateur.pipelines.data.source_kinds.tables import TableSource
 
 
 class Jsonl(TableSource):
     """JSON lines: one object per line."""
 
+    reader = "json"
     kind: Literal["jsonl"]
-
-    @property
-    def reader(self) -> str:
-        """The library's name for JSON with or without lines."""
-        return "json"
 
     def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:
         """Every split has a row."""

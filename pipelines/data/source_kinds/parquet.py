@@ -8,14 +8,15 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import SourceError, check_names
-from secateur.pipelines.data.source_kinds.files import names_of
+from secateur.pipelines.data.source_kinds.contract import check_names
+from secateur.pipelines.data.source_kinds.files import SourceError, names_of
 from secateur.pipelines.data.source_kinds.tables import TableSource
 
 
 class Parquet(TableSource):
     """Parquet files."""
 
+    reader = "parquet"
     kind: Literal["parquet"]
 
     def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:

@@ -4,14 +4,14 @@ import glob
 from abc import abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import SourceError, Splits, SplitSource
-from secateur.pipelines.data.source_kinds.files import digest_of, find, in_one_sentence, names_of, stamp_of
+from secateur.pipelines.data.source_kinds.contract import Splits, SplitSource
+from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, find, in_one_sentence, names_of
 
 Paths = Annotated[
     list[str],
@@ -24,13 +24,11 @@ Paths = Annotated[
 class TableSource(SplitSource):
     """Files of rows; a subclass says which reader of `datasets` reads them, and checks them first."""
 
+    reader: ClassVar[str]
+    """The reader's name in `datasets.load_dataset`."""
+
     train: Annotated[Paths, Field(description="path, glob or list of these, of the training samples")]
     test: Annotated[Paths | None, Field(description="the same of the test samples")] = None
-
-    @property
-    def reader(self) -> str:
-        """The reader's name in `datasets.load_dataset`."""
-        return self.kind
 
     @abstractmethod
     def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:
@@ -60,10 +58,6 @@ class TableSource(SplitSource):
                     **settings,
                 )
         return splits, revision
-
-    def stamp(self, base: Path) -> str:
-        """A digest of names, sizes and times."""
-        return stamp_of(path for paths in self.files(base).values() for path in paths)
 
     def files(self, base: Path) -> dict[str, list[Path]]:
         """Files of each split."""
