@@ -14,7 +14,7 @@ import numpy as np
 
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.readers import SourceError, watch_stamp
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.storage.store import Store
@@ -107,7 +107,7 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            stamp = watch_stamp(study.read_source, base)
+            stamp = study.read_source.stamp(base)
         except SourceError as error:
             return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
         if stamp == context.cursor:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.readers import SourceError, Splits
+from secateur.pipelines.data.source_kinds.contract import Splits
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.scorers.contract import rows_text
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from secateur.pipelines.data.readers import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 
 BUNDLED = ("digits", "diabetes")
 """Data that need no file."""

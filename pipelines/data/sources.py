@@ -23,17 +23,14 @@ from jaxtyping import Shaped
 
 from secateur.pipelines.data.classes import feature_text, kind_of
 from secateur.pipelines.data.columns import Columns as Columns
-from secateur.pipelines.data.readers import SourceError as SourceError
-from secateur.pipelines.data.readers import Splits, check_names, read
-from secateur.pipelines.data.settings import Bundled
-from secateur.pipelines.data.settings import Source as Source
+from secateur.pipelines.data.source_kinds.contract import Splits, check_names
+from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.pipelines.data.targets import read_targets, without_targets
 from secateur.selectors.draws.ranks import random_keys
 
 if TYPE_CHECKING:
     import datasets
-
-BUNDLED_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     dropped = {}
     with _own_manners():
-        splits, revision = read(source, columns, Path(os.path.abspath(base)), cache / "sources")
+        splits, revision = source.read(columns, Path(os.path.abspath(base)), cache / "sources")
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
         _check_alike(splits, columns)
@@ -74,9 +71,8 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
             dropped = {name: len(rows) for name, rows in absent.items()}
         splits, targets, names = read_targets(splits, columns, source.label_names)
         splits = {name: open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
-        fraction = BUNDLED_TEST_FRACTION if isinstance(source, Bundled) else source.test_fraction
-        if fraction is not None:
-            splits, targets = _split(splits["train"], targets["train"], fraction, source.split_seed)
+        if source.held_out is not None:
+            splits, targets = _split(splits["train"], targets["train"], source.held_out, source.split_seed)
         if source.limit is not None:
             for name, rows in splits.items():
                 if len(rows) > source.limit:

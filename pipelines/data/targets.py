@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from secateur.pipelines.data.classes import class_names, labels_of, number_labels
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.readers import SourceError, Splits
+from secateur.pipelines.data.source_kinds.contract import Splits
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.scorers.contract import rows_text
 
 if TYPE_CHECKING:

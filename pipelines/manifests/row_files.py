@@ -9,8 +9,10 @@ import numpy as np
 
 from secateur.pipelines.data.classes import number_labels
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.readers import read
-from secateur.pipelines.data.settings import Csv, Disk, Jsonl, Parquet
+from secateur.pipelines.data.source_kinds.csv import Csv
+from secateur.pipelines.data.source_kinds.disk import Disk
+from secateur.pipelines.data.source_kinds.jsonl import Jsonl
+from secateur.pipelines.data.source_kinds.parquet import Parquet
 from secateur.pipelines.data.sources import open_images
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
@@ -40,7 +42,7 @@ def write_kept(
         raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
     columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
     with tempfile.TemporaryDirectory() as cache:
-        data = read(source_of(target, separator), columns, target.absolute().parent, Path(cache))[0]["train"]
+        data = source_of(target, separator).read(columns, target.absolute().parent, Path(cache))[0]["train"]
         classes = columns.target in (None, "class")
         labelled = number_labels(data, columns, label_names, str(target)) if classes else data
         kept = data.select(np.sort(locate(open_images(labelled, columns, target.absolute().parent))))

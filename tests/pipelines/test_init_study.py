@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.profile import find_data
-from secateur.pipelines.data.readers import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.studies.draft import Wish, draft_columns, free_name
 from secateur.pipelines.studies.files import load_study

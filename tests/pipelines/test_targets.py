@@ -12,8 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import content_hashes
-from secateur.pipelines.data.readers import SourceError
-from secateur.pipelines.data.sources import Loaded, Source, load
+from secateur.pipelines.data.sources import Loaded, Source, SourceError, load
 from secateur.pipelines.data.targets import as_columns, shown_targets, strata_in, targets_in
 
 NUMBER = {"features": ["x"], "target": "numbers"}
