@@ -42,9 +42,9 @@ from secateur.trainers.processes import device_of_choice
 from secateur.trainers.tasks.classification import evaluate
 
 
-def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
+def search_definitions(search: Search, base: Path) -> dg.Definitions:
     """The assets of one search; relative paths in it start at `base`."""
-    found = [
+    assets = [
         architectures_asset(search, base),
         evaluations_asset(search, base),
         predictor_asset(search),
@@ -52,10 +52,10 @@ def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
         best_architecture_asset(search),
     ]
     if search.space.models:
-        found.append(trained_model_asset(search, base))
+        assets.append(trained_model_asset(search, base))
         if search.space.models.subset:
-            found.append(subset_agreement_asset(search, base))
-    return found
+            assets.append(subset_agreement_asset(search, base))
+    return dg.Definitions(assets)
 
 
 def asset_key(search: Search, name: str) -> dg.AssetKey:

@@ -27,7 +27,7 @@ WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
 
 def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
     """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
-    studies = {file.name: file for file in files if file.study}
+    studies = {file.name: file for file in files if isinstance(file.study, Study)}
     return [export_job(studies, root, name)] if studies else []
 
 
@@ -105,7 +105,7 @@ class Asked:
     @classmethod
     def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
         """Check a form before any work; raises ValueError with what is wrong in it."""
-        assert file.study is not None
+        assert isinstance(file.study, Study)
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
         trial = trial_of(file.study, config.selection, config.keep, config.seed)

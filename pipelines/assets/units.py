@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,9 +23,9 @@ from secateur.trainers.experiments.contract import Outcome
 from secateur.trainers.processes import device_of_choice
 
 
-def unit_assets(study: PruningStudy) -> list[dg.AssetsDefinition]:
-    """The assets of one study."""
-    return [prepared_asset(study), pruned_asset(study), report_asset(study)]
+def unit_definitions(study: PruningStudy, base: Path) -> dg.Definitions:
+    """The assets of one study, which reads no file that is its own."""
+    return dg.Definitions([prepared_asset(study), pruned_asset(study), report_asset(study)])
 
 
 def key_of(study: PruningStudy, name: str) -> dg.AssetKey:
@@ -119,7 +120,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         for number, trial in enumerate(trials):
             record = run_trial(study, trial, secateur_store, context, secateur_progress)
             kept, of = record["kept"], record["of"]
-            if kept is not None and trial.name in study.arm_names and kept > resolve_keep(float(trial.keep), of):
+            if kept is not None and trial.name in study.arms and kept > resolve_keep(float(trial.keep), of):
                 over.append(f"{trial} keeps {kept} of {of}")
             told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), trial).resolve())}
             context.add_asset_metadata(

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.runs.costs import PARTS, Cost
+from secateur.pipelines.runs.costs import Cost
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.samples import BASELINES, Study
+from secateur.pipelines.studies.signals import PARTS
 from secateur.trainers.judging.comparison import Comparison, Summary, compare, summarise
 
 TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}

@@ -76,7 +76,7 @@ def build_unit_report(study: PruningStudy, outcomes: Mapping[Trial, Mapping[str,
     percent = shares_in([*found.values()])
     rows: list[UnitRow] = []
     for keep in study.keep:
-        arms = {arm: found[key] for arm in study.arm_names if (key := selection_key(arm, keep)) in found}
+        arms = {arm: found[key] for arm in study.arms if (key := selection_key(arm, keep)) in found}
         if study.declared.baseline not in arms:
             raise ValueError(f"keep {keep}: {study.declared.baseline} was not run; every report needs it")
         rows += rows_at(study, keep, arms, references, percent)

@@ -12,7 +12,7 @@ import polars as pl
 from secateur.pipelines.data.identity import labels_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Search, TableSpace
+from secateur.pipelines.studies.architectures import GUIDED, CallableSpace, ModelSpace, Search, TableSpace
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.scorers.architectures.encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
@@ -197,9 +197,6 @@ def evaluator(
     return TrainedAccuracies(
         space, configs, data, models.validation_fraction, models.training_seeds, keep=keep, progress=progress
     )
-
-
-GUIDED = "gbdt_s3"
 
 
 def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:

@@ -15,11 +15,9 @@ from secateur.pipelines.runs.choosing import signals_read
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.signals import PARTS, SIGNALS
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer
-
-PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
-"""What compute is told apart by, in the order of the report."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,11 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
         if isinstance(declared, CheckpointScorer):
             return "scoring", ("scoring_pass_cost",), ("proxy",)
         return "scoring", (), ("proxy",)
-    if name == "embeddings":
-        return "embeddings", ("embeddings_cost",), ("proxy",) if study.embeddings.kind == "proxy" else ()
-    if name in ("neighbour_indices", "neighbour_distances"):
-        return "neighbours", ("neighbours_cost",), ("embeddings",)
-    return name, ("proxy_cost",) if name == "proxy" else (), ()
+    if name == "proxy":
+        return "proxy", ("proxy_cost",), ()
+    signal = SIGNALS[name]
+    reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
+    return signal.part, (signal.cost,) if signal.cost else (), reads
 
 
 def costs_of(study: Study, trial: Trial, store: Store, trained: Mapping[str, Any]) -> dict[str, Cost]:

@@ -8,7 +8,7 @@ asset is stale. What the ledger does not know is stale.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,7 @@ from secateur.pipelines.storage.fingerprints import library_versions
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import write_bytes
 from secateur.pipelines.studies.grid import Trial
-from secateur.pipelines.studies.samples import Study
-
-IDLE = {"description", "recurring"}
-"""Keys of a study that decide nothing about what is made; a key that no list here names is taken to decide."""
-AFTER_SCORES = IDLE | {"selections", "keep", "seeds", "training", "validation", "distillation"}
-SCORING = {"source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy", "embeddings"}
-SCORING |= {"neighbour_indices", "neighbour_distances", "scores"}
-CHOICE = {"subset", "manifest"}
-"""Assets of which a trial depends on its own selection alone; the tuning of it is a parent."""
+from secateur.pipelines.studies.study import AnyStudy
 
 
 @dataclass
@@ -35,7 +27,7 @@ class Ledger:
     """The record of one study below a store's root; `revision` is that of the data as they are now."""
 
     store: Store
-    study: Study
+    study: AnyStudy
     graph: Any
     revision: str
     known: dict[str, Any] = field(init=False)
@@ -65,12 +57,19 @@ class Ledger:
         """Digest of what decides the content, and the state of the file."""
         parents = []
         for parent in sorted(self.graph.get(key).parent_keys):
-            partitioned = self.graph.get(parent).is_partitioned
-            trials = [None] if not partitioned else [trial] if trial else list(self.study.trials)
-            parents += [[name_of(parent, of), self.state(parent, of)] for of in trials]
-        made_of = [self.settings(key, trial), self.revision, parents]
+            parents += [[name_of(parent, of), self.state(parent, of)] for of in self.read_of(parent, trial)]
+        made_of = [self.study.decides(key.path[1], trial), library_versions()["secateur"], self.revision, parents]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
         return {"made_of": digest, "state": self.state(key, trial)}
+
+    def read_of(self, parent: dg.AssetKey, trial: Trial | None) -> Sequence[Trial | None]:
+        """Trials of a parent that a trial, or an asset that has none, is made of; None for a parent without any."""
+        node = self.graph.get(parent)
+        if not node.is_partitioned:
+            return [None]
+        if not isinstance(node.partitions_def, dg.MultiPartitionsDefinition):
+            return [Trial("", seed) for seed in ([trial.seed] if trial else range(self.study.seeds))]
+        return [trial] if trial else list(self.study.trials)
 
     def state(self, key: dg.AssetKey, trial: Trial | None) -> list[int | str] | None:
         """Time and size of a file or folder, which is renamed into place whole; what small JSON says; None for none."""
@@ -81,20 +80,6 @@ class Ledger:
             return [hashlib.sha256(path.read_bytes()).hexdigest()]
         status = path.stat()
         return [status.st_mtime_ns, 0 if path.is_dir() else status.st_size]
-
-    def settings(self, key: dg.AssetKey, trial: Trial | None) -> list[Any]:
-        """What the study says of this asset, and the versions of what makes it."""
-        name, study = key.path[1], self.study
-        if name in SCORING or name in CHOICE:
-            left_out = AFTER_SCORES
-        else:
-            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
-        said = study.model_dump(mode="json", exclude=left_out)
-        said["encoding"] = study.resolved_encoding.model_dump(mode="json")
-        selection = study.selections.get(trial.plain.name) if trial else None
-        versions = {other: score.declared.card.version for other, score in study.scores.items()}
-        chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
-        return [said, versions, chosen, library_versions()["secateur"]]
 
 
 def name_of(key: dg.AssetKey, trial: Trial | None) -> str:
