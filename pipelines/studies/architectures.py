@@ -2,8 +2,9 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -24,6 +25,12 @@ from secateur.trainers.tasks.contract import Metric
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
+Scale = Annotated[
+    Literal["share", "percent", "number"],
+    Field(description="accuracies are shares in [0, 1], percent, or any numbers of which higher is better"),
+]
+
+
 class TableSpace(Strict):
     """Architectures and their accuracies in a Parquet or CSV file."""
 
@@ -33,6 +40,7 @@ class TableSpace(Strict):
         Field(min_length=1, description="columns and their choices in order (cells hold a name or its number)"),
     ]
     accuracy: Annotated[str, Field(description="column of accuracies, higher is better")]
+    scale: Scale = "share"
     key: Annotated[str | None, Field(description="column that is equal for isomorphic architectures")] = None
 
 
@@ -41,6 +49,7 @@ class CallableSpace(Strict):
 
     evaluate: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")]
     positions: Annotated[dict[str, Position], Field(min_length=1, description="choices at each position")]
+    scale: Scale = "share"
 
 
 class ProxySubset(Strict):
@@ -114,6 +123,12 @@ class Space(Strict):
     callable: Annotated[CallableSpace | None, Field(description="a Python function")] = None
     models: Annotated[ModelSpace | None, Field(description="networks trained on a data set")] = None
 
+    @property
+    def scale(self) -> Scale:
+        """Of the accuracies that searches see; trained networks are judged in percent."""
+        part = self.table or self.callable
+        return part.scale if part else "percent"
+
     @model_validator(mode="after")
     def _one(self) -> "Space":
         if sum(part is not None for part in (self.table, self.callable, self.models)) != 1:
@@ -163,6 +178,9 @@ class Search(AnyStudy):
 
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
+    arm: ClassVar[str] = "search"
+    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided, unpruned"}
+
     kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
     space: Annotated[Space, Field(description="where architectures come from")]
     search: Annotated[SearchSettings, Field(description="the guided search")] = SearchSettings()
@@ -177,11 +195,11 @@ class Search(AnyStudy):
 
     @property
     def unit(self) -> str:
-        return "choice"
+        return "evaluation"
 
     @property
-    def metric(self) -> Metric:
-        return Metric("accuracy", percent=self.space.models is not None)
+    def metrics(self) -> tuple[Metric, ...]:
+        return (Metric("accuracy", percent=self.space.scale != "number"),)
 
     @property
     def arms(self) -> list[str]:
@@ -198,7 +216,7 @@ class Search(AnyStudy):
     @property
     def keep(self) -> list[int]:
         """Evaluations after which the searches are compared: half of the budget, and all of it."""
-        return [self.search.budget // 2, self.search.budget]
+        return list(dict.fromkeys((max(1, self.search.budget // 2), self.search.budget)))
 
     def revision(self, base: Path, cache: Path) -> str:
         if models := self.space.models:

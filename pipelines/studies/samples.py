@@ -1,8 +1,8 @@
 """A study of samples: one data set, one group of assets; wrong settings are rejected when it loads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -21,6 +21,7 @@ from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
 from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
+from secateur.trainers.tasks.classification import METRICS
 from secateur.trainers.tasks.contract import Metric
 
 BASELINES = ("uniform_random", "stratified_random")
@@ -72,6 +73,14 @@ class Study(AnyStudy):
     """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
+
+    arm: ClassVar[str] = "selection"
+    titles: ClassVar[Mapping[str, str]] = {
+        "uniform_random": "random",
+        "stratified_random": "stratified random",
+        "full": "full set",
+    }
+    outcome_asset: ClassVar[str] = "evaluation"
 
     kind: Annotated[Literal["samples"], Field(description="tells a study of samples from the other kinds")] = "samples"
     source: Annotated[Source, Field(description="where the samples are")]
@@ -202,8 +211,8 @@ class Study(AnyStudy):
         return "sample"
 
     @property
-    def metric(self) -> Metric:
-        return Metric("accuracy", percent=True)
+    def metrics(self) -> tuple[Metric, ...]:
+        return METRICS
 
     @property
     def baseline(self) -> str:
@@ -214,13 +223,22 @@ class Study(AnyStudy):
         return BASELINES[1]
 
     @property
-    def references(self) -> list[str]:
-        return self.with_twins(["full"])
+    def references(self) -> tuple[str, ...]:
+        return ("full",)
+
+    @property
+    def own(self) -> list[str]:
+        """Selections that go by their own settings, at no budget."""
+        return [name for name, selection in self.selections.items() if selection.budget == OWN]
 
     @property
     def arms(self) -> list[str]:
-        """Every selection, behind each its twin that a teacher taught, if any."""
-        return self.with_twins(self.selections)
+        """Selections that go by the study's budgets, behind each its twin that a teacher taught, if any."""
+        return self.with_twins(name for name in self.selections if name not in self.own)
+
+    @property
+    def unbudgeted(self) -> list[str]:
+        return self.with_twins(["full", *self.own])[1:]
 
     def with_twins(self, names: Iterable[str]) -> list[str]:
         """Names of selections, or full, each followed by its twin's where it has one."""
@@ -230,10 +248,9 @@ class Study(AnyStudy):
     @property
     def selection_keys(self) -> list[str]:
         """`full`, selections of no budget, then every selection at every budget; behind each its twin, if any."""
-        own = [name for name, selection in self.selections.items() if selection.budget == OWN]
-        budgeted = self.with_twins(name for name in self.selections if name not in own)
-        at_own = [selection_key(name, OWN) for name in self.with_twins(own)]
-        return [*self.references, *at_own, *(selection_key(name, keep) for keep in self.keep for name in budgeted)]
+        at_own = [selection_key(name, OWN) for name in self.with_twins(self.own)]
+        at_budgets = [selection_key(name, keep) for keep in self.keep for name in self.arms]
+        return [*self.with_twins(["full"]), *at_own, *at_budgets]
 
     def revision(self, base: Path, cache: Path) -> str:
         return load(self.source, self.columns, base, cache).revision

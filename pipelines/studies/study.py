@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from pydantic import Field
 
@@ -40,15 +40,29 @@ class AnyStudy(Strict, ABC):
         def keep(self) -> Sequence[int | float]:
             """Budgets: shares in (0, 1] or counts of units; of a search, counts of evaluations."""
 
-    @property
-    @abstractmethod
-    def unit(self) -> str:
-        """What is pruned, in the singular: sample, weight, head, choice."""
+    arm: ClassVar[str] = "arm"
+    """Word for what is compared: selection, arm or search."""
+    titles: ClassVar[Mapping[str, str]] = {}
+    """Names of arms and references as readers see them, where these differ."""
+    by_share: ClassVar[bool] = False
+    """Whether readers see a budget as the share that it keeps, not as the count."""
+    outcome_asset: ClassVar[str] = ""
+    """The asset that holds the outcome of each trial; empty where an asset without trials holds them all."""
 
     @property
     @abstractmethod
+    def unit(self) -> str:
+        """What a budget counts, in the singular: sample, weight, head, evaluation."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """Numbers of an outcome; the first decides."""
+
+    @property
     def metric(self) -> Metric:
-        """The number that the report compares."""
+        """The number that decides."""
+        return self.metrics[0]
 
     @property
     @abstractmethod
@@ -63,7 +77,12 @@ class AnyStudy(Strict, ABC):
     @property
     @abstractmethod
     def references(self) -> Sequence[str]:
-        """Names of what goes by no budget, such as the whole data set or the dense network."""
+        """Names of what nothing is pruned of, such as the whole data set or the dense network."""
+
+    @property
+    def unbudgeted(self) -> Sequence[str]:
+        """Names of what is compared with the references alone, for it goes by no budget of the study."""
+        return ()
 
     @property
     def selection_keys(self) -> Sequence[str]:

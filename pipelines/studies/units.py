@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -23,6 +23,9 @@ class PruningStudy(AnyStudy):
     """A study of weights, channels, heads, deltas or prompt tokens."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits_random_pruning"))
+
+    by_share: ClassVar[bool] = True
+    outcome_asset: ClassVar[str] = "pruned"
 
     kind: Literal["pruning"]
     experiment: Annotated[str, Field(description="what is pruned, and how: a name that `secateur experiments` lists")]
@@ -60,8 +63,8 @@ class PruningStudy(AnyStudy):
         return self.declared.unit
 
     @property
-    def metric(self) -> Metric:
-        return Metric(self.declared.metric, higher_is_better=self.declared.higher_is_better)
+    def metrics(self) -> tuple[Metric, ...]:
+        return self.declared.metrics
 
     @property
     def baseline(self) -> str:
