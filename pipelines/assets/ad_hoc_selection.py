@@ -20,6 +20,7 @@ from pydantic import Field, create_model
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import choose, signals_read
 from secateur.pipelines.storage.store import Store
@@ -210,7 +211,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     names = made.loaded["source"]["label_names"]
-    return Manifest.write(asked.folder, table, keep, provenance, scores=scores, label_names=names, overwrite=True)
+    rows = Rows.chosen(table, keep, scores=scores, label_names=names)
+    return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 
 def ad_hoc_job(study: Study) -> dg.JobDefinition:

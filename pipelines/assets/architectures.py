@@ -14,7 +14,7 @@ import polars as pl
 
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.search_report import report_asset
-from secateur.pipelines.manifests.choices import PAPER, write_pruned_space
+from secateur.pipelines.manifests.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
 from secateur.pipelines.runs.architectures import (
     architectures_of,

@@ -11,7 +11,8 @@ from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.report import build_report, plan_of
 from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
@@ -173,7 +174,8 @@ def run_trial(
     result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
     outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
     if result.kept is not None:
-        UnitManifest.write(manifest, result.kept, provenance_of(study, trial, result.kept, shared), overwrite=True)
+        provenance = provenance_of(study, trial, result.kept, shared)
+        Manifest.write(manifest, Masks.of(result.kept), provenance, overwrite=True)
     store.save(key, {"fingerprint": made_of, "outcome": outcome.model_dump(mode="json")}, trial)
     return outcome
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
+    from secateur.pipelines.studies.samples import Study
 
 FINE: Final = 0
 NO: Final = 1
@@ -71,29 +72,29 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
 
 
 def find_study(name: str) -> "StudyFile":
-    """The study of that name or at that path; raises StudyError with the names there are."""
+    """The study of that name or at that path; raises StudyError for a broken one, and with the names there are."""
     from secateur.pipelines.studies.files import StudyError, load_file, read_studies, study_folders
     from secateur.pipelines.studies.rejections import did_you_mean
 
     if name.endswith((".yaml", ".yml")):
         return load_file(Path(name))
-    found = read_studies(study_folders())
-    for file in found:
-        if file.name == name:
-            return file
-    names = [file.name for file in found]
-    raise StudyError(f"there is no study {name!r}; {did_you_mean(name, names)}there are: {', '.join(names)}")
+    files = {file.name: file for file in read_studies(study_folders())}
+    if name not in files:
+        raise StudyError(f"there is no study {name!r}; {did_you_mean(name, files)}there are: {', '.join(files)}")
+    if files[name].study is None:
+        raise StudyError(files[name].error)
+    return files[name]
 
 
-def find_samples_study(name: str) -> "StudyFile":
-    """`find_study`, for commands that need a study of samples; raises StudyError for anything else."""
+def find_samples_study(name: str) -> "tuple[StudyFile, Study]":
+    """`find_study`, for commands that need a study of samples; raises StudyError for any other kind."""
     from secateur.pipelines.studies.files import StudyError
+    from secateur.pipelines.studies.samples import Study
 
     file = find_study(name)
-    if file.search:
-        raise StudyError(f"{file.name} is a search of architectures, which has no scores or subsets of its own")
-    if file.pruning:
-        raise StudyError(f"{file.name} prunes {file.pruning.declared.unit}s, not samples: use secateur prune")
-    if file.study is None:
-        raise StudyError(file.error)
-    return file
+    if not isinstance(file.study, Study):
+        raise StudyError(
+            f"{file.name} is a study of kind {file.study.kind!r}, which scores and selects no samples: "  # type: ignore[union-attr]
+            f"use secateur run {name}"
+        )
+    return file, file.study

@@ -16,6 +16,7 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.rows import Rows
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 
@@ -60,15 +61,10 @@ def made(tmp_path: Path) -> Any:
         for name, values in scores.items():
             np.save(folder / "scores" / f"{name}.npy", values)
         np.save(folder / "embeddings.npy", rng.normal(size=(COUNT, 4)).astype(np.float16))
-        manifest = Manifest.write(
-            tmp_path / "manifest",
-            samples,
-            keep,
-            said,
-            scores={name: scores[name] for name in read},
-            label_names=NAMES,
-            weights=np.arange(COUNT, dtype=np.float32),
-        )
+        weights = np.arange(COUNT, dtype=np.float32)
+        of_scores = {name: scores[name] for name in read}
+        rows = Rows.chosen(samples, keep, scores=of_scores, label_names=NAMES, weights=weights)
+        manifest = Manifest.write(tmp_path / "manifest", rows, said)
         return manifest, scores
 
     return make

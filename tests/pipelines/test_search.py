@@ -179,22 +179,23 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     manifest = Manifest.load(store.place(key("pruned_search_space")))
     alive = replay(search, space, history).alive
     assert manifest.declaration.unit == "choice"
-    assert np.array_equal(manifest.keep(), alive)
-    assert manifest.provenance.settings["kept"] == space.kept(alive)
+    choices = [choice for place in manifest.payload.positions for choice in place.choices]
+    assert [choice.kept for choice in choices] == alive.tolist()
+    assert manifest.payload.left == space.kept(alive)
     assert all(space.kept(alive).values())
     assert not alive.all()
     fitted = AccuracyPredictor.fit(
         space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
     )
-    expected = fitted.first_order(space.choices_of(history.rows))[alive].astype(np.float32)
-    assert np.array_equal(manifest.table["score_contribution"].to_numpy(), expected)
+    expected = fitted.first_order(space.choices_of(history.rows))
+    assert [choice.contribution for choice in choices] == expected.tolist()
 
     for path in sorted((tmp_path / "one").rglob("*")):
         if path.is_file():
             other = tmp_path / "two" / path.relative_to(tmp_path / "one")
             assert path.read_bytes() == other.read_bytes(), path
-    kept = store.place(key("pruned_search_space")) / "kept.parquet"
-    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    kept = store.place(key("pruned_search_space")) / "manifest.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"kept": true', b'"kept": false', 1))
     with pytest.raises(ManifestError):
         Manifest.load(kept.parent)
 

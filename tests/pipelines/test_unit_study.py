@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study, run_units
 from secateur.pipelines.pages.unit_report import build_unit_report
 from secateur.pipelines.storage.store import Store
@@ -157,9 +157,11 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         run_study(file, store.root, instance)
         assert RUNS == []
         trial = Trial("largest@0.5", 1)
-        manifest = UnitManifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), trial))
+        manifest = Manifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), trial))
         assert manifest.kept.made_for == "numbers of seed 1"
-        assert manifest.declaration.groups[0].listed == tuple(map(tuple, np.argwhere(manifest.kept.groups["heads"])))
+        assert manifest.declaration.payload.groups[0].listed == tuple(
+            map(tuple, np.argwhere(manifest.kept.groups["heads"]))
+        )
         store.find(dg.AssetKey(["numbers", "pruned"]), trial).unlink()  # type: ignore[union-attr]
         run_study(file, store.root, instance)
         assert RUNS == [("largest", 0.5, 1)]
