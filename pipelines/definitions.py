@@ -65,10 +65,11 @@ def build(
 
     `searches` are defined beside these; `export` is the name of the job that hands selections over.
     """
-    searched = {file.study.proxy_from for file in files if isinstance(file.study, Study)} - {None}
+    studies = [file.study for file in files if isinstance(file.study, Study)]
+    searched = {study.proxy_from for study in studies if study.proxy_from}
     # A search that is nowhere now was run before: its result is in the store.
     before = sorted(searched - {file.name for file in files if file.study} - set(searches))
-    keys = [dg.AssetKey([str(name), "best_architecture"]) for name in before]
+    keys = [dg.AssetKey([name, "best_architecture"]) for name in before]
     return dg.Definitions.merge(
         *(definitions_of(file) for file in files),
         dg.Definitions(

@@ -18,6 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.samples import Study
+    from secateur.pipelines.studies.study import AnyStudy
 
 FINE: Final = 0
 NO: Final = 1
@@ -71,18 +72,24 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
     return table
 
 
-def find_study(name: str) -> "StudyFile":
-    """The study of that name or at that path; raises StudyError for a broken one, and with the names there are."""
-    from secateur.pipelines.studies.files import StudyError, load_file, read_studies, study_folders
+def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
+    """The study of that name or at that path, with its file; raises StudyError where there is none or it is broken."""
+    from secateur.pipelines.studies.files import StudyError, load_file
+
+    file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
+    if file.study is None:
+        raise StudyError(file.error)
+    return file, file.study
+
+
+def named(name: str) -> "StudyFile":
+    """The file of the study of that name; raises StudyError with the names there are."""
+    from secateur.pipelines.studies.files import StudyError, read_studies, study_folders
     from secateur.pipelines.studies.rejections import did_you_mean
 
-    if name.endswith((".yaml", ".yml")):
-        return load_file(Path(name))
     files = {file.name: file for file in read_studies(study_folders())}
     if name not in files:
         raise StudyError(f"there is no study {name!r}; {did_you_mean(name, files)}there are: {', '.join(files)}")
-    if files[name].study is None:
-        raise StudyError(files[name].error)
     return files[name]
 
 
@@ -91,10 +98,7 @@ def find_samples_study(name: str) -> "tuple[StudyFile, Study]":
     from secateur.pipelines.studies.files import StudyError
     from secateur.pipelines.studies.samples import Study
 
-    file = find_study(name)
-    if not isinstance(file.study, Study):
-        raise StudyError(
-            f"{file.name} is a study of kind {file.study.kind!r}, which scores and selects no samples: "  # type: ignore[union-attr]
-            f"use secateur run {name}"
-        )
-    return file, file.study
+    file, study = find_study(name)
+    if not isinstance(study, Study):
+        raise StudyError(f"{study.name} is of kind {study.kind!r} and selects no samples: use secateur run {name}")
+    return file, study

@@ -83,7 +83,7 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web page.", min=1, ma
 
 
 def run(
-    study: StudyName,
+    name: StudyName,
     selection: Selections = None,
     keep: Keeps = None,
     seed: Seeds = None,
@@ -97,28 +97,27 @@ def run(
     from secateur.pipelines.runs.outcomes import outcomes_at
     from secateur.pipelines.storage.store import Store
 
-    file, store = find_study(study), Store(home() / "assets")
-    assert file.study is not None  # `find_study` gives no broken one
-    trials = trials_of(file.study, selection, keep, seed)
-    whole = len(trials) == len(list(file.study.trials))
+    (file, study), store = find_study(name), Store(home() / "assets")
+    trials = trials_of(study, selection, keep, seed)
+    whole = len(trials) == len(list(study.trials))
     made = make(file, store, "everything", trials, again=again)
-    outcomes = outcomes_at(store, file.study, trials)
-    answer: dict[str, Any] = {"study": file.name, "kind": file.study.kind}
+    outcomes = outcomes_at(store, study, trials)
+    answer: dict[str, Any] = {"study": file.name, "kind": study.kind}
     answer["trials"] = [
         {"selection": trial.selection, "seed": trial.seed}
         | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
-        | {"manifest": manifest_at(store, file.study, trial)}
+        | {"manifest": manifest_at(store, study, trial)}
         for trial, outcome in outcomes.items()
     ]
-    answer |= report_of(store, file.study) if whole else {"report": None, "report_file": None}
-    answer["manifest"] = first_manifest(store, file.study, trials)
-    answer["best"] = best_of(store, file.study)
+    answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
+    answer["manifest"] = first_manifest(store, study, trials)
+    answer["best"] = best_of(store, study)
 
     def show() -> None:
         if whole:
             show_report(answer)
         else:
-            show_trials(file.study, answer["trials"])
+            show_trials(study, answer["trials"])
         if best := answer["best"]:
             choices = ", ".join(f"{position} {choice}" for position, choice in best["choices"].items())
             say(f"best      {choices} (evaluation {best['found_at']} of {best['evaluations']})")
@@ -130,22 +129,22 @@ def run(
     tell({**answer, **vars(made)}, as_json, show)
 
 
-def score(study: StudyName, again: Again = False, as_json: AsJson = False) -> None:
+def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
     import dagster as dg
 
     from secateur.pipelines.storage.store import Store
 
-    (file, samples), store = find_samples_study(study), Store(home() / "assets")
+    (file, study), store = find_samples_study(name), Store(home() / "assets")
     made = make(file, store, "scores", again=again)
     scores: list[dict[str, Any]] = []
-    for name, declared in samples.scores.items():
-        key = dg.AssetKey([samples.name, "scores", name])
+    for score, declared in study.scores.items():
+        key = dg.AssetKey([study.name, "scores", score])
         values = store.load(key)
         wide = values[:].astype("float64")
         numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
         scores.append(
-            {"score": name, "high_means": declared.declared.card.high_means}
+            {"score": score, "high_means": declared.declared.card.high_means}
             | {what: float(number) for what, number in numbers.items()}
             | {"samples": len(wide), "path": str(store.find(key))}
         )
@@ -160,7 +159,7 @@ def score(study: StudyName, again: Again = False, as_json: AsJson = False) -> No
 
 
 def select(
-    study: StudyName,
+    name: StudyName,
     selection: Selections = None,
     keep: Keeps = None,
     seed: Seeds = None,
@@ -171,16 +170,16 @@ def select(
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.storage.store import Store
 
-    (file, samples), store = find_samples_study(study), Store(home() / "assets")
-    trials = trials_of(samples, selection, keep, seed)
+    (file, study), store = find_samples_study(name), Store(home() / "assets")
+    trials = trials_of(study, selection, keep, seed)
     made = make(file, store, "subsets", trials, again=again)
     subsets: list[dict[str, Any]] = []
     for trial in trials:
-        path = manifest_at(store, samples, trial)
+        path = manifest_at(store, study, trial)
         if path is None:  # an in-training selection keeps other samples in every epoch
             continue
         declared = Manifest.load(Path(path), verify=False).declaration
-        shares = [counted.after / counted.before for counted in declared.classes if counted.before]
+        shares = [counted.after / counted.before for counted in declared.payload.classes if counted.before]
         subsets.append(
             {"selection": trial.selection, "seed": trial.seed, "kept": declared.count, "of": declared.of}
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": path}
@@ -194,7 +193,7 @@ def select(
         ]
         header = ("selection", "seed", "kept", "of", "least of a class", "most")
         out.print(table_of(header, lines, right=range(1, 6)))
-        say(f"{in_words(made)}; manifests in {store.root / samples.name / 'manifest'}/SELECTION/SEED")
+        say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 
     tell({"study": file.name, "subsets": subsets, **vars(made)}, as_json, show)
 

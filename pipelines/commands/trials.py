@@ -51,10 +51,10 @@ def trials_of(
     A selection that goes by no budget is among them where it is named, or where no budget is.
     """
     every = list(study.trials)
-    options = (
+    options: tuple[tuple[str, list[str] | None, dict[str, None]], ...] = (
         ("selection", selections, dict.fromkeys(trial.name for trial in every)),
         ("keep", keeps, dict.fromkeys(budget for trial in every if (budget := budget_of(trial)))),
-        ("seed", seeds and list(map(str, seeds)), dict.fromkeys(str(trial.seed) for trial in every)),
+        ("seed", [str(seed) for seed in seeds or ()], dict.fromkeys(str(trial.seed) for trial in every)),
     )
     for option, words, known in options:
         for word in words or ():
@@ -67,8 +67,8 @@ def trials_of(
         and (not seeds or trial.seed in seeds)
     ]
     if not trials:
-        words = f"{' '.join(selections or ())} at {' '.join(keeps or ())}"
-        reject_unknown(words, list(study.selection_keys), "trial", study.name)
+        both = f"{' '.join(selections or ())} at {' '.join(keeps or ())}"
+        reject_unknown(both, list(study.selection_keys), "trial", study.name)
     return trials
 
 
