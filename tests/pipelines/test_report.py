@@ -52,7 +52,7 @@ def change(one: Outcome, *, accuracy: float | None = None, **other: Any) -> Outc
 
 
 def report_of(study: Study, outcomes: dict[Trial, Outcome]) -> Report:
-    return build_report(plan_of(study, "Measured on 60 test samples."), outcomes)
+    return build_report(plan_of(study, "Measured on 60 test samples after the last epoch."), outcomes)
 
 
 @pytest.fixture
