@@ -73,7 +73,7 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     accuracy = read[settings.accuracy].cast(pl.Float64, strict=False).to_numpy()
     if len(bad := np.flatnonzero(~np.isfinite(accuracy))):
         raise ValueError(f"{path}: column {settings.accuracy!r}: accuracy is missing or no number at {rows_text(bad)}")
-    if settings.scale != "number" and len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
+    if len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
         reason = out_of_scale(accuracy[bad[0]], settings.scale)
         raise ValueError(f"{path}: column {settings.accuracy!r}: {reason} ({rows_text(bad)})")
     try:
@@ -95,7 +95,8 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
 
 def in_scale(accuracies: np.ndarray, scale: Scale) -> np.ndarray:
     """Which accuracies can be what the search says that they are."""
-    return (accuracies >= 0) & (accuracies <= {"share": 1.0, "percent": 100.0, "number": np.inf}[scale])
+    low, high = {"share": (0.0, 1.0), "percent": (0.0, 100.0), "number": (-np.inf, np.inf)}[scale]
+    return np.asarray((accuracies >= low) & (accuracies <= high))
 
 
 def out_of_scale(accuracy: float, scale: Scale) -> str:
@@ -169,10 +170,7 @@ class CalledAccuracies:
                 result = self._function(chosen)
                 if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
                     raise ValueError(f"{self.settings.evaluate}({chosen}) gave {result!r}, must be a finite number")
-                if (
-                    self.settings.scale != "number"
-                    and not in_scale(np.array([float(result)]), self.settings.scale).all()
-                ):
+                if not in_scale(np.array([float(result)]), self.settings.scale).all():
                     reason = out_of_scale(float(result), self.settings.scale)
                     raise ValueError(f"{self.settings.evaluate}({chosen}): {reason}")
                 self.known[key] = float(result)

@@ -128,7 +128,7 @@ def test_a_study_runs_from_source_to_report_and_again_to_the_same_bytes(
         assert (manifest.rows == np.flatnonzero(keep)).all()
         metrics = store.load(key("evaluation"), trial)
         assert metrics["steps"] == 30
-        assert 0 <= metrics["accuracy"] <= 1
+        assert 0 <= metrics["metrics"]["accuracy"] <= 1
     report = json.loads((store.load(key("report")) / "report.json").read_text())
     assert len(report["rows"]) == 8
     assert {row["kept"] for row in report["rows"]} == {30, 60}
