@@ -14,7 +14,7 @@ from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from pydantic import BaseModel
 
 from secateur.pipelines.definitions import build, resources_of
-from secateur.pipelines.storage.home import home
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
@@ -64,7 +64,7 @@ class ByModel:
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Assets, jobs, schedules and sensors of the study; what they make is below SECATEUR_HOME."""
-        root = home() / "assets"
+        root = marked_home() / "assets"
         searches = [each.content.name for each in context.component_tree.get_all_components(SearchComponent)]
         file = StudyFile(context.path / "defs.yaml", self.content)
         resources = shared_resources(root)

@@ -11,7 +11,7 @@ from secateur.pipelines.assets.export_job import export_jobs
 from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
 from secateur.pipelines.assets.samples import sample_definitions
 from secateur.pipelines.assets.units import unit_definitions
-from secateur.pipelines.storage.home import home as home
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile, read_studies, study_folders
 from secateur.pipelines.studies.samples import Study
@@ -90,4 +90,4 @@ def definitions_of(file: StudyFile) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build(read_studies(study_folders()), home() / "assets")
+    return build(read_studies(study_folders()), marked_home() / "assets")

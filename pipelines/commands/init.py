@@ -60,7 +60,7 @@ def init(
 
     from secateur.pipelines.data.profile import find_data
     from secateur.pipelines.data.sources import Columns, Source, load
-    from secateur.pipelines.storage.home import home
+    from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
@@ -92,7 +92,7 @@ def init(
     source = init_study.source_of(draft, base)
     init_study.note_test(draft, source)
     read: Any = TypeAdapter(Source).validate_python(source)
-    loaded = load(read, Columns(**draft.columns), base, home() / "assets" / ".cache")
+    loaded = load(read, Columns(**draft.columns), base, marked_home() / "assets" / ".cache")
     settled = init_study.settle(draft, loaded)
     content = init_study.render(chosen, draft, source, settled, loaded)
     validated(yaml.safe_load(content), path)

@@ -17,7 +17,7 @@ from secateur.pipelines.commands.shell import (
     tell,
 )
 from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, bars, trials_of
-from secateur.pipelines.storage.home import home
+from secateur.pipelines.storage.home import marked_home
 
 if TYPE_CHECKING:
     from secateur.pipelines.materialise import Made, Part
@@ -74,9 +74,9 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web page.", min=1, ma
 
     from secateur.pipelines.materialise import instance_at, prepare_instance, set_pools
 
-    with instance_at(home()) as instance:
+    with instance_at(marked_home()) as instance:
         set_pools(instance)
-    os.environ["DAGSTER_HOME"] = str(prepare_instance(home()))
+    os.environ["DAGSTER_HOME"] = str(prepare_instance(marked_home()))
     say(f"the UI will be at http://localhost:{port}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "dagster", "dev", "-m", "secateur.pipelines.definitions", "-p", str(port)]
     os.execv(sys.executable, command)
@@ -97,7 +97,7 @@ def run(
     from secateur.pipelines.runs.outcomes import outcomes_at
     from secateur.pipelines.storage.store import Store
 
-    (file, study), store = find_study(name), Store(home() / "assets")
+    (file, study), store = find_study(name), Store(marked_home() / "assets")
     trials = trials_of(study, selection, keep, seed)
     whole = len(trials) == len(list(study.trials))
     made = make(file, store, "everything", trials, again=again)
@@ -135,7 +135,7 @@ def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> Non
 
     from secateur.pipelines.storage.store import Store
 
-    (file, study), store = find_samples_study(name), Store(home() / "assets")
+    (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
     made = make(file, store, "scores", again=again)
     scores: list[dict[str, Any]] = []
     for score, declared in study.scores.items():
@@ -170,7 +170,7 @@ def select(
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.storage.store import Store
 
-    (file, study), store = find_samples_study(name), Store(home() / "assets")
+    (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
     trials = trials_of(study, selection, keep, seed)
     made = make(file, store, "subsets", trials, again=again)
     subsets: list[dict[str, Any]] = []
@@ -204,7 +204,7 @@ def make(
     """Make a part of a study with bars to look at."""
     from secateur.pipelines.materialise import instance_at, run_study
 
-    with instance_at(home()) as instance, bars() as progress:
+    with instance_at(marked_home()) as instance, bars() as progress:
         return run_study(file, store.root, instance, progress, part=part, trials=trials, again=again)
 
 
