@@ -12,6 +12,7 @@ from typing import Literal
 
 import dagster as dg
 
+from secateur.pipelines.assets.freshness import Freshness
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
@@ -153,7 +154,7 @@ class Work:
         self.fixed = sorted(targets - trials - later)
         self.of_trials, self.after_trials = sorted(targets & trials), sorted(later)
         revision = load(study.source, study.columns, file.path.parent, root / ".cache").revision
-        self.ledger = Ledger(self.store, study, self.graph, revision)
+        self.freshness = Freshness(self.store, study, self.graph, revision)
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         """Everything that an asset is made of."""
@@ -172,7 +173,7 @@ class Work:
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
-        found = {key for key in keys if not self.ledger.is_fresh(key, trial)}
+        found = {key for key in keys if not self.freshness.is_fresh(key, trial)}
         while found:
             below = {key for key in keys if found & set(self.graph.get(key).parent_keys)}
             steps = dg.AssetSelection.assets(*(found | below)).required_multi_asset_neighbors().resolve(self.graph)
@@ -193,7 +194,7 @@ class Work:
                 raise
             problems = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["problems"]
             raise UnusableData(f"{self.study.name}: {'; '.join(problems) or error}") from error
-        self.ledger.record(keys, trials or (None,))
+        self.freshness.note(keys, trials or (None,))
 
 
 def execute(
@@ -258,9 +259,9 @@ def run_units(
     prepared, pruned = dg.AssetKey([study.name, "prepared"]), dg.AssetKey([study.name, "pruned"])
     if again:
         for seed in seeds if trials is None else ():
-            forget(store, dg.AssetKey([study.name, "prepared_record"]), Trial("", seed))
+            Ledger(store).forget(prepared, Trial("", seed))
         for trial in wanted:
-            forget(store, pruned, trial)
+            Ledger(store).forget(pruned, trial)
     job = build([file], root, progress=progress).resolve_implicit_global_asset_job_def()
     for seed in seeds:
         execute(job, instance, [prepared], [Trial("", seed)])
@@ -268,10 +269,3 @@ def run_units(
         execute(job, instance, [pruned], block)
     if len(wanted) == len(list(study.trials)):
         execute(job, instance, [dg.AssetKey([study.name, "report"])])
-
-
-def forget(store: Store, key: dg.AssetKey, trial: Trial) -> None:
-    """Remove the record by which a trial would be taken for done."""
-    path = store.find(key, trial)
-    if path is not None:
-        path.unlink()

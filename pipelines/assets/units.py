@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -13,13 +14,12 @@ from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.manifests.masks import LISTED, UnitManifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.unit_report import build_unit_report, page_of_units
-from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
+from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.experiments.contract import Outcome
-from secateur.trainers.processes import device_of_choice
 
 
 def unit_assets(study: PruningStudy) -> list[dg.AssetsDefinition]:
@@ -52,24 +52,20 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> None:
         settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
+
+        def prepare(trial: Trial) -> None:
+            told, started = secateur_progress.start(context, f"preparing seed {trial.seed}"), time.perf_counter()
+            with secateur_store.folder(key, trial) as folder:
+                declared(**settings).prepare(trial.seed, folder, told)
+            record = {"settings": settings, "seconds": time.perf_counter() - started}
+            secateur_store.save(key_of(study, "prepared_record"), record, trial)
+
         for trial in trials_of(context):
-            made_of = fingerprint_of(
-                experiment=study.experiment,
-                version=declared.version,
-                settings=settings,
-                seed=trial.seed,
-                versions=versions(),
-                device=device_of_choice().type,
-            )
-            record = record_at(secateur_store, key_of(study, "prepared_record"), trial)
-            if record.get("fingerprint") != made_of or secateur_store.find(key, trial) is None:
-                record = {"fingerprint": made_of, "settings": settings}
-                started = time.perf_counter()
-                with secateur_store.folder(key, trial) as folder:
-                    told = secateur_progress.start(context, f"preparing seed {trial.seed}")
-                    declared(**settings).prepare(trial.seed, folder, told)
-                record["seconds"] = time.perf_counter() - started
-                secateur_store.save(key_of(study, "prepared_record"), record, trial)
+            parts = {"experiment": study.experiment, "version": declared.version, "settings": settings}
+            made_of = digest_of(**parts, seed=trial.seed, **machine_parts())
+            beside = key_of(study, "prepared_record")
+            Ledger(secateur_store).once(key, trial, made_of, partial(prepare, trial), beside=[beside])
+            record = secateur_store.load(beside, trial)
             context.add_asset_metadata(
                 {
                     "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
@@ -80,14 +76,6 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
             )
 
     return prepared
-
-
-def record_at(store: Store, key: dg.AssetKey, trial: Trial) -> dict[str, Any]:
-    """A trial's JSON; empty where there is none."""
-    if store.find(key, trial) is None:
-        return {}
-    found: dict[str, Any] = store.load(key, trial)
-    return found
 
 
 def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
@@ -151,35 +139,35 @@ def run_trial(
     study: PruningStudy, trial: Trial, store: Store, context: dg.AssetExecutionContext, progress: ProgressDisplay
 ) -> dict[str, Any]:
     """Run an arm, or find that it was run before of the same; the record of its outcome, written after its manifest."""
-    key, seed = key_of(study, "pruned"), Trial("", trial.seed)
-    shared = record_at(store, key_of(study, "prepared_record"), seed)
+    key, seed, ledger = key_of(study, "pruned"), Trial("", trial.seed), Ledger(store)
+    shared = ledger.entry(key_of(study, "prepared"), seed)
     prepared = store.find(key_of(study, "prepared"), seed)
-    if prepared is None or not shared:
+    if prepared is None or shared is None:
         raise FileNotFoundError(
             f"{study.name}: nothing is prepared for seed {trial.seed}; materialise `prepared` first"
         )
-    made_of = fingerprint_of(prepared=shared["fingerprint"], arm=trial.name, keep=trial.keep)
-    record, manifest = record_at(store, key, trial), store.place(key_of(study, "manifest"), trial)
-    if record.get("fingerprint") == made_of and (record["kept"] is None or manifest.exists()):
-        return record
-    started = time.perf_counter()
-    told = progress.start(context, f"{trial.selection}, seed {trial.seed}")
-    experiment = study.declared(**shared["settings"])
-    outcome = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
-    metrics = checked_metrics(study, trial, outcome)
-    if outcome.kept is not None:
-        provenance = provenance_of(study, trial, outcome, shared)
-        UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
-    record = {
-        "fingerprint": made_of,
-        "metrics": metrics,
-        "kept": None if outcome.kept is None else outcome.kept.count,
-        "of": None if outcome.kept is None else outcome.kept.of,
-        "samples": int(outcome.samples),
-        "seconds": round(time.perf_counter() - started, 3),
-        "facts": dict(outcome.facts),
-    }
-    store.save(key, record, trial)
+
+    def work() -> None:
+        told, started = progress.start(context, f"{trial.selection}, seed {trial.seed}"), time.perf_counter()
+        settings = store.load(key_of(study, "prepared_record"), seed)["settings"]
+        outcome = study.declared(**settings).run(trial.name, float(trial.keep), trial.seed, prepared, told)
+        metrics = checked_metrics(study, trial, outcome)
+        if outcome.kept is not None:
+            provenance = provenance_of(study, trial, outcome, settings, shared.made_of)
+            manifest = store.place(key_of(study, "manifest"), trial)
+            UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
+        record = {
+            "metrics": metrics,
+            "kept": None if outcome.kept is None else outcome.kept.count,
+            "of": None if outcome.kept is None else outcome.kept.of,
+            "samples": int(outcome.samples),
+            "seconds": round(time.perf_counter() - started, 3),
+            "facts": dict(outcome.facts),
+        }
+        store.save(key, record, trial)
+
+    made_of = digest_of(prepared=shared.made_of, arm=trial.name, keep=trial.keep)
+    record: dict[str, Any] = ledger.once(key, trial, made_of, work, beside=[key_of(study, "manifest")])
     return record
 
 
@@ -194,16 +182,18 @@ def checked_metrics(study: PruningStudy, trial: Trial, outcome: Outcome) -> dict
     return metrics
 
 
-def provenance_of(study: PruningStudy, trial: Trial, outcome: Outcome, shared: Mapping[str, Any]) -> Provenance:
+def provenance_of(
+    study: PruningStudy, trial: Trial, outcome: Outcome, settings: dict[str, Any], prepared: str
+) -> Provenance:
     """All that a manifest says of how its units were chosen."""
     assert outcome.kept is not None
     return Provenance(
         dataset=study.name,
-        revision=shared["fingerprint"],
+        revision=prepared,
         selection=trial.selection,
         selector=f"{study.experiment}.{trial.name}",
         selector_version=study.declared.version,
-        settings=shared["settings"],
+        settings=settings,
         keep=float(trial.keep),
         budget=outcome.kept.count,
         seed=trial.seed,
