@@ -1,4 +1,4 @@
-"""Assets that evaluate architectures: `evaluations`, and `subset_agreement` where networks train on a part of the data."""
+"""Assets that evaluate architectures: `evaluations`, and `subset_agreement` where they train on part of the data."""
 
 import dataclasses
 import time
