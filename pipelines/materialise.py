@@ -12,6 +12,7 @@ from typing import Literal
 
 import dagster as dg
 
+from secateur.pipelines.assets.freshness import Freshness
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
 from secateur.pipelines.definitions import build
 from secateur.pipelines.storage.ledger import Ledger
@@ -136,7 +137,7 @@ class Work:
         self.fixed, self.of_seeds = sorted(targets - partitioned - later), sorted(targets & partitioned - by_trial)
         self.of_trials, self.after = sorted(targets & by_trial), sorted(later)
         revision = study.revision(file.path.parent, root / ".cache")
-        self.ledger = Ledger(self.store, study, self.graph, revision)
+        self.freshness = Freshness(self.store, study, self.graph, revision)
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         """Everything that an asset is made of."""
@@ -160,6 +161,8 @@ class Work:
         for stale, alike in todo.items():
             trials = [cell for cell in alike if cell]
             names = self.study.selection_keys if any(trial.selection for trial in trials) else [""]
+            if again:
+                self.forget(stale, alike)
             for block in blocks(trials, names) if trials else [[]]:
                 self.run(stale, block)
         count = sum(len(stale) * len(alike) for stale, alike in todo.items())
@@ -167,7 +170,7 @@ class Work:
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
-        stale = {key for key in keys if not self.ledger.is_fresh(key, trial)}
+        stale = {key for key in keys if not self.freshness.is_fresh(key, trial)}
         while stale:
             below = {key for key in keys if stale & set(self.graph.get(key).parent_keys)}
             steps = dg.AssetSelection.assets(*(stale | below)).required_multi_asset_neighbors().resolve(self.graph)
@@ -176,6 +179,12 @@ class Work:
                 break
             stale = more
         return sorted(stale)
+
+    def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
+        """Drop what is noted of results, so that no step takes an earlier one for its own."""
+        for key in keys:
+            for trial in trials:
+                Ledger(self.store).forget(key, trial)
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
         """Materialise assets, or a block of their trials, in this process, and note them as made."""
@@ -193,7 +202,7 @@ class Work:
                 raise
             problems = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["problems"]
             raise UnusableData(f"{self.study.name}: {'; '.join(problems) or error}") from error
-        self.ledger.record(keys, trials or (None,))
+        self.freshness.note(keys, trials or (None,))
 
 
 def blocks(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[list[Trial]]:

@@ -45,7 +45,7 @@ def study_asset(
         seeds = dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)])
         facts["partitions_def"] = seeds if trials == "seeds" else partitions_of(study)
         facts["backfill_policy"] = dg.BackfillPolicy.single_run()
-    return dg.asset(
+    declare: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         key=key_of(study, *names),
         ins=ins,
         io_manager_key=IO_MANAGER,
@@ -53,6 +53,7 @@ def study_asset(
         pool=ACCELERATOR if accelerated else None,
         **facts,
     )
+    return declare
 
 
 def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:

@@ -12,7 +12,7 @@ from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.storage.fingerprints import fingerprint_of
+from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import inside, refuse_existing
 from secateur.pipelines.studies.files import StudyFile
@@ -34,7 +34,7 @@ def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> lis
 def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
     """The launchpad's form; names of studies and formats are chosen, the rest is checked before any work."""
     # Dagster takes enums of one name for the same one, in a process that builds definitions twice.
-    own = fingerprint_of(studies=sorted(studies))[:8]
+    own = digest_of(studies=sorted(studies))[:8]
     names = Enum(f"ExportedStudy_{own}", {name: name for name in sorted(studies)})
     formats = Enum("ExportFormat", {name: name for name in exporters()})
     told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())

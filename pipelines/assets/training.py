@@ -1,6 +1,7 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ import numpy as np
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
@@ -52,9 +54,10 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        spread = partial(launch, context, processes=study.compute.processes)
+        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread)
         for trial in secateur_progress.track(context, trials_of(context), "training"):
-            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]), context)
+            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
                 {

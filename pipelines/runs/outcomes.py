@@ -18,8 +18,4 @@ def outcomes_at(store: Store, study: AnyStudy, trials: Iterable[Trial]) -> dict[
         every = outcomes_of(study, store.load(dg.AssetKey([study.name, "evaluations"])).collect())
         return {trial: every[trial] for trial in trials}
     key = dg.AssetKey([study.name, study.outcome_asset])
-    contents = {trial: store.load(key, trial) for trial in trials}
-    return {
-        trial: Outcome.read(content.get("outcome", content), f"{study.outcome_asset} of {trial}")
-        for trial, content in contents.items()
-    }
+    return {trial: Outcome.read(store.load(key, trial), f"{study.outcome_asset} of {trial}") for trial in trials}
