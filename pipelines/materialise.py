@@ -181,10 +181,14 @@ class Work:
         return sorted(stale)
 
     def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
-        """Drop what is noted of results, so that no step takes an earlier one for its own."""
+        """Drop what is noted of results, so that no step takes an earlier one for its own.
+
+        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot.
+        """
         for key in keys:
             for trial in trials:
                 Ledger(self.store).forget(key, trial)
+            Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
         """Materialise assets, or a block of their trials, in this process, and note them as made."""

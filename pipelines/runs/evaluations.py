@@ -1,6 +1,6 @@
 """Evaluations of architectures: stored like the outcomes of other trials, so that no network is evaluated twice.
 
-Every evaluation stands in the store as `<search>/evaluated/<network>/<seed>.json`, where `network` is a digest of all
+Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of all
 that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
 finds those that it made, and so does one whose space or budget has changed.
 """
@@ -82,7 +82,7 @@ class Evaluations:
 
     def outcome(self, row: int, network: Network, seed: int) -> dict[str, Any]:
         """What one training of a network came to."""
-        key, made_of = (self.search, "evaluated"), digest_of(network=network.text, made_of=self.made_of)
+        key, made_of = (self.search, ".evaluations"), digest_of(network=network.text, made_of=self.made_of)
         trial = Trial(made_of[:16], seed)
 
         def work() -> None:
@@ -187,7 +187,7 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
     data, _ = data_for(models, base, store.root / ".cache")
     if models.subset is None:
         return data, None
-    key, subset, training = (search.name, "search_subset"), models.subset, models.training
+    key, subset, training = (search.name, ".evaluations", "subset"), models.subset, models.training
     said = [part.model_dump(mode="json") for part in (subset, training)]
     made_of = digest_of(settings=said, **parts_of(data))
     keep = Ledger(store).once(key, None, made_of, lambda: store.save(key, subset_mask(subset, data, training)))
