@@ -87,7 +87,8 @@ def run_study(
 ) -> Made:
     """Make a study of any kind, or a part of it; what is fresh is left alone unless `again`.
 
-    `trials` are those that are made, all by default; what compares them is made with all of them alone. Raises the
+    `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
+    makes those trials anew and nothing that they share with others. Raises the
     first error of a step, StudyError for a broken study and for trials of a study that is made as a whole, and
     UnusableData where the data check rejects samples, before anything is trained.
     """
@@ -95,13 +96,14 @@ def run_study(
         raise StudyError(file.error)
     every = list(file.study.trials)
     wanted = every if trials is None else list(trials)
-    work = Work(file, file.study, root, instance, part, progress, some=len(wanted) < len(every))
-    if len(wanted) < len(every) and not work.of_trials:
+    some = len(wanted) < len(every)
+    work = Work(file, file.study, root, instance, part, progress, some=some)
+    if some and not work.of_trials:
         raise StudyError(f"{file.name}: its arms share what they evaluate, so it is run as a whole: name no part of it")
     seeds = [Trial("", seed) for seed in sorted({trial.seed for trial in wanted})]
     made = Made(0, 0)
     for keys, cells in ((work.fixed, [None]), (work.of_seeds, seeds), (work.of_trials, wanted), (work.after, [None])):
-        made += work.make(keys, cells, again=again)
+        made += work.make(keys, cells, again=again and (cells is wanted or not some))
     return made
 
 
