@@ -27,8 +27,9 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
-from secateur.pipelines.studies.samples import GIVEN, Study
+from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.signals import of_origin
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.draws.ranks import Keep
 
@@ -54,7 +55,7 @@ def ad_hoc_spec(study: Study) -> dg.AssetSpec:
 
 def missing(study: Study, name: str) -> set[str]:
     """Signals that a selector reads and the study does not make; `scores` where it reads one of any name."""
-    return set(selectors()[name].reads) - GIVEN - study.signals - set(study.scores)
+    return set(selectors()[name].reads) - of_origin("call", "samples") - study.signals - set(study.scores)
 
 
 def ad_hoc_config(study: Study) -> type[dg.Config]:

@@ -15,13 +15,14 @@ from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Grid, Trial
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
 
 
-def partitions_of(study: Grid) -> dg.MultiPartitionsDefinition:
+def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
     """Selections times seeds; samples never are partitions."""
     return dg.MultiPartitionsDefinition(
         {

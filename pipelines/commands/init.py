@@ -64,12 +64,11 @@ def init(
 
     from secateur.pipelines.data.profile import find_data
     from secateur.pipelines.data.sources import Columns, Source, load
-    from secateur.pipelines.storage.home import home
+    from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
     from secateur.pipelines.studies.problem import Problem
-    from secateur.pipelines.studies.samples import Study
 
     place = find_data(data, test, separator)
     mine = target.absolute() if target else None
@@ -100,10 +99,10 @@ def init(
     init_study.note_test(draft, source)
     read: Any = TypeAdapter(Source).validate_python(source)
     columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target)
-    loaded = load(read, columns, base, home() / "assets" / ".cache")
+    loaded = load(read, columns, base, marked_home() / "assets" / ".cache")
     settled = init_study.settle(draft, loaded)
     content = init_study.render(chosen, draft, source, settled, loaded)
-    validated(Study, yaml.safe_load(content), path, "study")
+    validated(yaml.safe_load(content), path)
     write_bytes(path, content.encode(), overwrite=overwrite)
     guesses: list[dict[str, Any]] = [vars(guess) for guess in draft.guesses]
     listed = base in [Path(os.path.abspath(folder)) for folder in study_folders()]

@@ -67,11 +67,11 @@ class Problem(Strict):
         return self.declared.target
 
     @property
-    def metric(self) -> Metric:
-        """What decides comparisons; of a task of the user's own, its module is imported to ask."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """What trained models are judged by; of a task of the user's own, its module is imported to ask."""
         if self.own:
-            return own_task(self.kind).metrics[0]
-        return self.task(EXAMPLES[self.target][0]).fitted(EXAMPLES[self.target][1]).metrics[0]
+            return own_task(self.kind).metrics
+        return self.task(EXAMPLES[self.target][0]).fitted(EXAMPLES[self.target][1]).metrics
 
     def task(self, names: Sequence[str]) -> Task:
         """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""

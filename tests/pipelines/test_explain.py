@@ -17,6 +17,7 @@ from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, e
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.storage.home import LAYOUT, MARK
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 
@@ -201,6 +202,7 @@ def test_other_selectors_are_told_too(made: Any, tmp_path: Path, selector: str, 
 def test_the_command(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, _ = made("top", "el2n", end="high")
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / MARK).write_text(json.dumps({"layout": LAYOUT}))
     run = CliRunner().invoke
     answer = run(app, ["explain", str(manifest.path), "3", "--json"])
     assert answer.exit_code == 0

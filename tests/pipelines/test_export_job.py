@@ -23,6 +23,7 @@ from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -34,7 +35,7 @@ CELL = Trial("hardest@0.25", 1)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    return marked_home()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows, fingerprint
-from secateur.pipelines.storage.fingerprints import library_versions
+from secateur.pipelines.storage.ledger import library_versions
 
 EL2N = ScoreCard(name="el2n", version="1", high_means="harder", view="train mode", paper="arXiv:2107.07075")
 

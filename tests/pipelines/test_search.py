@@ -72,8 +72,8 @@ def instance() -> Any:
 
 
 def search_of(file: StudyFile) -> Search:
-    assert file.search is not None
-    return file.search
+    assert isinstance(file.study, Search)
+    return file.study
 
 
 def test_isomorphic_rows_share_a_key_and_the_mean_of_their_accuracies(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_bad_tables_are_refused_by_file_column_and_row(
 
 
 REFUSED = [
-    ({"serch": 1}, ["serch", "keys of a search: kind, name"]),
+    ({"serch": 1}, ["serch", "keys of a study of kind 'search': kind, name"]),
     ({"space": {}}, ["space", "exactly one of table, callable and models"]),
     ({"search": {"initial": 20, "budget": 20}}, ["budget", "leave none after 20"]),
     ({"search": {"pruning": {"order": "third"}}}, ["order", "'first' or 'second'"]),
@@ -156,7 +156,7 @@ def test_wrong_settings_are_refused(
 
 def test_the_search_that_ships_loads() -> None:
     found = {file.name: file for file in read_studies([SHIPPED])}
-    assert found["digits_search"].search is not None
+    assert found["digits_search"].study.kind == "search"
 
 
 def test_a_search_of_a_table_runs_to_its_pruned_space(
