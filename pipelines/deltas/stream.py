@@ -104,9 +104,9 @@ def write_pruned(
 ) -> dict[str, TensorCount]:
     """Write base + kept delta / q of every tensor, its masks and what goes along into an empty folder.
 
-    `masks` gives first, stop and mask of each block. Arithmetic is in float32 (float64 where a tensor is), the result in
-    the layout's own type; tensors without a divisor are copied. Raises ValueError, naming the tensor, for a delta that
-    is not finite and a result that its type cannot hold.
+    `masks` gives first, stop and mask of each block. Arithmetic is in float32 (float64 where a tensor is), the result
+    in the layout's own type; tensors without a divisor are copied. Raises ValueError, naming the tensor, for a delta
+    that is not finite and a result that its type cannot hold.
     """
     layout, done = source.layout, 0
     counts: dict[str, TensorCount] = {}

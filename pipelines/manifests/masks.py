@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
-from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.document import ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
@@ -62,7 +62,8 @@ class Masks(Payload):
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.size:
                 told = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
                 raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {told}")
-        return cls(kept, tuple(groups_of(kept)))
+        with explained("these masks cannot be kept"):
+            return cls(kept, tuple(groups_of(kept)))
 
     @property
     def unit(self) -> Unit:
