@@ -19,6 +19,7 @@ from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.data.settings import Csv
 from secateur.pipelines.data.sources import load
+from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.choices import Choices
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.masks import Masks
@@ -306,7 +307,7 @@ def test_choices_of_a_table_are_read_from_its_columns(space: Path) -> None:
     assert json.loads((space / "left.json").read_text()) == {"a": ["x", "z"]}
 
 
-def test_other_spaces_and_lies_about_choices_are_refused(space: Path) -> None:
+def test_other_spaces_are_refused(space: Path) -> None:
     (space / "other.json").write_text(json.dumps({"edge": ["skip", "conv"], "width": [8, 16, 32]}))
     refused("of another search space", "apply", space / "m", space / "other.json", "-o", space / "no.json")
     (space / "list.json").write_text("[1]")
@@ -316,3 +317,31 @@ def test_other_spaces_and_lies_about_choices_are_refused(space: Path) -> None:
         manifest.keep()
     with pytest.raises(ManifestError, match="keeps choices, which are no mask"):
         manifest.kept  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("payload", "positions", 1, "choices", 1, "kept"), True, "keep 4 of 5, it says 3 of 5"),
+        (("payload", "positions", 1, "choices", 1, "kept"), 1, "kept: Input should be a valid boolean"),
+        (("payload", "positions", 1, "choices", 1, "name"), "17", "made_for"),
+        (("payload", "positions", 1, "name"), "edge", "names of their own"),
+        (("payload", "positions"), [], "positions"),
+        (("payload", "surprise"), 1, "surprise"),
+        (("count",), 4, "it says 4 of 5"),
+        (("provenance", "budget"), 4, "a budget of 4"),
+        (("unit",), "sample", "its unit is 'sample', its payload is of choice"),
+        (("files",), {"kept.parquet": {"bytes": 1, "sha256": "0" * 64}}, "must list no files"),
+        (("kept",), False, "does not say that its choices are the kept ones"),
+    ],
+)
+def test_lies_about_choices_are_found(space: Path, keys: tuple[Any, ...], value: Any, said: str) -> None:
+    document = json.loads((space / "m" / "manifest.json").read_text())
+    place = document["secateur"]
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    document["secateur"]["root"] = croissant.root_of(document)
+    (space / "m" / "manifest.json").write_bytes(croissant.serialise(document))
+    with pytest.raises(ManifestError, match=said):
+        Manifest.load(space / "m")
