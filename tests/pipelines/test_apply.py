@@ -116,6 +116,9 @@ def test_rows_of_a_file_stay_in_its_format(tickets: tuple[pl.DataFrame, Path], e
 def test_files_that_are_no_rows_are_refused(tickets: tuple[pl.DataFrame, Path]) -> None:
     _, folder = tickets
     (folder / "rows.xml").write_text("<row/>")
+    refused(
+        "samples are applied without tuned", "apply", folder / "m", folder / "x", "--tuned", "y", "-o", folder / "no"
+    )
     refused("rows are read from .parquet", "apply", folder / "m", folder / "rows.xml", "-o", folder / "no")
     refused("there is no file or folder", "apply", folder / "m", folder / "absent.csv", "-o", folder / "no.csv")
     (folder / "other.csv").write_text("a,b\n1,2\n")
