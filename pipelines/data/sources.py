@@ -60,7 +60,7 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     dropped = {}
-    with _own_manners():
+    with own_manners():
         splits, revision = source.read(columns, Path(os.path.abspath(base)), cache / "sources")
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
@@ -180,7 +180,7 @@ def _split(
 
 
 @contextmanager
-def _own_manners() -> Iterator[None]:
+def own_manners() -> Iterator[None]:
     """`datasets` without progress bars, without logging what is raised, without a call home to count loads."""
     import datasets
 

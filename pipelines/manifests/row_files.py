@@ -9,11 +9,12 @@ import numpy as np
 
 from secateur.pipelines.data.classes import number_labels
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.csv import Csv
 from secateur.pipelines.data.source_kinds.disk import Disk
 from secateur.pipelines.data.source_kinds.jsonl import Jsonl
 from secateur.pipelines.data.source_kinds.parquet import Parquet
-from secateur.pipelines.data.sources import open_images
+from secateur.pipelines.data.sources import open_images, own_manners
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 
@@ -41,8 +42,9 @@ def write_kept(
     if not named:
         raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
     columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
-    with tempfile.TemporaryDirectory() as cache:
+    with own_manners(), tempfile.TemporaryDirectory() as cache:
         data = source_of(target, separator).read(columns, target.absolute().parent, Path(cache))[0]["train"]
+        check_names(data.column_names, columns, str(target))
         classes = columns.target in (None, "class")
         labelled = number_labels(data, columns, label_names, str(target)) if classes else data
         kept = data.select(np.sort(locate(open_images(labelled, columns, target.absolute().parent))))
