@@ -1,6 +1,7 @@
 """Teachers through the graph: trained or given, logits by blocks, what students of a trial descend, what it cost."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from secateur.pipelines.assets import teacher as module
 from secateur.pipelines.assets.data import data_of, prepare_asset
 from secateur.pipelines.assets.teacher import teacher_assets, teacher_inputs
 from secateur.pipelines.definitions import resources_of
+from secateur.pipelines.runs import teaching
 from secateur.pipelines.runs.teaching import objective_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
@@ -127,25 +129,24 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
 ) -> None:
     taught = graph()
     assert set(teacher_inputs(taught.study)) == {"teacher", "teacher_logits"}
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
-        assert set(teacher_inputs(taught.study)) == {"teacher"}
-        assert len(teacher_assets(taught.study)) == 1
+    varied = taught.study.training.model_copy(update={"augmentation": Augmentation(flip=True)})
+    augmented = taught.study.model_copy(update={"training": varied})
+    assert set(teacher_inputs(augmented)) == {"teacher"}
+    assert len(teacher_assets(augmented)) == 1
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
     taught.materialise()
     asked: list[bool] = []
-    build = module.Teacher
+    build = teaching.Teacher
 
     def recorded(*args: Any, **kwargs: Any) -> Teacher:
         teacher = build(*args, **kwargs)
         asked.append(teacher.online)
         return teacher
 
-    monkeypatch.setattr(module, "Teacher", recorded)
+    monkeypatch.setattr(teaching, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     # The launchpad may ask for augmentation where the study did not.
-    monkeypatch.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
-    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
+    objective_for(taught.study, varied, taught.loaded, kept=12, samples=120)
     assert asked == [False, True]
 
 
@@ -194,6 +195,14 @@ def test_logits_go_on_at_the_next_block_and_give_the_same_bytes(
     assert not place.exists()
     assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 3
     files = {path.name: path.read_bytes() for path in place.iterdir()}
+    with monkeypatch.context() as patched:
+        # What was cached, taught and tuned of the same inputs is not worked through again.
+        for name in ("train", "logits_in_blocks"):
+            patched.setattr(module, name, interrupted)
+        again = taught.materialise("teacher", "teacher_logits")
+    assert again["teacher_logits"]["blocks resumed"] == 0
+    assert again["teacher"]["steps"] > 0
+    shutil.rmtree(place)
     assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 0
     assert {path.name: path.read_bytes() for path in place.iterdir()} == files
 
@@ -221,6 +230,6 @@ def test_what_the_search_found_is_what_students_and_cache_go_by(
     assert taught.store.load(key("distillation_tuning_cost"))["steps"] > 0
     cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))
     assert cached.temperature == found["settings"]["temperature"]
-    settings = module.tuned_settings(module.asked(taught.study), taught.loaded)
+    settings = teaching.tuned_settings(teaching.asked(taught.study), taught.loaded)
     assert settings == Distillation(**found["settings"], top_k=2)
     assert objective_for(taught.study, taught.study.training, taught.loaded, kept=30, samples=120)
