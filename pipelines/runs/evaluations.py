@@ -1,16 +1,17 @@
 """Evaluations of architectures: stored like the outcomes of other trials, so that no network is evaluated twice.
 
-Every evaluation stands in the store as `<search>/evaluated/<network>/<seed>.json`, where `network` is a digest of all
+Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of all
 that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
 finds those that it made, and so does one whose space or budget has changed.
 """
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,46 +37,57 @@ from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.processes import device_of_choice
 
 
+@dataclass(frozen=True)
+class Network:
+    """One architecture to evaluate: a text that is equal for the same network, and how to measure its accuracy."""
+
+    text: str
+    measure: Callable[[int], float]
+    """Accuracy of a training from a seed."""
+
+
 @dataclass
 class Evaluations:
     """Accuracies of rows of a space, means over training seeds; what is stored is not evaluated again.
 
-    `network` gives a text that is equal for rows of the same network, `measure` the accuracy of a row's training from a
-    seed, and `made_of` is a digest of what decides all evaluations alike.
+    `network` gives what a row stands for, `made_of` is a digest of what decides all evaluations alike, and `scale` is
+    what an accuracy is multiplied by.
     """
 
     ledger: Ledger
     search: str
     space: ArchitectureSpace
-    network: Callable[[int], str]
-    measure: Callable[[int, int], float]
+    network: Callable[[int], Network]
     made_of: str
-    progress: Callable[[int], None] | None = None
     seeds: int = 1
     scale: float = 1.0
-    """What accuracies are multiplied by."""
+    progress: Callable[[int], None] | None = None
     known: dict[int, float] = field(default_factory=dict)
     """Accuracies by key of the space."""
 
     def __call__(self, rows: Rows) -> np.ndarray:
         """Accuracies, float64 `[n]`; raises what measuring one of them raises."""
         keys = self.space.keys_of(rows).tolist()
-        for row, key in zip(rows.tolist(), keys, strict=True):
-            if key not in self.known:
-                accuracies = [self.outcome(row, seed)["accuracy"] for seed in range(self.seeds)]
-                self.known[key] = self.scale * float(np.mean(accuracies))
-                if self.progress:
-                    self.progress(len(self.known))
-        return np.array([self.known[key] for key in keys])
+        return np.array([self.accuracy(row, key) for row, key in zip(rows.tolist(), keys, strict=True)])
 
-    def outcome(self, row: int, seed: int) -> dict[str, Any]:
+    def accuracy(self, row: int, key: int) -> float:
+        """Accuracy of the network of a row."""
+        if key not in self.known:
+            network = self.network(row)
+            results = [self.outcome(row, network, seed)["accuracy"] for seed in range(self.seeds)]
+            self.known[key] = self.scale * float(np.mean(results))
+            if self.progress:
+                self.progress(len(self.known))
+        return self.known[key]
+
+    def outcome(self, row: int, network: Network, seed: int) -> dict[str, Any]:
         """What one training of a network came to."""
-        key, made_of = (self.search, "evaluated"), digest_of(network=self.network(row), made_of=self.made_of)
+        key, made_of = (self.search, ".evaluations"), digest_of(network=network.text, made_of=self.made_of)
         trial = Trial(made_of[:16], seed)
 
         def work() -> None:
             started = time.perf_counter()
-            outcome = {"choices": self.space.describe(row), "accuracy": self.measure(row, seed)}
+            outcome = {"choices": self.space.describe(row), "accuracy": network.measure(seed)}
             self.ledger.store.save(key, outcome | {"seconds": time.perf_counter() - started}, trial)
 
         outcome: dict[str, Any] = self.ledger.once(key, trial, digest_of(made_of=made_of, seed=seed), work)
@@ -96,59 +108,53 @@ def evaluator(
     if search.space.table:
         accuracies = table["accuracy"].to_numpy()
         return lambda rows: np.asarray(accuracies[rows])
-    evaluations = partial(Evaluations, Ledger(store), search.name, space)
+    evaluations = partial(Evaluations, Ledger(store), search.name, space, progress=progress)
     if search.space.callable:
-        called = CalledFunction(search.space.callable, space)
-        return evaluations(called.network, called.measure, called.made_of, progress)
+        settings = search.space.callable
+        module, function = imported(settings)
+        networks = partial(called_network, settings, function, space)
+        source = Path(module.__file__) if module.__file__ else settings.evaluate
+        return evaluations(networks, digest_of(function=settings.evaluate, source=source))
     models = search.space.models
     assert models
     assert data
     configs = space_of_configs(models.training, models.positions)[1]
     accuracy = ValidationAccuracy(data, validation_fraction=models.validation_fraction, keep=keep)
-    return evaluations(
-        lambda row: network_key(configs[row]),
-        lambda row, seed: accuracy(configs[row], seed=seed),
-        digest_of(fraction=models.validation_fraction, keep=keep, **parts_of(data)),
-        progress,
-        seeds=models.training_seeds,
-        scale=100.0,
-    )
+    made_of = digest_of(fraction=models.validation_fraction, keep=keep, **parts_of(data))
+
+    def trained_network(row: int) -> Network:
+        return Network(network_key(configs[row]), lambda seed: accuracy(configs[row], seed=seed))
+
+    return evaluations(trained_network, made_of, seeds=models.training_seeds, scale=100.0)
 
 
-class CalledFunction:
-    """A user's function that gives the accuracy of a mapping from position to choice.
+def imported(settings: CallableSpace) -> tuple[ModuleType, Callable[[Mapping[str, Any]], Any]]:
+    """The module and the function that a study names; raises ValueError where they cannot be imported."""
+    name, _, function = settings.evaluate.partition(":")
+    try:
+        module = importlib.import_module(name)
+        return module, getattr(module, function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"space.callable.evaluate: {settings.evaluate!r} cannot be imported: {error}") from error
 
-    Evaluations follow from the function's file; of what it imports nothing is known. Raises ValueError where it cannot
-    be imported.
+
+def called_network(
+    settings: CallableSpace, function: Callable[[Mapping[str, Any]], Any], space: ArchitectureSpace, row: int
+) -> Network:
+    """A row whose accuracy a function of its choices gives.
+
+    Measuring raises ValueError that names the architecture where the function gives no finite number.
     """
+    numbers = space.choices_of(np.array([row]))[0]
+    choices = {name: values[number] for (name, values), number in zip(settings.positions.items(), numbers, strict=True)}
 
-    def __init__(self, settings: CallableSpace, space: ArchitectureSpace) -> None:
-        self.settings, self.space = settings, space
-        name, _, function = settings.evaluate.partition(":")
-        try:
-            module = importlib.import_module(name)
-            self._function = getattr(module, function)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"space.callable.evaluate: {settings.evaluate!r} cannot be imported: {error}") from error
-        self.made_of = digest_of(function=settings.evaluate, source=module.__file__ and Path(module.__file__))
-
-    def choices(self, row: int) -> dict[str, Any]:
-        """Choices of a row as the study gives them."""
-        numbers = self.space.choices_of(np.array([row]))[0]
-        positions = self.settings.positions.items()
-        return {name: values[number] for (name, values), number in zip(positions, numbers, strict=True)}
-
-    def network(self, row: int) -> str:
-        """The choices as text."""
-        return repr(sorted(self.choices(row).items()))
-
-    def measure(self, row: int, seed: int) -> float:
-        """What the function gives; raises ValueError that names the architecture where that is no finite number."""
-        choices = self.choices(row)
-        result = self._function(choices)
+    def measure(seed: int) -> float:
+        result = function(choices)
         if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
-            raise ValueError(f"{self.settings.evaluate}({choices}) gave {result!r}, must be a finite number")
+            raise ValueError(f"{settings.evaluate}({choices}) gave {result!r}, must be a finite number")
         return float(result)
+
+    return Network(repr(sorted(choices.items())), measure)
 
 
 def parts_of(data: Data) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
     data, _ = data_for(models, base, store.root / ".cache")
     if models.subset is None:
         return data, None
-    key, subset, training = (search.name, "search_subset"), models.subset, models.training
+    key, subset, training = (search.name, ".evaluations", "subset"), models.subset, models.training
     said = [part.model_dump(mode="json") for part in (subset, training)]
     made_of = digest_of(settings=said, **parts_of(data))
     keep = Ledger(store).once(key, None, made_of, lambda: store.save(key, subset_mask(subset, data, training)))

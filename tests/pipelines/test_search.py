@@ -375,7 +375,7 @@ def test_networks_trained_before_a_failure_are_not_trained_again(
     file, root = write(tmp_path, content), tmp_path / "store"
     with pytest.raises(RuntimeError, match="out of memory"):
         run_study(file, root, instance)
-    assert len(list((root / "trials" / "evaluated").rglob("*.json"))) == fails_at
+    assert len(list((root / "trials" / ".evaluations").rglob("*.json"))) == fails_at
     fails_at = -1
     run_study(file, root, instance)
     # Guided, unguided and random searches and evolution of two seeds share the trainings of a network.
