@@ -1,7 +1,7 @@
 """Evaluations of architectures: stored like the outcomes of other trials, so that no network is evaluated twice.
 
-Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of all
-that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
+Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of
+all that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
 finds those that it made, and so does one whose space or budget has changed.
 """
 
