@@ -53,7 +53,9 @@ def file(write_study: Callable[..., StudyFile], home: Path) -> StudyFile:
         label_names=["class 0", "class 1", "class 2"],
     )  # fmt: skip
     with store.folder(dg.AssetKey(["blobs", "report"])) as folder:
-        (folder / "report.json").write_text(json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]]}))
+        (folder / "report.json").write_text(
+            json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]], "note": ""})
+        )
     return file
 
 
