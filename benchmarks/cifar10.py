@@ -149,7 +149,8 @@ def table(runs: list[dict[str, Any]]) -> str:
             means = {key: np.mean([run[key] for run in mine]) for key in ("samples_seen", "seconds", "scoring_seconds")}
             lines.append(
                 f"| {keep:g} | {name} | {mean_of(summarise(accuracies[name]), METRICS[0])} | {verdict} "
-                f"| {mine[0]['steps']:,} | {means['samples_seen']:,.0f} | {means['seconds']:.0f} | {means['scoring_seconds']:.0f} |"
+                f"| {mine[0]['steps']:,} | {means['samples_seen']:,.0f} | {means['seconds']:.0f} "
+                f"| {means['scoring_seconds']:.0f} |"
             )
     return "\n".join(lines)
 

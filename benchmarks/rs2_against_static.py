@@ -74,7 +74,8 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
             *lines,
             "",
             f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; "
-            f"{sentence(gap, METRICS[0], STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the static subset falls short of everything "
+            f"{sentence(gap, METRICS[0], STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
+            f"static subset falls short of everything "
             f"for as many epochs. Published for CIFAR-10 and ResNet-18, 200 epochs, keep 10%: {published:+.1f} points, "
             f"{published / most:.0%} of a shortfall of {most:.1f}.",
         ]
