@@ -42,7 +42,6 @@ EXAMPLES = [
     if language == "python" and not {"notest"} & set(words.split()) and "file=" not in words
 ]
 KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
-KINDS: dict[str, type[BaseModel]] = {"search": Search, "pruning": PruningStudy}
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python docs/reference_pages.py"
 
@@ -170,13 +169,11 @@ def components() -> dict[str, type[BaseModel]]:
 def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
     content = yaml.safe_load(text)
     if "attributes" in content:
-        assert validated(components()[content["type"]], content["attributes"], page, "component")
-    elif "kind" in content:
-        assert validated(KINDS[content["kind"]], content, page, content["kind"])
-    elif "name" in content:
-        assert validated(Study, content, page, "study")
+        assert isinstance(validated(content["attributes"], page), components()[content["type"]])
+    elif {"kind", "name"} & set(content):
+        assert validated(content, page)
     elif set(content) & set(Study.model_fields):
-        assert validated(Study, around(content), page, "study")
+        assert validated(around(content), page)
     else:
         assert page.name in FOREIGN, "a YAML that is no part of a study"
 

@@ -8,20 +8,14 @@ import numpy as np
 
 from secateur.pipelines.assets.data import labels_of
 from secateur.pipelines.studies.samples import Study
-
-ASSETS = {
-    "embeddings": "embeddings",
-    "neighbour_indices": "neighbour_indices",
-    "neighbour_distances": "neighbour_distances",
-}
-"""Signals that are arrays of their own; labels and what follows from them come with the samples, scores by name."""
+from secateur.pipelines.studies.signals import of_origin
 
 
 def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, dg.AssetIn]:
     """Assets to read for some signals, and the samples and others of the study whatever the signals are."""
     wanted = sorted(set(signals))
     found = {f"score_{name}": ["scores", name] for name in wanted if name in study.scores}
-    found |= {f"signal_{name}": [ASSETS[name]] for name in wanted if name in ASSETS}
+    found |= {f"signal_{name}": [name] for name in wanted if name in of_origin("asset")}
     found |= {name: [name] for name in ("samples", "source", *others)}
     return {name: dg.AssetIn(dg.AssetKey([study.name, *path])) for name, path in found.items()}
 

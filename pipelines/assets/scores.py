@@ -3,6 +3,7 @@
 import inspect
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -109,9 +110,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             training = with_network_of(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
-        for seed in range(study.proxy_runs):
-            runs.train(seed, secateur_progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
-        spent = runs.gather()
+        spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))

@@ -75,7 +75,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         proxy: Any,
     ) -> Iterator[Any]:
         data, started = data_of(inputs, samples, source), time.perf_counter()
-        folders = sorted(proxy.glob("seed-*"))
+        folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
         model = fingerprint(folders)
         configured: dict[str, Configured] = {}
         for name in sorted(context.op_execution_context.selected_output_names):

@@ -1,7 +1,7 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
 import dataclasses
-from collections.abc import Container, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -9,18 +9,18 @@ import numpy as np
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.pages.report import Plan, build_report
+from secateur.pipelines.pages.report import build_report, plan_of
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import KD, OWN
-from secateur.pipelines.studies.samples import BASELINES, Study
+from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models import registry as models
@@ -54,9 +54,10 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        spread = partial(launch, context, processes=study.compute.processes)
+        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread)
         for trial in secateur_progress.track(context, trials_of(context), "training"):
-            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]), context)
+            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
                 {
@@ -132,38 +133,8 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
     ) -> dg.MaterializeResult:
         outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
-        report = build_report(plan_of(study, source), outcomes, tuning)
+        note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
+        report = build_report(plan_of(study, note), outcomes, tuning)
         return written_report(secateur_store, key, report)
 
     return report
-
-
-TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}
-
-
-def plan_of(study: Study, source: Mapping[str, Any]) -> Plan:
-    """What a study of samples compares."""
-    own = [name for name, selection in study.selections.items() if selection.budget == OWN]
-    taught = set(study.distillation.students(study.selections)) if study.distillation else set()
-    arms = [name for name in study.selections if name not in own]
-    return Plan(
-        name=study.name,
-        description=study.description,
-        unit="sample",
-        arm="selection",
-        metrics=METRICS,
-        arms=tuple(with_twins(arms, taught)),
-        baseline=BASELINES[0],
-        second=BASELINES[1],
-        references=("full",),
-        unbudgeted=tuple(with_twins(["full", *own], taught)[1:]),
-        keep=tuple(study.keep),
-        seeds=study.seeds,
-        titles=TITLES,
-        note=f"Measured on {source['test_samples']:,} test samples after the last epoch.",
-    )
-
-
-def with_twins(names: Iterable[str], taught: Container[str]) -> list[str]:
-    """Names, each twin behind its plain self."""
-    return [f"{name}{kd}" for name in names for kd in ("", *([KD] if name in taught else []))]

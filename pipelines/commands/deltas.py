@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from secateur.pipelines.commands.shell import AsJson, err, say, table_of, tell
 
 SHOWN = 20
-"""Tensors in the table; all of them are in the JSON and in deltas.json."""
+"""Tensors in the table; all of them are in the JSON and in manifest.json."""
 TUNED = "Fine-tuned checkpoint of the same architecture, or the folder of a LoRA adapter of BASE."
 
 
@@ -55,7 +55,7 @@ def deltas(
     """
     from secateur.pipelines.deltas.files import Checkpoint
     from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, DeltaSource, FactorDelta, TunedDelta
-    from secateur.pipelines.deltas.stream import prune_deltas
+    from secateur.pipelines.manifests.deltas import prune_deltas
     from secateur.trainers.passes.layer_inputs import load_inputs
 
     choice = choice_of(keep, by, over, each, rescale, eta, seed)
@@ -85,7 +85,7 @@ def deltas(
         "path": str(target),
         "kept": pruned.kept,
         "of": pruned.of,
-        "made_for": pruned.made_for,
+        "made_for": source.made_for,
         "tensors": {name: {"entries": t.entries, "kept": t.kept, "q": t.q} for name, t in pruned.tensors.items()},
         "copied": list(pruned.copied),
     }
@@ -99,7 +99,7 @@ def deltas(
         lines = [(name, f"{t.kept:,}", f"{t.entries:,}", f"{t.q:.4g}") for name, t in pruned.tensors.items()]
         out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))
         if len(lines) > SHOWN:
-            say(f"… {len(lines) - SHOWN:,} more in deltas.json")
+            say(f"… {len(lines) - SHOWN:,} more in manifest.json")
 
     tell(answer, as_json, show)
 

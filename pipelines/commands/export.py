@@ -46,7 +46,7 @@ def export(
     given = read_settings(settings or [])
     manifest = Manifest.load(path, verify=True)
     root = home() / "assets"
-    rows = None if study is None else training_rows(find_samples_study(study), root)
+    rows = None if study is None else training_rows(find_samples_study(study)[0], root)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as display:
         task = display.add_task(f"export to {to}", total=None)

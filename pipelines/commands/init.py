@@ -60,11 +60,10 @@ def init(
 
     from secateur.pipelines.data.profile import find_data
     from secateur.pipelines.data.sources import Columns, Source, load
-    from secateur.pipelines.storage.home import home
+    from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
-    from secateur.pipelines.studies.samples import Study
 
     place = find_data(data, test, separator)
     mine = target.absolute() if target else None
@@ -93,10 +92,10 @@ def init(
     source = init_study.source_of(draft, base)
     init_study.note_test(draft, source)
     read: Any = TypeAdapter(Source).validate_python(source)
-    loaded = load(read, Columns(**draft.columns), base, home() / "assets" / ".cache")
+    loaded = load(read, Columns(**draft.columns), base, marked_home() / "assets" / ".cache")
     settled = init_study.settle(draft, loaded)
     content = init_study.render(chosen, draft, source, settled, loaded)
-    validated(Study, yaml.safe_load(content), path, "study")
+    validated(yaml.safe_load(content), path)
     write_bytes(path, content.encode(), overwrite=overwrite)
     guesses: list[dict[str, Any]] = [vars(guess) for guess in draft.guesses]
     listed = base in [Path(os.path.abspath(folder)) for folder in study_folders()]

@@ -17,6 +17,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
+    from secateur.pipelines.studies.samples import Study
+    from secateur.pipelines.studies.study import AnyStudy
 
 FINE: Final = 0
 NO: Final = 1
@@ -70,30 +72,33 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
     return table
 
 
-def find_study(name: str) -> "StudyFile":
-    """The study of that name or at that path; raises StudyError with the names there are."""
-    from secateur.pipelines.studies.files import StudyError, load_file, read_studies, study_folders
-    from secateur.pipelines.studies.rejections import did_you_mean
+def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
+    """The study of that name or at that path, with its file; raises StudyError where there is none or it is broken."""
+    from secateur.pipelines.studies.files import StudyError, load_file
 
-    if name.endswith((".yaml", ".yml")):
-        return load_file(Path(name))
-    found = read_studies(study_folders())
-    for file in found:
-        if file.name == name:
-            return file
-    names = [file.name for file in found]
-    raise StudyError(f"there is no study {name!r}; {did_you_mean(name, names)}there are: {', '.join(names)}")
-
-
-def find_samples_study(name: str) -> "StudyFile":
-    """`find_study`, for commands that need a study of samples; raises StudyError for anything else."""
-    from secateur.pipelines.studies.files import StudyError
-
-    file = find_study(name)
-    if file.search:
-        raise StudyError(f"{file.name} is a search of architectures, which has no scores or subsets of its own")
-    if file.pruning:
-        raise StudyError(f"{file.name} prunes {file.pruning.declared.unit}s, not samples: use secateur prune")
+    file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
     if file.study is None:
         raise StudyError(file.error)
-    return file
+    return file, file.study
+
+
+def named(name: str) -> "StudyFile":
+    """The file of the study of that name; raises StudyError with the names there are."""
+    from secateur.pipelines.studies.files import StudyError, read_studies, study_folders
+    from secateur.pipelines.studies.rejections import did_you_mean
+
+    files = {file.name: file for file in read_studies(study_folders())}
+    if name not in files:
+        raise StudyError(f"there is no study {name!r}; {did_you_mean(name, files)}there are: {', '.join(files)}")
+    return files[name]
+
+
+def find_samples_study(name: str) -> "tuple[StudyFile, Study]":
+    """`find_study`, for commands that need a study of samples; raises StudyError for any other kind."""
+    from secateur.pipelines.studies.files import StudyError
+    from secateur.pipelines.studies.samples import Study
+
+    file, study = find_study(name)
+    if not isinstance(study, Study):
+        raise StudyError(f"{study.name} is of kind {study.kind!r} and selects no samples: use secateur run {name}")
+    return file, study

@@ -61,9 +61,9 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
         _check_alike(splits, columns)
-        splits = {name: _number_labels(rows, columns, source.label_names, name) for name, rows in splits.items()}
+        splits = {name: number_labels(rows, columns, source.label_names, name) for name, rows in splits.items()}
         names = _class_names(splits, columns, source.label_names)
-        splits = {name: _open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
+        splits = {name: open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
         fraction = DIGITS_TEST_FRACTION if isinstance(source, Digits) else source.test_fraction
         if fraction is not None:
             splits = _split(splits["train"], columns, fraction, source.split_seed)
@@ -115,7 +115,7 @@ def _check_alike(splits: Splits, columns: Columns) -> None:
             raise SourceError(f"feature column {name!r} is {told}: make it one type in both")
 
 
-def _number_labels(
+def number_labels(
     rows: "datasets.Dataset", columns: Columns, names: list[str] | None, split: str
 ) -> "datasets.Dataset":
     """A label column of strings as a ClassLabel, numbered by the places of the strings among `source.label_names`."""
@@ -145,7 +145,7 @@ def _number_labels(
     )
 
 
-def _open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
+def open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
     """The image column as undecoded cells; paths in a column of strings start from `base`."""
     import datasets
 

@@ -113,10 +113,11 @@ def _body(selected: Selected, reported: Reported | None) -> Iterator[str]:
         yield from _table(reported.table)
         yield f"{prose(reported.note, longest=2000)}\n"
     yield "## Classes\n"
-    rows = [[str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in declared.classes[:MOST_CLASSES]]
+    classes = declared.payload.classes
+    rows = [[str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in classes[:MOST_CLASSES]]
     yield from _table([["label", "class", "before", "after"], *rows])
-    if len(declared.classes) > MOST_CLASSES:
-        yield f"… and {len(declared.classes) - MOST_CLASSES:,} classes more.\n"
+    if len(classes) > MOST_CLASSES:
+        yield f"… and {len(classes) - MOST_CLASSES:,} classes more.\n"
     yield "## How it was chosen\n"
     yield f"Settings: `{code(json.dumps(told.settings, sort_keys=True))}`\n"
     if told.scores:

@@ -51,7 +51,7 @@ class Selected:
     @property
     def class_names(self) -> dict[int, str | None]:
         """Name of each class by its label, as the manifest has them."""
-        return {counted.label: counted.name for counted in self.manifest.declaration.classes}
+        return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
     @property
     def kept_table(self) -> "datasets.Dataset":

@@ -7,6 +7,7 @@ from secateur.pipelines.data.sources import load
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.studies.files import StudyFile
+from secateur.pipelines.studies.samples import Study
 
 if TYPE_CHECKING:
     import datasets
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def training_rows(file: StudyFile, root: Path) -> "datasets.Dataset":
     """The rows that a study selects from, undecoded; `root` is where assets are, and with them prepared tables."""
-    assert file.study is not None
+    assert isinstance(file.study, Study)
     return load(file.study.source, file.study.columns, file.path.parent, root / ".cache").train
 
 

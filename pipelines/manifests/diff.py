@@ -65,15 +65,11 @@ class Difference:
 def compare(a: Manifest, b: Manifest) -> Difference:
     """What `a` and `b` keep differently.
 
-    Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: they keep
-    other units, or were made from different data and keep no sample in common.
+    Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: one of them
+    keeps anything but rows, or they were made from different data and keep no sample in common.
     """
-    first, second = a.declaration, b.declaration
-    if first.unit != second.unit:
-        raise ManifestError(
-            f"{a.path} keeps {first.unit}s and {b.path} keeps {second.unit}s: there is nothing to compare"
-        )
-    same_data = (first.of, first.fingerprint) == (second.of, second.fingerprint)
+    first, second = a.selection, b.selection
+    same_data = (first.size, first.made_for) == (second.size, second.made_for)
     keys = ["row"] if same_data else ["content_hash", "ordinal"]
     mine, theirs = numbered(a.table), numbered(b.table)
     shared = mine.join(theirs, on=keys, how="semi")
@@ -110,7 +106,7 @@ def by_class(
     a: Manifest, b: Manifest, shared: pl.DataFrame, only_a: pl.DataFrame, only_b: pl.DataFrame
 ) -> Iterator[ClassDifference]:
     """One line per class that either knows, in the order of labels."""
-    names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.classes}
+    names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.payload.classes}
     counts = [dict(part["label"].value_counts().iter_rows()) for part in (shared, only_a, only_b)]
     for label in sorted(names):
         both, mine, theirs = (found.get(label, 0) for found in counts)

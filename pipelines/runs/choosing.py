@@ -11,13 +11,12 @@ import numpy as np
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.signals import of_origin
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
 from secateur.trainers.contract import TrainingConfig
 
-SUPPLIED = {"ids", "budget", "samples", "epochs"}
-"""Positional parameters of selectors and samplers that are no signals."""
 HELD: Mapping[str, Mapping[str, Any]] = {"info_batch": {"anneal_from": 1.0}}
 """Settings under which a sampler holds its budget in every epoch, where a study does not set them.
 
@@ -28,7 +27,7 @@ budget leaves them out unless it asks for them.
 
 def signals_read(selection: Selection) -> set[str]:
     """Names of the scores and signals behind the positional parameters, `scores` being the study's pick."""
-    return {selection.score if name == "scores" else name for name in selection.reads if name not in SUPPLIED} - {None}  # type: ignore[return-value]
+    return set(selection.reads) - of_origin("call") | ({selection.score} if selection.score else set())
 
 
 def read_by(selections: Iterable[Selection]) -> set[str]:

@@ -2,7 +2,7 @@
 
 All processes read `job.json` and the arrays that it names, train together, and the first one leaves `outcome` in the
 folder: the model and what its training took. Under Dagster Pipes it also tells the run that waits how far it has come.
-`launch.py` writes the folder and starts them. Nothing here imports dagster, whose import every process would pay for.
+`assets/launch.py` writes the folder and starts them. Nothing here imports dagster: every process would pay for it.
 """
 
 import json

@@ -17,9 +17,9 @@ import psutil
 import pytest
 import torch
 
+from secateur.pipelines.assets import launch as launching
+from secateur.pipelines.assets.launch import LaunchError, launch
 from secateur.pipelines.definitions import build
-from secateur.pipelines.runs import launch as launching
-from secateur.pipelines.runs.launch import LaunchError, launch
 from secateur.pipelines.runs.worker import JOB, Sampled, Taught, TrainingJob, files_of, mapped_from, save_array
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.studies.files import StudyFile
@@ -110,7 +110,7 @@ PARENT = """
 import sys
 from pathlib import Path
 import dagster as dg
-from secateur.pipelines.runs.launch import launch
+from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.runs.worker import TrainingJob
 job, folder = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 @dg.asset

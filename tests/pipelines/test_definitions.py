@@ -104,7 +104,7 @@ def test_a_broken_study_shows_as_a_failed_one_beside_the_others(
 
 def digests(folder: Path) -> dict[str, str]:
     """Content of every file below a folder, less what says how long something took."""
-    timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".made_of.json", "subset_cost"}
+    timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".ledger", "subset_cost"}
     timed |= {"tuning_cost.json", "proxy_cost.json"}
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from secateur.pipelines.assets.training import plan_of
 from secateur.pipelines.commands.shell import table_of
 from secateur.pipelines.pages.page import page_of, plots_of
-from secateur.pipelines.pages.report import PLAIN_TWIN, Plan, Report, build_report
+from secateur.pipelines.pages.report import PLAIN_TWIN, Plan, Report, build_report, plan_of
 from secateur.pipelines.pages.tables import compute_table, main_table, note, paired_table, terminal_table
 from secateur.pipelines.pages.words import sentence
 from secateur.pipelines.studies.files import StudyFile
@@ -53,7 +52,7 @@ def change(one: Outcome, *, accuracy: float | None = None, **other: Any) -> Outc
 
 
 def report_of(study: Study, outcomes: dict[Trial, Outcome]) -> Report:
-    return build_report(plan_of(study, SOURCE), outcomes)
+    return build_report(plan_of(study, "Measured on 60 test samples after the last epoch."), outcomes)
 
 
 @pytest.fixture

@@ -72,8 +72,8 @@ def instance() -> Any:
 
 
 def search_of(file: StudyFile) -> Search:
-    assert file.search is not None
-    return file.search
+    assert isinstance(file.study, Search)
+    return file.study
 
 
 def test_isomorphic_rows_share_a_key_and_the_mean_of_their_accuracies(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_bad_tables_are_refused_by_file_column_and_row(
 
 
 REFUSED = [
-    ({"serch": 1}, ["serch", "keys of a search: kind, name"]),
+    ({"serch": 1}, ["serch", "keys of a study of kind 'search': kind, name"]),
     ({"space": {}}, ["space", "exactly one of table, callable and models"]),
     ({"search": {"initial": 20, "budget": 20}}, ["budget", "leave none after 20"]),
     ({"search": {"pruning": {"order": "third"}}}, ["order", "'first' or 'second'"]),
@@ -156,7 +156,7 @@ def test_wrong_settings_are_refused(
 
 def test_the_search_that_ships_loads() -> None:
     found = {file.name: file for file in read_studies([SHIPPED])}
-    assert found["digits_search"].search is not None
+    assert found["digits_search"].study.kind == "search"
 
 
 def test_a_search_of_a_table_runs_to_its_pruned_space(
@@ -183,22 +183,23 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     manifest = Manifest.load(store.place(key("pruned_search_space")))
     alive = replay(search, space, history).alive
     assert manifest.declaration.unit == "choice"
-    assert np.array_equal(manifest.keep(), alive)
-    assert manifest.provenance.settings["kept"] == space.kept(alive)
+    choices = [choice for place in manifest.payload.positions for choice in place.choices]
+    assert [choice.kept for choice in choices] == alive.tolist()
+    assert manifest.payload.left == space.kept(alive)
     assert all(space.kept(alive).values())
     assert not alive.all()
     fitted = AccuracyPredictor.fit(
         space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
     )
-    expected = fitted.first_order(space.choices_of(history.rows))[alive].astype(np.float32)
-    assert np.array_equal(manifest.table["score_contribution"].to_numpy(), expected)
+    expected = fitted.first_order(space.choices_of(history.rows))
+    assert [choice.contribution for choice in choices] == expected.tolist()
 
     for path in sorted((tmp_path / "one").rglob("*")):
         if path.is_file():
             other = tmp_path / "two" / path.relative_to(tmp_path / "one")
             assert path.read_bytes() == other.read_bytes(), path
-    kept = store.place(key("pruned_search_space")) / "kept.parquet"
-    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    kept = store.place(key("pruned_search_space")) / "manifest.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"kept": true', b'"kept": false', 1))
     with pytest.raises(ManifestError):
         Manifest.load(kept.parent)
 

@@ -78,7 +78,7 @@ class ChannelRefits(Refits):
         if arm == "random":
             masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
         own = arm in self.inheriting and arm != "random"
-        kept = kept_channels(big, masks, of_these_weights=own)
+        kept = kept_channels(big, masks, example, of_these_weights=own)
         smaller = remove_channels(big, kept, example)
         if arm not in self.inheriting:
             redrawn(smaller, derive_seed(seed, SCRATCH))
