@@ -50,6 +50,20 @@ def score_metadata(
     }
 
 
+def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool = True) -> dict[str, dg.AssetOut]:
+    """What an asset of several scores puts out, by the score's name."""
+    return {
+        name: dg.AssetOut(
+            io_manager_key=IO_MANAGER,
+            key=dg.AssetKey([study.name, "scores", name]),
+            description=describe(score.declared.card),
+            code_version=score.declared.card.version,
+            is_required=is_required,
+        )
+        for name, score in scores.items()
+    }
+
+
 def observers_of(study: Study) -> dict[str, Score]:
     return {name: score for name, score in study.scores.items() if inspect.isclass(score.declared)}
 
@@ -62,11 +76,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = dg.AssetKey([study.name, "proxy"])
     searched = study.proxy_from
-    found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
+    ins = {name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")}
+    ins |= {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
+        ins=ins,
         outs={
             "proxy": dg.AssetOut(
                 io_manager_key=IO_MANAGER,
@@ -75,20 +90,9 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
                 description="The proxy model, trained on all samples.",
             )
         }
-        | {
-            name: dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=dg.AssetKey([study.name, "scores", name]),
-                description=describe(score.declared.card),
-                code_version=score.declared.card.version,
-            )
-            for name, score in observed.items()
-        },
+        | score_outs(study, observed),
         internal_asset_deps={
-            "proxy": {
-                *(dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")),
-                *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
-            },
+            "proxy": {each.key for each in ins.values()},
             **{name: {proxy_key} for name in observed},
         },
         group_name=study.name,
