@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import xxhash
 
+from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import check_data
 from secateur.pipelines.data.identity import inspect_samples
@@ -52,7 +53,7 @@ def encode(loaded: Loaded, study: Study) -> encodings.Encoded:
 
 def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     """Read the source, identify every sample, turn rows into arrays."""
-    key = {name: dg.AssetKey([study.name, name]) for name in NAMES}
+    key = {name: key_of(study, name) for name in NAMES}
 
     @dg.multi_asset(
         name=f"{study.name}__prepare",
@@ -130,7 +131,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             data_version=version,
         )
         problems = report.problems()
-        secateur_store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": report.counts()})
+        secateur_store.save(key_of(study, "data_report"), {"problems": problems, "counts": report.counts()})
         yield dg.AssetCheckResult(
             check_name="data_quality",
             asset_key=key["samples"],

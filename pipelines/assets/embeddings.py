@@ -11,8 +11,9 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_file
@@ -25,16 +26,15 @@ from secateur.trainers.processes import device_of_choice
 
 def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     """One vector per training sample, float16, computed and committed block by block."""
-    key, settings = dg.AssetKey([study.name, "embeddings"]), study.embeddings
+    key, settings = key_of(study, "embeddings"), study.embeddings
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+    @study_asset(
+        study,
+        "embeddings",
+        ins=names,
         description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def embeddings(
         context: dg.AssetExecutionContext,
@@ -73,7 +73,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         shutil.rmtree(shards.parent)
         # Blocks that an earlier, killed run made took their time too.
         seconds = (time.perf_counter() - started) * count / max(1, count - begin)
-        secateur_store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
+        secateur_store.save(key_of(study, "embeddings_cost"), {"seconds": seconds, "forward": count})
         return dg.MaterializeResult(
             data_version=version_of(np.load(path, mmap_mode="r")),
             metadata={
@@ -96,21 +96,21 @@ def shard_of(folder: Path, start: int) -> Path:
 
 def neighbours_asset(study: Study) -> dg.AssetsDefinition:
     """The nearest other samples of each sample, with the recall that an audit measured."""
-    key = {name: dg.AssetKey([study.name, name]) for name in ("neighbour_indices", "neighbour_distances")}
+    key = {name: key_of(study, name) for name in ("neighbour_indices", "neighbour_distances")}
     asked = study.neighbours
 
     @dg.multi_asset(
         name=f"{study.name}__neighbours",
-        ins={"embeddings": dg.AssetIn(dg.AssetKey([study.name, "embeddings"]))},
+        ins=ins_of(study, "embeddings"),
         outs={
-            "neighbour_indices": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=key["neighbour_indices"],
+            "neighbour_indices": out_of(
+                study,
+                "neighbour_indices",
                 description="Rows of the nearest other samples, nearest first, int64.",
             ),
-            "neighbour_distances": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=key["neighbour_distances"],
+            "neighbour_distances": out_of(
+                study,
+                "neighbour_distances",
                 description=f"Distances to them ({asked.metric}), float32.",
             ),
         },
@@ -147,7 +147,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             "estimated seconds": expected.seconds,
             "seconds": time.perf_counter() - started,
         }
-        secateur_store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": metadata["seconds"]})
+        secateur_store.save(key_of(study, "neighbours_cost"), {"seconds": metadata["seconds"]})
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(

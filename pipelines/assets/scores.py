@@ -10,10 +10,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of, labels_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.score import score_by_class
@@ -60,25 +61,23 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
     config_form = form(TrainingConfig, study.proxy.model_dump())
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
-    proxy_key = dg.AssetKey([study.name, "proxy"])
+    proxy_key = key_of(study, "proxy")
     searched = study.proxy_from
     found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
+        ins=ins_of(study, "inputs", "samples", "source") | found,
         outs={
-            "proxy": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=proxy_key,
-                dagster_type=dg.Nothing,
-                description="The proxy model, trained on all samples.",
+            "proxy": out_of(
+                study, "proxy", dagster_type=dg.Nothing, description="The proxy model, trained on all samples."
             )
         }
         | {
-            name: dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=dg.AssetKey([study.name, "scores", name]),
+            name: out_of(
+                study,
+                "scores",
+                name,
                 description=describe(score.declared.card),
                 code_version=score.declared.card.version,
             )
@@ -86,7 +85,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         },
         internal_asset_deps={
             "proxy": {
-                *(dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")),
+                *(key_of(study, name) for name in ("inputs", "samples", "source")),
                 *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
             },
             **{name: {proxy_key} for name in observed},
@@ -111,7 +110,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         spent = runs.train(partial(secateur_progress.start, context))
-        secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
+        secateur_store.save(key_of(study, "proxy_cost"), spent)
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
@@ -136,13 +135,13 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     assert isinstance(scorer, Scorer)
     Config = form(scorer.settings, study.scores[name].settings)
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=dg.AssetKey([study.name, "scores", name]),
+    @study_asset(
+        study,
+        "scores",
+        name,
         ins=inputs_for(study, scorer.signals, "inputs"),
         description=describe(scorer.card),
         code_version=scorer.card.version,
-        group_name=study.name,
     )
     def score(
         config: Config,  # type: ignore[valid-type]
@@ -151,7 +150,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         signals, started = signals_in(loaded), time.perf_counter()
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
-        secateur_store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
+        secateur_store.save(key_of(study, "scores_cost", name), {"seconds": time.perf_counter() - started})
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),

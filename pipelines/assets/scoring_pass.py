@@ -7,9 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.assets.asset import ins_of, out_of
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import describe, score_metadata
 from secateur.pipelines.runs.costs import save_pass_cost
 from secateur.pipelines.runs.ray import RayPass, job_of
@@ -49,11 +50,12 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{study.name}__scoring_pass",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "proxy")},
+        ins=ins_of(study, "inputs", "samples", "source", "proxy"),
         outs={
-            name: dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=dg.AssetKey([study.name, "scores", name]),
+            name: out_of(
+                study,
+                "scores",
+                name,
                 description=describe(score.declared.card),
                 code_version=score.declared.card.version,
                 is_required=False,
