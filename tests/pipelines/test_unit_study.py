@@ -263,6 +263,9 @@ def test_from_the_shell(written: Callable[..., StudyFile], tmp_path: Path, monke
     whole = shell.invoke(app, ["run", path])
     assert whole.exit_code == 0, whole.output
     assert "over 3 seeds" in whole.stdout
+    shape = json.loads(shell.invoke(app, ["run", path, "--json"]).stdout)
+    assert set(shape) == set(json.loads(some.stdout))
+    assert (shape["kind"], shape["made"], len(shape["trials"]), shape["best"]) == ("pruning", 0, 15, None)
     assert RUNS.count(("largest", 0.5, 0)) == 1
     wrong = shell.invoke(app, ["prune", path, "--selection", "larges"])
     assert isinstance(wrong.exception, StudyError)
