@@ -1,7 +1,5 @@
 """Assets of the feature space: `embeddings`, and the neighbour graph that the coverage scores share."""
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.data.sources import load
+from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_file
 from secateur.pipelines.studies.samples import Study
@@ -52,8 +51,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         elif study.columns.text is not None:
             rows = load(study.source, study.columns, base, secateur_store.root / ".cache").train
             texts = rows[study.columns.text]
-        name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
-        shards = secateur_store.root / study.name / ".embeddings" / name
+        shards = secateur_store.root / study.name / ".embeddings" / digest_of(depends=depends)[:16]
         told, count = secateur_progress.start(context, "embeddings"), len(data)
         starts = list(range(0, count, settings.block))
         there = [start for start in starts if shard_of(shards, start).exists()]

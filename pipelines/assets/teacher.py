@@ -31,7 +31,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.loop.checkpoints import fingerprint
@@ -164,28 +164,14 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         def work() -> None:
             nonlocal resumed
             blocks = secateur_store.root / study.name / ".teacher_logits" / made_of[:16]
-            starts = list(range(0, len(data), BLOCK))
-            begin = next((start for start in starts if not block_of(blocks, start).exists()), len(data))
-            parts = logits_in_blocks(
-                models.load(loaded["teacher"]),
-                data,
-                device=device_of_choice(),
-                top_k=settings.top_k,
-                temperature=heat,
-                block=BLOCK,
-                start=begin,
-                fingerprint=teacher,
-                progress=secateur_progress.start(context, "teacher logits"),
-            )
-            for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
-                with new_folder(block_of(blocks, start), overwrite=True) as folder:
-                    part.save(folder)
+            told = secateur_progress.start(context, "teacher logits")
+            resumed = commit_blocks(blocks, loaded["teacher"], data, settings.top_k, heat, told)
             with secateur_store.folder(key) as folder:
-                write(folder, (TeacherLogits.load(block_of(blocks, start)) for start in starts), len(data))
+                parts = (TeacherLogits.load(block_of(blocks, start)) for start in range(0, len(data), BLOCK))
+                write(folder, parts, len(data))
             shutil.rmtree(blocks.parent)
             seconds = time.perf_counter() - started
             secateur_store.save(costs, {"seconds": seconds, "steps": 0, "samples_seen": len(data)})
-            resumed = begin // BLOCK
 
         Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         return dg.MaterializeResult(
@@ -202,6 +188,28 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return teacher_logits
+
+
+def commit_blocks(
+    blocks: Path, teacher: Path, data: Data, top_k: int | None, temperature: float, progress: Progress
+) -> int:
+    """Compute logits and commit them block by block, behind those that are there; returns how many were there."""
+    begin = next((start for start in range(0, len(data), BLOCK) if not block_of(blocks, start).exists()), len(data))
+    parts = logits_in_blocks(
+        models.load(teacher),
+        data,
+        device=device_of_choice(),
+        top_k=top_k,
+        temperature=temperature,
+        block=BLOCK,
+        start=begin,
+        fingerprint=fingerprint([teacher]),
+        progress=progress,
+    )
+    for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
+        with new_folder(block_of(blocks, start), overwrite=True) as folder:
+            part.save(folder)
+    return begin // BLOCK
 
 
 def block_of(folder: Path, start: int) -> Path:

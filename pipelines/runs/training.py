@@ -11,7 +11,7 @@ import numpy as np
 
 from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.runs.resumption import plain, snapshots_of, trackers_of
-from secateur.pipelines.runs.teaching import asked, objective_for, own, tuned_settings
+from secateur.pipelines.runs.teaching import asked, objective_for, tuned_settings
 from secateur.pipelines.runs.worker import Sampled, Taught, TrainingJob, files_of, save_array
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
@@ -20,7 +20,6 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import Trained, train
@@ -141,7 +140,7 @@ class Trials:
             save_array(parts["keep"], keep)
         if trial.distilled:
             parts["taught"] = Taught(
-                settings=Distillation(**own(tuned_settings(asked(study), self.taught))),
+                settings=tuned_settings(asked(study), self.taught),
                 teacher=self.taught["teacher"].absolute(),
                 logits=self.taught["teacher_logits"].absolute() if "teacher_logits" in self.taught else None,
                 share=kept / len(keep),
@@ -164,9 +163,8 @@ class Trials:
             scores = self.signals[selection.score] if selection.score else np.empty(0)
             parts |= {"sampler": selection.selector, "settings": self.settings(trial), "scores": np.asarray(scores)}
         if trial.distilled:
-            settings = tuned_settings(asked(self.study), self.taught).model_dump(mode="json")
-            parts |= {"distillation": {name: value for name, value in settings.items() if name != "selections"}}
-            parts |= {"teacher": fingerprint([self.taught["teacher"]])}
+            parts["distillation"] = tuned_settings(asked(self.study), self.taught).model_dump(mode="json")
+            parts["teacher"] = fingerprint([self.taught["teacher"]])
         parts["config"] = self.config.model_dump(mode="json", exclude={"loading", "workers"})
         parts |= {"seed": trial.seed, "processes": self.study.compute.processes}
         return digest_of(**parts, **data_parts(self.study, self.source))

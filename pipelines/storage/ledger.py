@@ -29,22 +29,15 @@ FOLDER = ".ledger"
 
 
 @dataclass(frozen=True)
-class State:
-    """A file or folder as it stands: a digest of names, sizes and what JSON says, and the time of its writing in ns.
-
-    The time of a JSON file is 0: written again with the same content it is the same.
-    """
-
-    content: str
-    time: int
-
-
-@dataclass(frozen=True)
 class Entry:
-    """Digest of what a result was made of, and the state of its file when it was noted."""
+    """What a result was made of, and how it stood when it was noted."""
 
     made_of: str
-    state: State
+    """A `digest_of` all inputs."""
+    content: str
+    """Digest of the names and sizes of its files, and of what small JSON says."""
+    time: int
+    """Of its writing, in ns; 0 for JSON, which is the same where it says the same."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +73,21 @@ class Ledger:
         entry = self.entry(key, trial)
         if entry is None or entry.made_of != made_of:
             return False
-        state = self.state(key, trial, beside)
-        return state is not None and state.content == entry.state.content
+        now = self.entry_now(key, trial, made_of, beside)
+        return now is not None and now.content == entry.content
 
     def is_unchanged(self, key: Key, trial: Trial | None, made_of: str) -> bool:
         """Whether the very file that was noted is there, and was made of these inputs; written anew it is another."""
         entry = self.entry(key, trial)
-        return entry is not None and entry == Entry(made_of, self.state(key, trial) or State("", 0))
+        return entry is not None and entry == self.entry_now(key, trial, made_of)
 
     def note(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> None:
         """Note the result that is in the store as made of these inputs; of what is not there no entry is kept."""
-        state, place = self.state(key, trial, beside), self.place(key, trial)
-        if state is None:
+        entry, place = self.entry_now(key, trial, made_of, beside), self.place(key, trial)
+        if entry is None:
             place.unlink(missing_ok=True)
         else:
-            write_bytes(place, json.dumps(asdict(Entry(made_of, state)), indent=1).encode(), overwrite=True)
-
-    def state(self, key: Key, trial: Trial | None, beside: Sequence[Key] = ()) -> State | None:
-        """The state of a result with what stands beside it; None where the result is not there."""
-        return state_of(self.store.find(key, trial), *(self.store.find(other, trial) for other in beside))
+            write_bytes(place, json.dumps(asdict(entry), indent=1).encode(), overwrite=True)
 
     def forget(self, key: Key, trial: Trial | None = None) -> None:
         """Drop the entry of a trial, or all of an asset: its results are made again when next asked for."""
@@ -110,10 +99,14 @@ class Ledger:
     def entry(self, key: Key, trial: Trial | None = None) -> Entry | None:
         """What is noted of a result; None where nothing is, or nothing that can be read: then it is made again."""
         try:
-            saved = json.loads(self.place(key, trial).read_text())
-            return Entry(saved["made_of"], State(**saved["state"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return Entry(**json.loads(self.place(key, trial).read_text()))
+        except (OSError, ValueError, TypeError):
             return None
+
+    def entry_now(self, key: Key, trial: Trial | None, made_of: str, beside: Sequence[Key] = ()) -> Entry | None:
+        """The entry of a result as it stands, with what stands beside it; None where the result is not there."""
+        state = state_of(self.store.find(key, trial), *(self.store.find(other, trial) for other in beside))
+        return state and Entry(made_of, *state)
 
     def place(self, key: Key, trial: Trial | None = None) -> Path:
         """Where the entry of a result stands."""
@@ -122,12 +115,15 @@ class Ledger:
         return place.with_name(f"{place.name}.json")
 
 
-def state_of(path: Path | None, *beside: Path | None) -> State | None:
-    """The state of a file or folder, with the content of others beside it; None where it is not there."""
+def state_of(path: Path | None, *beside: Path | None) -> tuple[str, int] | None:
+    """Content, with that of others beside it, and time of a file or folder as in an entry; None where it is not there.
+
+    Files of arrays and weights count by name and size alone: they are large, and whoever writes them anew says so.
+    """
     if path is None:
         return None
     listings = [each and listing(each) for each in (path, *beside)]
-    return State(digest_of(files=listings), 0 if path.suffix == ".json" else path.stat().st_mtime_ns)
+    return digest_of(files=listings), 0 if path.suffix == ".json" else path.stat().st_mtime_ns
 
 
 def listing(path: Path) -> list[list[Any]]:
