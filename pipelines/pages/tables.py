@@ -109,11 +109,9 @@ def compute_saved(report: Report, row: Row) -> float | None:
 
 def details(report: Report) -> list[tuple[str, Table]]:
     """The tables behind the main one."""
-    return [
-        ("Paired comparisons", paired_table(report)),
-        ("Other measures", measures_table(report)),
-        ("Compute", compute_table(report)),
-    ]
+    tables = [("Paired comparisons", paired_table(report)), ("Other measures", measures_table(report))]
+    counted = any(row.compute["all"]["samples"] for row in (*report.rows, *report.whole))
+    return [*tables, ("Compute", compute_table(report))] if counted else tables
 
 
 def note(report: Report) -> str:
