@@ -29,6 +29,7 @@ import datasets
 import numpy as np
 import torch
 
+from secateur.pipelines.pages.words import brief, mean_of
 from secateur.scorers.contract import Scores
 from secateur.scorers.observers.aum import Aum
 from secateur.selectors.contract import resolve_keep
@@ -43,7 +44,7 @@ from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import encode
 from secateur.trainers.modalities.images import ImageEncoding
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.classification import METRICS, evaluate
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FULL, RANDOM, COVERAGE = "everything", "random", "coverage_centric"
@@ -144,11 +145,12 @@ def table(runs: list[dict[str, Any]]) -> str:
         compared = compare(others, accuracies[RANDOM]) if RANDOM in accuracies else {}
         for name in names:
             mine = [run for run in here if run["selection"] == name]
-            verdict = compared[name].brief if name in compared else "" if name == FULL else "the baseline"
+            verdict = brief(compared[name], METRICS[0]) if name in compared else "" if name == FULL else "the baseline"
             means = {key: np.mean([run[key] for run in mine]) for key in ("samples_seen", "seconds", "scoring_seconds")}
             lines.append(
-                f"| {keep:g} | {name} | {summarise(accuracies[name])} | {verdict} | {mine[0]['steps']:,} "
-                f"| {means['samples_seen']:,.0f} | {means['seconds']:.0f} | {means['scoring_seconds']:.0f} |"
+                f"| {keep:g} | {name} | {mean_of(summarise(accuracies[name]), METRICS[0])} | {verdict} "
+                f"| {mine[0]['steps']:,} | {means['samples_seen']:,.0f} | {means['seconds']:.0f} "
+                f"| {means['scoring_seconds']:.0f} |"
             )
     return "\n".join(lines)
 

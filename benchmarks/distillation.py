@@ -25,6 +25,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from secateur.pipelines.pages.words import mean_of, sentence
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
@@ -34,7 +35,7 @@ from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.distillation.tuning import TunedDistillation, tune_distillation
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.classification import METRICS, evaluate
 
 CPU = torch.device("cpu")
 ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0), 3
@@ -138,17 +139,19 @@ def table(plain: list[float], rows: list[Taught], keep: float) -> str:
     lines = [
         "| teacher | its accuracy | alpha | temperature | student | against no teacher, 95% interval | verdict |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        f"| none | | | | {summarise(plain)} | | |",
+        f"| none | | | | {mean_of(summarise(plain), METRICS[0])} | | |",
     ]
-    compared = compare({row.name: row.accuracies for row in rows}, plain, against="random without a teacher")
+    compared = compare({row.name: row.accuracies for row in rows}, plain)
     for row in rows:
         one = compared[row.name]
         width = one.half_width or 0.0
         low, high = (100 * (one.difference + sign * width) for sign in (-1, 1))
         settings = row.tuned.settings
+        said = sentence(one, METRICS[0], "random without a teacher")
         lines.append(
             f"| {row.name} | {100 * row.teacher_accuracy:.1f} | {settings.alpha_at(keep):g} | {settings.temperature:g} "
-            f"| {summarise(row.accuracies)} | {100 * one.difference:+.2f} ({low:+.2f} … {high:+.2f}) | {one.verdict} |"
+            f"| {mean_of(summarise(row.accuracies), METRICS[0])} "
+            f"| {100 * one.difference:+.2f} ({low:+.2f} … {high:+.2f}) | {said} |"
         )
     return "\n".join(lines)
 

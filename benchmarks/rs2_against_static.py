@@ -21,13 +21,14 @@ import torch
 from cifar10 import DATA, read_images
 from label_noise import write
 
+from secateur.pipelines.pages.words import mean_of, sentence
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.classification import METRICS, evaluate
 
 SETTINGS = {"mlp": {"hidden": [128]}, "cnn": {"width": 8}}
 STATIC, RS2, SAME_STEPS, FULL = "static random", "RS2", "everything, same steps", "everything, same epochs"
@@ -56,12 +57,13 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
     ]
     for name, each in runs.items():
         first, seconds = each[0], np.mean([one["seconds"] for one in each])
+        accuracy = mean_of(summarise([one["accuracy"] for one in each]), METRICS[0])
         lines.append(
-            f"| {name} | {summarise([one['accuracy'] for one in each])} | {first['steps']:,} | {first['epochs']:,} "
+            f"| {name} | {accuracy} | {first['steps']:,} | {first['epochs']:,} "
             f"| {first['samples_seen']:,} | {seconds:.0f} |"
         )
     accuracies = {name: [one["accuracy"] for one in each] for name, each in runs.items()}
-    gap = compare({RS2: accuracies[RS2]}, accuracies[STATIC], against=STATIC)[RS2]
+    gap = compare({RS2: accuracies[RS2]}, accuracies[STATIC])[RS2]
     shortfall = float(np.mean(accuracies[FULL]) - np.mean(accuracies[STATIC]))
     half = f" ± {100 * gap.half_width:.1f}" if gap.half_width is not None else ""
     published = PUBLISHED["RS2"] - PUBLISHED["static random"]
@@ -71,8 +73,9 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         [
             *lines,
             "",
-            f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; {gap.verdict}. It "
-            f"makes up {made_up} of the {100 * shortfall:.1f} points that the static subset falls short of everything "
+            f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; "
+            f"{sentence(gap, METRICS[0], STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
+            f"static subset falls short of everything "
             f"for as many epochs. Published for CIFAR-10 and ResNet-18, 200 epochs, keep 10%: {published:+.1f} points, "
             f"{published / most:.0%} of a shortfall of {most:.1f}.",
         ]

@@ -7,7 +7,7 @@ import dagster as dg
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.written_report import written_report
 from secateur.pipelines.pages.plots import best_so_far
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report, title_of
 from secateur.pipelines.runs.search_outcomes import curves_of, outcomes_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
@@ -28,8 +28,12 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
     )
     def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:
         frame = evaluations.collect()
-        pictures = {"best so far": best_so_far(curves_of(search, frame))}
-        built = build_report(plan_of(search, NOTE), outcomes_of(search, frame))
+        pictures = {
+            "best so far": best_so_far(
+                {title_of(search, name): best for name, best in curves_of(search, frame).items()}
+            )
+        }
+        built = build_report(search, outcomes_of(search, frame), NOTE)
         return written_report(secateur_store, key, built, pictures)
 
     return report

@@ -15,7 +15,7 @@ from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.training import Trials, trained_outcome
@@ -125,7 +125,7 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
         note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
-        report = build_report(plan_of(study, note), outcomes, tuning)
+        report = build_report(study, outcomes, note, tuning=tuning)
         return written_report(secateur_store, key, report)
 
     return report

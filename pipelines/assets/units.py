@@ -14,7 +14,7 @@ from secateur.pipelines.assets.written_report import written_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -206,7 +206,9 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         seed = Trial("", next(iter(outcomes)).seed)
         experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
         pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})
-        plan = plan_of(study, f"The claim under test: {declared.claim} ({declared.paper})")
-        return written_report(secateur_store, key, build_report(plan, outcomes), pictures)
+        claim = f"The claim under test: {declared.claim} ({declared.paper})"
+        return written_report(
+            secateur_store, key, build_report(study, outcomes, claim, metrics=experiment.metrics), pictures
+        )
 
     return report

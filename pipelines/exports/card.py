@@ -21,7 +21,7 @@ ENCODINGS = {"image": "image-classification", "text": "text-classification", "fe
 ReportPath = Annotated[str, Field(description="report.json of the study, whose verdict the card then quotes")]
 
 
-class Verdict(BaseModel):
+class Reported(BaseModel):
     """What a card takes from a report."""
 
     model_config = ConfigDict(extra="ignore")
@@ -29,6 +29,8 @@ class Verdict(BaseModel):
     study: StrictStr
     verdict: StrictStr
     table: list[list[StrictStr]]
+    note: StrictStr
+    """How to read the table: over which family of comparisons p-values are corrected."""
 
 
 @exporter(".md")
@@ -94,7 +96,7 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
 
 
-def _body(selected: Selected, verdict: Verdict | None) -> Iterator[str]:
+def _body(selected: Selected, reported: Reported | None) -> Iterator[str]:
     declared = selected.manifest.declaration
     told = declared.provenance
     share = 100 * declared.count / declared.of if declared.of else math.nan
@@ -105,10 +107,11 @@ def _body(selected: Selected, verdict: Verdict | None) -> Iterator[str]:
         f"of {prose(told.dataset)}{revision}, chosen by the selector `{code(told.selector)}` version "
         f"{prose(told.selector_version)} with seed {told.seed}.\n"
     )
-    if verdict is not None:
+    if reported is not None:
         yield "## Was it better than random?\n"
-        yield f"{prose(verdict.verdict)}\n"
-        yield from _table(verdict.table)
+        yield f"{prose(reported.verdict)}\n"
+        yield from _table(reported.table)
+        yield f"{prose(reported.note, longest=2000)}\n"
     yield "## Classes\n"
     classes = declared.payload.classes
     rows = [[str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in classes[:MOST_CLASSES]]
@@ -135,20 +138,20 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
     yield ""
 
 
-def read_report(path: str, dataset: str) -> Verdict:
+def read_report(path: str, dataset: str) -> Reported:
     """What a report.json says; ManifestError where it is none, or is of another data set."""
     file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
     if file.stat().st_size > LARGEST_REPORT:
         raise ManifestError(f"{file} is larger than a report can be")
     try:
-        verdict = Verdict.model_validate_json(file.read_bytes())
+        reported = Reported.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ManifestError(f"{file} is no report of a study: {place}: {first['msg']}") from error
-    if verdict.study != dataset:
-        raise ManifestError(f"{file} reports on {verdict.study!r}, but the manifest is of {dataset!r}")
-    return verdict
+    if reported.study != dataset:
+        raise ManifestError(f"{file} reports on {reported.study!r}, but the manifest is of {dataset!r}")
+    return reported
 
 
 def size_category(count: int) -> str:
@@ -159,15 +162,15 @@ def size_category(count: int) -> str:
     return f"{SIZES[place - 1]}<n<{SIZES[place]}" if place < len(SIZES) else f"n>{SIZES[-1]}"
 
 
-def line(text: str) -> str:
-    """A text on one line of at most 300 printable characters."""
+def line(text: str, longest: int = 300) -> str:
+    """A text on one line of at most so many printable characters."""
     plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return plain if len(plain) <= 300 else f"{plain[:299]}…"
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
-def prose(text: str) -> str:
+def prose(text: str, longest: int = 300) -> str:
     """A text that Markdown and HTML show as it is."""
-    shown = html.escape(line(text), quote=False)
+    shown = html.escape(line(text, longest), quote=False)
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in shown)
 
 

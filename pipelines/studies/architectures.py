@@ -179,7 +179,7 @@ class Search(AnyStudy):
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
     arm: ClassVar[str] = "search"
-    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided, unpruned"}
+    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided (unpruned)"}
 
     kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
     space: Annotated[Space, Field(description="where architectures come from")]

@@ -53,7 +53,9 @@ def file(write_study: Callable[..., StudyFile], home: Path) -> StudyFile:
     samples, names = samples_table(rows, file.study.columns), ["class 0", "class 1", "class 2"]
     Manifest.write(place, Rows.chosen(samples, np.isin(np.arange(120), ROWS), label_names=names), provenance)
     with store.folder(dg.AssetKey(["blobs", "report"])) as folder:
-        (folder / "report.json").write_text(json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]]}))
+        (folder / "report.json").write_text(
+            json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]], "note": ""})
+        )
     return file
 
 
