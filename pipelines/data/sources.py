@@ -56,7 +56,7 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
     Raises SourceError for everything that bad data can be.
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
-    with _own_manners():
+    with own_manners():
         splits, revision = read(source, columns, Path(os.path.abspath(base)), cache / "sources")
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
@@ -224,7 +224,7 @@ def _draw(rows: "datasets.Dataset", columns: Columns, limit: int, seed: int) -> 
 
 
 @contextmanager
-def _own_manners() -> Iterator[None]:
+def own_manners() -> Iterator[None]:
     """`datasets` without progress bars, without logging what is raised, without a call home to count loads."""
     import datasets
 

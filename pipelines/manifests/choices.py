@@ -12,11 +12,9 @@ import yaml
 from pydantic import Field, FiniteFloat, StrictBool
 
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.payload import Payload, refuse_files
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Text, Unit
-from secateur.pipelines.runs.architectures import positions_of, read_columns
 from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
-from secateur.pipelines.studies.architectures import TableSpace
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
 
 
@@ -133,8 +131,7 @@ class Choices(Payload):
 
     def apply(self, target: Any, output: Path | None, **settings: Any) -> Any:
         """See `Manifest.apply`; a mapping of positions to their choices comes back as one."""
-        if settings:
-            raise ManifestError(f"choices are applied without {min(settings)}: leave it out")
+        refuse_settings(self.unit, settings)
         if isinstance(target, Mapping):
             return self.pruned(target)
         if output is None:
@@ -160,8 +157,12 @@ def made_for(positions: Mapping[str, list[str]]) -> str:
     return f"choices xxh3:{xxhash.xxh3_128_hexdigest(json.dumps(list(positions.items())).encode())}"
 
 
-def choices_in_table(space: TableSpace, base: Path) -> dict[str, list[str]]:
-    """Positions whose choices are all that their columns hold."""
+def choices_in_table(part: Mapping[str, Any], base: Path) -> dict[str, list[str]]:
+    """Positions of a study's table whose choices are all that their columns hold."""
+    from secateur.pipelines.runs.architectures import positions_of, read_columns
+    from secateur.pipelines.studies.architectures import TableSpace
+
+    space = TableSpace.model_validate(part)
     table = read_columns(base / space.path, list(space.positions))
     return {position.name: list(position.choices) for position in positions_of(space, table)}
 
@@ -178,7 +179,7 @@ def positions_in(path: Path) -> dict[str, Any]:
         part = next((part for part in content["space"].values() if isinstance(part, dict)), {})
         content = part.get("positions")
         if isinstance(content, list):
-            content = choices_in_table(TableSpace.model_validate(part), path.parent)
+            content = choices_in_table(part, path.parent)
     if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
         raise ManifestError(
             f"{path} holds no mapping of positions to lists of choices, neither by itself nor in the space of a study"

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
-from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.payload import Payload, refuse_files
+from secateur.pipelines.manifests.document import ManifestError, explained
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
@@ -62,7 +62,8 @@ class Masks(Payload):
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.size:
                 told = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
                 raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {told}")
-        return cls(kept, tuple(groups_of(kept)))
+        with explained("these masks cannot be kept"):
+            return cls(kept, tuple(groups_of(kept)))
 
     @property
     def unit(self) -> Unit:
@@ -130,9 +131,8 @@ class Masks(Payload):
             raise ManifestError(f"{self.unit}s are applied to a path, not to a {type(target).__name__}")
         if output is None:
             raise ManifestError("name the file or folder to write as output")
-        write, unit = writer_of(self.unit), self.unit
-        if strange := sorted(set(settings) - set(inspect.signature(write).parameters)):
-            raise ManifestError(f"{unit}s are applied without {strange[0]}: leave it out")
+        write = writer_of(self.unit)
+        refuse_settings(self.unit, settings, *inspect.signature(write).parameters)
         refuse_existing(output, overwrite=False)
         write(self.kept, Path(target), output, **settings)
         return output

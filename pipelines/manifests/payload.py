@@ -1,6 +1,7 @@
 """What a manifest can keep: rows of a data set, masks of units, choices of a search space; one file for each kind."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -76,3 +77,9 @@ def refuse_files(declaration: Declaration[Any], *names: str) -> None:
     if set(declaration.files) != set(names):
         listed = f"the file {' and '.join(names)} and no other" if names else "no files"
         raise ManifestError(f"it must list {listed}")
+
+
+def refuse_settings(unit: Unit, settings: Mapping[str, Any], *known: str) -> None:
+    """Raise ManifestError for settings of `Manifest.apply` that a unit has no use for."""
+    if strange := sorted(set(settings) - set(known)):
+        raise ManifestError(f"{unit}s are applied without {strange[0]}: leave it out")

@@ -4,6 +4,7 @@ import glob
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
 from secateur.pipelines.deltas.files import FLOATS, Checkpoint, fingerprint, listed, spans
@@ -84,6 +85,6 @@ def tuned_delta(kept: Kept, base: Checkpoint, tuned: Checkpoint) -> TunedDelta:
     return TunedDelta(base, tuned, names, {name: name for name in names}, fingerprint((base, tuned), names))
 
 
-def tensors_of(path: Path) -> dict[str, object]:
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, in memory."""
     return {name: value for file in Checkpoint.read(path).files for name, value in load_file(file).items()}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.readers import read
+from secateur.pipelines.data.readers import check_names, read
 from secateur.pipelines.data.settings import Csv, Disk, Jsonl, Parquet
-from secateur.pipelines.data.sources import number_labels, open_images
+from secateur.pipelines.data.sources import number_labels, open_images, own_manners
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 
@@ -38,8 +38,9 @@ def write_kept(
     if not named:
         raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
     columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
-    with tempfile.TemporaryDirectory() as cache:
+    with own_manners(), tempfile.TemporaryDirectory() as cache:
         data = read(source_of(target, separator), columns, target.absolute().parent, Path(cache))[0]["train"]
+        check_names(data.column_names, columns, str(target))
         labelled = number_labels(data, columns, label_names, str(target))
         kept = data.select(np.sort(locate(open_images(labelled, columns, target.absolute().parent))))
         if target.is_dir():

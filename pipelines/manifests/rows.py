@@ -12,7 +12,7 @@ from pydantic import StrictInt
 
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
-from secateur.pipelines.manifests.payload import Payload, refuse_files
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Provenance, Unit
 from secateur.selectors.contract import resolve_keep
 
@@ -235,8 +235,10 @@ class Rows(Payload):
         output: Path | None,
         *,
         hash_rows: HashRows | Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> Any:
         """See `Manifest.apply`."""
+        refuse_settings(self.unit, settings)
         if isinstance(target, str | Path):
             from secateur.pipelines.manifests.row_files import write_kept
 

@@ -216,7 +216,7 @@ def attempt(ground: Path, files: dict[str, bytes]) -> None:
         assert own.kept
         assert len(manifest.rows) == own.count == own.provenance.budget
         assert manifest.keep().sum() == own.count
-        assert sum(counted.before for counted in own.classes) == own.of
+        assert sum(counted.before for counted in own.payload.classes) == own.of
         assert all(np.isfinite(manifest.table[name].to_numpy()).all() for name in manifest.table.columns[3:])
         assert own.root == croissant.root_of(json.loads(files["manifest.json"]))
         assert own.files["kept.parquet"].sha256 == hashlib.sha256(files["kept.parquet"]).hexdigest()

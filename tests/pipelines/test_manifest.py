@@ -372,7 +372,7 @@ def columns_of(**changes: Any) -> dict[str, Any]:
         (columns_of(row=pa.array([-1, *range(2, 20, 2)], pa.int64())), "ascending"),
         (columns_of(row=pa.array([0, 0, *range(4, 20, 2)], pa.int64())), "ascending"),
         (columns_of(row=pa.array([18, *range(0, 18, 2)], pa.int64())), "ascending"),
-        (columns_of(row=pa.array([None, *range(2, 20, 2)], pa.int64())), "empty trials"),
+        (columns_of(row=pa.array([None, *range(2, 20, 2)], pa.int64())), "empty cells"),
         (columns_of(row=pa.array(np.arange(0.0, 20, 2))), "column row is double, not int64"),
         (columns_of(row=pa.array([[row] for row in range(10)])), "column row is list"),
         (columns_of(content_hash=["x" * 32] * 10), "not 32 hexadecimal digits at rows 0"),

@@ -22,7 +22,7 @@ from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.storage.packed_masks import BITS
+from secateur.pipelines.storage.packed_masks import BITS, header
 from secateur.trainers.pruning.held_masks import apply, kept_weights
 from secateur.trainers.pruning.kept import Kept
 
@@ -141,18 +141,21 @@ NASTY = st.sampled_from(
 @st.composite
 def tensors(draw: st.DrawFn) -> bytes:
     """Bytes of a safetensors file that is not the one that was written, or of none."""
-    how = draw(st.sampled_from(["cut", "header", "padding", "extra", "dtype", "empty"]))
-    bits = {"layer 0": np.array([5], np.uint8), "layer 1": np.array([4], np.uint8)}
-    shapes = {"shapes": json.dumps({"layer 0": [1, 3], "layer 1": [1, 3]})}
+    how = draw(st.sampled_from(["cut", "header", "padding", "extra", "order", "dtype", "empty"]))
+    shapes: dict[str, tuple[int, ...]] = {"layer 0": (1, 3), "layer 1": (1, 3)}
+    bits = [5, 4]
     if how == "padding":
-        bits["layer 0"] = np.array([5 + 2 ** draw(st.integers(3, 7))], np.uint8)
+        bits[draw(st.integers(0, 1))] += 2 ** draw(st.integers(3, 7))
     if how == "extra":
-        bits["extra"] = np.zeros(draw(st.integers(0, 9)), np.uint8)
+        shapes["extra"] = (8 * draw(st.integers(1, 9)),)
+        bits += [0] * (shapes["extra"][0] // 8)
+    if how == "order":
+        shapes, bits = dict(reversed(shapes.items())), bits[::-1]
+    content = header(shapes) + bytes(bits)
     if how == "dtype":
-        bits = {name: value.astype(draw(st.sampled_from([np.int8, np.float16]))) for name, value in bits.items()}
+        content = content.replace(b'"U8"', draw(st.sampled_from([b'"I8"', b'"F8"'])))
     if how == "empty":
-        shapes = {}
-    content = safetensors.numpy.save(bits, shapes)
+        content = content.replace(b"shapes", b"shaped")
     if how == "cut":
         return content[: draw(st.integers(0, len(content) - 1))]
     if how == "header":
@@ -194,6 +197,43 @@ def test_hostile_manifests_are_refused_in_one_sentence_or_whole(
         assert all(np.array_equal(kept.groups[name], mask) for name, mask in KEPT.groups.items())
     assert "\n" not in sentence
     assert len(sentence) <= 600
+
+
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 4 + 8]), "bits behind the last unit of 'layer 1'"),
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 2]), "not what manifest.json counts and lists"),
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 6]), "not what manifest.json counts and lists"),
+        (header({"layer 1": (1, 3), "layer 0": (1, 3)}) + bytes([4, 5]), "something besides the masks"),
+        (header({"layer 0": (1, 3)}) + bytes([5]), "masks of these groups take"),
+    ],
+)
+def test_masks_that_are_not_those_that_it_says_are_refused(whole: Path, tmp_path: Path, bits: bytes, said: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / BITS).write_bytes(bits)
+    document = json.loads((whole / "manifest.json").read_text())
+    (tmp_path / "m" / "manifest.json").write_bytes(forged(document, bits))
+    with pytest.raises(ManifestError, match=said):
+        Manifest.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("unit", ["delta", "weight"])
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "link", "folder/x", ".x", "a\\x", "x\0", "kept.parquet"])
+def test_files_beside_the_masks_that_are_not_there_are_refused(tmp_path: Path, unit: Any, name: str) -> None:
+    kept = Kept(unit, {"a": np.array([True])}, "deltas xxh3:0")
+    Manifest.write(tmp_path / "m", Masks.of(kept), provenance(1))
+    (tmp_path / "x").write_bytes(b"precious")
+    (tmp_path / "m" / "link").symlink_to(tmp_path / "x")
+    (tmp_path / "m" / "folder").symlink_to(tmp_path)
+    document = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    seal = {"bytes": 8, "sha256": hashlib.sha256(b"precious").hexdigest()}
+    document["secateur"]["files"][name] = seal
+    document["secateur"]["root"] = croissant.root_of(document)
+    (tmp_path / "m" / "manifest.json").write_bytes(croissant.serialise(document))
+    said = "no file|files|plain name|plain file|leads out" if unit == "delta" else "files|must list the file"
+    with pytest.raises(ManifestError, match=said):
+        Manifest.load(tmp_path / "m")
 
 
 def test_links_are_not_followed(whole: Path, tmp_path: Path) -> None:
