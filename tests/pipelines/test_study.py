@@ -48,6 +48,12 @@ def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: di
 
 
 REFUSED = [
+    (
+        {"kind": "prunning"},
+        ["kind: there is no 'prunning'; did you mean 'pruning'?", "there are: pruning, samples, search"],
+    ),
+    ({"kind": ["search"]}, ["kind: there is no"]),
+    ({"kind": "search"}, ["space", "Field required", "keys of a study of kind 'search': kind, name"]),
     ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study of kind 'samples': kind, name"]),
     ({"scores": {"amu": None}}, ["amu.scorer", "did you mean 'aum'", "there are:", "forgetting"]),
     ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
