@@ -45,7 +45,8 @@ class Task(Signals, ABC):
     `trainers/tasks/registry.py` finds tasks and reads back their `state`.
     """
 
-    name: ClassVar[str]
+    name: str
+    """That of its file; of a user's own, its module:factory."""
     tempered: ClassVar[bool] = True
     """Whether a temperature changes the `distance` of a student to its teacher."""
 
