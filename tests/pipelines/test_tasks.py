@@ -236,7 +236,7 @@ def segmentation():
 
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The task of docs/tasks.md where a study's `module:factory` finds it, and one that gives 12 pictures wrong masks."""
+    """The task of docs/tasks.md, where a study's `module:factory` finds it, and one with 12 wrong masks."""
     [code] = re.findall(r"```python file=shapes.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "shapes.py").write_text(code)
     (tmp_path / "wrong_shapes.py").write_text(WRONG)
