@@ -6,6 +6,8 @@ batch by batch and keeps O(N) accumulators. Assets, launchpad forms, stored meta
 tests hold all of them to follow from these declarations.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -16,9 +18,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, create_model
+
+from secateur.scorers.lazy import torch
 
 P = ParamSpec("P")
 Kind = TypeVar("Kind")
@@ -226,11 +229,17 @@ def positional(function: Callable[..., object]) -> tuple[str, ...]:
 def settings_of(function: Callable[..., object], name: str | None = None) -> type[BaseModel]:
     """Keyword-only parameters of a function, less the reserved ones, as a validated model that allows no others."""
     fields: dict[str, Any] = {
-        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        p.name: (annotation_of(p, function), ... if p.default is p.empty else p.default)
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in RESERVED
     }
     return create_model(f"{name or function.__name__}_settings", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def annotation_of(parameter: inspect.Parameter, function: Callable[..., object]) -> Any:
+    """The type of a parameter, also of one whose module keeps annotations as text: the others stay text."""
+    told = parameter.annotation
+    return eval(told, inspect.unwrap(function).__globals__) if isinstance(told, str) else told  # type: ignore[attr-defined]
 
 
 def summary_of(thing: Any) -> str:

@@ -3,10 +3,13 @@
 Scores are float32 `[channels]` by layer name, summed in float64; high means that the channel stays.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import nn
+
+from secateur.scorers.lazy import nn
 
 Scores = dict[str, np.ndarray]
 

@@ -4,17 +4,16 @@ Scores are float32 arrays of the weights' shapes by parameter name, and high mea
 magnitude work on a copy of the model, in training mode, with batches that are given; none draws anything.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
+
+from secateur.scorers.lazy import functional, nn, torch
 
 Scores = dict[str, np.ndarray]
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Inputs `[b, …]` as the network takes them, labels int64 `[b]`."""
 
 
 def magnitude(model: nn.Module, names: Sequence[str]) -> Scores:
@@ -23,7 +22,7 @@ def magnitude(model: nn.Module, names: Sequence[str]) -> Scores:
     return {name: parameters[name].detach().abs().float().cpu().numpy().copy() for name in names}
 
 
-def snip(model: nn.Module, names: Sequence[str], batch: Batch) -> Scores:
+def snip(model: nn.Module, names: Sequence[str], batch: tuple[torch.Tensor, torch.Tensor]) -> Scores:
     """|w · ∂L/∂w|: how much the loss feels a weight's mask (Lee et al. 2019, arXiv 1810.02340, equation 5)."""
     network, weights = copied(model, names)
     inputs, labels = batch
@@ -32,7 +31,7 @@ def snip(model: nn.Module, names: Sequence[str], batch: Batch) -> Scores:
     return told(weights, [(w * g).abs() for w, g in zip(weights.values(), gradients, strict=True)])
 
 
-def grasp(model: nn.Module, names: Sequence[str], batches: Iterable[Batch], *, temperature: float = 200.0) -> Scores:
+def grasp(model: nn.Module, names: Sequence[str], batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, temperature: float = 200.0) -> Scores:
     """w · (H g): what removing a weight does to the gradient's norm (Wang et al. 2020, arXiv 2002.07376, equation 8).
 
     g is the gradient of the mean cross-entropy of logits over `temperature`, summed over the batches, H g the product
@@ -41,7 +40,7 @@ def grasp(model: nn.Module, names: Sequence[str], batches: Iterable[Batch], *, t
     network, weights = copied(model, names)
     listed, values = list(batches), list(weights.values())
 
-    def loss_of(batch: Batch) -> torch.Tensor:
+    def loss_of(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return functional.cross_entropy(network(batch[0]) / temperature, batch[1])
 
     total = [torch.zeros_like(value) for value in values]

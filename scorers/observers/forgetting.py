@@ -1,10 +1,11 @@
 """Forgetting events."""
 
+from __future__ import annotations
+
 from typing import Literal
 
-import torch
-
 from secateur.scorers.contract import Observer, TrainingBatch, observer
+from secateur.scorers.lazy import torch
 
 
 @observer(high_means="harder", paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3")

@@ -5,11 +5,12 @@ sampler shows less often are measured by the same rule. A ring of the latest val
 that is kept: each presentation completes one window, whose value is added up and forgotten.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 
-import torch
-
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
