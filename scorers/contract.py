@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,12 +24,15 @@ from pydantic import BaseModel, ConfigDict, create_model
 from secateur.scorers.lazy import torch
 
 P = ParamSpec("P")
+S = TypeVar("S")
 Kind = TypeVar("Kind")
 
 Scores = Float32[np.ndarray, " n"]
 """One number per sample, in data-set order."""
 
-HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled"]
+HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
+Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
+"""What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
 
 RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
@@ -45,32 +48,40 @@ class Card:
     view: str
     paper: str
     summary: str
+    unit: Unit = "sample"
 
 
 @dataclass(frozen=True)
-class Scorer(Generic[P]):
+class Scorer(Generic[P, S]):
     """A scoring function of signals, still callable, and what the pipeline must know of it."""
 
-    compute: Callable[P, Scores]
+    compute: Callable[P, S]
     card: Card
     signals: tuple[str, ...]
     settings: type[BaseModel]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Scores:
-        """Scores, float32 `[n]`; raises ValueError that names the rows where one is NaN or infinite."""
-        return finite(self.compute(*args, **kwargs), self.card.name)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S:
+        """Scores: of samples float32 `[n]`, of other units float32 arrays by the groups that the signals have.
+
+        Raises ValueError that names the rows where the score of a sample is NaN or infinite; selectors of other units
+        refuse NaN.
+        """
+        scores = self.compute(*args, **kwargs)
+        if self.card.unit == "sample":
+            finite(cast(Scores, scores), self.card.name)
+        return scores
 
 
 def scorer(
-    *, high_means: HighMeans, view: str, paper: str, version: str = "1"
-) -> Callable[[Callable[P, Scores]], Scorer[P]]:
+    *, high_means: HighMeans, view: str, paper: str, version: str = "1", unit: Unit = "sample"
+) -> Callable[[Callable[P, S]], Scorer[P, S]]:
     """Declare a scorer of signals. `version` changes whenever its numbers would."""
 
-    def declare(compute: Callable[P, Scores]) -> Scorer[P]:
+    def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
         return Scorer(
             compute=compute,
-            card=Card(name, version, high_means, view, paper, summary_of(compute)),
+            card=Card(name, version, high_means, view, paper, summary_of(compute), unit),
             signals=positional(compute),
             settings=settings_of(compute),
         )

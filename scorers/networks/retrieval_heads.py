@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from secateur.scorers.contract import scorer
 from secateur.scorers.lazy import nn, torch
 
 HeadScores = Float32[np.ndarray, "layers heads"]
@@ -270,7 +271,13 @@ def words_recalled(written: str, needle: str) -> float:
     return (wanted & given).total() / wanted.total()
 
 
-def head_scores(
+@scorer(
+    unit="head",
+    high_means="more important",
+    view="evaluation mode, attention while the model writes its answer",
+    paper="Wu et al. 2025, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv 2404.15574",
+)
+def retrieval_heads(
     retrievals: Sequence[Retrieval], recalls: Float64[np.ndarray, " runs"], *, least: float = 0.5
 ) -> HeadScores:
     """Mean share copied per head over the runs whose recall is above `least`, float32 `[layers, heads]`.
