@@ -1,5 +1,5 @@
 """Assets of a search: `architectures`, `evaluations`, `predictor`, `pruned_search_space`, `best_architecture`,
-`trained_model`, and `subset_agreement` where networks are compared on a part of the samples.
+`report`, `trained_model`, and `subset_agreement` where networks are compared on a part of the samples.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.search_report import report_asset
 from secateur.pipelines.manifests.choices import PAPER, write_pruned_space
-from secateur.pipelines.pages.plots import best_so_far, contributions, inline, predicted_against_true
+from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
 from secateur.pipelines.runs.architectures import (
     architectures_of,
     data_for,
@@ -50,6 +51,7 @@ def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
         predictor_asset(search),
         pruned_search_space_asset(search),
         best_architecture_asset(search),
+        report_asset(search),
     ]
     if search.space.models:
         found.append(trained_model_asset(search, base))
@@ -254,81 +256,35 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
     return pruned_search_space
 
 
-def curves_of(search: Search, evaluations: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Best accuracy so far, `[seeds, budget]` of each search; one that ended early stays where it was."""
-    curves = {}
-    for (name,), mine in evaluations.group_by("search", maintain_order=True):
-        runs = []
-        for _, run_of_seed in mine.group_by("seed", maintain_order=True):
-            best = np.maximum.accumulate(run_of_seed["accuracy"].to_numpy())
-            runs.append(np.pad(best, (0, search.search.budget - len(best)), mode="edge"))
-        curves[str(name)] = np.stack(runs)
-    return curves
-
-
 def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
-    """What the guided search found, beside the baselines."""
+    """What the guided search found."""
     key = asset_key(search, "best_architecture")
 
     @dg.asset(
         io_manager_key=IO_MANAGER,
         key=key,
         ins=ins(search, "architectures", "evaluations", "pruned_search_space"),
-        description="The best architecture that the guided search evaluated, and how searches compare over seeds.",
+        description="The best architecture that the guided search evaluated.",
         group_name=search.name,
     )
     def best_architecture(architectures: Any, evaluations: Any, pruned_search_space: Any) -> dg.MaterializeResult:
         table = architectures.collect()
         space, history = space_of(search, table), guided_history(evaluations)
-        curves = curves_of(search, evaluations.collect())
         best: dict[str, Any] = {
             "row": history.best_row,
             "choices": space.describe(history.best_row),
             "accuracy": float(history.fitness.max()),
             "evaluations": len(history.rows),
             "found_at": int(np.argmax(history.fitness)) + 1,
-            "searches": {name: summary_of(found) for name, found in curves.items()},
         }
         if search.space.models:
             configs = space_of_configs(search.space.models.training, search.space.models.positions)[1]
             best["config"] = configs[history.best_row].model_dump(mode="json")
-        figure = dg.MetadataValue.md(inline(best_so_far(curves), "best so far"))
         return dg.MaterializeResult(
-            value=best,
-            metadata={
-                "accuracy": best["accuracy"],
-                "choices": dg.MetadataValue.json(best["choices"]),
-                "searches": dg.MetadataValue.md(comparison(best["searches"])),
-                "best so far": figure,
-            },
+            value=best, metadata={"accuracy": best["accuracy"], "choices": dg.MetadataValue.json(best["choices"])}
         )
 
     return best_architecture
-
-
-def summary_of(found: np.ndarray) -> dict[str, float]:
-    """Best accuracy at half and at the whole of the budget, means over seeds."""
-    budget = found.shape[1]
-    return {
-        "seeds": len(found),
-        "half_budget": float(found[:, budget // 2 - 1].mean()),
-        "budget": float(found[:, -1].mean()),
-        "worst_seed": float(found[:, -1].min()),
-    }
-
-
-def comparison(searches: dict[str, dict[str, float]]) -> str:
-    """The searches as a table."""
-    lines = [
-        "| search | seeds | best at half the budget | best at the budget | worst seed |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for name, each in searches.items():
-        lines.append(
-            f"| {name} | {each['seeds']:.0f} | {each['half_budget']:.2f} | {each['budget']:.2f} "
-            f"| {each['worst_seed']:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:

@@ -1,6 +1,7 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
 import dataclasses
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -12,16 +13,18 @@ from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.teacher import teacher_inputs
-from secateur.pipelines.pages.page import page_of
-from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.pages.report import Plan, build_report
 from secateur.pipelines.runs.choosing import read_by
-from secateur.pipelines.runs.costs import costs_of, total
-from secateur.pipelines.runs.training import Trials, record_of
+from secateur.pipelines.runs.costs import costs_of
+from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.grid import KD, OWN
+from secateur.pipelines.studies.samples import BASELINES, Study
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.classification import METRICS, evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -53,9 +56,15 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
         trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store)
         for trial in secateur_progress.track(context, trials_of(context), "training"):
-            record = trials.train(trial, np.array(loaded["subset"][trial]), context)
+            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]), context)
+            numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
-                {"path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()), **record},
+                {
+                    "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
+                    **numbers,
+                    "compare_at": outcome.compare_at,
+                    "trained": when,
+                },
                 asset_key=key,
                 partition_key=str(trial),
             )
@@ -94,13 +103,13 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     ) -> None:
         test = data_of(test_inputs, test_samples, source)
         for trial in trials_of(context):
-            metrics = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
-            record = record_of(trained_model[trial])
-            costs = costs_of(study, trial, secateur_store, record)
-            compute = {part: dataclasses.asdict(cost) for part, cost in costs.items()}
-            secateur_store.save(key, {**record, **metrics, "compute": compute}, trial)
-            numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            numbers |= {"samples of compute": total(costs.values()).samples}
+            measured = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            trained = trained_outcome(trained_model[trial])
+            costs = costs_of(study, trial, secateur_store, trained)
+            numbers = {metric.name: measured.pop(metric.name) for metric in METRICS}
+            judged = trained.model_copy(update={"metrics": numbers, "compute": costs, "facts": measured})
+            secateur_store.save(key, judged.model_dump(mode="json"), trial)
+            numbers |= {"samples of compute": judged.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 
@@ -122,21 +131,39 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     def report(
         secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
     ) -> dg.MaterializeResult:
-        built = build_report(study, source, evaluation, tuning)
-        page = page_of(built)
-        with secateur_store.folder(key) as folder:
-            page.write(folder)
-        better = sum(
-            row.against_random is not None and row.against_random.verdict.startswith("better") for row in built.rows
-        )
-        return dg.MaterializeResult(
-            metadata={
-                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
-                "report": dg.MetadataValue.md(page.markdown()),
-                "selections better than random": better,
-                "compared at": built.compare_at,
-                **({"full accuracy": built.full.accuracy.mean} if built.full else {}),
-            }
-        )
+        outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
+        report = build_report(plan_of(study, source), outcomes, tuning)
+        return written_report(secateur_store, key, report)
 
     return report
+
+
+TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}
+
+
+def plan_of(study: Study, source: Mapping[str, Any]) -> Plan:
+    """What a study of samples compares."""
+    own = [name for name, selection in study.selections.items() if selection.budget == OWN]
+    taught = set(study.distillation.students(study.selections)) if study.distillation else set()
+    arms = [name for name in study.selections if name not in own]
+    return Plan(
+        name=study.name,
+        description=study.description,
+        unit="sample",
+        arm="selection",
+        metrics=METRICS,
+        arms=tuple(with_twins(arms, taught)),
+        baseline=BASELINES[0],
+        second=BASELINES[1],
+        references=("full",),
+        unbudgeted=tuple(with_twins(["full", *own], taught)[1:]),
+        keep=tuple(study.keep),
+        seeds=study.seeds,
+        titles=TITLES,
+        note=f"Measured on {source['test_samples']:,} test samples after the last epoch.",
+    )
+
+
+def with_twins(names: Iterable[str], taught: Container[str]) -> list[str]:
+    """Names, each twin behind its plain self."""
+    return [f"{name}{kd}" for name in names for kd in ("", *([KD] if name in taught else []))]

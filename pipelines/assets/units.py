@@ -1,6 +1,5 @@
 """Assets of a study of units: `prepared` by seed, `pruned` by arm, budget and seed with a manifest, and `report`."""
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +9,19 @@ import dagster as dg
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
-from secateur.pipelines.manifests.masks import LISTED, UnitManifest
+from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.manifests.masks import UnitManifest
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.pages.unit_report import build_unit_report, page_of_units
+from secateur.pipelines.pages.report import Plan, build_report
 from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.selectors.contract import resolve_keep
-from secateur.trainers.experiments.contract import Outcome
+from secateur.trainers.experiments.contract import Experiment, Result
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.pruning.kept import Kept
 
 
 def unit_assets(study: PruningStudy) -> list[dg.AssetsDefinition]:
@@ -102,9 +104,9 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         ],
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description=f"What each arm came to: {study.declared.metric} and other measures, and a manifest of the "
-        f"{study.declared.unit}s that it kept. A trial whose inputs are those of the outcome that is there is not run "
-        "again.",
+        description=f"What each arm came to: {study.declared.metrics[0].name} and other measures, and a manifest of "
+        f"the {study.declared.unit}s that it kept. A trial whose inputs are those of the outcome that is there is not "
+        "run again.",
         check_specs=[dg.AssetCheckSpec("budget_held", asset=key)],
         group_name=study.name,
         pool=ACCELERATOR,
@@ -117,16 +119,16 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         over, trials = [], trials_of(context)
         all_trials = secateur_progress.start(context, "arms")
         for number, trial in enumerate(trials):
-            record = run_trial(study, trial, secateur_store, context, secateur_progress)
-            kept, of = record["kept"], record["of"]
-            if kept is not None and trial.name in study.arm_names and kept > resolve_keep(float(trial.keep), of):
+            outcome = run_trial(study, trial, secateur_store, context, secateur_progress)
+            kept, of, arm = outcome.kept, outcome.of, trial.name in study.arm_names
+            if kept is not None and of is not None and arm and kept > resolve_keep(float(trial.keep), of):
                 over.append(f"{trial} keeps {kept} of {of}")
             told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), trial).resolve())}
             context.add_asset_metadata(
                 {
-                    **record["metrics"],
+                    **outcome.metrics,
                     **({**told, "kept": kept, "of": of} if kept is not None else {}),
-                    "seconds": record["seconds"],
+                    "seconds": outcome.seconds,
                 },
                 asset_key=key,
                 partition_key=str(trial),
@@ -149,8 +151,8 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
 
 def run_trial(
     study: PruningStudy, trial: Trial, store: Store, context: dg.AssetExecutionContext, progress: ProgressDisplay
-) -> dict[str, Any]:
-    """Run an arm, or find that it was run before of the same; the record of its outcome, written after its manifest."""
+) -> Outcome:
+    """Run an arm, or find that it was run before of the same; its outcome, which is written after its manifest."""
     key, seed = key_of(study, "pruned"), Trial("", trial.seed)
     shared = record_at(store, key_of(study, "prepared_record"), seed)
     prepared = store.find(key_of(study, "prepared"), seed)
@@ -160,43 +162,41 @@ def run_trial(
         )
     made_of = fingerprint_of(prepared=shared["fingerprint"], arm=trial.name, keep=trial.keep)
     record, manifest = record_at(store, key, trial), store.place(key_of(study, "manifest"), trial)
-    if record.get("fingerprint") == made_of and (record["kept"] is None or manifest.exists()):
-        return record
+    if record.get("fingerprint") == made_of:
+        outcome = outcome_in(record, trial)
+        if outcome.kept is None or manifest.exists():
+            return outcome
     started = time.perf_counter()
     told = progress.start(context, f"{trial.selection}, seed {trial.seed}")
     experiment = study.declared(**shared["settings"])
-    outcome = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
-    metrics = checked_metrics(study, trial, outcome)
-    if outcome.kept is not None:
-        provenance = provenance_of(study, trial, outcome, shared)
-        UnitManifest.write(manifest, outcome.kept, provenance, overwrite=True)
-    record = {
-        "fingerprint": made_of,
-        "metrics": metrics,
-        "kept": None if outcome.kept is None else outcome.kept.count,
-        "of": None if outcome.kept is None else outcome.kept.of,
-        "samples": int(outcome.samples),
-        "seconds": round(time.perf_counter() - started, 3),
-        "facts": dict(outcome.facts),
-    }
-    store.save(key, record, trial)
-    return record
+    result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
+    outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
+    if result.kept is not None:
+        UnitManifest.write(manifest, result.kept, provenance_of(study, trial, result.kept, shared), overwrite=True)
+    store.save(key, {"fingerprint": made_of, "outcome": outcome.model_dump(mode="json")}, trial)
+    return outcome
 
 
-def checked_metrics(study: PruningStudy, trial: Trial, outcome: Outcome) -> dict[str, float]:
-    """Metrics as plain numbers; raises ValueError for one that is NaN or infinite, and where the compared one lacks."""
-    metrics = {name: float(value) for name, value in outcome.metrics.items()}
-    if study.declared.metric not in metrics:
-        raise ValueError(f"{study.experiment}: {trial} told {', '.join(metrics)}, but not {study.declared.metric}")
-    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-    if bad:
-        raise ValueError(f"{study.experiment}: {trial} came to a {bad[0]} of {metrics[bad[0]]}, which is no result")
-    return metrics
+def outcome_in(record: Mapping[str, Any], trial: Trial) -> Outcome:
+    """The outcome that a trial's record holds."""
+    return Outcome.read(record.get("outcome"), f"the record of {trial}")
 
 
-def provenance_of(study: PruningStudy, trial: Trial, outcome: Outcome, shared: Mapping[str, Any]) -> Provenance:
+def checked_outcome(experiment: Experiment, trial: Trial, result: Result, seconds: float) -> Outcome:
+    """The outcome with what its mask keeps; raises ValueError where it lacks the deciding metric or has another than
+    those that the experiment declares."""
+    name, outcome = type(experiment).__name__, result.outcome
+    declared = [metric.name for metric in experiment.metrics]
+    if declared[0] not in outcome.metrics:
+        raise ValueError(f"{name}: {trial} has {', '.join(outcome.metrics)}, but not {declared[0]}, which decides")
+    if others := [metric for metric in outcome.metrics if metric not in declared]:
+        raise ValueError(f"{name}: {trial} has {', '.join(others)}; add it to the experiment's `metrics`")
+    kept = {} if result.kept is None else {"kept": result.kept.count, "of": result.kept.of}
+    return outcome.model_copy(update={**kept, "seconds": round(seconds, 3)})
+
+
+def provenance_of(study: PruningStudy, trial: Trial, kept: Kept, shared: Mapping[str, Any]) -> Provenance:
     """All that a manifest says of how its units were chosen."""
-    assert outcome.kept is not None
     return Provenance(
         dataset=study.name,
         revision=shared["fingerprint"],
@@ -205,7 +205,7 @@ def provenance_of(study: PruningStudy, trial: Trial, outcome: Outcome, shared: M
         selector_version=study.declared.version,
         settings=shared["settings"],
         keep=float(trial.keep),
-        budget=outcome.kept.count,
+        budget=kept.count,
         seed=trial.seed,
     )
 
@@ -223,32 +223,28 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         group_name=study.name,
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
-        known = {trial: pruned[trial] for trial in study.trials if trial in pruned}
-        outcomes = {
-            (trial.name, float(trial.keep), trial.seed): outcome_of(study, trial, record, secateur_store)
-            for trial, record in known.items()
-        }
-        settings = secateur_store.load(key_of(study, "prepared_record"), Trial("", next(iter(known)).seed))["settings"]
-        built = build_unit_report(study, known)
-        page = page_of_units(built, declared(**settings).pictures(outcomes))
-        with secateur_store.folder(key) as folder:
-            page.write(folder)
-        judged = [row.against_random for row in built.rows if row.against_random]
-        return dg.MaterializeResult(
-            metadata={
-                "path": dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve()),
-                "report": dg.MetadataValue.md(page.markdown()),
-                "arms better than random": sum(found.verdict.startswith("better") for found in judged),
-                "arms worse than random": sum(found.verdict.startswith("worse") for found in judged),
-            }
-        )
+        outcomes = {trial: outcome_in(pruned[trial], trial) for trial in study.trials if trial in pruned}
+        seed = Trial("", next(iter(outcomes)).seed)
+        experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
+        pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})
+        return written_report(secateur_store, key, build_report(plan_of(study, experiment), outcomes), pictures)
 
     return report
 
 
-def outcome_of(study: PruningStudy, trial: Trial, record: Mapping[str, Any], store: Store) -> Outcome:
-    """An outcome as the experiment gave it; masks are read back where units are few, for pictures of them."""
-    kept = None
-    if record["kept"] is not None and study.declared.unit in LISTED:
-        kept = UnitManifest.load(store.place(key_of(study, "manifest"), trial), verify=False).kept
-    return Outcome(record["metrics"], kept, record["samples"], record["facts"])
+def plan_of(study: PruningStudy, experiment: Experiment) -> Plan:
+    """What a study of units compares."""
+    return Plan(
+        name=study.name,
+        description=study.description,
+        unit=experiment.unit,
+        arm="arm",
+        metrics=experiment.metrics,
+        arms=tuple(study.arm_names),
+        baseline=experiment.baseline,
+        references=experiment.references,
+        keep=tuple(study.keep),
+        seeds=study.seeds,
+        by_share=True,
+        note=f"The claim under test: {experiment.claim} ({experiment.paper})",
+    )

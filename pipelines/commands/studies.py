@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.grid import Trial
-    from secateur.pipelines.studies.samples import Study
 
 
 def studies(as_json: AsJson = False) -> None:
@@ -89,17 +88,7 @@ def run(study: StudyName, as_json: AsJson = False) -> None:
     file, store = find_study(study), Store(home() / "assets")
     with instance_at(home()) as instance, bars() as progress:
         run_study(file, store.root, instance, progress)
-    if file.search:
-        best = best_architecture(store, file.search.name)
-        tell(best, as_json, lambda: show_search(best))
-        return
-    if file.pruning:
-        from secateur.pipelines.commands.units import tell_report
-
-        tell_report(store, file.pruning, as_json)
-        return
-    assert file.study is not None
-    report = report_of(store, file.study)
+    report = report_of(store, file)
     tell(report, as_json, lambda: show_report(report))
 
 
@@ -197,26 +186,30 @@ def train(
     trials = trials_of(file.study, selection, keep, seed)
     whole = len(trials) == len(list(file.study.trials))
     made = materialised(file, store, "everything" if whole else "models", trials, again=again)
-    measures = ("accuracy", "kept", "steps", "seconds")
-    found = []
+    models = []
     for trial in trials:
         judged = store.load(dg.AssetKey([file.study.name, "evaluation"]), trial)
-        found.append({"selection": trial.selection, "seed": trial.seed} | {name: judged.get(name) for name in measures})
-    report = report_of(store, file.study) if whole else {}
+        numbers = judged["metrics"] | {name: judged[name] for name in ("kept", "steps", "seconds")}
+        models.append({"selection": trial.selection, "seed": trial.seed} | numbers)
+    report = report_of(store, file) if whole else {}
 
     def show() -> None:
         if whole:
             show_report(report)
         else:
-            names = ("selection", "seed", "kept", "steps")
+            from secateur.pipelines.pages.words import number
+            from secateur.trainers.tasks.classification import METRICS
+
+            names, metric = ("selection", "seed", "kept", "steps"), METRICS[0]
             lines = [
-                (*(one[name] for name in names), f"{one['seconds']:.1f}", f"{one['accuracy']:.4f}") for one in found
+                (*(one[name] for name in names), f"{one['seconds']:.1f}", number(one[metric.name], metric))
+                for one in models
             ]
-            header = ("selection", "seed", "kept", "steps", "seconds", "accuracy")
+            header = ("selection", "seed", "kept", "steps", "seconds", metric.title)
             out.print(table_of(header, lines, right=range(1, 6)))
         say(told(made))
 
-    tell({"study": file.name, "models": found, **report, **vars(made)}, as_json, show)
+    tell({"study": file.name, "models": models, **report, **vars(made)}, as_json, show)
 
 
 def materialised(
@@ -236,44 +229,42 @@ def told(made: "Made") -> str:
     return f"{made.made} assets made, {made.fresh} were fresh"
 
 
-def report_of(store: "Store", study: "Study") -> dict[str, Any]:
-    """The comparison with random as JSON-able data, and where it is and the first manifest are."""
+def report_of(store: "Store", file: "StudyFile") -> dict[str, Any]:
+    """The comparison with random as JSON-able data, where it is and a manifest are, and a search's best network."""
+    import dagster as dg
+
+    folder = store.load(dg.AssetKey([file.name, "report"]))
+    answer: dict[str, Any] = {"report": json.loads((folder / "report.json").read_text())}
+    answer["report_file"] = str(folder / "report.html")
+    answer["manifest"] = next((str(path) for path in manifests_of(store, file) if path.exists()), None)
+    if file.search:
+        answer["best"] = store.load(dg.AssetKey([file.name, "best_architecture"]))
+    return answer
+
+
+def manifests_of(store: "Store", file: "StudyFile") -> list[Path]:
+    """Where manifests of a study are, those of its own selections before those of baselines."""
     import dagster as dg
 
     from secateur.pipelines.studies.samples import BASELINES
 
-    folder = store.load(dg.AssetKey([study.name, "report"]))
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    trials = [trial for trial in study.trials if trial.name not in ("full", *BASELINES)] or list(study.trials)
-    found = (store.find(dg.AssetKey([study.name, "manifest"]), trial) for trial in trials)
-    manifest = next((str(path) for path in found if path), None)
-    return {"report": report, "report_file": str(folder / "report.html"), "manifest": manifest}
+    if file.search:
+        return [store.place(dg.AssetKey([file.name, "pruned_search_space"]))]
+    study = file.study or file.pruning
+    trials = sorted(study.trials if study else (), key=lambda trial: trial.name in ("full", "random", *BASELINES))
+    return [store.place(dg.AssetKey([file.name, "manifest"]), trial) for trial in trials]
 
 
 def show_report(answer: dict[str, Any]) -> None:
-    """The comparison as a table, then where manifest and report are."""
-    header, *lines = answer["report"]["table"]
-    out.print(table_of(header, lines, right=(1, 2, 3)))
+    """The comparison as a table, its verdict, then where manifest and report are."""
+    from secateur.pipelines.pages.tables import terminal_table
+
+    header, *lines = terminal_table(answer["report"])
+    out.print(table_of(header, lines, right=(1, 2)))
     say(answer["report"]["verdict"], style="bold")
+    if best := answer.get("best"):
+        choices = ", ".join(f"{position} {choice}" for position, choice in best["choices"].items())
+        say(f"best      {choices} (evaluation {best['found_at']} of {best['evaluations']})")
     if answer["manifest"]:
         say(f"manifest  {answer['manifest']}")
     say(f"report    {answer['report_file']}")
-
-
-def best_architecture(store: "Store", name: str) -> dict[str, Any]:
-    """What a search found, and where the pruned space is."""
-    import dagster as dg
-
-    best: dict[str, Any] = store.load(dg.AssetKey([name, "best_architecture"]))
-    return best | {"manifest": str(store.place(dg.AssetKey([name, "pruned_search_space"])))}
-
-
-def show_search(best: dict[str, Any]) -> None:
-    """The best architecture beside the searches that were run, then where the pruned space is."""
-    columns = ("half_budget", "budget", "worst_seed")
-    lines = [(name, *(f"{found[column]:.2f}" for column in columns)) for name, found in best["searches"].items()]
-    out.print(table_of(("search", "half the budget", "whole budget", "worst seed"), lines, right=(1, 2, 3)))
-    choices = ", ".join(f"{position} {choice}" for position, choice in best["choices"].items())
-    found_at = f"{best['accuracy']:.2f} at evaluation {best['found_at']} of {best['evaluations']}"
-    say(f"{found_at}: {choices}", style="bold")
-    say(f"manifest  {best['manifest']}")

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from secateur.pipelines.commands.shell import err
 
@@ -26,12 +27,19 @@ Seeds = Annotated[
 ]
 
 
+class Done(MofNCompleteColumn):
+    """How much of how much is done; nothing before that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
 @contextmanager
 def bars() -> Iterator[Any]:
     """Progress bars on standard error, gone when the work is done."""
     from secateur.pipelines.assets.resources import Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), Done(), TimeElapsedColumn())
     with Progress(*columns, console=err) as display:
         yield Bars(display)
 

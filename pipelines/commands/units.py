@@ -1,18 +1,17 @@
 """Commands about other units than samples: `prune` runs trials of a study, `apply` a mask on a checkpoint."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from secateur.pipelines.commands.shell import AsJson, ManifestPath, StudyName, find_study, out, say, table_of, tell
+from secateur.pipelines.commands.studies import report_of, show_report
 from secateur.pipelines.commands.trials import Again, Keeps, Seeds, bars, trials_of
 from secateur.pipelines.storage.home import home
 
 if TYPE_CHECKING:
-    from secateur.pipelines.storage.store import Store
-    from secateur.pipelines.studies.units import PruningStudy
+    pass
 
 Arms = Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm; may be repeated.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the pruned checkpoint goes.")]
@@ -61,6 +60,7 @@ def prune(
     import dagster as dg
 
     from secateur.pipelines.materialise import instance_at, run_units
+    from secateur.pipelines.pages.words import number
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyError
 
@@ -72,12 +72,13 @@ def prune(
     with instance_at(home()) as instance, bars() as progress:
         run_units(file, store.root, instance, progress, trials=None if whole else trials, again=again)
     if whole:
-        tell_report(store, file.pruning, as_json)
+        report = report_of(store, file)
+        tell(report, as_json, lambda: show_report(report))
         return
-    metric = file.pruning.declared.metric
+    metric = file.pruning.declared.metrics[0]
     found: list[dict[str, Any]] = []
     for trial in trials:
-        record = store.load(dg.AssetKey([file.name, "pruned"]), trial)
+        record = store.load(dg.AssetKey([file.name, "pruned"]), trial)["outcome"]
         manifest = store.place(dg.AssetKey([file.name, "manifest"]), trial)
         found.append(
             {"arm": trial.selection, "seed": trial.seed}
@@ -87,33 +88,20 @@ def prune(
 
     def show() -> None:
         lines = [
-            (one["arm"], one["seed"], f"{one['metrics'][metric]:.4g}", one["kept"], one["of"], one["seconds"])
+            (
+                one["arm"],
+                one["seed"],
+                number(one["metrics"][metric.name], metric),
+                one["kept"],
+                one["of"],
+                one["seconds"],
+            )
             for one in found
         ]
-        out.print(table_of(("arm", "seed", metric, "kept", "of", "seconds"), lines, right=range(1, 6)))
+        out.print(table_of(("arm", "seed", metric.title, "kept", "of", "seconds"), lines, right=range(1, 6)))
         say(f"manifests in {store.place(dg.AssetKey([file.name, 'manifest']))}/ARM/SEED")
 
     tell({"study": file.name, "arms": found}, as_json, show)
-
-
-def tell_report(store: "Store", study: "PruningStudy", as_json: bool) -> None:
-    """The comparison with random as a table or as JSON, and where it and a manifest are."""
-    import dagster as dg
-
-    folder = store.load(dg.AssetKey([study.name, "report"]))
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    places = (store.place(dg.AssetKey([study.name, "manifest"]), trial) for trial in study.trials)
-    manifest = next((str(place) for place in places if place.exists()), None)
-
-    def show() -> None:
-        header, *lines = report["table"]
-        out.print(table_of(header, lines, right=(1, 2, 3)))
-        say(report["verdict"], style="bold")
-        if manifest:
-            say(f"manifest  {manifest}")
-        say(f"report    {folder / 'report.html'}")
-
-    tell({"report": report, "report_file": str(folder / "report.html"), "manifest": manifest}, as_json, show)
 
 
 def apply(path: ManifestPath, checkpoint: Path, output: Output, as_json: AsJson = False) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.pages.words import scale_of
 from secateur.scorers.contract import Card
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
-from secateur.trainers.judging.comparison import Comparison, Summary
+from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
+from secateur.trainers.tasks.contract import Metric
 
-__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "accuracy_curves", "differences"]
+__all__ = ["COLOURS", "INK", "RANDOM_COLOUR", "Curve", "curves", "differences"]
 __all__ += ["inline", "picture", "score_histogram"]
 
 
@@ -33,82 +35,90 @@ def score_histogram(scores: np.ndarray, card: Card) -> str:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy of one selection, or of its taught twin, at each of its places on the x-axis."""
+    """The metric of one arm, or of its taught twin, at each of its places on the x-axis."""
 
     name: str
     places: Sequence[float]
-    accuracy: Sequence[Summary]
+    heights: Sequence[Summary]
     distilled: bool = False
     baseline: bool = False
     marked: Sequence[bool] = ()
     """Points that are not compared on equal terms: drawn hollow."""
 
 
-def accuracy_curves(
-    curves: Sequence[Curve],
+def curves(
+    drawn: Sequence[Curve],
     across: Mapping[str, Summary],
+    metric: Metric,
     *,
     xlabel: str,
-    ylabel: str = "test accuracy, %",
+    ylabel: str,
     full_at: float | None = None,
     ticks: Sequence[float] = (),
     mark: str = "",
 ) -> bytes:
-    """Accuracy with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
+    """A metric with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
 
     `full_at` is the place of the first of these on the axis, where it has one. A taught twin has the colour of its
     plain self and broken lines. `ticks` are written below the axis, where there is room, and then curves are moved
     apart a little; `mark` explains hollow points. What intervals of shares hold beyond 0 and 100% is not shown.
     """
-    colours = dict(zip(dict.fromkeys(c.name for c in curves if not c.baseline), COLOURS * len(curves), strict=False))
-    markers = {"random": "s", "stratified random": "D"}
-    offsets = np.linspace(-0.03, 0.03, len(curves)) if ticks and len(curves) > 1 else np.zeros(len(curves))
+    colours = dict(zip(dict.fromkeys(c.name for c in drawn if not c.baseline), COLOURS * len(drawn), strict=False))
+    offsets = np.linspace(-0.03, 0.03, len(drawn)) if ticks and len(drawn) > 1 else np.zeros(len(drawn))
+    scale = scale_of(metric)
 
     def draw(axes: Any) -> None:
-        for curve, offset in zip(curves, offsets, strict=True):
-            colour = RANDOM_COLOUR if curve.baseline else colours[curve.name]
-            marker = markers.get(curve.name, "o")
-            places = np.asarray(curve.places) * np.exp(offset)
-            heights = np.array([point.shown for point in curve.accuracy])
-            axes.errorbar(
-                places,
-                heights,
-                yerr=[point.shown_half_width for point in curve.accuracy],
-                label=curve.name + (" + KD" if curve.distilled else ""),
-                color=colour,
-                linestyle="--" if curve.distilled else "-",
-                marker=marker,
-                markersize=4,
-                capsize=2,
-                linewidth=1.2,
-                elinewidth=0.8,
-            )
-            hollow = np.array(curve.marked, dtype=bool)
-            if hollow.any():
-                axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
+        for curve, offset in zip(drawn, offsets, strict=True):
+            draw_curve(axes, curve, np.asarray(curve.places) * np.exp(offset), scale, colours.get(curve.name))
         for (name, level), line in zip(across.items(), itertools.cycle(("-.", ":", "--"))):
-            axes.axhline(level.shown, color=INK, linewidth=1, linestyle=line, label=name)
+            axes.axhline(scale * level.mean, color=INK, linewidth=1, linestyle=line, label=name)
         if across and full_at:
-            axes.plot([full_at], [next(iter(across.values())).shown], "*", color=INK, markersize=9)
+            axes.plot([full_at], [scale * next(iter(across.values())).mean], "*", color=INK, markersize=9)
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
         if mark:
             axes.plot([], [], "o", color=INK, mfc="white", label=mark)
-        axes.set_ylim(*shown_heights([*(point for curve in curves for point in curve.accuracy), *across.values()]))
+        axes.set_ylim(
+            *shown_heights([*(point for curve in drawn for point in curve.heights), *across.values()], metric)
+        )
         if ticks:
             write_ticks(axes, sorted(set(ticks)))
         else:
             axes.xaxis.set_major_formatter("{x:,g}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
-    return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(curves) + 3)))
+    return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(drawn) + 3)))
 
 
-def shown_heights(points: Sequence[Summary]) -> tuple[float, float]:
+def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour: str | None) -> None:
+    """Points with their intervals, joined."""
+    colour = RANDOM_COLOUR if curve.baseline or colour is None else colour
+    marker = {"random": "s", "stratified random": "D"}.get(curve.name, "o")
+    heights = scale * np.array([point.mean for point in curve.heights])
+    axes.errorbar(
+        places,
+        heights,
+        yerr=[scale * (point.half_width or 0.0) for point in curve.heights],
+        label=curve.name + (" + KD" if curve.distilled else ""),
+        color=colour,
+        linestyle="--" if curve.distilled else "-",
+        marker=marker,
+        markersize=4,
+        capsize=2,
+        linewidth=1.2,
+        elinewidth=0.8,
+    )
+    hollow = np.array(curve.marked, dtype=bool)
+    if hollow.any():
+        axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
+
+
+def shown_heights(points: Sequence[Summary], metric: Metric) -> tuple[float, float]:
     """Ends of an axis that holds all points, and of the intervals of shares what can be a share."""
-    low = min(max(0.0 if p.percent else -np.inf, p.shown - p.shown_half_width) for p in points)
-    high = max(min(100.0 if p.percent else np.inf, p.shown + p.shown_half_width) for p in points)
-    margin = 0.05 * max(high - low, 0.01 * abs(high))
-    return low - margin, high + margin
+    floor, ceiling = (0.0, 1.0) if metric.percent else (-np.inf, np.inf)
+    low = min(min(p.mean, max(floor, p.mean - (p.half_width or 0.0))) for p in points)
+    high = max(max(p.mean, min(ceiling, p.mean + (p.half_width or 0.0))) for p in points)
+    margin = 0.05 * max(high - low, 0.01 * abs(high), 1e-12)
+    return scale_of(metric) * (low - margin), scale_of(metric) * (high + margin)
 
 
 def write_ticks(axes: Any, places: Sequence[float]) -> None:
@@ -121,18 +131,16 @@ def write_ticks(axes: Any, places: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def differences(
-    rows: Sequence[tuple[str, Comparison]], *, xlabel: str = "test accuracy minus random's, points"
-) -> bytes:
-    """Difference from random with 95% intervals: one row per label and comparison."""
+def differences(rows: Sequence[tuple[str, Comparison]], metric: Metric, *, xlabel: str) -> bytes:
+    """Difference from random with 95% intervals, a row for each label: green is better, whichever way that is."""
+    colours = {Verdict.BETTER: COLOURS[2], Verdict.WORSE: COLOURS[3]}
+    scale = scale_of(metric)
 
     def draw(axes: Any) -> None:
-        for place, (_, found) in enumerate(reversed(rows)):
-            colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(found.verdict.split()[0], RANDOM_COLOUR)
-            xerr = found.scale * (found.half_width or 0)
-            axes.errorbar(
-                found.scale * found.difference, place, xerr=xerr, fmt="o", color=colour, capsize=3, markersize=5
-            )
+        for place, (_, compared) in enumerate(reversed(rows)):
+            colour = colours.get(compared.verdict, RANDOM_COLOUR)
+            xerr = scale * (compared.half_width or 0)
+            axes.errorbar(scale * compared.difference, place, xerr=xerr, fmt="o", color=colour, capsize=3, markersize=5)
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
         axes.set(xlabel=xlabel)

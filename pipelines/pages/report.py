@@ -1,50 +1,83 @@
-"""The report: every selection beside random at the same budget, with a plain verdict."""
+"""The report: every arm of a study, of whatever kind, beside random at the same budget."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from secateur.pipelines.runs.costs import PARTS, Cost
+from secateur.pipelines.pages.words import sentence_of
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
-from secateur.pipelines.studies.samples import BASELINES, Study
-from secateur.trainers.judging.comparison import Comparison, Summary, compare, summarise
+from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
+from secateur.trainers.judging.outcome import Cost, Outcome
+from secateur.trainers.tasks.contract import Metric
 
-TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}
-Results = Mapping[int, Mapping[str, Any]]
-"""What was measured of a selection at a budget, by seed."""
+PLAIN_TWIN = "the same samples without a teacher"
+Results = Mapping[int, Outcome]
+"""What an arm came to at a budget, by seed."""
 Family = Mapping[str, Results]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One selection at one budget, over the seeds that all selections of that budget have.
-
-    Comparisons are None where there is nothing to compare with. `against_plain` sets a taught twin beside the same
-    samples without a teacher, `against_taught_random` beside random with one.
-    """
+class Plan:
+    """What a study compares, of whichever kind it is."""
 
     name: str
-    keep: float | str
-    kept: int
+    description: str
+    unit: str
+    """What is kept: sample, weight, head, evaluation, …"""
+    arm: str
+    """What readers call an arm: selection, arm or search."""
+    metrics: tuple[Metric, ...]
+    """The first one decides."""
+    arms: tuple[str, ...]
+    """Each is run at every budget; a taught twin has the name of its plain self and `KD`."""
+    baseline: str
+    keep: tuple[int | float, ...]
+    seeds: int
+    second: str | None = None
+    """Another baseline, which arms are compared with besides."""
+    references: tuple[str, ...] = ()
+    """What nothing is pruned of; every arm is compared with each."""
+    unbudgeted: tuple[str, ...] = ()
+    """Arms that go by no budget of the study; compared with the first reference."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Names as readers see them, where these differ."""
+    by_share: bool = False
+    """Whether a budget is named by the share that it keeps, not by the count."""
+    note: str = ""
+    """What the metrics were measured on, and whose claim is tested."""
+
+    @property
+    def metric(self) -> Metric:
+        return self.metrics[0]
+
+    def title(self, name: str) -> str:
+        """A name as readers see it."""
+        plain = name.removesuffix(KD)
+        return self.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm at one budget, over the seeds that all arms of that budget have; `keep` is None where it has none."""
+
+    name: str
+    title: str
+    keep: int | float | None
+    kept: int | None
+    """None where nothing is pruned, or where seeds differ."""
+    of: int | None
     in_training: bool
     """Whether `kept` are the samples of an epoch, chosen anew in each."""
     steps: int
     """Optimiser steps, of the longest seed."""
     steps_ratio: float | None
     """Steps over the baseline's, None where they are equal."""
-    accuracy: Summary
-    worst_class: Summary
-    calibration_error: Summary
-    loss: Summary
+    metrics: Mapping[str, Summary]
     random: Summary | None
-    against_random: Comparison | None = None
-    against_stratified: Comparison | None = None
-    against_plain: Comparison | None = None
-    against_taught_random: Comparison | None = None
-    against_full: Comparison | None = None
-    compute: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The baseline at the same budget."""
+    against: Mapping[str, Comparison]
+    """By the title of the other side."""
+    compute: Mapping[str, Mapping[str, float]]
     """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
 
     @property
@@ -52,237 +85,225 @@ class Row:
         return self.name.endswith(KD)
 
     @property
-    def plain_name(self) -> str:
-        return self.name.removesuffix(KD)
-
-    @property
-    def title(self) -> str:
-        """The name as a reader sees it."""
-        plain = TITLES.get(self.plain_name, self.plain_name)
-        return plain + (" + KD" if self.distilled else "") + ("" if self.steps_ratio is None else " †")
-
-    @property
-    def size(self) -> str:
-        """Samples kept, as a reader sees them."""
-        return f"{self.kept:,}" + (" per epoch" if self.in_training else "")
+    def marked(self) -> str:
+        """The title, with a dagger where the steps are not the baseline's."""
+        return self.title + ("" if self.steps_ratio is None else " †")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a study found."""
+    """What came out of a study."""
 
-    study: str
-    description: str
-    samples: int
-    test_samples: int
-    seeds: int
-    compare_at: str
-    """equal steps, or equal epochs."""
+    plan: Plan
+    compare_at: str | None
+    """equal steps, or equal epochs; None where a trial may spend what it likes."""
     rows: tuple[Row, ...]
     whole: tuple[Row, ...]
-    """The full set, then selections that go by no budget of the study."""
-    tuning: Mapping[str, Any]
+    """References, then arms that go by no budget of the study."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def full(self) -> Row | None:
-        """The full set without a teacher."""
-        return next((row for row in self.whole if row.name == "full"), None)
+        """The first reference: what nothing is pruned of."""
+        return next((row for row in self.whole if row.name in self.plan.references), None)
+
+    def against(self, name: str) -> list[tuple[Row, Comparison]]:
+        """Rows at budgets that are compared with the arm or reference of that name, and how."""
+        title = self.plan.title(name)
+        return [(row, row.against[title]) for row in self.rows if title in row.against]
+
+    def place(self, row: Row) -> str:
+        """Where a row stands, behind its title in a sentence."""
+        if self.plan.by_share or row.kept is None:
+            return f"{row.keep:g}"
+        return f"{row.kept:,} {self.kept_word}"
+
+    @property
+    def is_search(self) -> bool:
+        """Whether a budget is spent, not kept."""
+        return self.plan.unit == "evaluation"
+
+    @property
+    def kept_word(self) -> str:
+        """The head of the column of budgets."""
+        return "evaluations" if self.is_search else "kept"
 
     @property
     def verdict(self) -> str:
-        """One sentence over all selections, and one more over their taught twins."""
-        judged = [row for row in self.rows if row.against_random and row.name not in BASELINES and not row.distilled]
-        if self.seeds < 2:
-            return "One seed says nothing about any selection; ask for more seeds."
-        said = self.sentence([(row, row.against_random) for row in judged]) if judged else "Only baselines were run."
-        taught = [(row, row.against_taught_random) for row in self.rows if row.plain_name not in BASELINES]
-        if any(compared for _, compared in taught):
+        """One sentence over all arms, and one more over their taught twins."""
+        plan = self.plan
+        if plan.seeds < 2:
+            return f"One seed says nothing about any {plan.arm}; ask for more seeds."
+        baselines = [name for name in (plan.baseline, plan.second) if name]
+        judged = [pair for pair in self.against(plan.baseline) if pair[0].name not in baselines]
+        judged = [pair for pair in judged if not pair[0].distilled]
+        said = self.sentence(judged) if judged else "Only baselines were run."
+        taught = self.against(f"{plan.baseline}{KD}")
+        if taught:
             said += f" With a teacher on both sides: {self.sentence(taught)}"
         return said
 
-    def sentence(self, compared: list[tuple[Row, Comparison | None]]) -> str:
-        """Which of these selections did better than random."""
-        better = [
-            f"{row.title} at {row.kept:,} kept"
-            + (f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else "")
-            for row, found in compared
-            if found and found.verdict.startswith("better")
-        ]
-        return sentence_of(better, sum(found is not None for _, found in compared), self.seeds)
+    def sentence(self, compared: Sequence[tuple[Row, Comparison]]) -> str:
+        """Which of these arms did better than random, and which did worse."""
+        named: dict[Verdict, list[str]] = {}
+        for row, comparison in compared:
+            longer = f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else ""
+            named.setdefault(comparison.verdict, []).append(f"{row.marked} at {self.place(row)}{longer}")
+        return sentence_of(
+            named.get(Verdict.BETTER, []), named.get(Verdict.WORSE, []), len(compared), self.plan.seeds, self.plan.arm
+        )
 
 
-def sentence_of(better: list[str], compared: int, seeds: int, what: str = "selection") -> str:
-    """Which of those compared did better than random."""
-    if not better:
-        return f"No {what} did better than random at the same budget, over {seeds} seeds."
-    rest = "; the others were not" if len(better) < compared else ""
-    return f"Better than random at the same budget, over {seeds} seeds: {', '.join(better)}{rest}."
+def build_report(plan: Plan, outcomes: Mapping[Trial, Outcome], tuning: Mapping[str, Any] | None = None) -> Report:
+    """Gather the trials that were run.
 
-
-def build_report(
-    study: Study, source: Mapping[str, Any], evaluations: Mapping[Trial, Mapping[str, Any]], tuning: Mapping[str, Any]
-) -> Report:
-    """Gather the trials that were evaluated.
-
-    Comparisons are paired by seed, so they use the seeds that both sides have. Trials are compared at equal optimiser
-    steps, or at equal epochs where the config is of epochs; raises ValueError where trials of one budget are neither,
-    because they would not be comparable.
+    Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
+    compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
+    the same length: they would not be comparable. So does a budget without its baselines.
     """
-    results: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for trial, metrics in evaluations.items():
-        results.setdefault(trial.selection, {})[trial.seed] = metrics
-    told = {metrics["compare_at"] for metrics in evaluations.values()}
-    if len(told) != 1:
-        raise ValueError(
-            f"trials were trained for {' and for '.join(sorted(told)) or 'nothing'}; train them again alike"
-        )
-    compare_at = told.pop()
+    results: dict[str, dict[int, Outcome]] = {}
+    for trial, outcome in outcomes.items():
+        results.setdefault(trial.selection, {})[trial.seed] = outcome
+    lengths = {outcome.compare_at for outcome in outcomes.values()}
+    if len(lengths) != 1:
+        said = " and for ".join(sorted(map(str, lengths)))
+        raise ValueError(f"{plan.name}: trials were trained for {said or 'nothing'}; train them again alike")
+    references = {name: results[name] for name in plan.references if name in results}
     rows: list[Row] = []
-    for keep in study.keep:
-        rows += rows_at(keep, gathered(study, keep, results), compare_at)
-    return Report(
-        study=study.name,
-        description=study.description,
-        samples=source["samples"],
-        test_samples=source["test_samples"],
-        seeds=study.seeds,
-        compare_at=compare_at,
-        rows=tuple(rows),
-        whole=tuple(rows_of_the_whole(gathered(study, OWN, results), compare_at)),
-        tuning=tuning,
-    )
+    for keep in plan.keep:
+        family = {name: trials for name in plan.arms if (trials := results.get(selection_key(name, keep)))}
+        rows += rows_at(plan, keep, family, references)
+    unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in plan.unbudgeted}
+    whole = references | {name: trials for name, trials in unbudgeted.items() if trials}
+    return Report(plan, lengths.pop(), tuple(rows), tuple(rows_of_the_whole(plan, whole)), tuning or {})
 
 
-def gathered(study: Study, keep: float | str, results: Mapping[str, Results]) -> Family:
-    """What was evaluated at one budget, by name; with no budget, the full set too."""
-    names = [name for name, selection in study.selections.items() if (selection.budget == OWN) == (keep == OWN)]
-    found = {f"{name}{kd}": results.get(selection_key(f"{name}{kd}", keep), {}) for name in names for kd in ("", KD)}
-    whole = {f"full{kd}": results.get(f"full{kd}", {}) for kd in ("", KD)} if keep == OWN else {}
-    return {name: trials for name, trials in {**whole, **found}.items() if trials}
-
-
-def rows_at(keep: float, family: Family, compare_at: str) -> list[Row]:
+def rows_at(plan: Plan, keep: int | float, family: Family, references: Family) -> list[Row]:
     """The rows of one budget, baselines first, each twin behind its plain self."""
-    missing = [name for name in BASELINES if name not in family]
+    baselines = [name for name in (plan.baseline, plan.second) if name]
+    missing = [name for name in baselines if name not in family]
     if missing:
-        raise ValueError(f"keep {keep}: {' and '.join(missing)} not evaluated; every report needs its baselines")
-    seeds = comparable(f"keep {keep}", family, compare_at)
-    accuracy = {name: [trials[seed]["accuracy"] for seed in seeds] for name, trials in family.items()}
-    plain = {name: values for name, values in accuracy.items() if not name.endswith(KD)}
-    twins = {name: values for name, values in accuracy.items() if name.endswith(KD)}
-    random, taught_random = accuracy[BASELINES[0]], accuracy.get(f"{BASELINES[0]}{KD}")
-    others = {name: values for name, values in plain.items() if name != BASELINES[0]}
-    strata = {name: values for name, values in plain.items() if name not in BASELINES}
-    taught = {name: values for name, values in twins.items() if name != f"{BASELINES[0]}{KD}"}
-    against = {
-        "against_random": compare(others, random) | compare(twins, random),
-        "against_stratified": compare(strata, accuracy[BASELINES[1]], against="stratified random"),
-        "against_plain": against_plain(plain, twins),
-        "against_taught_random": compare(taught, taught_random, against="random + KD") if taught_random else {},
-    }
-    baselines = [f"{name}{kd}" for name in BASELINES for kd in ("", KD) if f"{name}{kd}" in family]
+        raise ValueError(f"keep {keep}: {' and '.join(missing)} was not run; every report needs its baselines")
+    seeds = comparable(f"keep {keep}", family)
+    against = comparisons(plan, {name: [trials[seed] for seed in seeds] for name, trials in family.items()})
+    for name, trials in references.items():
+        common = [seed for seed in seeds if seed in trials]
+        if common:
+            values = {arm: values_of(plan, [family[arm][seed] for seed in common]) for arm in family}
+            whole = values_of(plan, [trials[seed] for seed in common])
+            against[plan.title(name)] = compare(values, whole, higher_is_better=plan.metric.higher_is_better)
+    first = [f"{name}{kd}" for name in baselines for kd in ("", KD) if f"{name}{kd}" in family]
+    random = [family[plan.baseline][seed] for seed in seeds]
     return [
-        row_of(
-            name,
-            keep,
-            [family[name][seed] for seed in seeds],
-            baseline=[family[BASELINES[0]][seed] for seed in seeds],
-            random=summarise(random),
-            **{which: found.get(name) for which, found in against.items()},
-        )
-        for name in [*baselines, *(name for name in family if name not in baselines)]
+        row_of(plan, name, keep, [family[name][seed] for seed in seeds], random, against)
+        for name in [*first, *(name for name in family if name not in first)]
     ]
 
 
-def against_plain(plain: Mapping[str, list[float]], twins: Mapping[str, list[float]]) -> dict[str, Comparison]:
-    """Each twin against the same samples without a teacher; Holm's correction is over the twins."""
-    pairs = {name: (values, plain[name.removesuffix(KD)]) for name, values in twins.items()}
-    # Differences from one another's baselines form one family: shifted to a baseline of zero, they can be compared.
-    shifted = {name: [a - b for a, b in zip(*pair, strict=True)] for name, pair in pairs.items()}
-    seeds = len(next(iter(shifted.values()), []))
-    return compare(shifted, [0.0] * seeds, against="the same samples without a teacher") if shifted else {}
+def comparisons(plan: Plan, outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, Comparison]]:
+    """Comparisons at one budget by the title of the other side, then by arm: Holm's correction is over each of these.
+
+    All comparisons with random that the table shows are one family, taught twins included.
+    """
+    values = {name: values_of(plan, trials) for name, trials in outcomes.items()}
+    better = plan.metric.higher_is_better
+    baselines = [plan.baseline, *([plan.second] if plan.second else [])]
+    against = {}
+    for place, baseline in enumerate(baselines):
+        others = {name: each for name, each in values.items() if name not in baselines[: place + 1]}
+        against[plan.title(baseline)] = compare(others, values[baseline], higher_is_better=better)
+    twins = {name: each for name, each in values.items() if name.endswith(KD)}
+    pairs = {name: (each, values[name.removesuffix(KD)]) for name, each in twins.items()}
+    against[PLAIN_TWIN] = compare_pairs(pairs, higher_is_better=better)
+    taught_random = twins.pop(f"{plan.baseline}{KD}", None)
+    if taught_random:
+        against[plan.title(f"{plan.baseline}{KD}")] = compare(twins, taught_random, higher_is_better=better)
+    return against
 
 
-def rows_of_the_whole(family: Family, compare_at: str) -> list[Row]:
-    """The full set, its twin, and selections that go by their own settings, compared with the full set."""
-    if "full" not in family:
+def rows_of_the_whole(plan: Plan, family: Family) -> list[Row]:
+    """References, then arms that go by no budget, each compared with the first reference."""
+    if not family:
         return []
-    seeds = comparable("the full set", family, compare_at)
-    accuracy = {name: [trials[seed]["accuracy"] for seed in seeds] for name, trials in family.items()}
-    others = {name: values for name, values in accuracy.items() if name != "full"}
-    against = compare(others, accuracy["full"], against="the full set")
-    full = [family["full"][seed] for seed in seeds]
+    reference = next(iter(family))
+    others = {name: trials for name, trials in family.items() if name not in plan.references}
+    if reference not in plan.references or not others:
+        return [row_of(plan, name, None, list(trials.values()), None, {}) for name, trials in family.items()]
+    seeds = comparable(plan.title(reference), {reference: family[reference], **others})
+    whole = [family[reference][seed] for seed in seeds]
+    values = {name: values_of(plan, [trials[seed] for seed in seeds]) for name, trials in others.items()}
+    better = plan.metric.higher_is_better
+    against = {plan.title(reference): compare(values, values_of(plan, whole), higher_is_better=better)}
     return [
-        row_of(
-            name,
-            OWN,
-            [family[name][seed] for seed in seeds],
-            baseline=full,
-            random=None,
-            against_full=against.get(name),
-        )
-        for name in family
+        row_of(plan, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
+        for name, trials in family.items()
     ]
 
 
-def comparable(where: str, family: Family, compare_at: str) -> list[int]:
+def values_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[float]:
+    """The deciding metric of each."""
+    return [outcome.metrics[plan.metric.name] for outcome in outcomes]
+
+
+def comparable(where: str, family: Family) -> list[int]:
     """Seeds that all sides have; raises ValueError where their trainings were not equally long, as chosen."""
-    counted = compare_at.removeprefix("equal ")
-    lengths = {metrics[counted] for trials in family.values() for metrics in trials.values()}
-    if len(lengths) > 1:
-        raise ValueError(f"{where}: trials were trained for {sorted(lengths)} {counted}; train them again alike")
+    everything = [outcome for trials in family.values() for outcome in trials.values()]
+    if everything[0].compare_at:
+        counted = everything[0].compare_at.removeprefix("equal ")
+        lengths = sorted({getattr(outcome, counted) for outcome in everything})
+        if len(lengths) > 1:
+            raise ValueError(f"{where}: trials were trained for {lengths} {counted}; train them again alike")
     seeds = sorted(set.intersection(*(set(trials) for trials in family.values())))
     if not seeds:
-        raise ValueError(f"{where}: no seed was evaluated for every selection")
+        raise ValueError(f"{where}: no seed was run for every arm")
     return seeds
 
 
 def row_of(
+    plan: Plan,
     name: str,
-    keep: float | str,
-    trials: list[Mapping[str, Any]],
-    *,
-    baseline: list[Mapping[str, Any]],
-    random: Summary | None,
-    **against: Comparison | None,
+    keep: int | float | None,
+    outcomes: Sequence[Outcome],
+    baseline: Sequence[Outcome] | None,
+    against: Mapping[str, Mapping[str, Comparison]],
 ) -> Row:
-    """Summaries over the seeds of one selection."""
-
-    def over_seeds(metric: str) -> Summary:
-        return summarise([trial[metric] for trial in trials])
-
-    steps = max(trial["steps"] for trial in trials)
-    equal = [trial["steps"] for trial in trials] == [trial["steps"] for trial in baseline]
-    in_training = any(trial["in_training"] for trial in trials)
-    per_epoch = round(float(np.mean([trial["samples_seen"] / trial["epochs"] for trial in trials])))
+    """Summaries over the seeds of one arm; `baseline` are the outcomes of the same seeds that its steps are set by."""
+    steps = [outcome.steps for outcome in outcomes]
+    usual = steps if baseline is None else [outcome.steps for outcome in baseline]
+    in_training = any(outcome.in_training for outcome in outcomes)
+    counts = {outcome.kept for outcome in outcomes}
+    if keep is None and in_training:  # what an epoch keeps is known only from what it saw
+        counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
+    totals = {outcome.of for outcome in outcomes}
+    measured = [m.name for m in plan.metrics if all(m.name in outcome.metrics for outcome in outcomes)]
+    random = summarise(values_of(plan, baseline)) if keep is not None and baseline else None
     return Row(
         name=name,
+        title=plan.title(name),
         keep=keep,
-        kept=per_epoch if keep == OWN and in_training else trials[0]["kept"],
+        kept=counts.pop() if len(counts) == 1 else None,
+        of=totals.pop() if len(totals) == 1 else None,
         in_training=in_training,
-        steps=steps,
-        steps_ratio=None if equal else steps / max(trial["steps"] for trial in baseline),
-        accuracy=over_seeds("accuracy"),
-        worst_class=over_seeds("worst_class_accuracy"),
-        calibration_error=over_seeds("calibration_error"),
-        loss=over_seeds("loss"),
+        steps=max(steps),
+        steps_ratio=None if steps == usual else max(steps) / max(usual),
+        metrics={metric: summarise([outcome.metrics[metric] for outcome in outcomes]) for metric in measured},
         random=random,
-        compute=compute_of([trial["compute"] for trial in trials]),
-        **against,
+        against={title: family[name] for title, family in against.items() if name in family},
+        compute=compute_of(outcomes),
     )
 
 
-def compute_of(spent: list[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def compute_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     """Means over seeds of every part, and of all together."""
-    found: dict[str, dict[str, float]] = {}
-    for part in (*PARTS, "all"):
-        costs = [
-            [Cost(**cost) for name, cost in each.items() if part in (name, "all")]  # type: ignore[arg-type]
-            for each in spent
-        ]
-        if any(costs):
-            found[part] = {
-                "samples": float(np.mean([sum(cost.samples for cost in each) for each in costs])),
-                "seconds": float(np.mean([sum(cost.seconds for cost in each) for each in costs])),
-            }
-    return found
+    parts = list(dict.fromkeys(part for outcome in outcomes for part in outcome.compute))
+    spent = {part: [outcome.compute.get(part, Cost()) for outcome in outcomes] for part in parts}
+    totals = {"samples": mean([o.work for o in outcomes]), "seconds": mean([o.all_seconds for o in outcomes])}
+    return {
+        part: {"samples": mean([c.samples for c in costs]), "seconds": mean([c.seconds for c in costs])}
+        for part, costs in spent.items()
+    } | {"all": totals}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Float64 mean of one number per seed."""
+    return summarise(values).mean

@@ -12,7 +12,7 @@ import polars as pl
 from secateur.pipelines.data.identity import labels_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Search, TableSpace
+from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Scale, Search, TableSpace
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.scorers.architectures.encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
@@ -73,6 +73,9 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     accuracy = read[settings.accuracy].cast(pl.Float64, strict=False).to_numpy()
     if len(bad := np.flatnonzero(~np.isfinite(accuracy))):
         raise ValueError(f"{path}: column {settings.accuracy!r}: accuracy is missing or no number at {rows_text(bad)}")
+    if settings.scale != "number" and len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
+        reason = out_of_scale(accuracy[bad[0]], settings.scale)
+        raise ValueError(f"{path}: column {settings.accuracy!r}: {reason} ({rows_text(bad)})")
     try:
         positions = positions_of(settings, read)
         numbers = [choice_numbers(read[p.name].cast(pl.String).to_numpy(), p) for p in positions]
@@ -88,6 +91,17 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     space = ArchitectureSpace(tuple(positions), np.ones(sum(len(p.choices) for p in positions), dtype=bool))
     means = (np.bincount(keys, accuracy) / np.bincount(keys))[keys]
     return as_table(space.having(choices, keys.astype(np.int64))).with_columns(pl.Series("accuracy", means))
+
+
+def in_scale(accuracies: np.ndarray, scale: Scale) -> np.ndarray:
+    """Which accuracies can be what the search says that they are."""
+    return (accuracies >= 0) & (accuracies <= {"share": 1.0, "percent": 100.0, "number": np.inf}[scale])
+
+
+def out_of_scale(accuracy: float, scale: Scale) -> str:
+    """Why an accuracy is refused, and what to write."""
+    others = "scale: percent or scale: number" if scale == "share" else "scale: number"
+    return f"{accuracy:g} is no {scale}; write {others} into this part of the space"
 
 
 def read_columns(path: Path, columns: list[str]) -> pl.DataFrame:
@@ -155,6 +169,9 @@ class CalledAccuracies:
                 result = self._function(chosen)
                 if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
                     raise ValueError(f"{self.settings.evaluate}({chosen}) gave {result!r}, must be a finite number")
+                if self.settings.scale != "number" and not in_scale(np.array([float(result)]), self.settings.scale).all():
+                    reason = out_of_scale(float(result), self.settings.scale)
+                    raise ValueError(f"{self.settings.evaluate}({chosen}): {reason}")
                 self.known[key] = float(result)
                 if self.progress:
                     self.progress(len(self.known))

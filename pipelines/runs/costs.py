@@ -5,8 +5,7 @@ trial is charged all of what it depends on, as if it were the only one: whoever 
 Random subsets depend on nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -17,34 +16,10 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer
+from secateur.trainers.judging.outcome import Cost, Outcome
 
 PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
 """What compute is told apart by, in the order of the report."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Samples that went forward through a network, those whose gradients were taken too, and seconds."""
-
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.forward + other.forward, self.backward + other.backward, self.seconds + other.seconds)
-
-    @property
-    def samples(self) -> float:
-        """As many samples trained on: a backward pass costs two forward ones, so a sample that only went forward counts
-        a third (Kaplan et al. 2020, "Scaling laws for neural language models", section 2.1)."""
-        return (self.forward + 2 * self.backward) / 3
-
-    @classmethod
-    def of(cls, saved: Mapping[str, Any]) -> "Cost":
-        """From what an asset saved: `seconds`, `samples_seen`, and `steps`, none of which were taken in a mere pass."""
-        seen = int(saved.get("samples_seen", 0))
-        backward = int(saved.get("backward", seen if saved.get("steps") else 0))
-        return cls(seen + int(saved.get("forward", 0)), backward, float(saved["seconds"]))
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -82,13 +57,13 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
     return name, ("proxy_cost",) if name == "proxy" else (), ()
 
 
-def costs_of(study: Study, trial: Trial, store: Store, trained: Mapping[str, Any]) -> dict[str, Cost]:
-    """What a trial cost, by part; `trained` is the record of its training."""
-    found = {"training": Cost.of(trained)}
+def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict[str, Cost]:
+    """What a trial cost, by part; `trained` is the outcome of its training."""
+    found = dict(trained.compute)
     selection = study.selections.get(trial.plain.name)
     if selection:
         # Keeping every sample is no choice: nothing was looked at.
-        whole = not selection.in_training and trained["kept"] == trained["of"]
+        whole = not selection.in_training and trained.kept == trained.of
         for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
             if keys:
                 found[part] = total(saved(study, store, key) for key in keys)

@@ -1,4 +1,4 @@
-"""Training of one trial: what it is made of, whether that was trained before, and the record of what it took."""
+"""Training of one trial: what it is made of, whether that was trained before, and what it took."""
 
 import json
 import shutil
@@ -23,12 +23,13 @@ from secateur.pipelines.studies.samples import Study
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
+from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
 RECORD = "training.json"
-"""Beside the model: its fingerprint and what its training took."""
+"""Beside the model: its fingerprint, and the outcome of its training."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Trials:
     """What was loaded of the teacher, by the names of `teacher_inputs`."""
     store: Store
 
-    def train(self, trial: Trial, keep: np.ndarray, context: dg.AssetExecutionContext) -> dict[str, Any]:
-        """Train a trial, unless its model was trained of the same; its record, `trained` telling which."""
+    def train(self, trial: Trial, keep: np.ndarray, context: dg.AssetExecutionContext) -> tuple[Outcome, str]:
+        """Train a trial, unless its model was trained of the same: an outcome without metrics, and when it was."""
         key, made_of = dg.AssetKey([self.study.name, "trained_model"]), self.fingerprint(trial, keep)
-        if (record := record_of(self.store.find(key, trial))).get("fingerprint") == made_of:
-            return {**record, "trained": "before, of the same inputs"}
+        if record_of(folder := self.store.find(key, trial)).get("fingerprint") == made_of:
+            return trained_outcome(folder), "before, of the same inputs"
         if keep.all() and (other := self.same(trial, made_of)):
             with self.store.folder(key, trial) as folder:
                 shutil.copytree(self.store.place(key, other), folder, dirs_exist_ok=True)
-            return {**record_of(self.store.find(key, trial)), "trained": f"as {other}, of the same inputs"}
+            return trained_outcome(self.store.find(key, trial)), f"as {other}, of the same inputs"
         selection = self.study.selections.get(trial.plain.name)
         in_training, kept = selection is not None and selection.in_training, int(keep.sum())
         if selection and in_training and selection.budget == "study":
@@ -61,23 +62,25 @@ class Trials:
             trained = launch_trial(context, self, trial, keep, kept=kept, name=made_of)
         else:
             trained = self.train_here(trial, keep, kept, made_of)
-        record = {
-            "fingerprint": made_of,
-            "kept": kept,
-            "of": len(keep),
-            "in_training": in_training,
-            "compare_at": f"equal {self.config.length}",
-            "steps": trained.steps,
-            "epochs": trained.epochs,
-            "samples_seen": trained.samples_seen,
-            # A teacher whose logits are not at hand goes over every batch, too.
-            "forward": trained.samples_seen if trial.distilled and "teacher_logits" not in self.taught else 0,
-            "seconds": round(trained.seconds, 3),
-        }
+        seen, seconds = trained.samples_seen, round(trained.seconds, 3)
+        # A teacher whose logits are not at hand goes over every batch, too.
+        forward = 2 * seen if trial.distilled and "teacher_logits" not in self.taught else seen
+        outcome = Outcome(
+            kept=kept,
+            of=len(keep),
+            in_training=in_training,
+            compare_at="equal epochs" if self.config.length == "epochs" else "equal steps",
+            steps=trained.steps,
+            epochs=trained.epochs,
+            samples_seen=seen,
+            compute={"training": Cost(forward, seen, seconds)},
+            seconds=seconds,
+        )
+        record = {"fingerprint": made_of, "outcome": outcome.model_dump(mode="json")}
         with self.store.folder(key, trial) as folder:
             models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        return {**record, "trained": "now"}
+        return outcome, "now"
 
     def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
         """Train a trial in this process, going on from where a run that was killed was saved."""
@@ -134,6 +137,11 @@ def record_of(folder: Path | None) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads((folder / RECORD).read_text())
     return found
+
+
+def trained_outcome(folder: Path | None) -> Outcome:
+    """The outcome, without metrics, of the training of the model in a folder; raises ValueError where it has none."""
+    return Outcome.read(record_of(folder).get("outcome"), f"{folder}/{RECORD}")
 
 
 def launch_trial(

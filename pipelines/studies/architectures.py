@@ -18,6 +18,12 @@ from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
+Scale = Annotated[
+    Literal["share", "percent", "number"],
+    Field(description="accuracies are shares in [0, 1], percent, or any numbers of which higher is better"),
+]
+
+
 class TableSpace(Strict):
     """Architectures and their accuracies in a Parquet or CSV file."""
 
@@ -27,6 +33,7 @@ class TableSpace(Strict):
         Field(min_length=1, description="columns and their choices in order (cells hold a name or its number)"),
     ]
     accuracy: Annotated[str, Field(description="column of accuracies, higher is better")]
+    scale: Scale = "share"
     key: Annotated[str | None, Field(description="column that is equal for isomorphic architectures")] = None
 
 
@@ -35,6 +42,7 @@ class CallableSpace(Strict):
 
     evaluate: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")]
     positions: Annotated[dict[str, Position], Field(min_length=1, description="choices at each position")]
+    scale: Scale = "share"
 
 
 class ProxySubset(Strict):
@@ -107,6 +115,12 @@ class Space(Strict):
     table: Annotated[TableSpace | None, Field(description="a file of architectures and accuracies")] = None
     callable: Annotated[CallableSpace | None, Field(description="a Python function")] = None
     models: Annotated[ModelSpace | None, Field(description="networks trained on a data set")] = None
+
+    @property
+    def scale(self) -> Scale:
+        """Of the accuracies that searches see; trained networks are judged in percent."""
+        part = self.table or self.callable
+        return part.scale if part else "percent"
 
     @model_validator(mode="after")
     def _one(self) -> "Space":

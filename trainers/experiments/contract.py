@@ -9,33 +9,32 @@ import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel
 
 from secateur.scorers.contract import discover, settings_of
 from secateur.trainers.contract import Progress
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.pruning.kept import Kept, Unit
+from secateur.trainers.tasks.contract import Metric
+
+ACCURACY = Metric("accuracy", percent=True)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an arm came to: its metrics, what it kept, and the work in samples or tokens that it took."""
+class Result(NamedTuple):
+    """What an arm came to, and which units it kept: None for a reference, which keeps all."""
 
-    metrics: Mapping[str, float]
+    outcome: Outcome
     kept: Kept | None = None
-    samples: int = 0
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able details for the experiment's own pictures, such as a curve."""
 
 
 class Experiment(ABC):
     """One paper's comparison. Keyword-only parameters of `__init__` are its settings, with types and defaults.
 
-    `metric` names the number that the report compares, one of the metrics of every outcome; `arms` keep units under the
+    `metrics` are all that outcomes hold; the first one decides and is in every outcome. `arms` keep units under the
     study's budgets, `references` (the dense twin, the whole prompt) go by none.
     """
 
@@ -43,8 +42,7 @@ class Experiment(ABC):
     paper: ClassVar[str]
     claim: ClassVar[str]
     """The qualitative claim that the experiment can show, in one sentence."""
-    metric: ClassVar[str] = "accuracy"
-    higher_is_better: ClassVar[bool] = True
+    metrics: tuple[Metric, ...] = (ACCURACY,)
     arms: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]] = ()
     baseline: ClassVar[str] = "random"
@@ -61,8 +59,11 @@ class Experiment(ABC):
         """Fill an empty folder with what all arms of a seed share (a trained model, a task's examples)."""
 
     @abstractmethod
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """One arm at one budget: a share of the units in (0, 1]; `keep` is 1.0 for a reference.
+
+        The outcome has metrics, `samples_seen` (samples or tokens worked through) and facts; the caller adds how many
+        units the mask keeps and the seconds.
 
         All randomness follows from `(arm, keep, seed)` without touching global generators; the test split is looked at
         once, at the end.

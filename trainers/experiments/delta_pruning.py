@@ -20,7 +20,8 @@ from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import keep_largest
 from secateur.selectors.masks.delta_masks import draw_count, tensor_budgets, tensor_seed
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import weights_of
 from secateur.trainers.models.registry import build
@@ -35,6 +36,7 @@ from secateur.trainers.pruning.delta_rescaling import (
 )
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.contract import Metric
 
 State = dict[str, torch.Tensor]
 Masks = dict[str, np.ndarray]
@@ -91,6 +93,7 @@ class DeltaPruning(Experiment):
         "Dropping most of a large fine-tuning delta at random breaks the model; dividing what stays by a q above the "
         "kept share, or fine-tuning with AdamR, mends a good part of it, and a small delta needs neither."
     )
+    metrics = (ACCURACY, Metric("q_over_keep"), Metric("delta_size"))
     arms = (
         "random",
         "unscaled",
@@ -142,12 +145,14 @@ class DeltaPruning(Experiment):
             save_file(trained.model.state_dict(), folder / f"{name}.safetensors")
             progress(done + 1, len(self.configs))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
         digits = read_digits()
         if arm in self.references:
             model = self.model(load_file(prepared / f"{arm}.safetensors"), digits.turned)
-            return Outcome({"accuracy": evaluate(model, digits.test).accuracy}, samples=len(digits.test))
+            return Result(
+                Outcome(metrics={"accuracy": evaluate(model, digits.test).accuracy}, samples_seen=len(digits.test))
+            )
         names = (PRETRAINED, TUNED_BY.get(arm, LARGE))
         base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
         pruning = Pruning(self.model(tuned, digits.turned), base, tuned, keep, digits, self.draws)
@@ -160,7 +165,7 @@ class DeltaPruning(Experiment):
         metrics["delta_size"] = pruning.size()
         progress(1, 1)
         facts = {"q": found.q, "at_bound": found.at_bound, "tried": [list(pair) for pair in found.tried]}
-        return Outcome(metrics, kept, pruning.samples + len(digits.test), facts)
+        return Result(Outcome(metrics=metrics, samples_seen=pruning.samples + len(digits.test), facts=facts), kept)
 
     def model(self, state: State, data: Data) -> nn.Module:
         """The network with these weights, in evaluation mode."""

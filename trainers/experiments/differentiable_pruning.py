@@ -12,9 +12,10 @@ from torch import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import counts_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, check_config, load, save
@@ -30,6 +31,7 @@ from secateur.trainers.pruning.soft_masks import (
     with_soft_masks,
 )
 from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.contract import Metric
 
 MASKS, TIES, SECOND = 1, 2, 3
 """What seeds are derived for."""
@@ -52,6 +54,7 @@ class DifferentiablePruning(Experiment):
     claim = "At high sparsity soft masks from the weights beat gradual magnitude pruning, if τ fits the weights' scale."
     arms = ("random", "one_shot", "gradual", "pdp", "pdp_fixed", "pdp_tuned")
     references = ("dense",)
+    metrics = (ACCURACY, Metric("soft_accuracy", percent=True))
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class DifferentiablePruning(Experiment):
         trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
         save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """Train for the epochs that are left, pruned as the arm says; all arms have seen as many samples in the end.
 
         Raises ValueError where groups of m cannot keep the budget.
@@ -125,7 +128,8 @@ class DifferentiablePruning(Experiment):
         if kept is not None:
             refuse_moved(model, kept)
         facts = {} if kept is None else {"layers": counts_in(kept.groups)}
-        return Outcome(metrics, kept, samples + len(train_split) * (self.first.epochs or 0), facts)
+        samples += len(train_split) * (self.first.epochs or 0)
+        return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts), kept)
 
     def at_once(
         self, arm: str, keep: float, seed: int, dense: Model, data: Data, progress: Progress

@@ -21,7 +21,7 @@ from secateur.scorers.networks import weight_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import Masks, as_many_at_random, counts_in, global_masks
 from secateur.trainers.contract import AfterStep, Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import Experiment, Result
 from secateur.trainers.experiments.grokking_pictures import Line, by_step, frequencies, overlaps
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
@@ -32,10 +32,12 @@ from secateur.trainers.experiments.modular_addition import (
     split_pairs,
 )
 from secateur.trainers.experiments.random_pruning import refuse_moved
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.contract import Metric
 
 Outcomes = Mapping[tuple[str, float, int], Outcome]
 
@@ -64,7 +66,12 @@ class GrokkingTickets(Experiment):
     unit = "weight"
     paper = "Minegishi et al. 2025, Bridging Lottery Ticket and Grokking, arXiv 2310.19470"
     claim = "The largest weights of a network that has grokked, set back to their start, generalise far sooner."
-    metric = "mean_test_accuracy"
+    metrics = (
+        *(Metric(f"{name}_accuracy", percent=True) for name in ("mean_test", "test", "train")),
+        *(Metric(f"steps_to_{name}", higher_is_better=False) for name in ("memorise", "generalise")),
+        *(Metric(f"{when}_l{order}_norm") for when in ("initial", "final") for order in (1, 2)),
+        Metric("top_frequency_share", percent=True),
+    )
     arms = (
         "random", "grokked", "memorised", "transition", "magnitude_at_init", "snip_at_init", "grokked_no_decay",
     )  # fmt: skip
@@ -137,7 +144,7 @@ class GrokkingTickets(Experiment):
         told = {**watch.curve, "samples": trained.samples_seen, "moments": watch.moments, "overlap": watch.overlap()}
         (folder / "dense.json").write_text(json.dumps(told))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """Train one network for all steps. The dense one was trained by `prepare`, for longer; what is told of it
         is told of the same step, but for how many it took to memorise and to generalise.
 
@@ -153,7 +160,8 @@ class GrokkingTickets(Experiment):
             models = {name: self.weights(name, data["train"], seed, prepared) for name in names}
             facts = {**told, "spectra": {name: spectrum_in(model) for name, model in models.items()}}
             progress(self.steps, self.steps)
-            return Outcome(self.metrics_of(told, start, models["course"]), None, samples, facts)
+            metrics = self.metrics_of(told, start, models["course"])
+            return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts))
         kept, held = None, None
         if arm in ("dense_l1", "dense_l2"):
             masks = self.ticket("grokked", self.norm_keep, seed, prepared, data["train"])
@@ -171,7 +179,8 @@ class GrokkingTickets(Experiment):
         facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
         if kept is not None:
             facts["layers"] = counts_in(kept.groups)
-        return Outcome(self.metrics_of(watch.curve, start, trained.model), kept, trained.samples_seen, facts)
+        metrics = self.metrics_of(watch.curve, start, trained.model)
+        return Result(Outcome(metrics=metrics, samples_seen=trained.samples_seen, facts=facts), kept)
 
     def mask(self, arm: str, keep: float, seed: int, prepared: Path, data: Data) -> Masks:
         """The weights that an arm keeps, exactly the budget over all layers together."""

@@ -26,11 +26,13 @@ from secateur.scorers.networks.retrieval_heads import (
 )
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import BEGIN, SYMBOLS, train_induction_model
 from secateur.trainers.pruning.masked_heads import How, KeptHeads, kept_heads, masked_heads
+from secateur.trainers.tasks.contract import Metric
 
 NEEDLE = "The baker of the village puts a spoonful of roasted chestnut flour into every loaf of bread."
 QUESTION = "What does the baker of the village put into every loaf of bread?"
@@ -55,8 +57,7 @@ class HeadPruning(Experiment):
         "A model stops finding the needle when its retrieval heads are masked, and not when as many heads of later "
         "layers are."
     )
-    metric = "recall"
-    higher_is_better = False
+    metrics = (Metric("recall", higher_is_better=False, percent=True), Metric("masked", unit="heads"))
     arms = ("retrieval", "random", "earlier", "later")
     references = ("full",)
 
@@ -109,7 +110,7 @@ class HeadPruning(Experiment):
         """Train the tiny model of a seed."""
         train_induction_model(folder, seed=seed, progress=progress, **self.training)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """See `Experiment.run`; a control of fewer heads than are to be masked masks all of them, `masked` says so."""
         causal = self.load(prepared)
         scores = np.array(json.loads((prepared / "scores.json").read_text())["scores"], dtype=np.float32)
@@ -123,12 +124,12 @@ class HeadPruning(Experiment):
         with masked_heads(causal.model, kept_mask, how=self.how, decoding_only=self.decoding_only):
             retrievals, recalls = self.runs(causal, seed, "test", progress)
         settings = {"how": self.how, "decoding_only": self.decoding_only}
-        return Outcome(
+        outcome = Outcome(
             metrics={"recall": float(recalls.mean()), "masked": float(np.count_nonzero(~kept_mask))},
-            kept=None if arm in self.references else kept_heads(causal.model, kept_mask, settings),
-            samples=sum(len(run.prompt.tokens) + len(run.written) for run in retrievals),
+            samples_seen=sum(len(run.prompt.tokens) + len(run.written) for run in retrievals),
             facts={"scores": scores.tolist()} if arm == "full" else {},
         )
+        return Result(outcome, None if arm in self.references else kept_heads(causal.model, kept_mask, settings))
 
     def load(self, folder: Path) -> CausalModel:
         """The model that heads are masked in."""

@@ -17,12 +17,14 @@ from secateur.selectors.searches.contract import search
 from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
 from secateur.selectors.static.top import top
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import SYMBOLS, train_induction_model
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.pruning.prompt_tokens import Evaluator, Examples, PromptTokens, prompt_tokens
+from secateur.trainers.tasks.contract import Metric
 
 PAIRS, LABELS = 6, 3
 TEST_EXAMPLES = 300
@@ -53,6 +55,14 @@ class PromptPruning(Experiment):
     claim = "A prompt with tokens taken out by search beats the whole prompt, once the search's best are ranked again."
     arms = ("random", "gga", "ssga", "threshold_accepting", "attribution")
     references = ("full",)
+    metrics = (
+        ACCURACY,
+        Metric("unranked", percent=True),
+        Metric("without_noise", percent=True),
+        Metric("share_kept", percent=True),
+        Metric("passes"),
+        Metric("length", unit="tokens"),
+    )
 
     def __init__(
         self,
@@ -109,7 +119,7 @@ class PromptPruning(Experiment):
         """The model that prompts are for."""
         return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """See `Experiment.run`."""
         task, causal = json.loads((prepared / "task.json").read_text()), self.load(prepared)
         prompt = prompt_tokens(causal.tokenizer, task["template"], self.protect)
@@ -128,7 +138,8 @@ class PromptPruning(Experiment):
         metrics = dict(zip(found, measured.tolist(), strict=True))
         metrics |= {"share_kept": float(chosen.mean()), "passes": float(spent), "length": float(prompt.length(chosen))}
         kept = None if arm in self.references else kept_tokens(prompt, chosen)
-        return Outcome(metrics, kept, evaluator.passes, {"prompt": prompt.text(chosen)})
+        facts = {"prompt": prompt.text(chosen)}
+        return Result(Outcome(metrics=metrics, samples_seen=evaluator.passes, facts=facts), kept)
 
     def searched(
         self, arm: str, evaluator: Evaluator, splits: Splits, longest: int, seed: int, progress: Progress

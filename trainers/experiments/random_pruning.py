@@ -18,10 +18,11 @@ from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.layer_ratios import RULES, Densities, Shapes, counts_of, densities_in
 from secateur.selectors.masks.weight_masks import global_masks, random_masks
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, build
@@ -29,6 +30,7 @@ from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.classification import logits_of, metrics_of
+from secateur.trainers.tasks.contract import Metric
 
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
 NETWORK = "secateur.trainers.models.normalised_mlp:normalised_mlp"
@@ -53,6 +55,11 @@ class RandomPruning(Experiment):
     claim = "Random masks come near the dense network when it is wide enough and layers keep the right shares."
     arms = ("random", "er", "erk", "uniform_plus", "erk_plus", "snip", "grasp", "synflow", "magnitude")
     references = ("dense",)
+    metrics = (
+        ACCURACY,
+        Metric("calibration_error", higher_is_better=False, percent=True),
+        *(Metric(f"auroc_against_{name}") for name in ("shuffled", "mixed")),
+    )
 
     def __init__(
         self,
@@ -70,6 +77,8 @@ class RandomPruning(Experiment):
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
     ) -> None:
         self.data, self.widths = data, tuple(widths)
+        others = (Metric(f"accuracy_width_{width}", percent=True) for width in self.widths[:-1])
+        self.metrics = (*type(self).metrics, *others)
         self.config = TrainingConfig(
             model=model,
             epochs=epochs,
@@ -88,7 +97,7 @@ class RandomPruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split, **outliers(test_split))
         progress(1, 1)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """Train at every width; metrics are those of the last one, with the accuracy at the others."""
         train_split, test_split, strange = read_arrays(prepared / "data.npz")
         found: dict[int, dict[str, float]] = {}
@@ -109,7 +118,7 @@ class RandomPruning(Experiment):
             progress(number + 1, len(self.widths))
         others = {f"accuracy_width_{width}": found[width]["accuracy"] for width in self.widths[:-1]}
         facts = {"widths": {str(width): told for width, told in found.items()}, "layers": shares}
-        return Outcome(found[self.widths[-1]] | others, kept, samples, facts)
+        return Result(Outcome(metrics=found[self.widths[-1]] | others, samples_seen=samples, facts=facts), kept)
 
     def mask(self, arm: str, keep: float, seed: int, model: Model, data: Data) -> Kept:
         """Random masks with the arm's share of each layer, exactly the budget in all."""
@@ -137,8 +146,8 @@ class RandomPruning(Experiment):
                 plain = {"random": RANDOM_COLOUR, "dense": INK}
                 axes.errorbar(
                     self.widths,
-                    [point.shown for point in points],
-                    yerr=[point.shown_half_width for point in points],
+                    [100 * point.mean for point in points],
+                    yerr=[100 * (point.half_width or 0.0) for point in points],
                     label=arm,
                     color=plain.get(arm) or next(colours),
                     linestyle=":" if arm == "dense" else "-",

@@ -18,12 +18,13 @@ from torch import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.weight_masks import counts_in
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
 from secateur.trainers.judging.comparison import summarise
 from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Model, check_config, load, save
@@ -31,6 +32,7 @@ from secateur.trainers.processes import private_randomness
 from secateur.trainers.pruning.held_masks import maskable
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.contract import Metric
 
 MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
 """What seeds are derived for."""
@@ -62,6 +64,14 @@ class Refits(Experiment):
     paper = "Liu et al. 2019, Rethinking the Value of Network Pruning, arXiv 1810.05270"
     arms: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned", "scratch_e", "scratch_b")
     references = ("dense",)
+    metrics = (
+        ACCURACY,
+        Metric("calibration_error", higher_is_better=False, percent=True),
+        Metric("parameters", higher_is_better=False),
+        Metric("macs", higher_is_better=False),
+        Metric("latency_microseconds", higher_is_better=False),
+        Metric("training_megamacs", higher_is_better=False),
+    )
     inheriting: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned")
     """Arms that keep the big network's weights."""
 
@@ -110,7 +120,7 @@ class Refits(Experiment):
         save(trained.model, folder, self.config, train_split.inputs.shape[1:], train_split.classes)
         (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         """Prune the big network and retrain it as the arm says; the big one itself is only evaluated.
 
         `samples` and `training_megamacs` are of the retraining alone, or, of the big network, of its training.
@@ -193,7 +203,7 @@ def outcome_of(
     parameters: int,
     kept: Kept | None = None,
     facts: Mapping[str, Any] | None = None,
-) -> Outcome:
+) -> Result:
     """Metrics of a trained network; the test split is looked at here alone."""
     found = evaluate(model, test)
     batch = torch.as_tensor(test.inputs[np.arange(LATENCY_BATCH) % len(test)])
@@ -205,7 +215,7 @@ def outcome_of(
         "latency_microseconds": 1e6 * latency(model, batch),
         "training_megamacs": samples * macs / 1e6,
     }
-    return Outcome(metrics, kept, samples, facts or {})
+    return Result(Outcome(metrics=metrics, samples_seen=samples, facts=dict(facts or {})), kept)
 
 
 def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str, ...]) -> bytes:
@@ -224,8 +234,8 @@ def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str,
             plain = {"random": RANDOM_COLOUR, "dense": INK}
             axes.errorbar(
                 [np.mean([each.metrics["training_megamacs"] for each in found[arm][keep]]) for keep in budgets],
-                [point.shown for point in heights],
-                yerr=[point.shown_half_width for point in heights],
+                [100 * point.mean for point in heights],
+                yerr=[100 * (point.half_width or 0.0) for point in heights],
                 label=arm,
                 color=plain.get(arm) or next(colours),
                 marker="x" if arm == "dense" else "o",

@@ -1,13 +1,26 @@
-"""Whether a selection beat random at the same budget, said honestly."""
+"""Whether an arm beat random at the same budget, said honestly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Float64
 
 NOISE = 1e-12
 """Rounding of a difference of two accuracies, and far less than one test sample makes."""
+LEVEL = 0.05
+"""Corrected p-values below it are called a difference."""
+
+
+class Verdict(StrEnum):
+    """What a comparison says; its numbers stand beside it."""
+
+    BETTER = "better"
+    NO_BETTER = "no better"
+    WORSE = "worse"
+    ONE_SEED = "one seed"
+    """Which says nothing: there is no interval and no test."""
 
 
 @dataclass(frozen=True)
@@ -17,70 +30,26 @@ class Summary:
     mean: float
     half_width: float | None
     seeds: int
-    percent: bool = True
-    """Whether the number is a share in [0, 1], told in percent."""
-
-    @property
-    def shown(self) -> float:
-        """The mean as it is told."""
-        return scale_of(self.percent) * self.mean
-
-    @property
-    def shown_half_width(self) -> float:
-        """The half-width as it is told; 0 where there is none."""
-        return scale_of(self.percent) * (self.half_width or 0.0)
-
-    def __str__(self) -> str:
-        spread = "" if self.half_width is None else f" ± {number_text(self.half_width, self.percent)}"
-        return f"{number_text(self.mean, self.percent)}{spread}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A selection beside its baseline: differences are paired by seed, p-values Holm-corrected over the family."""
+    """An arm beside another: differences are paired by seed, p-values Holm-corrected over the family."""
 
+    verdict: Verdict
     difference: float
+    """Mean of the arm's value minus the other's, in the unit of the metric."""
     half_width: float | None
     p_value: float | None
+    """Corrected; None for one seed."""
     effect_size: float | None
     """Cohen's d of the paired differences; None where they do not vary."""
-    verdict: str
-    percent: bool = True
-
-    @property
-    def scale(self) -> float:
-        """What differences are multiplied by when they are told."""
-        return scale_of(self.percent)
-
-    @property
-    def brief(self) -> str:
-        """The verdict in a table's trial, where the column says against what."""
-        word = self.verdict.partition(" than ")[0] if self.p_value is not None else "one seed"
-        told = "" if self.p_value is None else f", p {self.p_value:.2g}"
-        return f"{word} ({signed_text(self.difference, self.percent)}{told})"
+    seeds: int
 
 
-def scale_of(percent: bool) -> float:
-    """What numbers are multiplied by when they are told."""
-    return 100.0 if percent else 1.0
-
-
-def number_text(value: float, percent: bool) -> str:
-    """A share as percent with one decimal; any other number with about three digits."""
-    if percent:
-        return f"{100 * value:.1f}"
-    size = abs(value)
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3g}"
-
-
-def signed_text(value: float, percent: bool) -> str:
-    """A difference, with its sign."""
-    return ("+" if value >= 0 else "") + number_text(value, percent)
-
-
-def summarise(values: Sequence[float], *, percent: bool = True) -> Summary:
+def summarise(values: Sequence[float]) -> Summary:
     """Mean and 95% t-interval of one number per seed."""
-    return Summary(float(np.mean(values)), half_width_of(np.asarray(values, np.float64)), len(values), percent)
+    return Summary(float(np.mean(values)), half_width_of(np.asarray(values, np.float64)), len(values))
 
 
 def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
@@ -93,38 +62,41 @@ def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
 
 
 def compare(
-    selections: Mapping[str, Sequence[float]],
-    baseline: Sequence[float],
-    *,
-    against: str = "random",
-    percent: bool = True,
-    higher_is_better: bool = True,
+    arms: Mapping[str, Sequence[float]], baseline: Sequence[float], *, higher_is_better: bool = True
 ) -> dict[str, Comparison]:
-    """Each selection against one baseline, all given in the same order of seeds: accuracies in [0, 1], or what
-    `percent` and `higher_is_better` say.
+    """Each arm against one baseline, all in the same order of seeds.
 
-    Paired two-sided t-tests; Holm's step-down correction over all selections given. Raises ValueError where the
-    numbers of seeds differ.
+    Paired two-sided t-tests; Holm's step-down correction over all arms given. Raises ValueError where the numbers of
+    seeds differ.
     """
-    reference = np.asarray(baseline, np.float64)
-    for name, values in selections.items():
-        if len(values) != len(reference):
-            raise ValueError(f"{name!r} has {len(values)} seeds and {against} {len(reference)}: they cannot be paired")
-    differences = {name: np.asarray(values, np.float64) - reference for name, values in selections.items()}
-    corrected = holm({name: p_value_of(d) for name, d in differences.items()}) if len(reference) > 1 else {}
-    compared = {}
-    for name, paired in differences.items():
-        spread, mean = float(paired.std(ddof=1)) if len(paired) > 1 else 0.0, float(paired.mean())
-        p_value = corrected.get(name)
-        compared[name] = Comparison(
-            difference=mean,
-            half_width=half_width_of(paired),
-            p_value=p_value,
-            effect_size=mean / spread if varies(paired) else None,
-            verdict=verdict_of(mean, p_value, len(paired), against, percent=percent, higher_is_better=higher_is_better),
-            percent=percent,
-        )
-    return compared
+    return compare_pairs({name: (values, baseline) for name, values in arms.items()}, higher_is_better=higher_is_better)
+
+
+def compare_pairs(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, higher_is_better: bool = True
+) -> dict[str, Comparison]:
+    """`compare` for arms that have a baseline each: (the arm's values, its baseline's). All are one family."""
+    differences: dict[str, Float64[np.ndarray, " seeds"]] = {}
+    for name, (values, baseline) in pairs.items():
+        if len(values) != len(baseline):
+            raise ValueError(
+                f"{name!r} has {len(values)} seeds and its baseline {len(baseline)}: they cannot be paired"
+            )
+        differences[name] = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    corrected = holm({name: p_value_of(paired) for name, paired in differences.items() if len(paired) > 1})
+    return {name: compared(paired, corrected.get(name), higher_is_better) for name, paired in differences.items()}
+
+
+def compared(paired: Float64[np.ndarray, " seeds"], p_value: float | None, higher_is_better: bool) -> Comparison:
+    """One family member's numbers and verdict, from its differences by seed and its corrected p-value."""
+    mean = float(paired.mean())
+    verdict = Verdict.NO_BETTER
+    if p_value is None:
+        verdict = Verdict.ONE_SEED
+    elif p_value < LEVEL:
+        verdict = Verdict.BETTER if (mean > 0) == higher_is_better else Verdict.WORSE
+    effect = mean / float(paired.std(ddof=1)) if varies(paired) else None
+    return Comparison(verdict, mean, half_width_of(paired), p_value, effect, len(paired))
 
 
 def varies(differences: Float64[np.ndarray, " seeds"]) -> bool:
@@ -153,22 +125,3 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_value))
         corrected[name] = running
     return corrected
-
-
-def verdict_of(
-    difference: float,
-    p_value: float | None,
-    seeds: int,
-    against: str,
-    *,
-    percent: bool = True,
-    higher_is_better: bool = True,
-) -> str:
-    """One plain sentence."""
-    points = f"{signed_text(difference, percent)}{' points' if percent else ''}"
-    if p_value is None:
-        return f"one seed says nothing: {points} against {against}"
-    if p_value >= 0.05:
-        return f"no better than {against} ({points}, p = {p_value:.2f} over {seeds} seeds)"
-    word = "better" if (difference > 0) == higher_is_better else "worse"
-    return f"{word} than {against} ({points}, p = {p_value:.2g} over {seeds} seeds)"

@@ -11,6 +11,14 @@ from torch.nn import functional
 
 from secateur.scorers.contract import rows_text
 from secateur.trainers.contract import Data
+from secateur.trainers.tasks.contract import Metric
+
+METRICS = (
+    Metric("accuracy", percent=True),
+    Metric("worst_class_accuracy", percent=True),
+    Metric("calibration_error", higher_is_better=False, percent=True),
+    Metric("loss", higher_is_better=False, unit="nats"),
+)
 
 
 @dataclass(frozen=True)

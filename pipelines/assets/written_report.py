@@ -1,0 +1,31 @@
+"""What the report assets of every kind do with their report."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from secateur.pipelines.pages.page import page_of
+from secateur.pipelines.pages.report import Report
+from secateur.pipelines.storage.store import Store
+from secateur.trainers.judging.comparison import Verdict
+
+
+def written_report(
+    store: Store, key: dg.AssetKey, report: Report, pictures: Mapping[str, bytes] | None = None
+) -> dg.MaterializeResult:
+    """Write the page, the text and the JSON of a report; what the UI shows of it."""
+    page, plan = page_of(report, pictures), report.plan
+    with store.folder(key) as folder:
+        page.write(folder)
+    verdicts = [compared.verdict for _, compared in report.against(plan.baseline)]
+    full = report.full
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
+            "report": dg.MetadataValue.md(page.markdown()),
+            "better than random": verdicts.count(Verdict.BETTER),
+            "worse than random": verdicts.count(Verdict.WORSE),
+            **({"compared at": report.compare_at} if report.compare_at else {}),
+            **({f"{full.title} {plan.metric.name}": full.metrics[plan.metric.name].mean} if full else {}),
+        }
+    )

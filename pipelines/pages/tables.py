@@ -1,0 +1,149 @@
+"""The report's tables: every arm beside random, the comparisons behind it, other measures, and what all of it cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, sentence
+from secateur.pipelines.studies.grid import KD
+
+RANDOM_COLUMN = 3
+"""Place of random's own number in the main table; a terminal leaves it out, where the first line of a budget is it."""
+
+
+def main_table(report: Report) -> Table:
+    """The deciding metric of every arm beside random, and beside the second baseline where there is one."""
+    plan, metric, total = report.plan, report.plan.metric, total_of(report)
+    unit = metric.title.removeprefix(metric.name.replace("_", " "))
+    random, second = plan.title(plan.baseline), plan.title(plan.second) if plan.second else None
+    kept = f"{report.kept_word} of {total:,}" if total and plan.by_share else report.kept_word
+    header = [plan.arm, kept, metric.title, f"{random}{unit}", f"against {random}"]
+    lines = [header + ([second.removesuffix(f" {random}")] if second else [])]
+    for row in report.rows:
+        beside = mean_of(row.random, metric) if row.random else ""
+        against = row.against.get(random)
+        verdict = brief(against, metric) if against else "the baseline" if row.name == plan.baseline else ""
+        line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), beside, verdict]
+        if second:
+            other = row.against.get(second)
+            line.append(brief(other, metric, with_p=False) if other else "")
+        lines.append(line)
+    for row in report.whole:
+        against = row.against.get(plan.title(plan.references[0]))
+        verdict = f"{brief(against, metric)}, {plan.title(plan.references[0])}" if against else "nothing pruned"
+        line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
+        lines.append(line + ([""] if second else []))
+    return lines
+
+
+def total_of(report: Report) -> int | None:
+    """Of how many units all rows keep some; None where that differs."""
+    totals = {row.of for row in report.rows if row.of is not None}
+    return totals.pop() if len(totals) == 1 else None
+
+
+def size_of(report: Report, row: Row) -> str:
+    """What a row keeps, as a reader sees it."""
+    if not report.plan.by_share:
+        return "" if row.kept is None else f"{row.kept:,}" + (" per epoch" if row.in_training else "")
+    if row.keep is None:
+        return "all"
+    if row.kept is None or row.of is None:
+        return f"{row.keep:g}"
+    return f"{row.keep:g} ({row.kept:,})" if total_of(report) else f"{row.keep:g} ({row.kept:,} of {row.of:,})"
+
+
+def paired_table(report: Report) -> Table:
+    """Paired differences with their intervals, corrected p-values and effect sizes."""
+    metric = report.plan.metric
+    unit = "points" if metric.percent else metric.unit
+    difference = f"difference{f', {unit}' if unit else ''}"
+    lines = [[report.plan.arm, report.kept_word, "against", difference, "corrected p", "Cohen's d", "verdict"]]
+    for row in (*report.rows, *report.whole):
+        for other, compared in row.against.items():
+            p_value = "none" if compared.p_value is None else f"{compared.p_value:.2g}"
+            effect = "none" if compared.effect_size is None else f"{compared.effect_size:+.1f}"
+            numbers = [difference_of(compared, metric), p_value, effect, sentence(compared, metric, other)]
+            lines.append([row.marked, size_of(report, row), other, *numbers])
+    return lines
+
+
+def measures_table(report: Report) -> Table:
+    """Every metric of every row."""
+    every = (*report.rows, *report.whole)
+    metrics = [metric for metric in report.plan.metrics if any(metric.name in row.metrics for row in every)]
+    lines = [[report.plan.arm, report.kept_word, *(metric.title for metric in metrics)]]
+    for row in every:
+        shown = (mean_of(row.metrics[m.name], m) if m.name in row.metrics else "" for m in metrics)
+        lines.append([row.marked, size_of(report, row), *shown])
+    return lines
+
+
+def compute_table(report: Report) -> Table:
+    """What each row cost, by part."""
+    every = (*report.rows, *report.whole)
+    parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
+    stepped = any(row.steps for row in every)
+    head = [report.plan.arm, report.kept_word, *(["steps"] if stepped else []), *parts]
+    lines = [[*head, "all, samples or tokens", "all, seconds", *(["compute saved %"] if parts else [])]]
+    for row in every:
+        spent = [row.compute.get(part) for part in parts]
+        cells = [f"{each['samples']:,.0f} / {each['seconds']:.1f} s" if each else "" for each in spent]
+        steps = f"{row.steps:,}" + ("" if row.steps_ratio is None else f" ({row.steps_ratio:.2g} x) †")
+        whole, saved = row.compute["all"], compute_saved(report, row)
+        totals = [f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}"]
+        totals += ["" if saved is None else f"{100 * saved:.0f}"] if parts else []
+        lines.append([row.marked, size_of(report, row), *([steps] if stepped else []), *cells, *totals])
+    return lines
+
+
+def compute_saved(report: Report, row: Row) -> float | None:
+    """Share of the full set's compute, in samples trained on, that a row does without; negative where it costs more.
+
+    None without a full set to compare with.
+    """
+    full = report.full.compute["all"]["samples"] if report.full else 0
+    return 1 - row.compute["all"]["samples"] / full if full else None
+
+
+def details(report: Report) -> list[tuple[str, Table]]:
+    """The tables behind the main one."""
+    return [
+        ("Paired comparisons", paired_table(report)),
+        ("Other measures", measures_table(report)),
+        ("Compute", compute_table(report)),
+    ]
+
+
+def note(report: Report) -> str:
+    """How to read the numbers."""
+    plan, every = report.plan, (*report.rows, *report.whole)
+    random, seen = plan.title(plan.baseline), {other: None for row in every for other in row.against}
+    others = [other for other in seen if other != random]
+    twins = any(row.distilled for row in report.rows)
+    said = [
+        f"{plan.metric.title[0].upper()}{plan.metric.title[1:]} ({direction(plan.metric)}): mean ± half-width of the "
+        f"95% t-interval over {plan.seeds} seeds. {plan.note}".rstrip(),
+        "Paired two-sided t-tests. p-values are corrected by Holm over one family per budget: all comparisons with "
+        f"{random} in this table{', twins with a teacher included' if twins else ''}.",
+    ]
+    if others:
+        said.append(f"Comparisons with {', with '.join(others)} are families of their own.")
+    if report.compare_at:
+        said.append(f"Compared at {report.compare_at}.")
+    if any(len(row.compute) > 1 for row in every):
+        said.append(
+            f"Compute of a {plan.arm} is its training and all that it depends on, as if it were alone; a sample that "
+            "went only forward counts a third."
+        )
+    if any(row.steps_ratio is not None for row in every):
+        said.append("†: not as many optimiser steps as its baseline, see Compute.")
+    if any(row.name.endswith(KD) for row in every):
+        said.append(f"+ KD: the same samples with a teacher; Paired comparisons set it beside {random} with it, too.")
+    return " ".join(said)
+
+
+def terminal_table(report: Mapping[str, Any]) -> Table:
+    """The main table of a report.json as a terminal shows it, within 80 columns where names are short."""
+    table: Table = report["table"]
+    return [[cell for place, cell in enumerate(line) if place != RANDOM_COLUMN] for line in table]

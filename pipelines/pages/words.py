@@ -1,0 +1,75 @@
+"""Numbers and comparisons in words: the only place that turns a `Verdict` into a sentence."""
+
+from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
+from secateur.trainers.tasks.contract import Metric
+
+Table = list[list[str]]
+"""Lines of text, the header first."""
+
+
+def scale_of(metric: Metric) -> float:
+    """The factor from a metric's values to the numbers shown."""
+    return 100.0 if metric.percent else 1.0
+
+
+def number(value: float, metric: Metric) -> str:
+    """A share as percent with one decimal; any other number with about three digits."""
+    if metric.percent:
+        return f"{100 * value:.1f}"
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3g}"
+
+
+def signed(value: float, metric: Metric) -> str:
+    """A difference, with its sign."""
+    return ("+" if value >= 0 else "") + number(value, metric)
+
+
+def mean_of(summary: Summary, metric: Metric) -> str:
+    """Mean ± half-width of the interval; the mean alone for one seed."""
+    spread = "" if summary.half_width is None else f" ± {number(summary.half_width, metric)}"
+    return f"{number(summary.mean, metric)}{spread}"
+
+
+def difference_of(compared: Comparison, metric: Metric) -> str:
+    """Difference ± half-width of its interval."""
+    spread = "" if compared.half_width is None else f" ± {number(compared.half_width, metric)}"
+    return f"{signed(compared.difference, metric)}{spread}"
+
+
+def brief(compared: Comparison, metric: Metric, *, with_p: bool = True) -> str:
+    """The verdict in a table's cell, where the head of the column names the other side."""
+    p_value = f" (p {compared.p_value:.2g})" if with_p and compared.p_value is not None else ""
+    return f"{compared.verdict} {signed(compared.difference, metric)}{p_value}"
+
+
+def sentence(compared: Comparison, metric: Metric, other: str) -> str:
+    """The verdict in full."""
+    unit = " points" if metric.percent else f" {metric.unit}" if metric.unit else ""
+    change = f"{signed(compared.difference, metric)}{unit}"
+    if compared.verdict is Verdict.ONE_SEED or compared.p_value is None:
+        return f"one seed says nothing: {change} against {other}"
+    digits = ".2f" if compared.verdict is Verdict.NO_BETTER else ".2g"
+    return f"{compared.verdict} than {other} ({change}, p = {compared.p_value:{digits}} over {compared.seeds} seeds)"
+
+
+def sentence_of(better: list[str], worse: list[str], compared: int, seeds: int, arm: str) -> str:
+    """Which of the arms that were compared did better than random, and which did worse."""
+    if better:
+        rest = "; the others were not" if len(better) < compared else ""
+        said = f"Better than random at the same budget, over {seeds} seeds: {', '.join(better)}{rest}."
+    else:
+        said = f"No {arm} did better than random at the same budget, over {seeds} seeds."
+    return f"{said} Random did better than {', '.join(worse)}." if worse else said
+
+
+def direction(metric: Metric) -> str:
+    """Which way is better."""
+    return "higher is better" if metric.higher_is_better else "lower is better"
+
+
+def text_table(table: Table) -> str:
+    """A table in Markdown."""
+    header, *lines = ([cell.replace("|", "\\|") for cell in line] for line in table)
+    listed = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
+    return "\n".join(f"| {line} |" for line in listed)
