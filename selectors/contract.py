@@ -161,7 +161,7 @@ class MaskSelector(Generic[P, M]):
 def mask_selector(
     *units: Unit, paper: str = "", version: str = "1", draws: bool = False, exact: bool = True
 ) -> Callable[[Callable[P, M]], MaskSelector[P, M]]:
-    """Declare a selector of these units; `version` changes whenever its choices would, the rest as in `MaskSelector`."""
+    """Declare a selector of these units; `version` changes whenever its choices would, the rest is `MaskSelector`'s."""
 
     def declare(choose: Callable[P, M]) -> MaskSelector[P, M]:
         return MaskSelector(

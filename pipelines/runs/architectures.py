@@ -169,7 +169,10 @@ class CalledAccuracies:
                 result = self._function(chosen)
                 if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
                     raise ValueError(f"{self.settings.evaluate}({chosen}) gave {result!r}, must be a finite number")
-                if self.settings.scale != "number" and not in_scale(np.array([float(result)]), self.settings.scale).all():
+                if (
+                    self.settings.scale != "number"
+                    and not in_scale(np.array([float(result)]), self.settings.scale).all()
+                ):
                     reason = out_of_scale(float(result), self.settings.scale)
                     raise ValueError(f"{self.settings.evaluate}({chosen}): {reason}")
                 self.known[key] = float(result)
