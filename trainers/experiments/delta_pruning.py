@@ -153,7 +153,7 @@ class DeltaPruning(Experiment):
             progress(done + 1, len(self.configs))
 
     def units(self, trial: ArmTrial, prepared: Path) -> Pruning:
-        """The delta that the arm prunes; of a reference, the model alone with nothing to prune."""
+        """The delta that the arm prunes."""
         digits, whole = read_digits(), trial.setting("whole")
         names = (whole, whole) if whole else (PRETRAINED, trial.setting("tuned", LARGE))
         base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
@@ -201,7 +201,7 @@ class Tensor(NamedTuple):
 class Pruning:
     """One delta under one budget: what is scored, divisors, and the model that they leave, in place of the one given.
 
-    Without a share to keep below 1 there is nothing to rescale, and nothing is computed.
+    Of a reference the base is the tuned model itself, and its delta is zero.
     """
 
     def __init__(self, model: nn.Module, base: State, tuned: State, keep: float, digits: Digits, draws: int) -> None:
