@@ -73,7 +73,7 @@ def test_a_kill_at_any_moment_leaves_only_whole_files(
 
 RESUMING = (
     """
-from secateur.pipelines import resumption
+from secateur.pipelines.runs import resumption
 from secateur.trainers.loop.snapshots import Snapshots
 import sys
 resumption.EVERY_SECONDS = 0.02

@@ -22,7 +22,7 @@ from secateur.scorers.observers.el2n import El2n
 from secateur.scorers.observers.forgetting import Forgetting
 from secateur.scorers.observers.tdds import Tdds
 from secateur.selectors.samplers.info_batch import InfoBatch
-from secateur.trainers import snapshots as module
+from secateur.trainers.loop import snapshots as module
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.contract import Data, TrainingConfig

@@ -61,7 +61,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import ray
-from secateur.pipelines import scoring_assets
+from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
 from secateur.pipelines.runs.ray import RayPass
 from secateur.pipelines.storage.score_cache import ShardRows, ScoreStore

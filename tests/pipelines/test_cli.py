@@ -66,7 +66,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_help_and_the_module_load_no_pipeline() -> None:
     code = (
-        "import sys; from secateur.pipelines import cli\n"
+        "import sys; from secateur.pipelines.commands import main as cli\n"
         "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'dagster', 'torch', 'numpy', 'polars', 'pydantic', 'datasets', 'yaml'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"

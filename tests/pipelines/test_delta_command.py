@@ -104,7 +104,7 @@ def test_a_folder_that_stands_there_is_kept(models, type_in):
 
 def test_help_loads_no_torch():
     code = (
-        "import sys; from secateur.pipelines import cli\n"
+        "import sys; from secateur.pipelines.commands import main as cli\n"
         "try: cli.app(['deltas', '--help'])\nexcept SystemExit: pass\n"
         "sys.exit('loaded torch' if 'torch' in sys.modules else 0)"
     )

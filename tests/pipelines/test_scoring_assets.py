@@ -122,7 +122,7 @@ import sys, time
 from functools import partial
 from pathlib import Path
 import dagster as dg
-from secateur.pipelines import scoring_assets
+from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile, load_study
 scoring_assets.ScoreStore = partial(scoring_assets.ScoreStore, shard=16)

@@ -14,6 +14,7 @@ from secateur.pipelines.assets import teacher as module
 from secateur.pipelines.assets.data import data_of, prepare_asset
 from secateur.pipelines.assets.teacher import teacher_assets, teacher_inputs
 from secateur.pipelines.definitions import resources_of
+from secateur.pipelines.runs import teaching
 from secateur.pipelines.runs.teaching import objective_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
@@ -128,23 +129,23 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     taught = graph()
     assert set(teacher_inputs(taught.study)) == {"teacher", "teacher_logits"}
     with monkeypatch.context() as patched:
-        patched.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
+        patched.setattr(teaching, "augmentation_of", lambda config: Augmentation(flip=True))
         assert set(teacher_inputs(taught.study)) == {"teacher"}
         assert len(teacher_assets(taught.study)) == 1
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
     taught.materialise()
     asked: list[bool] = []
-    build = module.Teacher
+    build = teaching.Teacher
 
     def recorded(*args: Any, **kwargs: Any) -> Teacher:
         teacher = build(*args, **kwargs)
         asked.append(teacher.online)
         return teacher
 
-    monkeypatch.setattr(module, "Teacher", recorded)
+    monkeypatch.setattr(teaching, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     # The launchpad may ask for augmentation where the study did not.
-    monkeypatch.setattr(module, "augmentation_of", lambda config: Augmentation(flip=True))
+    monkeypatch.setattr(teaching, "augmentation_of", lambda config: Augmentation(flip=True))
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     assert asked == [False, True]
 
@@ -221,6 +222,6 @@ def test_what_the_search_found_is_what_students_and_cache_go_by(
     assert taught.store.load(key("distillation_tuning_cost"))["steps"] > 0
     cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))
     assert cached.temperature == found["settings"]["temperature"]
-    settings = module.tuned_settings(module.asked(taught.study), taught.loaded)
+    settings = teaching.tuned_settings(teaching.asked(taught.study), taught.loaded)
     assert settings == Distillation(**found["settings"], top_k=2)
     assert objective_for(taught.study, taught.study.training, taught.loaded, kept=30, samples=120)

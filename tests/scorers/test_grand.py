@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.checkpoints.contract import CheckpointBatch, ghost_norms
+from secateur.scorers.checkpoints import ghost_norms
+from secateur.scorers.checkpoints.contract import CheckpointBatch
 from secateur.scorers.checkpoints.grand import gradient_lengths, grand
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 

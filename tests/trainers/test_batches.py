@@ -7,7 +7,8 @@ import torch
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.loop.train import batches, train
+from secateur.trainers.loop import batches
+from secateur.trainers.loop.train import train
 
 CPU = torch.device("cpu")
 VIEWS = Augmentation(crop_padding=1, flip=True, cutout=2)

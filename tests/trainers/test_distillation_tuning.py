@@ -8,8 +8,8 @@ import torch
 
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.distillation import tuning as module
 from secateur.trainers.distillation.objective import Distillation
-from secateur.trainers.distillation.objective import tuning as module
 from secateur.trainers.distillation.tuning import best_of, tune_distillation
 from secateur.trainers.judging.tuning import hold_out
 

@@ -22,9 +22,9 @@ from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop import train as loop
 from secateur.trainers.loop.schedule import Epoch, once_each
 from secateur.trainers.loop.train import rate_at, train
-from secateur.trainers.loop.train import train as loop
 from secateur.trainers.models.registry import Standardise
 from secateur.trainers.tasks.classification import evaluate
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data
+from secateur.trainers.distillation import teacher as teachers
 from secateur.trainers.distillation.cached_logits import (
     TeacherLogits,
     cache_logits,
@@ -18,7 +19,6 @@ from secateur.trainers.distillation.cached_logits import (
     write,
 )
 from secateur.trainers.distillation.objective import distil
-from secateur.trainers.distillation.objective import teacher as teachers
 from secateur.trainers.distillation.teacher import Teacher
 
 CPU = torch.device("cpu")
