@@ -55,6 +55,10 @@ class Plan:
         plain = name.removesuffix(KD)
         return self.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
 
+    def other(self, name: str) -> str:
+        """A name as the other side of a comparison: what has a title in words takes an article."""
+        return f"the {self.title(name)}" if name in self.references and name in self.titles else self.title(name)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -76,7 +80,7 @@ class Row:
     random: Summary | None
     """The baseline at the same budget."""
     against: Mapping[str, Comparison]
-    """By the title of the other side."""
+    """By the other side, as a sentence names it."""
     compute: Mapping[str, Mapping[str, float]]
     """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
 
@@ -109,7 +113,7 @@ class Report:
 
     def against(self, name: str) -> list[tuple[Row, Comparison]]:
         """Rows at budgets that are compared with the arm or reference of that name, and how."""
-        title = self.plan.title(name)
+        title = self.plan.other(name)
         return [(row, row.against[title]) for row in self.rows if title in row.against]
 
     def place(self, row: Row) -> str:
@@ -191,7 +195,7 @@ def rows_at(plan: Plan, keep: int | float, family: Family, references: Family) -
         if common:
             values = {arm: values_of(plan, [family[arm][seed] for seed in common]) for arm in family}
             whole = values_of(plan, [trials[seed] for seed in common])
-            against[plan.title(name)] = compare(values, whole, higher_is_better=plan.metric.higher_is_better)
+            against[plan.other(name)] = compare(values, whole, higher_is_better=plan.metric.higher_is_better)
     first = [f"{name}{kd}" for name in baselines for kd in ("", KD) if f"{name}{kd}" in family]
     random = [family[plan.baseline][seed] for seed in seeds]
     return [
@@ -233,7 +237,7 @@ def rows_of_the_whole(plan: Plan, family: Family) -> list[Row]:
     whole = [family[reference][seed] for seed in seeds]
     values = {name: values_of(plan, [trials[seed] for seed in seeds]) for name, trials in others.items()}
     better = plan.metric.higher_is_better
-    against = {plan.title(reference): compare(values, values_of(plan, whole), higher_is_better=better)}
+    against = {plan.other(reference): compare(values, values_of(plan, whole), higher_is_better=better)}
     return [
         row_of(plan, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
         for name, trials in family.items()

@@ -29,7 +29,7 @@ def main_table(report: Report) -> Table:
             line.append(brief(other, metric, with_p=False) if other else "")
         lines.append(line)
     for row in report.whole:
-        against = row.against.get(plan.title(plan.references[0]))
+        against = row.against.get(plan.other(plan.references[0])) if plan.references else None
         verdict = f"{brief(against, metric)}, {plan.title(plan.references[0])}" if against else "nothing pruned"
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
         lines.append(line + ([""] if second else []))
@@ -118,8 +118,9 @@ def details(report: Report) -> list[tuple[str, Table]]:
 def note(report: Report) -> str:
     """How to read the numbers."""
     plan, every = report.plan, (*report.rows, *report.whole)
-    random, seen = plan.title(plan.baseline), {other: None for row in every for other in row.against}
-    others = [other for other in seen if other != random]
+    random, whole = plan.title(plan.baseline), [plan.other(name) for name in plan.references]
+    seen = {other: None for row in every for other in row.against if other not in (random, *whole)}
+    others = [*seen, *(other for other in whole if any(other in row.against for row in every))]
     twins = any(row.distilled for row in report.rows)
     said = [
         f"{plan.metric.title[0].upper()}{plan.metric.title[1:]} ({direction(plan.metric)}): mean ± half-width of the "

@@ -49,6 +49,7 @@ def content(tmp_path: Path) -> dict[str, Any]:
                 "path": "trials.parquet",
                 "positions": {f"edge{place}": OPERATIONS for place in range(3)},
                 "accuracy": "accuracy",
+                "scale": "percent",
                 "key": "twin",
             }
         },
@@ -107,6 +108,7 @@ def changed(column: str, values: list[Any]) -> Callable[[pl.DataFrame], pl.DataF
 BAD_TABLES = [
     (changed("accuracy", [1.0, None]), ["trials.parquet", "column 'accuracy'", "missing", "row 1"]),
     (changed("accuracy", [float("nan")]), ["missing or no number at row 0"]),
+    (changed("accuracy", [101.0]), ["column 'accuracy': 101 is no percent; write scale: number", "row 0"]),
     (changed("edge1", ["none", "none", "pool"]), ["edge1", "unknown choice 'pool' at row 2", "none, skip, conv"]),
     (lambda table: table.rename({"accuracy": "accurcy"}), ["no column 'accuracy'", "did you mean 'accurcy'"]),
     (lambda table: table.head(4), ["3 different architectures", "fewer than the 6"]),
@@ -114,7 +116,9 @@ BAD_TABLES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), BAD_TABLES, ids=["null", "nan", "unknown", "column", "few", "twin"])
+@pytest.mark.parametrize(
+    ("change", "words"), BAD_TABLES, ids=["null", "nan", "scale", "unknown", "column", "few", "twin"]
+)
 def test_bad_tables_are_refused_by_file_column_and_row(
     change: Callable[[pl.DataFrame], pl.DataFrame], words: list[str], tmp_path: Path, content: dict[str, Any]
 ) -> None:
@@ -208,7 +212,7 @@ def test_a_python_function_is_asked_once_per_architecture(
     )
     monkeypatch.syspath_prepend(tmp_path)
     positions: dict[str, Any] = {"width": [8, 16, 32], "depth": [1, 2, 3, 4], "norm": [True]}
-    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions}}
+    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions, "scale": "number"}}
     content["search"] |= {"budget": 9}
     run_study(write(tmp_path, content), tmp_path / "store", instance)
     import my_evaluation
@@ -279,4 +283,4 @@ def test_the_graph_of_a_search_is_whole(tmp_path: Path, content: dict[str, Any])
     defs = build([write(tmp_path, content)], tmp_path / "store")
     dg.Definitions.validate_loadable(defs)
     keys = {key.path[-1] for key in defs.resolve_asset_graph().materializable_asset_keys}
-    assert keys == {"architectures", "evaluations", "predictor", "pruned_search_space", "best_architecture"}
+    assert keys == {"architectures", "evaluations", "predictor", "pruned_search_space", "best_architecture", "report"}

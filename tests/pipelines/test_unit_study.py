@@ -12,18 +12,23 @@ import yaml
 from scipy import stats
 from typer.testing import CliRunner
 
+from secateur.pipelines.assets.units import plan_of
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.masks import UnitManifest
 from secateur.pipelines.materialise import run_study, run_units
-from secateur.pipelines.pages.unit_report import build_unit_report
+from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.pages.tables import main_table
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
 from secateur.pipelines.studies.grid import Trial
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import Experiment, Outcome
+from secateur.trainers.experiments.contract import Experiment, Result
+from secateur.trainers.judging.comparison import Verdict
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.tasks.contract import Metric
 
 RUNS: list[tuple[str, float, int]] = []
 
@@ -32,7 +37,8 @@ class Toy(Experiment):
     """Keeps the largest, or random ones, of numbers that a seed draws; the metric is the share of their sum."""
 
     unit, paper, claim = "head", "none", "Largest beats random."
-    metric, arms, references = "sum", ("random", "largest"), ("whole",)
+    arms, references = ("random", "largest"), ("whole",)
+    metrics = (Metric("sum", percent=True), Metric("count"))
 
     def __init__(self, *, size: int = 10, broken: str = "") -> None:
         self.size, self.broken = size, broken
@@ -41,29 +47,25 @@ class Toy(Experiment):
         RUNS.append(("prepare", 1.0, seed))
         np.save(folder / "numbers.npy", np.random.default_rng(seed).random(self.size))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         RUNS.append((arm, keep, seed))
         if self.broken == arm:
-            return Outcome({"sum": float("nan")})
+            return Result(Outcome(metrics={"sum": float("nan")}))
+        if self.broken == f"undeclared {arm}":
+            return Result(Outcome(metrics={"sum": 1.0, "weight": 2.0}))
         numbers = np.load(prepared / "numbers.npy")
         if arm == "whole":
-            return Outcome({"sum": 1.0, "count": float(self.size)})
+            return Result(Outcome(metrics={"sum": 1.0, "count": float(self.size)}))
         count = round(keep * self.size)
         order = np.argsort(-numbers) if arm == "largest" else np.random.default_rng((seed, 1)).permutation(self.size)
         mask = np.isin(np.arange(self.size), order[:count])
         kept = Kept("head", {"heads": mask.reshape(2, -1)}, made_for=f"numbers of seed {seed}")
         progress(1, 1)
-        return Outcome(
-            {"sum": float(numbers[mask].sum() / numbers.sum()), "count": float(count)},
-            kept,
-            count,
-            {"first": int(order[0])},
-        )
+        metrics = {"sum": float(numbers[mask].sum() / numbers.sum()), "count": float(count)}
+        return Result(Outcome(metrics=metrics, samples_seen=count, facts={"first": int(order[0])}), kept)
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
-        kept = outcomes["largest", 0.5, 0].kept
-        assert kept is not None
-        return {"own": f"<svg>{kept.count}</svg>".encode()}
+        return {"own": f"<svg>{outcomes['largest', 0.5, 0].kept}</svg>".encode()}
 
 
 @pytest.fixture(autouse=True)
@@ -140,15 +142,15 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         largest = np.array([np.sort(each)[-5:].sum() / each.sum() for each in numbers])
         drawn = [np.random.default_rng((seed, 1)).permutation(10)[:5] for seed in range(3)]
         random = np.array([each[rows].sum() / each.sum() for each, rows in zip(numbers, drawn, strict=True)])
-        row = next(row for row in report["rows"] if row["arm"] == "largest" and row["keep"] == 0.5)
+        row = next(row for row in report["rows"] if row["name"] == "largest" and row["keep"] == 0.5)
         assert row["metrics"]["sum"]["mean"] == pytest.approx(largest.mean())
-        assert row["against_random"]["p_value"] == pytest.approx(stats.ttest_rel(largest, random).pvalue)
+        assert row["against"]["random"]["p_value"] == pytest.approx(stats.ttest_rel(largest, random).pvalue)
         low, high = stats.t.interval(0.95, 2, (largest - random).mean(), stats.sem(largest - random))
-        assert row["against_random"]["half_width"] == pytest.approx((high - low) / 2)
+        assert row["against"]["random"]["half_width"] == pytest.approx((high - low) / 2)
         assert row["against"]["whole"]["difference"] == pytest.approx((largest - 1).mean())
         assert (row["kept"], row["of"]) == (5, 10)
-        assert row["metrics"]["sum"]["percent"]
-        assert not row["metrics"]["count"]["percent"]
+        assert [metric["percent"] for metric in report["metrics"]] == [True, False]
+        assert row["compute"]["all"]["samples"] == 5
         assert report["verdict"] in page
         assert "own.svg" in page
         assert (store.place(dg.AssetKey(["numbers", "report"])) / "own.svg").read_bytes() == b"<svg>5</svg>"
@@ -176,7 +178,7 @@ def test_a_killed_run_goes_on_with_the_trials_that_are_missing(
 ) -> None:
     file, plain = written(seeds=2), Toy.run
 
-    def killed(self: Toy, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Outcome:
+    def killed(self: Toy, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
         if (arm, seed) == ("largest", 0):
             raise KeyboardInterrupt
         return plain(self, arm, keep, seed, prepared, progress)
@@ -196,12 +198,18 @@ def test_a_killed_run_goes_on_with_the_trials_that_are_missing(
     } | {("whole", 1.0, seed) for seed in (0, 1)}
 
 
-def test_a_result_that_is_none_fails_and_is_not_kept(written: Callable[..., StudyFile], tmp_path: Path) -> None:
-    file = written(settings={"broken": "largest"})
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        pytest.raises(ValueError, match="sum of nan, which is no result"),
-    ):
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("largest", "sum is nan, which is no result"),
+        ("undeclared largest", "largest@0.2 has weight; add it to the experiment's `metrics`"),
+    ],
+)
+def test_a_result_that_is_none_fails_and_is_not_kept(
+    written: Callable[..., StudyFile], tmp_path: Path, broken: str, said: str
+) -> None:
+    file = written(settings={"broken": broken})
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(ValueError, match=said):
         run_study(file, tmp_path / "store", instance)
     assert not (tmp_path / "store" / "numbers" / "pruned" / "largest@0.2").exists()
 
@@ -211,27 +219,25 @@ def test_lower_can_be_better_and_random_can_win(
 ) -> None:
     study = written().pruning
     assert study is not None
-    monkeypatch.setattr(Toy, "higher_is_better", False)
+    monkeypatch.setattr(Toy, "metrics", (Metric("sum", higher_is_better=False),))
     values = {"random@0.2": 900.0, "largest@0.2": 500.0, "random@0.5": 300.0, "largest@0.5": 700.0, "whole": 2000.0}
     outcomes = {
-        Trial(name, seed): {
-            "metrics": {"sum": value + seed * (1 + name.startswith("largest"))},
-            "kept": None,
-            "of": None,
-        }
-        | {"samples": 0, "seconds": 0.0}
+        Trial(name, seed): Outcome(metrics={"sum": value + seed * (1 + name.startswith("largest"))})
         for name, value in values.items()
         for seed in range(3)
     }
-    report = build_unit_report(study, outcomes)
+    report = build_report(plan_of(study, Toy()), outcomes)
     assert report.verdict == (
         "Better than random at the same budget, over 3 seeds: largest at 0.2; the others were not. "
         "Random did better than largest at 0.5."
     )
-    told = {row.title: row for row in report.rows}
-    assert str(told["random at 0.2"].metrics["sum"]) == "901.0 ± 2.48"
-    assert told["largest at 0.2"].against_random is not None
-    assert told["largest at 0.2"].against_random.brief.startswith("better (-399.0, p ")
+    header, *lines = main_table(report)
+    assert header == ["arm", "kept", "sum", "random", "against random"]
+    assert lines[0] == ["random", "0.2", "901.0 ± 2.48", "901.0 ± 2.48", "the baseline"]
+    assert lines[1][4].startswith("better -399.0 (p ")
+    assert lines[-1][:2] == ["whole", "all"]
+    verdicts = {(row.name, row.keep): row.against["random"].verdict for row in report.rows if row.name != "random"}
+    assert verdicts == {("largest", 0.2): Verdict.BETTER, ("largest", 0.5): Verdict.WORSE}
 
 
 def test_a_broken_study_stands_beside_the_others(written: Callable[..., StudyFile], tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.trainers.judging.comparison import compare, holm, p_value_of, summarise
+from secateur.pipelines.pages.words import brief, mean_of, sentence
+from secateur.trainers.judging.comparison import Verdict, compare, compare_pairs, holm, p_value_of, summarise
+from secateur.trainers.tasks.contract import Metric
+
+ACCURACY = Metric("accuracy", percent=True)
 
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
@@ -29,12 +33,13 @@ def test_interval_by_hand():
     summary = summarise([0.90, 0.92, 0.94])
     # s = 0.02, t(0.975; 2) = 4.30265, s / sqrt(3) = 0.0115470
     assert summary.half_width == pytest.approx(4.30265 * 0.0115470, rel=1e-5)
-    assert str(summary) == "92.0 ± 5.0"
+    assert mean_of(summary, ACCURACY) == "92.0 ± 5.0"
 
 
 def test_one_seed_has_no_interval():
     summary = summarise([0.9])
-    assert (summary.mean, summary.half_width, summary.seeds, str(summary)) == (0.9, None, 1, "90.0")
+    assert (summary.mean, summary.half_width, summary.seeds) == (0.9, None, 1)
+    assert mean_of(summary, ACCURACY) == "90.0"
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,37 +114,62 @@ def test_differences_that_never_vary_claim_no_more_than_their_signs(seeds):
     assert result["a"].half_width == pytest.approx(0, abs=1e-12)
     assert result["same"].p_value == 1.0
     assert result["same"].difference == 0
-    assert result["same"].verdict.startswith("no better than random")
+    assert result["same"].verdict is Verdict.NO_BETTER
 
 
 def test_two_seeds_with_one_difference_are_no_proof():
-    verdict = compare({"a": [0.91, 0.93]}, [0.90, 0.92])["a"].verdict
-    assert verdict.startswith("no better than random (+1.0 points")
+    assert compare({"a": [0.91, 0.93]}, [0.90, 0.92])["a"].verdict is Verdict.NO_BETTER
 
 
 def test_one_seed_says_nothing():
     result = compare({"a": [0.9]}, [0.8])["a"]
     assert (result.p_value, result.half_width, result.effect_size) == (None, None, None)
     assert result.difference == pytest.approx(0.1)
-    assert result.verdict == "one seed says nothing: +10.0 points against random"
-    assert result.brief == "one seed (+10.0)"
+    assert result.verdict is Verdict.ONE_SEED
+    assert sentence(result, ACCURACY, "random") == "one seed says nothing: +10.0 points against random"
+    assert brief(result, ACCURACY) == "one seed +10.0"
+
+
+BASELINE = [0.80, 0.81, 0.79, 0.80, 0.82]
+FAMILY = {
+    "up": [0.90, 0.905, 0.89, 0.91, 0.92],
+    "down": [0.70, 0.705, 0.69, 0.71, 0.72],
+    "level": [0.81, 0.80, 0.79, 0.81, 0.81],
+}
 
 
 def test_verdicts_say_it_plainly():
-    baseline = [0.80, 0.81, 0.79, 0.80, 0.82]
-    better = [0.90, 0.905, 0.89, 0.91, 0.92]
-    worse = [0.70, 0.705, 0.69, 0.71, 0.72]
-    mixed = [0.81, 0.80, 0.79, 0.81, 0.81]
-    result = compare({"up": better, "down": worse, "level": mixed}, baseline, against="stratified random")
-    assert result["up"].verdict.startswith("better than stratified random (+10.1 points, p = ")
-    assert result["down"].verdict.startswith("worse than stratified random (-9.9 points, p = ")
-    assert result["level"].verdict.startswith("no better than stratified random (+0.0 points, p = 1.00 over 5 seeds)")
-    assert result["up"].brief.startswith("better (+10.1, p ")
-    assert result["down"].brief.startswith("worse (-9.9, p ")
-    assert result["level"].brief.startswith("no better (+0.0, p 1")
-    assert all("over 5 seeds" in one.verdict for one in result.values())
+    result = compare(FAMILY, BASELINE)
+    assert {name: one.verdict for name, one in result.items()} == {
+        "up": "better", "down": "worse", "level": "no better",
+    }  # fmt: skip
+    said = {name: sentence(one, ACCURACY, "stratified random") for name, one in result.items()}
+    assert said["up"].startswith("better than stratified random (+10.1 points, p = ")
+    assert said["down"].startswith("worse than stratified random (-9.9 points, p = ")
+    assert said["level"] == "no better than stratified random (+0.0 points, p = 1.00 over 5 seeds)"
+    assert brief(result["up"], ACCURACY).startswith("better +10.1 (p ")
+    assert brief(result["level"], ACCURACY, with_p=False) == "no better +0.0"
+    assert {one.seeds for one in result.values()} == {5}
+
+
+def test_where_less_is_better_verdicts_turn_and_numbers_stay():
+    more, less = compare(FAMILY, BASELINE), compare(FAMILY, BASELINE, higher_is_better=False)
+    turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER, Verdict.NO_BETTER: Verdict.NO_BETTER}
+    for name, one in more.items():
+        other = less[name]
+        assert other.verdict is turned[one.verdict]
+        assert (other.difference, other.p_value, other.half_width) == (one.difference, one.p_value, one.half_width)
+    error = Metric("rmse", higher_is_better=False, unit="hours")
+    assert sentence(less["down"], error, "random").startswith("better than random (-0.099 hours, p = ")
+
+
+def test_pairs_with_a_baseline_each_are_one_family():
+    pairs = {name: (values, [v + 0.01 * i for i, v in enumerate(BASELINE)]) for name, values in FAMILY.items()}
+    raw = {name: float(stats.ttest_rel(*pair).pvalue) for name, pair in pairs.items()}
+    result = compare_pairs(pairs)
+    assert {name: one.p_value for name, one in result.items()} == pytest.approx(holm(raw), rel=1e-9)
 
 
 def test_unequal_numbers_of_seeds_are_refused():
-    with pytest.raises(ValueError, match="'a' has 2 seeds and random 3"):
+    with pytest.raises(ValueError, match="'a' has 2 seeds and its baseline 3"):
         compare({"a": [0.1, 0.2]}, [0.1, 0.2, 0.3])

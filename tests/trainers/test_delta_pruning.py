@@ -35,7 +35,7 @@ def prepared(tmp_path_factory):
 
 def accuracy(prepared, arm, keep=1.0, seed=0):
     experiment, folder = prepared
-    return experiment.run(arm, keep, seed, folder, quiet).metrics["accuracy"]
+    return experiment.run(arm, keep, seed, folder, quiet).outcome.metrics["accuracy"]
 
 
 def test_it_is_found_and_its_settings_are_checked():
@@ -74,7 +74,7 @@ def test_every_arm_keeps_its_budget_for_its_own_model_and_repeats_itself(prepare
     experiment, folder = prepared
     one = experiment.run(arm, 0.1, 3, folder, quiet)
     if arm in ("random", "q_labels"):
-        assert experiment.run(arm, 0.1, 3, folder, quiet).metrics == one.metrics
+        assert experiment.run(arm, 0.1, 3, folder, quiet).outcome.metrics == one.outcome.metrics
     kept = one.kept
     assert kept.unit == "delta"
     assert kept.count == int(0.1 * kept.of + 0.5)
@@ -84,8 +84,8 @@ def test_every_arm_keeps_its_budget_for_its_own_model_and_repeats_itself(prepare
     assert not is_made_for(kept.made_for, experiment.model(load_file(folder / "pretrained.safetensors"), digits.turned))
     assert set(kept.settings["q"]) == set(kept.groups)
     if arm in ("q_labels", "q_outputs"):
-        assert one.facts["tried"][0][0] == pytest.approx(0.1)
-        assert one.metrics["q_over_keep"] >= 1
+        assert one.outcome.facts["tried"][0][0] == pytest.approx(0.1)
+        assert one.outcome.metrics["q_over_keep"] >= 1
 
 
 def test_arms_of_one_delta_share_their_mask_and_another_seed_draws_another(prepared):
@@ -102,16 +102,16 @@ def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
     """From mask and q alone, in float64."""
     experiment, folder = prepared
     digits = read_digits()
-    outcome = experiment.run("q_moments", 0.1, 0, folder, quiet)
+    result = experiment.run("q_moments", 0.1, 0, folder, quiet)
     base, tuned = (load_file(folder / f"{name}.safetensors") for name in (PRETRAINED, LARGE))
     state = {name: value.double() for name, value in base.items()}
-    for name, mask in outcome.kept.groups.items():
+    for name, mask in result.kept.groups.items():
         delta = tuned[name].double() - base[name].double()
-        state[name] += delta * torch.from_numpy(mask) / outcome.kept.settings["q"][name]
+        state[name] += delta * torch.from_numpy(mask) / result.kept.settings["q"][name]
     model = experiment.model({name: value.float() for name, value in state.items()}, digits.turned)
     with torch.no_grad():
         guesses = model(torch.as_tensor(digits.test.inputs)).argmax(1).numpy()
-    assert outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.labels).mean(), abs=0.003)
+    assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.labels).mean(), abs=0.003)
 
 
 def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch):
@@ -141,7 +141,8 @@ def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepar
 def test_fine_tuning_with_a_pull_ends_nearer_to_where_it_began(prepared):
     experiment, folder = prepared
     sizes = {
-        arm: experiment.run(arm, 0.1, 0, folder, quiet).metrics["delta_size"] for arm in ("random", "small", "adam_r")
+        arm: experiment.run(arm, 0.1, 0, folder, quiet).outcome.metrics["delta_size"]
+        for arm in ("random", "small", "adam_r")
     }
     assert sizes["adam_r"] < 0.6 * sizes["random"]
     assert sizes["small"] < 0.6 * sizes["random"]

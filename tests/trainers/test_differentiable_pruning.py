@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.trainers.experiments.contract import Outcome, experiment_named
+from secateur.trainers.experiments.contract import Result, experiment_named
 from secateur.trainers.experiments.differentiable_pruning import DifferentiablePruning
 
 SMALL = {"width": 16, "epochs": 4, "batch_size": 256, "learning_rate": 0.05}
@@ -23,7 +23,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(arm: str, keep: float, prepared: Path, **settings: object) -> Outcome:
+def run(arm: str, keep: float, prepared: Path, **settings: object) -> Result:
     return DifferentiablePruning(**SMALL, **settings).run(arm, keep, 0, prepared, silent)  # type: ignore[arg-type]
 
 
@@ -35,26 +35,26 @@ def test_arms_keep_the_same_share_of_each_layer_after_as_much_training(prepared:
     told = {arm: run(arm, 0.1, prepared) for arm in DifferentiablePruning.arms}
     dense = run("dense", 1.0, prepared)
     assert dense.kept is None
-    assert {outcome.samples for outcome in (dense, *told.values())} == {4 * 1438}
-    for arm, outcome in told.items():
-        assert outcome.kept is not None
-        assert (outcome.kept.count, outcome.kept.of) == (round(0.1 * WEIGHTS), WEIGHTS)
-        assert outcome.facts == told["one_shot"].facts
-        assert ("soft_accuracy" in outcome.metrics) == arm.startswith("pdp")
-    groups = {arm: outcome.kept.groups for arm, outcome in told.items() if outcome.kept}
+    assert {result.outcome.samples_seen for result in (dense, *told.values())} == {4 * 1438}
+    for arm, result in told.items():
+        assert result.kept is not None
+        assert (result.kept.count, result.kept.of) == (round(0.1 * WEIGHTS), WEIGHTS)
+        assert result.outcome.facts == told["one_shot"].outcome.facts
+        assert ("soft_accuracy" in result.outcome.metrics) == arm.startswith("pdp")
+    groups = {arm: result.kept.groups for arm, result in told.items() if result.kept}
     for arm in ("random", "gradual", "pdp"):
         assert any((mask != groups["one_shot"][name]).any() for name, mask in groups[arm].items())
-    assert told["pdp_tuned"].metrics["accuracy"] == told["pdp_tuned"].metrics["soft_accuracy"]
+    assert told["pdp_tuned"].outcome.metrics["accuracy"] == told["pdp_tuned"].outcome.metrics["soft_accuracy"]
 
 
 def test_the_same_cell_is_the_same_again(prepared: Path) -> None:
     one, other = (run("pdp", 0.2, prepared) for _ in range(2))
-    assert one.metrics == other.metrics
+    assert one.outcome.metrics == other.outcome.metrics
     assert one.kept is not None
     assert other.kept is not None
     assert all(np.array_equal(mask, other.kept.groups[name]) for name, mask in one.kept.groups.items())
     warm = run("pdp", 0.2, prepared, temperature=3.0)
-    assert warm.metrics["soft_accuracy"] != one.metrics["soft_accuracy"]
+    assert warm.outcome.metrics["soft_accuracy"] != one.outcome.metrics["soft_accuracy"]
 
 
 @pytest.mark.parametrize("arm", ["random", "one_shot", "gradual", "pdp"])

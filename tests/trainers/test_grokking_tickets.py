@@ -11,9 +11,10 @@ from safetensors.numpy import load_file
 from torch.nn import functional
 
 from secateur.trainers.experiments import grokking_tickets
-from secateur.trainers.experiments.contract import Outcome, experiment_named
+from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.grokking_tickets import GrokkingTickets, course_mean, with_norms
 from secateur.trainers.experiments.modular_addition import ProductMlp
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.pruning.held_masks import apply, maskable
 
@@ -133,17 +134,17 @@ def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
     quick: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
     caught = Caught(monkeypatch)
-    outcome = quick.run(arm, 0.3, 0, prepared, silent)
-    assert outcome.kept is not None
-    assert (outcome.kept.count, outcome.kept.of) == (round(0.3 * WEIGHTS), WEIGHTS)
+    result = quick.run(arm, 0.3, 0, prepared, silent)
+    assert result.kept is not None
+    assert (result.kept.count, result.kept.of) == (round(0.3 * WEIGHTS), WEIGHTS)
     initial, moved = saved(prepared, "initial"), 0
     ended = {name: value.detach().numpy() for name, value in caught.models[0].named_parameters()}
-    for name, mask in outcome.kept.groups.items():
+    for name, mask in result.kept.groups.items():
         began = caught.calls[0]["weights"][name].numpy()
         assert np.array_equal(began, np.where(mask, initial[name], 0.0))
         assert not ended[name][~mask].any()
         moved += int((ended[name][mask] != initial[name][mask]).sum())
-    assert moved > 0.5 * outcome.kept.count
+    assert moved > 0.5 * result.kept.count
     assert caught.calls[0]["config"].weight_decay == (0.0 if arm == "grokked_no_decay" else 1.0)
 
 
@@ -161,8 +162,8 @@ def test_the_norm_controls_have_the_ticket_s_norm_in_every_layer(
     quick: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str, order: int
 ) -> None:
     caught = Caught(monkeypatch)
-    outcome = quick.run(arm, 1.0, 0, prepared, silent)
-    assert outcome.kept is None
+    result = quick.run(arm, 1.0, 0, prepared, silent)
+    assert result.kept is None
     initial, kept = saved(prepared, "initial"), top_share(saved(prepared, "final"), round(0.4 * WEIGHTS))
     for name, weight in initial.items():
         ticket = [float(weight.flat[at]) for layer, at in kept if layer == name]
@@ -181,18 +182,20 @@ def test_norms_of_a_mask_that_keeps_all_change_nothing() -> None:
 
 
 def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared: Path) -> None:
-    outcome = tiny.run("dense", 1.0, 0, prepared, silent)
-    assert outcome.kept is None
+    result = tiny.run("dense", 1.0, 0, prepared, silent)
+    assert result.kept is None
     data = tiny.splits(prepared)
     watch = grokking_tickets.Watch(10, data, silent)
     config = tiny.config.model_copy(update={"steps": 400})
     trained = tiny.follow(tiny.network(data["train"], 0), data["train"], config, watch, 0)
-    assert {name: outcome.facts[name] for name in watch.curve} == watch.curve
+    assert {name: result.outcome.facts[name] for name in watch.curve} == watch.curve
     for name, value in trained.model.named_parameters():
         assert np.array_equal(value.detach().numpy(), saved(prepared, "final")[name])
-    assert outcome.samples == trained.samples_seen == 400 * 220
-    assert outcome.metrics["test_accuracy"] == watch.test[30]
-    assert outcome.metrics["mean_test_accuracy"] == course_mean(np.array(watch.steps[:31]), np.array(watch.test[:31]))
+    assert result.outcome.samples_seen == trained.samples_seen == 400 * 220
+    assert result.outcome.metrics["test_accuracy"] == watch.test[30]
+    assert result.outcome.metrics["mean_test_accuracy"] == course_mean(
+        np.array(watch.steps[:31]), np.array(watch.test[:31])
+    )
     course = grokking_tickets.Watch(10, data, silent)
     shorter = tiny.follow(tiny.network(data["train"], 0), data["train"], tiny.config, course, 0).model
     assert course.test == watch.test[:31]
@@ -200,11 +203,11 @@ def test_the_dense_run_is_told_as_it_was_trained(tiny: GrokkingTickets, prepared
         assert np.array_equal(value.detach().numpy(), saved(prepared, "course")[name])
     assert watch.steps == list(range(0, 401, 10))
     reached = [step for step, value in zip(watch.steps, watch.train, strict=True) if value >= 0.95]
-    assert outcome.facts["moments"]["memorised"] == reached[0]
+    assert result.outcome.facts["moments"]["memorised"] == reached[0]
 
 
 def test_overlap_is_the_share_of_the_last_ticket(tiny: GrokkingTickets, prepared: Path) -> None:
-    overlap = tiny.run("dense", 1.0, 0, prepared, silent).facts["overlap"]
+    overlap = tiny.run("dense", 1.0, 0, prepared, silent).outcome.facts["overlap"]
     count = round(0.4 * WEIGHTS)
     first, last = (top_share(saved(prepared, moment), count) for moment in ("initial", "final"))
     assert overlap[-1] == 1.0
@@ -215,8 +218,8 @@ def test_runs_are_the_same_again_and_leave_the_global_generators_alone(quick: Gr
     torch.manual_seed(5)
     state = torch.get_rng_state()
     first, again = (quick.run("random", 0.3, 0, prepared, silent) for _ in range(2))
-    assert first.metrics == again.metrics
-    assert first.facts == again.facts
+    assert first.outcome.metrics == again.outcome.metrics
+    assert first.outcome.facts == again.outcome.facts
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -257,24 +260,24 @@ def test_the_transformer_can_be_pruned_too(tmp_path: Path) -> None:
         **TINY | {"network": "one_layer_transformer", "steps": 10, "dense_steps": 250, "threshold": 0.4}
     )  # type: ignore[arg-type]
     small.prepare(0, tmp_path, silent)
-    outcome = small.run("grokked", 0.5, 0, tmp_path, silent)
-    assert outcome.kept is not None
+    result = small.run("grokked", 0.5, 0, tmp_path, silent)
+    assert result.kept is not None
     weights = 2 * 23 * 128 + 6 * 128 * 128
-    assert (outcome.kept.count, outcome.kept.of) == (round(0.5 * weights), weights)
-    assert len(outcome.facts["spectrum"]) == 11
+    assert (result.kept.count, result.kept.of) == (round(0.5 * weights), weights)
+    assert len(result.outcome.facts["spectrum"]) == 11
 
 
 def test_the_ticket_of_a_network_that_grokked_generalises_sooner(tiny: GrokkingTickets, prepared: Path) -> None:
-    found = {arm: tiny.run(arm, 0.4, 0, prepared, silent).metrics for arm in ("grokked", "random")}
-    dense = tiny.run("dense", 1.0, 0, prepared, silent).metrics
+    found = {arm: tiny.run(arm, 0.4, 0, prepared, silent).outcome.metrics for arm in ("grokked", "random")}
+    dense = tiny.run("dense", 1.0, 0, prepared, silent).outcome.metrics
     assert found["grokked"]["steps_to_generalise"] < dense["steps_to_generalise"] / 2
     assert found["grokked"]["mean_test_accuracy"] > found["random"]["mean_test_accuracy"] + 0.2
     assert dense["steps_to_memorise"] < dense["steps_to_generalise"] / 4, "it has memorised long before"
 
 
 def test_pictures_have_a_line_for_every_arm(tiny: GrokkingTickets, prepared: Path) -> None:
-    dense = tiny.run("dense", 1.0, 0, prepared, silent)
-    other = Outcome({}, facts={name: dense.facts[name] for name in ("steps", "train", "test")})
+    dense = tiny.run("dense", 1.0, 0, prepared, silent).outcome
+    other = Outcome(facts={name: dense.facts[name] for name in ("steps", "train", "test")})
     outcomes = {("dense", 1.0, 0): dense, ("random", 0.3, 0): other, ("grokked", 0.3, 0): other}
     pictures = tiny.pictures(outcomes)
     assert set(pictures) == {"accuracy_by_step_at_0.3", "frequencies_of_the_input", "overlap_with_the_ticket"}

@@ -159,21 +159,21 @@ def test_the_head_that_copies_is_found_and_is_the_one_that_matters(copying_model
     keep = 11 / 12
     outcomes = {(arm, keep, 0): experiment.run(arm, keep, 0, tmp_path, untold) for arm in HeadPruning.arms}
     outcomes["full", 1.0, 0] = experiment.run("full", 1.0, 0, tmp_path, untold)
-    recall = {arm: one.metrics["recall"] for (arm, _, _), one in outcomes.items()}
+    recall = {arm: one.outcome.metrics["recall"] for (arm, _, _), one in outcomes.items()}
     assert recall["full"] > 0.6  # some first symbols stand in the haystack, too
     assert recall["retrieval"] < 0.1
     assert recall["later"] == recall["full"]
-    assert [one.metrics["masked"] for one in outcomes.values()] == [1, 1, 1, 1, 0]
+    assert [one.outcome.metrics["masked"] for one in outcomes.values()] == [1, 1, 1, 1, 0]
     kept = outcomes["retrieval", keep, 0].kept
     assert kept is not None
     mask = heads_of(experiment.load(tmp_path).model, kept)
     assert np.argwhere(~mask).tolist() == [[1, 2]]
     again = experiment.run("random", keep, 0, tmp_path, untold)
-    assert again.metrics == outcomes["random", keep, 0].metrics
-    pictures = experiment.pictures(outcomes)
+    assert again.outcome.metrics == outcomes["random", keep, 0].outcome.metrics
+    pictures = experiment.pictures({key: one.outcome for key, one in outcomes.items()})
     assert sorted(pictures) == ["head scores", "recall by masked heads"]
     assert all(content.startswith(b"<?xml") for content in pictures.values())
-    fewer = experiment.run("later", 7 / 12, 0, tmp_path, untold).metrics
+    fewer = experiment.run("later", 7 / 12, 0, tmp_path, untold).outcome.metrics
     assert fewer["masked"] == 4  # all that there are behind
     assert fewer["recall"] == recall["full"]
 
@@ -196,10 +196,10 @@ def test_a_model_of_the_users_finds_a_sentence_in_a_text(copying_model: Path, tm
     experiment.prepare(1, tmp_path / "prepared", untold)
     scores = np.array(json.loads((tmp_path / "prepared" / "scores.json").read_text())["scores"])
     assert np.argwhere(scores).tolist() == [[1, 2]]
-    full = experiment.run("full", 1.0, 1, tmp_path / "prepared", untold).metrics["recall"]
+    full = experiment.run("full", 1.0, 1, tmp_path / "prepared", untold).outcome.metrics["recall"]
     assert full > 0.9
-    assert experiment.run("retrieval", 11 / 12, 1, tmp_path / "prepared", untold).metrics["recall"] < 0.3
-    assert experiment.run("later", 8 / 12, 1, tmp_path / "prepared", untold).metrics["recall"] == full
+    assert experiment.run("retrieval", 11 / 12, 1, tmp_path / "prepared", untold).outcome.metrics["recall"] < 0.3
+    assert experiment.run("later", 8 / 12, 1, tmp_path / "prepared", untold).outcome.metrics["recall"] == full
 
 
 def test_settings_are_refused_with_a_reason() -> None:

@@ -176,24 +176,25 @@ def test_noise_hurts_a_model_that_copies_and_searches_take_it_out(experiment: Pr
     assert experiments()["prompt_pruning"] is PromptPruning
     prepared = tmp_path / "prepared"
     full = experiment.run("full", 1.0, 2, prepared, untold)
-    assert full.metrics["without_noise"] > 0.99
-    assert full.metrics["accuracy"] < 0.8
+    assert full.outcome.metrics["without_noise"] > 0.99
+    assert full.outcome.metrics["accuracy"] < 0.8
     assert full.kept is None
     outcomes = {("full", 1.0, 2): full}
     keep = 0.8
     for arm in PromptPruning.arms:
         one = outcomes[arm, keep, 2] = experiment.run(arm, keep, 2, prepared, untold)
-        assert one.metrics["passes"] <= 700, arm
-        assert one.metrics["passes"] > 450, arm
+        assert one.outcome.metrics["passes"] <= 700, arm
+        assert one.outcome.metrics["passes"] > 450, arm
         assert one.kept is not None
         assert one.kept.count <= resolve_keep(keep, one.kept.of)
-        assert one.kept.count == round(one.metrics["share_kept"] * one.kept.of)
+        assert one.kept.count == round(one.outcome.metrics["share_kept"] * one.kept.of)
     again = experiment.run("gga", keep, 2, prepared, untold)
-    assert again.metrics == outcomes["gga", keep, 2].metrics
+    assert again.outcome.metrics == outcomes["gga", keep, 2].outcome.metrics
     assert (
-        max(outcomes[arm, keep, 2].metrics["accuracy"] for arm in ("gga", "ssga", "random")) > full.metrics["accuracy"]
+        max(outcomes[arm, keep, 2].outcome.metrics["accuracy"] for arm in ("gga", "ssga", "random"))
+        > full.outcome.metrics["accuracy"]
     )
-    pictures = experiment.pictures(outcomes)
+    pictures = experiment.pictures({key: one.outcome for key, one in outcomes.items()})
     assert [content[:5] for content in pictures.values()] == [b"<?xml"]
 
 
@@ -243,15 +244,15 @@ def test_a_prompt_of_the_users_is_pruned_and_its_manifest_loads_back(copying_mod
     )
     (tmp_path / "prepared").mkdir()
     made.prepare(0, tmp_path / "prepared", untold)
-    outcome = made.run("random", 0.8, 0, tmp_path / "prepared", untold)
-    assert outcome.kept is not None
+    result = made.run("random", 0.8, 0, tmp_path / "prepared", untold)
+    assert result.kept is not None
     tokenizer = load_causal(str(copying_model)).tokenizer
     prompt = prompt_tokens(tokenizer, made.template or "")
-    assert pruned_prompt(prompt, outcome.kept) == outcome.facts["prompt"]
+    assert pruned_prompt(prompt, result.kept) == result.outcome.facts["prompt"]
     other = prompt_tokens(tokenizer, "s1 s60 s2 s9 s61 s3 s8 s60 s4 s62 {query}")
     with pytest.raises(ValueError, match="of another template"):
-        pruned_prompt(other, outcome.kept)
-    assert kept_tokens(other, np.ones(10, bool)).made_for != outcome.kept.made_for
+        pruned_prompt(other, result.kept)
+    assert kept_tokens(other, np.ones(10, bool)).made_for != result.kept.made_for
 
 
 def test_examples_and_settings_that_cannot_be_read_say_where(tmp_path: Path) -> None:

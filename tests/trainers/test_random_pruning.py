@@ -39,22 +39,22 @@ def test_it_is_found_by_its_name() -> None:
 
 
 def test_an_arm_keeps_its_budget_exactly_and_is_the_same_again(small: RandomPruning, prepared: Path) -> None:
-    outcome = small.run("er", 0.1, 3, prepared, silent)
+    result = small.run("er", 0.1, 3, prepared, silent)
     again = small.run("er", 0.1, 3, prepared, silent)
-    assert outcome.metrics == again.metrics
-    assert outcome.kept is not None
+    assert result.outcome.metrics == again.outcome.metrics
+    assert result.kept is not None
     assert again.kept is not None
     weights = 64 * 12 + 12 * 12 * 2 + 12 * 10
-    assert (outcome.kept.count, outcome.kept.of) == (round(0.1 * weights), weights)
-    assert all(np.array_equal(mask, again.kept.groups[name]) for name, mask in outcome.kept.groups.items())
-    assert min(int(mask.sum()) for mask in outcome.kept.groups.values()) >= 1
-    assert set(outcome.metrics) == {
+    assert (result.kept.count, result.kept.of) == (round(0.1 * weights), weights)
+    assert all(np.array_equal(mask, again.kept.groups[name]) for name, mask in result.kept.groups.items())
+    assert min(int(mask.sum()) for mask in result.kept.groups.values()) >= 1
+    assert set(result.outcome.metrics) == {
         "accuracy", "calibration_error", "auroc_against_shuffled", "auroc_against_mixed", "accuracy_width_6",
     }  # fmt: skip
-    assert outcome.samples == 2 * 1438
+    assert result.outcome.samples_seen == 2 * 1438
     other = small.run("er", 0.1, 4, prepared, silent).kept
     assert other is not None
-    assert any((mask != other.groups[name]).any() for name, mask in outcome.kept.groups.items())
+    assert any((mask != other.groups[name]).any() for name, mask in result.kept.groups.items())
 
 
 def test_the_dense_network_keeps_everything_and_is_no_arm(small: RandomPruning, prepared: Path) -> None:

@@ -15,11 +15,12 @@ from secateur.scorers.networks.channel_scores import l1_filter, slimming
 from secateur.selectors.masks.layer_ratios import counts_of
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.experiments.channel_refits import ChannelRefits
-from secateur.trainers.experiments.contract import Experiment, Outcome, experiment_named
+from secateur.trainers.experiments.contract import Experiment, experiment_named
 from secateur.trainers.experiments.pruning_data import splits_in
 from secateur.trainers.experiments.refitting import Refits, config_of, redrawn
 from secateur.trainers.experiments.weight_refits import WeightRefits, prunable
 from secateur.trainers.judging.network_costs import latency, macs_by_layer
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import load
 from secateur.trainers.pruning.channels import channel_layers, remove_channels
@@ -60,9 +61,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Refits, Path]:
 
 
 def run(made: tuple[Refits, Path], arm: str, keep: float) -> tuple[Outcome, Kept]:
-    outcome = made[0].run(arm, keep, 0, made[1], silent)
-    assert outcome.kept is not None
-    return outcome, outcome.kept
+    outcome, kept = made[0].run(arm, keep, 0, made[1], silent)
+    assert kept is not None
+    return outcome, kept
 
 
 def start(made: tuple[Refits, Path], arm: str, keep: float = 0.5) -> nn.Module:
@@ -135,20 +136,20 @@ def test_the_penalty_adds_the_sign_of_each_scale_to_its_gradient() -> None:
 def test_arms_have_the_units_and_the_work_that_they_say(kind: str, request: pytest.FixtureRequest) -> None:
     made = request.getfixturevalue(kind)
     found = {arm: run(made, arm, 0.25) for arm in made[0].arms}
-    dense = made[0].run("dense", 1.0, 0, made[1], silent)
+    dense, all_kept = made[0].run("dense", 1.0, 0, made[1], silent)
     masks = {arm: kept for arm, (_, kept) in found.items()}
     blind = {"random", "scratch_shuffled"} & set(masks)
     assert all(same(masks["fine_tune"], kept) == (arm not in blind) for arm, kept in masks.items())
     counts = [{name: int(mask.sum()) for name, mask in kept.groups.items()} for kept in masks.values()]
     assert all(each == counts[0] for each in counts)
-    assert dense.kept is None
-    assert (dense.metrics["macs"], dense.samples) == (MACS, EPOCHS * 1438)
+    assert all_kept is None
+    assert (dense.metrics["macs"], dense.samples_seen) == (MACS, EPOCHS * 1438)
     macs = found["fine_tune"][0].metrics["macs"]
     assert dense.metrics["training_megamacs"] == pytest.approx(EPOCHS * 1438 * MACS / 1e6)
     epochs = dict.fromkeys(masks, EPOCHS) | {"fine_tune": 1, "scratch_b": int(EPOCHS * MACS / macs)}
     assert epochs["scratch_b"] > 2 * EPOCHS
     for arm, (outcome, _) in found.items():
-        assert (outcome.facts["epochs"], outcome.samples) == (epochs[arm], epochs[arm] * 1438)
+        assert (outcome.facts["epochs"], outcome.samples_seen) == (epochs[arm], epochs[arm] * 1438)
         assert outcome.metrics["macs"] == macs
         assert outcome.metrics["training_megamacs"] == pytest.approx(epochs[arm] * 1438 * macs / 1e6)
         assert set(outcome.metrics) == set(dense.metrics)
@@ -255,7 +256,7 @@ def test_images_go_through_a_convolutional_network(tmp_path_factory: pytest.Temp
     for kind in (ChannelRefits, WeightRefits):
         made_of = made(kind, tmp_path_factory, model="cnn", width=2, epochs=1, batch_size=512)
         outcome, kept = run(made_of, "scratch_b", 0.5)
-        whole = made_of[0].run("dense", 1.0, 0, made_of[1], silent)
+        whole = made_of[0].run("dense", 1.0, 0, made_of[1], silent).outcome
         assert kept.count == kept.of // 2
         assert outcome.facts["epochs"] == whole.metrics["macs"] // outcome.metrics["macs"] >= 1
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
@@ -73,7 +73,7 @@ class Outcome(BaseModel):
         return metrics
 
     @model_validator(mode="after")
-    def _kept_of_all(self) -> Self:
+    def _kept_of_all(self) -> "Outcome":
         if (self.kept is None) != (self.of is None):
             raise ValueError("kept and of go together")
         if self.kept is not None and self.of is not None and self.kept > self.of:
@@ -81,7 +81,7 @@ class Outcome(BaseModel):
         return self
 
     @classmethod
-    def read(cls, content: Any, where: str) -> Self:
+    def read(cls, content: Any, where: str) -> "Outcome":
         """Take back what `model_dump(mode="json")` gave; raises ValueError that names `where` and the wrong key."""
         try:
             return cls.model_validate(content)

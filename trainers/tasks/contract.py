@@ -6,7 +6,7 @@ Modalities say how inputs become arrays and know nothing of targets; a task know
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Task(ABC):
         """Numbers that a network puts out per sample."""
 
     @abstractmethod
-    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Self:
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "Task":
         """The task with what it learns from the targets of the training rows, such as their mean and scale."""
 
     @abstractmethod
