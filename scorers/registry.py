@@ -18,6 +18,11 @@ def declared() -> Mapping[str, AnyScorer]:
     return discover(secateur.scorers, Scorer, CheckpointScorer, Observer)
 
 
+def of_other_units() -> dict[str, str]:
+    """Scorers of other units than samples, and what they are for."""
+    return {name: f"{one.card.unit}s" for name, one in declared().items() if one.card.unit != "sample"}
+
+
 @cache
 def scorers(unit: Unit = "sample") -> Mapping[str, AnyScorer]:
     """Scorers of one unit by name; of samples these are scorers of signals, scorers of checkpoints and observers."""

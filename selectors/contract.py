@@ -141,6 +141,7 @@ class MaskSelector(Generic[P, M]):
     reads: tuple[str, ...]
     settings: type[BaseModel]
     units: tuple[Unit, ...]
+    """Units that it is for; any that come in groups where it names none."""
     draws: bool = False
     """Whether choices depend on the seed even where nothing is tied."""
     exact: bool = True
@@ -194,10 +195,20 @@ def selectors() -> Mapping[str, Selector[...]]:
     return {name: one for name, one in declared().items() if isinstance(one, Selector)}
 
 
+def of_other_units() -> dict[str, str]:
+    """Selectors of other units than samples, and what they are for."""
+    masks = {name: one for name, one in declared().items() if isinstance(one, MaskSelector)}
+    return {name: " and ".join(f"{unit}s" for unit in one.units) or "other units" for name, one in masks.items()}
+
+
 @cache
 def mask_selectors(unit: Unit) -> Mapping[str, MaskSelector[..., Any]]:
-    """Every selector of another unit by name."""
-    return {name: one for name, one in declared().items() if isinstance(one, MaskSelector) and unit in one.units}
+    """Every selector that is for another unit than samples by name."""
+    return {
+        name: one
+        for name, one in declared().items()
+        if isinstance(one, MaskSelector) and unit in (one.units or (unit,))
+    }
 
 
 def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None:

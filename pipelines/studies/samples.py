@@ -12,7 +12,7 @@ from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.scorers.contract import Scorer
 from secateur.scorers.geometry.vectors import Metric
-from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.registry import AnyScorer, of_other_units, scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
@@ -116,7 +116,7 @@ class Study(Strict):
     @classmethod
     def _known_scorers(cls, given: dict[str, Score]) -> dict[str, Score]:
         for name, score in given.items():
-            require(score.scorer, scorers(), f"{name}.scorer")
+            require(score.scorer, scorers(), f"{name}.scorer", of_other_units())
             checked(score.declared.settings, score.settings, name)
         return given
 

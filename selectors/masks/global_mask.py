@@ -8,7 +8,7 @@ from secateur.selectors.masks.groups import Masks, Scores, refuse_nan
 from secateur.selectors.masks.layer_mask import layer_masks
 
 
-@mask_selector("weight", "channel", "token")
+@mask_selector()
 def global_mask(scores: Scores, keep: int | float, *, seed: int, least: int = 0) -> Masks:
     """Keep the highest scores over all layers together, exactly the budget; ties are drawn.
 

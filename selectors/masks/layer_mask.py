@@ -10,7 +10,7 @@ from secateur.selectors.masks.groups import Masks, Scores, refuse_nan, shapes_of
 from secateur.selectors.masks.layer_ratios import counts_of, uniform
 
 
-@mask_selector("weight", "channel", paper="Li et al. 2017, arXiv 1608.08710, for channels")
+@mask_selector(paper="Li et al. 2017, arXiv 1608.08710, for channels")
 def layer_mask(scores: Scores, keep: float, *, seed: int) -> Masks:
     """Keep the highest scores of each layer, the same share of every one, exactly the budget in all; ties are drawn."""
     shapes = shapes_of(scores)

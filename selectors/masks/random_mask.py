@@ -12,7 +12,7 @@ from secateur.selectors.masks.groups import Masks, Shapes, counts_in, shapes_of,
 from secateur.selectors.masks.layer_ratios import RULES, counts_of
 
 
-@mask_selector("weight", "channel", draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
+@mask_selector(draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
 def random_mask(
     shapes: Shapes,
     keep: float,

@@ -7,7 +7,7 @@ from secateur.selectors.masks.layer_ratios import counts_of, densities_in
 from secateur.selectors.masks.random_mask import random_masks
 
 
-@mask_selector("weight", "channel", draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
+@mask_selector(draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
 def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: int = 0, connected: bool = True) -> Masks:
     """Draw as many units of each layer as `global_mask` keeps: the scores decide of layers and of nothing else.
 

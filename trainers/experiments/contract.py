@@ -116,9 +116,13 @@ class Experiment(ABC):
 
         All randomness follows from `(arm, keep, seed)` without touching global generators.
         """
-        trial = ArmTrial(arm, self.arm(arm), keep, seed)
+        trial = self.trial(arm, keep, seed)
         units = self.units(trial, prepared)
         return self.outcome(trial, units, self.masks(trial, units) if trial.arm.selector else None, progress)
+
+    def trial(self, name: str, keep: float, seed: int) -> ArmTrial:
+        """An arm or a reference at a budget and a seed."""
+        return ArmTrial(name, self.arm(name), keep, seed)
 
     def arm(self, name: str) -> Arm:
         """What an arm or a reference is under the experiment's settings."""
