@@ -21,14 +21,17 @@ import torch
 from cifar10 import DATA, read_images
 from label_noise import write
 
+from secateur.pipelines.pages.words import mean_of, sentence
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.tasks.classification import Classification
 
+ACCURACY = Classification(2).metrics[0]
 SETTINGS = {"mlp": {"hidden": [128]}, "cnn": {"width": 8}}
 STATIC, RS2, SAME_STEPS, FULL = "static random", "RS2", "everything, same steps", "everything, same epochs"
 PUBLISHED = {"RS2": 91.7, "static random": 78.4, "everything": 95.5}
@@ -56,12 +59,13 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
     ]
     for name, each in runs.items():
         first, seconds = each[0], np.mean([one["seconds"] for one in each])
+        accuracy = mean_of(summarise([one["accuracy"] for one in each]), ACCURACY)
         lines.append(
-            f"| {name} | {summarise([one['accuracy'] for one in each])} | {first['steps']:,} | {first['epochs']:,} "
+            f"| {name} | {accuracy} | {first['steps']:,} | {first['epochs']:,} "
             f"| {first['samples_seen']:,} | {seconds:.0f} |"
         )
     accuracies = {name: [one["accuracy"] for one in each] for name, each in runs.items()}
-    gap = compare({RS2: accuracies[RS2]}, accuracies[STATIC], against=STATIC)[RS2]
+    gap = compare({RS2: accuracies[RS2]}, accuracies[STATIC])[RS2]
     shortfall = float(np.mean(accuracies[FULL]) - np.mean(accuracies[STATIC]))
     half = f" ± {100 * gap.half_width:.1f}" if gap.half_width is not None else ""
     published = PUBLISHED["RS2"] - PUBLISHED["static random"]
@@ -71,8 +75,9 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         [
             *lines,
             "",
-            f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; {gap.verdict}. It "
-            f"makes up {made_up} of the {100 * shortfall:.1f} points that the static subset falls short of everything "
+            f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; "
+            f"{sentence(gap, ACCURACY, STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
+            f"static subset falls short of everything "
             f"for as many epochs. Published for CIFAR-10 and ResNet-18, 200 epochs, keep 10%: {published:+.1f} points, "
             f"{published / most:.0%} of a shortfall of {most:.1f}.",
         ]
@@ -109,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, done in runs.items():
             trained = run(name, data, config, keep=asked.keep, epochs=asked.epochs, seed=seed)
             measured = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
-            done.append({"seed": seed, "accuracy": evaluate(trained.model, test).accuracy, **measured})
+            done.append({"seed": seed, "accuracy": evaluate(trained.model, test)["accuracy"], **measured})
             print(f"seed {seed}, {name}: {done[-1]['accuracy']:.4f}, {trained.seconds:.0f} s", flush=True)
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU thread{'s'[: threads > 1]}"

@@ -283,7 +283,7 @@ def experiment_table() -> str:
                 f"`{name}`",
                 f"{one.unit}s",
                 ", ".join(arm_text(name, arm) for name, arm in {**one.arms, **one.references}.items()),
-                one.metric,
+                one.metrics[0].name,
                 one.claim,
                 settings_text(one.settings),
                 one.paper,

@@ -14,10 +14,11 @@ from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from pydantic import BaseModel
 
 from secateur.pipelines.definitions import build, resources_of
-from secateur.pipelines.storage.home import home
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.pipelines.studies.units import PruningStudy
 
 
@@ -44,11 +45,9 @@ class ByModel:
     No component itself, as Dagster lists those that it finds.
     """
 
-    model: ClassVar[type[BaseModel]]
-    kind: ClassVar[str]
-    """Field of `StudyFile` that holds the content."""
+    model: ClassVar[type[AnyStudy]]
 
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: AnyStudy) -> None:
         self.content = content
 
     @classmethod
@@ -60,15 +59,14 @@ class ByModel:
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Fill in templates such as `{{ env.DATA }}` and check again what comes out."""
         assert attributes is not None  # Dagster checks them by the model, which has keys that must be given
-        given = attributes.model_dump(mode="json", exclude_unset=True)
-        return cls(cls.model.model_validate(context.resolution_context.resolve_value(given)))
+        written = attributes.model_dump(mode="json", exclude_unset=True)
+        return cls(cls.model.model_validate(context.resolution_context.resolve_value(written)))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Assets, jobs, schedules and sensors of the study; what they make is below SECATEUR_HOME."""
-        root = home() / "assets"
+        root = marked_home() / "assets"
         searches = [each.content.name for each in context.component_tree.get_all_components(SearchComponent)]
-        content: dict[str, Any] = {"study": None} | {self.kind: self.content}
-        file = StudyFile(context.path / "defs.yaml", **content)
+        file = StudyFile(context.path / "defs.yaml", self.content)
         resources = shared_resources(root)
         return build([file], root, searches=searches, export=f"{file.name}_export", executor=None, **resources)
 
@@ -78,7 +76,6 @@ class StudyComponent(ByModel, dg.Component):
     """Prunes a training set: scores samples, selects subsets, trains on them, and reports each beside random."""
 
     model = Study
-    kind = "study"
 
 
 @dg.scaffold_with(Example)
@@ -86,7 +83,6 @@ class SearchComponent(ByModel, dg.Component):
     """Prunes a space of architectures and searches what is left, beside random search and regularised evolution."""
 
     model = Search
-    kind = "search"
 
 
 @dg.scaffold_with(Example)
@@ -94,7 +90,6 @@ class PruningComponent(ByModel, dg.Component):
     """Prunes weights, channels, heads, deltas or prompts, beside random."""
 
     model = PruningStudy
-    kind = "pruning"
 
 
 COMPONENTS = (StudyComponent, SearchComponent, PruningComponent)

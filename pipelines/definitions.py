@@ -1,49 +1,27 @@
 """The code location that Dagster loads: every study that ships and every study of the user's folder."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
-from secateur.pipelines.assets.architectures import search_assets
-from secateur.pipelines.assets.data import prepare_asset
-from secateur.pipelines.assets.embeddings import embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.architectures import search_definitions
 from secateur.pipelines.assets.export_job import export_jobs
-from secateur.pipelines.assets.recurring import Recurrence, recurrence
 from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
-from secateur.pipelines.assets.scores import proxy_asset, score_asset
-from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
-from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
-from secateur.pipelines.assets.teacher import teacher_assets
-from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
-from secateur.pipelines.assets.tuning import tuning_asset
-from secateur.pipelines.assets.units import unit_assets
-from secateur.pipelines.storage.home import home as home
+from secateur.pipelines.assets.samples import sample_definitions
+from secateur.pipelines.assets.units import unit_definitions
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile, read_studies, study_folders
 from secateur.pipelines.studies.samples import Study
-from secateur.scorers.contract import Scorer
 
-
-def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
-    """The assets of one study; relative paths in it start at `base`."""
-    return [
-        prepare_asset(study, base),
-        proxy_asset(study),
-        *([embeddings_asset(study, base)] if "embeddings" in study.signals else []),
-        *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
-        *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
-        *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
-        *teacher_assets(study, base),
-        tuning_asset(study),
-        subset_asset(study),
-        manifest_asset(study),
-        trained_model_asset(study),
-        evaluation_asset(study),
-        report_asset(study),
-    ]
+BUILDERS: Mapping[str, Callable[[Any, Path], dg.Definitions]] = {
+    "samples": sample_definitions,
+    "search": search_definitions,
+    "pruning": unit_definitions,
+}
+"""What Dagster gets of a study and the folder where its relative paths start, by kind."""
 
 
 def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
@@ -64,7 +42,7 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
 
 
 def resources_of(root: Path, progress: ProgressDisplay | None = None) -> dict[str, Any]:
-    """What assets ask Dagster for, by key: the files below `root`, and who is told of progress."""
+    """What assets ask Dagster for, by key: the files below `root`, and who shows progress."""
     store = Store(root)
     return {
         IO_MANAGER: StoreIOManager(store),
@@ -87,41 +65,29 @@ def build(
 
     `searches` are defined beside these; `export` is the name of the job that hands selections over.
     """
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
-    searched = {file.study.proxy_from for file in files if file.study and file.study.proxy_from}
-    # A search that is nowhere now was run before: what it found is in the store.
-    for name in sorted(searched - {file.search.name for file in files if file.search} - set(searches)):
-        assets.append(dg.AssetSpec(dg.AssetKey([name, "best_architecture"])).with_io_manager_key(IO_MANAGER))
-    again: list[Recurrence] = []
-    for file in files:
-        base = file.path.parent
-        if file.search:
-            assets += search_assets(file.search, base)
-        elif file.pruning:
-            assets += unit_assets(file.pruning)
-        elif file.study is None:
-            assets.append(broken_asset(file))
-        elif file.study.recurring is None:
-            assets += study_assets(file.study, base)
-        else:
-            again.append(recurrence(file.study, base, study_assets(file.study, base)))
-            assets += again[-1].assets
-    studies = [file.study for file in files if file.study]
-    assets += [ad_hoc_spec(study) for study in studies]
-    return dg.Definitions(
-        assets=assets,
-        jobs=[
-            *export_jobs(files, root, export),
-            *map(ad_hoc_job, studies),
-            *(job for each in again for job in each.jobs),
-        ],
-        schedules=[schedule for each in again for schedule in each.schedules],
-        sensors=[sensor for each in again for sensor in each.sensors],
-        resources=resources_of(root, progress) | overrides,
-        executor=executor,
+    studies = [file.study for file in files if isinstance(file.study, Study)]
+    searched = {study.proxy_from for study in studies if study.proxy_from}
+    # A search that is nowhere now was run before: its result is in the store.
+    before = sorted(searched - {file.name for file in files if file.study} - set(searches))
+    keys = [dg.AssetKey([name, "best_architecture"]) for name in before]
+    return dg.Definitions.merge(
+        *(definitions_of(file) for file in files),
+        dg.Definitions(
+            assets=[dg.AssetSpec(key).with_io_manager_key(IO_MANAGER) for key in keys],
+            jobs=export_jobs(files, root, export),
+            resources=resources_of(root, progress) | overrides,
+            executor=executor,
+        ),
     )
+
+
+def definitions_of(file: StudyFile) -> dg.Definitions:
+    """What Dagster gets of one file, readable or not."""
+    if file.study is None:
+        return dg.Definitions([broken_asset(file)])
+    return BUILDERS[file.study.kind](file.study, file.path.parent)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build(read_studies(study_folders()), home() / "assets")
+    return build(read_studies(study_folders()), marked_home() / "assets")

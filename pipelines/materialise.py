@@ -12,22 +12,19 @@ from typing import Literal
 
 import dagster as dg
 
+from secateur.pipelines.assets.freshness import Freshness
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
-from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
 from secateur.pipelines.storage.ledger import Ledger
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyError, StudyFile
-from secateur.pipelines.studies.grid import Grid, Trial
-from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.signals import CHOICE
+from secateur.pipelines.studies.study import AnyStudy
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-Stage = Literal["scores", "subsets", "models", "everything"]
-TARGETS: dict[Stage, tuple[str, ...]] = {
-    "scores": (),
-    "subsets": ("subset", "manifest"),
-    "models": ("subset", "manifest", "trained_model", "evaluation"),
-}
+MULTI = dg.MultiPartitionsDefinition
+Part = Literal["scores", "subsets", "everything"]
 
 
 class UnusableData(ValueError):
@@ -40,6 +37,9 @@ class Made:
 
     made: int
     fresh: int
+
+    def __add__(self, other: "Made") -> "Made":
+        return Made(self.made + other.made, self.fresh + other.fresh)
 
 
 def prepare_instance(home: Path) -> Path:
@@ -76,157 +76,159 @@ def set_pools(instance: dg.DagsterInstance) -> None:
 
 
 def run_study(
-    file: StudyFile, root: Path, instance: dg.DagsterInstance, progress: ProgressDisplay | None = None
-) -> None:
-    """Materialise every asset and every trial anew, be it a study or a search; raises as `materialise` does.
-
-    Arms of a study of units that were run before of the same inputs are not run again.
-    """
-    if file.pruning:
-        run_units(file, root, instance, progress)
-        return
-    if not file.search:
-        materialise(file, root, instance, "everything", progress=progress, again=True)
-        return
-    defs = build([file], root, progress=progress)
-    defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, run_config=QUIET)
-
-
-def materialise(
     file: StudyFile,
     root: Path,
     instance: dg.DagsterInstance,
-    part: Stage,
-    *,
-    trials: Sequence[Trial] | None = None,
     progress: ProgressDisplay | None = None,
+    *,
+    part: Part = "everything",
+    trials: Sequence[Trial] | None = None,
     again: bool = False,
 ) -> Made:
-    """Materialise a part of a study's graph and all that it is made of; what is fresh is left alone unless `again`.
+    """Make a study of any kind, or a part of it; what is fresh is left alone unless `again`.
 
-    `trials` are those wanted of subsets and models, all by default. Raises the first error of a step, StudyError for
-    a broken study, and UnusableData where the data check finds samples that cannot be used, before anything is trained.
+    `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
+    makes those trials anew and nothing that they share with others. Raises the
+    first error of a step, StudyError for a broken study and for trials of a study that is made as a whole, and
+    UnusableData where the data check rejects samples, before anything is trained.
     """
     if file.study is None:
-        raise StudyError(file.error or f"{file.name} is no study of samples; it is run as a whole")
-    work = Work(file, file.study, root, instance, part, progress)
-    fixed, of_trials = work.fixed, work.of_trials
-    stale = fixed if again else work.stale(fixed)
-    work.run(stale)
-    made = len(stale)
-    wanted = list(file.study.trials if trials is None else trials)
-    todo: dict[tuple[dg.AssetKey, ...], list[Trial]] = {}
-    for trial in wanted:
-        todo.setdefault(tuple(of_trials if again else work.stale(of_trials, trial)), []).append(trial)
-    for keys, alike in todo.items():
-        made += len(keys) * len(alike)
-        for block in blocks(alike, file.study):
-            work.run(keys, block)
-    after = work.after_trials if again else work.stale(work.after_trials)
-    work.run(after)
-    every = len(fixed) + len(of_trials) * len(wanted) + len(work.after_trials)
-    return Made(made + len(after), every - made - len(after))
+        raise StudyError(file.error)
+    every = list(file.study.trials)
+    wanted = every if trials is None else list(trials)
+    some = len(wanted) < len(every)
+    work = Work(file, file.study, root, instance, part, progress, some=some)
+    if some and not work.of_trials:
+        raise StudyError(f"{file.name}: its arms share what they evaluate, so it is run as a whole: name no part of it")
+    seeds = [Trial("", seed) for seed in sorted({trial.seed for trial in wanted})]
+    made = Made(0, 0)
+    for keys, cells in ((work.fixed, [None]), (work.of_seeds, seeds), (work.of_trials, wanted), (work.after, [None])):
+        made += work.make(keys, cells, again=again and (cells is wanted or not some))
+    return made
 
 
 class Work:
-    """The graph of one study, and what a part of it needs."""
+    """The graph of one study in the order of work, and what a part of it needs."""
 
     def __init__(
         self,
         file: StudyFile,
-        study: Study,
+        study: AnyStudy,
         root: Path,
         instance: dg.DagsterInstance,
-        part: Stage,
+        part: Part,
         progress: ProgressDisplay | None,
+        *,
+        some: bool,
     ) -> None:
         defs = build([file], root, progress=progress)
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
         self.study, self.store, self.instance = study, Store(root), instance
         everything = set(self.graph.materializable_asset_keys)
-        trials = {key for key in everything if self.graph.get(key).is_partitioned}
-        named = {dg.AssetKey([study.name, name]) for name in TARGETS.get(part, ())}
+        partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
+        by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
+        targets = everything
         if part == "scores":
-            named = {key for key in everything if key.path[1:2] == ["scores"]}
-        targets = everything if part == "everything" else self.with_neighbours(named) & everything
-        later = {key for key in targets - trials if self.above(key) & trials}
-        self.fixed = sorted(targets - trials - later)
-        self.of_trials, self.after_trials = sorted(targets & trials), sorted(later)
-        revision = load(study.source, study.columns, file.path.parent, root / ".cache").revision
-        self.ledger = Ledger(self.store, study, self.graph, revision)
+            targets = self.with_neighbours({key for key in everything if key.path[1:2] == ["scores"]})
+        elif part == "subsets":
+            targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE})
+        elif some:
+            targets = self.with_neighbours(by_trial)
+        targets &= everything
+        later = {key for key in targets - partitioned if self.above(key) & partitioned}
+        self.fixed, self.of_seeds = sorted(targets - partitioned - later), sorted(targets & partitioned - by_trial)
+        self.of_trials, self.after = sorted(targets & by_trial), sorted(later)
+        revision = study.revision(file.path.parent, root / ".cache")
+        self.freshness = Freshness(self.store, study, self.graph, revision)
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         """Everything that an asset is made of."""
-        found: set[dg.AssetKey] = set(dg.AssetSelection.assets(key).upstream().resolve(self.graph))
-        return found
+        return set(dg.AssetSelection.assets(key).upstream().resolve(self.graph))
 
     def with_neighbours(self, keys: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
         """Assets with what they are made of, and with what is made in the same steps."""
-        found: set[dg.AssetKey] = set()
+        reached: set[dg.AssetKey] = set()
         wanted = set(keys)
-        while wanted != found:
-            found = wanted
-            selection = dg.AssetSelection.assets(*found).upstream().required_multi_asset_neighbors()
-            wanted = found | set(selection.resolve(self.graph))
-        return found
+        while wanted != reached:
+            reached = wanted
+            selection = dg.AssetSelection.assets(*reached).upstream().required_multi_asset_neighbors()
+            wanted = reached | set(selection.resolve(self.graph))
+        return reached
+
+    def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
+        """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
+        todo: dict[tuple[dg.AssetKey, ...], list[Trial | None]] = {}
+        for cell in cells if keys else ():
+            todo.setdefault(tuple(keys if again else self.stale(keys, cell)), []).append(cell)
+        for stale, alike in todo.items():
+            trials = [cell for cell in alike if cell]
+            names = self.study.selection_keys if any(trial.selection for trial in trials) else [""]
+            if again:
+                self.forget(stale, alike)
+            for block in blocks(trials, names) if trials else [[]]:
+                self.run(stale, block)
+        count = sum(len(stale) * len(alike) for stale, alike in todo.items())
+        return Made(count, len(keys) * len(cells) - count)
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
-        found = {key for key in keys if not self.ledger.is_fresh(key, trial)}
-        while found:
-            below = {key for key in keys if found & set(self.graph.get(key).parent_keys)}
-            steps = dg.AssetSelection.assets(*(found | below)).required_multi_asset_neighbors().resolve(self.graph)
-            more = found | below | (set(steps) & set(keys))
-            if more == found:
+        stale = {key for key in keys if not self.freshness.is_fresh(key, trial)}
+        while stale:
+            below = {key for key in keys if stale & set(self.graph.get(key).parent_keys)}
+            steps = dg.AssetSelection.assets(*(stale | below)).required_multi_asset_neighbors().resolve(self.graph)
+            more = stale | below | (set(steps) & set(keys))
+            if more == stale:
                 break
-            found = more
-        return sorted(found)
+            stale = more
+        return sorted(stale)
+
+    def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
+        """Drop what is noted of results, so that no step takes an earlier one for its own.
+
+        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot.
+        """
+        for key in keys:
+            for trial in trials:
+                Ledger(self.store).forget(key, trial)
+            Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
-        """Materialise assets, or a block of their trials, and note them as made."""
+        """Materialise assets, or a block of their trials, in this process, and note them as made."""
         if not keys:
             return
+        ends = {"start": trials[0], "end": trials[-1]} if trials else {}
+        tags = {f"dagster/asset_partition_range_{end}": str(trial) for end, trial in ends.items()}
         try:
-            execute(self.job, self.instance, keys, trials)
+            with contextlib.redirect_stdout(sys.stderr):
+                self.job.execute_in_process(
+                    instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
+                )
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise
             problems = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["problems"]
             raise UnusableData(f"{self.study.name}: {'; '.join(problems) or error}") from error
-        self.ledger.record(keys, trials or (None,))
+        self.freshness.note(keys, trials or (None,))
 
 
-def execute(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()
-) -> None:
-    """Materialise assets, or a block of their trials, in this process; raises the first error of a step."""
-    ends = {"start": trials[0], "end": trials[-1]} if trials else {}
-    tags = {f"dagster/asset_partition_range_{end}": str(trial) for end, trial in ends.items()}
-    with contextlib.redirect_stdout(sys.stderr):
-        job.execute_in_process(
-            instance=instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
-        )
-
-
-def blocks(trials: Sequence[Trial], study: Grid) -> Iterator[list[Trial]]:
+def blocks(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[list[Trial]]:
     """Trials in rectangles of consecutive selections and consecutive seeds, first and last at the corners.
 
-    A range of Dagster's multi-partitions is the rectangle between its two corners.
+    A range of Dagster's multi-partitions is the rectangle between its two corners; `names` are all selections in order.
     """
     spans: list[tuple[list[int], int, int]] = []
-    for seeds, place in sorted(_runs(trials, study)):
+    for seeds, place in sorted(_runs(trials, names)):
         if spans and spans[-1][0] == seeds and spans[-1][2] == place - 1:
             spans[-1] = (seeds, spans[-1][1], place)
         else:
             spans.append((seeds, place, place))
     for seeds, first, last in spans:
-        names = study.selection_keys[first : last + 1]
-        yield [Trial(name, seed) for name in names for seed in seeds]
+        yield [Trial(name, seed) for name in names[first : last + 1] for seed in seeds]
 
 
-def _runs(trials: Sequence[Trial], study: Grid) -> Iterator[tuple[list[int], int]]:
+def _runs(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[tuple[list[int], int]]:
     """Consecutive seeds of each selection, with the selection's place."""
-    for place, name in enumerate(study.selection_keys):
+    for place, name in enumerate(names):
         run: list[int] = []
         for seed in sorted(trial.seed for trial in trials if trial.selection == name):
             if run and seed != run[-1] + 1:
@@ -235,43 +237,3 @@ def _runs(trials: Sequence[Trial], study: Grid) -> Iterator[tuple[list[int], int
             run = [*run, seed]
         if run:
             yield run, place
-
-
-def run_units(
-    file: StudyFile,
-    root: Path,
-    instance: dg.DagsterInstance,
-    progress: ProgressDisplay | None = None,
-    *,
-    trials: Sequence[Trial] | None = None,
-    again: bool = False,
-) -> None:
-    """Prepare the seeds and run the trials, all by default; what was run before of the same inputs is left alone.
-
-    With all trials the report is made, too. `again` runs everything anew. Raises the first error of a step.
-    """
-    study = file.pruning
-    if study is None:
-        raise StudyError(f"{file.name} is no study of `kind: pruning`")
-    store, wanted = Store(root), list(study.trials if trials is None else trials)
-    seeds = sorted({trial.seed for trial in wanted})
-    prepared, pruned = dg.AssetKey([study.name, "prepared"]), dg.AssetKey([study.name, "pruned"])
-    if again:
-        for seed in seeds if trials is None else ():
-            forget(store, dg.AssetKey([study.name, "prepared_record"]), Trial("", seed))
-        for trial in wanted:
-            forget(store, pruned, trial)
-    job = build([file], root, progress=progress).resolve_implicit_global_asset_job_def()
-    for seed in seeds:
-        execute(job, instance, [prepared], [Trial("", seed)])
-    for block in blocks(wanted, study):
-        execute(job, instance, [pruned], block)
-    if len(wanted) == len(list(study.trials)):
-        execute(job, instance, [dg.AssetKey([study.name, "report"])])
-
-
-def forget(store: Store, key: dg.AssetKey, trial: Trial) -> None:
-    """Remove the record by which a trial would be taken for done."""
-    path = store.find(key, trial)
-    if path is not None:
-        path.unlink()

@@ -1,7 +1,8 @@
 """What a selector is: scores and a budget in, the samples worth keeping out.
 
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
-score that a study picks), any other score by its name, `labels`, `embeddings`, and `budget`. Keyword-only parameters
+score that a study picks), any other score by its name, `strata` (the class of a sample, or what stands for it),
+`memberships` (strata, or all labels of a sample), `embeddings`, and `budget`. Keyword-only parameters
 are its settings, except `seed` and `ids`, which callers supply: all randomness and every tie is decided by a hash of
 `(seed, id)`, so a choice does not depend on row order, sharding or the machine.
 """

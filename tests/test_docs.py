@@ -43,7 +43,6 @@ EXAMPLES = [
     if language == "python" and not {"notest"} & set(words.split()) and "file=" not in words
 ]
 KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
-KINDS: dict[str, type[BaseModel]] = {"search": Search, "pruning": PruningStudy}
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python docs/reference_pages.py"
 
@@ -171,13 +170,11 @@ def components() -> dict[str, type[BaseModel]]:
 def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
     content = yaml.safe_load(text)
     if "attributes" in content:
-        assert validated(components()[content["type"]], content["attributes"], page, "component")
-    elif "kind" in content:
-        assert validated(KINDS[content["kind"]], content, page, content["kind"])
-    elif "name" in content:
-        assert validated(Study, content, page, "study")
+        assert isinstance(validated(content["attributes"], page), components()[content["type"]])
+    elif {"kind", "name"} & set(content):
+        assert validated(content, page)
     elif set(content) & set(Study.model_fields):
-        assert validated(Study, around(content), page, "study")
+        assert validated(around(content), page)
     else:
         assert page.name in FOREIGN, "a YAML that is no part of a study"
 
@@ -227,9 +224,13 @@ GRAPH = """
 import sys
 from pathlib import Path
 from secateur.pipelines.definitions import build
+from secateur.pipelines.data.source_kinds.registry import source_kinds
+from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.studies.files import read_studies
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+print("exporters:", *exporters())
+print("sources:", *source_kinds())
 print("scorers:", *scorers())
 print("selectors:", *selectors())
 (file,) = read_studies([Path("studies")])
@@ -249,6 +250,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", tmp_path / "secateur")
     shutil.copytree(ROOT / "tests" / "scorers", tmp_path / "tests" / "scorers")
     (tmp_path / "tests" / "selectors").mkdir()
+    (tmp_path / "tests" / "pipelines").mkdir()
+    shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", tmp_path / "tests" / "pipelines")
     (tmp_path / "studies").mkdir()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -274,10 +277,15 @@ def python(checkout: Path, *words: str) -> str:
     return done.stdout
 
 
+def listed(seen: str, kind: str) -> list[str]:
+    """Names that `GRAPH` printed behind a word."""
+    return next(line for line in seen.splitlines() if line.startswith(f"{kind}:")).split()[1:]
+
+
 def test_following_the_page_on_scorers_adds_a_scorer(checkout: Path) -> None:
     assert len(follow("add-a-scorer.md", checkout)) == 3
     seen = python(checkout, "-c", GRAPH)
-    assert "rival_probability" in seen.split("selectors:")[0].split()
+    assert "rival_probability" in listed(seen, "scorers")
     assert "pencils/scores/rival_probability" in seen.split()
     assert "hardest@0.3" in seen.split()
     laws = "tests/scorers/test_checkpoint_scorers.py"
@@ -297,7 +305,7 @@ def test_following_the_page_on_scorers_adds_a_scorer(checkout: Path) -> None:
 def test_following_the_page_on_selectors_adds_a_selector(checkout: Path) -> None:
     assert len(follow("add-a-selector.md", checkout)) == 3
     seen = python(checkout, "-c", GRAPH)
-    assert "nearest_quantile" in seen.partition("selectors:")[2].split()
+    assert "nearest_quantile" in listed(seen, "selectors")
     assert "nearest_quantile@0.3" in seen.split()
     ran = python(checkout, "-m", "pytest", "-q", "tests/selectors/test_nearest_quantile.py")
     assert "2 passed" in ran
@@ -319,6 +327,23 @@ def test_following_the_page_on_units_adds_a_unit(checkout: Path) -> None:
     assert "separating" in json.dumps(report)
     manifest = checkout / ".secateur" / "assets" / "wines" / "manifest" / "separating@0.2" / "0"
     assert '"feature"' in (manifest / "manifest.json").read_text()
+
+
+def test_following_the_page_on_exporters_adds_an_exporter(checkout: Path) -> None:
+    assert len(follow("add-an-exporter.md", checkout)) == 2
+    shutil.copy(SHIPPED / "digits.yaml", checkout / "studies")
+    assert "labels" in listed(python(checkout, "-c", GRAPH), "exporters")
+    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_labels.py")
+    assert "3 passed" in ran
+
+
+def test_following_the_page_on_sources_adds_a_source(checkout: Path) -> None:
+    assert len(follow("add-a-source.md", checkout)) == 3
+    seen = python(checkout, "-c", GRAPH)
+    assert "npz" in listed(seen, "sources")
+    assert "top@0.3" in listed(seen, "trials")
+    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_npz.py")
+    assert "2 passed" in ran
 
 
 @pytest.fixture

@@ -20,14 +20,16 @@ from pydantic import Field, create_model
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import choose, signals_read
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
-from secateur.pipelines.studies.samples import GIVEN, Study
+from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.signals import of_origin
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.draws.ranks import Keep
 
@@ -53,7 +55,7 @@ def ad_hoc_spec(study: Study) -> dg.AssetSpec:
 
 def missing(study: Study, name: str) -> set[str]:
     """Signals that a selector reads and the study does not make; `scores` where it reads one of any name."""
-    return set(selectors()[name].reads) - GIVEN - study.signals - set(study.scores)
+    return set(selectors()[name].reads) - of_origin("call", "samples") - study.signals - set(study.scores)
 
 
 def ad_hoc_config(study: Study) -> type[dg.Config]:
@@ -176,13 +178,19 @@ class Made:
                 raise ValueError(f"{'/'.join(key.path)} has not been made yet: materialise it, then select")
         loaded = {name: store.load(key) for name, key in keys.items() if isinstance(key, dg.AssetKey)}
         signals = signals_in(loaded)
-        count = len(signals["labels"])
+        count = len(signals["strata"])
         for name, values in loaded.items():
             if isinstance(values, np.ndarray) and len(values) != count:
                 path = "/".join(keys[name].path)  # type: ignore[union-attr]
                 raise ValueError(f"{path} has {len(values)} rows, {study.name}/samples {count}: materialise it again")
-        names = loaded["source"]["label_names"]
-        whole = Whole(signals["labels"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
+        whole = Whole(
+            signals["strata"],
+            loaded["source"]["strata"],
+            loaded["inputs"],
+            loaded["samples"],
+            signals.get("embeddings"),
+            loaded["source"]["label_names"],
+        )
         return cls(loaded, signals, whole)
 
 
@@ -193,7 +201,7 @@ def made_already(study: Study, store: Store) -> bool:
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
     """Keep mask, bool `[n]`, and its budget; raises ValueError where the budget does not fit the data."""
-    count = len(made.whole.labels)
+    count = len(made.whole.strata)
     try:
         budget = resolve_keep(asked.keep, count)
     except ValueError as error:
@@ -209,7 +217,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     names = made.loaded["source"]["label_names"]
-    return Manifest.write(asked.folder, table, keep, provenance, scores=scores, label_names=names, overwrite=True)
+    rows = Rows.chosen(table, keep, scores=scores, label_names=names)
+    return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 
 def ad_hoc_job(study: Study) -> dg.JobDefinition:

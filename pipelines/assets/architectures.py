@@ -4,48 +4,34 @@
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
-import polars as pl
 
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.evaluations import asset_key, evaluations_asset, ins, subset_agreement_asset
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER
 from secateur.pipelines.assets.search_report import report_asset
-from secateur.pipelines.manifests.choices import PAPER, write_pruned_space
+from secateur.pipelines.manifests.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
-from secateur.pipelines.runs.architectures import (
-    architectures_of,
-    data_for,
-    evaluator,
-    fitted,
-    guided_history,
-    replay,
-    run,
-    searchers,
-    space_of,
-)
-from secateur.pipelines.runs.choosing import choose
+from secateur.pipelines.runs.architectures import architectures_of, fitted, guided_history, replay, space_of
+from secateur.pipelines.runs.evaluations import data_for, parts_of
+from secateur.pipelines.runs.training import RECORD, record_of
+from secateur.pipelines.storage.ledger import Ledger, digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.architectures import ProxySubset, Search
+from secateur.pipelines.studies.architectures import Search
 from secateur.scorers.architectures.accuracy_predictor import cross_validate
-from secateur.scorers.contract import Observer
-from secateur.scorers.registry import scorers
-from secateur.selectors.contract import resolve_keep
-from secateur.selectors.searches.random_search import RandomSearch
-from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.architectures import agreement, space_of_configs
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.architectures import space_of_configs
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
-from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 
-def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
+def search_definitions(search: Search, base: Path) -> dg.Definitions:
     """The assets of one search; relative paths in it start at `base`."""
-    found = [
+    assets = [
         architectures_asset(search, base),
         evaluations_asset(search, base),
         predictor_asset(search),
@@ -54,18 +40,10 @@ def search_assets(search: Search, base: Path) -> list[dg.AssetsDefinition]:
         report_asset(search),
     ]
     if search.space.models:
-        found.append(trained_model_asset(search, base))
+        assets.append(trained_model_asset(search, base))
         if search.space.models.subset:
-            found.append(subset_agreement_asset(search, base))
-    return found
-
-
-def asset_key(search: Search, name: str) -> dg.AssetKey:
-    return dg.AssetKey([search.name, name])
-
-
-def ins(search: Search, *names: str) -> dict[str, dg.AssetIn]:
-    return {name: dg.AssetIn(asset_key(search, name)) for name in names}
+            assets.append(subset_agreement_asset(search, base))
+    return dg.Definitions(assets)
 
 
 def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:
@@ -91,75 +69,6 @@ def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         )
 
     return architectures
-
-
-def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """Everything that the searches evaluated."""
-
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=asset_key(search, "evaluations"),
-        ins=ins(search, "architectures"),
-        description="What the guided search, the same without pruning, regularised evolution and random search "
-        "evaluated, in order, over seeds. A network is evaluated once, however many searches ask for it.",
-        group_name=search.name,
-        pool=ACCELERATOR,
-    )
-    def evaluations(
-        context: dg.AssetExecutionContext,
-        secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[ProgressDisplay],
-        architectures: Any,
-    ) -> dg.MaterializeResult:
-        started, table = time.perf_counter(), architectures.collect()
-        space, there = space_of(search, table), table["key"].n_unique()
-        told = secateur_progress.start(context, "networks evaluated")
-        data, keep = training_data(search, base, secateur_store)
-        answer = evaluator(search, space, table, data, keep=keep, progress=lambda done: told(done, there))
-        frames = []
-        for name, begin in searchers(search, space).items():
-            for seed in range(search.seeds):
-                history = run(search, name, begin(seed), answer)
-                columns = {"evaluation": np.arange(len(history.rows)), "row": history.rows, "accuracy": history.fitness}
-                frames.append(
-                    pl.DataFrame(columns).select(pl.lit(name).alias("search"), pl.lit(seed).alias("seed"), "*")
-                )
-        value = pl.concat(frames)
-        return dg.MaterializeResult(
-            value=value,
-            metadata={
-                "dagster/row_count": len(value),
-                "networks evaluated": table["key"].gather(value["row"].unique()).n_unique(),
-                "seconds": time.perf_counter() - started,
-                "trained on": "every sample" if keep is None else f"{int(keep.sum())} of {len(keep)} samples",
-            },
-        )
-
-    return evaluations
-
-
-def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None, np.ndarray | None]:
-    """Training samples of a space of models, and which of them the search trains on; None means all."""
-    space = search.space.models
-    if space is None:
-        return None, None
-    data, _ = data_for(space, base, store.root / ".cache")
-    return data, subset_mask(search, data, space.subset) if space.subset else None
-
-
-def subset_mask(search: Search, data: Data, subset: ProxySubset) -> np.ndarray:
-    """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
-    signals: dict[str, np.ndarray] = {"labels": data.labels}
-    if subset.observed:
-        assert search.space.models
-        watchers: dict[str, Observer] = {
-            name: scorers()[name](len(data), device_of_choice())  # type: ignore[misc, call-arg, arg-type]
-            for name in subset.observed
-        }
-        train(data, search.space.models.training, seed=0, observers=list(watchers.values()))
-        signals |= {name: watcher.scores() for name, watcher in watchers.items()}
-    budget = resolve_keep(subset.keep, len(data))
-    return choose(subset.selection, signals, budget=budget, seed=0, settings=subset.settings)
 
 
 def predictor_asset(search: Search) -> dg.AssetsDefinition:
@@ -305,54 +214,25 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         assert search.space.models
         data, test = data_for(search.space.models, base, secateur_store.root / ".cache")
         config = TrainingConfig(**best_architecture["config"])
-        trained = train(data, config, seed=0)
-        metrics = evaluate(trained.model, test)
-        with secateur_store.folder(key) as folder:
-            models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:], data.classes)
-            (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(metrics), indent=2) + "\n")
+
+        def work() -> None:
+            trained = train(data, config, seed=0)
+            metrics = evaluate(trained.model, test)
+            record = {"steps": trained.steps, "seconds": trained.seconds}
+            with secateur_store.folder(key) as folder:
+                models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
+                for name, content in (("metrics.json", metrics), (RECORD, record)):
+                    (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+        tested = {"test_inputs": test.inputs, "test_targets": test.targets}
+        made_of = digest_of(config=config.model_dump(mode="json"), **parts_of(data), **tested)
+        folder = Ledger(secateur_store).once(key, None, made_of, work)
         return dg.MaterializeResult(
             metadata={
-                "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
-                "test accuracy": metrics.accuracy,
-                "steps": trained.steps,
-                "seconds": trained.seconds,
+                "path": dg.MetadataValue.path(folder.resolve()),
+                "test accuracy": json.loads((folder / "metrics.json").read_text())["accuracy"],
+                **record_of(folder),
             }
         )
 
     return trained_model
-
-
-def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """Whether networks trained on the subset rank as networks trained on everything."""
-
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=asset_key(search, "subset_agreement"),
-        ins=ins(search, "architectures"),
-        description="Rank correlation of validation accuracies after training on the subset and on every sample, over "
-        "random architectures.",
-        group_name=search.name,
-        pool=ACCELERATOR,
-    )
-    def subset_agreement(
-        context: dg.AssetExecutionContext,
-        secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[ProgressDisplay],
-        architectures: Any,
-    ) -> dg.MaterializeResult:
-        table = architectures.collect()
-        space = space_of(search, table)
-        assert search.space.models
-        assert search.space.models.subset
-        rows = RandomSearch(space, seed=0).ask(search.space.models.subset.compare)
-        data, keep = training_data(search, base, secateur_store)
-        assert keep is not None
-        told = secateur_progress.start(context, "networks compared")
-        part, full = (
-            evaluator(search, space, table, data, keep=mask, progress=lambda done: told(done, len(rows)))
-            for mask in (keep, None)
-        )
-        found = dataclasses.asdict(agreement(part, full, rows)) | {"kept": int(keep.sum()), "of": len(keep)}
-        return dg.MaterializeResult(value=found, metadata=found)
-
-    return subset_agreement

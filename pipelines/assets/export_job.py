@@ -12,7 +12,7 @@ from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.storage.fingerprints import fingerprint_of
+from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import inside, refuse_existing
 from secateur.pipelines.studies.files import StudyFile
@@ -27,14 +27,14 @@ WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
 
 def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
     """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
-    studies = {file.name: file for file in files if file.study}
+    studies = {file.name: file for file in files if isinstance(file.study, Study)}
     return [export_job(studies, root, name)] if studies else []
 
 
 def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
     """The launchpad's form; names of studies and formats are chosen, the rest is checked before any work."""
     # Dagster takes enums of one name for the same one, in a process that builds definitions twice.
-    own = fingerprint_of(studies=sorted(studies))[:8]
+    own = digest_of(studies=sorted(studies))[:8]
     names = Enum(f"ExportedStudy_{own}", {name: name for name in sorted(studies)})
     formats = Enum("ExportFormat", {name: name for name in exporters()})
     told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())
@@ -105,7 +105,7 @@ class Asked:
     @classmethod
     def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
         """Check a form before any work; raises ValueError with what is wrong in it."""
-        assert file.study is not None
+        assert isinstance(file.study, Study)
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
         trial = trial_of(file.study, config.selection, config.keep, config.seed)

@@ -6,22 +6,16 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.data import labels_of
+from secateur.pipelines.assets.data import memberships_of, strata_of
 from secateur.pipelines.studies.samples import Study
-
-ASSETS = {
-    "embeddings": "embeddings",
-    "neighbour_indices": "neighbour_indices",
-    "neighbour_distances": "neighbour_distances",
-}
-"""Signals that are arrays of their own; labels and what follows from them come with the samples, scores by name."""
+from secateur.pipelines.studies.signals import of_origin
 
 
 def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, dg.AssetIn]:
     """Assets to read for some signals, and the samples and others of the study whatever the signals are."""
     wanted = sorted(set(signals))
     found = {f"score_{name}": ["scores", name] for name in wanted if name in study.scores}
-    found |= {f"signal_{name}": [ASSETS[name]] for name in wanted if name in ASSETS}
+    found |= {f"signal_{name}": [name] for name in wanted if name in of_origin("asset")}
     found |= {name: [name] for name in ("samples", "source", *others)}
     return {name: dg.AssetIn(dg.AssetKey([study.name, *path])) for name, path in found.items()}
 
@@ -31,6 +25,7 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     from secateur.scorers.checkpoints.pvi import null_model_of
 
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
-    labels = labels_of(loaded["samples"])
-    null = null_model_of(labels, len(loaded["source"]["label_names"]))
-    return {"labels": labels, "null_log_probabilities": null} | named
+    strata = strata_of(loaded["samples"])
+    null = null_model_of(strata, len(loaded["source"]["strata"]))
+    groups = {"strata": strata, "memberships": memberships_of(loaded["samples"], loaded["source"])}
+    return {"labels": strata, **groups, "null_log_probabilities": null} | named

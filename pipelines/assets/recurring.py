@@ -5,7 +5,6 @@ scorer changed. What was made again with the same content makes nothing else sta
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,18 @@ import numpy as np
 
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.readers import SourceError, watch_stamp
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import selection_key
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, TRAINING
 from secateur.selectors.contract import Selector, resolve_keep
 
-DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-SCORING = ("proxy", "embeddings", "neighbour_indices", "neighbour_distances", "scores", "drift")
-TRAVEL = {"scores": (), "manifest": ("tuning", "subset", "manifest")}
-TRAVEL["report"] = (*TRAVEL["manifest"], "teacher", "teacher_logits", "trained_model", "evaluation", "report")
-
+TRAVEL = {"scores": (), "manifest": CHOICE, "report": (*CHOICE, *TRAINING)}
+"""Assets behind the scores that a change travels to, by the last one that a study asks for."""
 
 LEVELS = 6
 """How far upstream a stale asset makes others wait: the longest way from a score to the report."""
@@ -47,20 +44,10 @@ def stale() -> dg.AutomationCondition:
     return behind & ~waiting & ~when.any_deps_missing() & ~when.any_deps_in_progress() & ~when.in_progress()
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """What `recurring` adds to a study's definitions."""
-
-    assets: list[dg.AssetsDefinition]
-    jobs: list[Any]
-    schedules: list[dg.ScheduleDefinition]
-    sensors: list[dg.SensorDefinition]
-
-
-def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) -> Recurrence:
+def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
     """The study's assets, conditions added, and the job, schedule and sensors that score again."""
     assert study.recurring
-    refreshed = {*SCORING, *TRAVEL[study.recurring.refresh]}
+    refreshed = {*SCORING, "drift", *TRAVEL[study.recurring.refresh]}
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         mine = spec.key.path[0] == study.name and spec.key.path[1] in refreshed
@@ -71,7 +58,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
     keys = [spec.key for definition in made for spec in definition.specs]
     job: Any = dg.define_asset_job(
         f"{study.name}_rescoring",
-        selection=dg.AssetSelection.assets(*(key for key in keys if key.path[1] in (*DATA, *SCORING))),
+        selection=dg.AssetSelection.assets(*(key for key in keys if key.path[1] in (*DATA, *SCORING, "drift"))),
         description=f"Read the source of {study.name} again, score it, and compare with the last scoring.",
     )
     schedules = []
@@ -90,8 +77,8 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
         target=dg.AssetSelection.groups(study.name),
         description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
     )
-    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
-    return Recurrence(made, [job], schedules, [refresh, *watch])
+    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds and study.source else []
+    return dg.Definitions(made, jobs=[job], schedules=schedules, sensors=[refresh, *watch])
 
 
 def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
@@ -107,7 +94,7 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            stamp = watch_stamp(study.source, base)
+            stamp = study.read_source.stamp(base)
         except SourceError as error:
             return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
         if stamp == context.cursor:
@@ -124,7 +111,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
     return {
         name: selection
         for name, selection in study.selections.items()
-        if isinstance(selection.declared, Selector) and signals_read(selection) - {"labels"}
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata", "memberships"}
     }
 
 
@@ -182,7 +169,7 @@ def subsets_of(
     tuning, found = dg.AssetKey([study.name, "tuning"]), {}
     tuned = store.load(tuning) if store.find(tuning) else {}
     for keep in study.keep:
-        budget = resolve_keep(keep, len(signals["labels"]))
+        budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}

@@ -3,13 +3,14 @@
 import inspect
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.data import data_of, labels_of
+from secateur.pipelines.assets.data import data_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
@@ -44,8 +45,22 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
-        "by class": dg.MetadataValue.md(score_by_class(values, labels_of(samples), source["label_names"], card)),
+        "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
         "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
+    }
+
+
+def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool = True) -> dict[str, dg.AssetOut]:
+    """What an asset of several scores puts out, by the score's name."""
+    return {
+        name: dg.AssetOut(
+            io_manager_key=IO_MANAGER,
+            key=dg.AssetKey([study.name, "scores", name]),
+            description=describe(score.declared.card),
+            code_version=score.declared.card.version,
+            is_required=is_required,
+        )
+        for name, score in scores.items()
     }
 
 
@@ -61,11 +76,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = dg.AssetKey([study.name, "proxy"])
     searched = study.proxy_from
-    found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
+    ins = {name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")}
+    ins |= {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")} | found,
+        ins=ins,
         outs={
             "proxy": dg.AssetOut(
                 io_manager_key=IO_MANAGER,
@@ -74,20 +90,9 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
                 description="The proxy model, trained on all samples.",
             )
         }
-        | {
-            name: dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=dg.AssetKey([study.name, "scores", name]),
-                description=describe(score.declared.card),
-                code_version=score.declared.card.version,
-            )
-            for name, score in observed.items()
-        },
+        | score_outs(study, observed),
         internal_asset_deps={
-            "proxy": {
-                *(dg.AssetKey([study.name, name]) for name in ("inputs", "samples", "source")),
-                *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
-            },
+            "proxy": {each.key for each in ins.values()},
             **{name: {proxy_key} for name in observed},
         },
         group_name=study.name,
@@ -109,9 +114,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             training = with_network_of(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
-        for seed in range(study.proxy_runs):
-            runs.train(seed, secateur_progress.start(context, f"proxy training, run {seed + 1} of {study.proxy_runs}"))
-        spent = runs.gather()
+        spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))

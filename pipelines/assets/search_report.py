@@ -7,17 +7,12 @@ import dagster as dg
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.written_report import written_report
 from secateur.pipelines.pages.plots import best_so_far
-from secateur.pipelines.pages.report import Plan, build_report
-from secateur.pipelines.runs.search_outcomes import (
-    SEARCHES,
-    TITLES,
-    accuracy_metric,
-    budgets_of,
-    curves_of,
-    outcomes_of,
-)
+from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.runs.search_outcomes import curves_of, outcomes_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
+
+NOTE = "It is the best accuracy that a search has seen by then, on the samples that guide it."
 
 
 def report_asset(search: Search) -> dg.AssetsDefinition:
@@ -35,24 +30,7 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
     def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:
         frame = evaluations.collect()
         pictures = {"best so far": best_so_far(curves_of(search, frame))}
-        built = build_report(plan_of(search), outcomes_of(search, frame))
+        built = build_report(plan_of(search, NOTE), outcomes_of(search, frame))
         return written_report(secateur_store, key, built, pictures)
 
     return report
-
-
-def plan_of(search: Search) -> Plan:
-    """What a search of architectures compares."""
-    return Plan(
-        name=search.name,
-        description=search.description,
-        unit="evaluation",
-        arm="search",
-        metrics=(accuracy_metric(search),),
-        arms=SEARCHES,
-        baseline="random",
-        keep=budgets_of(search),
-        seeds=search.seeds,
-        titles=TITLES,
-        note="It is the best accuracy that a search has seen by then, on the samples that guide it.",
-    )

@@ -11,16 +11,18 @@ from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Grid, Trial
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
 
 
-def partitions_of(study: Grid) -> dg.MultiPartitionsDefinition:
+def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
     """Selections times seeds; samples never are partitions."""
     return dg.MultiPartitionsDefinition(
         {
@@ -127,11 +129,12 @@ def shown_of(
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
-        signals["labels"],
-        loaded["source"]["label_names"],
+        signals["strata"],
+        loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
         signals.get("embeddings"),
+        loaded["source"]["label_names"],
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
@@ -170,15 +173,14 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), trial)
-            written = Manifest.write(
-                secateur_store.place(key, trial),
+            rows = Rows.chosen(
                 table,
                 np.asarray(subset[trial]),
-                provenance_of(study, trial, source, settings, len(table)),
                 scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))},
-                label_names=source["label_names"],
-                overwrite=True,
+                label_names=source["strata"],
             )
+            provenance = provenance_of(study, trial, source, settings, len(table))
+            written = Manifest.write(secateur_store.place(key, trial), rows, provenance, overwrite=True)
             try:
                 Manifest.load(written.path, verify=True)
             except ValueError as error:
@@ -221,7 +223,7 @@ def provenance_of(
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
-        columns=study.columns.model_dump(exclude_none=True),
+        columns=study.columns.model_dump(exclude_none=True) if study.columns else {},
         selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",

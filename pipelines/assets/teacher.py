@@ -12,7 +12,6 @@ all samples) and `distillation_tuning_cost` (its students and its own teacher), 
 `samples_seen`. A teacher from a folder costs nothing here, which says nothing of what it cost where it was made.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -26,22 +25,25 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
+from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 BLOCK = 4096
 """Rows whose logits are committed at a time."""
 PLAIN = ("inputs", "samples", "source")
+SAVED = ("model.json", "model.safetensors")
+"""Files of a saved model."""
 
 
 def teacher_assets(study: Study, base: Path = Path()) -> list[dg.AssetsDefinition]:
@@ -85,40 +87,53 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        data = data_of(*(loaded[name] for name in PLAIN))
-        with secateur_store.folder(key) as folder:
+        data, costs = data_of(*(loaded[name] for name in PLAIN)), dg.AssetKey([study.name, "teacher_cost"])
+        parts: dict[str, Any] = data_parts(study, loaded["source"])
+        if given:
+            # Of a folder without a model `copy_teacher` says what is missing.
+            parts |= {name: given / name for name in SAVED if (given / name).is_file()}
+        else:
+            training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
+            parts |= {"config": training.model_dump(mode="json", exclude={"loading", "workers"}), "seed": settings.seed}
+
+        def work() -> None:
+            cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
             if given:
-                copy_teacher(given, folder, data)
-                cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
+                with secateur_store.folder(key) as folder:
+                    copy_teacher(given, folder, data)
             else:
-                training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
                 told = secateur_progress.start(context, "teacher")
                 trained = train(data, training, seed=settings.seed, device=device_of_choice(), progress=told)
-                models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:], data.classes)
+                with secateur_store.folder(key) as folder:
+                    models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:])
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
-        secateur_store.save(dg.AssetKey([study.name, "teacher_cost"]), cost)
-        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
-        accuracy = evaluate(models.load(secateur_store.place(key)), test).accuracy
+            secateur_store.save(costs, cost)
+
+        Ledger(secateur_store).once(key, None, digest_of(**parts), work, beside=[costs])
+        cost = secateur_store.load(costs)
+        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test")
+        metrics = evaluate(models.load(secateur_store.place(key)), test)
         path = dg.MetadataValue.path(secateur_store.place(key).resolve())
-        return dg.MaterializeResult(metadata={"path": path, "test accuracy": accuracy, **cost})
+        return dg.MaterializeResult(
+            metadata={"path": path, **{f"test {name}": number for name, number in metrics.items()}, **cost}
+        )
 
     return teacher
 
 
 def copy_teacher(given: Path, folder: Path, data: Data) -> None:
     """Copy the two files that `models.save` writes; raises ValueError where they are not there or of other data."""
-    names = ("model.json", "model.safetensors")
-    missing = [name for name in names if not (given / name).is_file()]
+    missing = [name for name in SAVED if not (given / name).is_file()]
     if missing:
         raise ValueError(
             f"distillation.teacher: {given} has no {' and no '.join(missing)}; name a saved model's folder"
         )
     rebuild = json.loads((given / "model.json").read_text())
-    expected = {"shape": list(data.inputs.shape[1:]), "classes": data.classes}
-    found = {name: rebuild[name] for name in expected}
-    if found != expected:
-        raise ValueError(f"distillation.teacher: the model in {given} is for {found}, the data are {expected}")
-    for name in names:
+    expected = {"shape": list(data.inputs.shape[1:]), "task": json.loads(json.dumps(data.task.state()))}
+    own = {name: rebuild[name] for name in expected}
+    if own != expected:
+        raise ValueError(f"distillation.teacher: the model in {given} is for {own}, the data are {expected}")
+    for name in SAVED:
         shutil.copyfile(given / name, folder / name)
 
 
@@ -144,31 +159,24 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
         teacher, heat = fingerprint([loaded["teacher"]]), tuned_settings(settings, loaded).temperature
-        depends = [teacher, loaded["source"]["revision"], len(data), settings.top_k, heat]
-        name = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
-        blocks = secateur_store.root / study.name / ".teacher_logits" / name
-        starts = list(range(0, len(data), BLOCK))
-        begin = next((start for start in starts if not block_of(blocks, start).exists()), len(data))
-        parts = logits_in_blocks(
-            models.load(loaded["teacher"]),
-            data,
-            device=device_of_choice(),
-            top_k=settings.top_k,
-            temperature=heat,
-            block=BLOCK,
-            start=begin,
-            fingerprint=teacher,
-            progress=secateur_progress.start(context, "teacher logits"),
+        costs, place, resumed = dg.AssetKey([study.name, "teacher_logits_cost"]), secateur_store.place(key), 0
+        made_of = digest_of(
+            teacher=teacher, top_k=settings.top_k, temperature=heat, **data_parts(study, loaded["source"])
         )
-        for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
-            with new_folder(block_of(blocks, start), overwrite=True) as folder:
-                part.save(folder)
-        with secateur_store.folder(key) as folder:
-            write(folder, (TeacherLogits.load(block_of(blocks, start)) for start in starts), len(data))
-        shutil.rmtree(blocks.parent)
-        cost = {"seconds": time.perf_counter() - started, "steps": 0, "samples_seen": len(data)}
-        secateur_store.save(dg.AssetKey([study.name, "teacher_logits_cost"]), cost)
-        place = secateur_store.place(key)
+
+        def work() -> None:
+            nonlocal resumed
+            blocks = secateur_store.root / study.name / ".teacher_logits" / made_of[:16]
+            told = secateur_progress.start(context, "teacher logits")
+            resumed = commit_blocks(blocks, loaded["teacher"], data, settings.top_k, heat, told)
+            with secateur_store.folder(key) as folder:
+                parts = (TeacherLogits.load(block_of(blocks, start)) for start in range(0, len(data), BLOCK))
+                write(folder, parts, len(data))
+            shutil.rmtree(blocks.parent)
+            seconds = time.perf_counter() - started
+            secateur_store.save(costs, {"seconds": seconds, "steps": 0, "samples_seen": len(data)})
+
+        Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(place.resolve()),
@@ -176,13 +184,35 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
                 "classes": what,
                 "augmentation": "none",
                 "teacher": teacher,
-                "blocks resumed": begin // BLOCK,
+                "blocks resumed": resumed,
                 "bytes": sum(path.stat().st_size for path in place.iterdir()),
-                "seconds": cost["seconds"],
+                "seconds": secateur_store.load(costs)["seconds"],
             }
         )
 
     return teacher_logits
+
+
+def commit_blocks(
+    blocks: Path, teacher: Path, data: Data, top_k: int | None, temperature: float, progress: Progress
+) -> int:
+    """Compute logits and commit them block by block, behind those that are there; returns how many were there."""
+    begin = next((start for start in range(0, len(data), BLOCK) if not block_of(blocks, start).exists()), len(data))
+    parts = logits_in_blocks(
+        models.load(teacher),
+        data,
+        device=device_of_choice(),
+        top_k=top_k,
+        temperature=temperature,
+        block=BLOCK,
+        start=begin,
+        fingerprint=fingerprint([teacher]),
+        progress=progress,
+    )
+    for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
+        with new_folder(block_of(blocks, start), overwrite=True) as folder:
+            part.save(folder)
+    return begin // BLOCK
 
 
 def block_of(folder: Path, start: int) -> Path:
@@ -192,11 +222,11 @@ def block_of(folder: Path, start: int) -> Path:
 
 def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
     """Temperature and curve, chosen on held-out training samples."""
-    settings = asked(study)
+    key, settings = dg.AssetKey([study.name, "distillation_tuning"]), asked(study)
 
     @dg.asset(
         io_manager_key=IO_MANAGER,
-        key=dg.AssetKey([study.name, "distillation_tuning"]),
+        key=key,
         ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in PLAIN},
         description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
         "random subsets on a validation split of the training samples, never on test samples.",
@@ -209,28 +239,42 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
+        costs = dg.AssetKey([study.name, "distillation_tuning_cost"])
+        made_of = digest_of(
+            distillation=settings.model_dump(mode="json"),
+            training=study.training.model_dump(mode="json", exclude={"loading", "workers"}),
+            validation=study.validation.model_dump(mode="json"),
+            keep=study.keep,
+            **data_parts(study, loaded["source"]),
+        )
+
         def draw(rows: np.ndarray, budget: int, seed: int) -> Any:
             return uniform_random(rows, budget, seed=seed)
 
-        tuned = tune_distillation(
-            data_of(*(loaded[name] for name in PLAIN)),
-            study.training,
-            settings,
-            draw,
-            keep=study.keep,
-            fraction=study.validation.fraction,
-            seeds=study.validation.seeds,
-            progress=secateur_progress.start(context, "tuning distillation"),
-        )
-        found = {
-            "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
-            "validation_accuracy": [
-                {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
-                for (share, alpha, heat), accuracy in tuned.accuracies.items()
-            ],
-        }
-        cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}
-        secateur_store.save(dg.AssetKey([study.name, "distillation_tuning_cost"]), cost)
-        return dg.MaterializeResult(value=found, metadata={"chosen": dg.MetadataValue.json(found), **cost})
+        def work() -> None:
+            tuned = tune_distillation(
+                data_of(*(loaded[name] for name in PLAIN)),
+                study.training,
+                settings,
+                draw,
+                keep=study.keep,
+                fraction=study.validation.fraction,
+                seeds=study.validation.seeds,
+                progress=secateur_progress.start(context, "tuning distillation"),
+            )
+            best = {
+                "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
+                "validation_accuracy": [
+                    {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
+                    for (share, alpha, heat), accuracy in tuned.results.items()
+                ],
+            }
+            secateur_store.save(key, best)
+            cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}
+            secateur_store.save(costs, cost)
+
+        best = Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
+        chosen = {"chosen": dg.MetadataValue.json(best)}
+        return dg.MaterializeResult(value=best, metadata=chosen | secateur_store.load(costs))
 
     return distillation_tuning

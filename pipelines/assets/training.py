@@ -1,7 +1,6 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
-import dataclasses
-from collections.abc import Container, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -9,22 +8,22 @@ import numpy as np
 
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.pages.report import Plan, build_report
+from secateur.pipelines.pages.report import build_report, plan_of
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import KD, OWN
-from secateur.pipelines.studies.samples import BASELINES, Study
+from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import METRICS, evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -54,9 +53,10 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store)
+        spread = partial(launch, context, processes=study.compute.processes)
+        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread)
         for trial in secateur_progress.track(context, trials_of(context), "training"):
-            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]), context)
+            outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
                 {
@@ -88,7 +88,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         | {"trained_model": dg.AssetIn(dg.AssetKey([study.name, "trained_model"]))},
         partitions_def=partitions_of(study),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description="Accuracy, per-class accuracy, calibration and loss on the test split, after the last epoch.",
+        description="Every metric of the task on the test split, after the last epoch.",
         group_name=study.name,
         pool=ACCELERATOR,
     )
@@ -101,15 +101,14 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         subset: Any,
         trained_model: Any,
     ) -> None:
-        test = data_of(test_inputs, test_samples, source)
+        test = data_of(test_inputs, test_samples, source, "test")
         for trial in trials_of(context):
-            measured = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            metrics = dict(evaluate(models.load(trained_model[trial]), test))
             trained = trained_outcome(trained_model[trial])
             costs = costs_of(study, trial, secateur_store, trained)
-            numbers = {metric.name: measured.pop(metric.name) for metric in METRICS}
-            judged = trained.model_copy(update={"metrics": numbers, "compute": costs, "facts": measured})
+            judged = trained.model_copy(update={"metrics": metrics, "compute": costs})
             secateur_store.save(key, judged.model_dump(mode="json"), trial)
-            numbers |= {"samples of compute": judged.work}
+            numbers = {**metrics, "samples of compute": judged.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 
@@ -132,38 +131,8 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
     ) -> dg.MaterializeResult:
         outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
-        report = build_report(plan_of(study, source), outcomes, tuning)
+        note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
+        report = build_report(plan_of(study, note), outcomes, tuning)
         return written_report(secateur_store, key, report)
 
     return report
-
-
-TITLES = {"uniform_random": "random", "stratified_random": "stratified random", "full": "full set"}
-
-
-def plan_of(study: Study, source: Mapping[str, Any]) -> Plan:
-    """What a study of samples compares."""
-    own = [name for name, selection in study.selections.items() if selection.budget == OWN]
-    taught = set(study.distillation.students(study.selections)) if study.distillation else set()
-    arms = [name for name in study.selections if name not in own]
-    return Plan(
-        name=study.name,
-        description=study.description,
-        unit="sample",
-        arm="selection",
-        metrics=METRICS,
-        arms=tuple(with_twins(arms, taught)),
-        baseline=BASELINES[0],
-        second=BASELINES[1],
-        references=("full",),
-        unbudgeted=tuple(with_twins(["full", *own], taught)[1:]),
-        keep=tuple(study.keep),
-        seeds=study.seeds,
-        titles=TITLES,
-        note=f"Measured on {source['test_samples']:,} test samples after the last epoch.",
-    )
-
-
-def with_twins(names: Iterable[str], taught: Container[str]) -> list[str]:
-    """Names, each twin behind its plain self."""
-    return [f"{name}{kd}" for name in names for kd in ("", *([KD] if name in taught else []))]

@@ -1,5 +1,6 @@
 """The asset `tuning`: settings that a study leaves open, chosen on held-out training samples, one after the other."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
-from secateur.pipelines.storage.fingerprints import data_parts, fingerprint_of
+from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import selection_key
 from secateur.pipelines.studies.samples import Study
@@ -39,6 +40,11 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
+
+        def tune_at(place: tuple[str, ...], selection: Selection, keep: int | float) -> None:
+            told = secateur_progress.start(context, f"tuning {place[-1]}")
+            secateur_store.save(place, tuned(study, selection, data, signals, keep, told))
+
         chosen: dict[str, dict[str, Any]] = {}
         costs: dict[str, dict[str, Any]] = {}
         for name, selection in open_ones.items():
@@ -47,13 +53,10 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
                 if resolve_keep(keep, len(data)) == len(data):
                     continue
                 key = selection_key(name, keep)
-                place, made = dg.AssetKey([study.name, ".tuning", key]), fingerprint_of(keep=keep, **parts)
-                found = secateur_store.load(place) if secateur_store.find(place) else {}
-                if found.get("fingerprint") != made:
-                    told = secateur_progress.start(context, f"tuning {key}")
-                    found = {"fingerprint": made, **tuned(study, selection, data, signals, keep, told)}
-                    secateur_store.save(place, found)
-                chosen[key], costs[key] = found["chosen"], found["cost"]
+                place = (study.name, ".tuning", key)
+                work = partial(tune_at, place, selection, keep)
+                best = Ledger(secateur_store).once(place, None, digest_of(keep=keep, **parts), work)
+                chosen[key], costs[key] = best["chosen"], best["cost"]
         secateur_store.save(dg.AssetKey([study.name, "tuning_cost"]), costs)
         return dg.MaterializeResult(value=chosen, metadata={"chosen": dg.MetadataValue.json(chosen)})
 
@@ -94,7 +97,7 @@ def tuned(
         seeds=study.validation.seeds,
         progress=told,
     )
-    accuracies = {str(value): accuracy for value, accuracy in best.accuracies.items()}
+    accuracies = {str(value): accuracy for value, accuracy in best.results.items()}
     return {
         "chosen": {"settings": {setting: best.value}, "validation_accuracy": accuracies},
         "cost": {"steps": best.steps, "samples_seen": best.samples_seen, "seconds": best.seconds},

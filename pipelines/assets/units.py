@@ -1,7 +1,8 @@
 """Assets of a study of units: `prepared` by seed, `pruned` by arm, budget and seed with a manifest, and `report`."""
 
 import time
-from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,23 +11,23 @@ from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
 from secateur.pipelines.assets.subsets import partitions_of, trials_of
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.pages.report import Plan, build_report
-from secateur.pipelines.storage.fingerprints import fingerprint_of, versions
+from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.experiments.contract import Experiment, Result
 from secateur.trainers.judging.outcome import Outcome
-from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.kept import Kept
 
 
-def unit_assets(study: PruningStudy) -> list[dg.AssetsDefinition]:
-    """The assets of one study."""
-    return [prepared_asset(study), pruned_asset(study), report_asset(study)]
+def unit_definitions(study: PruningStudy, base: Path) -> dg.Definitions:
+    """The assets of one study, which reads no file that is its own."""
+    return dg.Definitions([prepared_asset(study), pruned_asset(study), report_asset(study)])
 
 
 def key_of(study: PruningStudy, name: str) -> dg.AssetKey:
@@ -54,24 +55,20 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> None:
         settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
+
+        def prepare(trial: Trial) -> None:
+            told, started = secateur_progress.start(context, f"preparing seed {trial.seed}"), time.perf_counter()
+            with secateur_store.folder(key, trial) as folder:
+                declared(**settings).prepare(trial.seed, folder, told)
+            record = {"settings": settings, "seconds": time.perf_counter() - started}
+            secateur_store.save(key_of(study, "prepared_record"), record, trial)
+
         for trial in trials_of(context):
-            made_of = fingerprint_of(
-                experiment=study.experiment,
-                version=declared.version,
-                settings=settings,
-                seed=trial.seed,
-                versions=versions(),
-                device=device_of_choice().type,
-            )
-            record = record_at(secateur_store, key_of(study, "prepared_record"), trial)
-            if record.get("fingerprint") != made_of or secateur_store.find(key, trial) is None:
-                record = {"fingerprint": made_of, "settings": settings}
-                started = time.perf_counter()
-                with secateur_store.folder(key, trial) as folder:
-                    told = secateur_progress.start(context, f"preparing seed {trial.seed}")
-                    declared(**settings).prepare(trial.seed, folder, told)
-                record["seconds"] = time.perf_counter() - started
-                secateur_store.save(key_of(study, "prepared_record"), record, trial)
+            parts = {"experiment": study.experiment, "version": declared.version, "settings": settings}
+            made_of = digest_of(**parts, seed=trial.seed, **machine_parts())
+            beside = key_of(study, "prepared_record")
+            Ledger(secateur_store).once(key, trial, made_of, partial(prepare, trial), beside=[beside])
+            record = secateur_store.load(beside, trial)
             context.add_asset_metadata(
                 {
                     "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
@@ -82,14 +79,6 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
             )
 
     return prepared
-
-
-def record_at(store: Store, key: dg.AssetKey, trial: Trial) -> dict[str, Any]:
-    """A trial's JSON; empty where there is none."""
-    if store.find(key, trial) is None:
-        return {}
-    found: dict[str, Any] = store.load(key, trial)
-    return found
 
 
 def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
@@ -120,7 +109,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
         all_trials = secateur_progress.start(context, "arms")
         for number, trial in enumerate(trials):
             outcome = run_trial(study, trial, secateur_store, context, secateur_progress)
-            kept, of, arm = outcome.kept, outcome.of, trial.name in study.arm_names
+            kept, of, arm = outcome.kept, outcome.of, trial.name in study.arms
             if kept is not None and of is not None and arm and kept > resolve_keep(float(trial.keep), of):
                 over.append(f"{trial} keeps {kept} of {of}")
             told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), trial).resolve())}
@@ -153,33 +142,30 @@ def run_trial(
     study: PruningStudy, trial: Trial, store: Store, context: dg.AssetExecutionContext, progress: ProgressDisplay
 ) -> Outcome:
     """Run an arm, or find that it was run before of the same; its outcome, which is written after its manifest."""
-    key, seed = key_of(study, "pruned"), Trial("", trial.seed)
-    shared = record_at(store, key_of(study, "prepared_record"), seed)
+    key, seed, ledger = key_of(study, "pruned"), Trial("", trial.seed), Ledger(store)
+    shared = ledger.entry(key_of(study, "prepared"), seed)
     prepared = store.find(key_of(study, "prepared"), seed)
-    if prepared is None or not shared:
+    if prepared is None or shared is None:
         raise FileNotFoundError(
             f"{study.name}: nothing is prepared for seed {trial.seed}; materialise `prepared` first"
         )
-    made_of = fingerprint_of(prepared=shared["fingerprint"], arm=trial.name, keep=trial.keep)
-    record, manifest = record_at(store, key, trial), store.place(key_of(study, "manifest"), trial)
-    if record.get("fingerprint") == made_of:
-        outcome = outcome_in(record, trial)
-        if outcome.kept is None or manifest.exists():
-            return outcome
-    started = time.perf_counter()
-    told = progress.start(context, f"{trial.selection}, seed {trial.seed}")
-    experiment = study.declared(**shared["settings"])
-    result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
-    outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
-    if result.kept is not None:
-        UnitManifest.write(manifest, result.kept, provenance_of(study, trial, result.kept, shared), overwrite=True)
-    store.save(key, {"fingerprint": made_of, "outcome": outcome.model_dump(mode="json")}, trial)
-    return outcome
 
+    def work() -> None:
+        told, started = progress.start(context, f"{trial.selection}, seed {trial.seed}"), time.perf_counter()
+        settings = store.load(key_of(study, "prepared_record"), seed)["settings"]
+        experiment = study.declared(**settings)
+        result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
+        outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
+        if result.kept is not None:
+            provenance = provenance_of(study, trial, result.kept, settings, shared.made_of)
+            Manifest.write(manifest, Masks.of(result.kept), provenance, overwrite=True)
+        store.save(key, outcome.model_dump(mode="json"), trial)
 
-def outcome_in(record: Mapping[str, Any], trial: Trial) -> Outcome:
-    """The outcome that a trial's record holds."""
-    return Outcome.read(record.get("outcome"), f"the record of {trial}")
+    manifest = store.place(key_of(study, "manifest"), trial)
+    made_of = digest_of(prepared=shared.made_of, arm=trial.name, keep=trial.keep)
+    return Outcome.read(
+        ledger.once(key, trial, made_of, work, beside=[key_of(study, "manifest")]), f"outcome of {trial}"
+    )
 
 
 def checked_outcome(experiment: Experiment, trial: Trial, result: Result, seconds: float) -> Outcome:
@@ -195,15 +181,15 @@ def checked_outcome(experiment: Experiment, trial: Trial, result: Result, second
     return outcome.model_copy(update={**kept, "seconds": round(seconds, 3)})
 
 
-def provenance_of(study: PruningStudy, trial: Trial, kept: Kept, shared: Mapping[str, Any]) -> Provenance:
+def provenance_of(study: PruningStudy, trial: Trial, kept: Kept, settings: dict[str, Any], prepared: str) -> Provenance:
     """All that a manifest says of how its units were chosen."""
     return Provenance(
         dataset=study.name,
-        revision=shared["fingerprint"],
+        revision=prepared,
         selection=trial.selection,
         selector=f"{study.experiment}.{trial.name}",
         selector_version=study.declared.version,
-        settings=shared["settings"],
+        settings=settings,
         keep=float(trial.keep),
         budget=kept.count,
         seed=trial.seed,
@@ -223,28 +209,13 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         group_name=study.name,
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
-        outcomes = {trial: outcome_in(pruned[trial], trial) for trial in study.trials if trial in pruned}
+        outcomes = {
+            trial: Outcome.read(pruned[trial], f"outcome of {trial}") for trial in study.trials if trial in pruned
+        }
         seed = Trial("", next(iter(outcomes)).seed)
         experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
         pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})
-        return written_report(secateur_store, key, build_report(plan_of(study, experiment), outcomes), pictures)
+        plan = plan_of(study, f"The claim under test: {declared.claim} ({declared.paper})")
+        return written_report(secateur_store, key, build_report(plan, outcomes), pictures)
 
     return report
-
-
-def plan_of(study: PruningStudy, experiment: Experiment) -> Plan:
-    """What a study of units compares."""
-    return Plan(
-        name=study.name,
-        description=study.description,
-        unit=experiment.unit,
-        arm="arm",
-        metrics=experiment.metrics,
-        arms=tuple(study.arm_names),
-        baseline=experiment.baseline,
-        references=experiment.references,
-        keep=tuple(study.keep),
-        seeds=study.seeds,
-        by_share=True,
-        note=f"The claim under test: {experiment.claim} ({experiment.paper})",
-    )

@@ -37,18 +37,25 @@ def heads(
     target: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write scores here, a picture beside.")
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write what stays beside the highest as a manifest; goes with --mask."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score attention heads by how often they copy a hidden sentence, and list the retrieval heads.
 
     A model that finds the needle in no run has no scores to give: that ends with exit code 2 and says so.
     """
+    from secateur.selectors.masks.without_highest_heads import without_top
     from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning
 
     if (needle is None) != (question is None):
         raise ValueError("--needle and --question go together: give both, or none for ours")
     if target is not None and target.suffix != ".json":
         raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
+    if manifest is not None and mask is None:
+        raise ValueError("--manifest goes with --mask, which says how many heads go")
     if not haystack.is_file():
         raise ValueError(f"--haystack {haystack}: there is no such file")
     experiment = HeadPruning(
@@ -63,9 +70,12 @@ def heads(
         new_tokens=new_tokens,
         threshold=threshold,
     )
-    answer = scored(experiment, model, mask)
+    causal = experiment.load(Path())
+    scores, answer = scored(experiment, causal, model, mask)
     if target is not None:
         write(target, answer)
+    if manifest is not None:
+        write_manifest(manifest, experiment, causal, without_top(scores, mask or 0), model)
 
     def show() -> None:
         lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
@@ -80,13 +90,12 @@ def heads(
     tell(answer, as_json, show)
 
 
-def scored(experiment: Any, model: str, mask: int | None) -> dict[str, Any]:
-    """Scores of all heads, the list of those above the threshold, and what masking comes to."""
+def scored(experiment: Any, causal: Any, model: str, mask: int | None) -> tuple["np.ndarray", dict[str, Any]]:
+    """Scores of all heads; the same as JSON with a list of those above the threshold and what masking comes to."""
     import numpy as np
 
     from secateur.scorers.networks.retrieval_heads import retrieval_heads
 
-    causal = experiment.load(Path())
     retrievals, recalls = experiment.runs(causal, 0, "score", lambda done, of: None)
     scores = retrieval_heads(retrievals, recalls)
     order = np.argsort(-scores.ravel(), kind="stable")
@@ -103,7 +112,7 @@ def scored(experiment: Any, model: str, mask: int | None) -> dict[str, Any]:
     if mask is not None:
         answer["masked"] = {"none": recall_without(experiment, causal, np.ones(scores.shape, dtype=np.bool_))}
         answer["masked"] |= masked_recalls(experiment, causal, scores, mask)
-    return answer
+    return scores, answer
 
 
 def masked_recalls(experiment: Any, causal: Any, scores: "np.ndarray", count: int) -> dict[str, float | None]:
@@ -131,6 +140,28 @@ def recall_without(experiment: Any, causal: Any, keep: "np.ndarray") -> float:
     with masked_heads(causal.model, keep):
         _, recalls = experiment.runs(causal, 0, "test", lambda done, of: None)
     return round(float(recalls.mean()), 6)
+
+
+def write_manifest(folder: Path, experiment: Any, causal: Any, keep: "np.ndarray", model: str) -> None:
+    """The heads that stay, as a manifest of this very model."""
+    from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.manifests.masks import Masks
+    from secateur.pipelines.manifests.provenance import Provenance
+    from secateur.trainers.pruning.masked_heads import kept_heads
+
+    kept = kept_heads(causal.model, keep, {"how": "zero", "decoding_only": False})
+    provenance = Provenance(
+        dataset=Path(model).name,
+        revision=experiment.revision or "",
+        selection="retrieval",
+        selector="head_pruning.retrieval",
+        selector_version=experiment.version,
+        settings={"lengths": experiment.lengths, "depths": experiment.depths, "needle": experiment.needle},
+        keep=kept.count,
+        budget=kept.count,
+        seed=0,
+    )
+    Manifest.write(folder, Masks.of(kept), provenance)
 
 
 def write(target: Path, answer: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """`secateur` on the command line: what commands there are, and how each ends.
 
-Bodies are in `study_commands`, `manifest_commands` and `init_command`, which load the pipeline when they run and not
-before: `secateur --help` answers at once.
+Bodies are in the files beside this one, which load the pipeline when they run and not before: `secateur --help` answers
+at once.
 """
 
 import traceback
@@ -11,14 +11,14 @@ from collections.abc import Callable
 import typer
 
 from secateur.pipelines.commands.deltas import deltas
+from secateur.pipelines.commands.experiments import experiments
 from secateur.pipelines.commands.export import export
 from secateur.pipelines.commands.heads import heads
 from secateur.pipelines.commands.init import init
-from secateur.pipelines.commands.manifests import diff, explain, verify
+from secateur.pipelines.commands.manifests import apply, diff, explain, verify
 from secateur.pipelines.commands.prompts import prompts
 from secateur.pipelines.commands.shell import FAILED, MISTAKE, complain
-from secateur.pipelines.commands.studies import run, score, select, studies, train, ui
-from secateur.pipelines.commands.units import apply, experiments, prune
+from secateur.pipelines.commands.studies import run, score, select, studies, ui
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
@@ -36,10 +36,10 @@ app = typer.Typer(
 )
 
 
-def add(panel: str, body: Callable[..., None], *examples: str) -> None:
-    """Offer a command in a panel of the help, with examples below its own help."""
+def add(panel: str, body: Callable[..., None], *examples: str, name: str | None = None) -> None:
+    """Offer a command, by default of its function's name, in a panel of the help, with examples below its own help."""
     shown = "\n\n".join(f"  [cyan]{example}[/]" for example in examples)
-    app.command(rich_help_panel=panel, epilog=f"[bold]Examples[/]\n\n{shown}")(body)
+    app.command(name, rich_help_panel=panel, epilog=f"[bold]Examples[/]\n\n{shown}")(body)
 
 
 MANIFEST = ".secateur/assets/digits/manifest/hardest@0.1/0"
@@ -50,11 +50,16 @@ SHARDS = "--to webdataset --study digits --set shard_rows=1000 -o shards"
 add(START, init, "secateur init tickets.csv", "secateur init pictures/ -o studies/pets.yaml --keep 0.2")
 add(START, studies, "secateur studies --json")
 add(START, ui, "secateur ui --port 3001")
-add(STUDIES, run, "secateur run digits", "secateur run studies/tickets.yaml --json")
+add(
+    STUDIES,
+    run,
+    "secateur run digits",
+    "secateur run digits --selection hardest --seed 0",
+    "secateur run studies/tickets.yaml --json",
+)
+add(STUDIES, run, "secateur prune digits_pdp", f"secateur prune {MASKS} --selection er --keep 0.03", name="prune")
 add(STUDIES, score, "secateur score digits", "secateur score digits --again")
 add(STUDIES, select, "secateur select digits", "secateur select digits --selection hardest --keep 0.1")
-add(STUDIES, train, "secateur train digits", "secateur train digits --selection hardest --seed 0")
-add(STUDIES, prune, "secateur prune digits_random_pruning", f"secateur prune {MASKS} --arm er --keep 0.03 --seed 0")
 add(STUDIES, experiments, "secateur experiments --json")
 add(
     STUDIES,
@@ -69,7 +74,9 @@ add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur ex
 add(
     MANIFESTS,
     apply,
+    f"secateur apply {MANIFEST} tickets.csv -o kept.csv",
     f"secateur apply {MASK} model.safetensors -o pruned.safetensors",
+    "secateur apply pruned/ base/ --tuned tuned/ -o again",
 )
 add(MANIFESTS, diff, "secateur diff old/manifest new/manifest --rows")
 add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")

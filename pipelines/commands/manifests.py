@@ -1,4 +1,4 @@
-"""Commands about manifests: `verify`, `diff` and `explain`."""
+"""Commands about manifests: `verify`, `apply`, `diff` and `explain`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,14 +21,12 @@ def verify(path: ManifestPath, as_json: AsJson = False) -> None:
     Ends with exit code 1 if anything in it is wrong, and says the one thing that is.
     """
     from secateur.pipelines.manifests.manifest import DOCUMENT, Manifest, ManifestError
-    from secateur.pipelines.manifests.masks import UnitManifest, is_of_units
 
     folder = path.parent if path.name == DOCUMENT else path
     if not (folder / DOCUMENT).exists():
         raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
     try:
-        kind: type[Manifest] | type[UnitManifest] = UnitManifest if is_of_units(path) else Manifest
-        manifest = kind.load(path, verify=True)
+        manifest = Manifest.load(path, verify=True)
     except ManifestError as error:
         reason = str(error)
         tell({"sound": False, "path": str(folder), "reason": reason}, as_json, lambda: complain(reason))
@@ -51,6 +49,37 @@ def verify(path: ManifestPath, as_json: AsJson = False) -> None:
         say(f"{kept} by {source.selection} (seed {source.seed})")
 
     tell(answer, as_json, show)
+
+
+def apply(
+    path: ManifestPath,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="What the manifest was made for; see below.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)],
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="Of deltas: the fine-tuned checkpoint or adapter; TARGET is the base.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of tokens in a prompt's file: the model it is for.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a manifest keeps of TARGET, and nothing else of it; refuse a TARGET that it was not made for.
+
+    Of rows TARGET is a Parquet, CSV or JSON-lines file or a folder that `datasets` saved; of weights and channels a
+    safetensors checkpoint; of deltas their base; of heads a model's folder or name; of tokens the prompt's file, or the
+    model; of choices the study of the search, or a YAML or JSON file of positions.
+    """
+    from secateur.pipelines.manifests.manifest import Manifest
+
+    manifest = Manifest.load(path)
+    given = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
+    manifest.apply(target, output=output, **given)
+    declared = manifest.declaration
+    answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}
+    tell(answer, as_json, lambda: say(f"{declared.count:,} of {declared.of:,} {declared.unit}s stay in {output}"))
 
 
 def diff(

@@ -2,12 +2,15 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from secateur.pipelines.commands.heads import ModelName
 from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
+
+if TYPE_CHECKING:
+    from secateur.trainers.pruning.kept import Kept
 
 
 def prompts(
@@ -33,6 +36,9 @@ def prompts(
     target: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the best pruned prompt here.")
     ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the tokens of the best pruned prompt as a manifest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prune the tokens of an in-context prompt, and test it beside the whole prompt and random masks.
@@ -56,12 +62,15 @@ def prompts(
         protect=protect or [],
         passes=passes,
     )
-    found = pruned(experiment, arms, keep, seed)
-    chosen = next(one for one in found if one["method"] == arms[0])
+    outcomes = run_arms(experiment, arms, keep, seed)
+    answers = [{"method": arm, **one.metrics, "prompt": one.facts["prompt"]} for arm, one in outcomes.items()]
+    chosen = next(one for one in answers if one["method"] == arms[0])
     if target is not None:
         partial = target.with_name(target.name + ".partial")
         partial.write_text(chosen["prompt"], encoding="utf-8")
         partial.replace(target)
+    if manifest is not None:
+        write_manifest(manifest, experiment, prompt, arms[0], outcomes[arms[0]].kept, keep=keep, seed=seed)
 
     def show() -> None:
         lines = [
@@ -71,19 +80,41 @@ def prompts(
                 f"{one.get('unranked', one['accuracy']):.3f}",
                 f"{one['length']:.0f}",
             )
-            for one in found
+            for one in answers
         ]
         out.print(table_of(("method", "accuracy", "not ranked again", "tokens"), lines, right=(1, 2, 3)))
         say(chosen["prompt"])
 
-    tell({"model": model, "keep": keep, "seed": seed, "prompts": found}, as_json, show)
+    tell({"model": model, "keep": keep, "seed": seed, "prompts": answers}, as_json, show)
 
 
-def pruned(experiment: Any, arms: list[str], keep: float, seed: int) -> list[dict[str, Any]]:
+def run_arms(experiment: Any, arms: list[str], keep: float, seed: int) -> dict[str, Any]:
     """What the whole prompt and each method came to."""
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch)
         experiment.prepare(seed, prepared, lambda done, of: None)
         outcomes = {"full": experiment.run("full", 1.0, seed, prepared, lambda done, of: None)}
         outcomes |= {arm: experiment.run(arm, keep, seed, prepared, lambda done, of: None) for arm in arms}
-    return [{"method": arm, **one.metrics, "prompt": one.facts["prompt"]} for arm, one in outcomes.items()]
+    return outcomes
+
+
+def write_manifest(
+    folder: Path, experiment: Any, prompt: Path, method: str, kept: "Kept", *, keep: float, seed: int
+) -> None:
+    """The tokens that a method kept, as a manifest of this template and tokenizer."""
+    from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.manifests.masks import Masks
+    from secateur.pipelines.manifests.provenance import Provenance
+
+    provenance = Provenance(
+        dataset=prompt.name,
+        revision=kept.made_for,
+        selection=method,
+        selector=f"prompt_pruning.{method}",
+        selector_version=experiment.version,
+        settings={"model": Path(experiment.model).name, "passes": experiment.passes, "protect": experiment.protect},
+        keep=keep,
+        budget=kept.count,
+        seed=seed,
+    )
+    Manifest.write(folder, Masks.of(kept), provenance)

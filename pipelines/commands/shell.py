@@ -5,18 +5,22 @@ errors go to standard error. Nothing heavy is imported here.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
+    from secateur.pipelines.studies.samples import Study
+    from secateur.pipelines.studies.study import AnyStudy
 
 FINE: Final = 0
 NO: Final = 1
@@ -57,6 +61,15 @@ def complain(error: object) -> None:
     err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
 
 
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; give what it yields the number done and the number in all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as display:
+        task = display.add_task(label, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
+
+
 def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
     """A table that fits the terminal: numbers to the right and whole, the rest folded where it must be."""
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -70,30 +83,33 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
     return table
 
 
-def find_study(name: str) -> "StudyFile":
-    """The study of that name or at that path; raises StudyError with the names there are."""
-    from secateur.pipelines.studies.files import StudyError, load_file, read_studies, study_folders
-    from secateur.pipelines.studies.rejections import did_you_mean
+def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
+    """The study of that name or at that path, with its file; raises StudyError where there is none or it is broken."""
+    from secateur.pipelines.studies.files import StudyError, load_file
 
-    if name.endswith((".yaml", ".yml")):
-        return load_file(Path(name))
-    found = read_studies(study_folders())
-    for file in found:
-        if file.name == name:
-            return file
-    names = [file.name for file in found]
-    raise StudyError(f"there is no study {name!r}; {did_you_mean(name, names)}there are: {', '.join(names)}")
-
-
-def find_samples_study(name: str) -> "StudyFile":
-    """`find_study`, for commands that need a study of samples; raises StudyError for anything else."""
-    from secateur.pipelines.studies.files import StudyError
-
-    file = find_study(name)
-    if file.search:
-        raise StudyError(f"{file.name} is a search of architectures, which has no scores or subsets of its own")
-    if file.pruning:
-        raise StudyError(f"{file.name} prunes {file.pruning.declared.unit}s, not samples: use secateur prune")
+    file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
     if file.study is None:
         raise StudyError(file.error)
-    return file
+    return file, file.study
+
+
+def named(name: str) -> "StudyFile":
+    """The file of the study of that name; raises StudyError with the names there are."""
+    from secateur.pipelines.studies.files import StudyError, read_studies, study_folders
+    from secateur.pipelines.studies.rejections import did_you_mean
+
+    files = {file.name: file for file in read_studies(study_folders())}
+    if name not in files:
+        raise StudyError(f"there is no study {name!r}; {did_you_mean(name, files)}there are: {', '.join(files)}")
+    return files[name]
+
+
+def find_samples_study(name: str) -> "tuple[StudyFile, Study]":
+    """`find_study`, for commands that need a study of samples; raises StudyError for any other kind."""
+    from secateur.pipelines.studies.files import StudyError
+    from secateur.pipelines.studies.samples import Study
+
+    file, study = find_study(name)
+    if not isinstance(study, Study):
+        raise StudyError(f"{study.name} is of kind {study.kind!r} and selects no samples: use secateur run {name}")
+    return file, study

@@ -12,8 +12,7 @@ from secateur.pipelines.commands.shell import err
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.grid import Trial
-    from secateur.pipelines.studies.samples import Study
-    from secateur.pipelines.studies.units import PruningStudy
+    from secateur.pipelines.studies.study import AnyStudy
 
 Again = Annotated[bool, typer.Option("--again", help="Make everything anew, what is fresh included.")]
 Selections = Annotated[
@@ -45,42 +44,44 @@ def bars() -> Iterator[Any]:
 
 
 def trials_of(
-    study: "Study | PruningStudy", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
+    study: "AnyStudy", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
 ) -> "list[Trial]":
-    """Trials of the study that are asked for; raises StudyError that names what there is."""
+    """Trials of the study by the options of a command; raises StudyError that names what there is.
+
+    A selection that goes by no budget is among them where it is named, or where no budget is.
+    """
     every = list(study.trials)
-    names = {trial.name: None for trial in every}
-    budgets = dict.fromkeys(trial.selection.rpartition("@")[2] for trial in every if "@" in trial.selection)
-    for asked, known, what in (
-        (selections, names, "selection"),
-        (keeps, budgets, "keep"),
-        ([str(seed) for seed in seeds or ()], {str(trial.seed): None for trial in every}, "seed"),
-    ):
-        for one in asked or ():
-            refuse_unknown(one, list(known), what, study.name)
-    found = [
+    options: tuple[tuple[str, list[str] | None, dict[str, None]], ...] = (
+        ("selection", selections, dict.fromkeys(trial.name for trial in every)),
+        ("keep", keeps, dict.fromkeys(budget for trial in every if (budget := budget_of(trial)))),
+        ("seed", [str(seed) for seed in seeds or ()], dict.fromkeys(str(trial.seed) for trial in every)),
+    )
+    for option, words, known in options:
+        for word in words or ():
+            reject_unknown(word, list(known), option, study.name)
+    trials = [
         trial
         for trial in every
         if (not selections or trial.name in selections)
-        and (
-            not keeps
-            or trial.selection.rpartition("@")[2] in keeps
-            or ("@" not in trial.selection and bool(selections))
-        )
+        and (not keeps or budget_of(trial) in keeps or (not budget_of(trial) and bool(selections)))
         and (not seeds or trial.seed in seeds)
     ]
-    if not found:
-        refuse_unknown(
-            f"{' '.join(selections or ())} at {' '.join(keeps or ())}", study.selection_keys, "trial", study.name
-        )
-    return found
+    if not trials:
+        both = f"{' '.join(selections or ())} at {' '.join(keeps or ())}"
+        reject_unknown(both, list(study.selection_keys), "trial", study.name)
+    return trials
 
 
-def refuse_unknown(asked: str, known: list[str], what: str, study: str) -> None:
+def budget_of(trial: "Trial") -> str:
+    """The budget as the study writes it; empty where there is none."""
+    return trial.selection.rpartition("@")[2] if "@" in trial.selection else ""
+
+
+def reject_unknown(word: str, known: list[str], option: str, study: str) -> None:
     """Raise StudyError with the nearest and all names where one is not known."""
     from secateur.pipelines.studies.files import StudyError
     from secateur.pipelines.studies.rejections import did_you_mean
 
-    if asked not in known:
-        near = did_you_mean(asked, known)
-        raise StudyError(f"study {study} has no {what} {asked!r}; {near}there are: {', '.join(known)} (edit its file)")
+    if word not in known:
+        near = did_you_mean(word, known)
+        raise StudyError(f"study {study} has no {option} {word!r}; {near}there are: {', '.join(known)} (edit its file)")

@@ -15,6 +15,7 @@ import safetensors
 import torch
 import xxhash
 
+from secateur.pipelines.storage.packed_masks import BITS
 from secateur.pipelines.storage.whole_files import inside
 
 FLOATS: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -22,8 +23,6 @@ WHOLE: Final = ("I", "U", "BOOL")
 """How types of whole numbers begin: such tensors are taken from the fine-tuned checkpoint as they are."""
 BUFFERS: Final = ("*running_mean", "*running_var", "*num_batches_tracked", "*position_ids")
 """Tensors that are no parameters by the names that torch and transformers give them."""
-MASKS: Final = "kept.safetensors"
-"""File of masks beside a pruned checkpoint."""
 ENDS = 4096
 """Bytes of either end of a tensor that its fingerprint reads."""
 
@@ -104,8 +103,8 @@ class Checkpoint:
         index = path if path.suffix == ".json" else None
         placed = _indexed(path) if index else {}
         files = tuple(sorted(set(placed.values()))) if index else (path,)
-        if any(file.name == MASKS for file in files):
-            raise ValueError(f"{MASKS} is what masks are called, not weights: give the checkpoint another name")
+        if any(file.name == BITS for file in files):
+            raise ValueError(f"{BITS} is what masks are called, not weights: give the checkpoint another name")
         headers, tensors = {}, {}
         for file in files:
             headers[file], found = _header(file)
@@ -122,7 +121,7 @@ class Checkpoint:
 
 def _in_folder(folder: Path) -> Path:
     indices = sorted(folder.glob("*.safetensors.index.json"))
-    files = sorted(file for file in folder.glob("*.safetensors") if file.name != MASKS)
+    files = sorted(file for file in folder.glob("*.safetensors") if file.name != BITS)
     found = indices or files
     if len(found) != 1:
         told = ", ".join(each.name for each in found[:5]) or "none"
@@ -186,7 +185,7 @@ def chosen_names(tuned: Checkpoint, only: Sequence[str], leave: Sequence[str]) -
     if odd := [name for name, kind in kinds.items() if kind not in FLOATS and not kind.startswith(WHOLE)]:
         allowed = ", ".join(FLOATS)
         raise ValueError(f"deltas are computed of {allowed}; leave out of {tuned.path}, or convert: {listed(odd)}")
-    found = tuple(name for name in named if tuned.tensors[name].dtype in FLOATS)
+    found = tuple(name for name in named if tuned.tensors[name].dtype in FLOATS and tuned.tensors[name].entries)
     if not found:
         raise ValueError(f"no tensor of {tuned.path} is left to prune")
     return found

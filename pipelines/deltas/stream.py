@@ -1,23 +1,22 @@
 """Prune a fine-tuning delta on disk: what stays is rescaled and added to the base, tensor by tensor, block by block.
 
 What is written has the fine-tuned checkpoint's own files, headers and types, so that whatever read the one reads the
-other. Beside it lie the mask as packed bits and a description, from which the same can be made again.
+other. Beside it lies the mask as packed bits.
 """
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import numpy as np
 import torch
 
-from secateur.pipelines.deltas.files import FLOATS, MASKS, Checkpoint, Stored, listed, spans
+from secateur.pipelines.deltas.files import FLOATS, Checkpoint, Stored, listed, spans
 from secateur.pipelines.deltas.sources import DeltaSource
-from secateur.pipelines.storage.whole_files import new_folder, sha256_of
+from secateur.pipelines.storage.packed_masks import BITS, header, write_bits
 from secateur.scorers.networks.delta_magnitude import delta_magnitude
 from secateur.scorers.networks.delta_wanda import delta_wanda
 from secateur.scorers.networks.output_change import output_change
@@ -40,8 +39,10 @@ from secateur.trainers.pruning.delta_rescaling import check_keep, made_up, q_by_
 Select = Literal["random", "magnitude", "wanda"]
 Over = Literal["tensor", "row", "all"]
 Rescale = Literal["dare", "none", "moments", "bound"]
-DOCUMENT: Final = "deltas.json"
-FORMAT: Final = 1
+DOCUMENT: Final = "manifest.json"
+"""What a pruned checkpoint says of itself, which does not go along where it is pruned again."""
+Blocks = Iterator[tuple[int, int, np.ndarray]]
+"""First entry, entry behind the last, and mask of each block of a tensor."""
 ALONG: Final = (".json", ".txt", ".model", ".jinja", ".md")
 """Endings of small files beside the weights (configuration, tokenizer) that go along."""
 COPIED: Final = 1 << 22
@@ -96,77 +97,41 @@ class TensorCount:
     q: float
 
 
-@dataclass
-class Pruned:
-    """What was written: counts by tensor, and the tensors that were copied."""
-
-    folder: Path
-    tensors: dict[str, TensorCount] = field(default_factory=dict)
-    copied: tuple[str, ...] = ()
-    made_for: str = ""
-
-    @property
-    def kept(self) -> int:
-        """Entries that stay."""
-        return sum(each.kept for each in self.tensors.values())
-
-    @property
-    def of(self) -> int:
-        """Entries in all."""
-        return sum(each.entries for each in self.tensors.values())
-
-
-def prune_deltas(
+def write_pruned(
     source: DeltaSource,
     folder: Path,
-    choice: DeltaChoice,
-    *,
-    inputs: Mapping[str, LayerInputs] | None = None,
-    overwrite: bool = False,
+    masks: Callable[[str], Blocks],
+    divisors: Mapping[str, float],
     progress: Progress | None = None,
-) -> Pruned:
-    """Write base + kept delta / q into a new folder, whole or not at all.
+) -> dict[str, TensorCount]:
+    """Write base + kept delta / q of every tensor, its masks and what goes along into an empty folder.
 
-    Arithmetic is in float32 (float64 where a tensor is), the result in the layout's own type. `inputs` are those of the
-    layers by the name of their weight, for `wanda`, `moments` and `bound`. Holds a byte per entry of one tensor and
-    blocks of a few MB. Raises ValueError before anything is computed for inputs that are missing or do not fit; later,
-    naming the tensor, for a delta that is not finite and a result that its type cannot hold.
+    `masks` gives first, stop and mask of each block. Arithmetic is in float32 (float64 where a tensor is), the result
+    in the layout's own type; tensors without a divisor are copied. Raises ValueError, naming the tensor, for a delta
+    that is not finite and a result that its type cannot hold.
     """
-    inputs = inputs or {}
-    check_inputs(source, choice, inputs)
-    scored = _Scored(source, choice, inputs)
-    done, total = 0, len(source.layout.tensors)
-    with new_folder(folder, overwrite=overwrite) as partial:
-        divisors = divisors_of(source, choice, inputs, scored.budgets)
-        cut = (
-            cut_of(lambda: scored.blocks(source.names), sum(scored.budgets.values())) if choice.over == "all" else None
-        )
-        pruned = Pruned(folder, made_for=source.made_for)
-        sizes = {name: source.layout.tensors[name] for name in source.names}
-        with (partial / MASKS).open("wb") as masks_file:
-            masks_file.write(mask_header(sizes))
-            for file in source.layout.files:
-                place = partial / file.relative_to(source.layout.path.parent)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with place.open("wb") as written:
-                    written.write(source.layout.headers[file])
-                    for name, stored in source.layout.tensors.items():
-                        if stored.file != file:
-                            continue
-                        if name in sizes:
-                            masks = scored.masks(name, cut)
-                            kept = _write(source, name, masks, divisors[name], written, masks_file)
-                            pruned.tensors[name] = TensorCount(stored.entries, kept, divisors[name])
-                        else:
-                            copy_bytes(stored, written)
-                        done += 1
-                        if progress:
-                            progress(done, total)
-        pruned.copied = tuple(name for name in source.layout.tensors if name not in sizes)
-        copy_along(source.layout, partial)
-        document = describe(pruned, choice, partial)
-        (partial / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
-    return pruned
+    layout, done = source.layout, 0
+    counts: dict[str, TensorCount] = {}
+    with (folder / BITS).open("wb") as masks_file:
+        masks_file.write(header({name: layout.tensors[name].shape for name in divisors}))
+        for file in layout.files:
+            place = folder / file.relative_to(layout.path.parent)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as written:
+                written.write(layout.headers[file])
+                for name, stored in layout.tensors.items():
+                    if stored.file != file:
+                        continue
+                    if name in divisors:
+                        blocks = _written(source, name, masks(name), divisors[name], written)
+                        counts[name] = TensorCount(stored.entries, write_bits(blocks, masks_file), divisors[name])
+                    else:
+                        copy_bytes(stored, written)
+                    done += 1
+                    if progress:
+                        progress(done, len(layout.tensors))
+    copy_along(layout, folder)
+    return counts
 
 
 def check_inputs(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs]) -> None:
@@ -187,7 +152,7 @@ def check_inputs(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, 
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """Blocks of scores and masks of tensors, all by the names of their twins."""
 
     source: DeltaSource
@@ -220,11 +185,9 @@ class _Scored:
             for first, stop in self.spans(name):
                 yield self.scores(name, first, stop), first, self.seed_of(name)
 
-    def masks(self, name: str, cut: Cut | None) -> Iterator[tuple[int, int, np.ndarray]]:
+    def masks(self, name: str, cut: Cut | None) -> Blocks:
         """(first, stop, mask) of each block of a tensor."""
         stored, seed = self.source.layout.tensors[name], self.seed_of(name)
-        if not stored.entries:
-            return
         drawn, rowwise = None, self.choice.over == "row" and len(stored.shape) > 1
         counted = not self.choice.each and self.choice.over != "all" and not rowwise
         if counted and (self.choice.select == "random" or not self.budgets[name]):
@@ -243,6 +206,13 @@ class _Scored:
                 assert cut is not None
                 mask = cut((self.scores(name, first, stop), first, seed))
             yield first, stop, mask
+
+
+def cut_over_all(scored: Scored) -> Cut | None:
+    """Where the scores of all tensors are cut, for a choice over all of them."""
+    if scored.choice.over != "all":
+        return None
+    return cut_of(lambda: scored.blocks(scored.source.names), sum(scored.budgets.values()))
 
 
 def divisors_of(
@@ -305,44 +275,16 @@ def _delta(source: DeltaSource, name: str, first: int, stop: int) -> tuple[torch
     return before, delta
 
 
-def _write(
-    source: DeltaSource,
-    name: str,
-    masks: Iterator[tuple[int, int, np.ndarray]],
-    divisor: float,
-    written: BinaryIO,
-    masks_file: BinaryIO,
-) -> int:
-    """Write a pruned tensor and its mask; gives how many entries stay."""
+def _written(source: DeltaSource, name: str, masks: Blocks, divisor: float, written: BinaryIO) -> Iterator[np.ndarray]:
+    """Write a pruned tensor; gives the mask of each block after it is written."""
     kind = FLOATS[source.layout.tensors[name].dtype]
-    kept, rest = 0, np.empty(0, dtype=np.bool_)
     for first, stop, mask in masks:
         before, delta = _delta(source, name, first, stop)
         values = torch.where(torch.from_numpy(mask), before + delta / divisor, before).to(kind)
         if not torch.isfinite(values).all():
             raise ValueError(f"{name!r} divided by q = {divisor:g} does not fit into {kind}: take a larger q or keep")
         written.write(values.view(torch.uint8).numpy().data)
-        kept += int(np.count_nonzero(mask))
-        bits = np.concatenate([rest, mask])
-        whole = len(bits) - len(bits) % 8
-        masks_file.write(np.packbits(bits[:whole], bitorder="little").data)
-        rest = bits[whole:]
-    masks_file.write(np.packbits(rest, bitorder="little").data)
-    return kept
-
-
-def mask_header(tensors: Mapping[str, Stored]) -> bytes:
-    """What precedes the masks in a safetensors file of them: uint8 `[ceil(entries / 8)]` each, shapes as metadata."""
-    shapes = json.dumps({name: list(each.shape) for name, each in tensors.items()}, ensure_ascii=False)
-    told: dict[str, Any] = {"__metadata__": {"shapes": shapes}}
-    offset = 0
-    for name, each in tensors.items():
-        size = -(-each.entries // 8)
-        told[name] = {"dtype": "U8", "shape": [size], "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(told, ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+        yield mask
 
 
 def copy_bytes(stored: Stored, written: BinaryIO) -> None:
@@ -365,19 +307,3 @@ def copy_along(layout: Checkpoint, folder: Path) -> None:
     for file in sorted(layout.folder.iterdir()) if layout.folder else ():
         if file.is_file() and file.suffix in ALONG and not file.name.endswith((".index.json", DOCUMENT)):
             shutil.copyfile(file, folder / file.name)
-
-
-def describe(pruned: Pruned, choice: DeltaChoice, folder: Path) -> dict[str, Any]:
-    """What `deltas.json` says: the choice, counts and q by tensor, and what each file must hash to."""
-    return {
-        "format": FORMAT,
-        "made_for": pruned.made_for,
-        "choice": asdict(choice) | {"rescale": choice.rescaling},
-        "kept": pruned.kept,
-        "of": pruned.of,
-        "tensors": {name: asdict(each) for name, each in pruned.tensors.items()},
-        "copied": list(pruned.copied),
-        "files": {
-            str(file.relative_to(folder)): sha256_of(file) for file in sorted(folder.rglob("*")) if file.is_file()
-        },
-    }

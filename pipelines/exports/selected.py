@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.columns import Columns, Target
+from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.trainers.contract import Progress
 
@@ -49,9 +50,14 @@ class Selected:
         return self.dataset
 
     @property
+    def labels_hold(self) -> Target:
+        """What the label columns hold."""
+        return (self.columns and self.columns.target) or "class"
+
+    @property
     def class_names(self) -> dict[int, str | None]:
         """Name of each class by its label, as the manifest has them."""
-        return {counted.label: counted.name for counted in self.manifest.declaration.classes}
+        return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
     @property
     def kept_table(self) -> "datasets.Dataset":
@@ -92,7 +98,7 @@ def select(
         manifest=manifest,
         rows=located[order],
         count=count,
-        labels=manifest.table["label"].to_numpy()[order],
+        labels=strata_in(manifest.table)[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
         # Without data nothing has read the columns, and a manifest may claim any.

@@ -1,56 +1,187 @@
-"""The pruned search space as a manifest: of the choices at each position, those that are left."""
+"""Choices of a search space that a manifest keeps: at each position of an architecture, what is left to choose from."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import polars as pl
 import xxhash
+import yaml
+from pydantic import Field, FiniteFloat, StrictBool
 
-from secateur.pipelines.manifests.manifest import Manifest, fingerprint
-from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
-from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
+from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Text, Unit
+from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
-from secateur.scorers.contract import Card
-
-PAPER = "Luo et al. 2020, Accuracy Prediction with Non-neural Model for Neural Architecture Search, arXiv 2007.04785"
-CONTRIBUTION = Card(
-    name="contribution",
-    version="1",
-    high_means="easier",
-    view="boosted trees fitted to the evaluated architectures that did not fail",
-    paper=PAPER,
-    summary="Mean SHAP value of a choice over the evaluated architectures that use it.",
-)
 
 
-def write_pruned_space(
-    search: Search, space: ArchitectureSpace, alive: Alive, means: np.ndarray, folder: Path
-) -> Manifest:
-    """The choices left, in the form of a subset's manifest; read back by `Manifest.load(folder).keep()`."""
-    hashes = [xxhash.xxh3_128_hexdigest(feature.encode()) for feature in space.features]
-    rows = np.arange(len(hashes), dtype=np.int64)
-    units = pl.DataFrame({"row": rows, "content_hash": hashes, "label": space.group})
-    settings: dict[str, Any] = {"search": search.search.model_dump(mode="json"), "kept": space.kept(alive)}
-    provenance = Provenance(
-        dataset=f"{search.name}: choices of the search space",
-        revision=fingerprint(units["content_hash"]),
-        selection="pruned_search_space",
-        selector=f"gbdt_s3_{search.search.pruning.order}_order",
-        selector_version="1",
-        settings=settings,
-        keep=int(alive.sum()),
-        budget=int(alive.sum()),
-        seed=0,
-        scores=(ScoreCard.of(CONTRIBUTION).model_copy(update={"high_means": "raises the predicted accuracy"}),),
-    )
-    return Manifest.write(
-        folder,
-        units,
-        alive,
-        provenance,
-        scores={CONTRIBUTION.name: means.astype(np.float32)},
-        label_names=[position.name for position in space.positions],
-        unit="choice",
-        overwrite=True,
-    )
+class Choice(FrozenModel):
+    """A choice, whether it stays, and its mean contribution to the predicted accuracy."""
+
+    name: Text
+    kept: StrictBool
+    contribution: FiniteFloat
+
+
+class Place(FrozenModel):
+    """A position of the architectures: choices that always stay, for they show as nothing, and those that can go."""
+
+    name: Text
+    always: tuple[Text, ...]
+    choices: tuple[Choice, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """All choices that there were, in order."""
+        return [*self.always, *(choice.name for choice in self.choices)]
+
+    @property
+    def left(self) -> list[str]:
+        """Choices that are left, in order."""
+        return [*self.always, *(choice.name for choice in self.choices if choice.kept)]
+
+
+class ChoicesPart(FrozenModel):
+    """What a manifest says of a pruned search space."""
+
+    kind: Literal["choices"] = "choices"
+    positions: Annotated[tuple[Place, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Choices(Payload):
+    """The positions of a search space with what stays of their choices."""
+
+    Part = ChoicesPart
+    units: ClassVar[tuple[Unit, ...]] = ("choice",)
+
+    positions: tuple[Place, ...]
+
+    @classmethod
+    def of(cls, space: ArchitectureSpace, alive: Alive, contributions: np.ndarray) -> "Choices":
+        """Choices of a space that are alive, with a contribution of each: both `[features]`."""
+        told = list(zip(alive.tolist(), contributions.astype(np.float64).tolist(), strict=True))
+        places, start = [], 0
+        for position in space.positions:
+            always, rest = position.choices[: int(position.silent)], position.choices[int(position.silent) :]
+            facts = told[start : start + len(rest)]
+            start += len(rest)
+            choices = tuple(
+                Choice(name=name, kept=kept, contribution=mean) for name, (kept, mean) in zip(rest, facts, strict=True)
+            )
+            places.append(Place(name=position.name, always=always, choices=choices))
+        return cls(tuple(places))
+
+    @property
+    def unit(self) -> Unit:
+        return "choice"
+
+    @property
+    def count(self) -> int:
+        return sum(choice.kept for place in self.positions for choice in place.choices)
+
+    @property
+    def size(self) -> int:
+        return sum(len(place.choices) for place in self.positions)
+
+    @property
+    def made_for(self) -> str:
+        return made_for({place.name: place.names for place in self.positions})
+
+    @property
+    def part(self) -> ChoicesPart:
+        return ChoicesPart(positions=self.positions)
+
+    @property
+    def left(self) -> dict[str, list[str]]:
+        """Choices that are left at each position."""
+        return {place.name: place.left for place in self.positions}
+
+    def check_provenance(self, provenance: Provenance) -> None:
+        """See `Payload.check_provenance`."""
+        if provenance.budget != self.count:
+            raise ManifestError(f"{self.count} choices are kept, but the budget is {provenance.budget}")
+
+    def write(self, folder: Path) -> None:
+        """Choices are few: manifest.json says them all."""
+
+    @classmethod
+    def check(cls, declaration: Declaration[Any]) -> None:
+        """See `Payload.check`."""
+        refuse_files(declaration)
+        payload = cls(declaration.payload.positions)
+        if len({place.name for place in payload.positions}) < len(payload.positions):
+            raise ManifestError("its positions do not have names of their own")
+        counts = (payload.count, payload.size)
+        if counts != (declaration.count, declaration.of) or declaration.provenance.budget != declaration.count:
+            raise ManifestError(
+                f"its positions keep {counts[0]} of {counts[1]}, it says {declaration.count} of {declaration.of} and a "
+                f"budget of {declaration.provenance.budget}"
+            )
+        if payload.made_for != declaration.made_for:
+            raise ManifestError("made_for: its positions are not those that it says it was made for")
+
+    @classmethod
+    def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Choices":
+        """See `Payload.read`."""
+        return cls(declaration.payload.positions)
+
+    def apply(self, target: Any, output: Path | None, **settings: Any) -> Any:
+        """See `Manifest.apply`; a mapping of positions to their choices comes back as one."""
+        refuse_settings(self.unit, settings)
+        if isinstance(target, Mapping):
+            return self.pruned(target)
+        if output is None:
+            raise ManifestError("name the file to write as output, .json or .yaml")
+        refuse_existing(output, overwrite=False)
+        left = self.pruned(positions_in(Path(target)))
+        text = json.dumps(left, indent=2) if output.suffix == ".json" else yaml.safe_dump(left, sort_keys=False)
+        write_bytes(output, text.encode())
+        return output
+
+    def pruned(self, positions: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """What is left of positions; raises ManifestError for other positions or choices than the manifest's."""
+        if made_for({name: list(map(str, values)) for name, values in positions.items()}) != self.made_for:
+            mine, theirs = (", ".join(map(str, names)) for names in (self.left, positions))
+            raise ManifestError(
+                f"it is of another search space: its positions are {mine}, not {theirs}, or their choices differ"
+            )
+        return {name: [value for value in positions[name] if str(value) in left] for name, left in self.left.items()}
+
+
+def made_for(positions: Mapping[str, list[str]]) -> str:
+    """`choices xxh3:…` of positions and their choices."""
+    return f"choices xxh3:{xxhash.xxh3_128_hexdigest(json.dumps(list(positions.items())).encode())}"
+
+
+def choices_in_table(part: Mapping[str, Any], base: Path) -> dict[str, list[str]]:
+    """Positions of a study's table whose choices are all that their columns hold."""
+    from secateur.pipelines.runs.architectures import positions_of, read_columns
+    from secateur.pipelines.studies.architectures import TableSpace
+
+    space = TableSpace.model_validate(part)
+    table = read_columns(base / space.path, list(space.positions))
+    return {position.name: list(position.choices) for position in positions_of(space, table)}
+
+
+def positions_in(path: Path) -> dict[str, Any]:
+    """Positions of a study of `kind: search`, or of a YAML or JSON file with a list of choices for each position."""
+    if not path.is_file():
+        raise ManifestError(f"there is no file {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+    if isinstance(content, dict) and isinstance(content.get("space"), dict):
+        part = next((part for part in content["space"].values() if isinstance(part, dict)), {})
+        content = part.get("positions")
+        if isinstance(content, list):
+            content = choices_in_table(part, path.parent)
+    if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
+        raise ManifestError(
+            f"{path} holds no mapping of positions to lists of choices, neither by itself nor in the space of a study"
+        )
+    return content

@@ -92,9 +92,8 @@ def describe(
     generated_by: str,
     agent: str,
     extra: Mapping[str, str],
-    own: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A Croissant 1.1 document of one Parquet file; `own` is what stands under `secateur`, `extra` plain properties.
+    """A Croissant 1.1 document of one Parquet file, less what stands under `secateur`; `extra` are plain properties.
 
     `derived_from` names the pruned data set, `generated_by` the selection and `agent` the software, for PROV-O.
     """
@@ -123,7 +122,6 @@ def describe(
                 "field": [_field(column, file.name) for column in columns],
             }
         ],
-        "secateur": own,
     }
 
 

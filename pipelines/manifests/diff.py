@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.manifests.kept_rows import group_of
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 
 
@@ -65,15 +66,11 @@ class Difference:
 def compare(a: Manifest, b: Manifest) -> Difference:
     """What `a` and `b` keep differently.
 
-    Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: they keep
-    other units, or were made from different data and keep no sample in common.
+    Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: one of them
+    keeps anything but rows, or they were made from different data and keep no sample in common.
     """
-    first, second = a.declaration, b.declaration
-    if first.unit != second.unit:
-        raise ManifestError(
-            f"{a.path} keeps {first.unit}s and {b.path} keeps {second.unit}s: there is nothing to compare"
-        )
-    same_data = (first.of, first.fingerprint) == (second.of, second.fingerprint)
+    first, second = a.selection, b.selection
+    same_data = (first.size, first.made_for) == (second.size, second.made_for)
     keys = ["row"] if same_data else ["content_hash", "ordinal"]
     mine, theirs = numbered(a.table), numbered(b.table)
     shared = mine.join(theirs, on=keys, how="semi")
@@ -94,7 +91,7 @@ def compare(a: Manifest, b: Manifest) -> Difference:
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
     """Kept rows with the number of each among those of equal content, in the order of rows."""
-    return table.select("row", "content_hash", "label").with_columns(
+    return table.select("row", "content_hash", pl.col(group_of(table.columns)).alias("label")).with_columns(
         pl.int_range(pl.len()).over("content_hash").alias("ordinal")
     )
 
@@ -110,7 +107,7 @@ def by_class(
     a: Manifest, b: Manifest, shared: pl.DataFrame, only_a: pl.DataFrame, only_b: pl.DataFrame
 ) -> Iterator[ClassDifference]:
     """One line per class that either knows, in the order of labels."""
-    names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.classes}
+    names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.payload.classes}
     counts = [dict(part["label"].value_counts().iter_rows()) for part in (shared, only_a, only_b)]
     for label in sorted(names):
         both, mine, theirs = (found.get(label, 0) for found in counts)

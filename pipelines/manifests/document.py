@@ -6,18 +6,20 @@ and a seal each file beside it.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from secateur.pipelines.manifests import croissant
-from secateur.pipelines.manifests.provenance import FileSeal
-from secateur.pipelines.storage.whole_files import sha256_of
+from secateur.pipelines.manifests.provenance import Declaration, FileSeal, FrozenModel
+from secateur.pipelines.storage.packed_masks import BITS
+from secateur.pipelines.storage.whole_files import inside, sha256_of
 
 DOCUMENT: Final = "manifest.json"
+ROWS: Final = "kept.parquet"
 LARGEST_DOCUMENT = 8 * 2**20
 """Bytes; a data set of 20,000 classes needs about 3 MB."""
 
@@ -28,20 +30,6 @@ class ManifestError(ValueError):
     def __init__(self, sentence: str) -> None:
         plain = " ".join(sentence.encode("utf-8", "backslashreplace").decode().split())
         super().__init__(plain if len(plain) <= 600 else f"{plain[:599]}…")
-
-
-class Declares(Protocol):
-    """A pydantic model of what a manifest says of itself."""
-
-    root: str
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Any: ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
-
-
-Declared = TypeVar("Declared", bound=Declares)
 
 
 @contextmanager
@@ -74,12 +62,18 @@ def folder_of(path: Path | str) -> Path:
     return found.parent if found.name == DOCUMENT else found
 
 
-def refuse_other_contents(folder: Path, names: Set[str]) -> None:
-    """Raise ManifestError where a folder, which will be deleted, holds more than a manifest with these files."""
-    if folder.is_dir():
-        others = sorted(set(os.listdir(folder)) - {DOCUMENT, *names})
-        if others:
-            raise ManifestError(f"the folder exists and holds other things than a manifest, {others[0]!r} for one")
+def refuse_other_contents(folder: Path) -> None:
+    """Raise ManifestError where a folder, which will be deleted, holds more than a manifest and the files it seals."""
+    if not folder.is_dir():
+        return
+    named = {DOCUMENT, ROWS, BITS}
+    with suppress(ValueError, OSError):  # a broken manifest names no files of its own
+        files = parse_document(folder / DOCUMENT)["secateur"].get("files")
+        named |= set(files) if isinstance(files, dict) else set()
+    there = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted({path.relative_to(folder).as_posix() for path in there} - named)
+    if others:
+        raise ManifestError(f"the folder exists and holds other things than a manifest, {others[0]!r} for one")
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
@@ -105,16 +99,33 @@ def parse_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def read_document(path: Path, model: type[Declared]) -> tuple[Declared, dict[str, Any]]:
-    """What a manifest says of itself, and the whole document, whose root has been checked."""
-    document = parse_document(path)
+def declared(document: Mapping[str, Any], part: type[FrozenModel]) -> Declaration[Any]:
+    """What a document, whose root has been checked, says of itself; `part` is the model of what is special in it."""
     own = document["secateur"]
-    declaration: Declared = model.model_validate(own)
+    declaration = Declaration[part].model_validate(own)  # type: ignore[valid-type]
     if croissant.serialise(declaration.model_dump(mode="json")) != croissant.serialise(own):
-        raise ManifestError(f"{path.name}: `secateur` holds values of the wrong type")
+        raise ManifestError(f"{DOCUMENT}: `secateur` holds values of the wrong type")
     if declaration.root != croissant.root_of(document):
-        raise ManifestError(f"{path.name} was changed after it was written (its root sha256 differs)")
-    return declaration, document
+        raise ManifestError(f"{DOCUMENT} was changed after it was written (its root sha256 differs)")
+    return declaration
+
+
+def check_told(document: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise ManifestError unless a document says to other readers what is `expected` of what it says of itself.
+
+    Prose may change from version to version.
+    """
+    for key in sorted((document.keys() | expected.keys()) - {"secateur"}):
+        both = key in document and key in expected
+        if not both or (key not in croissant.PROSE and _without_prose(document[key]) != _without_prose(expected[key])):
+            raise ManifestError(f"its `{key}` is not what its own part declares")
+
+
+def _without_prose(value: Any) -> Any:
+    """A JSON value less its names and descriptions, however deep they stand."""
+    if isinstance(value, dict):
+        return {key: _without_prose(inner) for key, inner in value.items() if key not in croissant.PROSE}
+    return [_without_prose(inner) for inner in value] if isinstance(value, list) else value
 
 
 def seal_of(path: Path) -> FileSeal:
@@ -122,13 +133,20 @@ def seal_of(path: Path) -> FileSeal:
     return FileSeal(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def check_seals(folder: Path, files: Mapping[str, FileSeal] | Mapping[Any, FileSeal], *, contents: bool) -> None:
+def seals_of(folder: Path) -> dict[str, FileSeal]:
+    """The seals of all files in a folder but manifest.json, by name."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    seals = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: seal_of(path) for name, path in seals.items() if name != DOCUMENT}
+
+
+def check_seals(folder: Path, files: Mapping[str, FileSeal], *, contents: bool) -> None:
     """Raise ManifestError for a file that is not as long as it was written, or, with `contents`, was changed."""
     for name, seal in files.items():
-        size = size_of_plain_file(folder / name)
+        size, path = size_of_plain_file(folder / name), inside(folder, name)
         if size != seal.bytes:
             raise ManifestError(f"{name} has {size} bytes, but {seal.bytes} were written")
-        if contents and sha256_of(folder / name) != seal.sha256:
+        if contents and sha256_of(path) != seal.sha256:
             raise ManifestError(f"{name} was changed after it was written (its sha256 differs)")
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.kept_rows import SCORE
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError, fingerprint
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.rows import fingerprint
 from secateur.selectors.contract import selectors
 
 BLOCK = 1 << 14
@@ -112,11 +114,10 @@ class Arrays:
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     """The assets in a study's folder, or why they cannot be used: they must be of the manifest's own data."""
-    if manifest.declaration.unit != "sample":
-        return f"it keeps {manifest.declaration.unit}s, which have no scores of their own"
+    table = manifest.table
     if not (folder / "samples.parquet").is_file():
         return f"the study's assets are not below {folder}; set SECATEUR_HOME to where it ran"
-    samples = pl.read_parquet(folder / "samples.parquet", columns=["content_hash", "label"])
+    samples = pl.read_parquet(folder / "samples.parquet")
     if fingerprint(samples["content_hash"]) != manifest.declaration.fingerprint:
         return f"the assets below {folder} are of other data than the manifest; run the study again"
     scores, unknown = {}, []
@@ -124,7 +125,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         path = folder / "scores" / f"{card.name}.npy"
         values = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else np.empty(0, np.float32)
         column = SCORE + card.name
-        written = manifest.table[column].to_numpy() if column in manifest.table.columns else None
+        written = table[column].to_numpy() if column in table.columns else None
         if len(values) != samples.height:
             unknown.append(f"the score {card.name} of all samples is not below {folder}")
         elif written is not None and not np.array_equal(values[manifest.rows], written):
@@ -136,7 +137,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     if embeddings is None or len(embeddings) != samples.height:
         embeddings = None
         unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
-    return Arrays(samples["content_hash"], samples["label"].to_numpy(), scores, embeddings, tuple(unknown))
+    return Arrays(samples["content_hash"], strata_in(samples), scores, embeddings, tuple(unknown))
 
 
 def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
@@ -152,8 +153,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     position = int(np.searchsorted(manifest.rows, row))
     kept = position < len(manifest.rows) and int(manifest.rows[position]) == row
     known = arrays if isinstance(arrays, Arrays) else None
-    label = int(known.labels[row]) if known else int(manifest.table["label"][position]) if kept else None
-    counted = next((found for found in declaration.classes if found.label == label), None)
+    label = int(known.labels[row]) if known else int(strata_in(manifest.table)[position]) if kept else None
+    counted = next((found for found in declaration.payload.classes if found.label == label), None)
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.keep()
     stratum = stratum_of(manifest, row, keep, known)
@@ -190,7 +191,7 @@ def score_facts(
             values, labels, within = known.scores[card.name], known.labels, "all samples"
             value = float(values[row])
         elif position is not None:
-            values, labels, within = written, manifest.table["label"].to_numpy(), "kept samples"
+            values, labels, within = written, strata_in(manifest.table), "kept samples"
             value = float(values[position])
         else:
             continue
@@ -260,7 +261,7 @@ def near(manifest: Manifest, row: int, known: Arrays | None, among: np.ndarray) 
         best = min(best, (float(distances[place]), start + place))
     if not np.isfinite(best[0]):
         return None
-    names = {counted.label: counted.name for counted in manifest.declaration.classes}
+    names = {counted.label: counted.name for counted in manifest.declaration.payload.classes}
     label = int(known.labels[best[1]])
     is_kept = bool(np.isin(best[1], manifest.rows))
     return Near(best[1], best[0], names.get(label) or str(label), is_kept)
@@ -339,8 +340,8 @@ class Decision:
         """The class's part of the draw."""
         label = int(self.known.labels[self.row]) if self.known else None
         if self.kept and label is None:
-            label = int(self.manifest.table.filter(pl.col("row") == self.row)["label"][0])
-        counted = next((found for found in self.manifest.declaration.classes if found.label == label), None)
+            label = int(strata_in(self.manifest.table.filter(pl.col("row") == self.row))[0])
+        counted = next((found for found in self.manifest.declaration.payload.classes if found.label == label), None)
         if counted is None:
             return "samples were drawn at random within each class; it was not drawn"
         drawn = "it was drawn" if self.kept else "it was not drawn"

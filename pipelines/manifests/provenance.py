@@ -1,20 +1,20 @@
-"""What a manifest says of itself: where the selection comes from, what it counts, and the seals of its files."""
+"""What every manifest says of itself: what it counts, where the choice comes from, and the seals of its files."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt, StringConstraints
 
-from secateur.pipelines.storage.fingerprints import library_versions
+from secateur.pipelines.storage.ledger import library_versions
 from secateur.scorers.contract import Card
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ContentHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Count = Annotated[StrictInt, Field(ge=0, lt=2**62)]
-Unit = Literal["sample", "choice"]
-"""What is kept or not: a sample of a data set, or a choice of a search space (its label is its position)."""
+FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^\\\x00-\x1f]*$", max_length=500)]
+Unit = Literal["sample", "weight", "channel", "delta", "head", "token", "choice"]
+"""What is kept or not."""
 
 
 class FrozenModel(BaseModel):
@@ -66,15 +66,6 @@ class Provenance(FrozenModel):
     url: str | None = None
 
 
-class ClassCount(FrozenModel):
-    """How many samples of a class there were before and are after."""
-
-    label: StrictInt
-    name: str | None
-    before: Count
-    after: Count
-
-
 class FileSeal(FrozenModel):
     """Size in bytes and SHA-256 of a file."""
 
@@ -82,11 +73,15 @@ class FileSeal(FrozenModel):
     sha256: Sha256
 
 
-class Declaration(FrozenModel):
+Part = TypeVar("Part", bound=FrozenModel)
+
+
+class Declaration(FrozenModel, Generic[Part]):
     """What a manifest says of itself, under the key `secateur` of manifest.json.
 
-    `fingerprint` is the xxh3-128 of the ordered content hashes of all rows, kept or not, as hexadecimal text one after
-    another.
+    `made_for` tells what the units belong to (rows, weights, tokens, choices), so that anything else is refused:
+    words, then ` xxh3:` and a hash. `payload` says what only this kind of manifest has; `files` seals every file beside
+    manifest.json.
     """
 
     format: Literal[1]
@@ -94,9 +89,13 @@ class Declaration(FrozenModel):
     unit: Unit
     count: Count
     of: Count
-    fingerprint: ContentHash
-    columns: tuple[Name, ...]
-    classes: tuple[ClassCount, ...]
-    files: dict[Literal["kept.parquet"], FileSeal]
+    made_for: Text
+    payload: Part
+    files: dict[FileName, FileSeal]
     provenance: Provenance
     root: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash in `made_for`."""
+        return self.made_for.rpartition(" xxh3:")[2]

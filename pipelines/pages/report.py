@@ -6,6 +6,7 @@ from typing import Any
 
 from secateur.pipelines.pages.words import sentence_of
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.tasks.contract import Metric
@@ -58,6 +59,27 @@ class Plan:
     def other(self, name: str) -> str:
         """A name as the other side of a comparison: what has a title in words takes an article."""
         return f"the {self.title(name)}" if name in self.references and name in self.titles else self.title(name)
+
+
+def plan_of(study: AnyStudy, note: str) -> Plan:
+    """What a study of any kind compares; `note` says what its metrics were measured on."""
+    return Plan(
+        name=study.name,
+        description=study.description,
+        unit=study.unit,
+        arm=study.arm,
+        metrics=study.metrics,
+        arms=tuple(study.arms),
+        baseline=study.baseline,
+        second=study.second_baseline,
+        references=tuple(study.references),
+        unbudgeted=tuple(study.unbudgeted),
+        keep=tuple(study.keep),
+        seeds=study.seeds,
+        titles=study.titles,
+        by_share=study.by_share,
+        note=note,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,13 @@
-"""Search spaces from tables, callables and configs, as a table of architectures and a way to evaluate its rows."""
+"""Search spaces from tables, callables and configs, as a table of architectures, and the searches over them."""
 
-import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.identity import labels_of
-from secateur.pipelines.data.images import decode_image
-from secateur.pipelines.data.sources import load
-from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, Scale, Search, TableSpace
+from secateur.pipelines.studies.architectures import GUIDED, CallableSpace, ModelSpace, Scale, Search, TableSpace
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.scorers.architectures.encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
@@ -22,11 +17,10 @@ from secateur.selectors.searches.contract import search as run_search
 from secateur.selectors.searches.gbdt_search import GbdtSearch
 from secateur.selectors.searches.random_search import RandomSearch
 from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
-from secateur.trainers.contract import Data
-from secateur.trainers.judging.architectures import TrainedAccuracies, space_of_configs
-from secateur.trainers.modalities import encoding as encodings
+from secateur.trainers.judging.architectures import space_of_configs
 
 Evaluate = Callable[[Rows], np.ndarray]
+"""Accuracies, float64 `[n]`, of rows of the space."""
 
 
 def architectures_of(search: Search, base: Path) -> pl.DataFrame:
@@ -73,7 +67,7 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     accuracy = read[settings.accuracy].cast(pl.Float64, strict=False).to_numpy()
     if len(bad := np.flatnonzero(~np.isfinite(accuracy))):
         raise ValueError(f"{path}: column {settings.accuracy!r}: accuracy is missing or no number at {rows_text(bad)}")
-    if settings.scale != "number" and len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
+    if len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
         reason = out_of_scale(accuracy[bad[0]], settings.scale)
         raise ValueError(f"{path}: column {settings.accuracy!r}: {reason} ({rows_text(bad)})")
     try:
@@ -95,7 +89,8 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
 
 def in_scale(accuracies: np.ndarray, scale: Scale) -> np.ndarray:
     """Which accuracies can be what the search says that they are."""
-    return (accuracies >= 0) & (accuracies <= {"share": 1.0, "percent": 100.0, "number": np.inf}[scale])
+    low, high = {"share": (0.0, 1.0), "percent": (0.0, 100.0), "number": (-np.inf, np.inf)}[scale]
+    return np.asarray((accuracies >= low) & (accuracies <= high))
 
 
 def out_of_scale(accuracy: float, scale: Scale) -> str:
@@ -139,87 +134,6 @@ def space_of(search: Search, table: pl.DataFrame) -> ArchitectureSpace:
     choices = np.stack([choice_numbers(table[p.name].to_numpy(), p) for p in positions], axis=1)
     space = ArchitectureSpace(tuple(positions), np.ones(sum(len(p.choices) for p in positions), dtype=bool))
     return space.having(choices, table["key"].to_numpy())
-
-
-@dataclass
-class CalledAccuracies:
-    """Accuracies from a user's function of a mapping from position to choice, each network asked for once."""
-
-    space: ArchitectureSpace
-    settings: CallableSpace
-    progress: Callable[[int], None] | None = None
-    known: dict[int, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        module, _, name = self.settings.evaluate.partition(":")
-        try:
-            self._function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"space.callable.evaluate: {self.settings.evaluate!r} cannot be imported: {error}"
-            ) from error
-
-    def __call__(self, rows: Rows) -> np.ndarray:
-        """Accuracies; raises ValueError that names the architecture where the function gives no finite number."""
-        values = list(self.settings.positions.values())
-        for row, key in zip(rows.tolist(), self.space.keys_of(rows).tolist(), strict=True):
-            if key not in self.known:
-                numbers = self.space.choices_of(np.array([row]))[0]
-                chosen = {n: values[p][numbers[p]] for p, n in enumerate(self.settings.positions)}
-                result = self._function(chosen)
-                if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
-                    raise ValueError(f"{self.settings.evaluate}({chosen}) gave {result!r}, must be a finite number")
-                if (
-                    self.settings.scale != "number"
-                    and not in_scale(np.array([float(result)]), self.settings.scale).all()
-                ):
-                    reason = out_of_scale(float(result), self.settings.scale)
-                    raise ValueError(f"{self.settings.evaluate}({chosen}): {reason}")
-                self.known[key] = float(result)
-                if self.progress:
-                    self.progress(len(self.known))
-        return np.array([self.known[key] for key in self.space.keys_of(rows).tolist()])
-
-
-def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
-    """Training and test samples as arrays."""
-    loaded = load(models.source, models.columns, base, cache)
-    encoded = encodings.encode(
-        models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
-    )
-    labels = [labels_of(split, models.columns) for split in (loaded.train, loaded.test)]
-    train, test = (
-        Data(inputs, known, len(loaded.label_names), encoded.model_settings)
-        for inputs, known in zip((encoded.inputs, encoded.test_inputs), labels, strict=True)
-    )
-    return train, test
-
-
-def evaluator(
-    search: Search,
-    space: ArchitectureSpace,
-    table: pl.DataFrame,
-    data: Data | None,
-    *,
-    keep: np.ndarray | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Evaluate:
-    """What answers for rows of the space; `data` are the training samples where networks are trained for it."""
-    if search.space.table:
-        accuracies = table["accuracy"].to_numpy()
-        return lambda rows: np.asarray(accuracies[rows])
-    if search.space.callable:
-        return CalledAccuracies(space, search.space.callable, progress)
-    models = search.space.models
-    assert models
-    assert data
-    configs = space_of_configs(models.training, models.positions)[1]
-    return TrainedAccuracies(
-        space, configs, data, models.validation_fraction, models.training_seeds, keep=keep, progress=progress
-    )
-
-
-GUIDED = "gbdt_s3"
 
 
 def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:

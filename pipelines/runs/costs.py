@@ -8,18 +8,14 @@ Random subsets depend on nothing.
 from collections.abc import Iterable
 from typing import Any
 
-import dagster as dg
-
 from secateur.pipelines.runs.choosing import signals_read
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.signals import PARTS, SIGNALS
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer
 from secateur.trainers.judging.outcome import Cost, Outcome
-
-PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
-"""What compute is told apart by, in the order of the report."""
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -50,11 +46,11 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
         if isinstance(declared, CheckpointScorer):
             return "scoring", ("scoring_pass_cost",), ("proxy",)
         return "scoring", (), ("proxy",)
-    if name == "embeddings":
-        return "embeddings", ("embeddings_cost",), ("proxy",) if study.embeddings.kind == "proxy" else ()
-    if name in ("neighbour_indices", "neighbour_distances"):
-        return "neighbours", ("neighbours_cost",), ("embeddings",)
-    return name, ("proxy_cost",) if name == "proxy" else (), ()
+    if name == "proxy":
+        return "proxy", ("proxy_cost",), ()
+    signal = SIGNALS[name]
+    reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
+    return signal.part, (signal.cost,) if signal.cost else (), reads
 
 
 def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict[str, Cost]:
@@ -67,9 +63,9 @@ def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict
         for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
             if keys:
                 found[part] = total(saved(study, store, key) for key in keys)
-        place = dg.AssetKey([study.name, "subset_cost"])
+        place = (study.name, "subset_cost")
         found["choosing"] = Cost.of(store.load(place, trial)) if store.find(place, trial) else Cost()
-        tuning = dg.AssetKey([study.name, "tuning_cost"])
+        tuning = (study.name, "tuning_cost")
         if spent := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
             found["tuning"] = Cost.of(spent)
     if trial.distilled:
@@ -80,13 +76,13 @@ def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict
 
 def saved(study: Study, store: Store, key: tuple[str, ...]) -> Cost:
     """What an asset spent; nothing where it does not belong to this study."""
-    place = dg.AssetKey([study.name, *key])
+    place = (study.name, *key)
     return Cost.of(store.load(place)) if store.find(place) else Cost()
 
 
 def save_pass_cost(store: Store, study: str, model: str, seconds: float, forwarded: int) -> None:
     """Add what a scoring pass spent to what earlier ones did for the same model: rows found there cost nothing now."""
-    place = dg.AssetKey([study, "scoring_pass_cost"])
+    place = (study, "scoring_pass_cost")
     spent: dict[str, Any] = store.load(place) if store.find(place) else {}
     if spent.get("model") != model:
         spent = {"seconds": 0.0, "forward": 0}

@@ -4,18 +4,17 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import torch
 
 from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
 from secateur.pipelines.runs.training import RECORD, record_of
-from secateur.pipelines.storage.fingerprints import data_parts, fingerprint_of
+from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Score, Study
 from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
@@ -40,16 +39,16 @@ class ProxyRuns:
     @property
     def place(self) -> Path:
         """The folder of the asset `proxy`."""
-        return self.store.place(dg.AssetKey([self.study.name, "proxy"]))
+        return self.store.place((self.study.name, "proxy"))
 
     @property
-    def waiting(self) -> Path:
-        """Folder of the runs that are done while others are not."""
+    def unfinished(self) -> Path:
+        """Where checkpoints of runs stand while they are trained."""
         return self.store.root / self.study.name / ".proxy_runs"
 
     def made_of(self, seed: int) -> str:
-        """Of everything that a run follows from: data, config, seed, observers, versions."""
-        return fingerprint_of(
+        """Digest of everything that a run follows from: data, config, seed, observers, versions."""
+        return digest_of(
             config=self.config.model_dump(mode="json", exclude={"loading", "workers"}),
             seed=seed,
             observers=[[name, score.scorer, score.declared.card.version] for name, score in self.observed.items()],
@@ -58,22 +57,38 @@ class ProxyRuns:
             **data_parts(self.study, self.source),
         )
 
-    def done(self, seed: int) -> Path | None:
-        """A finished run of the same inputs, if there is one."""
-        places = (self.waiting / f"seed-{seed}", self.place / f"seed-{seed}")
-        return next((p for p in places if record_of(p).get("fingerprint") == self.made_of(seed)), None)
+    def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> dict[str, Any]:
+        """Train the proxy of every seed, or go on with it, unless it is there; what all runs cost together.
 
-    def train(self, seed: int, progress: Callable[[int, int], None]) -> None:
-        """Train the proxy of a seed, or go on with it, unless it is done; it ends up among those that wait."""
-        if self.done(seed):
-            return
-        made_of, place = self.made_of(seed), self.waiting / f"seed-{seed}"
+        `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
+        never stand side by side.
+        """
+        ledger, runs = Ledger(self.store), self.study.proxy_runs
+        made_of = {f"seed-{seed}": self.made_of(seed) for seed in range(runs)}
+        for path in sorted(self.place.glob("seed-*")):
+            if not ledger.holds(self.key(path.name), None, made_of.get(path.name, "")):
+                shutil.rmtree(path)
+                ledger.forget(self.key(path.name))
+        records = []
+        for seed, (name, digest) in enumerate(made_of.items()):
+            told = progress(f"proxy training, run {seed + 1} of {runs}")
+            work = partial(self.train_anew, seed, digest, told)
+            records.append(record_of(ledger.once(self.key(name), None, digest, work)))
+        shutil.rmtree(self.unfinished, ignore_errors=True)  # what killed runs of other inputs left
+        return {what: sum(record[what] for record in records) for what in ("seconds", "steps", "samples_seen")}
+
+    def key(self, run: str) -> tuple[str, ...]:
+        """Key of one run."""
+        return (self.study.name, "proxy", run)
+
+    def train_anew(self, seed: int, made_of: str, progress: Callable[[int, int], None]) -> None:
+        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store."""
         watchers: dict[str, Observer] = {
             name: score.declared(len(self.data), self.device, **self.settings[name])  # type: ignore[call-arg, arg-type, misc]
             for name, score in self.observed.items()
         }
         # Checkpoints of a run that was killed and goes on stay where they are meanwhile.
-        unfinished = self.waiting / f"seed-{seed}-{made_of[:16]}"
+        unfinished = self.unfinished / f"seed-{seed}-{made_of[:16]}"
         unfinished.mkdir(parents=True, exist_ok=True)
         snapshots = snapshots_of(self.store, self.study.name, f"proxy-{seed}", made_of)
         with trackers_of(self.study.name, f"proxy-{seed}", snapshots) as trackers:
@@ -89,29 +104,16 @@ class ProxyRuns:
                 trackers=trackers,
             )
         record = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
-        with new_folder(place, overwrite=True) as folder:
+        with self.store.folder(self.key(f"seed-{seed}")) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
+            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
             for name, watcher in watchers.items():
                 np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
-            (folder / RECORD).write_text(json.dumps({"fingerprint": made_of, **record}, indent=2) + "\n")
+            (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         shutil.rmtree(unfinished)
-
-    def gather(self) -> dict[str, Any]:
-        """Put all runs into the asset's folder at once; what they cost together."""
-        runs = [self.done(seed) for seed in range(self.study.proxy_runs)]
-        there = sorted(path.name for path in self.place.glob("seed-*")) if self.place.is_dir() else []
-        if [run.parent for run in runs if run] != [self.place] * len(runs) or len(there) != len(runs):
-            with self.store.folder(dg.AssetKey([self.study.name, "proxy"])) as folder:
-                for run in runs:
-                    assert run
-                    shutil.copytree(run, folder / run.name)
-        shutil.rmtree(self.waiting, ignore_errors=True)
-        costs = [record_of(self.place / f"seed-{seed}") for seed in range(len(runs))]
-        return {what: sum(cost[what] for cost in costs) for what in ("seconds", "steps", "samples_seen")}
 
     def scores(self, name: str) -> Scores:
         """An observer's scores, float32 `[n]`: means over runs, in float64."""
-        found = [np.load(self.place / f"seed-{seed}" / f"score-{name}.npy") for seed in range(self.study.proxy_runs)]
-        return np.asarray(np.mean(found, axis=0, dtype=np.float64), dtype=np.float32)
+        runs = [np.load(self.place / f"seed-{seed}" / f"score-{name}.npy") for seed in range(self.study.proxy_runs)]
+        return np.asarray(np.mean(runs, axis=0, dtype=np.float64), dtype=np.float32)

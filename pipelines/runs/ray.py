@@ -51,7 +51,7 @@ def job_of(
     data: Data, folders: Sequence[Path], model: str, configured: Mapping[str, Configured], place: Path
 ) -> ScoringJob:
     """The job that scores rows of `data` by the checkpoints in `folders`; what has no file yet gets one in `place`."""
-    own = place / xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data.labels).data)
+    own = place / xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data.targets).data)
     return ScoringJob(
         files_of(data, own),
         tuple(folder.resolve() for folder in folders),

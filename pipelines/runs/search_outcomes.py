@@ -3,24 +3,9 @@
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.runs.architectures import GUIDED
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.trainers.judging.outcome import Outcome
-from secateur.trainers.tasks.contract import Metric
-
-SEARCHES = (GUIDED, "gbdt", "evolution", "random")
-TITLES = {GUIDED: "guided", "gbdt": "guided, unpruned"}
-
-
-def accuracy_metric(search: Search) -> Metric:
-    """How accuracies of a search are shown: as percent, unless they are numbers of another kind."""
-    return Metric("accuracy", percent=search.space.scale != "number")
-
-
-def budgets_of(search: Search) -> tuple[int, ...]:
-    """Evaluations after which searches are compared: half, and all."""
-    return tuple(dict.fromkeys((max(1, search.search.budget // 2), search.search.budget)))
 
 
 def curves_of(search: Search, evaluations: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -44,5 +29,5 @@ def outcomes_of(search: Search, evaluations: pl.DataFrame) -> dict[Trial, Outcom
         )
         for name, curves in curves_of(search, evaluations).items()
         for seed, best in enumerate(curves)
-        for spent in budgets_of(search)
+        for spent in search.keep
     }

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.pipelines.studies.samples import Study
-from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits
 from secateur.trainers.distillation.objective import Distillation
@@ -21,13 +20,7 @@ def asked(study: Study) -> Distillation:
 
 def cached_in(study: Study) -> bool:
     """Whether students can read cached logits: not where their samples are augmented."""
-    settings = asked(study)
-    return settings.cache and not varies(augmentation_of(study.training))
-
-
-def augmentation_of(config: TrainingConfig) -> Augmentation | None:
-    """What varies the samples that a student of this config sees."""
-    return config.augmentation
+    return asked(study).cache and not varies(study.training.augmentation)
 
 
 def objective_for(
@@ -46,17 +39,13 @@ def objective_for(
             f"teacher_logits holds {len(cached)} samples, the data {samples}: materialise {study.name}/teacher_logits "
             "again"
         )
-    varied = augmentation_of(config)
+    varied = config.augmentation
     model = models.load(loaded["teacher"]) if cached is None or varies(varied) else None
     return settings.objective(Teacher(model, cached=cached, augmentation=varied), config, keep=kept / samples)
 
 
 def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:
-    """The settings with what the search found in place, where there was one."""
-    found = loaded.get("distillation_tuning")
-    return Distillation(**(own(settings) | found["settings"])) if found else settings
-
-
-def own(settings: Distillation) -> dict[str, Any]:
-    """The fields of `Distillation` itself, where a study's model has more."""
-    return {name: getattr(settings, name) for name in Distillation.model_fields}
+    """The settings of distillation alone, with what the search found in place where there was one."""
+    plain = {name: getattr(settings, name) for name in Distillation.model_fields}
+    best = loaded.get("distillation_tuning")
+    return Distillation(**(plain | (best["settings"] if best else {})))

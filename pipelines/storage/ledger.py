@@ -1,102 +1,193 @@
-"""What the files of a study were made of, so that a command of the shell makes again only what has changed.
+"""What every result was made of, so that nothing is worked through again that is there already.
 
-Beside a study's assets stands a ledger: for each asset (and trial) a digest of what decides its content (the settings
-that it reads, versions, the revision of the data, the very files of its parents) and the state of the file that was
-made. Where either differs, be it because the study was edited, the data changed or the UI made a parent anew, the
-asset is stale. What the ledger does not know is stale.
+A ledger keeps one small file per result, `<study>/.ledger/<ledger>/<asset>[/<selection>/<seed>].json`: the digest of
+what the result was made of, and the state of its file. `Ledger.once` is the one check for an existing result of the
+same inputs. Because results have files of their own, trials that end at the same moment do not touch each other's, and
+an entry is there only once its result is: a run that is killed leaves whole results with entries and no others.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
+import numpy as np
 
-from secateur.pipelines.storage.fingerprints import library_versions
-from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import write_bytes
+from secateur.pipelines.storage.store import Key, Store, names_of
+from secateur.pipelines.storage.whole_files import sha256_of, write_bytes
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.processes import device_of_choice
 
-IDLE = {"description", "recurring"}
-"""Keys of a study that decide nothing about what is made; a key that no list here names is taken to decide."""
-AFTER_SCORES = IDLE | {"selections", "keep", "seeds", "training", "validation", "distillation"}
-SCORING = {"source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy", "embeddings"}
-SCORING |= {"neighbour_indices", "neighbour_distances", "scores"}
-CHOICE = {"subset", "manifest"}
-"""Assets of which a trial depends on its own selection alone; the tuning of it is a parent."""
+FOLDER = ".ledger"
+"""Beside the assets of a study."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Entry:
+    """What a result was made of, and how it stood when it was noted."""
+
+    made_of: str
+    """A `digest_of` all inputs."""
+    content: str
+    """Digest of the names and sizes of its files, and of what small JSON says."""
+    time: int
+    """Of its writing, in ns; 0 for JSON, which is the same where it says the same."""
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """The record of one study below a store's root; `revision` is that of the data as they are now."""
+    """Entries of the results in a store; ledgers of different names describe the same results differently."""
 
     store: Store
-    study: Study
-    graph: Any
-    revision: str
-    known: dict[str, Any] = field(init=False)
+    name: str = "results"
 
-    def __post_init__(self) -> None:
-        try:
-            self.known = json.loads(self.path.read_text())
-        except (OSError, ValueError):  # absent or cut short: everything is stale, which is always safe
-            self.known = {}
+    def once(
+        self,
+        key: Key,
+        trial: Trial | None,
+        made_of: str,
+        work: Callable[[], object],
+        *,
+        beside: Sequence[Key] = (),
+    ) -> Any:
+        """The result of these inputs as the store loads it; where it is not there, `work` writes it to the store first.
 
-    @property
-    def path(self) -> Path:
-        """Where the ledger stands."""
-        return self.store.root / self.study.name / ".made_of.json"
+        `made_of` is a `digest_of` everything that the result follows from, `beside` names what the work may write
+        besides, without which the result is not whole. The entry goes before the work and comes back after it, so that
+        no result of other inputs, and none that is half done, is taken for this one.
+        """
+        if not self.holds(key, trial, made_of, beside=beside):
+            self.place(key, trial).unlink(missing_ok=True)
+            work()
+            self.note(key, trial, made_of, beside=beside)
+        return self.store.load(key, trial)
 
-    def is_fresh(self, key: dg.AssetKey, trial: Trial | None = None) -> bool:
-        """Whether the file is the recorded one and was made of what there is now."""
-        return bool(self.known.get(name_of(key, trial)) == self.entry(key, trial))
+    def holds(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
+        """Whether a result of these inputs is there, whole; a copy of a store holds what the store held."""
+        entry = self.entry(key, trial)
+        if entry is None or entry.made_of != made_of:
+            return False
+        now = self.entry_now(key, trial, made_of, beside)
+        return now is not None and now.content == entry.content
 
-    def record(self, keys: Iterable[dg.AssetKey], trials: Iterable[Trial | None] = (None,)) -> None:
-        """Note files as made of what there is now."""
-        listed = list(trials)
-        self.known |= {name_of(key, trial): self.entry(key, trial) for key in keys for trial in listed}
-        write_bytes(self.path, json.dumps(self.known, indent=1).encode(), overwrite=True)
+    def is_unchanged(self, key: Key, trial: Trial | None, made_of: str) -> bool:
+        """Whether the very file that was noted is there, and was made of these inputs; written anew it is another."""
+        entry = self.entry(key, trial)
+        return entry is not None and entry == self.entry_now(key, trial, made_of)
 
-    def entry(self, key: dg.AssetKey, trial: Trial | None) -> dict[str, Any]:
-        """Digest of what decides the content, and the state of the file."""
-        parents = []
-        for parent in sorted(self.graph.get(key).parent_keys):
-            partitioned = self.graph.get(parent).is_partitioned
-            trials = [None] if not partitioned else [trial] if trial else list(self.study.trials)
-            parents += [[name_of(parent, of), self.state(parent, of)] for of in trials]
-        made_of = [self.settings(key, trial), self.revision, parents]
-        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
-        return {"made_of": digest, "state": self.state(key, trial)}
-
-    def state(self, key: dg.AssetKey, trial: Trial | None) -> list[int | str] | None:
-        """Time and size of a file or folder, which is renamed into place whole; what small JSON says; None for none."""
-        path = self.store.find(key, trial)
-        if path is None:
-            return None
-        if path.suffix == ".json":
-            return [hashlib.sha256(path.read_bytes()).hexdigest()]
-        status = path.stat()
-        return [status.st_mtime_ns, 0 if path.is_dir() else status.st_size]
-
-    def settings(self, key: dg.AssetKey, trial: Trial | None) -> list[Any]:
-        """What the study says of this asset, and the versions of what makes it."""
-        name, study = key.path[1], self.study
-        if name in SCORING or name in CHOICE:
-            left_out = AFTER_SCORES
+    def note(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> None:
+        """Note the result that is in the store as made of these inputs; of what is not there no entry is kept."""
+        entry, place = self.entry_now(key, trial, made_of, beside), self.place(key, trial)
+        if entry is None:
+            place.unlink(missing_ok=True)
         else:
-            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
-        said = study.model_dump(mode="json", exclude=left_out)
-        said["encoding"] = study.resolved_encoding.model_dump(mode="json")
-        selection = study.selections.get(trial.plain.name) if trial else None
-        versions = {other: score.declared.card.version for other, score in study.scores.items()}
-        chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
-        return [said, versions, chosen, library_versions()["secateur"]]
+            write_bytes(place, json.dumps(asdict(entry), indent=1).encode(), overwrite=True)
+
+    def forget(self, key: Key, trial: Trial | None = None) -> None:
+        """Drop the entry of a trial, or all of an asset: its results are made again when next asked for."""
+        place = self.place(key, trial)
+        place.unlink(missing_ok=True)
+        if trial is None:
+            shutil.rmtree(place.with_suffix(""), ignore_errors=True)
+
+    def entry(self, key: Key, trial: Trial | None = None) -> Entry | None:
+        """What is noted of a result; None where nothing is, or nothing that can be read: then it is made again."""
+        try:
+            return Entry(**json.loads(self.place(key, trial).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def entry_now(self, key: Key, trial: Trial | None, made_of: str, beside: Sequence[Key] = ()) -> Entry | None:
+        """The entry of a result as it stands, with what stands beside it; None where the result is not there."""
+        state = state_of(self.store.find(key, trial), *(self.store.find(other, trial) for other in beside))
+        return state and Entry(made_of, *state)
+
+    def place(self, key: Key, trial: Trial | None = None) -> Path:
+        """Where the entry of a result stands."""
+        study, *names = names_of(key)
+        place = self.store.place((study, FOLDER, self.name, *names), trial)
+        return place.with_name(f"{place.name}.json")
 
 
-def name_of(key: dg.AssetKey, trial: Trial | None) -> str:
-    """An asset, or one trial of it, in the ledger."""
-    return "/".join(key.path) + (f" [{trial}]" if trial else "")
+def state_of(path: Path | None, *beside: Path | None) -> tuple[str, int] | None:
+    """Content, with that of others beside it, and time of a file or folder as in an entry; None where it is not there.
+
+    Files of arrays and weights count by name and size alone: they are large, and whoever writes them anew says so.
+    """
+    if path is None:
+        return None
+    listings = [each and listing(each) for each in (path, *beside)]
+    return digest_of(files=listings), 0 if path.suffix == ".json" else path.stat().st_mtime_ns
+
+
+def listing(path: Path) -> list[list[Any]]:
+    """Names and sizes of the files there, and digests of those that are JSON."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [
+        [str(file.relative_to(path)), file.stat().st_size, sha256_of(file) if file.suffix == ".json" else ""]
+        for file in files
+    ]
+
+
+def digest_of(**parts: Any) -> str:
+    """SHA-256 of what a result follows from, 64 hexadecimal digits: JSON-able parts, arrays, and paths.
+
+    An array counts by type, shape and content, a path by what the file or the folder there holds, not by its name.
+    Raises FileNotFoundError for a path at which there is nothing.
+    """
+    content = {name: digestible(part) for name, part in parts.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digestible(part: Any) -> Any:
+    """A part of a digest as JSON-able data."""
+    if isinstance(part, np.ndarray):
+        return f"{part.dtype} {part.shape} {hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()}"
+    if isinstance(part, Path) and part.is_dir():
+        files = sorted(file for file in part.rglob("*") if file.is_file())
+        return [[str(file.relative_to(part)), sha256_of(file)] for file in files]
+    return sha256_of(part) if isinstance(part, Path) else part
+
+
+def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arrays of a study's data were made of, and what else every training depends on."""
+    described = (study.source, study.columns, study.resolved_encoding if study.columns else None)
+    return {
+        "revision": source["revision"],
+        "samples": source["samples"],
+        "model_settings": source.get("model_settings", {}),
+        "data": [part.model_dump(mode="json") for part in described if part],
+        "task": source["task"],
+        **machine_parts(),
+    }
+
+
+def machine_parts() -> dict[str, Any]:
+    """Versions and kind of device that decide on the bits of a training."""
+    return {"versions": versions(), "device": device_of_choice().type}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions that decide on the bits of a training; looking one up reads the package's files."""
+    return {name: metadata.version(name) for name in ("secateur", "torch", "numpy")}
+
+
+LIBRARIES = ("accelerate", "datasets", "faiss-cpu", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "torch")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of secateur and of the libraries whose numbers enter a selection, those that are installed."""
+    installed = {"secateur": metadata.version("secateur")}
+    for name in LIBRARIES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed

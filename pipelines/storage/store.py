@@ -4,13 +4,12 @@ Every asset has one place below the root, `<study>/<asset>[/<selection>/<seed>]`
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
@@ -20,23 +19,41 @@ from secateur.pipelines.studies.grid import Trial
 EXTENSIONS = (".npy", ".parquet", ".json", "")
 
 
+@runtime_checkable
+class Named(Protocol):
+    """Dagster's key of an asset, as far as files go: this room does not import dagster."""
+
+    @property
+    def path(self) -> Sequence[str]:
+        """Names from the study down."""
+
+
+Key = Named | tuple[str, ...]
+"""Names from the study down to the asset: `("blobs", "scores", "aum")`, or Dagster's key of the same."""
+
+
+def names_of(key: Key) -> tuple[str, ...]:
+    """Names of a key from the study down."""
+    return tuple(key.path) if isinstance(key, Named) else key
+
+
 @dataclass(frozen=True)
 class Store:
     """Values on disk under one root."""
 
     root: Path
 
-    def place(self, key: dg.AssetKey, trial: Trial | None = None) -> Path:
+    def place(self, key: Key, trial: Trial | None = None) -> Path:
         """Where an asset's value lives, less its extension."""
-        return self.root.joinpath(*key.path, *([trial.selection, str(trial.seed)] if trial else []))
+        return self.root.joinpath(*names_of(key), *([trial.selection, str(trial.seed)] if trial else []))
 
-    def find(self, key: dg.AssetKey, trial: Trial | None = None) -> Path | None:
+    def find(self, key: Key, trial: Trial | None = None) -> Path | None:
         """The file or folder that is there."""
         place = self.place(key, trial)
         candidates = (place.with_name(place.name + extension) for extension in EXTENSIONS)
         return next((path for path in candidates if path.exists()), None)
 
-    def save(self, key: dg.AssetKey, value: Any, trial: Trial | None = None) -> Path:
+    def save(self, key: Key, value: Any, trial: Trial | None = None) -> Path:
         """Write an array, a table or JSON-able data, whole or not at all."""
         place = self.place(key, trial)
         if isinstance(value, np.ndarray):
@@ -53,18 +70,17 @@ class Store:
         return path
 
     @contextmanager
-    def folder(self, key: dg.AssetKey, trial: Trial | None = None) -> Iterator[Path]:
+    def folder(self, key: Key, trial: Trial | None = None) -> Iterator[Path]:
         """An empty folder to fill; it takes its place only when the block ends without an error."""
         with new_folder(self.place(key, trial), overwrite=True) as partial:
             yield partial
 
-    def load(self, key: dg.AssetKey, trial: Trial | None = None) -> Any:
+    def load(self, key: Key, trial: Trial | None = None) -> Any:
         """Read back: arrays memory-mapped, tables lazy, JSON parsed, folders as their path."""
         path = self.find(key, trial)
         if path is None:
-            raise FileNotFoundError(
-                f"{'/'.join(key.path)}{f' [{trial}]' if trial else ''} is not below {self.root}: materialise it first"
-            )
+            name = "/".join(names_of(key)) + (f" [{trial}]" if trial else "")
+            raise FileNotFoundError(f"{name} is not below {self.root}: materialise it first")
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         if path.suffix == ".parquet":

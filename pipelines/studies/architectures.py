@@ -1,19 +1,26 @@
-"""A search: one YAML file of `kind: search`, one space of architectures, one group of assets."""
+"""A study of architectures: one YAML file of `kind: search`, one space of architectures, one group of assets."""
 
+import hashlib
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from secateur.pipelines.data.sources import Columns, Source
+from secateur.pipelines.data.sources import Columns, Source, load
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import Strict, checked, require, shipped
 from secateur.pipelines.studies.selection import ClassShares, Selection
+from secateur.pipelines.studies.signals import of_origin
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.architectures.accuracy_predictor import PredictorSettings
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.searches.choice_pruning import PruningSettings
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
+from secateur.trainers.tasks.contract import Metric
 
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
@@ -73,7 +80,7 @@ class ProxySubset(Strict):
     @property
     def observed(self) -> list[str]:
         """Scores that the selector reads."""
-        own = set(selectors()[self.selector].reads) - {"scores", "labels", "budget", "ids"}
+        own = set(selectors()[self.selector].reads) - of_origin("call", "samples")
         return sorted(own | ({self.score} if self.score else set()))
 
     @property
@@ -153,14 +160,28 @@ class Evolution(Strict):
     sample: Annotated[int, Field(ge=1, description="of the population, whose best is changed next")] = 10
 
 
-class Search(Strict):
-    """Everything that one YAML file says."""
+def source_of(module: str) -> Path:
+    """File of a module's source; no file where there is none, which the asset that imports it reports."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    return Path(spec.origin if spec and spec.origin else "")
+
+
+GUIDED = "gbdt_s3"
+"""The arm that a search is about: boosted trees that prune choices between rounds."""
+
+
+class Search(AnyStudy):
+    """A search of architectures that prunes choices, beside the same without pruning, evolution and random search."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
-    kind: Annotated[Literal["search"], Field(description="tells a search from a study")]
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
-    description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
+    arm: ClassVar[str] = "search"
+    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided, unpruned"}
+
+    kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
     space: Annotated[Space, Field(description="where architectures come from")]
     search: Annotated[SearchSettings, Field(description="the guided search")] = SearchSettings()
     evolution: Annotated[Evolution, Field(description="the evolutionary baseline")] = Evolution()
@@ -171,3 +192,42 @@ class Search(Strict):
         if self.evolution.sample > self.evolution.population:
             raise ValueError(f"evolution.sample: above the population of {self.evolution.population}")
         return self
+
+    @property
+    def unit(self) -> str:
+        return "evaluation"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (Metric("accuracy", percent=self.space.scale != "number"),)
+
+    @property
+    def arms(self) -> list[str]:
+        return [GUIDED, "gbdt", "evolution", self.baseline]
+
+    @property
+    def baseline(self) -> str:
+        return "random"
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def keep(self) -> list[int]:
+        """Evaluations after which the searches are compared: half of the budget, and all of it."""
+        return list(dict.fromkeys((max(1, self.search.budget // 2), self.search.budget)))
+
+    def revision(self, base: Path, cache: Path) -> str:
+        if models := self.space.models:
+            return load(models.source, models.columns, base, cache).revision
+        if self.space.table:
+            path = base / self.space.table.path
+        else:
+            assert self.space.callable
+            # The module alone: what it imports is not looked at.
+            path = source_of(self.space.callable.evaluate.partition(":")[0])
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+    def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        return {"settings": self.model_dump(mode="json", exclude={"kind", "description"})}

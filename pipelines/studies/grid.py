@@ -1,8 +1,6 @@
 """The grid of a study: selections, each at its budgets, times seeds. One trial is one partition."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 KD = "+kd"
 """Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
@@ -46,16 +44,6 @@ class Trial:
     def plain(self) -> "Trial":
         """The trial of the same samples and seed without a teacher."""
         return Trial(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
-
-
-class Grid(Protocol):
-    """What is asked of a study, of samples or of other units, to run its trials."""
-
-    seeds: int
-
-    @property
-    def selection_keys(self) -> Sequence[str]:
-        """Partition keys of all selections at all budgets, in order."""
 
 
 def selection_key(name: str, keep: float | str) -> str:

@@ -1,28 +1,34 @@
-"""A study: one YAML file, one data set, one group of assets; wrong settings are refused when it loads."""
+"""A study of samples: one data set, one group of assets; wrong settings are rejected when it loads."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from secateur.pipelines.data.sources import Columns, Source
+from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
+from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Scorer
-from secateur.scorers.geometry.vectors import Metric
+from secateur.scorers.geometry import vectors
 from secateur.scorers.registry import AnyScorer, of_other_units, scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
 from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
+from secateur.trainers.tasks.contract import Metric
+from secateur.trainers.tasks.own import own_task
 
 BASELINES = ("uniform_random", "stratified_random")
-GIVEN = {"ids", "labels", "budget", "scores", "null_log_probabilities", "samples", "epochs"}
-SIGNALS = {"embeddings", "neighbour_indices", "neighbour_distances"}
-"""Arrays that assets of their own make, where a scorer or selector reads them."""
+IDLE = {"kind", "description", "recurring"}
+"""Keys of a study that decide nothing about what is made; a key that no list here names decides."""
+AFTER_SCORES = IDLE | {"selections", "keep", "seeds", "training", "validation", "distillation"}
 
 
 class Score(Strict):
@@ -54,7 +60,7 @@ class Neighbourhood(Strict):
     """The neighbour graph of the embeddings, shared by all scores that read it."""
 
     count: Annotated[int, Field(ge=1, description="nearest other samples of each sample")] = 10
-    metric: Annotated[Metric, Field(description="of distances between embeddings")] = "euclidean"
+    metric: Annotated[vectors.Metric, Field(description="of distances between embeddings")] = "euclidean"
     engine: Annotated[
         Literal["auto", "exact", "ivf"],
         Field(description="exact search or inverted lists; auto: by the time that they would take"),
@@ -64,15 +70,25 @@ class Neighbourhood(Strict):
     )
 
 
-class Study(Strict):
-    """Everything that one YAML file says."""
+class Study(AnyStudy):
+    """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="names the assets; lower case")]
-    description: Annotated[str, Field(description="shown on the pages of the assets")] = ""
-    source: Annotated[Source, Field(description="where the samples are")]
-    columns: Annotated[Columns, Field(description="which columns are input and label")]
+    arm: ClassVar[str] = "selection"
+    titles: ClassVar[Mapping[str, str]] = {
+        "uniform_random": "random",
+        "stratified_random": "stratified random",
+        "full": "full set",
+    }
+    outcome_asset: ClassVar[str] = "evaluation"
+
+    kind: Annotated[Literal["samples"], Field(description="tells a study of samples from the other kinds")] = "samples"
+    source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
+    columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
+    task: Annotated[Problem, Field(description="the learning problem: classification, regression or multi_label")] = (
+        Problem()
+    )
     encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -97,7 +113,6 @@ class Study(Strict):
     keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
     training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
-    seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every trial")] = 5
     validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
     compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
@@ -148,6 +163,44 @@ class Study(Strict):
         return config
 
     @model_validator(mode="after")
+    def _task_and_data_fit(self) -> "Study":
+        if self.task.own:
+            if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
+                raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
+            return self
+        if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
+            raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
+        self.columns = self.read_columns.holding(self.task.target)
+        self.task.check(self.declared_scores, (self.proxy, self.training))
+        return self
+
+    @property
+    def read_source(self) -> Source:
+        """The source of a study of columns."""
+        assert self.source
+        return self.source
+
+    @property
+    def read_columns(self) -> Columns:
+        """The columns of a study of columns."""
+        assert self.columns
+        return self.columns
+
+    def revision(self, base: Path, cache: Path) -> str:
+        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read."""
+        if self.task.own:
+            from secateur.pipelines.data.own_samples import inspect_own, revision_of
+
+            task = own_task(self.task.kind)
+            return revision_of(inspect_own(task, "train"), inspect_own(task, "test"))
+        return load(self.read_source, self.read_columns, base, cache).revision
+
+    @property
+    def declared_scores(self) -> dict[str, AnyScorer]:
+        """Scorers by the names of their scores."""
+        return {name: score.declared for name, score in self.scores.items()}
+
+    @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
@@ -161,10 +214,10 @@ class Study(Strict):
                 require(selection.score, self.scores, f"selections.{name}.score")
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
-            for signal in set(selection.reads) - GIVEN - SIGNALS:
+            for signal in set(selection.reads) - SIGNALS.keys():
                 require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
         for name, score in self.scores.items():
-            for signal in score.signals - GIVEN - SIGNALS:
+            for signal in score.signals - SIGNALS.keys():
                 others = {other for other in self.scores if other != name}
                 require(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self
@@ -180,13 +233,13 @@ class Study(Strict):
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
         read = [score.signals for score in self.scores.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
-        found = set().union(*read) & SIGNALS
-        return found | ({"embeddings"} if found else set())
+        return made_by_assets(set().union(*read))
 
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
-        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
-        assert self.resolved_encoding
+        if self.columns:
+            checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+            assert self.resolved_encoding
         return self
 
     @property
@@ -194,19 +247,62 @@ class Study(Strict):
         """How rows become arrays, what the study leaves out filled in from its models."""
         taught = self.distillation.teacher if self.distillation else None
         others = (taught,) if isinstance(taught, TrainingConfig) else ()
-        return encoding_of(self.columns.kind, self.encoding, (self.proxy, self.training, *others))
+        return encoding_of(self.read_columns.kind, self.encoding, (self.proxy, self.training, *others))
+
+    @property
+    def unit(self) -> str:
+        return "sample"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self.task.metrics
+
+    @property
+    def baseline(self) -> str:
+        return BASELINES[0]
+
+    @property
+    def second_baseline(self) -> str:
+        return BASELINES[1]
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return ("full",)
+
+    @property
+    def own(self) -> list[str]:
+        """Selections that go by their own settings, at no budget."""
+        return [name for name, selection in self.selections.items() if selection.budget == OWN]
+
+    @property
+    def arms(self) -> list[str]:
+        """Selections that go by the study's budgets, behind each its twin that a teacher taught, if any."""
+        return self.with_twins(name for name in self.selections if name not in self.own)
+
+    @property
+    def unbudgeted(self) -> list[str]:
+        return self.with_twins(["full", *self.own])[1:]
+
+    def with_twins(self, names: Iterable[str]) -> list[str]:
+        """Names of selections, or full, each followed by its twin's where it has one."""
+        taught = set(self.distillation.students(self.selections)) if self.distillation else set()
+        return [f"{name}{kd}" for name in names for kd in ("", *([KD] if name in taught else []))]
 
     @property
     def selection_keys(self) -> list[str]:
         """`full`, selections of no budget, then every selection at every budget; behind each its twin, if any."""
-        own = [name for name, selection in self.selections.items() if selection.budget == OWN]
-        found = [("full", ""), *((name, f"@{OWN}") for name in own)]
-        found += [(name, selection_key("", keep)) for keep in self.keep for name in self.selections if name not in own]
-        taught = set(self.distillation.students(self.selections)) if self.distillation else set()
-        return [f"{name}{kd}{at}" for name, at in found for kd in ("", *([KD] if name in taught else []))]
+        at_own = [selection_key(name, OWN) for name in self.with_twins(self.own)]
+        at_budgets = [selection_key(name, keep) for keep in self.keep for name in self.arms]
+        return [*self.with_twins(["full"]), *at_own, *at_budgets]
 
-    @property
-    def trials(self) -> Iterator[Trial]:
-        for selection in self.selection_keys:
-            for seed in range(self.seeds):
-                yield Trial(selection, seed)
+    def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
+            left_out = AFTER_SCORES
+        else:
+            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
+        settings = self.model_dump(mode="json", exclude=left_out)
+        settings["encoding"] = self.resolved_encoding.model_dump(mode="json") if self.columns else None
+        versions = {name: score.declared.card.version for name, score in self.scores.items()}
+        selection = self.selections.get(trial.plain.name) if trial else None
+        chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
+        return {"settings": settings, "scorers": versions, "selection": chosen}

@@ -6,7 +6,9 @@ from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_sc
 from secateur.scorers.lazy import torch
 
 
-@checkpoint_scorer(high_means="more uncertain", paper="Coleman et al. 2020, Selection via Proxy, section 3")
+@checkpoint_scorer(
+    high_means="more uncertain", reads=("probabilities",), paper="Coleman et al. 2020, Selection via Proxy, section 3"
+)
 def checkpoint_entropy(batch: CheckpointBatch) -> torch.Tensor:
     """Entropy of the softmax in nats, in evaluation mode; the label is not looked at.
 

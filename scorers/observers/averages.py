@@ -11,6 +11,11 @@ from secateur.scorers.contract import Observer, TrainingBatch
 from secateur.scorers.lazy import torch
 
 
+def mean_of_parts(values: torch.Tensor) -> torch.Tensor:
+    """One number per sample, `[b]`, of one per part of its target, `[b, k]`."""
+    return values.squeeze(1) if values.shape[1] == 1 else values.mean(dim=1)
+
+
 class PresentationMean(Observer):
     """Mean of one value per presentation; float64 sums."""
 

@@ -312,7 +312,7 @@ def samplers() -> Mapping[str, type[EpochSampler]]:
 def make_sampler(
     name: str, settings: Mapping[str, Any], signals: Mapping[str, Any], *, seed: int, shard: Shard | None = None
 ) -> EpochSampler:
-    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `labels`, `scores`,
+    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `strata`, `scores`,
     `keep`) as it asks.
 
     Raises ValueError for an unknown name, settings that do not hold, and a signal that it needs and was not given.

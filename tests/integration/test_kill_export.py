@@ -18,6 +18,7 @@ from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
 
 COUNT, TURNS = 3000, 20
 COLUMNS = {"text": "text", "label": "label"}
@@ -29,7 +30,7 @@ def manifest_at(path: Path, data: datasets.Dataset, rows: list[int]) -> Manifest
         keep=len(rows), budget=len(rows), seed=0, columns=COLUMNS,
     )  # fmt: skip
     keep = np.isin(np.arange(COUNT), rows)
-    return Manifest.write(path, samples_table(data, Columns(**COLUMNS)), keep, provenance)
+    return Manifest.write(path, Rows.chosen(samples_table(data, Columns(**COLUMNS)), keep), provenance)
 
 
 DRIVER = """

@@ -17,9 +17,9 @@ import psutil
 import pytest
 import torch
 
+from secateur.pipelines.assets import launch as launching
+from secateur.pipelines.assets.launch import LaunchError, launch
 from secateur.pipelines.definitions import build
-from secateur.pipelines.runs import launch as launching
-from secateur.pipelines.runs.launch import LaunchError, launch
 from secateur.pipelines.runs.worker import JOB, Sampled, Taught, TrainingJob, files_of, mapped_from, save_array
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.studies.files import StudyFile
@@ -110,7 +110,7 @@ PARENT = """
 import sys
 from pathlib import Path
 import dagster as dg
-from secateur.pipelines.runs.launch import launch
+from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.runs.worker import TrainingJob
 job, folder = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 @dg.asset
@@ -235,7 +235,7 @@ def test_inputs_that_are_a_whole_map_are_named_and_all_others_written(data: Data
     assert mapped_from(data.inputs) == tmp_path / "points.npy"
     for part in (data.inputs[:100], data.inputs[::-1], np.array(data.inputs)):
         assert mapped_from(part) is None
-        files = files_of(Data(part, data.labels[: len(part)], 3, {"kind": "numbers"}), tmp_path / "files")
+        files = files_of(Data(part, data.targets[: len(part)], 3, {"kind": "numbers"}), tmp_path / "files")
         loaded = files.load()
         np.testing.assert_array_equal(loaded.inputs, part)
         assert (loaded.classes, loaded.model_settings) == (3, {"kind": "numbers"})

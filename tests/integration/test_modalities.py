@@ -46,7 +46,7 @@ def check(store: Store, name: str, *, better_than: float) -> dict[str, object]:
     assert inputs.shape[0] == source["samples"]
     for score in SCORES:
         assert np.isfinite(stored(f"scores/{score}")).all()
-    accuracies = [stored("evaluation", Trial("full", seed))["accuracy"] for seed in range(2)]
+    accuracies = [stored("evaluation", Trial("full", seed))["metrics"]["accuracy"] for seed in range(2)]
     assert np.mean(accuracies) > better_than
     mask = stored("subset", Trial("hardest@0.5", 0))
     assert mask.sum() == round(len(inputs) * 0.5)

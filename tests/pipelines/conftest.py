@@ -12,6 +12,7 @@ from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
 
 ManifestOf = Callable[..., Manifest]
 
@@ -36,8 +37,7 @@ def manifest_of(tmp_path: Path) -> ManifestOf:
         }  # fmt: skip
         samples = samples_table(data, Columns(**columns))
         names = label_names or getattr(data.features[columns["label"]], "names", None)
-        return Manifest.write(
-            tmp_path / "m", samples, keep, Provenance(**(known | told)), weights=weights, label_names=names
-        )
+        kept = Rows.chosen(samples, keep, weights=weights, label_names=names)
+        return Manifest.write(tmp_path / "m", kept, Provenance(**(known | told)))
 
     return write

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dagster.components import ScaffoldRequest
 
-from secateur.pipelines.component import COMPONENTS, Example, PruningComponent, SearchComponent, StudyComponent
+from secateur.pipelines.component import COMPONENTS, Example, SearchComponent, StudyComponent
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.studies.files import SHIPPED, load_file
@@ -112,7 +112,7 @@ def test_a_study_runs_in_a_project_that_has_its_own_io_manager(
 def test_a_search_and_the_study_whose_proxy_it_finds_stand_beside_each_other(
     project: Path, write_component: WriteComponent, study_content: dict[str, Any]
 ) -> None:
-    search = load_file(SHIPPED / "digits_search.yaml").search
+    search = load_file(SHIPPED / "digits_search.yaml").study
     assert search is not None
     write_component(StudyComponent, study_content | {"proxy_from": "digits_search"}, "a_study")
     best = dg.AssetKey(["digits_search", "best_architecture"])
@@ -139,13 +139,12 @@ def test_every_study_that_ships_is_the_same_as_a_component(
     path: Path, project: Path, write_component: WriteComponent
 ) -> None:
     file = load_file(path)
-    component: type[dg.Component] = StudyComponent
-    component = SearchComponent if file.search else PruningComponent if file.pruning else component
+    [component] = [each for each in COMPONENTS if isinstance(file.study, each.model)]
     content = yaml.safe_load(path.read_text())
     jsonschema.validate(content, component.get_model_cls().model_json_schema())  # what `dg check yaml` does
     write_component(component, content, "one")
     loaded = dg.ComponentTree.for_project(project).get_all_components(component)
-    assert [each.content for each in loaded] == [file.study or file.search or file.pruning]
+    assert [each.content for each in loaded] == [file.study]
 
 
 def test_a_wrong_key_is_named_with_its_file(

@@ -7,13 +7,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from secateur.pipelines.runs.costs import Cost, costs_of, parts_of, save_pass_cost, total
+from secateur.pipelines.runs.costs import costs_of, parts_of, save_pass_cost, total
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.judging.outcome import Cost, Outcome
 
-TRAINED = {"samples_seen": 100, "steps": 10, "seconds": 2.0, "kept": 30, "of": 120}
+TRAINED = Outcome(kept=30, of=120, compute={"training": Cost(100, 100, 2.0)})
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_trial_is_charged_what_it_depends_on_and_nothing_else(
 
 
 def test_keeping_everything_needs_no_score(study: Study, store: Store) -> None:
-    everything = {**TRAINED, "kept": 120}
+    everything = TRAINED.model_copy(update={"kept": 120})
     assert set(costs_of(study, Trial("dense@1.0", 0), store, everything)) == {"training"}
     assert "teacher" in costs_of(study, Trial("uniform_random+kd@1.0", 0), store, everything)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.rows import Rows
 
 HASHES = [f"{row:032x}" for row in range(6)]
 VALUES = st.recursive(
@@ -42,7 +43,7 @@ def manifest(tmp_path: Path) -> Manifest:
     )
     scores = {"el2n": np.linspace(0, 1, 6, dtype=np.float32)}
     weights = np.linspace(1, 2, 6, dtype=np.float32)
-    return Manifest.write(tmp_path / "m", samples, keep, provenance, weights=weights, scores=scores)
+    return Manifest.write(tmp_path / "m", Rows.chosen(samples, keep, weights=weights, scores=scores), provenance)
 
 
 def test_mlcroissant_validates_it(manifest: Manifest) -> None:

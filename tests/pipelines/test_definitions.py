@@ -104,7 +104,7 @@ def test_a_broken_study_shows_as_a_failed_one_beside_the_others(
 
 def digests(folder: Path) -> dict[str, str]:
     """Content of every file below a folder, less what says how long something took."""
-    timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".made_of.json", "subset_cost"}
+    timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".ledger", "subset_cost"}
     timed |= {"tuning_cost.json", "proxy_cost.json"}
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -128,7 +128,7 @@ def test_a_study_runs_from_source_to_report_and_again_to_the_same_bytes(
         assert (manifest.rows == np.flatnonzero(keep)).all()
         metrics = store.load(key("evaluation"), trial)
         assert metrics["steps"] == 30
-        assert 0 <= metrics["accuracy"] <= 1
+        assert 0 <= metrics["metrics"]["accuracy"] <= 1
     report = json.loads((store.load(key("report")) / "report.json").read_text())
     assert len(report["rows"]) == 8
     assert {row["kept"] for row in report["rows"]} == {30, 60}

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from secateur.pipelines.deltas import stream as delta_stream
 from secateur.pipelines.deltas.files import Checkpoint
 from secateur.pipelines.deltas.sources import AdapterDelta, FactorDelta, TunedDelta
-from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
-from secateur.pipelines.manifests.masks import packed
+from secateur.pipelines.deltas.stream import DeltaChoice
+from secateur.pipelines.manifests.deltas import prune_deltas
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.storage.packed_masks import write_masks
 from secateur.pipelines.storage.whole_files import sha256_of
 from secateur.trainers.passes.layer_inputs import LayerInputs
 
@@ -152,7 +154,7 @@ def test_masks_depend_on_neither_shards_nor_blocks_nor_the_order_of_tensors(pair
         assert {file.name for file in out.iterdir()} == {
             *(file.name for file in many.iterdir()),
             "kept.safetensors",
-            "deltas.json",
+            "manifest.json",
         }
         index = "model.safetensors.index.json"
         assert (out / index).read_bytes() == (many / index).read_bytes()
@@ -324,17 +326,21 @@ def pruned_count():
     return int(0.1 * sum(int(np.prod(shape)) for shape in SHAPES.values()) + 0.5)
 
 
-def test_masks_are_packed_as_in_manifests_of_units_and_everything_has_its_checksum(pair, tmp_path):
+def test_it_is_a_manifest_that_seals_the_checkpoint_too(pair, tmp_path):
     base_path, tuned_path, _, _ = pair
-    prune_deltas(source_of(base_path, tuned_path), tmp_path / "out", DeltaChoice(0.1))
-    (tmp_path / "again").write_bytes(packed(masks_of(tmp_path / "out")))
-    mine, theirs = (load_file(file) for file in (tmp_path / "out" / "kept.safetensors", tmp_path / "again"))
-    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
-    told = json.loads((tmp_path / "out" / "deltas.json").read_text())
-    assert told["files"] == {
+    pruned = prune_deltas(source_of(base_path, tuned_path), tmp_path / "out", DeltaChoice(0.1))
+    manifest = Manifest.load(tmp_path / "out")
+    assert {name: seal.sha256 for name, seal in manifest.declaration.files.items()} == {
         name: sha256_of(tmp_path / "out" / name) for name in ("kept.safetensors", "tuned.safetensors")
     }
-    assert told["kept"] == pruned_count()
+    assert manifest.declaration.count == pruned.kept == pruned_count()
+    assert (manifest.provenance.keep, manifest.provenance.settings["select"]) == (0.1, "random")
+    masks = masks_of(tmp_path / "out")
+    assert list(manifest.kept.groups) == list(masks)
+    assert all(np.array_equal(manifest.kept.groups[name], mask) for name, mask in masks.items())
+    # In memory or streamed, masks are packed in the same bytes.
+    write_masks(masks, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "out" / "kept.safetensors").read_bytes()
     prune_deltas(source_of(base_path, tuned_path), tmp_path / "twin", DeltaChoice(0.1))
     for file in (tmp_path / "out").iterdir():
         assert file.read_bytes() == (tmp_path / "twin" / file.name).read_bytes()
@@ -437,7 +443,8 @@ import resource, sys
 from pathlib import Path
 from secateur.pipelines.deltas.files import Checkpoint
 from secateur.pipelines.deltas.sources import TunedDelta
-from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
+from secateur.pipelines.deltas.stream import DeltaChoice
+from secateur.pipelines.manifests.deltas import prune_deltas
 folder, select, over = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def run(name, out):
@@ -476,4 +483,4 @@ def test_memory_is_that_of_a_few_tensors_however_many_there_are(tmp_path, select
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 3 * 4 * size + (8 << 20)
-    assert (Path(tmp_path) / f"{select}-{over}-large" / "deltas.json").is_file()
+    assert (Path(tmp_path) / f"{select}-{over}-large" / "manifest.json").is_file()

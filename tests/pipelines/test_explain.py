@@ -16,6 +16,8 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.storage.home import LAYOUT, MARK
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 
@@ -60,15 +62,10 @@ def made(tmp_path: Path) -> Any:
         for name, values in scores.items():
             np.save(folder / "scores" / f"{name}.npy", values)
         np.save(folder / "embeddings.npy", rng.normal(size=(COUNT, 4)).astype(np.float16))
-        manifest = Manifest.write(
-            tmp_path / "manifest",
-            samples,
-            keep,
-            said,
-            scores={name: scores[name] for name in read},
-            label_names=NAMES,
-            weights=np.arange(COUNT, dtype=np.float32),
-        )
+        weights = np.arange(COUNT, dtype=np.float32)
+        of_scores = {name: scores[name] for name in read}
+        rows = Rows.chosen(samples, keep, scores=of_scores, label_names=NAMES, weights=weights)
+        manifest = Manifest.write(tmp_path / "manifest", rows, said)
         return manifest, scores
 
     return make
@@ -205,6 +202,7 @@ def test_other_selectors_are_told_too(made: Any, tmp_path: Path, selector: str, 
 def test_the_command(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, _ = made("top", "el2n", end="high")
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / MARK).write_text(json.dumps({"layout": LAYOUT}))
     run = CliRunner().invoke
     answer = run(app, ["explain", str(manifest.path), "3", "--json"])
     assert answer.exit_code == 0

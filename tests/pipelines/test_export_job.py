@@ -22,6 +22,8 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -33,7 +35,7 @@ CELL = Trial("hardest@0.25", 1)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    return marked_home()
 
 
 @pytest.fixture
@@ -48,12 +50,12 @@ def file(write_study: Callable[..., StudyFile], home: Path) -> StudyFile:
         keep=0.25, budget=30, seed=1, columns=file.study.columns.model_dump(exclude_none=True),
     )  # fmt: skip
     place = store.place(dg.AssetKey(["blobs", "manifest"]), CELL)
-    Manifest.write(
-        place, samples_table(rows, file.study.columns), np.isin(np.arange(120), ROWS), provenance,
-        label_names=["class 0", "class 1", "class 2"],
-    )  # fmt: skip
+    samples, names = samples_table(rows, file.study.columns), ["class 0", "class 1", "class 2"]
+    Manifest.write(place, Rows.chosen(samples, np.isin(np.arange(120), ROWS), label_names=names), provenance)
     with store.folder(dg.AssetKey(["blobs", "report"])) as folder:
-        (folder / "report.json").write_text(json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]]}))
+        (folder / "report.json").write_text(
+            json.dumps({"study": "blobs", "verdict": "No better.", "table": [["a"]], "note": ""})
+        )
     return file
 
 

@@ -16,6 +16,7 @@ import xxhash
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
 
 TEXTS = [f"text {row}" for row in range(21)]
 KEPT = [1, 4, 5, 8, 20]
@@ -46,7 +47,7 @@ def manifest(tmp_path: Path) -> Manifest:
         budget=5,
         seed=0,
     )
-    return Manifest.write(tmp_path / "m", samples, keep, provenance)
+    return Manifest.write(tmp_path / "m", Rows.chosen(samples, keep), provenance)
 
 
 def test_every_format_is_there() -> None:
@@ -119,7 +120,8 @@ def test_images_travel_within_the_parquet(tmp_path: Path) -> None:
         budget=2, seed=0, columns=columns,
     )  # fmt: skip
     samples = samples_table(data, Columns(**columns))
-    manifest = Manifest.write(tmp_path / "m", samples, np.array([0, 1, 0, 1], bool), provenance)
+    rows = Rows.chosen(samples, np.array([0, 1, 0, 1], bool))
+    manifest = Manifest.write(tmp_path / "m", rows, provenance)
     path = export(manifest, "parquet", dataset=data)
     with pytest.raises(ManifestError, match="JSON lines cannot hold the column 'image'"):
         export(manifest, "jsonl", dataset=data)

@@ -31,7 +31,11 @@ def texts() -> datasets.Dataset:
 def report(tmp_path: Path) -> Path:
     path = tmp_path / "report.json"
     table = [["selection", "accuracy %"], ["random", "70 ± 1"], ["hardest", "72 ± 1"]]
-    path.write_text(json.dumps({"study": "samples", "verdict": "No better than random.", "table": table, "rows": []}))
+    path.write_text(
+        json.dumps(
+            {"study": "samples", "verdict": "No better than random.", "table": table, "note": "One family.", "rows": []}
+        )
+    )
     return path
 
 

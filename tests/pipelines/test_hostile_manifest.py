@@ -22,6 +22,7 @@ from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.diff import compare
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.rows import Rows
 
 COUNT = 12
 
@@ -40,7 +41,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         scores=(ScoreCard(name="el2n", version="1", high_means="harder", view="v", paper="p"),),
     )  # fmt: skip
     scores = {"el2n": np.arange(COUNT, dtype=np.float32)}
-    Manifest.write(root / "whole", samples, keep, provenance, scores=scores, weights=np.ones(COUNT, np.float32))
+    rows = Rows.chosen(samples, keep, scores=scores, weights=np.ones(COUNT, np.float32))
+    Manifest.write(root / "whole", rows, provenance)
     (root / "precious").write_bytes(b"precious")
     yield root
     assert (root / "precious").read_bytes() == b"precious"
@@ -214,7 +216,7 @@ def attempt(ground: Path, files: dict[str, bytes]) -> None:
         assert own.kept
         assert len(manifest.rows) == own.count == own.provenance.budget
         assert manifest.keep().sum() == own.count
-        assert sum(counted.before for counted in own.classes) == own.of
+        assert sum(counted.before for counted in own.payload.classes) == own.of
         assert all(np.isfinite(manifest.table[name].to_numpy()).all() for name in manifest.table.columns[3:])
         assert own.root == croissant.root_of(json.loads(files["manifest.json"]))
         assert own.files["kept.parquet"].sha256 == hashlib.sha256(files["kept.parquet"]).hexdigest()
@@ -239,13 +241,13 @@ def export_everywhere(manifest: Manifest, ground: Path) -> None:
 def test_class_names_and_prose_of_any_kind_export(ground: Path) -> None:
     document = json.loads((ground / "whole" / "manifest.json").read_bytes())
     own = document["secateur"]
-    for counted, name in zip(own["classes"], ["../../up", "a\0b", "| x\n---\n"], strict=True):
+    for counted, name in zip(own["payload"]["classes"], ["../../up", "a\0b", "| x\n---\n"], strict=True):
         counted["name"] = name
     own["provenance"]["license"] = "---\n../x"
     document["license"] = own["provenance"]["license"]
     content = (ground / "whole" / "kept.parquet").read_bytes()
     attempt(ground, {"manifest.json": sealed(document, content, files=False), "kept.parquet": content})
-    assert Manifest.load(ground / "tampered").declaration.classes[0].name == "../../up"
+    assert Manifest.load(ground / "tampered").declaration.payload.classes[0].name == "../../up"
 
 
 CALM = {"deadline": None, "suppress_health_check": list(HealthCheck)}

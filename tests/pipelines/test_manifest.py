@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.pipelines.manifests import croissant, kept_rows
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError, fingerprint
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
-from secateur.pipelines.storage.fingerprints import library_versions
+from secateur.pipelines.manifests.rows import Rows, fingerprint
+from secateur.pipelines.storage.ledger import library_versions
 
 EL2N = ScoreCard(name="el2n", version="1", high_means="harder", view="train mode", paper="arXiv:2107.07075")
 
@@ -74,7 +75,8 @@ def write(folder: Path, texts: list[str] = TEXTS, kept: list[int] | None = None,
     budget = int(keep.sum())
     arguments = {"scores": scores, "label_names": ["zero", "one", "zwei ü"]} | other
     provenance = arguments.pop("provenance", provenance_of(budget, budget))
-    return Manifest.write(folder, samples_of(dataset), keep, provenance, **arguments)
+    overwrite = arguments.pop("overwrite", False)
+    return Manifest.write(folder, Rows.chosen(samples_of(dataset), keep, **arguments), provenance, overwrite=overwrite)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -90,12 +92,13 @@ def test_says_what_is_kept_of_what_and_how(tmp_path: Path) -> None:
     own = document["secateur"]
     assert (own["kept"], own["unit"], own["count"], own["of"]) == (True, "sample", 10, 20)
     assert "KEPT: 10 of 20 samples of letters" in document["description"]
-    assert own["fingerprint"] == xxhash.xxh3_128_hexdigest("".join(hash_of(text) for text in TEXTS).encode())
+    joined = "".join(hash_of(text) for text in TEXTS).encode()
+    assert own["made_for"] == f"rows xxh3:{xxhash.xxh3_128_hexdigest(joined)}"
     content = (tmp_path / "m" / "kept.parquet").read_bytes()
     assert own["files"] == {"kept.parquet": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     before = collections.Counter(len(text) % 3 for text in TEXTS)
     after = collections.Counter(len(text) % 3 for text in TEXTS[::2])
-    assert [(c["label"], c["name"], c["before"], c["after"]) for c in own["classes"]] == [
+    assert [(c["label"], c["name"], c["before"], c["after"]) for c in own["payload"]["classes"]] == [
         (label, name, before[label], after[label]) for label, name in enumerate(["zero", "one", "zwei ü"])
     ]
     source = own["provenance"]
@@ -151,12 +154,14 @@ def test_what_is_written_is_what_is_read(
         }
     )
     budget = int(mask.sum())
-    Manifest.write(folder, samples, mask, provenance_of(budget / count, budget, seed=seed))
+    Manifest.write(folder, Rows.chosen(samples, mask), provenance_of(budget / count, budget, seed=seed))
     manifest = Manifest.load(folder)
     assert np.array_equal(manifest.keep(), mask)
     assert manifest.table.equals(samples.filter(pl.Series(mask)))
     assert manifest.provenance.seed == seed
-    assert {c.label: c.before for c in manifest.declaration.classes} == collections.Counter(samples["label"].to_list())
+    assert {c.label: c.before for c in manifest.declaration.payload.classes} == collections.Counter(
+        samples["label"].to_list()
+    )
     assert np.array_equal(manifest.locate(samples["content_hash"]), np.flatnonzero(mask))
 
 
@@ -208,7 +213,7 @@ def test_samples_that_do_not_fit_are_not_written(
 ) -> None:
     samples = change(samples_of(dataset_of(TEXTS)))
     keep = np.arange(20) % 2 == 0
-    refused(message, lambda: Manifest.write(tmp_path / "m", samples, keep, provenance_of(0.5, 10)))
+    refused(message, lambda: Rows.chosen(samples, keep))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,17 +297,22 @@ OWN = "secateur"
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        ((OWN, "kept"), False, "does not say that its rows are the kept ones"),
+        ((OWN, "kept"), False, "does not say that its samples are the kept ones"),
         ((OWN, "format"), 2, "format"),
-        ((OWN, "unit"), "weight", "unit"),
+        ((OWN, "unit"), "weight", "its unit is 'weight', its payload is of sample"),
+        ((OWN, "unit"), "row", "unit"),
+        ((OWN, "payload", "kind"), "masks", "payload"),
+        ((OWN, "payload", "kind"), ["rows"], "its payload is of kind a list of 1"),
+        ((OWN, "payload"), None, "its payload is of kind None"),
         ((OWN, "count"), 11, "budget"),
         ((OWN, "count"), 10.0, "count: Input should be a valid integer"),
         ((OWN, "count"), True, "count: Input should be a valid integer"),
         ((OWN, "of"), 12, "comes to|within"),
         ((OWN, "of"), 10**30, "of: Input should be less than"),
-        ((OWN, "fingerprint"), "../x", "fingerprint"),
-        ((OWN, "columns"), ["row", "content_hash", "label", "score_aum"], "may only list"),
-        ((OWN, "columns"), ["row", "content_hash", "label"], "recordSet"),
+        ((OWN, "made_for"), "../x", "made_for"),
+        ((OWN, "made_for"), "rows xxh3:" + "A" * 32, "no fingerprint"),
+        ((OWN, "payload", "columns"), ["row", "content_hash", "label", "score_aum"], "may only list"),
+        ((OWN, "payload", "columns"), ["row", "content_hash", "label"], "recordSet"),
         ((OWN, "files"), {"../x": {"bytes": 1, "sha256": "0" * 64}}, "files"),
         ((OWN, "files"), {"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}, "files"),
         ((OWN, "files"), {}, "must list the file kept.parquet"),
@@ -313,10 +323,10 @@ OWN = "secateur"
         ((OWN, "provenance", "seed"), "3", "seed: Input should be a valid integer"),
         ((OWN, "provenance", "scores"), [], "may only list"),
         ((OWN, "provenance", "surprise"), 1, "surprise: Extra inputs are not permitted"),
-        ((OWN, "classes"), [], "add up"),
-        ((OWN, "classes", 0, "before"), 20, "add up"),
-        ((OWN, "classes", 0, "after"), 1, "differs from the labels"),
-        ((OWN, "classes", 0, "label"), 1, "ascending"),
+        ((OWN, "payload", "classes"), [], "add up"),
+        ((OWN, "payload", "classes", 0, "before"), 20, "add up"),
+        ((OWN, "payload", "classes", 0, "after"), 1, "differs from the labels"),
+        ((OWN, "payload", "classes", 0, "label"), 1, "ascending"),
         (("distribution", 0, "contentUrl"), "../../etc/passwd", "distribution"),
         (("distribution", 0, "contentUrl"), "https://example.com/other.parquet", "distribution"),
         (("distribution", 0, "contentSize"), "1 B", "distribution"),
@@ -362,7 +372,7 @@ def columns_of(**changes: Any) -> dict[str, Any]:
         (columns_of(row=pa.array([-1, *range(2, 20, 2)], pa.int64())), "ascending"),
         (columns_of(row=pa.array([0, 0, *range(4, 20, 2)], pa.int64())), "ascending"),
         (columns_of(row=pa.array([18, *range(0, 18, 2)], pa.int64())), "ascending"),
-        (columns_of(row=pa.array([None, *range(2, 20, 2)], pa.int64())), "empty trials"),
+        (columns_of(row=pa.array([None, *range(2, 20, 2)], pa.int64())), "empty cells"),
         (columns_of(row=pa.array(np.arange(0.0, 20, 2))), "column row is double, not int64"),
         (columns_of(row=pa.array([[row] for row in range(10)])), "column row is list"),
         (columns_of(content_hash=["x" * 32] * 10), "not 32 hexadecimal digits at rows 0"),
@@ -406,9 +416,9 @@ def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
 
     def claim(document: dict[str, Any]) -> None:
         own = document[OWN]
-        own["columns"] = ["row", "content_hash", "label"]
+        own["payload"]["columns"] = ["row", "content_hash", "label"]
         own["count"] = own["of"] = own["provenance"]["budget"] = own["provenance"]["keep"] = count
-        own["classes"] = [{"label": 0, "name": None, "before": count, "after": count}]
+        own["payload"]["classes"] = [{"label": 0, "name": None, "before": count, "after": count}]
         document["recordSet"][0]["field"] = document["recordSet"][0]["field"][:3]
 
     reseal(tmp_path / "m", claim)
@@ -490,7 +500,7 @@ def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
     dataset, columns = dataset_of(TEXTS), {"text": "text", "label": "label"}
     keep = np.arange(20) % 3 == 0
     provenance = provenance_of(7, 7, columns=columns, scores=())
-    Manifest.write(tmp_path / "m", samples_table(dataset, Columns(**columns)), keep, provenance)
+    Manifest.write(tmp_path / "m", Rows.chosen(samples_table(dataset, Columns(**columns)), keep), provenance)
     manifest = Manifest.load(tmp_path / "m")
     assert manifest.apply(dataset)["text"][:] == TEXTS[::3]
     renamed = dataset.rename_column("text", "sentence").shuffle(seed=1)

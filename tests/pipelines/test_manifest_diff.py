@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.diff import compare
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
+from secateur.trainers.pruning.kept import Kept
 
 
 def samples_of(contents: list[int]) -> pl.DataFrame:
@@ -31,9 +34,8 @@ def write(folder: Path, contents: list[int], kept: list[int], **changes: Any) ->
     keep[kept] = True
     said: dict[str, Any] = {"dataset": "numbers", "revision": "1", "selection": "top", "selector": "top"}
     said |= {"selector_version": "1", "settings": {"end": "high"}, "keep": len(kept), "budget": len(kept), "seed": 0}
-    return Manifest.write(
-        folder, samples_of(contents), keep, Provenance(**(said | changes)), label_names=["even", "odd"], overwrite=True
-    )
+    rows = Rows.chosen(samples_of(contents), keep, label_names=["even", "odd"])
+    return Manifest.write(folder, rows, Provenance(**(said | changes)), overwrite=True)
 
 
 @given(st.data())
@@ -79,9 +81,9 @@ def test_says_what_differs_in_provenance(tmp_path: Path) -> None:
 
 def test_other_units_are_refused(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [1, 2, 3], [0])
-    keep = np.array([True, False, False])
-    b = Manifest.write(tmp_path / "b", samples_of([1, 2, 3]), keep, a.provenance, unit="choice")
-    with pytest.raises(ManifestError, match="nothing to compare"):
+    mask = Masks.of(Kept("weight", {"layer": np.array([True, False, False])}, "shapes xxh3:0"))
+    b = Manifest.write(tmp_path / "b", mask, a.provenance)
+    with pytest.raises(ManifestError, match=r"b keeps weights, and only rows of a data set are .* compared"):
         compare(a, b)
 
 

@@ -55,7 +55,9 @@ def test_every_step_that_calls_a_network_is_in_the_pool(write_study: WriteStudy,
 
 
 @pytest.mark.parametrize(
-    "search", [file for file in read_studies([SHIPPED]) if file.search], ids=lambda file: file.name
+    "search",
+    [file for file in read_studies([SHIPPED]) if file.study and file.study.kind == "search"],
+    ids=lambda file: file.name,
 )
 def test_searches_evaluate_and_train_in_the_pool(search: StudyFile, tmp_path: Path) -> None:
     pools = pools_by_step([search], tmp_path)

@@ -1,5 +1,9 @@
 """Searches: what is read from YAML and tables and what is refused, and small searches from space to trained model."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,13 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.architectures import architectures_of, guided_history, replay, space_of
+from secateur.pipelines.runs.evaluations import data_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import SHIPPED, StudyError, StudyFile, load_file, read_studies
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging import architectures as judging
 from secateur.trainers.judging.architectures import config_of, network_key, space_of_configs
 from secateur.trainers.models.registry import build as build_model
 from secateur.trainers.models.registry import load as load_model
@@ -72,8 +78,8 @@ def instance() -> Any:
 
 
 def search_of(file: StudyFile) -> Search:
-    assert file.search is not None
-    return file.search
+    assert isinstance(file.study, Search)
+    return file.study
 
 
 def test_isomorphic_rows_share_a_key_and_the_mean_of_their_accuracies(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -133,7 +139,7 @@ def test_bad_tables_are_refused_by_file_column_and_row(
 
 
 REFUSED = [
-    ({"serch": 1}, ["serch", "keys of a search: kind, name"]),
+    ({"serch": 1}, ["serch", "keys of a study of kind 'search': kind, name"]),
     ({"space": {}}, ["space", "exactly one of table, callable and models"]),
     ({"search": {"initial": 20, "budget": 20}}, ["budget", "leave none after 20"]),
     ({"search": {"pruning": {"order": "third"}}}, ["order", "'first' or 'second'"]),
@@ -156,7 +162,7 @@ def test_wrong_settings_are_refused(
 
 def test_the_search_that_ships_loads() -> None:
     found = {file.name: file for file in read_studies([SHIPPED])}
-    assert found["digits_search"].search is not None
+    assert found["digits_search"].study.kind == "search"
 
 
 def test_a_search_of_a_table_runs_to_its_pruned_space(
@@ -183,22 +189,23 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     manifest = Manifest.load(store.place(key("pruned_search_space")))
     alive = replay(search, space, history).alive
     assert manifest.declaration.unit == "choice"
-    assert np.array_equal(manifest.keep(), alive)
-    assert manifest.provenance.settings["kept"] == space.kept(alive)
+    choices = [choice for place in manifest.payload.positions for choice in place.choices]
+    assert [choice.kept for choice in choices] == alive.tolist()
+    assert manifest.payload.left == space.kept(alive)
     assert all(space.kept(alive).values())
     assert not alive.all()
     fitted = AccuracyPredictor.fit(
         space, space.choices_of(history.rows), history.fitness, search.search.predictor, seed=0
     )
-    expected = fitted.first_order(space.choices_of(history.rows))[alive].astype(np.float32)
-    assert np.array_equal(manifest.table["score_contribution"].to_numpy(), expected)
+    expected = fitted.first_order(space.choices_of(history.rows))
+    assert [choice.contribution for choice in choices] == expected.tolist()
 
     for path in sorted((tmp_path / "one").rglob("*")):
         if path.is_file():
             other = tmp_path / "two" / path.relative_to(tmp_path / "one")
             assert path.read_bytes() == other.read_bytes(), path
-    kept = store.place(key("pruned_search_space")) / "kept.parquet"
-    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    kept = store.place(key("pruned_search_space")) / "manifest.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"kept": true', b'"kept": false', 1))
     with pytest.raises(ManifestError):
         Manifest.load(kept.parent)
 
@@ -284,3 +291,108 @@ def test_the_graph_of_a_search_is_whole(tmp_path: Path, content: dict[str, Any])
     dg.Definitions.validate_loadable(defs)
     keys = {key.path[-1] for key in defs.resolve_asset_graph().materializable_asset_keys}
     assert keys == {"architectures", "evaluations", "predictor", "pruned_search_space", "best_architecture", "report"}
+
+
+EVALUATION = """
+import os, signal
+from pathlib import Path
+def accuracy(choices):
+    with Path(os.environ["EVALUATED"]).open("a") as file:
+        file.write(f"{choices['width']} {choices['depth']}\\n")
+    left = Path(os.environ["EVALUATED"]).read_text().count("\\n")
+    if left == int(os.environ.get("KILLED_AT", 0)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return choices["width"] / 4 + choices["depth"] % 3
+"""
+SCRIPT = """
+import sys
+from pathlib import Path
+import dagster as dg
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.studies.files import load_file
+with dg.DagsterInstance.ephemeral() as instance:
+    run_study(load_file(Path(sys.argv[1])), Path(sys.argv[2]), instance)
+"""
+
+
+def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "my_evaluation.py").write_text(EVALUATION)
+    positions = {"width": [8, 16, 32], "depth": [1, 2, 3, 4]}
+    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions}}
+    content["search"] |= {"budget": 9}
+    path = write(tmp_path, content).path
+
+    def run(root: Path, evaluated: str, **environment: str) -> tuple[int, list[str]]:
+        known = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+        known |= {"EVALUATED": str(tmp_path / evaluated)}
+        ended = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(path), str(root)],
+            env={**os.environ, **known, **environment},
+            capture_output=True,
+            check=False,
+        )
+        return ended.returncode, (tmp_path / evaluated).read_text().splitlines()
+
+    code, whole = run(tmp_path / "undisturbed", "whole.txt")
+    assert (code, len(whole)) == (0, len(set(whole)))
+    code, begun = run(tmp_path / "killed", "killed.txt", KILLED_AT="7")
+    assert (code, begun) == (-signal.SIGKILL, whole[:7])
+    code, resumed = run(tmp_path / "killed", "killed.txt")
+    # The evaluation that was killed is made again, and no other.
+    assert (code, resumed) == (0, [*whole[:7], *whole[6:]])
+    for name in ("evaluations.parquet", "best_architecture.json", "predictor/trees.txt"):
+        once, again = (tmp_path / root / "trials" / name for root in ("undisturbed", "killed"))
+        assert once.read_bytes() == again.read_bytes()
+    # With all evaluations stored the function is not asked again; where its file has changed it is.
+    assert run(tmp_path / "killed", "killed.txt")[1] == resumed
+    (tmp_path / "my_evaluation.py").write_text(EVALUATION + "# other\n")
+    assert run(tmp_path / "killed", "killed.txt")[1] == [*resumed, *whole]
+
+
+def test_networks_trained_before_a_failure_are_not_trained_again(
+    tmp_path: Path,
+    content: dict[str, Any],
+    study_content: dict[str, Any],
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content["space"] = {
+        "models": {
+            "source": study_content["source"],
+            "columns": study_content["columns"],
+            "training": {"model": "secateur.trainers.models.searchable:searchable_mlp", "steps": 4, "batch_size": 16},
+            "positions": {"layer1": ["skip", 4, 8], "layer2": ["skip", 8], "learning_rate": [0.001, 0.05]},
+            "training_seeds": 2,
+        }
+    }
+    content["search"] |= {"initial": 4, "per_round": 2, "budget": 6}
+    content["seeds"] = 2
+    plain, trained = judging.train, list[tuple[str, int]]()
+    fails_at = 9
+
+    def counted(data: Any, config: TrainingConfig, *, seed: int) -> Any:
+        if len(trained) == fails_at:
+            raise RuntimeError("out of memory")
+        trained.append((network_key(config), seed))
+        return plain(data, config, seed=seed)
+
+    monkeypatch.setattr(judging, "train", counted)
+    file, root = write(tmp_path, content), tmp_path / "store"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_study(file, root, instance)
+    assert len(list((root / "trials" / ".evaluations").rglob("*.json"))) == fails_at
+    fails_at = -1
+    run_study(file, root, instance)
+    # Guided, unguided and random searches and evolution of two seeds share the trainings of a network.
+    assert len(trained) == len(set(trained))
+    evaluations = pl.read_parquet(root / "trials" / "evaluations.parquet")
+    table = pl.read_parquet(root / "trials" / "architectures.parquet")
+    keys = table["key"].gather(evaluations["row"])
+    assert len(trained) == 2 * keys.n_unique() < 2 * len(evaluations)
+    models = search_of(file).space.models
+    assert models is not None
+    data, _ = data_for(models, tmp_path, tmp_path / "cache")
+    _, configs = space_of_configs(models.training, models.positions)
+    accuracy = judging.ValidationAccuracy(data)
+    for row, known in evaluations.unique("row").select("row", "accuracy").rows()[:2]:
+        assert known == 100 * np.mean([accuracy(configs[row], seed=seed) for seed in (0, 1)])

@@ -1,6 +1,7 @@
 """Teachers through the graph: trained or given, logits by blocks, what students of a trial descend, what it cost."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,10 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
 ) -> None:
     taught = graph()
     assert set(teacher_inputs(taught.study)) == {"teacher", "teacher_logits"}
-    with monkeypatch.context() as patched:
-        patched.setattr(teaching, "augmentation_of", lambda config: Augmentation(flip=True))
-        assert set(teacher_inputs(taught.study)) == {"teacher"}
-        assert len(teacher_assets(taught.study)) == 1
+    varied = taught.study.training.model_copy(update={"augmentation": Augmentation(flip=True)})
+    augmented = taught.study.model_copy(update={"training": varied})
+    assert set(teacher_inputs(augmented)) == {"teacher"}
+    assert len(teacher_assets(augmented)) == 1
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
     taught.materialise()
     asked: list[bool] = []
@@ -145,8 +146,7 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     monkeypatch.setattr(teaching, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
     # The launchpad may ask for augmentation where the study did not.
-    monkeypatch.setattr(teaching, "augmentation_of", lambda config: Augmentation(flip=True))
-    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
+    objective_for(taught.study, varied, taught.loaded, kept=12, samples=120)
     assert asked == [False, True]
 
 
@@ -195,6 +195,14 @@ def test_logits_go_on_at_the_next_block_and_give_the_same_bytes(
     assert not place.exists()
     assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 3
     files = {path.name: path.read_bytes() for path in place.iterdir()}
+    with monkeypatch.context() as patched:
+        # What was cached, taught and tuned of the same inputs is not worked through again.
+        for name in ("train", "logits_in_blocks"):
+            patched.setattr(module, name, interrupted)
+        again = taught.materialise("teacher", "teacher_logits")
+    assert again["teacher_logits"]["blocks resumed"] == 0
+    assert again["teacher"]["steps"] > 0
+    shutil.rmtree(place)
     assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 0
     assert {path.name: path.read_bytes() for path in place.iterdir()} == files
 

@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.masks import BITS, UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.storage.packed_masks import BITS, header
 from secateur.trainers.pruning.held_masks import apply, kept_weights
 from secateur.trainers.pruning.kept import Kept
 
@@ -54,11 +56,11 @@ def masks(draw: st.DrawFn) -> dict[str, np.ndarray]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_masks_come_back_and_the_bytes_are_the_same(tmp_path: Path, groups: dict[str, np.ndarray]) -> None:
     kept = Kept("weight", groups, "shapes xxh3:0")
-    first = UnitManifest.write(tmp_path / "m", kept, provenance(kept.count), overwrite=True)
-    UnitManifest.write(tmp_path / "n", kept, provenance(kept.count), overwrite=True)
+    first = Manifest.write(tmp_path / "m", Masks.of(kept), provenance(kept.count), overwrite=True)
+    Manifest.write(tmp_path / "n", Masks.of(kept), provenance(kept.count), overwrite=True)
     for name in ("manifest.json", BITS):
         assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "n" / name).read_bytes()
-    again = UnitManifest.load(tmp_path / "m")
+    again = Manifest.load(tmp_path / "m")
     again.verify()
     assert list(again.kept.groups) == list(groups)
     assert all(np.array_equal(again.kept.groups[name], mask) for name, mask in groups.items())
@@ -70,17 +72,16 @@ def test_masks_come_back_and_the_bytes_are_the_same(tmp_path: Path, groups: dict
 
 
 def test_few_units_are_listed_for_people_to_read(tmp_path: Path) -> None:
-    UnitManifest.write(tmp_path / "m", KEPT, provenance(3))
+    Manifest.write(tmp_path / "m", Masks.of(KEPT), provenance(3))
     own = json.loads((tmp_path / "m" / "manifest.json").read_text())["secateur"]
-    assert [group["listed"] for group in own["groups"]] == [[[0, 0], [0, 2]], [[0, 2]]]
-    assert (own["made_for"], own["settings"]) == ("tokens of β", {"factor": 0.5})
+    assert [group["listed"] for group in own["payload"]["groups"]] == [[[0, 0], [0, 2]], [[0, 2]]]
+    assert (own["made_for"], own["payload"]["settings"]) == ("tokens of β", {"factor": 0.5})
 
 
 @pytest.mark.parametrize(
     ("groups", "budget", "said"),
     [
         ({"a": np.array([1, 0])}, 1, "must be a bool array of units, it is int64"),
-        ({"a": np.array(True)}, 1, "must be a bool array"),
         ({"a": np.empty(0, bool)}, 1, "must be a bool array"),
         ({"a": np.array([False])}, 1, "nothing is kept of 1"),
         ({"a": np.array([True])}, 2, "1 weights are kept, but the budget is 2"),
@@ -91,7 +92,7 @@ def test_few_units_are_listed_for_people_to_read(tmp_path: Path) -> None:
 )
 def test_what_is_no_mask_is_not_written(tmp_path: Path, groups: dict[str, Any], budget: int, said: str) -> None:
     with pytest.raises(ManifestError, match=said):
-        UnitManifest.write(tmp_path / "m", Kept("weight", groups, "m"), provenance(budget))
+        Manifest.write(tmp_path / "m", Masks.of(Kept("weight", groups, "m")), provenance(budget))
     assert not (tmp_path / "m").exists()
 
 
@@ -99,14 +100,14 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "precious").write_text("precious")
     with pytest.raises(ManifestError, match="holds other things"):
-        UnitManifest.write(tmp_path / "m", KEPT, provenance(3), overwrite=True)
+        Manifest.write(tmp_path / "m", Masks.of(KEPT), provenance(3), overwrite=True)
     assert (tmp_path / "m" / "precious").read_text() == "precious"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "m"
-    UnitManifest.write(folder, KEPT, provenance(3))
+    Manifest.write(folder, Masks.of(KEPT), provenance(3))
     return folder
 
 
@@ -118,7 +119,7 @@ def test_a_change_of_any_byte_is_found(whole: Path, tmp_path: Path, name: str) -
     for place in range(0, len(content), 7):
         (folder / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(ManifestError):
-            UnitManifest.load(folder)
+            Manifest.load(folder)
 
 
 def forged(document: dict[str, Any], bits: bytes) -> bytes:
@@ -140,18 +141,21 @@ NASTY = st.sampled_from(
 @st.composite
 def tensors(draw: st.DrawFn) -> bytes:
     """Bytes of a safetensors file that is not the one that was written, or of none."""
-    how = draw(st.sampled_from(["cut", "header", "padding", "extra", "dtype", "empty"]))
-    bits = {"layer 0": np.array([5], np.uint8), "layer 1": np.array([4], np.uint8)}
-    shapes = {"shapes": json.dumps({"layer 0": [1, 3], "layer 1": [1, 3]})}
+    how = draw(st.sampled_from(["cut", "header", "padding", "extra", "order", "dtype", "empty"]))
+    shapes: dict[str, tuple[int, ...]] = {"layer 0": (1, 3), "layer 1": (1, 3)}
+    bits = [5, 4]
     if how == "padding":
-        bits["layer 0"] = np.array([5 + 2 ** draw(st.integers(3, 7))], np.uint8)
+        bits[draw(st.integers(0, 1))] += 2 ** draw(st.integers(3, 7))
     if how == "extra":
-        bits["extra"] = np.zeros(draw(st.integers(0, 9)), np.uint8)
+        shapes["extra"] = (8 * draw(st.integers(1, 9)),)
+        bits += [0] * (shapes["extra"][0] // 8)
+    if how == "order":
+        shapes, bits = dict(reversed(shapes.items())), bits[::-1]
+    content = header(shapes) + bytes(bits)
     if how == "dtype":
-        bits = {name: value.astype(draw(st.sampled_from([np.int8, np.float16]))) for name, value in bits.items()}
+        content = content.replace(b'"U8"', draw(st.sampled_from([b'"I8"', b'"F8"'])))
     if how == "empty":
-        shapes = {}
-    content = safetensors.numpy.save(bits, shapes)
+        content = content.replace(b"shapes", b"shaped")
     if how == "cut":
         return content[: draw(st.integers(0, len(content) - 1))]
     if how == "header":
@@ -171,8 +175,10 @@ def test_hostile_manifests_are_refused_in_one_sentence_or_whole(
     if data.draw(st.booleans()):
         own: Any = document["secateur"]
         key = data.draw(st.sampled_from(sorted(own)))
-        if key == "groups" and data.draw(st.booleans()):
-            group = own["groups"][data.draw(st.integers(0, 1))]
+        if key == "payload" and data.draw(st.booleans()):
+            own["payload"][data.draw(st.sampled_from(sorted(own["payload"])))] = data.draw(NASTY)
+        elif key == "payload" and data.draw(st.booleans()):
+            group = own["payload"]["groups"][data.draw(st.integers(0, 1))]
             group[data.draw(st.sampled_from(sorted(group)))] = data.draw(NASTY)
         else:
             own[key] = data.draw(NASTY)
@@ -182,7 +188,7 @@ def test_hostile_manifests_are_refused_in_one_sentence_or_whole(
     (folder / "manifest.json").write_bytes(forged(document, bits))
     (folder / BITS).write_bytes(bits)
     try:
-        kept = UnitManifest.load(folder).kept
+        kept = Manifest.load(folder).kept
     except ManifestError as refused:
         sentence = str(refused)
     else:
@@ -193,12 +199,49 @@ def test_hostile_manifests_are_refused_in_one_sentence_or_whole(
     assert len(sentence) <= 600
 
 
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 4 + 8]), "bits behind the last unit of 'layer 1'"),
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 2]), "not what manifest.json counts and lists"),
+        (header({"layer 0": (1, 3), "layer 1": (1, 3)}) + bytes([5, 6]), "not what manifest.json counts and lists"),
+        (header({"layer 1": (1, 3), "layer 0": (1, 3)}) + bytes([4, 5]), "something besides the masks"),
+        (header({"layer 0": (1, 3)}) + bytes([5]), "masks of these groups take"),
+    ],
+)
+def test_masks_that_are_not_those_that_it_says_are_refused(whole: Path, tmp_path: Path, bits: bytes, said: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / BITS).write_bytes(bits)
+    document = json.loads((whole / "manifest.json").read_text())
+    (tmp_path / "m" / "manifest.json").write_bytes(forged(document, bits))
+    with pytest.raises(ManifestError, match=said):
+        Manifest.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("unit", ["delta", "weight"])
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "link", "folder/x", ".x", "a\\x", "x\0", "kept.parquet"])
+def test_files_beside_the_masks_that_are_not_there_are_refused(tmp_path: Path, unit: Any, name: str) -> None:
+    kept = Kept(unit, {"a": np.array([True])}, "deltas xxh3:0")
+    Manifest.write(tmp_path / "m", Masks.of(kept), provenance(1))
+    (tmp_path / "x").write_bytes(b"precious")
+    (tmp_path / "m" / "link").symlink_to(tmp_path / "x")
+    (tmp_path / "m" / "folder").symlink_to(tmp_path)
+    document = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    seal = {"bytes": 8, "sha256": hashlib.sha256(b"precious").hexdigest()}
+    document["secateur"]["files"][name] = seal
+    document["secateur"]["root"] = croissant.root_of(document)
+    (tmp_path / "m" / "manifest.json").write_bytes(croissant.serialise(document))
+    said = "no file|files|plain name|plain file|leads out" if unit == "delta" else "files|must list the file"
+    with pytest.raises(ManifestError, match=said):
+        Manifest.load(tmp_path / "m")
+
+
 def test_links_are_not_followed(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "m")
     (tmp_path / "m" / BITS).unlink()
     (tmp_path / "m" / BITS).symlink_to(whole / BITS)
     with pytest.raises(ManifestError, match="not a plain file"):
-        UnitManifest.load(tmp_path / "m")
+        Manifest.load(tmp_path / "m")
 
 
 def model(width: int = 4, seed: int = 0) -> nn.Module:
@@ -211,7 +254,7 @@ def model(width: int = 4, seed: int = 0) -> nn.Module:
 def test_a_mask_loads_back_onto_its_model_and_no_other(tmp_path: Path, of_these_weights: bool) -> None:
     mask = np.arange(12).reshape(4, 3) % 3 == 0
     kept = kept_weights(model(), {"0.weight": mask}, of_these_weights=of_these_weights)
-    loaded = UnitManifest.write(tmp_path / "m", kept, provenance(kept.count)).kept
+    loaded = Manifest.write(tmp_path / "m", Masks.of(kept), provenance(kept.count)).kept
     own = model()
     apply(own, loaded)
     assert np.array_equal((own[0].weight != 0).numpy(), mask)
@@ -228,7 +271,7 @@ def test_a_mask_loads_back_onto_its_model_and_no_other(tmp_path: Path, of_these_
 def test_a_mask_is_applied_to_a_checkpoint_from_the_shell(tmp_path: Path) -> None:
     mask = np.arange(12).reshape(4, 3) % 3 == 0
     kept = kept_weights(model(), {"0.weight": mask})
-    UnitManifest.write(tmp_path / "m", kept, provenance(kept.count))
+    Manifest.write(tmp_path / "m", Masks.of(kept), provenance(kept.count))
     save_file(model().state_dict(), tmp_path / "model.safetensors")
     save_file(model(width=5).state_dict(), tmp_path / "other.safetensors")
     shell = CliRunner()

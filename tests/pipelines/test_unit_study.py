@@ -12,12 +12,11 @@ import yaml
 from scipy import stats
 from typer.testing import CliRunner
 
-from secateur.pipelines.assets.units import plan_of
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifests.masks import UnitManifest
-from secateur.pipelines.materialise import run_study, run_units
-from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import run_study
+from secateur.pipelines.pages.report import build_report, plan_of
 from secateur.pipelines.pages.tables import main_table
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
@@ -118,15 +117,15 @@ def test_what_cannot_be_is_refused_when_the_file_loads(
 
 
 def test_random_is_always_an_arm_and_references_have_no_budget(written: Callable[..., StudyFile]) -> None:
-    study = written(arms=["largest"]).pruning
+    study = written(arms=["largest"]).study
     assert study is not None
     assert study.selection_keys == ["whole", "random@0.2", "random@0.5", "largest@0.2", "largest@0.5"]
     assert [(trial.name, trial.keep) for trial in study.trials][::3] == [
         ("whole", 1.0), ("random", 0.2), ("random", 0.5), ("largest", 0.2), ("largest", 0.5),
     ]  # fmt: skip
-    only = written(arms=[]).pruning
+    only = written(arms=[]).study
     assert only is not None
-    assert only.arm_names == ["random"]
+    assert only.arms == ["random"]
 
 
 def test_trials_of_a_seed_alone_are_read_back() -> None:
@@ -163,17 +162,19 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         run_study(file, store.root, instance)
         assert RUNS == []
         trial = Trial("largest@0.5", 1)
-        manifest = UnitManifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), trial))
+        manifest = Manifest.load(store.place(dg.AssetKey(["numbers", "manifest"]), trial))
         assert manifest.kept.made_for == "numbers of seed 1"
-        assert manifest.declaration.groups[0].listed == tuple(map(tuple, np.argwhere(manifest.kept.groups["heads"])))
+        assert manifest.declaration.payload.groups[0].listed == tuple(
+            map(tuple, np.argwhere(manifest.kept.groups["heads"]))
+        )
         store.find(dg.AssetKey(["numbers", "pruned"]), trial).unlink()  # type: ignore[union-attr]
         run_study(file, store.root, instance)
         assert RUNS == [("largest", 0.5, 1)]
         RUNS.clear()
-        run_units(file, store.root, instance, trials=[trial], again=True)
+        run_study(file, store.root, instance, trials=[trial], again=True)
         assert RUNS == [("largest", 0.5, 1)]
         RUNS.clear()
-        run_units(written(settings={"size": 20}), store.root, instance, trials=[trial])
+        run_study(written(settings={"size": 20}), store.root, instance, trials=[trial])
         assert RUNS == [("prepare", 1.0, 1), ("largest", 0.5, 1)]
 
 
@@ -221,7 +222,7 @@ def test_a_result_that_is_none_fails_and_is_not_kept(
 def test_lower_can_be_better_and_random_can_win(
     written: Callable[..., StudyFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = written().pruning
+    study = written().study
     assert study is not None
     monkeypatch.setattr(Toy, "metrics", (Metric("sum", higher_is_better=False),))
     values = {"random@0.2": 900.0, "largest@0.2": 500.0, "random@0.5": 300.0, "largest@0.5": 700.0, "whole": 2000.0}
@@ -230,7 +231,7 @@ def test_lower_can_be_better_and_random_can_win(
         for name, value in values.items()
         for seed in range(3)
     }
-    report = build_report(plan_of(study, Toy()), outcomes)
+    report = build_report(plan_of(study, "none"), outcomes)
     assert report.verdict == (
         "Better than random at the same budget, over 3 seeds: largest at 0.2; the others were not. "
         "Random did better than largest at 0.5."
@@ -257,18 +258,18 @@ def test_from_the_shell(written: Callable[..., StudyFile], tmp_path: Path, monke
     path = str(written().path)
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
     shell = CliRunner()
-    some = shell.invoke(app, ["prune", path, "--arm", "largest", "--keep", "0.5", "--seed", "0", "--json"])
+    some = shell.invoke(app, ["prune", path, "--selection", "largest", "--keep", "0.5", "--seed", "0", "--json"])
     assert some.exit_code == 0, some.output
-    (one,) = json.loads(some.stdout)["arms"]
-    assert (one["arm"], one["kept"], one["of"]) == ("largest@0.5", 5, 10)
+    (one,) = json.loads(some.stdout)["trials"]
+    assert (one["selection"], one["kept"], one["of"]) == ("largest@0.5", 5, 10)
     sound = shell.invoke(app, ["verify", one["manifest"], "--json"])
     assert json.loads(sound.stdout)["unit"] == "head"
     whole = shell.invoke(app, ["run", path])
     assert whole.exit_code == 0, whole.output
     assert "over 3 seeds" in whole.stdout
     assert RUNS.count(("largest", 0.5, 0)) == 1
-    wrong = shell.invoke(app, ["prune", path, "--arm", "larges"])
+    wrong = shell.invoke(app, ["prune", path, "--selection", "larges"])
     assert isinstance(wrong.exception, StudyError)
     assert "did you mean 'largest'" in str(wrong.exception)
-    refused = shell.invoke(app, ["train", path])
-    assert "prunes heads" in str(refused.exception)
+    refused = shell.invoke(app, ["score", path])
+    assert "is of kind 'pruning' and selects no samples" in str(refused.exception)

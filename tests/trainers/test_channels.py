@@ -65,7 +65,7 @@ def some(model: nn.Module, share: float = 0.4) -> Kept:
     """A random share of the channels of every layer."""
     shapes = {name: (layer.channels,) for name, layer in channel_layers(model, inputs(1)).items()}
     counts = {name: max(1, round(share * shape[0])) for name, shape in shapes.items()}
-    return kept_channels(model, random_masks(shapes, counts, seed=5), of_these_weights=True)
+    return kept_channels(model, random_masks(shapes, counts, seed=5), inputs(1), of_these_weights=True)
 
 
 def inputs(count: int) -> torch.Tensor:
@@ -157,7 +157,7 @@ def test_another_model_is_refused() -> None:
     big = network("cnn", {"width": 4})
     with pytest.raises(ValueError, match="another model"):
         remove_channels(network("cnn", {"width": 4}, seed=1), some(big), inputs(1))
-    of_shapes = kept_channels(big, some(big).groups)
+    of_shapes = kept_channels(big, some(big).groups, inputs(1))
     assert remove_channels(network("cnn", {"width": 4}, seed=1), of_shapes, inputs(1))
     with pytest.raises(ValueError, match="another model"):
         remove_channels(network("cnn", {"width": 5}), of_shapes, inputs(1))
@@ -192,6 +192,6 @@ def test_multiply_accumulates_of_a_pruned_network_are_those_by_hand() -> None:
     layers = ("1.1", "1.4", "1.7")
     counts = dict(zip(layers, (3, 4, 5), strict=True))
     masks = random_masks(dict.fromkeys(layers, (8,)), counts, seed=0)
-    smaller = remove_channels(big, kept_channels(big, masks), inputs(1))
+    smaller = remove_channels(big, kept_channels(big, masks, inputs(1)), inputs(1))
     assert macs_by_layer(smaller, inputs(2))[""] == 64 * 3 + 3 * 4 + 4 * 5 + 5 * 10
     assert parameters_of(smaller) == 64 * 3 + 3 * 4 + 4 * 5 + 5 * 10 + 10 + 2 * (3 + 4 + 5)

@@ -51,7 +51,7 @@ def test_no_sample_is_in_two_splits_and_turning_changes_nothing_but_places():
     images = [image.tobytes() for part in parts for image in part.inputs]
     assert len(images) == 1797
     np.testing.assert_array_equal(np.rot90(digits.upright.inputs, axes=(1, 2)), digits.turned.inputs)
-    np.testing.assert_array_equal(digits.upright.labels, digits.turned.labels)
+    np.testing.assert_array_equal(digits.upright.targets, digits.turned.targets)
 
 
 def test_fine_tuning_is_needed_and_most_of_a_large_delta_cannot_be_dropped_but_with_a_q(prepared):
@@ -112,7 +112,7 @@ def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
     model = experiment.model({name: value.float() for name, value in state.items()}, digits.turned)
     with torch.no_grad():
         guesses = model(torch.as_tensor(digits.test.inputs)).argmax(1).numpy()
-    assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.labels).mean(), abs=0.003)
+    assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.targets).mean(), abs=0.003)
 
 
 def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch):

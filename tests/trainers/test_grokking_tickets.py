@@ -113,7 +113,7 @@ def test_snip_feels_the_weights_at_the_start(tiny: GrokkingTickets, prepared: Pa
         weights[f"1.{name}.weight"] for name in ("embedding", "inward", "outward", "unembedding")
     )
     hidden = torch.relu(embedding.t()[torch.tensor(data.inputs).long()].sum(1) @ inward.t())
-    loss = functional.cross_entropy(hidden @ outward.t() @ unembedding.t(), torch.tensor(data.labels))
+    loss = functional.cross_entropy(hidden @ outward.t() @ unembedding.t(), torch.tensor(data.targets))
     gradients = torch.autograd.grad(loss, list(weights.values()))
     felt = {name: (w * g).detach().numpy() for (name, w), g in zip(weights.items(), gradients, strict=True)}
     expected, found = top_share(felt, round(0.3 * WEIGHTS)), places_of(masks)

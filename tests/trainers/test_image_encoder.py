@@ -12,9 +12,9 @@ from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build, factory_of, load, save
-from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 CONVNEXT = {"model_type": "convnext", "num_channels": 3, "depths": [1, 1], "hidden_sizes": [8, 16], "num_stages": 2}
@@ -168,11 +168,11 @@ ALL = pytest.mark.parametrize(
 @ALL
 def test_training_is_repeatable_and_a_saved_model_gives_the_same_logits(recipe, data, tmp_path):
     one, two = (train(data, recipe, seed=1, device=CPU).model for _ in range(2))
-    expected = logits_of(one, data)
-    np.testing.assert_array_equal(expected, logits_of(two, data))
+    expected = outputs_of(one, data)
+    np.testing.assert_array_equal(expected, outputs_of(two, data))
     assert expected.std() > 0
     save(one, tmp_path, recipe, data.inputs.shape[1:], 3)
-    np.testing.assert_array_equal(logits_of(load(tmp_path), data), expected)
+    np.testing.assert_array_equal(outputs_of(load(tmp_path), data), expected)
 
 
 @ALL
@@ -196,7 +196,7 @@ def test_weights_come_from_the_seed_alone_and_features_are_what_the_classifier_s
 def test_gradient_norms_of_a_residual_network_are_those_of_a_loop(model):
     recipe, data = TrainingConfig(model=model, model_settings={"width": 16}, steps=1), images(4, 9, 8)
     network = with_statistics(build(recipe, (9, 8, 3), 3, seed=0))
-    inputs, labels = torch.tensor(data.inputs), torch.tensor(data.labels)
+    inputs, labels = torch.tensor(data.inputs), torch.tensor(data.targets)
     found = squared_gradient_norms(
         network, inputs, lambda logits: functional.cross_entropy(logits, labels, reduction="sum")
     )
@@ -216,10 +216,10 @@ def test_gradient_norms_of_a_vision_transformer_are_refused_by_the_parameter_tha
 def test_channels_last_changes_nothing_but_rounding():
     data = images(4, 16, 16)
     model = with_statistics(build(RESNET, (16, 16, 3), 3, seed=0))
-    expected = logits_of(model, data)
+    expected = outputs_of(model, data)
     model.to(memory_format=torch.channels_last)
     assert model[1].encoder.embedder.embedder.convolution.weight.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_allclose(logits_of(model, data), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs_of(model, data), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", [RESNET, VIT], ids=["resnet18", "vit"])
@@ -232,10 +232,10 @@ def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same
     fast = {"precision": "bfloat16", "channels_last": True, "augmentation": Augmentation(crop_padding=1, flip=True)}
     changed = TrainingConfig(**recipe.model_dump() | length | fast)
     model = train(data, changed, seed=0, device=CPU).model
-    logits = logits_of(model, data)
+    logits = outputs_of(model, data)
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
     save(model, tmp_path, changed, (8, 8, 3), 2)
-    np.testing.assert_allclose(logits_of(load(tmp_path), data), logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs_of(load(tmp_path), data), logits, rtol=1e-4, atol=1e-4)
 
 
 def vit_config(**changes):
@@ -274,7 +274,7 @@ def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pret
     save(model, tmp_path / "saved", recipe, data.inputs.shape[1:], 3)
     for file in folder.iterdir():
         file.unlink()
-    np.testing.assert_array_equal(logits_of(load(tmp_path / "saved"), data), logits_of(model, data))
+    np.testing.assert_array_equal(outputs_of(load(tmp_path / "saved"), data), outputs_of(model, data))
     written = json.loads((tmp_path / "saved" / "model.json").read_text())["config"]["model_settings"]
     assert "pretrained" not in written
 

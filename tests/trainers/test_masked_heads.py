@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from secateur.trainers.pruning.masked_heads import attention_layers, heads_of, kept_heads, masked_heads
+from secateur.trainers.pruning.masked_heads import attention_layers, heads_of, kept_heads, masked_heads, remove_heads
 
 LAYERS, HEADS, WIDTH, VOCABULARY = 2, 4, 16, 11
 LLAMA_LIKE: dict[str, Any] = {
@@ -100,6 +100,23 @@ def test_zeroed_heads_are_those_of_edited_weights(kind: str, keep: np.ndarray) -
     torch.testing.assert_close(inside, logits(edited), rtol=1e-5, atol=1e-6)
     assert torch.equal(logits(model), plain)
     assert torch.equal(inside, plain) == bool(keep.all())
+
+
+@pytest.mark.parametrize("how", ["zero", "uniform"])
+@pytest.mark.parametrize("kind", [*CONFIGS])
+def test_masks_within_the_weights_compute_what_hooks_do(kind: str, how: Any) -> None:
+    model, edited = model_of(kind), model_of(kind)
+    keep = np.array([[True, False, True, True], [False, True, True, False]])
+    if how == "uniform" and kind == "neox":
+        with pytest.raises(ValueError, match="no queries of their own"):
+            remove_heads(edited, keep, how=how)
+        return
+    remove_heads(edited, keep, how=how)
+    with masked_heads(model, keep, how=how):
+        inside = logits(model)
+    exact = {"rtol": 0.0, "atol": 0.0} if how == "uniform" else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(logits(edited), inside, **exact)
+    assert not torch.equal(inside, logits(model))
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt2", "opt"])

@@ -11,9 +11,9 @@ from secateur.selectors.masks.global_mask import global_mask
 from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
 from secateur.trainers.experiments.random_pruning import RandomPruning, certainty, fresh, judged
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.models.normalised_mlp import normalised_mlp
 from secateur.trainers.pruning.held_masks import maskable
-from secateur.trainers.tasks.classification import logits_of
 
 
 def silent(done: int, steps: int) -> None:
@@ -95,8 +95,8 @@ def test_the_auroc_is_the_share_of_pairs_in_the_right_order(small: RandomPruning
     model = fresh(small.config.model_copy(update={"model_settings": {"width": 12}}), train, 0).eval()
     few = np.arange(len(test)) < 40
     told = judged(model, test.take(few), {"mixed": strange["mixed"].take(few)})
-    sure = certainty(logits_of(model, test.take(few)))
-    unsure = certainty(logits_of(model, strange["mixed"].take(few)))
+    sure = certainty(outputs_of(model, test.take(few)))
+    unsure = certainty(outputs_of(model, strange["mixed"].take(few)))
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in itertools.product(sure, unsure)]
     assert told["auroc_against_mixed"] == pytest.approx(np.mean(pairs))
 
@@ -109,8 +109,8 @@ def test_what_is_of_no_class_is_made_of_the_test_split_alone() -> None:
     assert np.array_equal(np.sort(found["shuffled"].reshape(359, -1)), np.sort(test.inputs.reshape(359, -1)))
     assert not np.array_equal(found["shuffled"], test.inputs)
     other = 2 * found["mixed"] - test.inputs
-    rows = {each.tobytes(): label for each, label in zip(test.inputs, test.labels, strict=True)}
-    assert all(rows[each.tobytes()] != label for each, label in zip(other, test.labels, strict=True))
+    rows = {each.tobytes(): label for each, label in zip(test.inputs, test.targets, strict=True)}
+    assert all(rows[each.tobytes()] != label for each, label in zip(other, test.targets, strict=True))
 
 
 @pytest.mark.parametrize(

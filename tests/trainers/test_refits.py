@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.pipelines.manifests.masks import UnitManifest
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.scorers.networks.l1_filter import l1_filter
 from secateur.scorers.networks.slimming import slimming
@@ -125,7 +126,7 @@ def test_the_penalty_adds_the_sign_of_each_scale_to_its_gradient() -> None:
         schedule="constant", warmup=0.0,
     )  # fmt: skip
     by_hand = copy.deepcopy(model).train()
-    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.labels)).backward()
+    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.targets)).backward()
     trained = train(data, config, seed=0, start=model, objective=scale_penalty(model, 0.1)).model
     for name, parameter in by_hand.named_parameters():
         assert parameter.grad is not None
@@ -237,15 +238,15 @@ def test_a_manifest_makes_the_smaller_network_again(channels: tuple[Refits, Path
         dataset="d", revision="r", selection="fine_tune_tuned@0.25", selector="channel_refits.fine_tune_tuned",
         selector_version="1", settings={}, keep=0.25, budget=kept.count, seed=0,
     )  # fmt: skip
-    UnitManifest.write(tmp_path / "m", kept, provenance)
-    manifest = UnitManifest.load(tmp_path / "m")
+    Manifest.write(tmp_path / "m", Masks.of(kept), provenance)
+    manifest = Manifest.load(tmp_path / "m")
     big = load(channels[1])
     smaller = remove_channels(big, manifest.kept, example(channels[1])).eval()
     batch = torch.as_tensor(splits_in(channels[1] / "data.npz")[1].inputs[:9])
     expected = start(channels, "fine_tune_tuned", 0.25).eval()
     assert torch.equal(smaller(batch), expected(batch))
     assert macs_by_layer(smaller, batch)[""] < MACS / 3
-    assert manifest.declaration.groups[0].listed is not None
+    assert manifest.declaration.payload.groups[0].listed is not None
     with pytest.raises(ValueError, match="cannot be held"):
         apply(big, manifest.kept)
     with torch.no_grad():

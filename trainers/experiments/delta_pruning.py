@@ -25,6 +25,7 @@ from secateur.selectors.masks.delta_masks import tensor_budgets
 from secateur.selectors.masks.random_entries import random_entries
 from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import weights_of
@@ -39,7 +40,6 @@ from secateur.trainers.pruning.delta_rescaling import (
     q_by_search,
 )
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 State = dict[str, torch.Tensor]
@@ -73,7 +73,7 @@ def read_digits() -> Digits:
     order = np.random.default_rng(SPLIT).permutation(len(labels))
     pixels = images.reshape(-1, 8, 8, 1).astype(np.uint8)[order]
     everything = Data(pixels, labels.astype(np.int64)[order], 10)
-    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.labels, 10)
+    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.targets, 10)
     rows = np.arange(len(labels))
     test, validation = rows < len(rows) // 5, (rows >= len(rows) // 5) & (rows < len(rows) * 28 // 100)
     training = ~(test | validation)
@@ -173,12 +173,14 @@ class DeltaPruning(Experiment):
         """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
         test = units.digits.test
         if masks is None:
-            return Result(Outcome(metrics={"accuracy": evaluate(units.model, test).accuracy}, samples_seen=len(test)))
+            return Result(
+                Outcome(metrics={"accuracy": evaluate(units.model, test)["accuracy"]}, samples_seen=len(test))
+            )
         divisors, found = RESCALINGS[trial.setting("rescaled")](units, trial.seed)
         settings: dict[str, Any] = {"base": weights_of(self.model(units.base, units.digits.turned)), "q": divisors}
         kept = Kept("delta", masks, units.made_for, settings)
         units.apply(masks, divisors)
-        metrics = {"accuracy": evaluate(units.model, test).accuracy, "q_over_keep": found.q / trial.keep}
+        metrics = {"accuracy": evaluate(units.model, test)["accuracy"], "q_over_keep": found.q / trial.keep}
         metrics["delta_size"] = units.size()
         progress(1, 1)
         facts = {"q": found.q, "at_bound": found.at_bound, "tried": [list(pair) for pair in found.tried]}
@@ -186,7 +188,7 @@ class DeltaPruning(Experiment):
 
     def model(self, state: State, data: Data) -> nn.Module:
         """The network with these weights, in evaluation mode."""
-        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.classes, seed=0)
+        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.task.width, seed=0)
         model.load_state_dict(state)
         return model.eval()
 
@@ -287,7 +289,7 @@ class Pruning:
     def accuracy(self) -> float:
         """On validation samples, which fine-tuning has not seen."""
         self.samples += len(self.digits.validation)
-        return evaluate(self.model, self.digits.validation).accuracy
+        return evaluate(self.model, self.digits.validation)["accuracy"]
 
     def nearness(self) -> float:
         """Minus the mean absolute change of the last hidden layer against the fine-tuned model; no labels."""

@@ -15,6 +15,7 @@ from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import ACCURACY, MASKS, TIES, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
@@ -30,7 +31,6 @@ from secateur.trainers.pruning.soft_masks import (
     soft_masks,
     with_soft_masks,
 )
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 SECOND = 3
@@ -122,7 +122,7 @@ class DifferentiablePruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split)
         start = fresh(self.first, train_split, seed)
         trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
-        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:])
 
     def units(self, trial: ArmTrial, prepared: Path) -> DenseNetwork:
         """The network as it was trained densely."""
@@ -139,9 +139,9 @@ class DifferentiablePruning(Experiment):
             model, kept, samples = self.at_once(trial, units.model, units.train, progress)
         else:
             model, soft, kept, samples = self.gradually(trial, units.model, units.train, progress)
-        metrics = {"accuracy": evaluate(model, units.test).accuracy}
+        metrics = {"accuracy": evaluate(model, units.test)["accuracy"]}
         if soft is not None and trial.setting("soft"):
-            metrics["soft_accuracy"] = evaluate(soft, units.test).accuracy
+            metrics["soft_accuracy"] = evaluate(soft, units.test)["accuracy"]
         if kept is not None:
             refuse_moved(model, kept)
         facts = {} if kept is None else {"layers": counts_in(kept.groups)}

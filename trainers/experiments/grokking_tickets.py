@@ -37,11 +37,11 @@ from secateur.trainers.experiments.modular_addition import (
     split_pairs,
 )
 from secateur.trainers.experiments.random_pruning import refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 Outcomes = Mapping[tuple[str, float, int], Outcome]
@@ -80,7 +80,7 @@ class Tickets:
     @property
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """All training samples."""
-        return torch.tensor(self.data["train"].inputs), torch.tensor(self.data["train"].labels)
+        return torch.tensor(self.data["train"].inputs), torch.tensor(self.data["train"].targets)
 
 
 def ticket_of(moment: str, **settings: Any) -> Arm:
@@ -236,7 +236,7 @@ class GrokkingTickets(Experiment):
 
     def network(self, data: Data, seed: int) -> Model:
         """The untrained network of a seed."""
-        return build(self.config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+        return build(self.config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
 
     def follow(
         self, start: Model, data: Data, config: TrainingConfig, watch: Watch, seed: int, held: AfterStep | None = None
@@ -311,8 +311,8 @@ class Watch:
     def look(self, model: nn.Module, step: int) -> None:
         """Measure both splits; raises ValueError where the weights have become NaN."""
         self.steps.append(step)
-        self.train.append(evaluate(model, self.data["train"]).accuracy)
-        self.test.append(evaluate(model, self.data["test"]).accuracy)
+        self.train.append(evaluate(model, self.data["train"])["accuracy"])
+        self.test.append(evaluate(model, self.data["test"])["accuracy"])
 
 
 class DenseWatch(Watch):

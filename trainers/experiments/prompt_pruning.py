@@ -309,7 +309,9 @@ def read_examples(path: Path, verbalisers: Sequence[str]) -> list[dict[str, Any]
 
 def kept_tokens(prompt: PromptTokens, mask: Mask) -> Kept:
     """What of a prompt stays, to be written into a manifest; it belongs to these very tokens."""
-    return Kept("token", {"prompt": mask}, identity_of(prompt), {"prompt": prompt.text(mask)})
+    return Kept(
+        "token", {"prompt": mask}, identity_of(prompt), {"prompt": prompt.text(mask), "template": prompt.template}
+    )
 
 
 def identity_of(prompt: PromptTokens) -> str:

@@ -25,6 +25,7 @@ from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
@@ -32,7 +33,6 @@ from secateur.trainers.models.registry import Model, build
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import logits_of, metrics_of
 from secateur.trainers.tasks.contract import Metric
 
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
@@ -219,8 +219,10 @@ class FreshNetwork:
     @property
     def batches(self) -> list[Batch]:
         """As many random training samples of each class, in two halves, for GraSP."""
-        draws, labels = np.random.default_rng((self.seed, SCORING)), self.data.labels
-        chosen = [draws.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in range(self.data.classes)]
+        draws, labels = np.random.default_rng((self.seed, SCORING)), self.data.targets
+        chosen = [
+            draws.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in range(self.data.task.width)
+        ]
         return [batch_of(self.data, np.concatenate([rows[half::2] for rows in chosen])) for half in (0, 1)]
 
     @property
@@ -246,7 +248,7 @@ class Networks:
 
 def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
-    model = build(config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+    model = build(config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
     for weight in maskable(model).values():
@@ -265,19 +267,19 @@ def with_xavier(model: Model, names: Sequence[str], seed: int) -> nn.Module:
 
 def batch_of(data: Data, rows: np.ndarray) -> Batch:
     """These samples as tensors."""
-    return torch.tensor(data.inputs[rows]), torch.tensor(data.labels[rows])
+    return torch.tensor(data.inputs[rows]), torch.tensor(data.targets[rows])
 
 
 def judged(model: nn.Module, test: Data, strange: Mapping[str, Data]) -> dict[str, float]:
     """Accuracy and calibration on the test split, and how well the largest softmax tells what is of no class."""
     from sklearn.metrics import roc_auc_score
 
-    logits = logits_of(model, test, device=device_of_choice())
-    metrics = metrics_of(logits, test)
+    logits = outputs_of(model, test, device=device_of_choice())
+    metrics = test.task.evaluate(logits, test.targets)
     sure = certainty(logits)
-    found = {"accuracy": metrics.accuracy, "calibration_error": metrics.calibration_error}
+    found = {name: metrics[name] for name in ("accuracy", "calibration_error")}
     for name, others in strange.items():
-        unsure = certainty(logits_of(model, others))
+        unsure = certainty(outputs_of(model, others))
         told = np.concatenate([np.ones(len(sure)), np.zeros(len(unsure))])
         found[f"auroc_against_{name}"] = float(roc_auc_score(told, np.concatenate([sure, unsure])))
     return found

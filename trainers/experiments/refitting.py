@@ -23,6 +23,7 @@ from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, p
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
@@ -31,7 +32,6 @@ from secateur.trainers.models.registry import Model, check_config, load, save
 from secateur.trainers.processes import private_randomness
 from secateur.trainers.pruning.held_masks import maskable
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 SCRATCH, REFIT = 3, 4
@@ -150,7 +150,7 @@ class Refits(Experiment):
             train_split, self.config, seed=seed, start=start, objective=self.objective(start), progress=progress
         )
         measured_again(trained.model.cpu(), train_split)
-        save(trained.model, folder, self.config, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model, folder, self.config, train_split.inputs.shape[1:])
         (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
 
     def units(self, trial: ArmTrial, prepared: Path) -> BigNetwork:
@@ -249,8 +249,8 @@ def result_of(
     found = evaluate(model, test)
     batch = torch.as_tensor(test.inputs[np.arange(LATENCY_BATCH) % len(test)])
     metrics = {
-        "accuracy": found.accuracy,
-        "calibration_error": found.calibration_error,
+        "accuracy": found["accuracy"],
+        "calibration_error": found["calibration_error"],
         "parameters": float(parameters),
         "macs": float(macs),
         "latency_microseconds": 1e6 * latency(model, batch),

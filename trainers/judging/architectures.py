@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from secateur.scorers.architectures.encoding import ArchitectureSpace, Position,
 from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
 from secateur.selectors.draws.ranks import Keep
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.judging.evaluation import decided
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import check_config, factory_of
-from secateur.trainers.tasks.classification import evaluate
 
 OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
@@ -60,44 +58,26 @@ def space_of_configs(
     return space.having(space.listed, keys.astype(np.int64)), configs
 
 
-@dataclass
-class TrainedAccuracies:
-    """Validation accuracies in percent, each network trained once however often it is asked for.
+class ValidationAccuracy:
+    """Accuracy of a config's network on validation samples, 0 … 1, after a training on the others.
+
+    Of a task that is not judged by accuracy, the metric that decides: searches look for the highest.
 
     The validation samples are held out of the training samples, test samples are never looked at. With `keep`, a mask
     over all training samples, networks are trained on what it keeps of the others.
     """
 
-    space: ArchitectureSpace
-    configs: Sequence[TrainingConfig]
-    data: Data
-    validation_fraction: float = 0.2
-    seeds: int = 1
-    keep: Keep | None = None
-    progress: Callable[[int], None] | None = None
-    known: dict[int, float] = field(default_factory=dict)
+    def __init__(self, data: Data, *, validation_fraction: float = 0.2, keep: Keep | None = None) -> None:
+        metric = data.task.metrics[0]
+        if not metric.higher_is_better:
+            raise ValueError(f"searches look for the highest value, {metric.title} is better the lower it is")
+        pool, validation = data.task.split(data.targets, validation_fraction, 0)
+        kept = pool if keep is None else pool[keep[pool]]
+        self._pool, self._validation = data.take(kept), data.take(validation)
 
-    def __post_init__(self) -> None:
-        pool, validation = hold_out(self.data, fraction=self.validation_fraction, seed=0)
-        kept = pool if self.keep is None else pool[self.keep[pool]]
-        self._pool, self._validation = self.data.take(kept), self.data.take(validation)
-
-    def __call__(self, rows: Rows) -> Float64[np.ndarray, " n"]:
-        """Mean accuracy over the training seeds of each row's network."""
-        keys = self.space.keys_of(rows).tolist()
-        return np.array([self._accuracy(row, key) for row, key in zip(rows.tolist(), keys, strict=True)])
-
-    def _accuracy(self, row: int, key: int) -> float:
-        if int(key) not in self.known:
-            config = self.configs[row]
-            results = [
-                evaluate(train(self._pool, config, seed=seed).model, self._validation).accuracy
-                for seed in range(self.seeds)
-            ]
-            self.known[int(key)] = 100 * float(np.mean(results))
-            if self.progress:
-                self.progress(len(self.known))
-        return self.known[int(key)]
+    def __call__(self, config: TrainingConfig, *, seed: int) -> float:
+        """Train once from this seed, and judge."""
+        return decided(train(self._pool, config, seed=seed).model, self._validation)
 
 
 def agreement(

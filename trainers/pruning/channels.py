@@ -6,7 +6,8 @@ flatten lies between.
 """
 
 import copy
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import nn
 from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
 
+CUTS = "cuts"
+"""Key of the settings under which `Kept` says what goes with the channels of each layer."""
 PRODUCERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -63,9 +66,58 @@ def channel_layers(model: nn.Module, example: torch.Tensor) -> dict[str, Channel
     return {name: found[name] for name, _ in network.named_modules() if name in found}
 
 
-def kept_channels(model: nn.Module, masks: Mapping[str, np.ndarray], *, of_these_weights: bool = False) -> Kept:
-    """Masks `[channels]` by layer name as what is kept of this architecture, or, `of_these_weights`, of this model."""
-    return Kept("channel", dict(masks), weights_of(model) if of_these_weights else shapes_of(model))
+def kept_channels(
+    model: nn.Module, masks: Mapping[str, np.ndarray], example: torch.Tensor, *, of_these_weights: bool = False
+) -> Kept:
+    """Masks `[channels]` by layer name as what is kept of this architecture, or, `of_these_weights`, of this model.
+
+    The tensors that lose numbers with each layer's channels go along: a checkpoint is cut without the model.
+    """
+    made_for = weights_of(model) if of_these_weights else shapes_of(model)
+    return Kept("channel", dict(masks), made_for, {CUTS: cuts_by_layer(model, list(masks), example)})
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A tensor that loses `entries` numbers of its dimension `axis` with each channel, in the order of channels."""
+
+    tensor: str
+    axis: int
+    entries: int
+
+
+def cuts_by_layer(model: nn.Module, layers: Sequence[str], example: torch.Tensor) -> dict[str, list[list[Any]]]:
+    """What goes with the channels of layers that `channel_layers` names: tensor, axis and entries of each `Cut`."""
+    network = traceable(model)
+    names = {module: name for name, module in network.named_modules()}
+    graph, cuts = graph_of(network, example), dict[str, list[list[Any]]]()
+    for layer in layers:
+        producer: Any = network.get_submodule(layer)
+        last = len(producer.weight) - 1
+        group = graph.get_pruning_group(producer, graph.get_pruner_of_module(producer).prune_out_channels, [last])
+        cuts[layer] = []
+        for dep, places in group:
+            module, entries = dep.target.module, len(places)
+            if module not in names:
+                continue
+            if list(places) != list(range(last * entries, (last + 1) * entries)):
+                raise ValueError(f"{names[module]!r} does not read the channels of {layer!r} in their order")
+            reads = isinstance(module, PRODUCERS) and not dep.handler.__name__.endswith("out_channels")
+            # What reads channels has them second in its weight; else they come first in every tensor.
+            tensors = ["weight"] if reads else [name for name, value in module.state_dict().items() if value.ndim]
+            cuts[layer] += [[f"{names[module]}.{name}", int(reads), entries] for name in tensors]
+    return cuts
+
+
+def cuts_of(kept: Kept, layer: str) -> list[Cut]:
+    """The cuts that go with a layer's channels; raises ValueError for settings that do not say them."""
+    try:
+        return [
+            Cut(str(tensor), operator.index(axis), operator.index(entries))
+            for tensor, axis, entries in kept.settings[CUTS][layer]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"it does not say which tensors lose the channels of {layer!r}") from error
 
 
 def remove_channels(model: nn.Module, kept: Kept, example: torch.Tensor) -> nn.Module:

@@ -123,16 +123,48 @@ def masked_heads(
             if how == "zero":
                 hook = Zeroing(gone, width_in(layer.output), decoding_only)
                 handles.append(layer.output.register_forward_pre_hook(hook.before))
-            elif layer.query is None:
-                raise ValueError(f"{layer.name} gives no queries of their own (q_proj, c_attn): use how='zero'")
             else:
-                width = getattr(layer.query, "out_features", None) or width_in(layer.output)
-                hook = Zeroing(gone, width, decoding_only)
-                handles.append(layer.query.register_forward_hook(hook.after))
+                projection = query_projection(layer)
+                hook = Zeroing(gone, query_width(layer), decoding_only)
+                handles.append(projection.register_forward_hook(hook.after))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def remove_heads(model: nn.Module, keep: KeptHeads, *, how: How = "zero") -> None:
+    """Set weights of a model to zero, in place, so that it computes what it does inside `masked_heads`.
+
+    Zero in the output projection what reads a head that goes (`zero`), or in the query projection what makes its query
+    (`uniform`); shapes stay. Raises ValueError as `masked_heads` does.
+    """
+    layers, heads = attention_layers(model), heads_per_layer(model)
+    check_kept(keep, len(layers), heads)
+    for layer, kept in zip(layers, keep, strict=True):
+        if kept.all():
+            continue
+        reads = how == "zero"
+        projection: Any = layer.output if reads else query_projection(layer)
+        width = width_in(layer.output) if reads else query_width(layer)
+        gone = torch.from_numpy(~kept).repeat_interleave(width // heads).nonzero().ravel().to(projection.weight.device)
+        with torch.no_grad():
+            # A Linear's weight is [outputs, inputs], a Conv1D's the other way round.
+            projection.weight.index_fill_(int(reads == isinstance(projection, nn.Linear)), gone, 0)
+            if not reads and projection.bias is not None:
+                projection.bias.index_fill_(0, gone, 0)
+
+
+def query_projection(layer: AttentionLayer) -> nn.Module:
+    """The projection that gives a layer's queries; raises ValueError where they are interleaved with others."""
+    if layer.query is None:
+        raise ValueError(f"{layer.name} gives no queries of their own (q_proj, c_attn): use how='zero'")
+    return layer.query
+
+
+def query_width(layer: AttentionLayer) -> int:
+    """Numbers that are queries of a layer, all heads together."""
+    return int(getattr(layer.query, "out_features", None) or width_in(layer.output))
 
 
 class Zeroing:

@@ -37,6 +37,7 @@ class PromptTokens:
     fields: tuple[str, ...]
     protected: Bool[np.ndarray, " tokens"]
     tokenizer: Any
+    template: str
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -87,7 +88,7 @@ def prompt_tokens(tokenizer: Any, template: str, protect: Sequence[str] = ()) ->
         protected += [any(low < end and high > start for low, high in spans) for start, end in coded["offset_mapping"]]
     if not protected:
         raise ValueError("the template has nothing but placeholders: there are no tokens to prune")
-    return PromptTokens(tuple(pieces), tuple(fields), np.array(protected, dtype=np.bool_), tokenizer)
+    return PromptTokens(tuple(pieces), tuple(fields), np.array(protected, dtype=np.bool_), tokenizer, template)
 
 
 @dataclass(frozen=True)

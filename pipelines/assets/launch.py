@@ -8,22 +8,14 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import dagster as dg
 import torch
 
-from secateur.pipelines.runs.worker import (
-    JOB,
-    OUTCOME,
-    TrainingJob,
-    load_outcome,
-)
+from secateur.pipelines.runs.worker import JOB, OUTCOME, TrainingJob, load_outcome
 from secateur.pipelines.storage.whole_files import write_bytes
 from secateur.trainers.loop.train import Trained
-
-if TYPE_CHECKING:
-    pass
 
 TAIL = 60
 """Lines of the processes' standard error that a failure shows."""

@@ -1,0 +1,71 @@
+"""What the assets of all studies have in common, said once: key, group, store, pool, and partitions by trial."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import dagster as dg
+
+from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER
+from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.study import AnyStudy
+
+
+def key_of(study: AnyStudy, *names: str) -> dg.AssetKey:
+    """Key of an asset, or of what it saves besides, by its names below the study."""
+    return dg.AssetKey([study.name, *names])
+
+
+def ins_of(study: AnyStudy, *names: str) -> dict[str, dg.AssetIn]:
+    """Assets of the study to be loaded, each under its own name."""
+    return {name: dg.AssetIn(key_of(study, name)) for name in names}
+
+
+def out_of(study: AnyStudy, *names: str, **facts: Any) -> dg.AssetOut:
+    """One of several assets that a step makes."""
+    return dg.AssetOut(io_manager_key=IO_MANAGER, key=key_of(study, *names), **facts)
+
+
+def study_asset(
+    study: AnyStudy,
+    *names: str,
+    ins: Mapping[str, dg.AssetIn] | Iterable[str] = (),
+    trials: Literal["none", "seeds", "all"] = "none",
+    accelerated: bool = False,
+    **facts: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare an asset of a study, whose values are in the store, by its names below the study.
+
+    `ins` are the study's own by name, or a mapping of Dagster's; `trials` says whether it has partitions, by seed or by
+    selection and seed, of which one run makes many; `accelerated` steps wait for each other. Other facts go to
+    `dagster.asset` as they are.
+    """
+    if not isinstance(ins, Mapping):
+        ins = ins_of(study, *ins)
+    if trials != "none":
+        seeds = dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)])
+        facts["partitions_def"] = seeds if trials == "seeds" else partitions_of(study)
+        facts["backfill_policy"] = dg.BackfillPolicy.single_run()
+    declare: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
+        key=key_of(study, *names),
+        ins=ins,
+        io_manager_key=IO_MANAGER,
+        group_name=study.name,
+        pool=ACCELERATOR if accelerated else None,
+        **facts,
+    )
+    return declare
+
+
+def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
+    """Selections times seeds; samples never are partitions."""
+    return dg.MultiPartitionsDefinition(
+        {
+            "selection": dg.StaticPartitionsDefinition(list(study.selection_keys)),
+            "seed": dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
+        }
+    )
+
+
+def trials_of(context: dg.AssetExecutionContext) -> list[Trial]:
+    """Trials that a run makes."""
+    return [Trial.parse(str(key)) for key in context.partition_keys]

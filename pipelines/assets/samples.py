@@ -1,0 +1,44 @@
+"""What Dagster gets of a study of samples: its assets, ad-hoc selections, and what scores the data again."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
+from secateur.pipelines.assets.data import prepare_asset
+from secateur.pipelines.assets.embeddings import embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.recurring import recurrence
+from secateur.pipelines.assets.scores import proxy_asset, score_asset
+from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
+from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
+from secateur.pipelines.assets.teacher import teacher_assets
+from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
+from secateur.pipelines.assets.tuning import tuning_asset
+from secateur.pipelines.studies.samples import Study
+from secateur.scorers.contract import Scorer
+
+
+def sample_definitions(study: Study, base: Path) -> dg.Definitions:
+    """Assets, jobs, schedules and sensors of one study; relative paths in it start at `base`."""
+    own = dg.Definitions(assets=[ad_hoc_spec(study)], jobs=[ad_hoc_job(study)])
+    assets = study_assets(study, base)
+    return dg.Definitions.merge(recurrence(study, base, assets) if study.recurring else dg.Definitions(assets), own)
+
+
+def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
+    """From the source to the report."""
+    return [
+        prepare_asset(study, base),
+        proxy_asset(study),
+        *([embeddings_asset(study, base)] if "embeddings" in study.signals else []),
+        *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
+        *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
+        *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
+        *teacher_assets(study, base),
+        tuning_asset(study),
+        subset_asset(study),
+        manifest_asset(study),
+        trained_model_asset(study),
+        evaluation_asset(study),
+        report_asset(study),
+    ]

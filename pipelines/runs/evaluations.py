@@ -1,0 +1,207 @@
+"""Evaluations of architectures: stored like the outcomes of other trials, so that no network is evaluated twice.
+
+Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of
+all that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
+finds those that it made, and so does one whose space or budget has changed.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data.images import decode_image
+from secateur.pipelines.data.sources import load
+from secateur.pipelines.runs.architectures import Evaluate, in_scale, out_of_scale
+from secateur.pipelines.runs.choosing import choose
+from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, ProxySubset, Search
+from secateur.pipelines.studies.grid import Trial
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Rows
+from secateur.scorers.contract import Observer
+from secateur.scorers.registry import scorers
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.architectures import ValidationAccuracy, network_key, space_of_configs
+from secateur.trainers.loop.train import train
+from secateur.trainers.modalities import encoding as encodings
+from secateur.trainers.processes import device_of_choice
+
+
+@dataclass(frozen=True)
+class Network:
+    """One architecture to evaluate: a text that is equal for the same network, and how to measure its accuracy."""
+
+    text: str
+    measure: Callable[[int], float]
+    """Accuracy of a training from a seed."""
+
+
+@dataclass
+class Evaluations:
+    """Accuracies of rows of a space, means over training seeds; what is stored is not evaluated again.
+
+    `network` gives what a row stands for, `made_of` is a digest of what decides all evaluations alike, and `scale` is
+    what an accuracy is multiplied by.
+    """
+
+    ledger: Ledger
+    search: str
+    space: ArchitectureSpace
+    network: Callable[[int], Network]
+    made_of: str
+    seeds: int = 1
+    scale: float = 1.0
+    progress: Callable[[int], None] | None = None
+    known: dict[int, float] = field(default_factory=dict)
+    """Accuracies by key of the space."""
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        """Accuracies, float64 `[n]`; raises what measuring one of them raises."""
+        keys = self.space.keys_of(rows).tolist()
+        return np.array([self.accuracy(row, key) for row, key in zip(rows.tolist(), keys, strict=True)])
+
+    def accuracy(self, row: int, key: int) -> float:
+        """Accuracy of the network of a row."""
+        if key not in self.known:
+            network = self.network(row)
+            results = [self.outcome(row, network, seed)["accuracy"] for seed in range(self.seeds)]
+            self.known[key] = self.scale * float(np.mean(results))
+            if self.progress:
+                self.progress(len(self.known))
+        return self.known[key]
+
+    def outcome(self, row: int, network: Network, seed: int) -> dict[str, Any]:
+        """What one training of a network came to."""
+        key, made_of = (self.search, ".evaluations"), digest_of(network=network.text, made_of=self.made_of)
+        trial = Trial(made_of[:16], seed)
+
+        def work() -> None:
+            started = time.perf_counter()
+            outcome = {"choices": self.space.describe(row), "accuracy": network.measure(seed)}
+            self.ledger.store.save(key, outcome | {"seconds": time.perf_counter() - started}, trial)
+
+        outcome: dict[str, Any] = self.ledger.once(key, trial, digest_of(made_of=made_of, seed=seed), work)
+        return outcome
+
+
+def evaluator(
+    search: Search,
+    space: ArchitectureSpace,
+    table: pl.DataFrame,
+    store: Store,
+    data: Data | None,
+    *,
+    keep: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluate:
+    """What answers for rows of the space; `data` are the training samples where networks are trained for it."""
+    if search.space.table:
+        accuracies = table["accuracy"].to_numpy()
+        return lambda rows: np.asarray(accuracies[rows])
+    evaluations = partial(Evaluations, Ledger(store), search.name, space, progress=progress)
+    if search.space.callable:
+        settings = search.space.callable
+        module, function = imported(settings)
+        networks = partial(called_network, settings, function, space)
+        source = Path(module.__file__) if module.__file__ else settings.evaluate
+        return evaluations(networks, digest_of(function=settings.evaluate, source=source))
+    models = search.space.models
+    assert models
+    assert data
+    configs = space_of_configs(models.training, models.positions)[1]
+    accuracy = ValidationAccuracy(data, validation_fraction=models.validation_fraction, keep=keep)
+    made_of = digest_of(fraction=models.validation_fraction, keep=keep, **parts_of(data))
+
+    def trained_network(row: int) -> Network:
+        return Network(network_key(configs[row]), lambda seed: accuracy(configs[row], seed=seed))
+
+    return evaluations(trained_network, made_of, seeds=models.training_seeds, scale=100.0)
+
+
+def imported(settings: CallableSpace) -> tuple[ModuleType, Callable[[Mapping[str, Any]], Any]]:
+    """The module and the function that a study names; raises ValueError where they cannot be imported."""
+    name, _, function = settings.evaluate.partition(":")
+    try:
+        module = importlib.import_module(name)
+        return module, getattr(module, function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"space.callable.evaluate: {settings.evaluate!r} cannot be imported: {error}") from error
+
+
+def called_network(
+    settings: CallableSpace, function: Callable[[Mapping[str, Any]], Any], space: ArchitectureSpace, row: int
+) -> Network:
+    """A row whose accuracy a function of its choices gives.
+
+    Measuring raises ValueError that names the architecture where the function gives no finite number.
+    """
+    numbers = space.choices_of(np.array([row]))[0]
+    choices = {name: values[number] for (name, values), number in zip(settings.positions.items(), numbers, strict=True)}
+
+    def measure(seed: int) -> float:
+        result = function(choices)
+        if not isinstance(result, int | float | np.number) or not np.isfinite(float(result)):
+            raise ValueError(f"{settings.evaluate}({choices}) gave {result!r}, must be a finite number")
+        if not in_scale(np.array([float(result)]), settings.scale).all():
+            raise ValueError(f"{settings.evaluate}({choices}): {out_of_scale(float(result), settings.scale)}")
+        return float(result)
+
+    return Network(repr(sorted(choices.items())), measure)
+
+
+def parts_of(data: Data) -> dict[str, Any]:
+    """What all trainings on these data follow from."""
+    arrays = {"inputs": data.inputs, "targets": data.targets, "task": data.task.state()}
+    return {**arrays, "model_settings": dict(data.model_settings), **machine_parts()}
+
+
+def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
+    """Training and test samples as arrays."""
+    loaded = load(models.source, models.columns, base, cache)
+    encoded = encodings.encode(
+        models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
+    )
+    train, test = (
+        Data(inputs, targets, len(loaded.label_names), encoded.model_settings)
+        for inputs, targets in ((encoded.inputs, loaded.targets), (encoded.test_inputs, loaded.test_targets))
+    )
+    return train, test
+
+
+def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None, np.ndarray | None]:
+    """Training samples of a space of models, and a mask of those that the search trains on; None means all."""
+    models = search.space.models
+    if models is None:
+        return None, None
+    data, _ = data_for(models, base, store.root / ".cache")
+    if models.subset is None:
+        return data, None
+    key, subset, training = (search.name, ".evaluations", "subset"), models.subset, models.training
+    said = [part.model_dump(mode="json") for part in (subset, training)]
+    made_of = digest_of(settings=said, **parts_of(data))
+    keep = Ledger(store).once(key, None, made_of, lambda: store.save(key, subset_mask(subset, data, training)))
+    return data, np.array(keep)
+
+
+def subset_mask(subset: ProxySubset, data: Data, training: TrainingConfig) -> np.ndarray:
+    """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
+    strata = data.task.strata(data.targets)
+    signals: dict[str, np.ndarray] = {"strata": strata, "memberships": data.task.memberships(data.targets)}
+    if subset.observed:
+        watchers: dict[str, Observer] = {
+            name: scorers()[name](len(data), device_of_choice())  # type: ignore[misc, call-arg, arg-type]
+            for name in subset.observed
+        }
+        train(data, training, seed=0, observers=list(watchers.values()))
+        signals |= {name: watcher.scores() for name, watcher in watchers.items()}
+    budget = resolve_keep(subset.keep, len(data))
+    return choose(subset.selection, signals, budget=budget, seed=0, settings=subset.settings)

@@ -1,0 +1,57 @@
+"""What scorers and selectors read, by the names of their parameters, and the assets of a study of samples by stage."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Origin = Literal["call", "samples", "asset"]
+
+
+@dataclass(frozen=True)
+class StudySignal:
+    """Where a study gets what a parameter of this name reads, and what it costs there.
+
+    `call`: supplied by whoever calls, no property of the samples; `samples`: follows from the table of samples;
+    `asset`: an array that an asset of this name makes, at a cost that the asset `cost` saves, of this part of the
+    compute, made of what `reads` names.
+    """
+
+    origin: Origin
+    part: str = ""
+    cost: str = ""
+    reads: tuple[str, ...] = ()
+
+
+SIGNALS: Mapping[str, StudySignal] = {
+    "ids": StudySignal("call"),
+    "budget": StudySignal("call"),
+    "samples": StudySignal("call"),
+    "epochs": StudySignal("call"),
+    "scores": StudySignal("call"),
+    "strata": StudySignal("samples"),
+    "memberships": StudySignal("samples"),
+    "null_log_probabilities": StudySignal("samples"),
+    "embeddings": StudySignal("asset", "embeddings", "embeddings_cost", ("proxy",)),
+    "neighbour_indices": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
+    "neighbour_distances": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
+}
+"""Every signal but the study's own scores, which go by their names."""
+PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
+"""What compute is told apart by, in the order of the report."""
+
+DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
+SCORING = ("proxy", *(name for name, signal in SIGNALS.items() if signal.origin == "asset"), "scores")
+CHOICE = ("tuning", "subset", "manifest")
+TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
+"""Assets of a study of samples by stage, each after what it may be made of."""
+
+
+def of_origin(*origins: Origin) -> set[str]:
+    """Names of the signals that come from there."""
+    return {name for name, signal in SIGNALS.items() if signal.origin in origins}
+
+
+def made_by_assets(names: Iterable[str]) -> set[str]:
+    """Those of the names whose arrays assets make, and the arrays that these are made of."""
+    made = set(names) & of_origin("asset")
+    return made.union(*(made_by_assets(SIGNALS[name].reads) for name in made))

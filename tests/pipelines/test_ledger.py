@@ -1,0 +1,135 @@
+"""One check for results of the same inputs: when work runs, what an entry holds, what a failure or a copy leaves."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secateur.pipelines.storage.ledger import Ledger, digest_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Trial
+
+KEY, COST = ("study", "model"), ("study", "model_cost")
+TRIAL = Trial("top@0.3", 1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store(tmp_path / "store"))
+
+
+class Work:
+    """Writes a folder of two files and a cost beside it, and counts how often."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.store, self.times = ledger.store, 0
+
+    def __call__(self) -> None:
+        self.times += 1
+        with self.store.folder(KEY, TRIAL) as folder:
+            (folder / "weights.bin").write_bytes(bytes([self.times] * 8))
+            (folder / "record.json").write_text("{}")
+        self.store.save(COST, {"seconds": 1.0}, TRIAL)
+
+
+def test_work_runs_once_for_the_same_inputs(ledger: Ledger) -> None:
+    work = Work(ledger)
+    for made_of, times in (("a", 1), ("a", 1), ("b", 2), ("b", 2), ("a", 3)):
+        path = ledger.once(KEY, TRIAL, made_of, work, beside=[COST])
+        assert (path / "weights.bin").read_bytes()[0] == work.times == times
+    assert not ledger.holds(KEY, Trial("top@0.3", 2), "a", beside=[COST])
+    assert not Ledger(ledger.store, "other").holds(KEY, TRIAL, "a", beside=[COST])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda store: shutil.rmtree(store.place(KEY, TRIAL)),
+        lambda store: (store.place(KEY, TRIAL) / "weights.bin").unlink(),
+        lambda store: (store.place(KEY, TRIAL) / "weights.bin").write_bytes(b"cut"),
+        lambda store: (store.place(KEY, TRIAL) / "record.json").write_text("[]"),
+        lambda store: store.find(COST, TRIAL).unlink(),
+        lambda store: Ledger(store).place(KEY, TRIAL).write_text(Ledger(store).place(KEY, TRIAL).read_text()[:40]),
+        lambda store: Ledger(store).place(KEY, TRIAL).write_text('{"made_of": "a", "state": null}'),
+        lambda store: Ledger(store).forget(KEY, TRIAL),
+        lambda store: Ledger(store).forget(KEY),
+    ],
+    ids=["folder", "file", "shorter file", "JSON", "beside", "half an entry", "other entry", "forget", "forget all"],
+)
+def test_a_result_that_is_not_whole_is_made_again(damage: Callable[[Store], object], ledger: Ledger) -> None:
+    work = Work(ledger)
+    ledger.once(KEY, TRIAL, "a", work, beside=[COST])
+    damage(ledger.store)
+    ledger.once(KEY, TRIAL, "a", work, beside=[COST])
+    assert work.times == 2
+    assert ledger.holds(KEY, TRIAL, "a", beside=[COST])
+
+
+def test_work_that_fails_behind_its_result_leaves_no_entry_of_either(ledger: Ledger) -> None:
+    work = Work(ledger)
+    ledger.once(KEY, TRIAL, "a", work)
+
+    def fails() -> None:
+        work()
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        ledger.once(KEY, TRIAL, "b", fails)
+    assert not ledger.holds(KEY, TRIAL, "a")
+    assert not ledger.holds(KEY, TRIAL, "b")
+    with pytest.raises(FileNotFoundError, match=r"nothing is not below"):
+        ledger.once(("study", "nothing"), None, "a", lambda: None)
+    assert ledger.entry(("study", "nothing")) is None
+
+
+def test_trials_that_end_at_once_lose_no_entry(ledger: Ledger) -> None:
+    trials = [Trial(f"top@0.{share}", seed) for share in range(1, 9) for seed in range(8)]
+
+    def run(trial: Trial) -> None:
+        ledger.once(KEY, trial, str(trial), lambda: ledger.store.save(KEY, np.full(3, trial.seed), trial))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(run, trials))
+    assert [trial for trial in trials if not ledger.holds(KEY, trial, str(trial))] == []
+    ledger.forget(KEY, trials[0])
+    assert [ledger.holds(KEY, trial, str(trial)) for trial in trials[:2]] == [False, True]
+
+
+def test_a_copy_of_the_store_holds_what_the_store_held(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.once(KEY, TRIAL, "a", Work(ledger), beside=[COST])
+    shutil.copytree(ledger.store.root, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert Ledger(Store(tmp_path / "copy")).holds(KEY, TRIAL, "a", beside=[COST])
+
+
+def test_an_array_that_is_written_again_is_another_and_json_is_not(ledger: Ledger) -> None:
+    store, facts = ledger.store, ("study", "facts")
+    for key, value in ((KEY, np.arange(4)), (facts, {"a": 1})):
+        store.save(key, value)
+        ledger.note(key, None, "a")
+        assert ledger.is_unchanged(key, None, "a")
+        assert not ledger.is_unchanged(key, None, "b")
+        store.save(key, value)
+    assert not ledger.is_unchanged(KEY, None, "a")
+    assert ledger.holds(KEY, None, "a")
+    assert ledger.is_unchanged(facts, None, "a")
+    store.save(facts, {"a": 2})
+    assert not ledger.is_unchanged(facts, None, "a")
+
+
+def test_digests_are_of_content(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=np.float32)
+    known = digest_of(values=values, name="x")
+    assert known == digest_of(name="x", values=values.copy())
+    others = [values.astype(np.float64), values.reshape(2, 3), values[::-1]]
+    assert len({known, *(digest_of(values=other, name="x") for other in others), digest_of(values=values)}) == 5
+    for name, content in (("one", b"same"), ("two", b"same"), ("three", b"other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(content)
+    one, two, three = (digest_of(path=tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two != three
+    assert digest_of(path=tmp_path / "one" / "file") == digest_of(path=tmp_path / "two" / "file") != one
+    with pytest.raises(FileNotFoundError):
+        digest_of(path=tmp_path / "none")
