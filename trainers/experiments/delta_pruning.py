@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ class DeltaPruning(Experiment):
 
     def scores(self, trial: ArmTrial, units: Pruning) -> Masks:
         """Scores of every tensor, which is scored by itself."""
-        scored = {name: super(DeltaPruning, self).scores(trial, units.tensor(name)) for name in units.deltas}
+        scored = {name: super(DeltaPruning, self).scores(trial, Tensor(units, name)) for name in units.deltas}
         return {name: values.reshape(units.shapes[name]) for name, values in scored.items()}
 
     def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
@@ -193,11 +193,24 @@ class DeltaPruning(Experiment):
         return model.eval()
 
 
-class Tensor(NamedTuple):
-    """What scorers of deltas read: one tensor's delta, `[outputs, inputs]`, and the norm of each input."""
+@dataclass(frozen=True)
+class Tensor:
+    """What scorers of deltas read of one tensor; a bias has one input, which is 1."""
 
-    delta: np.ndarray
-    norms: np.ndarray
+    pruning: Pruning
+    name: str
+
+    @property
+    def delta(self) -> np.ndarray:
+        """Float32 `[outputs, inputs]`."""
+        delta = self.pruning.deltas[self.name].numpy()
+        return delta.reshape(len(delta), -1)
+
+    @property
+    def norms(self) -> np.ndarray:
+        """Of each input, over the samples fine-tuned on."""
+        inputs = self.pruning.layer_inputs
+        return inputs[self.name].norms if self.name in inputs else np.ones(self.delta.shape[1])
 
 
 class Pruning:
@@ -216,13 +229,6 @@ class Pruning:
         self.samples, self.searched = 0, list[Masks]()
         self.calibration = torch.as_tensor(digits.turned.inputs)
         self.intended = self.hidden()
-
-    def tensor(self, name: str) -> Tensor:
-        """One tensor; a bias has one input, which is 1."""
-        delta = self.deltas[name].numpy()
-        if name in self.layer_inputs:
-            return Tensor(delta, self.layer_inputs[name].norms)
-        return Tensor(delta.reshape(len(delta), -1), np.ones(delta[0].size))
 
     @cached_property
     def layer_inputs(self) -> dict[str, LayerInputs]:
