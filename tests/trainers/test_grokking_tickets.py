@@ -156,7 +156,7 @@ def test_a_ticket_is_refused_on_other_initial_weights(quick: GrokkingTickets, pr
     data = quick.splits(prepared)["train"]
     kept = quick.run("grokked", 0.3, 0, prepared, silent).kept
     assert kept is not None
-    apply(quick.weights("initial", data, 0, prepared), kept)
+    apply(quick.units(quick.trial("grokked", 0.3, 0), prepared).weights("initial"), kept)
     with pytest.raises(ValueError, match="made for another model"):
         apply(quick.network(data, 1), kept)
 
