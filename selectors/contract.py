@@ -151,7 +151,7 @@ class MaskSelector(Generic[P, M]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> M:
         """Bool masks of the units' shapes; True stays."""
         masks = self.choose(*args, **kwargs)
-        parts = list(masks.values()) if isinstance(masks, Mapping) else [masks]
+        parts: list[Any] = list(masks.values()) if isinstance(masks, Mapping) else [masks]
         share = inspect.signature(self.choose).bind(*args, **kwargs).arguments["keep"]
         budget = resolve_keep(share, sum(mask.size for mask in parts))
         kept = sum(int(np.count_nonzero(mask)) for mask in parts)

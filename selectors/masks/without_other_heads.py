@@ -4,8 +4,9 @@ from typing import Literal
 
 import numpy as np
 
+from secateur.scorers.networks.retrieval_heads import HeadScores
 from secateur.selectors.contract import mask_selector, resolve_keep
-from secateur.selectors.masks.without_highest_heads import HeadScores, KeptHeads, without_top
+from secateur.selectors.masks.without_highest_heads import KeptHeads, without_top
 
 Control = Literal["random", "earlier", "later"]
 PLACES: dict[Control, int] = {"random": 1, "earlier": 2, "later": 3}
