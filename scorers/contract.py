@@ -148,7 +148,8 @@ class Observer(ABC):
 
     card: ClassVar[Card]
     settings: ClassVar[type[BaseModel]]
-    reads: ClassVar[Reads]
+    reads: ClassVar[Reads] = ()
+    """Of one that nobody declared, nothing is checked before it sees a batch."""
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)

@@ -86,9 +86,11 @@ class Batch:
 class Signals:
     """Gives the signals of one kind of targets; asking for one that `lacks` names raises NotImplementedError."""
 
-    name: ClassVar[str] = "this task"
+    name: str = "this task"
     lacks: ClassVar[Mapping[Signal, str]] = {}
     """Signals that there are none of, each with the reason."""
+    own_network: ClassVar[bool] = False
+    """Whether a user's own network takes whole batches, targets in them, and puts out whatever it likes."""
 
     @property
     def provides(self) -> frozenset[Signal]:

@@ -15,7 +15,7 @@ from secateur.scorers.signals import ClassSignals, Signals
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
-from secateur.trainers.tasks.own import Rows
+from secateur.trainers.tasks.own import OwnTask, Rows, Split
 
 InputKind = Literal["numbers", "tokens", "codes"]
 """What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
@@ -50,7 +50,8 @@ class Data:
     JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever a model's factory asks for by a
     parameter of that name (`vocabulary`, `padding_id`, `categories`).
 
-    A task of the user's own has `Rows` as inputs and no targets beside them, see `trainers/tasks/own.py`.
+    A task of the user's own has `Rows` as inputs and no targets beside them, see `Data.of` and
+    `trainers/tasks/own.py`.
     """
 
     inputs: Any
@@ -72,6 +73,12 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @classmethod
+    def of(cls, task: OwnTask, split: Split) -> "Data":
+        """The samples of a task of the user's own; none is read yet."""
+        samples = task.samples(split)
+        return cls(Rows(samples, task.collate), np.empty((len(samples), 0)), task)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> "Data":
         """The same data at a keep mask or at row numbers."""

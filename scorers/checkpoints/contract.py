@@ -31,7 +31,7 @@ class CheckpointBatch(Batch):
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], inputs: Any, targets: torch.Tensor, task: Signals | None = None
+        self, models: Sequence[nn.Module], inputs: Any, targets: Any, task: Signals | None = None
     ) -> None:
         self.models = models
         self.inputs = inputs
@@ -54,7 +54,7 @@ class CheckpointBatch(Batch):
     @cached_property
     def outputs(self) -> Any:  # type: ignore[override]
         """Outputs of the last checkpoint, float32 `[b, width]`; whatever a user's own network puts out."""
-        if not isinstance(self.inputs, torch.Tensor):
+        if self.task.own_network:
             with torch.no_grad():
                 return self.models[-1](self.inputs)
         return self._forward[0]

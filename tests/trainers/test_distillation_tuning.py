@@ -31,15 +31,15 @@ def scripted(monkeypatch):
         log.trained.append((data.inputs[:, 0].astype(int), config, keep, seed, objective))
         return SimpleNamespace(model=objective, steps=2, samples_seen=10, seconds=0.5)
 
-    def evaluate(model, data):
+    def decided(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
-        return SimpleNamespace(accuracy=log.accuracy[model])
+        return log.accuracy[model]
 
     def objective(self, teacher, students, *, keep):
         return (round(keep, 6), self.alpha, self.temperature)
 
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(module, "decided", decided)
     monkeypatch.setattr(module, "teacher_at", lambda heat, *rest: heat)
     monkeypatch.setattr(Distillation, "objective", objective)
     return log

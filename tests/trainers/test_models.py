@@ -78,7 +78,7 @@ def test_ones_own_model_is_imported_by_module_and_name(monkeypatch, tmp_path):
     config, data = TrainingConfig(model="their_networks:line", steps=5, model_settings={"bias": False}), table()
     model = train(data, config, seed=0, device=CPU).model
     assert sum(value.numel() for value in model.parameters()) == 18
-    save(model, tmp_path, config, (6,), 3)
+    save(model, tmp_path, config, (6,))
     np.testing.assert_array_equal(outputs_of(load(tmp_path), data), outputs_of(model, data))
 
 

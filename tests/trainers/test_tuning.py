@@ -70,13 +70,13 @@ def scripted(monkeypatch):
         log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
         return SimpleNamespace(model=None, steps=3, samples_seen=3 * config.batch_size, seconds=0.0)
 
-    def evaluate(model, data):
+    def decided(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
         value = log.accuracy[log.candidate]
-        return SimpleNamespace(accuracy=value[log.trained[-1][2]] if isinstance(value, list) else value)
+        return value[log.trained[-1][2]] if isinstance(value, list) else value
 
     monkeypatch.setattr(tuning, "train", train)
-    monkeypatch.setattr(tuning, "evaluate", evaluate)
+    monkeypatch.setattr(tuning, "decided", decided)
 
     def choose(rows, budget, candidate, seed):
         log.candidate = candidate

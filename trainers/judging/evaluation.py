@@ -41,7 +41,7 @@ def evaluate(model: nn.Module, data: Data) -> Mapping[str, float]:
     names = [metric.name for metric in task.metrics]
     bad = [name for name in names if name not in found or not math.isfinite(found[name])]
     if bad:
-        raise ValueError(f"the task {task.factory} names the metrics {', '.join(names)} and gave no number for {bad}")
+        raise ValueError(f"the task {task.name} names the metrics {', '.join(names)} and gave no number for {bad}")
     return {name: float(found[name]) for name in names}
 
 

@@ -162,7 +162,7 @@ class Run:
         """The task's losses `[b]`; a task of the user's own finds its targets in the inputs."""
         if not isinstance(self.task, OwnTask):
             return self.task.losses(outputs.float(), target)
-        return one_each(self.task.losses(outputs, inputs), len(target), f"the task {self.task.factory}").float()
+        return one_each(self.task.losses(outputs, inputs), len(target), f"the task {self.task.name}").float()
 
     def seen(self, outputs: Any, inputs: Any, ids: torch.Tensor, losses: torch.Tensor) -> dict[str, torch.Tensor]:
         """Rows that travel between parts and processes: outputs, or what a task of the user's own says of them."""

@@ -46,8 +46,9 @@ def score_rows(
             model.to(device).eval()
         for start in range(0, len(rows), batch_size):
             part = data.take(rows[start : start + batch_size])
-            targets = part.task.tensor(part.targets).to(device)
-            batch = CheckpointBatch(run, part.network_inputs(device), targets, part.task)
+            inputs = part.network_inputs(device)
+            targets = inputs if part.task.own_network else part.task.tensor(part.targets).to(device)
+            batch = CheckpointBatch(run, inputs, targets, part.task)
             for name, (scorer, settings) in scorers.items():
                 found[name][number].append(scorer(batch, **settings))
             if stored is not None and number == 0:

@@ -45,7 +45,8 @@ class Task(Signals, ABC):
     `trainers/tasks/registry.py` finds tasks and reads back their `state`.
     """
 
-    name: ClassVar[str]
+    name: str
+    """That of its file; of a user's own, its module:factory."""
     target: ClassVar[Literal["class", "numbers", "labels"]]
     """What its targets are, and so which of the three arrays above."""
     settings: ClassVar[tuple[str, ...]] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch.nn import functional
 
 from secateur.scorers.signals import Batch, Signal
@@ -66,7 +66,7 @@ class MultiLabel(Task):
         """See `Task.state`."""
         return {"name": self.name, "labels": self.labels, "names": list(self.names), "counts": list(self.counts)}
 
-    def check(self, targets: Targets, rows: Int64[np.ndarray, " m"] | None = None) -> None:
+    def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Raise ValueError for targets of another shape or type."""
         if targets.dtype != np.bool_ or targets.ndim != 2 or targets.shape[1] != self.labels:
             raise ValueError(

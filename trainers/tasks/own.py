@@ -30,8 +30,7 @@ class OwnTask(Task):
     """
 
     name = "own"
-    factory: str = ""
-    """The `module:factory` that made it."""
+    own_network = True
     batch_size: int = 64
     """Samples per batch in passes without training."""
 
@@ -78,7 +77,7 @@ class OwnTask(Task):
 
     def state(self) -> dict[str, Any]:
         """The factory that makes it again."""
-        return {"name": self.factory}
+        return {"name": self.name}
 
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Nothing to check: targets are in the batches."""
@@ -117,7 +116,7 @@ class OwnTask(Task):
 
     def not_known(self, thing: str) -> NotImplementedError:
         """The error that says what is not defined."""
-        return NotImplementedError(f"the task {self.factory or type(self).__name__} does not define {thing}")
+        return NotImplementedError(f"the task {self.name} does not define {thing}")
 
 
 class OwnBatch(TrainingBatch):
@@ -178,5 +177,5 @@ def own_task(name: str) -> OwnTask:
         raise ValueError(f"task {name!r} returned a {type(made).__name__}; it must return an OwnTask")
     if not made.metrics:
         raise ValueError(f"task {name!r} names no metrics: the first one decides comparisons")
-    made.factory = name
+    made.name = name
     return made

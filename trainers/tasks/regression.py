@@ -13,7 +13,7 @@ from secateur.scorers.contract import rows_text
 from secateur.scorers.signals import Batch, Signal
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
-Targets = Float64[np.ndarray, "n k"]
+Targets = Float64[np.ndarray, "n *k"]
 MOST_STRATA, LEAST_IN_STRATUM = 10, 50
 CLASSLESS = "a number has no competing classes"
 LACKS: dict[Signal, str] = {
@@ -200,7 +200,7 @@ class Regression(Task):
         return ", ".join(f"{value:.6g} {unit}".rstrip() for value, unit in parts)
 
 
-def columns_of(targets: np.ndarray) -> Targets:
+def columns_of(targets: np.ndarray) -> Float64[np.ndarray, "n k"]:
     """Targets as float64 `[n, k]`."""
     values = np.asarray(targets, np.float64)
     return values[:, np.newaxis] if values.ndim == 1 else values
