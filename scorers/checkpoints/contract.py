@@ -30,9 +30,7 @@ class CheckpointBatch(Batch):
     them, classification where none is named.
     """
 
-    def __init__(
-        self, models: Sequence[nn.Module], inputs: Any, targets: Any, task: Signals | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[nn.Module], inputs: Any, targets: Any, task: Signals | None = None) -> None:
         self.models = models
         self.inputs = inputs
         self.targets = targets
