@@ -269,7 +269,8 @@ def follow(page: str, checkout: Path) -> list[str]:
 
 
 def python(checkout: Path, *words: str) -> str:
-    found = os.environ | {"PYTHONPATH": str(checkout)}
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
+    found = alone | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(
         [sys.executable, *words], cwd=checkout, env=found, capture_output=True, text=True, check=False
     )
