@@ -6,6 +6,8 @@ batch by batch and keeps O(N) accumulators. Assets, launchpad forms, stored meta
 tests hold all of them to follow from these declarations.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -13,22 +15,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, create_model
 
+from secateur.scorers.lazy import torch
 from secateur.scorers.signals import Batch, ClassSignals, Signal, Signals
 
 P = ParamSpec("P")
+S = TypeVar("S")
 Kind = TypeVar("Kind")
 
 Scores = Float32[np.ndarray, " n"]
 """One number per sample, in data-set order."""
 
-HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled"]
+HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
+Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
+"""What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
 
 RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
@@ -48,34 +53,48 @@ class Card:
     view: str
     paper: str
     summary: str
+    unit: Unit = "sample"
 
 
 @dataclass(frozen=True)
-class Scorer(Generic[P]):
+class Scorer(Generic[P, S]):
     """A scoring function of signals, still callable, and what the pipeline must know of it."""
 
-    compute: Callable[P, Scores]
+    compute: Callable[P, S]
     card: Card
     signals: tuple[str, ...]
     settings: type[BaseModel]
     reads: Reads = ()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Scores:
-        """Scores, float32 `[n]`; raises ValueError that names the rows where one is NaN or infinite."""
-        return finite(self.compute(*args, **kwargs), self.card.name)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S:
+        """Scores: of samples float32 `[n]`, of other units float32 arrays by the groups that the signals have.
+
+        Raises ValueError that names the rows where the score of a sample is NaN or infinite; selectors of other units
+        refuse NaN.
+        """
+        scores = self.compute(*args, **kwargs)
+        if self.card.unit == "sample":
+            finite(cast(Scores, scores), self.card.name)
+        return scores
 
 
 def scorer(
-    *, high_means: HighMeans, view: str, paper: str, version: str = "1", reads: Reads = ()
-) -> Callable[[Callable[P, Scores]], Scorer[P]]:
+    *,
+    high_means: HighMeans,
+    view: str,
+    paper: str,
+    version: str = "1",
+    reads: Reads = (),
+    unit: Unit = "sample",
+) -> Callable[[Callable[P, S]], Scorer[P, S]]:
     """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
     its parameters stem from, beside those of the scores that it reads."""
 
-    def declare(compute: Callable[P, Scores]) -> Scorer[P]:
+    def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
         return Scorer(
             compute=compute,
-            card=Card(name, version, high_means, view, paper, summary_of(compute)),
+            card=Card(name, version, high_means, view, paper, summary_of(compute), unit),
             signals=positional(compute),
             settings=settings_of(compute),
             reads=reads,
@@ -107,7 +126,7 @@ class TrainingBatch(Batch):
         self.losses = losses.detach().float()
         self.task = task or ClassSignals()
 
-    def take(self, places: torch.Tensor) -> "TrainingBatch":
+    def take(self, places: torch.Tensor) -> TrainingBatch:
         """Some samples of the batch, int64 `[…]`."""
         return TrainingBatch(
             self.ids[places], self.outputs[places], self.targets[places], self.losses[places], self.task
@@ -228,11 +247,17 @@ def positional(function: Callable[..., object]) -> tuple[str, ...]:
 def settings_of(function: Callable[..., object], name: str | None = None) -> type[BaseModel]:
     """Keyword-only parameters of a function, less the reserved ones, as a validated model that allows no others."""
     fields: dict[str, Any] = {
-        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        p.name: (annotation_of(p, function), ... if p.default is p.empty else p.default)
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in RESERVED
     }
     return create_model(f"{name or function.__name__}_settings", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def annotation_of(parameter: inspect.Parameter, function: Callable[..., object]) -> Any:
+    """The type of a parameter, also of one whose module keeps annotations as text: the others stay text."""
+    told = parameter.annotation
+    return eval(told, inspect.unwrap(function).__globals__) if isinstance(told, str) else told  # type: ignore[attr-defined]
 
 
 def summary_of(thing: Any) -> str:

@@ -1,12 +1,13 @@
 """What a task says of a batch besides its losses, from the outputs of a network and the targets; scorers declare which
 of these they read, so that a study that asks for one which its task cannot give is rejected when it loads."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
-import torch
-from torch.nn import functional
+from secateur.scorers.lazy import functional, torch
 
 Signal = Literal[
     "losses",
@@ -44,7 +45,7 @@ class Batch:
     outputs: torch.Tensor
     targets: torch.Tensor
     losses: torch.Tensor
-    task: "Signals"
+    task: Signals
 
     @cached_property
     def probabilities(self) -> torch.Tensor:

@@ -1,15 +1,17 @@
 """Laws that every selector keeps, as one check that people can run on theirs."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector
 from secateur.selectors.draws.quotas import balanced, proportional

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import re
 import shutil
@@ -268,7 +269,8 @@ def follow(page: str, checkout: Path) -> list[str]:
 
 
 def python(checkout: Path, *words: str) -> str:
-    found = os.environ | {"PYTHONPATH": str(checkout)}
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
+    found = alone | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(
         [sys.executable, *words], cwd=checkout, env=found, capture_output=True, text=True, check=False
     )
@@ -308,6 +310,24 @@ def test_following_the_page_on_selectors_adds_a_selector(checkout: Path) -> None
     assert "nearest_quantile@0.3" in seen.split()
     ran = python(checkout, "-m", "pytest", "-q", "tests/selectors/test_nearest_quantile.py")
     assert "2 passed" in ran
+
+
+def test_following_the_page_on_units_adds_a_unit(checkout: Path) -> None:
+    (checkout / "tests" / "trainers").mkdir()
+    (line,) = re.findall(
+        r"```python line=scorers/contract.py\n(.*)\n```", (ROOT / "docs" / "add-a-unit.md").read_text()
+    )
+    place = checkout / "scorers" / "contract.py"
+    text, count = re.subn(r"^Unit = .*$", line, place.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    place.write_text(text)
+    assert len(follow("add-a-unit.md", checkout)) == 4
+    assert "2 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_feature_pruning.py")
+    command = "from secateur.pipelines.commands.main import main; main()"
+    report = json.loads(python(checkout, "-c", command, "prune", "wines", "--json"))["report"]
+    assert "separating" in json.dumps(report)
+    manifest = checkout / ".secateur" / "assets" / "wines" / "manifest" / "separating@0.2" / "0"
+    assert '"feature"' in (manifest / "manifest.json").read_text()
 
 
 def test_following_the_page_on_exporters_adds_an_exporter(checkout: Path) -> None:

@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "scorers": ("signals", "contract", "observers", "checkpoints", "geometry", "networks", "architectures", "registry"),
+    "scorers": (
+        "lazy",
+        "signals",
+        "contract",
+        "observers",
+        "checkpoints",
+        "geometry",
+        "networks",
+        "architectures",
+        "registry",
+    ),
     "selectors": ("draws", "contract", "class_policy", "samplers", "static", "searches", "masks", "check_selector"),
     "trainers": (
         "processes",

@@ -38,7 +38,8 @@ class ScoreCard(FrozenModel):
     @classmethod
     def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
         """The card of a scorer, under the name that a study gives its score, with the settings it was computed by."""
-        return cls(**{**vars(card), "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
+        told = {key: value for key, value in vars(card).items() if key in cls.model_fields}
+        return cls(**{**told, "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
 class Provenance(FrozenModel):

@@ -16,7 +16,7 @@ from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, m
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Scorer
 from secateur.scorers.geometry import vectors
-from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.registry import AnyScorer, of_other_units, scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
@@ -131,7 +131,7 @@ class Study(AnyStudy):
     @classmethod
     def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
         for name, score in scores.items():
-            require(score.scorer, scorers(), f"{name}.scorer")
+            require(score.scorer, scorers(), f"{name}.scorer", of_other_units())
             checked(score.declared.settings, score.settings, name)
         return scores
 

@@ -1,8 +1,9 @@
 """Error L2 norm of checkpoints, as the Data Diet paper has it."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, average, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(

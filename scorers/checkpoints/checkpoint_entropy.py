@@ -1,8 +1,9 @@
 """Entropy of the prediction under the last checkpoint."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(

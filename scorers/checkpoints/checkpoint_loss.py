@@ -1,8 +1,9 @@
 """Loss under the last checkpoint."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(high_means="harder", reads=("losses",), paper="the loss under a trained model")

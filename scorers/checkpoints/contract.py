@@ -6,16 +6,17 @@ the last checkpoint are computed once per batch, whoever asks first. A scorer is
 on that sample alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec
 
-import torch
 from pydantic import BaseModel
-from torch import nn
 
 from secateur.scorers.contract import Card, HighMeans, Reads, settings_of, summary_of
+from secateur.scorers.lazy import nn, torch
 from secateur.scorers.signals import Batch, ClassSignals, Signals
 
 P = ParamSpec("P")
@@ -40,11 +41,11 @@ class CheckpointBatch(Batch):
         return forward_with_features(self.models[-1], self.inputs, self.classifier)
 
     @cached_property
-    def _earlier(self) -> "list[CheckpointBatch]":
+    def _earlier(self) -> list[CheckpointBatch]:
         return [CheckpointBatch([model], self.inputs, self.targets, self.task) for model in self.models[:-1]]
 
     @property
-    def each(self) -> "list[CheckpointBatch]":
+    def each(self) -> list[CheckpointBatch]:
         """The same batch under each checkpoint alone, oldest first; this one stands for the last."""
         return [*self._earlier, self]
 
@@ -93,7 +94,6 @@ def average(checkpoints: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(checkpoints)).mean(dim=0).float()
 
 
-@torch.no_grad()
 def forward_with_features(
     model: nn.Module, inputs: torch.Tensor, classifier: nn.Linear | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +105,8 @@ def forward_with_features(
     layer = classifier_of(model) if classifier is None else classifier
     handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        logits = model(inputs)
+        with torch.no_grad():
+            logits = model(inputs)
     finally:
         handle.remove()
     if len(seen) != 1 or seen[0].ndim != 2:

@@ -1,10 +1,10 @@
 """Gradient norm, by all parameters."""
 
-import torch
-from torch import nn
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
+from secateur.scorers.lazy import nn, torch
 
 
 @checkpoint_scorer(

@@ -1,8 +1,9 @@
 """Gradient norm of the last layer, in closed form."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, average, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(

@@ -1,8 +1,9 @@
 """Self-confidence: what a trained model thinks of the label that a sample was given."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 LATEST = 0.8
 """Weight of the next less confident label in the moving average."""

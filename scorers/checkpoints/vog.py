@@ -1,13 +1,14 @@
 """Variance of gradients over checkpoints: how restlessly the model changes its mind about a sample."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import nn, torch
 
 
 @checkpoint_scorer(

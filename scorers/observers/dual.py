@@ -1,11 +1,13 @@
 """DUAL: difficulty times uncertainty, from the start of training alone."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.windows import WindowMean, moments
 
 

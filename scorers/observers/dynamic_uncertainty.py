@@ -1,11 +1,13 @@
 """Dyn-Unc: how much the probability of the label wavers over training."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.windows import WindowMean, moments
 
 

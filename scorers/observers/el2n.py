@@ -1,11 +1,13 @@
 """Error L2 norm, early in training."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer, rows_text
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 

@@ -1,8 +1,9 @@
 """Entropy of the prediction at the end of training."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import LatestPresentation
 
 

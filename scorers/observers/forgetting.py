@@ -1,11 +1,12 @@
 """Forgetting events."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
-
 from secateur.scorers.contract import Observer, TrainingBatch, observer
+from secateur.scorers.lazy import torch
 
 
 @observer(

@@ -1,8 +1,9 @@
 """Mean training loss."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 

@@ -1,11 +1,13 @@
 """Mean probability of the label over the start of training."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean, mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
 

@@ -1,12 +1,14 @@
 """TDDS: how a sample's whole prediction moves late in training."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 

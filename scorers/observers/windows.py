@@ -6,12 +6,13 @@ all that is kept, k being 1 but where a target has several parts: each presentat
 added up and forgotten. The value of a sample is the mean over the parts of its target.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 
-import torch
-
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
 

@@ -2,13 +2,15 @@
 Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, arXiv 2303.04947).
 """
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64, Int64
 from pydantic import Field
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.keyed_permutation import KeyedPermutation, derive_seed
 from secateur.selectors.draws.quotas import Counts, apportion
@@ -111,7 +113,7 @@ class InfoBatch(EpochSampler):
 
     def limits(
         self, losses: Float32[np.ndarray, " samples"]
-    ) -> "list[np.float64] | list[Float64[np.ndarray, ' samples']]":
+    ) -> list[np.float64] | list[Float64[np.ndarray, " samples"]]:
         """Losses below which a sample belongs to each easy group: float64, one for all samples or one for each."""
         seen = ~np.isnan(losses)
         if not seen.any():

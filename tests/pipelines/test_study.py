@@ -55,6 +55,8 @@ REFUSED = [
     ({"kind": ["search"]}, ["kind: there is no"]),
     ({"kind": "search"}, ["space", "Field required", "keys of a study of kind 'search': kind, name"]),
     ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study of kind 'samples': kind, name"]),
+    ({"scores": {"magnitude": None}}, ["magnitude.scorer: 'magnitude' is for weights; there are:", "el2n"]),
+    ({"selections": {"random_entries": None}}, ["random_entries.selector: 'random_entries' is for deltas", "top"]),
     ({"scores": {"amu": None}}, ["amu.scorer", "did you mean 'aum'", "there are:", "forgetting"]),
     ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
     ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "settings: epochs"]),

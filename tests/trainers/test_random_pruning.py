@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.scorers.networks import weight_scores
-from secateur.selectors.masks.weight_masks import global_masks
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.selectors.masks.global_mask import global_mask
 from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
 from secateur.trainers.experiments.random_pruning import RandomPruning, certainty, fresh, judged
@@ -60,25 +60,24 @@ def test_an_arm_keeps_its_budget_exactly_and_is_the_same_again(small: RandomPrun
 def test_the_dense_network_keeps_everything_and_is_no_arm(small: RandomPruning, prepared: Path) -> None:
     assert small.run("dense", 1.0, 0, prepared, silent).kept is None
     assert "dense" not in small.arms
-    assert small.arms[0] == small.baseline == "random"
+    assert next(iter(small.arms)) == small.baseline == "random"
 
 
 @pytest.mark.parametrize("arm", ["random", "er", "erk", "snip", "grasp", "synflow", "magnitude"])
 def test_every_arm_draws_its_own_share_of_the_layers(small: RandomPruning, prepared: Path, arm: str) -> None:
-    train, _, _ = read_arrays(prepared / "data.npz")
-    config = small.config.model_copy(update={"model_settings": {"width": 12}})
-    model = fresh(config, train, 0)
-    kept = small.mask(arm, 0.2, 0, model, train)
-    assert kept.count == round(0.2 * kept.of)
-    shares = {name: float(mask.mean()) for name, mask in kept.groups.items()}
+    trial = small.trial(arm, 0.2, 0)
+    units = small.units(trial, prepared)
+    masks = small.masks(trial, units)[12]
+    assert sum(int(mask.sum()) for mask in masks.values()) == round(0.2 * sum(mask.size for mask in masks.values()))
+    shares = {name: float(mask.mean()) for name, mask in masks.items()}
     if arm == "random":
         assert all(abs(share - 0.2) < 1 / 100 for share in shares.values())
     if arm == "magnitude":
-        chosen = global_masks(weight_scores.magnitude(model, list(shares)), 0.2, seed=0)
+        chosen = global_mask(magnitude(units.by_width[12].start, list(shares)), 0.2, seed=0)
         assert shares == pytest.approx({name: float(mask.mean()) for name, mask in chosen.items()}, abs=1e-9)
-        assert any((mask != kept.groups[name]).any() for name, mask in chosen.items())
+        assert any((mask != masks[name]).any() for name, mask in chosen.items())
     if arm == "er":
-        raw = {name: sum(mask.shape) / mask.size for name, mask in kept.groups.items()}
+        raw = {name: sum(mask.shape) / mask.size for name, mask in masks.items()}
         assert shares["1.4.weight"] / shares["1.1.weight"] == pytest.approx(
             raw["1.4.weight"] / raw["1.1.weight"], rel=0.1
         )
