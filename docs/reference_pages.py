@@ -268,7 +268,7 @@ def experiment_table() -> str:
                 f"`{name}`",
                 f"{one.unit}s",
                 ", ".join(f"`{arm}`" for arm in (*one.arms, *one.references)),
-                one.metric,
+                one.metrics[0].name,
                 one.claim,
                 settings_text(one.settings),
                 one.paper,
