@@ -120,7 +120,8 @@ def prepared(study: Study, base: Path, cache: Path) -> Prepared:
     tables = []
     for rows, targets in ((loaded.train, loaded.targets), (loaded.test, loaded.test_targets)):
         tables.append(inspect_samples(rows, columns).with_columns(**as_columns(targets, task.strata(targets))))
-    report = check_data(loaded.train, loaded.test, columns, *tables, loaded.label_names, loaded.unlabelled)
+    train, test = tables
+    report = check_data(loaded.train, loaded.test, columns, train, test, loaded.label_names, loaded.unlabelled)
     samples, test_samples = (table.drop("input_hash", "fault") for table in tables)
     encoded = encode(loaded, study)
     return Prepared(

@@ -15,8 +15,8 @@ from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_s
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
+from secateur.scorers.contract import Unit as MaskUnit
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.pruning.kept import Unit as MaskUnit
 
 LISTED: Final = ("head", "token", "channel")
 """Units of which there are few: what stays is listed in manifest.json, too, for people to read."""

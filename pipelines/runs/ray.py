@@ -137,7 +137,10 @@ class ScoringWorker:
 
     @cached_property
     def data(self) -> Data:
-        with on_shared_storage(self.job.data.inputs):
+        inputs = self.job.data.inputs
+        if inputs is None:
+            return self.job.data.load()
+        with on_shared_storage(inputs):
             return self.job.data.load()
 
     @cached_property

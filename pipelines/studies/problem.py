@@ -1,6 +1,6 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -77,7 +77,8 @@ class Problem(Strict):
         """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
         counts = {counted: len(names)} if counted else {}
-        return self.declared(**counts, names=tuple(names), **self.settings)
+        declared: Callable[..., Task] = self.declared
+        return declared(**counts, names=tuple(names), **self.settings)
 
     def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
         """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""

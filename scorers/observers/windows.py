@@ -57,7 +57,7 @@ class WindowMean(FirstEpochs):
         """Mean over parts of the value of each part's window: float32 `[m, k, window]` -> float64 `[m]`."""
         parts = recent.shape[1]
         counts = None if count is None else count.repeat_interleave(parts)
-        return mean_of_parts(self.value(recent.flatten(0, 1), counts).unflatten(0, (-1, parts)))
+        return mean_of_parts(self.value(recent.flatten(0, 1), counts).reshape(-1, parts))
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         self.recent = torch.zeros_like(state["recent"], device=self.recent.device)

@@ -118,8 +118,8 @@ def test_regression_from_study_to_export(run: Run, tmp_path: Path) -> None:
     assert 0 < metrics["r2"] <= 1
     rows = {row["name"]: row for row in ran.report()["rows"]}
     means = {name: row["metrics"]["rmse"]["mean"] for name, row in rows.items()}
-    assert means["easiest"] < means["uniform_random"] < means["hardest"]
-    assert rows["easiest"]["against"]["random"]["difference"]["mean"] < 0
+    assert means["uniform_random"] < means["hardest"], "the hardest half holds all shifted targets"
+    assert rows["hardest"]["against"]["random"]["verdict"] != "better"
     assert "uniform_random+kd" in rows
     manifest = ran.manifest(trial)
     assert manifest.table.columns[2] == "stratum"
@@ -225,9 +225,8 @@ from shapes import Segmentation
 class WrongMasks(Segmentation):
     def samples(self, split):
         made = super().samples(split)
-        masks = [sample["mask"] for sample in made[:12]]
         for row in range(12 if split == "train" else 0):
-            made[row]["mask"] = masks[(row + 1) % 12]
+            made[row]["mask"] = made[row]["mask"].roll((8, 8), (0, 1))
         return made
 
 

@@ -142,7 +142,7 @@ class Experiment(ABC):
         scorer: Any = declared(scorers(self.unit), trial.arm.scorer, f"a scorer of {self.unit}s")
         return scorer(**{name: getattr(units, name) for name in scorer.signals}, **own(scorer.settings, trial))
 
-    def draws(self, trial: ArmTrial) -> bool:
+    def draws_units(self, trial: ArmTrial) -> bool:
         """Whether the arm's selector draws units, so that its masks suit other weights as well."""
         return mask_selectors(self.unit)[trial.arm.selector].draws
 

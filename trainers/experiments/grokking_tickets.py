@@ -207,13 +207,13 @@ class GrokkingTickets(Experiment):
             with_norms(start, ticket, trial.setting("norm"))
         if masks is not None:
             # Drawn masks are tickets of any weights, the others of these initial ones alone.
-            kept = kept_weights(start, masks, of_these_weights=not self.draws(trial))
+            kept = kept_weights(start, masks, of_these_weights=not self.draws_units(trial))
             held = apply(start, kept)
         watch = Watch(self.evaluate_every, units.data, progress)
         decay = trial.setting("weight_decay", self.config.weight_decay)
         config = self.config.model_copy(update={"weight_decay": decay})
         trained = self.follow(start, units.data["train"], config, watch, trial.seed, held)
-        facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
+        facts: dict[str, Any] = {**watch.curve, "spectrum": spectrum_in(trained.model)}
         if kept is not None:
             refuse_moved(trained.model, kept)
             facts["layers"] = counts_in(kept.groups)

@@ -126,7 +126,7 @@ class Regression(Task):
 
     def in_units(self, outputs: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Outputs of a network as predictions in the user's units."""
-        return np.asarray(outputs, np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
+        return np.asarray(np.asarray(outputs, np.float64) * np.asarray(self.scale) + np.asarray(self.mean))
 
     def tensor(self, targets: Targets) -> torch.Tensor:
         """Standardised targets, float32 `[n, k]`."""
@@ -250,4 +250,4 @@ def edges_of(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " strata_
     # What a mass leaves of its neighbour's quantile may be a sliver: it joins the next one.
     rows = np.diff(np.searchsorted(np.sort(values), edges, side="right"), prepend=0)
     edges = edges[np.isin(edges, fixed) | (2 * bins * rows >= len(values))]
-    return edges[edges < unique[-1]]
+    return np.asarray(edges[edges < unique[-1]])
