@@ -66,7 +66,7 @@ class WeightRefits(Refits):
         """The masked network. Where weights are inherited the mask is of these weights, else of any such network."""
         big, inherit = units.model, trial.setting("inherit")
         macs = masked_macs(big, units.example, masks)
-        kept = kept_weights(big, masks, of_these_weights=inherit and not self.draws(trial))
+        kept = kept_weights(big, masks, of_these_weights=inherit and not self.draws_units(trial))
         if not inherit:
             redrawn(big, derive_seed(trial.seed, SCRATCH), masks)
         return Pruned(big, kept, macs, parameters_of(big) - kept.of + kept.count, apply(big, kept))
