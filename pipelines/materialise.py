@@ -88,9 +88,10 @@ def run_study(
     """Make a study of any kind, or a part of it; what is fresh is left alone unless `again`.
 
     `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
-    makes those trials anew and nothing that they share with others. Raises the
-    first error of a step, StudyError for a broken study and for trials of a study that is made as a whole, and
-    UnusableData where the data check rejects samples, before anything is trained.
+    makes those trials anew and nothing that they share with others.
+
+    Raises the first error of a step, StudyError for a broken study and for some trials of a study that is made as a
+    whole, and UnusableData where the data check rejects samples, before anything is trained.
     """
     if file.study is None:
         raise StudyError(file.error)

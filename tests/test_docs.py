@@ -347,6 +347,13 @@ def test_following_the_page_on_sources_adds_a_source(checkout: Path) -> None:
     assert "2 passed" in ran
 
 
+def test_following_the_page_on_tasks_adds_a_task(checkout: Path) -> None:
+    assert len(follow("add-a-task.md", checkout)) == 2
+    code = "from secateur.trainers.tasks.registry import tasks; print(*tasks())"
+    assert python(checkout, "-c", code).split() == ["classification", "counts", "multi_label", "regression"]
+    assert "3 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_counts.py")
+
+
 @pytest.fixture
 def tutorial(tmp_path: Path) -> Path:
     """A folder in which the tutorial's pictures lie."""

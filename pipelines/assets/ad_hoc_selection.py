@@ -17,6 +17,7 @@ import dagster as dg
 import numpy as np
 from pydantic import Field, create_model
 
+from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.manifests.manifest import Manifest
@@ -39,14 +40,14 @@ SEEDS = 2**63
 
 def folder_key(study: Study) -> dg.AssetKey:
     """Below it stand the manifests, by name; it is an asset in the UI, which only this job makes."""
-    return dg.AssetKey([study.name, "ad_hoc_selection"])
+    return key_of(study, "ad_hoc_selection")
 
 
 def ad_hoc_spec(study: Study) -> dg.AssetSpec:
     """What the graph shows of ad-hoc selections."""
     return dg.AssetSpec(
         folder_key(study),
-        deps=[dg.AssetKey([study.name, "scores", name]) for name in study.scores],
+        deps=[key_of(study, "scores", name) for name in study.scores],
         description=f"Selections that were asked for in the launchpad of the job `{study.name}_ad_hoc_selection`, each "
         "a manifest. Nothing is trained on them.",
         group_name=study.name,
@@ -196,7 +197,7 @@ class Made:
 
 def made_already(study: Study, store: Store) -> bool:
     """Whether the study makes embeddings and has made them."""
-    return "embeddings" in study.signals and store.find(dg.AssetKey([study.name, "embeddings"])) is not None
+    return "embeddings" in study.signals and store.find(key_of(study, "embeddings")) is not None
 
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:

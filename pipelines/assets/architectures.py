@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.evaluations import asset_key, evaluations_asset, ins, subset_agreement_asset
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER
+from secateur.pipelines.assets.asset import key_of, study_asset
+from secateur.pipelines.assets.evaluations import evaluations_asset, subset_agreement_asset
 from secateur.pipelines.assets.search_report import report_asset
 from secateur.pipelines.manifests.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
@@ -49,11 +49,10 @@ def search_definitions(search: Search, base: Path) -> dg.Definitions:
 def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """The space, row by row."""
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=asset_key(search, "architectures"),
+    @study_asset(
+        search,
+        "architectures",
         description="Every architecture of the space: row, key (equal for the same network), choice at each position.",
-        group_name=search.name,
     )
     def architectures() -> dg.MaterializeResult:
         table = architectures_of(search, base)
@@ -73,14 +72,13 @@ def architectures_asset(search: Search, base: Path) -> dg.AssetsDefinition:
 
 def predictor_asset(search: Search) -> dg.AssetsDefinition:
     """The predictor after the last evaluation of the guided search."""
-    key = asset_key(search, "predictor")
+    key = key_of(search, "predictor")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins=ins(search, "architectures", "evaluations"),
+    @study_asset(
+        search,
+        "predictor",
+        ins=("architectures", "evaluations"),
         description=f"Boosted trees that predict accuracy from an architecture's choices ({PAPER}).",
-        group_name=search.name,
     )
     def predictor(
         secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any
@@ -123,16 +121,15 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
 
 def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
     """Which choices are left, as a manifest."""
-    key = asset_key(search, "pruned_search_space")
+    key = key_of(search, "pruned_search_space")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins=ins(search, "architectures", "evaluations", "predictor"),
+    @study_asset(
+        search,
+        "pruned_search_space",
+        ins=("architectures", "evaluations", "predictor"),
         description="A manifest of the choices that are left after the guided search, as of a subset's samples: the "
         "units are choices, their classes positions.",
         check_specs=[dg.AssetCheckSpec("no_position_is_empty", asset=key)],
-        group_name=search.name,
     )
     def pruned_search_space(
         secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any, predictor: Any
@@ -167,14 +164,12 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
 
 def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
     """What the guided search found."""
-    key = asset_key(search, "best_architecture")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins=ins(search, "architectures", "evaluations", "pruned_search_space"),
+    @study_asset(
+        search,
+        "best_architecture",
+        ins=("architectures", "evaluations", "pruned_search_space"),
         description="The best architecture that the guided search evaluated.",
-        group_name=search.name,
     )
     def best_architecture(architectures: Any, evaluations: Any, pruned_search_space: Any) -> dg.MaterializeResult:
         table = architectures.collect()
@@ -198,15 +193,14 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
 
 def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """The best architecture, trained on every training sample and tested once."""
-    key = asset_key(search, "trained_model")
+    key = key_of(search, "trained_model")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins=ins(search, "architectures", "best_architecture"),
+    @study_asset(
+        search,
+        "trained_model",
+        ins=("architectures", "best_architecture"),
         description="The best architecture trained on all training samples; the test split is looked at here only.",
-        group_name=search.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def trained_model(
         secateur_store: dg.ResourceParam[Store], architectures: Any, best_architecture: Any

@@ -13,6 +13,7 @@ import polars.selectors as cs
 import xxhash
 from jaxtyping import Bool, Int64, Shaped
 
+from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data
 from secateur.pipelines.data.identity import inspect_samples
@@ -155,7 +156,7 @@ def prepared_by(task: OwnTask) -> Prepared:
 
 def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     """Read the source, identify every sample, turn rows into arrays."""
-    key = {name: dg.AssetKey([study.name, name]) for name in NAMES}
+    key = {name: key_of(study, name) for name in NAMES}
 
     @dg.multi_asset(
         name=f"{study.name}__prepare",
@@ -189,7 +190,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 made.encoder.save(folder)
         yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve())
         problems, counts = (made.report.problems(), made.report.counts()) if made.report else ([], {})
-        secateur_store.save(dg.AssetKey([study.name, "data_report"]), {"problems": problems, "counts": counts})
+        secateur_store.save(key_of(study, "data_report"), {"problems": problems, "counts": counts})
         yield dg.AssetCheckResult(
             check_name="data_quality",
             asset_key=key["samples"],

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
@@ -27,16 +28,15 @@ if TYPE_CHECKING:
 
 def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     """One vector per training sample, float16, computed and committed block by block."""
-    key, settings = dg.AssetKey([study.name, "embeddings"]), study.embeddings
+    key, settings = key_of(study, "embeddings"), study.embeddings
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+    @study_asset(
+        study,
+        "embeddings",
+        ins=names,
         description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def embeddings(
         context: dg.AssetExecutionContext,
@@ -70,7 +70,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         whole = np.load(path, mmap_mode="r")
         # Blocks that an earlier, killed run made took their time too.
         seconds = (time.perf_counter() - started) * count / max(1, count - begin)
-        secateur_store.save(dg.AssetKey([study.name, "embeddings_cost"]), {"seconds": seconds, "forward": count})
+        secateur_store.save(key_of(study, "embeddings_cost"), {"seconds": seconds, "forward": count})
         return dg.MaterializeResult(
             data_version=version_of(whole),
             metadata={
@@ -103,21 +103,21 @@ def join_shards(folder: Path, starts: Sequence[int], count: int, path: Path) -> 
 
 def neighbours_asset(study: Study) -> dg.AssetsDefinition:
     """The nearest other samples of each sample, with the recall that an audit measured."""
-    key = {name: dg.AssetKey([study.name, name]) for name in ("neighbour_indices", "neighbour_distances")}
+    key = {name: key_of(study, name) for name in ("neighbour_indices", "neighbour_distances")}
     settings = study.neighbours
 
     @dg.multi_asset(
         name=f"{study.name}__neighbours",
-        ins={"embeddings": dg.AssetIn(dg.AssetKey([study.name, "embeddings"]))},
+        ins=ins_of(study, "embeddings"),
         outs={
-            "neighbour_indices": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=key["neighbour_indices"],
+            "neighbour_indices": out_of(
+                study,
+                "neighbour_indices",
                 description="Rows of the nearest other samples, nearest first, int64.",
             ),
-            "neighbour_distances": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=key["neighbour_distances"],
+            "neighbour_distances": out_of(
+                study,
+                "neighbour_distances",
                 description=f"Distances to them ({settings.metric}), float32.",
             ),
         },
@@ -145,7 +145,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         graph = nearest_neighbours(embeddings, **settings.model_dump())
         seconds = time.perf_counter() - started
         metadata = facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds}
-        secateur_store.save(dg.AssetKey([study.name, "neighbours_cost"]), {"seconds": seconds})
+        secateur_store.save(key_of(study, "neighbours_cost"), {"seconds": seconds})
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(

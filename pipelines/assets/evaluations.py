@@ -9,7 +9,8 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.asset import study_asset
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.runs.architectures import run, searchers, space_of
 from secateur.pipelines.runs.evaluations import evaluator, training_data
 from secateur.pipelines.storage.store import Store
@@ -18,25 +19,16 @@ from secateur.selectors.searches.random_search import RandomSearch
 from secateur.trainers.judging.architectures import agreement
 
 
-def asset_key(search: Search, name: str) -> dg.AssetKey:
-    return dg.AssetKey([search.name, name])
-
-
-def ins(search: Search, *names: str) -> dict[str, dg.AssetIn]:
-    return {name: dg.AssetIn(asset_key(search, name)) for name in names}
-
-
 def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """Everything that the searches evaluated."""
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=asset_key(search, "evaluations"),
-        ins=ins(search, "architectures"),
+    @study_asset(
+        search,
+        "evaluations",
+        ins=("architectures",),
         description="What the guided search, the same without pruning, regularised evolution and random search "
         "evaluated, in order, over seeds. A network is evaluated once, however many searches ask for it.",
-        group_name=search.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def evaluations(
         context: dg.AssetExecutionContext,
@@ -76,14 +68,13 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
 def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
     """Whether networks trained on the subset rank as networks trained on everything."""
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=asset_key(search, "subset_agreement"),
-        ins=ins(search, "architectures"),
+    @study_asset(
+        search,
+        "subset_agreement",
+        ins=("architectures",),
         description="Rank correlation of validation accuracies after training on the subset and on every sample, over "
         "random architectures.",
-        group_name=search.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def subset_agreement(
         context: dg.AssetExecutionContext,

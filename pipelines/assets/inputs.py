@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.data import memberships_of, strata_of
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import of_origin
@@ -17,7 +18,7 @@ def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, 
     found = {f"score_{name}": ["scores", name] for name in wanted if name in study.scores}
     found |= {f"signal_{name}": [name] for name in wanted if name in of_origin("asset")}
     found |= {name: [name] for name in ("samples", "source", *others)}
-    return {name: dg.AssetIn(dg.AssetKey([study.name, *path])) for name, path in found.items()}
+    return {name: dg.AssetIn(key_of(study, *path)) for name, path in found.items()}
 
 
 def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
@@ -84,7 +84,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
 def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     """Scores again when files of the source, or its commit on the hub, are not what they were."""
     assert study.recurring
-    prepared = dg.AssetKey([study.name, "source"])
+    prepared = key_of(study, "source")
 
     @dg.sensor(
         name=f"{study.name}_source",
@@ -117,12 +117,12 @@ def static_selections(study: Study) -> dict[str, Selection]:
 
 def drift_asset(study: Study) -> dg.AssetsDefinition:
     """The comparison of the present scoring with the last."""
-    key, recurring, chosen = dg.AssetKey([study.name, "drift"]), study.recurring, static_selections(study)
+    key, recurring, chosen = key_of(study, "drift"), study.recurring, static_selections(study)
     assert recurring
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
+    @study_asset(
+        study,
+        "drift",
         ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}),
         description="The last two scorings, and how far apart they are: rank correlation of each score, and the share "
         "of each subset that is no longer kept. Samples are matched by content hash.",
@@ -130,7 +130,6 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("scores_agree", asset=key, description="Rank correlations are above the study's bound."),
             dg.AssetCheckSpec("subsets_last", asset=key, description="Changes of subsets are below the study's bound."),
         ],
-        group_name=study.name,
     )
     def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
         signals = signals_in(loaded)
@@ -166,7 +165,7 @@ def subsets_of(
     study: Study, chosen: dict[str, Selection], signals: dict[str, np.ndarray], store: Store
 ) -> dict[str, np.ndarray]:
     """Keep mask of each selection at each budget, of seed 0; open settings as they were last tuned, or untuned."""
-    tuning, found = dg.AssetKey([study.name, "tuning"]), {}
+    tuning, found = key_of(study, "tuning"), {}
     tuned = store.load(tuning) if store.find(tuning) else {}
     for keep in study.keep:
         budget = resolve_keep(keep, len(signals["strata"]))

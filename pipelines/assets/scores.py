@@ -10,10 +10,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay, version_of
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.score import score_by_class
@@ -53,9 +54,10 @@ def score_metadata(
 def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool = True) -> dict[str, dg.AssetOut]:
     """What an asset of several scores puts out, by the score's name."""
     return {
-        name: dg.AssetOut(
-            io_manager_key=IO_MANAGER,
-            key=dg.AssetKey([study.name, "scores", name]),
+        name: out_of(
+            study,
+            "scores",
+            name,
             description=describe(score.declared.card),
             code_version=score.declared.card.version,
             is_required=is_required,
@@ -74,20 +76,17 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
     config_form = form(TrainingConfig, study.proxy.model_dump())
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
-    proxy_key = dg.AssetKey([study.name, "proxy"])
+    proxy_key = key_of(study, "proxy")
     searched = study.proxy_from
-    ins = {name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source")}
+    ins = ins_of(study, "inputs", "samples", "source")
     ins |= {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
         ins=ins,
         outs={
-            "proxy": dg.AssetOut(
-                io_manager_key=IO_MANAGER,
-                key=proxy_key,
-                dagster_type=dg.Nothing,
-                description="The proxy model, trained on all samples.",
+            "proxy": out_of(
+                study, "proxy", dagster_type=dg.Nothing, description="The proxy model, trained on all samples."
             )
         }
         | score_outs(study, observed),
@@ -115,7 +114,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         spent = runs.train(partial(secateur_progress.start, context))
-        secateur_store.save(dg.AssetKey([study.name, "proxy_cost"]), spent)
+        secateur_store.save(key_of(study, "proxy_cost"), spent)
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
@@ -140,13 +139,13 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     assert isinstance(scorer, Scorer)
     Config = form(scorer.settings, study.scores[name].settings)
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=dg.AssetKey([study.name, "scores", name]),
+    @study_asset(
+        study,
+        "scores",
+        name,
         ins=inputs_for(study, scorer.signals, "inputs"),
         description=describe(scorer.card),
         code_version=scorer.card.version,
-        group_name=study.name,
     )
     def score(
         config: Config,  # type: ignore[valid-type]
@@ -155,7 +154,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         signals, started = signals_in(loaded), time.perf_counter()
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
-        secateur_store.save(dg.AssetKey([study.name, "scores_cost", name]), {"seconds": time.perf_counter() - started})
+        secateur_store.save(key_of(study, "scores_cost", name), {"seconds": time.perf_counter() - started})
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),

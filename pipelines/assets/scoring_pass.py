@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.assets.asset import ins_of
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
@@ -55,7 +56,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{study.name}__scoring_pass",
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("inputs", "samples", "source", "proxy")},
+        ins=ins_of(study, "inputs", "samples", "source", "proxy"),
         outs=score_outs(study, read, is_required=False),
         can_subset=True,
         group_name=study.name,

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
-from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
@@ -18,22 +18,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
-from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
-
-
-def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
-    """Selections times seeds; samples never are partitions."""
-    return dg.MultiPartitionsDefinition(
-        {
-            "selection": dg.StaticPartitionsDefinition(list(study.selection_keys)),
-            "seed": dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
-        }
-    )
-
-
-def trials_of(context: dg.AssetExecutionContext) -> list[Trial]:
-    return [Trial.parse(str(key)) for key in context.partition_keys]
 
 
 def form_of(selection: Selection) -> type[dg.Config]:
@@ -52,20 +37,18 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         if selection.declared.settings.model_fields
     }
     Config = forms(f"{study.name}_subset", sections)
-    key = dg.AssetKey([study.name, "subset"])
+    key = key_of(study, "subset")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
+    @study_asset(
+        study,
+        "subset",
         ins=inputs_for(
             study, read_by(study.selections.values()) | (study.signals & {"embeddings"}), "tuning", "inputs"
         ),
-        partitions_def=partitions_of(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        trials="all",
         description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget. "
         "A selection that is made in training has every sample as a candidate here, and its budget in each epoch.",
         check_specs=[dg.AssetCheckSpec("budget_exact", asset=key, blocking=True)],
-        group_name=study.name,
     )
     def subset(
         context: dg.AssetExecutionContext,
@@ -83,8 +66,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
                 picked = tuning.get(trial.plain.selection, {}).get("settings", {})
                 chosen, chosen_for = subset_of(study, trial.plain, signals, given, picked), trial.plain
             secateur_store.save(key, chosen.keep, trial)
-            secateur_store.save(dg.AssetKey([study.name, "subset_settings"]), chosen.settings, trial)
-            secateur_store.save(dg.AssetKey([study.name, "subset_cost"]), {"seconds": chosen.seconds}, trial)
+            secateur_store.save(key_of(study, "subset_settings"), chosen.settings, trial)
+            secateur_store.save(key_of(study, "subset_cost"), {"seconds": chosen.seconds}, trial)
             wrong += [f"{trial}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
             unheld += [f"{trial}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
             context.add_asset_metadata(
@@ -125,7 +108,7 @@ def shown_of(
     if trial.distilled:
         return {"samples of": trial.plain.selection}
     selection = study.selections.get(trial.name)
-    keep = np.asarray(store.load(dg.AssetKey([study.name, "subset"]), trial))
+    keep = np.asarray(store.load(key_of(study, "subset"), trial))
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
@@ -143,21 +126,19 @@ def shown_of(
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
     """The exported selection of each trial."""
-    key = dg.AssetKey([study.name, "manifest"])
+    key = key_of(study, "manifest")
     exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
     read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
     used = sorted(set().union(*read.values()))
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("subset", "samples", "source")}
-        | {f"score_{name}": dg.AssetIn(dg.AssetKey([study.name, "scores", name])) for name in used},
-        partitions_def=partitions_of(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+    @study_asset(
+        study,
+        "manifest",
+        ins=ins_of(study, "subset", "samples", "source")
+        | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in used},
+        trials="all",
         description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
         check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
-        group_name=study.name,
     )
     def manifest(
         context: dg.AssetExecutionContext,
@@ -172,7 +153,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
             if note := why_no_manifest(study, trial):
                 context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
                 continue
-            settings = secateur_store.load(dg.AssetKey([study.name, "subset_settings"]), trial)
+            settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             rows = Rows.chosen(
                 table,
                 np.asarray(subset[trial]),

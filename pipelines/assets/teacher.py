@@ -21,9 +21,10 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import ins_of, key_of, study_asset
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
@@ -61,24 +62,23 @@ def teacher_inputs(study: Study) -> dict[str, dg.AssetIn]:
         return {}
     names = ["teacher", *(["distillation_tuning"] if study.distillation.tune else [])]
     names += ["teacher_logits"] if cached_in(study) else []
-    return {name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names}
+    return ins_of(study, *names)
 
 
 def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     """A model trained on all samples, or taken from a folder."""
-    key, settings = dg.AssetKey([study.name, "teacher"]), asked(study)
+    key, settings = key_of(study, "teacher"), asked(study)
     given = base / settings.teacher if isinstance(settings.teacher, Path) else None
     names = (*PLAIN, "test_inputs", "test_samples")
     Config = dg.Config if given else form(TrainingConfig, settings.config_for(study.training).model_dump(mode="json"))
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+    @study_asset(
+        study,
+        "teacher",
+        ins=names,
         description="The teacher of knowledge distillation: "
         + (f"the model in {given}." if given else "a model trained on all training samples."),
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def teacher(
         context: dg.AssetExecutionContext,
@@ -87,7 +87,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        data, costs = data_of(*(loaded[name] for name in PLAIN)), dg.AssetKey([study.name, "teacher_cost"])
+        data, costs = data_of(*(loaded[name] for name in PLAIN)), key_of(study, "teacher_cost")
         parts: dict[str, Any] = data_parts(study, loaded["source"])
         if given:
             # Of a folder without a model `copy_teacher` says what is missing.
@@ -139,17 +139,16 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
 
 def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     """The teacher's logits of every training sample, computed and committed block by block."""
-    key, settings = dg.AssetKey([study.name, "teacher_logits"]), asked(study)
+    key, settings = key_of(study, "teacher_logits"), asked(study)
     names = (*PLAIN, "teacher", *(("distillation_tuning",) if settings.tune else ()))
     what = f"the highest {settings.top_k} classes and the mass of the rest" if settings.top_k else "all classes"
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in names},
+    @study_asset(
+        study,
+        "teacher_logits",
+        ins=names,
         description=f"The teacher's logits of every training sample as stored, not augmented: float16, {what}.",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def teacher_logits(
         context: dg.AssetExecutionContext,
@@ -159,7 +158,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
         teacher, heat = fingerprint([loaded["teacher"]]), tuned_settings(settings, loaded).temperature
-        costs, place, resumed = dg.AssetKey([study.name, "teacher_logits_cost"]), secateur_store.place(key), 0
+        costs, place, resumed = key_of(study, "teacher_logits_cost"), secateur_store.place(key), 0
         made_of = digest_of(
             teacher=teacher, top_k=settings.top_k, temperature=heat, **data_parts(study, loaded["source"])
         )
@@ -222,16 +221,15 @@ def block_of(folder: Path, start: int) -> Path:
 
 def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
     """Temperature and curve, chosen on held-out training samples."""
-    key, settings = dg.AssetKey([study.name, "distillation_tuning"]), asked(study)
+    key, settings = key_of(study, "distillation_tuning"), asked(study)
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in PLAIN},
+    @study_asset(
+        study,
+        "distillation_tuning",
+        ins=PLAIN,
         description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
         "random subsets on a validation split of the training samples, never on test samples.",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def distillation_tuning(
         context: dg.AssetExecutionContext,
@@ -239,7 +237,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        costs = dg.AssetKey([study.name, "distillation_tuning_cost"])
+        costs = key_of(study, "distillation_tuning_cost")
         made_of = digest_of(
             distillation=settings.model_dump(mode="json"),
             training=study.training.model_dump(mode="json", exclude={"loading", "workers"}),

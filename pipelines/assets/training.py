@@ -6,15 +6,15 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
-from secateur.pipelines.assets.subsets import partitions_of, trials_of
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import written_report
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.training import Trials, trained_outcome
@@ -28,21 +28,19 @@ from secateur.trainers.models import registry as models
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     """A model per trial, trained on what the trial keeps."""
-    key = dg.AssetKey([study.name, "trained_model"])
+    key = key_of(study, "trained_model")
     Config = form(TrainingConfig, study.training.model_dump())
 
     chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
+    @study_asset(
+        study,
+        "trained_model",
         ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset") | teacher_inputs(study),
-        partitions_def=partitions_of(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        trials="all",
         description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
         "A trial whose inputs are those of the model that is there is not trained again.",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -76,21 +74,15 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
 
 def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     """Test metrics of each trial's model."""
-    key = dg.AssetKey([study.name, "evaluation"])
+    key = key_of(study, "evaluation")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={
-            name: dg.AssetIn(dg.AssetKey([study.name, name]))
-            for name in ("test_inputs", "test_samples", "source", "subset")
-        }
-        | {"trained_model": dg.AssetIn(dg.AssetKey([study.name, "trained_model"]))},
-        partitions_def=partitions_of(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+    @study_asset(
+        study,
+        "evaluation",
+        ins=("test_inputs", "test_samples", "source", "subset", "trained_model"),
+        trials="all",
         description="Every metric of the task on the test split, after the last epoch.",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def evaluation(
         context: dg.AssetExecutionContext,
@@ -117,22 +109,21 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
 
 def report_asset(study: Study) -> dg.AssetsDefinition:
     """Every selection beside random at the same budget."""
-    key = dg.AssetKey([study.name, "report"])
+    key = key_of(study, "report")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={name: dg.AssetIn(dg.AssetKey([study.name, name])) for name in ("evaluation", "source", "tuning")},
+    @study_asset(
+        study,
+        "report",
+        ins=("evaluation", "source", "tuning"),
         description="Every selection beside random and stratified random at the same budget and an equal number of "
         "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
-        group_name=study.name,
     )
     def report(
         secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
     ) -> dg.MaterializeResult:
         outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
         note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
-        report = build_report(plan_of(study, note), outcomes, tuning)
+        report = build_report(study, outcomes, note, tuning=tuning)
         return written_report(secateur_store, key, report)
 
     return report

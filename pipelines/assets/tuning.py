@@ -6,9 +6,10 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
@@ -24,14 +25,13 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     """Settings that the study leaves open; what was tuned of the same inputs before is not tuned again."""
     open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=dg.AssetKey([study.name, "tuning"]),
+    @study_asset(
+        study,
+        "tuning",
         ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
         description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
         "of the training samples, never on test samples.",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def tuning(
         context: dg.AssetExecutionContext,
@@ -57,7 +57,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
                 work = partial(tune_at, place, selection, keep)
                 best = Ledger(secateur_store).once(place, None, digest_of(keep=keep, **parts), work)
                 chosen[key], costs[key] = best["chosen"], best["cost"]
-        secateur_store.save(dg.AssetKey([study.name, "tuning_cost"]), costs)
+        secateur_store.save(key_of(study, "tuning_cost"), costs)
         return dg.MaterializeResult(value=chosen, metadata={"chosen": dg.MetadataValue.json(chosen)})
 
     return tuning

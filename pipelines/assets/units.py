@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.launchpad import form
-from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER, ProgressDisplay
-from secateur.pipelines.assets.subsets import partitions_of, trials_of
+from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.written_report import written_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -30,23 +30,17 @@ def unit_definitions(study: PruningStudy, base: Path) -> dg.Definitions:
     return dg.Definitions([prepared_asset(study), pruned_asset(study), report_asset(study)])
 
 
-def key_of(study: PruningStudy, name: str) -> dg.AssetKey:
-    return dg.AssetKey([study.name, name])
-
-
 def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
     """What all arms of a seed share, with the settings that they go by."""
     key, declared = key_of(study, "prepared"), study.declared
     Config = form(declared.settings, study.settings)
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        partitions_def=dg.StaticPartitionsDefinition([str(seed) for seed in range(study.seeds)]),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+    @study_asset(
+        study,
+        "prepared",
+        trials="seeds",
         description=f"What all arms of a seed start from. {declared.claim} ({declared.paper})",
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def prepared(
         context: dg.AssetExecutionContext,
@@ -85,20 +79,18 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
     """What each arm came to, and a manifest of what it kept."""
     key = key_of(study, "pruned")
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
+    @study_asset(
+        study,
+        "pruned",
         deps=[
             dg.AssetDep(key_of(study, "prepared"), partition_mapping=dg.MultiToSingleDimensionPartitionMapping("seed"))
         ],
-        partitions_def=partitions_of(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        trials="all",
         description=f"What each arm came to: {study.declared.metrics[0].name} and other measures, and a manifest of "
         f"the {study.declared.unit}s that it kept. A trial whose inputs are those of the outcome that is there is not "
         "run again.",
         check_specs=[dg.AssetCheckSpec("budget_held", asset=key)],
-        group_name=study.name,
-        pool=ACCELERATOR,
+        accelerated=True,
     )
     def pruned(
         context: dg.AssetExecutionContext,
@@ -200,13 +192,12 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
     """Every arm beside random at the same budget."""
     key, declared = key_of(study, "report"), study.declared
 
-    @dg.asset(
-        io_manager_key=IO_MANAGER,
-        key=key,
-        ins={"pruned": dg.AssetIn(key_of(study, "pruned"))},
+    @study_asset(
+        study,
+        "report",
+        ins=("pruned",),
         description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
         "intervals and a verdict.",
-        group_name=study.name,
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
         outcomes = {
@@ -215,7 +206,9 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         seed = Trial("", next(iter(outcomes)).seed)
         experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
         pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})
-        plan = plan_of(study, f"The claim under test: {declared.claim} ({declared.paper})")
-        return written_report(secateur_store, key, build_report(plan, outcomes), pictures)
+        claim = f"The claim under test: {declared.claim} ({declared.paper})"
+        return written_report(
+            secateur_store, key, build_report(study, outcomes, claim, metrics=experiment.metrics), pictures
+        )
 
     return report

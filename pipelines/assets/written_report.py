@@ -14,10 +14,10 @@ def written_report(
     store: Store, key: dg.AssetKey, report: Report, pictures: Mapping[str, bytes] | None = None
 ) -> dg.MaterializeResult:
     """Write the page, the text and the JSON of a report; what the UI shows of it."""
-    page, plan = page_of(report, pictures), report.plan
+    page, study = page_of(report, pictures), report.study
     with store.folder(key) as folder:
         page.write(folder)
-    verdicts = [compared.verdict for _, compared in report.against(plan.baseline)]
+    verdicts = [compared.verdict for _, compared in report.against(study.baseline)]
     full = report.full
     return dg.MaterializeResult(
         metadata={
@@ -26,6 +26,6 @@ def written_report(
             "better than random": verdicts.count(Verdict.BETTER),
             "worse than random": verdicts.count(Verdict.WORSE),
             **({"compared at": report.compare_at} if report.compare_at else {}),
-            **({f"{full.title} {plan.metric.name}": full.metrics[plan.metric.name].mean} if full else {}),
+            **({f"{full.title} {report.metric.name}": full.metrics[report.metric.name].mean} if full else {}),
         }
     )

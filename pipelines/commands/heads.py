@@ -77,17 +77,19 @@ def heads(
     if manifest is not None:
         write_manifest(manifest, experiment, causal, without_top(scores, mask or 0), model)
 
-    def show() -> None:
-        lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
-        out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
-        say(
-            f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
-            f"recall {answer['recall']:.3f} over {answer['runs']} runs"
-        )
-        for name, recall in answer.get("masked", {}).items():
-            say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
+    tell(answer, as_json, lambda: show_heads(answer, threshold, mask))
 
-    tell(answer, as_json, show)
+
+def show_heads(answer: dict[str, Any], threshold: float, mask: int | None) -> None:
+    """The heads that score highest, the recall, and what it is without them."""
+    lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
+    out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
+    say(
+        f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
+        f"recall {answer['recall']:.3f} over {answer['runs']} runs"
+    )
+    for name, recall in answer.get("masked", {}).items():
+        say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
 
 
 def scored(experiment: Any, causal: Any, model: str, mask: int | None) -> tuple["np.ndarray", dict[str, Any]]:

@@ -27,16 +27,16 @@ def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
     """
     samples, ids = task.samples(split), task.ids(split)
     if ids is not None and len(ids) != len(samples):
-        raise ValueError(f"task {task.factory!r} yields {len(samples)} {split} samples and {len(ids)} ids")
+        raise ValueError(f"task {task.name!r} yields {len(samples)} {split} samples and {len(ids)} ids")
     if ids is not None and len(set(ids)) < len(ids):
         twice = next(name for row, name in enumerate(ids) if name in ids[:row])
-        raise ValueError(f"task {task.factory!r} calls two {split} samples {twice!r}: an id stands for one sample")
+        raise ValueError(f"task {task.name!r} calls two {split} samples {twice!r}: an id stands for one sample")
     hashes = []
     for row in range(len(samples)):
         try:
             hashes.append(xxhash.xxh3_128_hexdigest(b"".join(canonical(samples[row]))))
         except TypeError as error:
-            raise ValueError(f"task {task.factory!r}, {split} sample {row}: {error}") from error
+            raise ValueError(f"task {task.name!r}, {split} sample {row}: {error}") from error
     return pl.DataFrame(
         {
             "row": np.arange(len(samples), dtype=np.int64),

@@ -269,7 +269,9 @@ def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
 
 
 def shown_targets(samples: pl.DataFrame, names: Sequence[str]) -> list[str]:
-    """The target of each sample as a reader sees it."""
+    """The target of each sample as a reader sees it; nothing where a user's own task has it within the samples."""
+    if not {"label", "target"} & set(samples.columns):
+        return [""] * len(samples)
     if "label" in samples.columns:
         return [names[label] for label in samples["label"]]
     target = samples["target"]

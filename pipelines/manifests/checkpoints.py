@@ -42,7 +42,7 @@ def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
             raise ValueError(f"layer {layer!r} would keep no channel, which cuts the network")
         for cut in cuts_of(kept, layer):
             there = list(tensors[cut.tensor].shape) if cut.tensor in tensors else []
-            if len(there) <= cut.axis or there[cut.axis] != mask.size * cut.entries:
+            if not 0 <= cut.axis < len(there) or there[cut.axis] != mask.size * cut.entries:
                 raise ValueError(
                     f"{mask.size} channels of {layer!r} cannot be cut out of {cut.tensor!r}, which is {there}"
                 )

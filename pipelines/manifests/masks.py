@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
@@ -16,6 +16,7 @@ from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenMo
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.pruning.kept import Unit as MaskUnit
 
 LISTED: Final = ("head", "token", "channel")
 """Units of which there are few: what stays is listed in manifest.json, too, for people to read."""
@@ -118,7 +119,7 @@ class Masks(Payload):
         """See `Payload.read`; the masks are counted either way, without being unpacked at once."""
         part = declaration.payload
         masks = PackedMasks(folder / BITS, {group.name: group.shape for group in part.groups})
-        kept = Kept(declaration.unit, masks, declaration.made_for, part.settings)
+        kept = Kept(cast(MaskUnit, declaration.unit), masks, declaration.made_for, part.settings)
         for group in part.groups:
             listed = places_of(kept, group.name, group.kept) if masks.count(group.name) == group.kept else ()
             if listed != group.listed:

@@ -1,7 +1,7 @@
 """The rows that a manifest keeps of a file of rows, or of a folder that `datasets` saved, in the same format."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +28,7 @@ def write_kept(
     target: Path,
     output: Path | None,
     named: Mapping[str, Any],
-    label_names: Sequence[str] | None,
+    label_names: list[str] | None,
     locate: Callable[["datasets.Dataset"], np.ndarray],
 ) -> Path:
     """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder with one split, in its order.

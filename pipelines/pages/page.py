@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 
 from secateur.pipelines.pages.plots import Curve, curves, differences, inline
-from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.report import Report, Row, title_of
 from secateur.pipelines.pages.tables import details, main_table, note, size_of
-from secateur.pipelines.pages.words import Table, direction, text_table
+from secateur.pipelines.pages.words import Table, direction, number, text_table
 from secateur.pipelines.studies.grid import KD
 
 PAGE = Path(__file__).with_name("report.html.jinja")
@@ -31,7 +31,8 @@ class Page:
     plots: Mapping[str, bytes]
     content: Mapping[str, Any]
     """JSON-able numbers behind all of it."""
-    tuning: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Table = field(default_factory=list)
+    """Settings that held-out training samples chose; empty where nothing was tuned."""
 
     def markdown(self) -> str:
         """Verdict, tables and pictures, whole in one text."""
@@ -53,31 +54,46 @@ class Page:
 
 def page_of(report: Report, pictures: Mapping[str, bytes] | None = None) -> Page:
     """The report of a study, pictures of its own behind the common ones."""
-    plan, table, tables = report.plan, main_table(report), details(report)
+    study, table, tables = report.study, main_table(report), details(report)
     return Page(
-        title=plan.name,
-        description=plan.description,
+        title=study.name,
+        description=study.description,
         verdict=report.verdict,
         table=table,
         note=note(report),
         details=tables,
         plots={**plots_of(report), **(pictures or {})},
         content=content_of(report) | {"table": table} | {title.lower(): each for title, each in tables},
-        tuning=report.tuning,
+        tuning=tuning_table(report),
     )
+
+
+def tuning_table(report: Report) -> Table:
+    """Which settings held-out training samples chose, and the deciding metric of every candidate on them."""
+    lines = [
+        [
+            name,
+            ", ".join(f"{setting} {value}" for setting, value in tuned["settings"].items()),
+            ", ".join(
+                f"{value}: {number(each, report.metric)}" for value, each in tuned["validation_accuracy"].items()
+            ),
+        ]
+        for name, tuned in report.tuning.items()
+    ]
+    return [[report.study.arm, "chosen", f"validation {report.metric.title} by candidate"], *lines] if lines else []
 
 
 def content_of(report: Report) -> dict[str, Any]:
     """The report's numbers as JSON-able data: what was compared, every row, and a comparison's verdict by its name."""
-    plan = report.plan
+    study = report.study
     return {
-        "study": plan.name,
-        "description": plan.description,
-        "unit": plan.unit,
-        "arm": plan.arm,
-        "metrics": [dataclasses.asdict(metric) for metric in plan.metrics],
-        "baseline": plan.baseline,
-        "seeds": plan.seeds,
+        "study": study.name,
+        "description": study.description,
+        "unit": study.unit,
+        "arm": study.arm,
+        "metrics": [dataclasses.asdict(metric) for metric in report.metrics],
+        "baseline": study.baseline,
+        "seeds": study.seeds,
         "compare_at": report.compare_at,
         "rows": [dataclasses.asdict(row) for row in report.rows],
         "whole": [dataclasses.asdict(row) for row in report.whole],
@@ -89,8 +105,8 @@ def content_of(report: Report) -> dict[str, Any]:
 
 def plots_of(report: Report) -> dict[str, bytes]:
     """SVG pictures by name."""
-    plan, metric, full = report.plan, report.plan.metric, report.full
-    across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in plan.references}
+    study, metric, full = report.study, report.metric, report.full
+    across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in study.references}
     every = (*report.rows, *report.whole)
     marks = any(row.steps_ratio is not None for row in every)
     common: dict[str, Any] = {
@@ -99,7 +115,7 @@ def plots_of(report: Report) -> dict[str, bytes]:
         "ylabel": f"{metric.title}, {direction(metric)}",
         "mark": "hollow: unequal optimiser steps" if marks else "",
     }
-    kept = f"share of {plan.unit}s kept" if plan.by_share else f"{plan.unit}s{'' if report.is_search else ' kept'}"
+    kept = f"share of {study.unit}s kept" if study.by_share else f"{study.unit}s{'' if report.is_search else ' kept'}"
     drawn = {
         metric.name: curves(
             curves_of(report, lambda row: place_of(report, row)),
@@ -119,8 +135,8 @@ def plots_of(report: Report) -> dict[str, bytes]:
                 full_at=full.compute["all"][unit] if full else None,
                 **common,
             )
-    random = plan.title(plan.baseline)
-    judged = [(f"{row.marked}, {size_of(report, row)}", compared) for row, compared in report.against(plan.baseline)]
+    random = title_of(study, study.baseline)
+    judged = [(f"{row.marked}, {size_of(report, row)}", compared) for row, compared in report.against(study.baseline)]
     if judged:
         drawn["difference"] = differences(judged, metric, xlabel=f"{metric.title} minus that of {random}")
     return drawn
@@ -128,7 +144,7 @@ def plots_of(report: Report) -> dict[str, bytes]:
 
 def place_of(report: Report, row: Row) -> float:
     """A row's place on the axis of budgets."""
-    return (row.keep or 1.0) if report.plan.by_share or row.kept is None else row.kept
+    return (row.keep or 1.0) if report.study.by_share or row.kept is None else row.kept
 
 
 def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = False) -> list[Curve]:
@@ -136,18 +152,18 @@ def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = F
 
     With `chosen`, where nothing was chosen because all samples stay is left to the baselines: it costs what they do.
     """
-    plan, drawn = report.plan, []
-    baselines = (plan.baseline, plan.second)
-    every = [*report.rows, *(row for row in report.whole if row.name.removesuffix(KD) not in plan.references)]
+    study, drawn = report.study, []
+    baselines = (study.baseline, study.second_baseline)
+    every = [*report.rows, *(row for row in report.whole if row.name.removesuffix(KD) not in study.references)]
     if chosen:
         every = [r for r in every if r.in_training or r.name.removesuffix(KD) in baselines or r.kept != r.of]
     for name in dict.fromkeys(row.name for row in every):
         rows = sorted((row for row in every if row.name == name), key=place)
         drawn.append(
             Curve(
-                plan.title(name.removesuffix(KD)),
+                title_of(study, name.removesuffix(KD)),
                 [place(row) for row in rows],
-                [row.metrics[plan.metric.name] for row in rows],
+                [row.metrics[report.metric.name] for row in rows],
                 distilled=name.endswith(KD),
                 baseline=name.removesuffix(KD) in baselines,
                 marked=[row.steps_ratio is not None for row in rows],

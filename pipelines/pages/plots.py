@@ -83,7 +83,11 @@ def curves(
         if ticks:
             write_ticks(axes, sorted(set(ticks)))
         else:
+            from matplotlib.ticker import LogLocator, NullFormatter
+
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter("{x:,g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
     return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(drawn) + 3)))

@@ -15,71 +15,19 @@ PLAIN_TWIN = "the same samples without a teacher"
 Results = Mapping[int, Outcome]
 """What an arm came to at a budget, by seed."""
 Family = Mapping[str, Results]
+Metrics = tuple[Metric, ...]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a study compares, of whichever kind it is."""
-
-    name: str
-    description: str
-    unit: str
-    """What is kept: sample, weight, head, evaluation, …"""
-    arm: str
-    """What readers call an arm: selection, arm or search."""
-    metrics: tuple[Metric, ...]
-    """The first one decides."""
-    arms: tuple[str, ...]
-    """Each is run at every budget; a taught twin has the name of its plain self and `KD`."""
-    baseline: str
-    keep: tuple[int | float, ...]
-    seeds: int
-    second: str | None = None
-    """Another baseline, which arms are compared with besides."""
-    references: tuple[str, ...] = ()
-    """What nothing is pruned of; every arm is compared with each."""
-    unbudgeted: tuple[str, ...] = ()
-    """Arms that go by no budget of the study; compared with the first reference."""
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """Names as readers see them, where these differ."""
-    by_share: bool = False
-    """Whether a budget is named by the share that it keeps, not by the count."""
-    note: str = ""
-    """What the metrics were measured on, and whose claim is tested."""
-
-    @property
-    def metric(self) -> Metric:
-        return self.metrics[0]
-
-    def title(self, name: str) -> str:
-        """A name as readers see it."""
-        plain = name.removesuffix(KD)
-        return self.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
-
-    def other(self, name: str) -> str:
-        """A name as the other side of a comparison: what has a title in words takes an article."""
-        return f"the {self.title(name)}" if name in self.references and name in self.titles else self.title(name)
+def title_of(study: AnyStudy, name: str) -> str:
+    """The name of an arm or reference as readers see it."""
+    plain = name.removesuffix(KD)
+    return study.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
 
 
-def plan_of(study: AnyStudy, note: str) -> Plan:
-    """What a study of any kind compares; `note` says what its metrics were measured on."""
-    return Plan(
-        name=study.name,
-        description=study.description,
-        unit=study.unit,
-        arm=study.arm,
-        metrics=study.metrics,
-        arms=tuple(study.arms),
-        baseline=study.baseline,
-        second=study.second_baseline,
-        references=tuple(study.references),
-        unbudgeted=tuple(study.unbudgeted),
-        keep=tuple(study.keep),
-        seeds=study.seeds,
-        titles=study.titles,
-        by_share=study.by_share,
-        note=note,
-    )
+def other_of(study: AnyStudy, name: str) -> str:
+    """A name as the other side of a comparison: a reference that has a title in words takes an article."""
+    title = title_of(study, name)
+    return f"the {title}" if name in study.references and name in study.titles else title
 
 
 @dataclass(frozen=True)
@@ -120,7 +68,11 @@ class Row:
 class Report:
     """What came out of a study."""
 
-    plan: Plan
+    study: AnyStudy
+    metrics: Metrics
+    """The first one decides."""
+    note: str
+    """What the metrics were measured on, and whose claim is tested."""
     compare_at: str | None
     """equal steps, or equal epochs; None where a trial may spend what it likes."""
     rows: tuple[Row, ...]
@@ -129,25 +81,30 @@ class Report:
     tuning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def metric(self) -> Metric:
+        """What decides."""
+        return self.metrics[0]
+
+    @property
     def full(self) -> Row | None:
         """The first reference: what nothing is pruned of."""
-        return next((row for row in self.whole if row.name in self.plan.references), None)
+        return next((row for row in self.whole if row.name in self.study.references), None)
 
     def against(self, name: str) -> list[tuple[Row, Comparison]]:
         """Rows at budgets that are compared with the arm or reference of that name, and how."""
-        title = self.plan.other(name)
+        title = other_of(self.study, name)
         return [(row, row.against[title]) for row in self.rows if title in row.against]
 
     def place(self, row: Row) -> str:
         """Where a row stands, behind its title in a sentence."""
-        if self.plan.by_share or row.kept is None:
+        if self.study.by_share or row.kept is None:
             return f"{row.keep:g}"
         return f"{row.kept:,} {self.kept_word}"
 
     @property
     def is_search(self) -> bool:
         """Whether a budget is spent, not kept."""
-        return self.plan.unit == "evaluation"
+        return self.study.unit == "evaluation"
 
     @property
     def kept_word(self) -> str:
@@ -157,14 +114,14 @@ class Report:
     @property
     def verdict(self) -> str:
         """One sentence over all arms, and one more over their taught twins."""
-        plan = self.plan
-        if plan.seeds < 2:
-            return f"One seed says nothing about any {plan.arm}; ask for more seeds."
-        baselines = [name for name in (plan.baseline, plan.second) if name]
-        judged = [pair for pair in self.against(plan.baseline) if pair[0].name not in baselines]
+        study = self.study
+        if study.seeds < 2:
+            return f"One seed says nothing about any {study.arm}; ask for more seeds."
+        baselines = [name for name in (study.baseline, study.second_baseline) if name]
+        judged = [pair for pair in self.against(study.baseline) if pair[0].name not in baselines]
         judged = [pair for pair in judged if not pair[0].distilled]
         said = self.sentence(judged) if judged else "Only baselines were run."
-        taught = self.against(f"{plan.baseline}{KD}")
+        taught = self.against(f"{study.baseline}{KD}")
         if taught:
             said += f" With a teacher on both sides: {self.sentence(taught)}"
         return said
@@ -176,99 +133,111 @@ class Report:
             longer = f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else ""
             named.setdefault(comparison.verdict, []).append(f"{row.marked} at {self.place(row)}{longer}")
         return sentence_of(
-            named.get(Verdict.BETTER, []), named.get(Verdict.WORSE, []), len(compared), self.plan.seeds, self.plan.arm
+            named.get(Verdict.BETTER, []), named.get(Verdict.WORSE, []), len(compared), self.study.seeds, self.study.arm
         )
 
 
-def build_report(plan: Plan, outcomes: Mapping[Trial, Outcome], tuning: Mapping[str, Any] | None = None) -> Report:
-    """Gather the trials that were run.
+def build_report(
+    study: AnyStudy,
+    outcomes: Mapping[Trial, Outcome],
+    note: str = "",
+    *,
+    metrics: Metrics = (),
+    tuning: Mapping[str, Any] | None = None,
+) -> Report:
+    """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
+    study's where these follow from its data or its settings.
 
     Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
     compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
     the same length: they would not be comparable. So does a budget without its baselines.
     """
+    metrics = metrics or study.metrics
     results: dict[str, dict[int, Outcome]] = {}
     for trial, outcome in outcomes.items():
         results.setdefault(trial.selection, {})[trial.seed] = outcome
     lengths = {outcome.compare_at for outcome in outcomes.values()}
     if len(lengths) != 1:
         said = " and for ".join(sorted(map(str, lengths)))
-        raise ValueError(f"{plan.name}: trials were trained for {said or 'nothing'}; train them again alike")
-    references = {name: results[name] for name in plan.references if name in results}
+        raise ValueError(f"{study.name}: trials were trained for {said or 'nothing'}; train them again alike")
+    references = {name: results[name] for name in study.references if name in results}
     rows: list[Row] = []
-    for keep in plan.keep:
-        family = {name: trials for name in plan.arms if (trials := results.get(selection_key(name, keep)))}
-        rows += rows_at(plan, keep, family, references)
-    unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in plan.unbudgeted}
+    for keep in study.keep:
+        family = {name: trials for name in study.arms if (trials := results.get(selection_key(name, keep)))}
+        rows += rows_at(study, metrics, keep, family, references)
+    unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in study.unbudgeted}
     whole = references | {name: trials for name, trials in unbudgeted.items() if trials}
-    return Report(plan, lengths.pop(), tuple(rows), tuple(rows_of_the_whole(plan, whole)), tuning or {})
+    whole_rows = tuple(rows_of_the_whole(study, metrics, whole))
+    return Report(study, metrics, note, lengths.pop(), tuple(rows), whole_rows, tuning or {})
 
 
-def rows_at(plan: Plan, keep: int | float, family: Family, references: Family) -> list[Row]:
+def rows_at(study: AnyStudy, metrics: Metrics, keep: int | float, family: Family, references: Family) -> list[Row]:
     """The rows of one budget, baselines first, each twin behind its plain self."""
-    baselines = [name for name in (plan.baseline, plan.second) if name]
+    baselines = [name for name in (study.baseline, study.second_baseline) if name]
     missing = [name for name in baselines if name not in family]
     if missing:
         raise ValueError(f"keep {keep}: {' and '.join(missing)} was not run; every report needs its baselines")
     seeds = comparable(f"keep {keep}", family)
-    against = comparisons(plan, {name: [trials[seed] for seed in seeds] for name, trials in family.items()})
+    against = comparisons(study, metrics, {name: [trials[seed] for seed in seeds] for name, trials in family.items()})
     for name, trials in references.items():
         common = [seed for seed in seeds if seed in trials]
         if common:
-            values = {arm: values_of(plan, [family[arm][seed] for seed in common]) for arm in family}
-            whole = values_of(plan, [trials[seed] for seed in common])
-            against[plan.other(name)] = compare(values, whole, higher_is_better=plan.metric.higher_is_better)
+            values = {arm: values_of(metrics, [family[arm][seed] for seed in common]) for arm in family}
+            whole = values_of(metrics, [trials[seed] for seed in common])
+            against[other_of(study, name)] = compare(values, whole, higher_is_better=metrics[0].higher_is_better)
     first = [f"{name}{kd}" for name in baselines for kd in ("", KD) if f"{name}{kd}" in family]
-    random = [family[plan.baseline][seed] for seed in seeds]
+    random = [family[study.baseline][seed] for seed in seeds]
     return [
-        row_of(plan, name, keep, [family[name][seed] for seed in seeds], random, against)
+        row_of(study, metrics, name, keep, [family[name][seed] for seed in seeds], random, against)
         for name in [*first, *(name for name in family if name not in first)]
     ]
 
 
-def comparisons(plan: Plan, outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, Comparison]]:
+def comparisons(
+    study: AnyStudy, metrics: Metrics, outcomes: Mapping[str, Sequence[Outcome]]
+) -> dict[str, dict[str, Comparison]]:
     """Comparisons at one budget by the title of the other side, then by arm: Holm's correction is over each of these.
 
     All comparisons with random that the table shows are one family, taught twins included.
     """
-    values = {name: values_of(plan, trials) for name, trials in outcomes.items()}
-    better = plan.metric.higher_is_better
-    baselines = [plan.baseline, *([plan.second] if plan.second else [])]
+    values = {name: values_of(metrics, trials) for name, trials in outcomes.items()}
+    better = metrics[0].higher_is_better
+    baselines = [study.baseline, *([study.second_baseline] if study.second_baseline else [])]
     against = {}
     for place, baseline in enumerate(baselines):
         others = {name: each for name, each in values.items() if name not in baselines[: place + 1]}
-        against[plan.title(baseline)] = compare(others, values[baseline], higher_is_better=better)
+        against[title_of(study, baseline)] = compare(others, values[baseline], higher_is_better=better)
     twins = {name: each for name, each in values.items() if name.endswith(KD)}
     pairs = {name: (each, values[name.removesuffix(KD)]) for name, each in twins.items()}
     against[PLAIN_TWIN] = compare_pairs(pairs, higher_is_better=better)
-    taught_random = twins.pop(f"{plan.baseline}{KD}", None)
+    taught_random = twins.pop(f"{study.baseline}{KD}", None)
     if taught_random:
-        against[plan.title(f"{plan.baseline}{KD}")] = compare(twins, taught_random, higher_is_better=better)
+        against[title_of(study, f"{study.baseline}{KD}")] = compare(twins, taught_random, higher_is_better=better)
     return against
 
 
-def rows_of_the_whole(plan: Plan, family: Family) -> list[Row]:
+def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list[Row]:
     """References, then arms that go by no budget, each compared with the first reference."""
     if not family:
         return []
     reference = next(iter(family))
-    others = {name: trials for name, trials in family.items() if name not in plan.references}
-    if reference not in plan.references or not others:
-        return [row_of(plan, name, None, list(trials.values()), None, {}) for name, trials in family.items()]
-    seeds = comparable(plan.title(reference), {reference: family[reference], **others})
+    others = {name: trials for name, trials in family.items() if name not in study.references}
+    if reference not in study.references or not others:
+        return [row_of(study, metrics, name, None, list(trials.values()), None, {}) for name, trials in family.items()]
+    seeds = comparable(title_of(study, reference), {reference: family[reference], **others})
     whole = [family[reference][seed] for seed in seeds]
-    values = {name: values_of(plan, [trials[seed] for seed in seeds]) for name, trials in others.items()}
-    better = plan.metric.higher_is_better
-    against = {plan.other(reference): compare(values, values_of(plan, whole), higher_is_better=better)}
+    values = {name: values_of(metrics, [trials[seed] for seed in seeds]) for name, trials in others.items()}
+    better = metrics[0].higher_is_better
+    against = {other_of(study, reference): compare(values, values_of(metrics, whole), higher_is_better=better)}
     return [
-        row_of(plan, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
+        row_of(study, metrics, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
         for name, trials in family.items()
     ]
 
 
-def values_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[float]:
+def values_of(metrics: Metrics, outcomes: Sequence[Outcome]) -> list[float]:
     """The deciding metric of each."""
-    return [outcome.metrics[plan.metric.name] for outcome in outcomes]
+    return [outcome.metrics[metrics[0].name] for outcome in outcomes]
 
 
 def comparable(where: str, family: Family) -> list[int]:
@@ -286,7 +255,8 @@ def comparable(where: str, family: Family) -> list[int]:
 
 
 def row_of(
-    plan: Plan,
+    study: AnyStudy,
+    metrics: Metrics,
     name: str,
     keep: int | float | None,
     outcomes: Sequence[Outcome],
@@ -301,11 +271,11 @@ def row_of(
     if keep is None and in_training:  # what an epoch keeps is known only from what it saw
         counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
     totals = {outcome.of for outcome in outcomes}
-    measured = [m.name for m in plan.metrics if all(m.name in outcome.metrics for outcome in outcomes)]
-    random = summarise(values_of(plan, baseline)) if keep is not None and baseline else None
+    measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
+    random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
     return Row(
         name=name,
-        title=plan.title(name),
+        title=title_of(study, name),
         keep=keep,
         kept=counts.pop() if len(counts) == 1 else None,
         of=totals.pop() if len(totals) == 1 else None,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.report import Report, Row, other_of, title_of
 from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, sentence
 from secateur.pipelines.studies.grid import KD
 
@@ -13,24 +13,25 @@ RANDOM_COLUMN = 3
 
 def main_table(report: Report) -> Table:
     """The deciding metric of every arm beside random, and beside the second baseline where there is one."""
-    plan, metric, total = report.plan, report.plan.metric, total_of(report)
+    study, metric, total = report.study, report.metric, total_of(report)
     unit = metric.title.removeprefix(metric.name.replace("_", " "))
-    random, second = plan.title(plan.baseline), plan.title(plan.second) if plan.second else None
-    kept = f"{report.kept_word} of {total:,}" if total and plan.by_share else report.kept_word
-    header = [plan.arm, kept, metric.title, f"{random}{unit}", f"against {random}"]
+    random, other = title_of(study, study.baseline), study.second_baseline
+    second = title_of(study, other) if other else None
+    kept = f"{report.kept_word} of {total:,}" if total and study.by_share else report.kept_word
+    header = [study.arm, kept, metric.title, f"{random}{unit}", f"against {random}"]
     lines = [header + ([second.removesuffix(f" {random}")] if second else [])]
     for row in report.rows:
         beside = mean_of(row.random, metric) if row.random else ""
         against = row.against.get(random)
-        verdict = brief(against, metric) if against else "the baseline" if row.name == plan.baseline else ""
+        verdict = brief(against, metric) if against else "the baseline" if row.name == study.baseline else ""
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), beside, verdict]
         if second:
-            other = row.against.get(second)
-            line.append(brief(other, metric, with_p=False) if other else "")
+            against = row.against.get(second)
+            line.append(brief(against, metric, with_p=False) if against else "")
         lines.append(line)
     for row in report.whole:
-        against = row.against.get(plan.other(plan.references[0])) if plan.references else None
-        verdict = f"{brief(against, metric)}, {plan.title(plan.references[0])}" if against else "nothing pruned"
+        against = row.against.get(other_of(study, study.references[0])) if study.references else None
+        verdict = f"{brief(against, metric)}, {title_of(study, study.references[0])}" if against else "nothing pruned"
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
         lines.append(line + ([""] if second else []))
     return lines
@@ -44,7 +45,7 @@ def total_of(report: Report) -> int | None:
 
 def size_of(report: Report, row: Row) -> str:
     """What a row keeps, as a reader sees it."""
-    if not report.plan.by_share:
+    if not report.study.by_share:
         return "" if row.kept is None else f"{row.kept:,}" + (" per epoch" if row.in_training else "")
     if row.keep is None:
         return "all"
@@ -55,10 +56,10 @@ def size_of(report: Report, row: Row) -> str:
 
 def paired_table(report: Report) -> Table:
     """Paired differences with their intervals, corrected p-values and effect sizes."""
-    metric = report.plan.metric
+    metric = report.metric
     unit = "points" if metric.percent else metric.unit
     difference = f"difference{f', {unit}' if unit else ''}"
-    lines = [[report.plan.arm, report.kept_word, "against", difference, "corrected p", "Cohen's d", "verdict"]]
+    lines = [[report.study.arm, report.kept_word, "against", difference, "corrected p", "Cohen's d", "verdict"]]
     for row in (*report.rows, *report.whole):
         for other, compared in row.against.items():
             p_value = "none" if compared.p_value is None else f"{compared.p_value:.2g}"
@@ -71,8 +72,8 @@ def paired_table(report: Report) -> Table:
 def measures_table(report: Report) -> Table:
     """Every metric of every row."""
     every = (*report.rows, *report.whole)
-    metrics = [metric for metric in report.plan.metrics if any(metric.name in row.metrics for row in every)]
-    lines = [[report.plan.arm, report.kept_word, *(metric.title for metric in metrics)]]
+    metrics = [metric for metric in report.metrics if any(metric.name in row.metrics for row in every)]
+    lines = [[report.study.arm, report.kept_word, *(metric.title for metric in metrics)]]
     for row in every:
         shown = (mean_of(row.metrics[m.name], m) if m.name in row.metrics else "" for m in metrics)
         lines.append([row.marked, size_of(report, row), *shown])
@@ -84,7 +85,7 @@ def compute_table(report: Report) -> Table:
     every = (*report.rows, *report.whole)
     parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
     stepped = any(row.steps for row in every)
-    head = [report.plan.arm, report.kept_word, *(["steps"] if stepped else []), *parts]
+    head = [report.study.arm, report.kept_word, *(["steps"] if stepped else []), *parts]
     lines = [[*head, "all, samples or tokens", "all, seconds", *(["compute saved %"] if parts else [])]]
     for row in every:
         spent = [row.compute.get(part) for part in parts]
@@ -108,23 +109,21 @@ def compute_saved(report: Report, row: Row) -> float | None:
 
 def details(report: Report) -> list[tuple[str, Table]]:
     """The tables behind the main one."""
-    return [
-        ("Paired comparisons", paired_table(report)),
-        ("Other measures", measures_table(report)),
-        ("Compute", compute_table(report)),
-    ]
+    tables = [("Paired comparisons", paired_table(report)), ("Other measures", measures_table(report))]
+    counted = any(row.compute["all"]["samples"] for row in (*report.rows, *report.whole))
+    return [*tables, ("Compute", compute_table(report))] if counted else tables
 
 
 def note(report: Report) -> str:
     """How to read the numbers."""
-    plan, every = report.plan, (*report.rows, *report.whole)
-    random, whole = plan.title(plan.baseline), [plan.other(name) for name in plan.references]
+    study, every = report.study, (*report.rows, *report.whole)
+    random, whole = title_of(study, study.baseline), [other_of(study, name) for name in study.references]
     seen = {other: None for row in every for other in row.against if other not in (random, *whole)}
     others = [*seen, *(other for other in whole if any(other in row.against for row in every))]
-    twins = any(row.distilled for row in report.rows)
+    twins, head = any(row.distilled for row in report.rows), report.metric.title
     said = [
-        f"{plan.metric.title[0].upper()}{plan.metric.title[1:]} ({direction(plan.metric)}): mean ± half-width of the "
-        f"95% t-interval over {plan.seeds} seeds. {plan.note}".rstrip(),
+        f"{head[0].upper()}{head[1:]} ({direction(report.metric)}): mean ± half-width of the "
+        f"95% t-interval over {study.seeds} seeds. {report.note}".rstrip(),
         "Paired two-sided t-tests. p-values are corrected by Holm over one family per budget: all comparisons with "
         f"{random} in this table{', twins with a teacher included' if twins else ''}.",
     ]
@@ -134,7 +133,7 @@ def note(report: Report) -> str:
         said.append(f"Compared at {report.compare_at}.")
     if any(len(row.compute) > 1 for row in every):
         said.append(
-            f"Compute of a {plan.arm} is its training and all that it depends on, as if it were alone; a sample that "
+            f"Compute of a {study.arm} is its training and all that it depends on, as if it were alone; a sample that "
             "went only forward counts a third."
         )
     if any(row.steps_ratio is not None for row in every):

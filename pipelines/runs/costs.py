@@ -25,16 +25,16 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 def parts_of(study: Study, signals: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
     """Keys below the study of what was spent on some scores and signals, by part."""
-    found: dict[str, list[tuple[str, ...]]] = {}
+    keys: dict[str, list[tuple[str, ...]]] = {}
     waiting, known = sorted(signals), set(signals)
     while waiting:
         name = waiting.pop()
         part, key, reads = spent_on(study, name)
-        if key and key not in found.setdefault(part, []):
-            found[part].append(key)
+        if key and key not in keys.setdefault(part, []):
+            keys[part].append(key)
         waiting += sorted(set(reads) - known)
         known |= set(reads)
-    return found
+    return keys
 
 
 def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -55,23 +55,23 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
 
 def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict[str, Cost]:
     """What a trial cost, by part; `trained` is the outcome of its training."""
-    found = dict(trained.compute)
+    spent = dict(trained.compute)
     selection = study.selections.get(trial.plain.name)
     if selection:
         # Keeping every sample is no choice: nothing was looked at.
         whole = not selection.in_training and trained.kept == trained.of
         for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
             if keys:
-                found[part] = total(saved(study, store, key) for key in keys)
+                spent[part] = total(saved(study, store, key) for key in keys)
         place = (study.name, "subset_cost")
-        found["choosing"] = Cost.of(store.load(place, trial)) if store.find(place, trial) else Cost()
+        spent["choosing"] = Cost.of(store.load(place, trial)) if store.find(place, trial) else Cost()
         tuning = (study.name, "tuning_cost")
-        if spent := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
-            found["tuning"] = Cost.of(spent)
+        if tuned := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
+            spent["tuning"] = Cost.of(tuned)
     if trial.distilled:
         names = ("teacher_cost", "teacher_logits_cost", "distillation_tuning_cost")
-        found["teacher"] = total(saved(study, store, (name,)) for name in names)
-    return {part: cost for part in PARTS if (cost := found.get(part, Cost())) != Cost()}
+        spent["teacher"] = total(saved(study, store, (name,)) for name in names)
+    return {part: cost for part in PARTS if (cost := spent.get(part, Cost())) != Cost()}
 
 
 def saved(study: Study, store: Store, key: tuple[str, ...]) -> Cost:

@@ -71,7 +71,7 @@ class ProxySubset(Strict):
         needs = "scores" in selectors()[self.selector].reads
         if needs != (self.score is not None):
             raise ValueError(f"score: {self.selector!r} reads {'a score; name a scorer' if needs else 'no score'}")
-        observers = {name: found for name, found in scorers().items() if isinstance(found, type)}
+        observers = {name: declared for name, declared in scorers().items() if isinstance(declared, type)}
         for name in self.observed:
             require(name, observers, "score: of those that watch a training run")
         checked(selectors()[self.selector].settings, self.settings, "settings")
@@ -179,7 +179,7 @@ class Search(AnyStudy):
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
     arm: ClassVar[str] = "search"
-    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided, unpruned"}
+    titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided (unpruned)"}
 
     kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
     space: Annotated[Space, Field(description="where architectures come from")]

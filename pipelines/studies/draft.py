@@ -268,14 +268,13 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
 
 def note_test(draft: Draft, source: dict[str, Any]) -> None:
     """Remember where the test samples come from."""
+    by = "class" if draft.goal.task == "classification" else "stratum"
     if draft.profile.place.kind in BUNDLED:
-        draft.note("test", "a fifth of the rows", "drawn by stratum")
+        draft.note("test", "a fifth of the rows", f"drawn by {by}")
     elif "test" in source:
         draft.note("test", Path(source["test"]).name, "beside the training samples")
     else:
-        draft.note(
-            "test", f"{source['test_fraction']:.0%} of the rows", "none beside the training samples; drawn by stratum"
-        )
+        draft.note("test", f"{source['test_fraction']:.0%} of the rows", f"no test samples beside them; drawn by {by}")
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:

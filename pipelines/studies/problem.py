@@ -84,7 +84,7 @@ class Problem(Strict):
         task = self.task(EXAMPLES[self.target][0])
         refuse_missing(task, scores)
         for config in configs:
-            if config.label_smoothing and self.declared.smoothed_losses is Task.smoothed_losses:
+            if config.label_smoothing and not task.smooths:
                 raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")
 
     def own_task(self, scores: Mapping[str, AnyScorer], *, distilled: bool) -> OwnTask:

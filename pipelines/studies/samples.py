@@ -119,42 +119,42 @@ class Study(AnyStudy):
 
     @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
     @classmethod
-    def _scores(cls, given: Any) -> Any:
-        return {name: nested(name, body, "scorer", set()) for name, body in mapping(given).items()}
+    def _scores(cls, content: Any) -> Any:
+        return {name: nested(name, body, "scorer", set()) for name, body in mapping(content).items()}
 
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
-    def _selections(cls, given: Any) -> Any:
-        return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(given).items()}
+    def _selections(cls, content: Any) -> Any:
+        return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(content).items()}
 
     @field_validator("scores")
     @classmethod
-    def _known_scorers(cls, given: dict[str, Score]) -> dict[str, Score]:
-        for name, score in given.items():
+    def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
+        for name, score in scores.items():
             require(score.scorer, scorers(), f"{name}.scorer", of_other_units())
             checked(score.declared.settings, score.settings, name)
-        return given
+        return scores
 
     @field_validator("selections")
     @classmethod
-    def _known_selectors(cls, given: dict[str, Selection]) -> dict[str, Selection]:
-        for name, selection in given.items():
+    def _known_selectors(cls, selections: dict[str, Selection]) -> dict[str, Selection]:
+        for name, selection in selections.items():
             selection.check(name)
-        return given
+        return selections
 
     @field_validator("keep", mode="before", json_schema_input_type=float | list[float])
     @classmethod
-    def _one_or_many(cls, given: Any) -> Any:
-        return given if isinstance(given, list) else [given]
+    def _one_or_many(cls, content: Any) -> Any:
+        return content if isinstance(content, list) else [content]
 
     @field_validator("keep")
     @classmethod
-    def _possible(cls, given: list[int | float]) -> list[int | float]:
-        for keep in given:
+    def _possible(cls, budgets: list[int | float]) -> list[int | float]:
+        for keep in budgets:
             resolve_keep(keep, 2**62)
-        if len({selection_key("", keep) for keep in given}) < len(given):
+        if len({selection_key("", keep) for keep in budgets}) < len(budgets):
             raise ValueError("each budget can be listed once")
-        return given
+        return budgets
 
     @field_validator("proxy", "training")
     @classmethod

@@ -114,10 +114,10 @@ def kinds() -> Mapping[str, type[AnyStudy]]:
     """Every kind of study by the name that a file gives under `kind`."""
     import secateur.pipelines.studies as package
 
-    found: dict[str, type[AnyStudy]] = {}
+    models: dict[str, type[AnyStudy]] = {}
     for module in modules_of(package):
         for model in vars(importlib.import_module(module)).values():
             if isinstance(model, type) and issubclass(model, AnyStudy) and model.__module__ == module != __name__:
                 [kind] = get_args(model.model_fields["kind"].annotation)
-                found[kind] = model
-    return dict(sorted(found.items()))
+                models[kind] = model
+    return dict(sorted(models.items()))

@@ -29,8 +29,10 @@ from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
 from secateur.trainers.experiments.channel_refits import ChannelRefits
 from secateur.trainers.experiments.delta_pruning import LARGE, PRETRAINED, DeltaPruning, Pruning, read_digits
 from secateur.trainers.experiments.pruning_data import splits_in
+from secateur.trainers.models.identity import shapes_of
 from secateur.trainers.models.registry import load as load_model
-from secateur.trainers.pruning.channels import remove_channels
+from secateur.trainers.pruning.channels import CUTS, remove_channels
+from secateur.trainers.pruning.kept import Kept
 
 
 def secateur(*words: object) -> dict[str, Any]:
@@ -348,3 +350,24 @@ def test_lies_about_choices_are_found(space: Path, keys: tuple[Any, ...], value:
     (space / "m" / "manifest.json").write_bytes(croissant.serialise(document))
     with pytest.raises(ManifestError, match=said):
         Manifest.load(space / "m")
+
+
+@pytest.mark.parametrize(
+    ("cuts", "said"),
+    [
+        ([["0.weight", -5, 1]], "cannot be cut out of '0.weight'"),
+        ([["0.weight", 2, 1]], "cannot be cut out of '0.weight'"),
+        ([["0.weight", 0, 2]], "4 channels of '0' cannot be cut out of '0.weight', which is [4, 3]"),
+        ([["0.bias", 0, 1], ["0.bias", 0, 1]], "cannot be cut out of '0.bias', which is [2]"),
+        ([["absent", 0, 1]], "cannot be cut out of 'absent', which is []"),
+        ([["0.weight", "x", 1]], "does not say which tensors lose the channels of '0'"),
+        (None, "does not say which tensors lose the channels of '0'"),
+    ],
+)
+def test_channels_are_cut_where_they_are_and_nowhere_else(tmp_path: Path, cuts: Any, said: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    mask = np.array([True, False, True, False])
+    kept = Kept("channel", {"0": mask}, shapes_of(model), {} if cuts is None else {CUTS: {"0": cuts}})
+    Manifest.write(tmp_path / "m", Masks.of(kept), provenance(2))
+    refused(said, "apply", tmp_path / "m", tmp_path / "model.safetensors", "-o", tmp_path / "no.safetensors")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,11 @@ from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 
 WriteStudy = Callable[..., StudyFile]
-COMMANDS = ("init", "studies", "ui", "run", "score", "select", "train", "verify", "export", "diff", "explain")
+SHAPE = {
+    *("study", "kind", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
+}
+"""Keys of what `run --json` prints, for every kind of study."""
+COMMANDS = ("init", "studies", "ui", "run", "prune", "score", "select", "verify", "export", "diff", "explain")
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_help_and_the_module_load_no_pipeline() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_score_select_train_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
+def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
     path = write_study(seeds=2, keep=0.25)
     where = str(path.path)
     done = secateur("score", where, "--json")
@@ -101,7 +104,7 @@ def test_score_select_train_by_parts(write_study: WriteStudy, type_in: TypeIn) -
     assert not (home / "trained_model").exists()
     manifest = chosen["subsets"][0]["manifest"]
 
-    done = secateur("train", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
+    done = secateur("run", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert "hardest@0.25" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -148,9 +151,33 @@ def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: P
     assert json.loads(seen)["scores"][0]["within"] == "all samples"
     other = manifest.parents[1] / "uniform_random@0.25" / "0"
     assert type_in("diff", str(manifest), str(other))[0] == 1
-    # What `run` made is fresh for the commands that make a part.
-    again = json.loads(secateur("select", str(path), "--json").stdout)
-    assert again["made"] == 0
+    # What `run` made is fresh, for itself and for the commands that make a part.
+    assert json.loads(secateur("select", str(path), "--json").stdout)["made"] == 0
+    whole = json.loads(secateur("run", str(path), "--json").stdout)
+    assert whole["made"] == 0
+    assert set(whole) == SHAPE
+    assert [(one["selection"], one["seed"]) for one in whole["trials"]] == [
+        (trial.selection, trial.seed) for trial in write_study(seeds=2, keep=0.25).study.trials
+    ]
+    assert whole["report"]["verdict"]
+    # Named trials are made anew, and nothing that they share with others.
+    folder = Path(os.environ["SECATEUR_HOME"]) / "assets" / "blobs"
+    scores, other = folder / "scores" / "el2n.npy", folder / "trained_model" / "uniform_random@0.25" / "0"
+    model = folder / "trained_model" / "hardest@0.25" / "0" / "model.safetensors"
+    shared = [path.stat().st_mtime_ns for path in (scores, other)]
+    weights, made_at = model.read_bytes(), model.stat().st_mtime_ns
+    words = ("--selection", "hardest", "--seed", "0", "--again", "--json")
+    anew = json.loads(secateur("run", str(path), *words).stdout)
+    assert set(anew) == SHAPE
+    assert anew["report"] is None
+    assert anew["made"] == 4
+    assert model.stat().st_mtime_ns > made_at
+    assert model.read_bytes() == weights
+    assert [path.stat().st_mtime_ns for path in (scores, other)] == shared
+    [one] = anew["trials"]
+    assert one["metrics"] == next(
+        other["metrics"] for other in whole["trials"] if (other["selection"], other["seed"]) == ("hardest@0.25", 0)
+    )
 
 
 def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -> None:
@@ -167,10 +194,12 @@ def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -
     [
         (["run", "digit"], "there is no study 'digit'; did you mean 'digits'?"),
         (["run", "no/such.yaml"], "no/such.yaml: not readable"),
-        (["score", "digits_search"], "is a search of architectures"),
+        (["score", "digits_search"], "is of kind 'search' and selects no samples: use secateur run digits_search"),
+        (["select", "digits_pdp"], "is of kind 'pruning' and selects no samples: use secateur run digits_pdp"),
+        (["run", "digits_search", "--seed", "0"], "is run as a whole: name no part of it"),
         (["select", "digits", "--selection", "hardes"], "no selection 'hardes'; did you mean 'hardest'?"),
         (["select", "digits", "--keep", "0.7"], "has no keep '0.7'; did you mean '0.3'? there are: 0.1, 0.3"),
-        (["train", "digits", "--seed", "9"], "has no seed '9'"),
+        (["run", "digits", "--seed", "9"], "has no seed '9'"),
         (["verify", "nowhere"], "there is no manifest at nowhere"),
         (["export", "nowhere", "--to", "indices"], "nowhere"),
         (["diff", "nowhere", "nowhere"], "nowhere"),
@@ -218,7 +247,7 @@ def test_studies_are_listed_broken_ones_with_their_reason(type_in: TypeIn) -> No
         assert word in seen
     listed = json.loads(type_in("studies", "--json")[1])["studies"]
     kinds = {one["name"]: one["kind"] for one in listed}
-    assert (kinds["digits"], kinds["mine"], kinds["digits_search"]) == ("study", "broken", "search")
+    assert (kinds["digits"], kinds["mine"], kinds["digits_search"]) == ("samples", "broken", "search")
 
 
 def test_trials_that_are_asked_for(write_study: WriteStudy) -> None:
@@ -235,13 +264,9 @@ def test_trials_that_are_asked_for(write_study: WriteStudy) -> None:
 def test_blocks_are_ranges_that_hold_just_the_trials(data: st.DataObject) -> None:
     names, seeds = [f"s{number}@0.1" for number in range(5)], range(6)
 
-    class Names:
-        selection_keys = names
-
     every = [Trial(name, seed) for name in names for seed in seeds]
     trials = data.draw(st.lists(st.sampled_from(every), unique=True))
-    study: Any = Names()
-    found = list(blocks(trials, study))
+    found = list(blocks(trials, names))
     assert sorted(trial for block in found for trial in block) == sorted(trials)
     for block in found:
         first, last = block[0], block[-1]

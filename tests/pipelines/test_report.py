@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -12,12 +12,13 @@ from scipy import stats
 
 from secateur.pipelines.commands.shell import table_of
 from secateur.pipelines.pages.page import page_of, plots_of
-from secateur.pipelines.pages.report import PLAIN_TWIN, Plan, Report, build_report, plan_of
+from secateur.pipelines.pages.report import PLAIN_TWIN, Report, build_report
 from secateur.pipelines.pages.tables import compute_table, main_table, note, paired_table, terminal_table
 from secateur.pipelines.pages.words import sentence
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Verdict
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.tasks.contract import Metric
@@ -52,7 +53,7 @@ def change(one: Outcome, *, accuracy: float | None = None, **other: Any) -> Outc
 
 
 def report_of(study: Study, outcomes: dict[Trial, Outcome]) -> Report:
-    return build_report(plan_of(study, "Measured on 60 test samples after the last epoch."), outcomes)
+    return build_report(study, outcomes, "Measured on 60 test samples after the last epoch.")
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_clear_gain_is_called_better_and_a_clear_loss_worse(study: Study) -> N
     report = report_of(study, outcomes)
     better = row(report, "hardest").against["random"]
     assert better.verdict is Verdict.BETTER
-    assert sentence(better, report.plan.metric, "random").startswith("better than random (+10.1 points, p = ")
+    assert sentence(better, report.metric, "random").startswith("better than random (+10.1 points, p = ")
     assert row(report, "coverage_centric").against["random"].verdict is Verdict.WORSE
     assert report.verdict == (
         "Better than random at the same budget, over 4 seeds: hardest at 30 kept; the others were not. "
@@ -267,8 +268,9 @@ def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
     page = page_of(report)
     page.write(tmp_path)
     assert set(page.plots) == {"accuracy", "accuracy_by_samples", "accuracy_by_seconds", "difference"}
+    assert not [name for name, svg in page.plots.items() if b"mathdefault" in svg]
     html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    said = sentence(hard.against["random"], report.plan.metric, "random")
+    said = sentence(hard.against["random"], report.metric, "random")
     for written in (html.replace("&#39;", "'"), text):
         for words in ("worst class accuracy %", "calibration error %", "loss nats", "corrected p", "Cohen's d", "370"):
             assert words in written
@@ -324,28 +326,37 @@ def test_markup_in_names_stays_text(study: Study, tmp_path: Any) -> None:
     assert "<script>" not in (tmp_path / "report.html").read_text()
 
 
+class Sugar(AnyStudy):
+    """A study of a number that is to be small."""
+
+    kind: Literal["sugar"] = "sugar"
+    name: str = "sugar"
+    seeds: int = 3
+    arms: ClassVar[tuple[str, ...]] = ("uniform_random", "near", "far")
+    keep: ClassVar[tuple[int, ...]] = (30,)
+    unit: ClassVar[str] = "sample"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("rmse", higher_is_better=False, unit="mmol/l"), Metric("r2"))
+    baseline: ClassVar[str] = "uniform_random"
+    references: ClassVar[tuple[str, ...]] = ("full",)
+    arm: ClassVar[str] = "selection"
+    titles: ClassVar[dict[str, str]] = {"uniform_random": "random", "full": "full set"}
+
+    def revision(self, base: Path, cache: Path) -> str:
+        return ""
+
+    def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        return {}
+
+
 def test_of_an_error_less_is_better_everywhere(tmp_path: Path) -> None:
-    rmse = Metric("rmse", higher_is_better=False, unit="mmol/l")
-    plan = Plan(
-        name="sugar",
-        description="",
-        unit="sample",
-        arm="selection",
-        metrics=(rmse, Metric("r2")),
-        arms=("uniform_random", "near", "far"),
-        baseline="uniform_random",
-        keep=(30,),
-        seeds=3,
-        references=("full",),
-        titles={"uniform_random": "random", "full": "full set"},
-    )
+    rmse = Sugar.metrics[0]
     values = {
         "uniform_random@30": [52.0, 52.1, 51.9],
         "near@30": [41.5, 41.7, 41.3],
         "far@30": [1260.0, 1261.0, 1259.0],
     }
     report = build_report(
-        plan,
+        Sugar(),
         {
             Trial(name, seed): Outcome(metrics={"rmse": error, "r2": 0.4}, kept=30, of=90)
             for name, errors in {**values, "full": [40.0, 40.2, 40.1]}.items()

@@ -48,6 +48,12 @@ def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: di
 
 
 REFUSED = [
+    (
+        {"kind": "prunning"},
+        ["kind: there is no 'prunning'; did you mean 'pruning'?", "there are: pruning, samples, search"],
+    ),
+    ({"kind": ["search"]}, ["kind: there is no"]),
+    ({"kind": "search"}, ["space", "Field required", "keys of a study of kind 'search': kind, name"]),
     ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study of kind 'samples': kind, name"]),
     ({"scores": {"magnitude": None}}, ["magnitude.scorer: 'magnitude' is for weights; there are:", "el2n"]),
     ({"selections": {"random_entries": None}}, ["random_entries.selector: 'random_entries' is for deltas", "top"]),

@@ -16,7 +16,7 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
-from secateur.pipelines.pages.report import build_report, plan_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.tables import main_table
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
@@ -231,7 +231,7 @@ def test_lower_can_be_better_and_random_can_win(
         for name, value in values.items()
         for seed in range(3)
     }
-    report = build_report(plan_of(study, "none"), outcomes)
+    report = build_report(study, outcomes)
     assert report.verdict == (
         "Better than random at the same budget, over 3 seeds: largest at 0.2; the others were not. "
         "Random did better than largest at 0.5."
@@ -267,6 +267,9 @@ def test_from_the_shell(written: Callable[..., StudyFile], tmp_path: Path, monke
     whole = shell.invoke(app, ["run", path])
     assert whole.exit_code == 0, whole.output
     assert "over 3 seeds" in whole.stdout
+    shape = json.loads(shell.invoke(app, ["run", path, "--json"]).stdout)
+    assert set(shape) == set(json.loads(some.stdout))
+    assert (shape["kind"], shape["made"], len(shape["trials"]), shape["best"]) == ("pruning", 0, 15, None)
     assert RUNS.count(("largest", 0.5, 0)) == 1
     wrong = shell.invoke(app, ["prune", path, "--selection", "larges"])
     assert isinstance(wrong.exception, StudyError)

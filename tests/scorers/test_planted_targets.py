@@ -185,12 +185,10 @@ def test_on_permuted_targets_no_selection_is_better_than_random(make):
         assert not (better and one.p_value < 0.05), (name, one)
 
 
-APPLY = {
-    "regression": {
-        "loss", "el2n", "forgetting", "dynamic_uncertainty", "checkpoint_loss", "checkpoint_el2n", "grand",
-        "last_layer_grand", "vog", "normalised_vog", "density", "nearest_sample", "near_duplicates",
-        "neighbour_agreement", "prototype_distance",
-    },
+OF_NUMBERS = {
+    "loss", "el2n", "forgetting", "dynamic_uncertainty", "checkpoint_loss", "checkpoint_el2n", "grand",
+    "last_layer_grand", "vog", "normalised_vog", "density", "nearest_sample", "neighbour_agreement",
+    "prototype_distance",
 }  # fmt: skip
 NOT_MULTI_LABEL = {"entropy", "tdds", "checkpoint_entropy", "pvi"}
 
@@ -200,8 +198,7 @@ def test_which_scores_apply():
         return {name for name, one in scorers().items() if not missing_signals(one, task)}
 
     assert fitting(Classification(3)) == set(scorers())
-    assert APPLY["regression"] <= fitting(Regression())
-    assert not fitting(Regression()) & (NOT_MULTI_LABEL | {"aum", "margin", "dual", "mean_probability", "correctness"})
+    assert fitting(Regression()) == OF_NUMBERS
     assert fitting(MultiLabel(3)) == set(scorers()) - NOT_MULTI_LABEL
 
 

@@ -159,7 +159,9 @@ def fresh_model(data: Data, config: TrainingConfig, seed: int) -> nn.Module:
         return build(config, data.inputs.shape[1:], data.task, seed=seed, learned=data.model_settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return data.task.model()
+        network = data.task.model()
+    network.task = data.task  # type: ignore[assignment]
+    return network
 
 
 def on_device(model: nn.Module, device: torch.device, config: TrainingConfig) -> nn.Module:

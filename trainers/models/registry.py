@@ -23,6 +23,7 @@ from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.own import OwnTask
 from secateur.trainers.tasks.registry import task_from
 
 
@@ -202,7 +203,7 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
     attribute `rebuild_settings`.
     """
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    network: Any = model[1]  # type: ignore[index]
+    network: Any = model[1] if isinstance(model, Model) else model
     task: Any = model.task
     settings = getattr(network, "rebuild_settings", config.model_settings)
     rebuild: dict[str, Any] = {
@@ -214,10 +215,16 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
     (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
 
 
-def load(folder: Path) -> Model:
-    """Read back what `save` wrote, in evaluation mode on the CPU."""
+def load(folder: Path) -> Any:
+    """Read back what `save` wrote, in evaluation mode on the CPU; the network of a task of the user's own is its own."""
     rebuild = json.loads((folder / "model.json").read_text())
     config, shape = TrainingConfig(**rebuild["config"]), tuple(rebuild["shape"])
-    model = build(config, shape, task_from(rebuild["task"]), seed=0, learned=rebuild.get("learned"))
+    task = task_from(rebuild["task"])
+    model: Any
+    if isinstance(task, OwnTask):
+        model = task.model()
+        model.task = task
+    else:
+        model = build(config, shape, task, seed=0, learned=rebuild.get("learned"))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
