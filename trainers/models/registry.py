@@ -216,7 +216,7 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
 
 
 def load(folder: Path) -> Any:
-    """Read back what `save` wrote, in evaluation mode on the CPU; the network of a task of the user's own is its own."""
+    """Read back what `save` wrote, in evaluation mode on the CPU, a network of the user's own task included."""
     rebuild = json.loads((folder / "model.json").read_text())
     config, shape = TrainingConfig(**rebuild["config"]), tuple(rebuild["shape"])
     task = task_from(rebuild["task"])
