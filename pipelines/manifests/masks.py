@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
 
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
@@ -51,7 +51,7 @@ class Masks(Payload):
     """Units that stay: `kept` holds a mask per group, which is unpacked when it is asked for; `groups` counts them."""
 
     Part = MasksPart
-    units: ClassVar[tuple[Unit, ...]] = ("weight", "channel", "delta", "head", "token")
+    units: ClassVar[tuple[Unit, ...]] = get_args(MaskUnit)[1:]  # all but samples, which are rows
 
     kept: Kept
     groups: tuple[Group, ...]
@@ -171,6 +171,8 @@ def writer_of(unit: Unit) -> Callable[..., None]:
         from secateur.pipelines.manifests.language import write_without_heads
 
         return write_without_heads
-    from secateur.pipelines.manifests.language import write_prompt
+    if unit == "token":
+        from secateur.pipelines.manifests.language import write_prompt
 
-    return write_prompt
+        return write_prompt
+    raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
