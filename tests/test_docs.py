@@ -264,6 +264,7 @@ def follow(page: str, checkout: Path) -> list[str]:
         if "file=" in words:
             names.append(words.strip().removeprefix("file="))
             assert not (checkout / names[-1]).exists(), f"{names[-1]} is there already"
+            (checkout / names[-1]).parent.mkdir(exist_ok=True)
             (checkout / names[-1]).write_text(content)
     return names
 
