@@ -137,6 +137,7 @@ def select(
 
     file, store = find_samples_study(study), Store(home() / "assets")
     assert file.study is not None
+    metric_of_study = file.study.task.metric
     trials = trials_of(file.study, selection, keep, seed)
     made = materialised(file, store, "subsets", trials, again=again)
     found: list[dict[str, Any]] = []
@@ -183,6 +184,7 @@ def train(
 
     file, store = find_samples_study(study), Store(home() / "assets")
     assert file.study is not None
+    metric_of_study = file.study.task.metric
     trials = trials_of(file.study, selection, keep, seed)
     whole = len(trials) == len(list(file.study.trials))
     made = materialised(file, store, "everything" if whole else "models", trials, again=again)
@@ -199,7 +201,7 @@ def train(
         else:
             from secateur.pipelines.pages.words import number
 
-            names, metric = ("selection", "seed", "kept", "steps"), file.study.task.metric
+            names, metric = ("selection", "seed", "kept", "steps"), metric_of_study
             lines = [
                 (*(one[name] for name in names), f"{one['seconds']:.1f}", number(one[metric.name], metric))
                 for one in models

@@ -137,7 +137,7 @@ class ScoringWorker:
 
     @cached_property
     def data(self) -> Data:
-        with on_shared_storage(self.job.data.inputs):
+        with on_shared_storage(self.job.data.inputs or self.job.proxies[0]):
             return self.job.data.load()
 
     @cached_property

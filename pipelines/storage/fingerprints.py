@@ -34,7 +34,7 @@ def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
         "model_settings": source.get("model_settings", {}),
         "data": [
             part.model_dump(mode="json")
-            for part in ((study.source, study.columns, study.resolved_encoding) if study.columns else ())
+            for part in ((study.read_source, study.columns, study.resolved_encoding) if study.columns else ())
         ],
         "task": source["task"],
         "versions": versions(),
