@@ -137,7 +137,6 @@ def select(
 
     file, store = find_samples_study(study), Store(home() / "assets")
     assert file.study is not None
-    metric_of_study = file.study.task.metric
     trials = trials_of(file.study, selection, keep, seed)
     made = materialised(file, store, "subsets", trials, again=again)
     found: list[dict[str, Any]] = []
