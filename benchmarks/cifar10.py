@@ -40,12 +40,14 @@ from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import encode
 from secateur.trainers.modalities.images import ImageEncoding
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import METRICS, evaluate
+from secateur.trainers.tasks.classification import Classification
 
+ACCURACY = Classification(2).metrics[0]
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FULL, RANDOM, COVERAGE = "everything", "random", "coverage_centric"
 SAMPLERS = ("rs2", "info_batch", "seta")
@@ -124,7 +126,7 @@ def one_run(name: str, data: Data, asked: argparse.Namespace, *, keep: float, se
         aum, scoring = scored(seed)
         mask = coverage_centric(aum, aum, budget, cutoff=cutoff_of(keep), seed=seed)
     elif name in SAMPLERS:
-        signals = {"samples": len(data), "epochs": asked.epochs, "labels": data.labels}
+        signals = {"samples": len(data), "epochs": asked.epochs, "labels": data.targets}
         sampler = make_sampler(name, {"keep": keep}, signals, seed=seed)
     trained = train(data, config_of(asked, steps_of(budget, asked)), seed=seed, keep=mask, sampler=sampler)
     cost = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
@@ -145,10 +147,10 @@ def table(runs: list[dict[str, Any]]) -> str:
         compared = compare(others, accuracies[RANDOM]) if RANDOM in accuracies else {}
         for name in names:
             mine = [run for run in here if run["selection"] == name]
-            verdict = brief(compared[name], METRICS[0]) if name in compared else "" if name == FULL else "the baseline"
+            verdict = brief(compared[name], ACCURACY) if name in compared else "" if name == FULL else "the baseline"
             means = {key: np.mean([run[key] for run in mine]) for key in ("samples_seen", "seconds", "scoring_seconds")}
             lines.append(
-                f"| {keep:g} | {name} | {mean_of(summarise(accuracies[name]), METRICS[0])} | {verdict} "
+                f"| {keep:g} | {name} | {mean_of(summarise(accuracies[name]), ACCURACY)} | {verdict} "
                 f"| {mine[0]['steps']:,} | {means['samples_seen']:,.0f} | {means['seconds']:.0f} "
                 f"| {means['scoring_seconds']:.0f} |"
             )
@@ -231,7 +233,7 @@ def main(given: list[str] | None = None) -> None:
         if (seed, name, keep) in there:
             continue
         done = one_run(name, data, asked, keep=keep, seed=seed, scored=scored)
-        accuracy = evaluate(done.pop("model"), test).accuracy
+        accuracy = evaluate(done.pop("model"), test)["accuracy"]
         runs.append({"seed": seed, "selection": name, "keep": keep, "accuracy": accuracy, **done})
         print(f"seed {seed}, {name} at {keep:g}: {accuracy:.4f}, {done['seconds']:.0f} s", flush=True)
         if asked.json:

@@ -34,9 +34,11 @@ from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.distillation.tuning import TunedDistillation, tune_distillation
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import METRICS, evaluate
+from secateur.trainers.tasks.classification import Classification
 
+ACCURACY = Classification(2).metrics[0]
 CPU = torch.device("cpu")
 ALPHAS, TEMPERATURES, TUNING_SEEDS = (0.0, 0.5, 0.8, 1.0), (1.0, 2.0, 4.0, 8.0), 3
 
@@ -131,15 +133,15 @@ def teach(
         mask = draw(np.arange(len(train_on)), resolve_keep(keep, len(train_on)), seed)
         objective = tuned.settings.objective(teacher, student, keep=keep)
         trained = train(train_on, student, seed=seed, keep=mask, objective=objective, device=CPU)
-        accuracies.append(evaluate(trained.model, test).accuracy)
-    return Taught(name, taught, evaluate(taught.model, test).accuracy, tuned, accuracies)
+        accuracies.append(evaluate(trained.model, test)["accuracy"])
+    return Taught(name, taught, evaluate(taught.model, test)["accuracy"], tuned, accuracies)
 
 
 def table(plain: list[float], rows: list[Taught], keep: float) -> str:
     lines = [
         "| teacher | its accuracy | alpha | temperature | student | against no teacher, 95% interval | verdict |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        f"| none | | | | {mean_of(summarise(plain), METRICS[0])} | | |",
+        f"| none | | | | {mean_of(summarise(plain), ACCURACY)} | | |",
     ]
     compared = compare({row.name: row.accuracies for row in rows}, plain)
     for row in rows:
@@ -147,10 +149,10 @@ def table(plain: list[float], rows: list[Taught], keep: float) -> str:
         width = one.half_width or 0.0
         low, high = (100 * (one.difference + sign * width) for sign in (-1, 1))
         settings = row.tuned.settings
-        said = sentence(one, METRICS[0], "random without a teacher")
+        said = sentence(one, ACCURACY, "random without a teacher")
         lines.append(
             f"| {row.name} | {100 * row.teacher_accuracy:.1f} | {settings.alpha_at(keep):g} | {settings.temperature:g} "
-            f"| {mean_of(summarise(row.accuracies), METRICS[0])} "
+            f"| {mean_of(summarise(row.accuracies), ACCURACY)} "
             f"| {100 * one.difference:+.2f} ({low:+.2f} … {high:+.2f}) | {said} |"
         )
     return "\n".join(lines)
@@ -162,7 +164,7 @@ def validation(row: Taught) -> str:
         f"| alpha, with {row.name} | " + " | ".join(f"temperature {heat:g}" for heat in TEMPERATURES) + " |",
         "| ---: |" + " ---: |" * len(TEMPERATURES),
     ]
-    by = {(alpha, heat): accuracy for (_, alpha, heat), accuracy in row.tuned.accuracies.items()}
+    by = {(alpha, heat): accuracy for (_, alpha, heat), accuracy in row.tuned.results.items()}
     for alpha in ALPHAS:
         lines.append(f"| {alpha:g} | " + " | ".join(f"{100 * by[alpha, heat]:.2f}" for heat in TEMPERATURES) + " |")
     return "\n".join(lines)
@@ -193,7 +195,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         mask = draw(np.arange(len(train_on)), kept, seed)
         trained = train(train_on, setting.student, seed=seed, keep=mask, device=CPU)
-        plain.append(evaluate(trained.model, test).accuracy)
+        plain.append(evaluate(trained.model, test)["accuracy"])
     print(f"without a teacher: {plain}, {time.process_time() - started:.0f} s", flush=True)
     rows = [
         teach(name, config, setting.student, train_on, test, asked.keep, asked.seeds)

@@ -2,6 +2,7 @@
 
     python benchmarks/knn.py                                      # about a minute
     python benchmarks/knn.py --samples 50000 --rivals 50000       # the sizes of the claims
+    python benchmarks/knn.py --grid 5000 20000 50000              # the ratio to faiss.knn alone, by size and dimension
 
 Claims: at least 80% of the measured sgemm rate for d >= 512, and at least 5 times scikit-learn's brute force at
 50,000 x 128. Each pair is multiplied once and counted twice, as n² pairs of 2·d operations, so a share may exceed 100%.
@@ -11,12 +12,15 @@ The whole call is timed: checks, search, true distances, ties and the audit of i
 import argparse
 import time
 from collections.abc import Callable
+from itertools import product
 
 import faiss
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from secateur.scorers.geometry.exact_search import self_search
 from secateur.scorers.geometry.neighbours import nearest_neighbours
+from secateur.scorers.geometry.vectors import Vectors
 
 
 def sgemm(dimensions: int) -> tuple[float, float]:
@@ -68,16 +72,43 @@ def ratio_to_rivals(samples: int, dimensions: int, neighbours: int) -> None:
     )
 
 
+def ratio_to_faiss(samples: int, dimensions: int, neighbours: int, repeats: int) -> None:
+    """Print the seconds of the bare search and of faiss.knn, the least of so many runs of each in turn, and the ratio.
+
+    Core-seconds stand beside: other work on a shared machine lengthens them little.
+    """
+    embeddings = np.random.default_rng(0).standard_normal((samples, dimensions), dtype=np.float32)
+    vectors = Vectors(embeddings, "euclidean")
+    rows = vectors.prepared(slice(None))
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(timed(lambda: self_search(vectors, neighbours)))
+        theirs.append(timed(lambda: faiss.knn(rows, rows, neighbours + 1)))
+    wall, core = (min(column) for column in zip(*ours, strict=True))
+    faiss_wall, faiss_core = (min(column) for column in zip(*theirs, strict=True))
+    print(
+        f"{samples:,} x {dimensions}, k={neighbours}: self_search {wall:.2f} s, faiss.knn {faiss_wall:.2f} s = "
+        f"{faiss_wall / wall:.2f} times ours; core-seconds {core:.2f} and {faiss_core:.2f} = {faiss_core / core:.2f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Read the sizes and print one line per claim."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=20_000, help="rows for the share of sgemm")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[512, 768])
     parser.add_argument("--rivals", type=int, default=20_000, help="rows of 128 dimensions for the ratios")
+    parser.add_argument("--grid", type=int, nargs="+", help="rows for the ratio to faiss.knn, the only thing then")
+    parser.add_argument("--grid-dimensions", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--neighbours", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=2)
     chosen = parser.parse_args()
     print(f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}, numpy {np.__version__}")
+    if chosen.grid:
+        for samples, dimensions in product(chosen.grid, chosen.grid_dimensions):
+            ratio_to_faiss(samples, dimensions, chosen.neighbours, chosen.repeats)
+        return
     for dimensions in chosen.dimensions:
         share_of_sgemm(chosen.samples, dimensions, chosen.neighbours, chosen.repeats)
     ratio_to_rivals(chosen.rivals, 128, chosen.neighbours)

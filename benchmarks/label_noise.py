@@ -67,9 +67,9 @@ def with_noise(data: Data, rows: int, seed: int) -> tuple[Data, np.ndarray]:
     part = data.take(np.sort(random.permutation(len(data))[:rows]))
     flipped = np.zeros(len(part), bool)
     flipped[random.permutation(len(part))[: round(NOISE * len(part))]] = True
-    away = random.integers(1, part.classes, len(part))
-    labels = np.where(flipped, (part.labels + away) % part.classes, part.labels)
-    return Data(part.inputs, labels, part.classes), flipped
+    away = random.integers(1, part.task.width, len(part))
+    labels = np.where(flipped, (part.targets + away) % part.task.width, part.targets)
+    return Data(part.inputs, labels, part.task.width), flipped
 
 
 def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Scores]:
@@ -80,7 +80,7 @@ def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Score
         folder = Path(name)
         writer = CheckpointWriter(folder, CHECKPOINTS)
         trained = train(data, config, seed=seed, observers=list(watchers.values()), device=CPU, checkpoint=writer)
-        models.save(trained.model, folder, config, data.inputs.shape[1:], data.classes)
+        models.save(trained.model, folder, config, data.inputs.shape[1:])
         run = load_checkpoints(folder)
     found = {name: watcher.scores() for name, watcher in watchers.items() if isinstance(watcher, Observer)}
     reading = {name: (one, {}) for name, one in every.items() if isinstance(one, CheckpointScorer)}
@@ -88,8 +88,8 @@ def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Score
     embeddings = np.concatenate(list(embed(EmbeddingSettings(), data, model=run[-1])))
     graph = nearest_neighbours(embeddings, NEIGHBOURS, engine="exact")
     signals = found | {
-        "labels": data.labels,
-        "null_log_probabilities": null_model_of(data.labels, data.classes),
+        "labels": data.targets,
+        "null_log_probabilities": null_model_of(data.targets, data.task.width),
         "embeddings": embeddings,
         "neighbour_indices": graph.indices,
         "neighbour_distances": graph.distances,

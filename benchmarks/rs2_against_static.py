@@ -27,9 +27,11 @@ from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.comparison import compare, summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import METRICS, evaluate
+from secateur.trainers.tasks.classification import Classification
 
+ACCURACY = Classification(2).metrics[0]
 SETTINGS = {"mlp": {"hidden": [128]}, "cnn": {"width": 8}}
 STATIC, RS2, SAME_STEPS, FULL = "static random", "RS2", "everything, same steps", "everything, same epochs"
 PUBLISHED = {"RS2": 91.7, "static random": 78.4, "everything": 95.5}
@@ -57,7 +59,7 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
     ]
     for name, each in runs.items():
         first, seconds = each[0], np.mean([one["seconds"] for one in each])
-        accuracy = mean_of(summarise([one["accuracy"] for one in each]), METRICS[0])
+        accuracy = mean_of(summarise([one["accuracy"] for one in each]), ACCURACY)
         lines.append(
             f"| {name} | {accuracy} | {first['steps']:,} | {first['epochs']:,} "
             f"| {first['samples_seen']:,} | {seconds:.0f} |"
@@ -74,7 +76,7 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
             *lines,
             "",
             f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; "
-            f"{sentence(gap, METRICS[0], STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
+            f"{sentence(gap, ACCURACY, STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
             f"static subset falls short of everything "
             f"for as many epochs. Published for CIFAR-10 and ResNet-18, 200 epochs, keep 10%: {published:+.1f} points, "
             f"{published / most:.0%} of a shortfall of {most:.1f}.",
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, done in runs.items():
             trained = run(name, data, config, keep=asked.keep, epochs=asked.epochs, seed=seed)
             measured = {key: getattr(trained, key) for key in ("steps", "epochs", "samples_seen", "seconds")}
-            done.append({"seed": seed, "accuracy": evaluate(trained.model, test).accuracy, **measured})
+            done.append({"seed": seed, "accuracy": evaluate(trained.model, test)["accuracy"], **measured})
             print(f"seed {seed}, {name}: {done[-1]['accuracy']:.4f}, {trained.seconds:.0f} s", flush=True)
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU thread{'s'[: threads > 1]}"

@@ -37,7 +37,7 @@ class Recorder(Observer):
         self.logits = torch.zeros(epochs, samples, classes)
 
     def update(self, batch: TrainingBatch) -> None:
-        self.logits[int(self.epoch), batch.ids] = batch.logits
+        self.logits[int(self.epoch), batch.ids] = batch.outputs
 
     def reduce(self) -> torch.Tensor:
         raise NotImplementedError("a record is no score")
@@ -96,7 +96,7 @@ def of_checkpoints(run: list[torch.nn.Module], data: Data) -> dict[str, np.ndarr
     lengths: dict[str, list[np.ndarray]] = {"error": [], "last": [], "all": []}
     slopes = []
     pixels = data.inputs.reshape(len(data), -1).astype(np.float64)
-    wanted = np.eye(data.classes)[data.labels]
+    wanted = np.eye(data.task.width)[data.targets]
     for model in run:
         first, first_bias, second, second_bias = (
             value.detach().numpy().astype(np.float64) for value in model[1].parameters()
@@ -113,14 +113,14 @@ def of_checkpoints(run: list[torch.nn.Module], data: Data) -> dict[str, np.ndarr
         lengths["error"].append(np.sqrt(squared))
         lengths["last"].append(np.sqrt(last))
         lengths["all"].append(np.sqrt(last + (behind**2).sum(axis=1) * (1 + (entered**2).sum(axis=1))))
-        slopes.append(((second[data.labels] * (hidden > 0)) @ first).astype(np.float32))
-    given = probability[np.arange(len(data)), data.labels]
-    frequency = np.bincount(data.labels, minlength=data.classes)[data.labels] / len(data)
+        slopes.append(((second[data.targets] * (hidden > 0)) @ first).astype(np.float32))
+    given = probability[np.arange(len(data)), data.targets]
+    frequency = np.bincount(data.targets, minlength=data.task.width)[data.targets] / len(data)
     restless = np.std(slopes, axis=0, dtype=np.float64).mean(axis=1)
-    classes = [restless[data.labels == label] for label in range(data.classes)]
-    middle, spread = (np.array([take(each) for each in classes])[data.labels] for take in (np.mean, np.std))
+    classes = [restless[data.targets == label] for label in range(data.task.width)]
+    middle, spread = (np.array([take(each) for each in classes])[data.targets] for take in (np.mean, np.std))
     features = active.astype(np.float16).astype(np.float64)
-    medians = np.stack([np.median(features[data.labels == label], axis=0) for label in range(data.classes)])
+    medians = np.stack([np.median(features[data.targets == label], axis=0) for label in range(data.task.width)])
     return {
         "checkpoint_el2n": np.mean(lengths["error"], axis=0),
         "checkpoint_entropy": -(probability * np.log(probability)).sum(axis=1),
@@ -129,7 +129,7 @@ def of_checkpoints(run: list[torch.nn.Module], data: Data) -> dict[str, np.ndarr
         "grand": np.mean(lengths["all"], axis=0),
         "last_layer_grand": np.mean(lengths["last"], axis=0),
         "normalised_vog": (restless - middle) / spread,
-        "prototype_distance": np.sqrt(((features - medians[data.labels]) ** 2).sum(axis=1)),
+        "prototype_distance": np.sqrt(((features - medians[data.targets]) ** 2).sum(axis=1)),
         "pvi": np.log2(given) - np.log2(frequency),
         "self_confidence": given,
         "vog": restless,
@@ -157,7 +157,7 @@ def ours_of(
 
     every = scorers()
     watchers = {name: one(len(data), CPU) for name, one in every.items() if isinstance(one, type)}
-    recorder, run = Recorder(len(data), int(config.epochs or 0), data.classes), []
+    recorder, run = Recorder(len(data), int(config.epochs or 0), data.task.width), []
 
     def keep(model: torch.nn.Module, done: int, total: int) -> None:
         if done * CHECKPOINTS // total > len(run):
@@ -169,9 +169,9 @@ def ours_of(
     found |= score_rows([run], data, np.arange(len(data)), reading, device=CPU)
     embeddings = np.concatenate(list(embed(EmbeddingSettings(), data, model=run[-1])))
     graph = nearest_neighbours(embeddings, NEIGHBOURS, engine="exact")
-    signals = found | {"labels": data.labels, "embeddings": embeddings, "neighbour_indices": graph.indices}
+    signals = found | {"labels": data.targets, "embeddings": embeddings, "neighbour_indices": graph.indices}
     signals |= {"neighbour_distances": graph.distances}
-    signals |= {"null_log_probabilities": null_model_of(data.labels, data.classes)}
+    signals |= {"null_log_probabilities": null_model_of(data.targets, data.task.width)}
     read = {name: one for name, one in every.items() if isinstance(one, Scorer)}
     found |= {name: one(*(signals[signal] for signal in one.signals)) for name, one in read.items()}
     return found, recorder, run, embeddings
@@ -193,8 +193,8 @@ def main() -> None:
     config = TrainingConfig(model="mlp", model_settings={"hidden": (64,)}, epochs=asked.epochs, batch_size=128)
     ours, recorder, run, embeddings = ours_of(data, config)
     print(f"ours: {time.perf_counter() - started:.0f} s", flush=True)
-    theirs = of_the_run(recorder.logits.numpy(), data.labels) | of_checkpoints(run, data)
-    theirs |= of_neighbours(embeddings, data.labels)
+    theirs = of_the_run(recorder.logits.numpy(), data.targets) | of_checkpoints(run, data)
+    theirs |= of_neighbours(embeddings, data.targets)
     lines = ["| score | Spearman | largest gap, of the score's standard deviation |", "| --- | ---: | ---: |"]
     for name in sorted(ours):
         one, other = ours[name].astype(np.float64), theirs[name]

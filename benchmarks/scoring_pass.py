@@ -43,7 +43,7 @@ def bare(model: nn.Module, data: Data, rows: np.ndarray) -> None:
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
             part = data.take(rows[start : start + BATCH])
-            torch.tensor(part.labels).to(DEVICE)
+            torch.tensor(part.targets).to(DEVICE)
             model(torch.as_tensor(part.inputs).to(DEVICE))
 
 

@@ -30,13 +30,13 @@ from secateur.trainers.processes import device_of_choice
 def bare(data: Data, config: TrainingConfig, device: torch.device, *, loader: bool) -> None:
     """A plain loop of torch."""
     torch.manual_seed(0)
-    model = build(config, data.inputs.shape[1:], data.classes, seed=0)
+    model = build(config, data.inputs.shape[1:], data.task.width, seed=0)
     model[0].fit(data)
     model.to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4, fused=True)
     steps = config.total_steps(len(data))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    inputs, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
+    inputs, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
     if not loader:
         inputs, labels = inputs.to(device), labels.to(device)
     batches = DataLoader(TensorDataset(inputs, labels), config.batch_size, shuffle=True)

@@ -5,9 +5,9 @@ Tests hold the pages to it.
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import typer
 from pydantic import BaseModel
@@ -17,10 +17,12 @@ from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.checkpoints.contract import CheckpointScorer
-from secateur.scorers.contract import Scorer
+from secateur.scorers.contract import Scorer, Unit
 from secateur.scorers.registry import AnyScorer, scorers
-from secateur.selectors.contract import Selector, selectors
-from secateur.trainers.experiments.contract import experiments
+from secateur.scorers.registry import declared as declared_scorers
+from secateur.selectors.contract import MaskSelector, Selector, selectors
+from secateur.selectors.contract import declared as declared_selectors
+from secateur.trainers.experiments.contract import Arm, experiments
 from secateur.trainers.modalities.encoding import ENCODINGS
 
 
@@ -36,6 +38,7 @@ def one_line(text: str) -> str:
 
 
 Schema = Mapping[str, Any]
+Declared = TypeVar("Declared")
 NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "nothing"}
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
 HEAD = ("key", "type", "default", "what it is")
@@ -211,12 +214,13 @@ def reads_of(declared: AnyScorer) -> Iterable[str]:
 
 
 def score_table() -> str:
-    """Every scorer: name, what it says, what high means, kind, view, settings, paper."""
+    """Every scorer, those of samples first: unit, what it says, what high means, kind, view, settings, paper."""
     return table(
-        ("score", "what it is", "high means", "kind", "view", "settings", "paper"),
+        ("score", "of", "what it is", "high means", "kind", "view", "settings", "paper"),
         [
             (
                 f"`{name}`",
+                f"{one.card.unit}s",
                 one.card.summary,
                 one.card.high_means,
                 " ".join([kind_of(one), *(f"`{signal}`" for signal in reads_of(one))]),
@@ -224,37 +228,48 @@ def score_table() -> str:
                 settings_text(one.settings),
                 one.card.paper,
             )
-            for name, one in sorted(scorers().items())
+            for name, one in by_unit(declared_scorers(), lambda one: one.card.unit)
         ],
     )
 
 
 def selector_table() -> str:
-    """Every selector: name, what it does, what it reads, settings, paper."""
+    """Every selector, those of samples first: unit, what it does, what it reads, settings, paper."""
     return table(
-        ("selector", "what it does", "reads", "settings", "draws", "paper"),
+        ("selector", "of", "what it does", "reads", "settings", "draws", "paper"),
         [
             (
                 f"`{name}`",
+                ", ".join(f"{unit}s" for unit in units_of(one)) or "groups of any unit",
                 one.summary,
                 ", ".join(f"`{signal}`" for signal in reads_by(one)),
-                settings_text(one.settings, one.tunable),
+                settings_text(one.settings, getattr(one, "tunable", ())),
                 "yes" if one.draws else "ties only",
                 one.paper,
             )
-            for name, one in sorted(selectors().items())
+            for name, one in by_unit(declared_selectors(), lambda one: (*units_of(one), "weight")[0])
         ],
     )
 
 
+def units_of(chosen: Selector[...] | MaskSelector[..., Any]) -> tuple[Unit, ...]:
+    """Units that a selector is for; none where it takes any in groups."""
+    return chosen.units if isinstance(chosen, MaskSelector) else ("sample",)
+
+
+def by_unit(declared: Mapping[str, Declared], unit_of: Callable[[Declared], Unit]) -> list[tuple[str, Declared]]:
+    """Names and what they declare, samples first, and of each unit in alphabetical order."""
+    return sorted(declared.items(), key=lambda one: (get_args(Unit).index(unit_of(one[1])), one[0]))
+
+
 def short_score_table() -> str:
-    """Every scorer in three columns."""
+    """Every scorer of samples in three columns."""
     rows = [(f"`{name}`", one.card.high_means, kind_of(one)) for name, one in sorted(scorers().items())]
     return table(("score", "high means", "of"), rows)
 
 
 def short_selector_table() -> str:
-    """Every selector in two columns."""
+    """Every selector of samples in two columns."""
     rows = [(f"`{name}`", ", ".join(f"`{s}`" for s in reads_by(one))) for name, one in sorted(selectors().items())]
     return table(("selector", "reads"), rows)
 
@@ -267,7 +282,7 @@ def experiment_table() -> str:
             (
                 f"`{name}`",
                 f"{one.unit}s",
-                ", ".join(f"`{arm}`" for arm in (*one.arms, *one.references)),
+                ", ".join(arm_text(name, arm) for name, arm in {**one.arms, **one.references}.items()),
                 one.metrics[0].name,
                 one.claim,
                 settings_text(one.settings),
@@ -278,26 +293,34 @@ def experiment_table() -> str:
     )
 
 
+def arm_text(name: str, arm: Arm) -> str:
+    """An arm, with its scorer and selector."""
+    chosen = " → ".join(part for part in (arm.scorer, arm.selector) if part)
+    return f"`{name}`" + (f" ({chosen})" if chosen else "")
+
+
 def scorer_pages() -> str:
     """What mkdocstrings is to show of every scorer: the class or the function in the file of its name."""
-    return "\n\n".join(shown_by_mkdocstrings(one) for _, one in sorted(scorers().items()))
+    every = by_unit(declared_scorers(), lambda one: one.card.unit)
+    return "\n\n".join(shown_by_mkdocstrings(one) for _, one in every)
 
 
 def selector_pages() -> str:
     """What mkdocstrings is to show of every selector."""
-    return "\n\n".join(shown_by_mkdocstrings(one) for _, one in sorted(selectors().items()))
+    every = by_unit(declared_selectors(), lambda one: (*units_of(one), "weight")[0])
+    return "\n\n".join(shown_by_mkdocstrings(one) for _, one in every)
 
 
-def shown_by_mkdocstrings(declared: AnyScorer | Selector[...]) -> str:
+def shown_by_mkdocstrings(declared: AnyScorer | Selector[...] | MaskSelector[..., Any]) -> str:
     """A class or function without its members, one heading deeper than a module."""
     own = declared if inspect.isclass(declared) else getattr(declared, "choose", None) or declared.compute
     shown = f"::: {own.__module__}.{own.__name__}"
     return f"{shown}\n    options: {{members: false, heading_level: 3, show_root_full_path: false}}"
 
 
-def reads_by(chosen: Selector[...]) -> list[str]:
+def reads_by(chosen: Selector[...] | MaskSelector[..., Any]) -> list[str]:
     """Signals that a selector reads, less the budget."""
-    return [name for name in chosen.reads if name != "budget"]
+    return [name for name in chosen.reads if name not in ("budget", "keep")]
 
 
 def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str:

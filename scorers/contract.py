@@ -6,6 +6,8 @@ batch by batch and keeps O(N) accumulators. Assets, launchpad forms, stored meta
 tests hold all of them to follow from these declarations.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -13,23 +15,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, create_model
 
+from secateur.scorers.lazy import torch
+from secateur.scorers.signals import Batch, ClassSignals, Signal, Signals
+
 P = ParamSpec("P")
+S = TypeVar("S")
 Kind = TypeVar("Kind")
 
 Scores = Float32[np.ndarray, " n"]
 """One number per sample, in data-set order."""
 
-HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled"]
+HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
+Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
+"""What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
 
 RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
+
+
+Reads = tuple[Signal | tuple[Signal, ...], ...]
+"""Signals of a task that a scorer needs; of those in an inner tuple, one."""
 
 
 @dataclass(frozen=True)
@@ -42,84 +53,89 @@ class Card:
     view: str
     paper: str
     summary: str
+    unit: Unit = "sample"
 
 
 @dataclass(frozen=True)
-class Scorer(Generic[P]):
+class Scorer(Generic[P, S]):
     """A scoring function of signals, still callable, and what the pipeline must know of it."""
 
-    compute: Callable[P, Scores]
+    compute: Callable[P, S]
     card: Card
     signals: tuple[str, ...]
     settings: type[BaseModel]
+    reads: Reads = ()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Scores:
-        """Scores, float32 `[n]`; raises ValueError that names the rows where one is NaN or infinite."""
-        return finite(self.compute(*args, **kwargs), self.card.name)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S:
+        """Scores: of samples float32 `[n]`, of other units float32 arrays by the groups that the signals have.
+
+        Raises ValueError that names the rows where the score of a sample is NaN or infinite; selectors of other units
+        refuse NaN.
+        """
+        scores = self.compute(*args, **kwargs)
+        if self.card.unit == "sample":
+            finite(cast(Scores, scores), self.card.name)
+        return scores
 
 
 def scorer(
-    *, high_means: HighMeans, view: str, paper: str, version: str = "1"
-) -> Callable[[Callable[P, Scores]], Scorer[P]]:
-    """Declare a scorer of signals. `version` changes whenever its numbers would."""
+    *,
+    high_means: HighMeans,
+    view: str,
+    paper: str,
+    version: str = "1",
+    reads: Reads = (),
+    unit: Unit = "sample",
+) -> Callable[[Callable[P, S]], Scorer[P, S]]:
+    """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
+    its parameters stem from, beside those of the scores that it reads."""
 
-    def declare(compute: Callable[P, Scores]) -> Scorer[P]:
+    def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
         return Scorer(
             compute=compute,
-            card=Card(name, version, high_means, view, paper, summary_of(compute)),
+            card=Card(name, version, high_means, view, paper, summary_of(compute), unit),
             signals=positional(compute),
             settings=settings_of(compute),
+            reads=reads,
         )
 
     return declare
 
 
-class TrainingBatch:
+class TrainingBatch(Batch):
     """One training batch as the observers see it; what several of them need is computed once.
 
-    `ids` int64 `[b]` are rows of the data set, each at most once; `logits` float `[b, classes]` and `losses`
-    float `[b]` (per-sample cross-entropy) come from the forward pass that precedes the update; `labels` int64 `[b]`.
-    All live on the training device and nothing here moves them or waits for it.
+    `ids` int64 `[b]` are rows of the data set, each at most once; `outputs` float `[b, width]` and `losses` float `[b]`
+    (the task's own, one per sample) come from the forward pass that precedes the update; `targets` `[b, …]` are as the
+    task's losses read them. All live on the training device and nothing here moves them or waits for it. `task` says
+    the signals; classification where none is named.
     """
 
-    def __init__(self, ids: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
+    def __init__(
+        self,
+        ids: torch.Tensor,
+        outputs: torch.Tensor,
+        targets: torch.Tensor,
+        losses: torch.Tensor,
+        task: Signals | None = None,
+    ) -> None:
         self.ids = ids
-        self.logits = logits.detach().float()
-        self.labels = labels
+        self.outputs = outputs.detach().float()
+        self.targets = targets
         self.losses = losses.detach().float()
+        self.task = task or ClassSignals()
 
-    @cached_property
-    def probabilities(self) -> torch.Tensor:
-        """Softmax of the logits, float32 `[b, classes]`."""
-        return self.logits.softmax(dim=1)
-
-    @cached_property
-    def correct(self) -> torch.Tensor:
-        """Whether the label has the highest logit, bool `[b]`; means nothing where `is_nan`."""
-        return self.logits.argmax(dim=1) == self.labels
+    def take(self, places: torch.Tensor) -> TrainingBatch:
+        """Some samples of the batch, int64 `[…]`."""
+        return TrainingBatch(
+            self.ids[places], self.outputs[places], self.targets[places], self.losses[places], self.task
+        )
 
     @cached_property
     def is_nan(self) -> torch.Tensor:
-        """Whether a logit is NaN, bool `[b]`: for what counts events, where a NaN would not spread by itself."""
-        return self.logits.isnan().any(dim=1)
-
-    @cached_property
-    def logit_margin(self) -> torch.Tensor:
-        """Logit of the label minus the highest other logit, float32 `[b]`."""
-        return margin_of(self.logits, self.labels)
-
-    @cached_property
-    def probability_margin(self) -> torch.Tensor:
-        """Probability of the label minus the highest other probability, float32 `[b]`."""
-        return margin_of(self.probabilities, self.labels)
-
-
-def margin_of(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Value of the label minus the highest other one: `[b, classes]`, int64 `[b]` -> `[b]`."""
-    column = labels.unsqueeze(1)
-    rivals = values.scatter(1, column, float("-inf"))
-    return values.gather(1, column).squeeze(1) - rivals.amax(dim=1)
+        """Whether an output is NaN, bool `[b]`: for what counts events, where a NaN would not spread by itself."""
+        return self.outputs.isnan().any(dim=1)
 
 
 class Observer(ABC):
@@ -132,6 +148,8 @@ class Observer(ABC):
 
     card: ClassVar[Card]
     settings: ClassVar[type[BaseModel]]
+    reads: ClassVar[Reads] = ()
+    """Of one that nobody declared, nothing is checked before it sees a batch."""
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)
@@ -177,7 +195,9 @@ class Observer(ABC):
             value.copy_(state[name])
 
 
-def observer(*, high_means: HighMeans, paper: str, version: str = "1") -> Callable[[type[Kind]], type[Kind]]:
+def observer(
+    *, high_means: HighMeans, reads: Reads, paper: str, version: str = "1"
+) -> Callable[[type[Kind]], type[Kind]]:
     """Declare an observer class; the scorer is named after its file and the class after the scorer."""
 
     def declare(watcher: type[Kind]) -> type[Kind]:
@@ -185,6 +205,7 @@ def observer(*, high_means: HighMeans, paper: str, version: str = "1") -> Callab
         view = "training batches as trained on (train mode, augmented if the task augments), before each update"
         watcher.card = Card(name, version, high_means, view, paper, summary_of(watcher))  # type: ignore[attr-defined]
         watcher.settings = settings_of(watcher.__init__, watcher.__name__)  # type: ignore[attr-defined]
+        watcher.reads = reads  # type: ignore[attr-defined]
         return watcher
 
     return declare
@@ -226,11 +247,17 @@ def positional(function: Callable[..., object]) -> tuple[str, ...]:
 def settings_of(function: Callable[..., object], name: str | None = None) -> type[BaseModel]:
     """Keyword-only parameters of a function, less the reserved ones, as a validated model that allows no others."""
     fields: dict[str, Any] = {
-        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        p.name: (annotation_of(p, function), ... if p.default is p.empty else p.default)
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in RESERVED
     }
     return create_model(f"{name or function.__name__}_settings", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def annotation_of(parameter: inspect.Parameter, function: Callable[..., object]) -> Any:
+    """The type of a parameter, also of one whose module keeps annotations as text: the others stay text."""
+    told = parameter.annotation
+    return eval(told, inspect.unwrap(function).__globals__) if isinstance(told, str) else told  # type: ignore[attr-defined]
 
 
 def summary_of(thing: Any) -> str:

@@ -1,17 +1,29 @@
-"""Every scorer there is, of whichever kind, found by its file."""
+"""Every scorer there is, of whichever kind and unit, found by its file."""
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from secateur.scorers.checkpoints.contract import CheckpointScorer
-from secateur.scorers.contract import Observer, Scorer, discover
+from secateur.scorers.contract import Observer, Scorer, Unit, discover
 
-AnyScorer = Scorer[...] | CheckpointScorer[...] | type[Observer]
+AnyScorer = Scorer[..., Any] | CheckpointScorer[...] | type[Observer]
 
 
 @cache
-def scorers() -> Mapping[str, AnyScorer]:
-    """Scorers of signals, scorers of checkpoints and observers, by name."""
+def declared() -> Mapping[str, AnyScorer]:
+    """The scorers of all units by name, which no two share."""
     import secateur.scorers
 
     return discover(secateur.scorers, Scorer, CheckpointScorer, Observer)
+
+
+def of_other_units() -> dict[str, str]:
+    """Scorers of other units than samples, and what they are for."""
+    return {name: f"{one.card.unit}s" for name, one in declared().items() if one.card.unit != "sample"}
+
+
+@cache
+def scorers(unit: Unit = "sample") -> Mapping[str, AnyScorer]:
+    """Scorers of one unit by name; of samples these are scorers of signals, scorers of checkpoints and observers."""
+    return {name: one for name, one in declared().items() if one.card.unit == unit}

@@ -1,15 +1,17 @@
 """Laws that every selector keeps, as one check that people can run on theirs."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector
 from secateur.selectors.draws.quotas import balanced, proportional
@@ -22,14 +24,15 @@ SEEDS = range(6)
 def example_signals(chosen: Selector[...], count: int, numbers: np.random.Generator) -> Signals:
     """Arrays for everything that a selector reads, by name.
 
-    `ids` int64, distinct and in no order; `labels` int64, three classes of very unequal sizes; `embeddings` float32
-    `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score, float32.
+    `ids` int64, distinct and in no order; `strata` and `memberships` int64, three classes of very unequal sizes;
+    `embeddings` float32 `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score,
+    float32.
     """
     found: Signals = {}
     for name in chosen.reads:
         if name == "ids":
             found[name] = numbers.permutation(10 * count)[:count].astype(np.int64)
-        elif name == "labels":
+        elif name in ("strata", "memberships"):
             found[name] = np.minimum(numbers.geometric(0.7, count) - 1, 2).astype(np.int64)
         elif name == "embeddings":
             found[name] = numbers.normal(size=(count, 6)).astype(np.float32)
@@ -245,10 +248,10 @@ def larger_budgets_add(case: Case) -> None:
 
 
 def class_quotas_are_exact(case: Case) -> None:
-    labels = case.signals.get("labels")
-    if labels is None:
-        labels = np.minimum(np.random.default_rng(3).geometric(0.6, case.samples) - 1, 2).astype(np.int64)
-    sizes = np.bincount(labels)
+    strata = case.signals.get("strata")
+    if strata is None:
+        strata = np.minimum(np.random.default_rng(3).geometric(0.6, case.samples) - 1, 2).astype(np.int64)
+    sizes = np.bincount(strata)
     room = np.array([case.most(int(size)) if size else 0 for size in sizes])
     policies: list[tuple[Policy, int]] = [("proportional", 0), ("proportional", 2), ("balanced", 0), ("balanced", 1)]
     for policy, floor in policies:
@@ -256,17 +259,17 @@ def class_quotas_are_exact(case: Case) -> None:
         share_out = proportional if policy == "proportional" else balanced
         for budget in (int(np.minimum(sizes, 2).sum()), int(room.sum()) // 2, int(room.sum())):
             wanted = share_out(sizes, budget, floor=floor, room=room)
-            kept = case.keep(budget, chosen=under, signals=case.signals | {"labels": labels})
-            counts = np.bincount(labels[kept], minlength=len(sizes))
+            kept = case.keep(budget, chosen=under, signals=case.signals | {"strata": strata})
+            counts = np.bincount(strata[kept], minlength=len(sizes))
             case.require(
                 bool((counts == wanted).all()),
                 f"under the {policy} policy with floor {floor} classes keep {counts}, their quotas are {wanted}",
             )
     floored = with_class_policy(case.chosen, "none", floor=2)
     budget = max(int(room.sum()) // 2, int(np.minimum(room, 2).sum()))
-    kept = case.keep(budget, chosen=floored, signals=case.signals | {"labels": labels})
+    kept = case.keep(budget, chosen=floored, signals=case.signals | {"strata": strata})
     case.require(
-        bool((np.bincount(labels[kept], minlength=len(sizes)) >= np.minimum(room, 2)).all()),
+        bool((np.bincount(strata[kept], minlength=len(sizes)) >= np.minimum(room, 2)).all()),
         "with a floor of 2 and no other policy, a class keeps fewer",
     )
 

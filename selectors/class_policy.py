@@ -16,7 +16,10 @@ Policy = Literal["none", "proportional", "balanced"]
 
 
 def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) -> Selector[...]:
-    """The same selector under a class policy; it reads `labels` besides what it read.
+    """The same selector under a class policy; it reads `strata` besides what it read.
+
+    Strata are classes; of numbers, quantiles; of samples with several labels, the rarest label of each, so that a
+    budget goes to labels.
 
     - `none`: classes get what the selector gives them, except that each keeps at least `floor`;
     - `proportional`: each class its share, by largest remainder;
@@ -30,18 +33,18 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         raise ValueError(f"floor is a count of samples per class, got {floor}")
     if policy == "none" and not floor:
         return chosen
-    signature = with_labels(inspect.signature(chosen.choose))
+    signature = with_strata(inspect.signature(chosen.choose))
 
     def choose(*args: Any, **kwargs: Any) -> Keep:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
-        labels, budget = given["labels"], given["budget"]
+        strata, budget = given["strata"], given["budget"]
         if given.get("ids") is None:
-            given["ids"] = np.arange(len(labels))
-        if "labels" not in chosen.reads:
-            del given["labels"]
-        classes, occurring = codes_of(labels)
+            given["ids"] = np.arange(len(strata))
+        if "strata" not in chosen.reads:
+            del given["strata"]
+        classes, occurring = codes_of(strata)
         sizes = sizes_of(classes, len(occurring))
         room = np.array([chosen.most(int(size), given) for size in sizes])
         if policy == "none":
@@ -73,14 +76,14 @@ def stitched(chosen: Selector[...], given: dict[str, Any], classes: Strata, quot
     return keep
 
 
-def with_labels(signature: inspect.Signature) -> inspect.Signature:
-    """The signature with `labels` among what is read, before the budget."""
+def with_strata(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with `strata` among what is read, before the budget."""
     parameters = list(signature.parameters.values())
-    if "labels" in signature.parameters:
+    if "strata" in signature.parameters:
         return signature
-    labels = inspect.Parameter("labels", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=np.ndarray)
+    strata = inspect.Parameter("strata", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=np.ndarray)
     at = [parameter.name for parameter in parameters].index("budget")
-    return signature.replace(parameters=[*parameters[:at], labels, *parameters[at:]])
+    return signature.replace(parameters=[*parameters[:at], strata, *parameters[at:]])
 
 
 def positional_names(signature: inspect.Signature) -> Iterator[str]:

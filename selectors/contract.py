@@ -1,7 +1,8 @@
 """What a selector is: scores and a budget in, the samples worth keeping out.
 
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
-score that a study picks), any other score by its name, `labels`, `embeddings`, and `budget`. Keyword-only parameters
+score that a study picks), any other score by its name, `strata` (the class of a sample, or what stands for it),
+`memberships` (strata, or all labels of a sample), `embeddings`, and `budget`. Keyword-only parameters
 are its settings, except `seed` and `ids`, which callers supply: all randomness and every tie is decided by a hash of
 `(seed, id)`, so a choice does not depend on row order, sharding or the machine.
 """
@@ -10,17 +11,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
 from pydantic import BaseModel
 
-from secateur.scorers.contract import discover, finite, positional, rows_text, settings_of, summary_of
+from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.ranks import Keep
 
 P = ParamSpec("P")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,90 @@ def selector(
     return declare
 
 
+@dataclass(frozen=True)
+class MaskSelector(Generic[P, M]):
+    """A function that selects units other than samples, still callable: masks by group (layer, tensor), or one mask.
+
+    Positional parameters are `scores` or `shapes` by group, as the experiment has them, and `keep`, the share of all
+    units that stays; `seed` and settings are keyword-only, as of a `Selector`.
+    """
+
+    choose: Callable[P, M]
+    name: str
+    version: str
+    summary: str
+    paper: str
+    reads: tuple[str, ...]
+    settings: type[BaseModel]
+    units: tuple[Unit, ...]
+    """Units that it is for; any that come in groups where it names none."""
+    draws: bool = False
+    """Whether choices depend on the seed even where nothing is tied."""
+    exact: bool = True
+    """Whether exactly the budget stays; more may stay where it is False, never less."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> M:
+        """Bool masks of the units' shapes; True stays."""
+        masks = self.choose(*args, **kwargs)
+        parts: list[Any] = list(masks.values()) if isinstance(masks, Mapping) else [masks]
+        share = inspect.signature(self.choose).bind(*args, **kwargs).arguments["keep"]
+        budget = resolve_keep(share, sum(mask.size for mask in parts))
+        kept = sum(int(np.count_nonzero(mask)) for mask in parts)
+        if kept < budget or (kept > budget and self.exact):
+            raise RuntimeError(f"selector {self.name!r} kept {kept} units, the budget is {budget}")
+        return masks
+
+
+def mask_selector(
+    *units: Unit, paper: str = "", version: str = "1", draws: bool = False, exact: bool = True
+) -> Callable[[Callable[P, M]], MaskSelector[P, M]]:
+    """Declare a selector of these units; `version` changes whenever its choices would, the rest is `MaskSelector`'s."""
+
+    def declare(choose: Callable[P, M]) -> MaskSelector[P, M]:
+        return MaskSelector(
+            choose=choose,
+            name=choose.__name__,
+            version=version,
+            summary=summary_of(choose),
+            paper=paper,
+            reads=positional(choose),
+            settings=settings_of(choose),
+            units=units,
+            draws=draws,
+            exact=exact,
+        )
+
+    return declare
+
+
 @cache
-def selectors() -> Mapping[str, Selector[...]]:
-    """Every selector by name."""
+def declared() -> Mapping[str, Selector[...] | MaskSelector[..., Any]]:
+    """The selectors of all units by name, which no two share."""
     import secateur.selectors
 
-    return discover(secateur.selectors, Selector)
+    return discover(secateur.selectors, Selector, MaskSelector)
+
+
+@cache
+def selectors() -> Mapping[str, Selector[...]]:
+    """Every selector of samples by name."""
+    return {name: one for name, one in declared().items() if isinstance(one, Selector)}
+
+
+def of_other_units() -> dict[str, str]:
+    """Selectors of other units than samples, and what they are for."""
+    masks = {name: one for name, one in declared().items() if isinstance(one, MaskSelector)}
+    return {name: " and ".join(f"{unit}s" for unit in one.units) or "other units" for name, one in masks.items()}
+
+
+@cache
+def mask_selectors(unit: Unit) -> Mapping[str, MaskSelector[..., Any]]:
+    """Every selector that is for another unit than samples by name."""
+    return {
+        name: one
+        for name, one in declared().items()
+        if isinstance(one, MaskSelector) and unit in (one.units or (unit,))
+    }
 
 
 def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None:

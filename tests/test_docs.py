@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import re
 import shutil
@@ -223,9 +224,13 @@ GRAPH = """
 import sys
 from pathlib import Path
 from secateur.pipelines.definitions import build
+from secateur.pipelines.data.source_kinds.registry import source_kinds
+from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.studies.files import read_studies
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+print("exporters:", *exporters())
+print("sources:", *source_kinds())
 print("scorers:", *scorers())
 print("selectors:", *selectors())
 (file,) = read_studies([Path("studies")])
@@ -245,6 +250,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", tmp_path / "secateur")
     shutil.copytree(ROOT / "tests" / "scorers", tmp_path / "tests" / "scorers")
     (tmp_path / "tests" / "selectors").mkdir()
+    (tmp_path / "tests" / "pipelines").mkdir()
+    shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", tmp_path / "tests" / "pipelines")
     (tmp_path / "studies").mkdir()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -257,12 +264,14 @@ def follow(page: str, checkout: Path) -> list[str]:
         if "file=" in words:
             names.append(words.strip().removeprefix("file="))
             assert not (checkout / names[-1]).exists(), f"{names[-1]} is there already"
+            (checkout / names[-1]).parent.mkdir(exist_ok=True)
             (checkout / names[-1]).write_text(content)
     return names
 
 
 def python(checkout: Path, *words: str) -> str:
-    found = os.environ | {"PYTHONPATH": str(checkout)}
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
+    found = alone | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(
         [sys.executable, *words], cwd=checkout, env=found, capture_output=True, text=True, check=False
     )
@@ -270,10 +279,15 @@ def python(checkout: Path, *words: str) -> str:
     return done.stdout
 
 
+def listed(seen: str, kind: str) -> list[str]:
+    """Names that `GRAPH` printed behind a word."""
+    return next(line for line in seen.splitlines() if line.startswith(f"{kind}:")).split()[1:]
+
+
 def test_following_the_page_on_scorers_adds_a_scorer(checkout: Path) -> None:
     assert len(follow("add-a-scorer.md", checkout)) == 3
     seen = python(checkout, "-c", GRAPH)
-    assert "rival_probability" in seen.split("selectors:")[0].split()
+    assert "rival_probability" in listed(seen, "scorers")
     assert "pencils/scores/rival_probability" in seen.split()
     assert "hardest@0.3" in seen.split()
     laws = "tests/scorers/test_checkpoint_scorers.py"
@@ -293,10 +307,52 @@ def test_following_the_page_on_scorers_adds_a_scorer(checkout: Path) -> None:
 def test_following_the_page_on_selectors_adds_a_selector(checkout: Path) -> None:
     assert len(follow("add-a-selector.md", checkout)) == 3
     seen = python(checkout, "-c", GRAPH)
-    assert "nearest_quantile" in seen.partition("selectors:")[2].split()
+    assert "nearest_quantile" in listed(seen, "selectors")
     assert "nearest_quantile@0.3" in seen.split()
     ran = python(checkout, "-m", "pytest", "-q", "tests/selectors/test_nearest_quantile.py")
     assert "2 passed" in ran
+
+
+def test_following_the_page_on_units_adds_a_unit(checkout: Path) -> None:
+    (checkout / "tests" / "trainers").mkdir()
+    (line,) = re.findall(
+        r"```python line=scorers/contract.py\n(.*)\n```", (ROOT / "docs" / "add-a-unit.md").read_text()
+    )
+    place = checkout / "scorers" / "contract.py"
+    text, count = re.subn(r"^Unit = .*$", line, place.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    place.write_text(text)
+    assert len(follow("add-a-unit.md", checkout)) == 4
+    assert "2 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_feature_pruning.py")
+    command = "from secateur.pipelines.commands.main import main; main()"
+    report = json.loads(python(checkout, "-c", command, "prune", "wines", "--json"))["report"]
+    assert "separating" in json.dumps(report)
+    manifest = checkout / ".secateur" / "assets" / "wines" / "manifest" / "separating@0.2" / "0"
+    assert '"feature"' in (manifest / "manifest.json").read_text()
+
+
+def test_following_the_page_on_exporters_adds_an_exporter(checkout: Path) -> None:
+    assert len(follow("add-an-exporter.md", checkout)) == 2
+    shutil.copy(SHIPPED / "digits.yaml", checkout / "studies")
+    assert "labels" in listed(python(checkout, "-c", GRAPH), "exporters")
+    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_labels.py")
+    assert "3 passed" in ran
+
+
+def test_following_the_page_on_sources_adds_a_source(checkout: Path) -> None:
+    assert len(follow("add-a-source.md", checkout)) == 3
+    seen = python(checkout, "-c", GRAPH)
+    assert "npz" in listed(seen, "sources")
+    assert "top@0.3" in listed(seen, "trials")
+    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_npz.py")
+    assert "2 passed" in ran
+
+
+def test_following_the_page_on_tasks_adds_a_task(checkout: Path) -> None:
+    assert len(follow("add-a-task.md", checkout)) == 2
+    code = "from secateur.trainers.tasks.registry import tasks; print(*tasks())"
+    assert python(checkout, "-c", code).split() == ["classification", "counts", "multi_label", "regression"]
+    assert "3 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_counts.py")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The four folders are namespace packages of rooms in order, import one way, and shadow no standard module."""
+"""The four folders are namespace packages of rooms in order, import one way, and no file or function is long."""
 
 import ast
 import subprocess
@@ -9,13 +9,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "scorers": ("contract", "observers", "checkpoints", "geometry", "networks", "architectures", "registry"),
+    "scorers": (
+        "lazy",
+        "signals",
+        "contract",
+        "observers",
+        "checkpoints",
+        "geometry",
+        "networks",
+        "architectures",
+        "registry",
+    ),
     "selectors": ("draws", "contract", "class_policy", "samplers", "static", "searches", "masks", "check_selector"),
     "trainers": (
         "processes",
         "augmentation",
-        "contract",
         "tasks",
+        "contract",
         "models",
         "modalities",
         "loop",
@@ -45,6 +55,22 @@ ROOMS = {
 ORDER = [f"{floor}/{room}" for floor, rooms in ROOMS.items() for room in rooms]
 MODULES = [path.relative_to(ROOT) for floor in ROOMS for path in sorted((ROOT / floor).rglob("*.py"))]
 NAMES = {"secateur." + ".".join(path.with_suffix("").parts): path for path in MODULES}
+
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+"""Lines."""
+TO_SPLIT = {
+    "trainers/loop/train.py train",
+    "pipelines/assets/architectures.py",
+    "pipelines/assets/data.py prepare_asset",
+    "pipelines/assets/data.py prepare",
+    "pipelines/assets/subsets.py subset_asset",
+    "pipelines/assets/subsets.py manifest_asset",
+    "pipelines/assets/teacher.py teacher_logits_asset",
+    "pipelines/commands/heads.py heads",
+    "pipelines/commands/init.py init",
+    "pipelines/commands/prompts.py prompts",
+}
+"""Files and functions that are longer still; nothing may join them."""
 
 
 def imported(path: Path) -> set[str]:
@@ -113,3 +139,21 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
         for path in ready:
             del left[path]
     assert not left, f"these files import each other in a circle: {', '.join(map(str, left))}"
+
+
+def long_parts(path: Path, text: str) -> set[str]:
+    """The file if it is too long, and its functions that are."""
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    long = {f"{path} {node.name}" for node in functions if node.end_lineno - node.lineno >= LONGEST_FUNCTION}
+    return long | ({str(path)} if len(text.splitlines()) > LONGEST_FILE else set())
+
+
+def test_no_file_and_no_function_is_longer_than_the_eye_can_hold() -> None:
+    long = set[str]().union(*(long_parts(path, (ROOT / path).read_text()) for path in MODULES))
+    assert not long - TO_SPLIT, f"split these: {', '.join(sorted(long - TO_SPLIT))}"
+
+
+def test_long_parts_are_found() -> None:
+    body = "def fits():\n" + "    pass\n" * 59 + "async def too_long():\n" + "    pass\n" * 60
+    assert long_parts(Path("a.py"), body) == {"a.py too_long"}
+    assert long_parts(Path("a.py"), "\n" * 401) == {"a.py"}

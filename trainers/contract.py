@@ -1,7 +1,7 @@
 """What trainers speak of: the data they learn from and the config they follow."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -11,7 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.signals import ClassSignals, Signals
 from secateur.trainers.augmentation import Augmentation
+from secateur.trainers.tasks.classification import as_task
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.own import OwnTask, Rows, Split
 
 InputKind = Literal["numbers", "tokens", "codes"]
 """What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
@@ -34,27 +38,59 @@ def kind_read_by(factory: Callable[..., nn.Module]) -> InputKind | None:
     return getattr(factory, "reads", None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Data:
     """Samples in a fixed order; row i is the same sample everywhere.
 
     `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
-    token ids, float32 `[n, columns]` for the rest. `labels` are 0 … classes-1. `model_settings` is what the encoding
-    tells networks of the inputs, as JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever
-    a model's factory asks for by a parameter of that name (`vocabulary`, `padding_id`, `categories`).
+    token ids, float32 `[n, columns]` for the rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64
+    `[n, k]` of regression, bool `[n, labels]` of several labels. `task` is the learning problem, of which a number is
+    short for classification into so many classes; one that has not seen targets is fitted to these, so give test
+    samples the `task` of the training samples. `model_settings` is what the encoding tells networks of the inputs, as
+    JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever a model's factory asks for by a
+    parameter of that name (`vocabulary`, `padding_id`, `categories`).
+
+    A task of the user's own has `Rows` as inputs and no targets beside them, see `Data.of` and
+    `trainers/tasks/own.py`.
     """
 
-    inputs: Shaped[np.ndarray, "n ..."]
-    labels: Int64[np.ndarray, " n"]
-    classes: int
-    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Any
+    targets: Shaped[np.ndarray, "n ..."]
+    task: Task
+    model_settings: Mapping[str, Any]
+
+    def __init__(
+        self,
+        inputs: Shaped[np.ndarray, "n ..."] | Rows,
+        targets: Shaped[np.ndarray, "n ..."],
+        task: Task | int,
+        model_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "task", as_task(task).fitted(targets))
+        object.__setattr__(self, "model_settings", model_settings or {})
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @classmethod
+    def of(cls, task: OwnTask, split: Split) -> "Data":
+        """The samples of a task of the user's own; none is read yet."""
+        samples = task.samples(split)
+        return cls(Rows(samples, task.collate), np.empty((len(samples), 0)), task)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> "Data":
         """The same data at a keep mask or at row numbers."""
-        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
+
+    def network_inputs(self, device: torch.device | None = None) -> Any:
+        """The inputs of all these samples as a network is called with them, on the device."""
+        if isinstance(self.inputs, Rows):
+            batch = self.inputs.batch()
+            return batch if device is None else moved(batch, device)
+        inputs = torch.from_numpy(np.asarray(self.inputs))
+        return inputs if device is None else inputs.to(device)
 
     def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator["Data"]:
         """The data, or these rows of it, in blocks, for passes that must not hold it all."""
@@ -64,17 +100,33 @@ class Data:
             )
 
 
-class GradientBatch(TrainingBatch):
-    """An `TrainingBatch` whose logits `[b, classes]` and losses `[b]`, float32, carry their gradients."""
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch of tensors, however nested, on a device, without waiting for it where its memory is pinned."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    from accelerate.utils import send_to_device
 
-    def __init__(self, ids: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
-        self.ids, self.labels = ids, labels
-        self.logits, self.losses = logits.float(), losses.float()
+    return send_to_device(batch, device, non_blocking=True)
+
+
+class GradientBatch(TrainingBatch):
+    """A `TrainingBatch` whose outputs `[b, width]` and losses `[b]`, float32, carry their gradients."""
+
+    def __init__(
+        self,
+        ids: torch.Tensor,
+        outputs: torch.Tensor,
+        targets: torch.Tensor,
+        losses: torch.Tensor,
+        task: Signals | None = None,
+    ) -> None:
+        self.ids, self.targets, self.task = ids, targets, task or ClassSignals()
+        self.outputs, self.losses = outputs.float(), losses.float()
 
 
 Objective = Callable[[TrainingBatch, torch.Tensor], torch.Tensor]
 """What a step descends: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
-`[b]`, with gradient. `batch.losses` is the plain cross-entropy."""
+`[b]`, with gradient. `batch.losses` are the task's plain ones."""
 
 Progress = Callable[[int, int], None]
 """Gets (done, in all): steps, samples, rows or tensors, as the function that calls it says."""

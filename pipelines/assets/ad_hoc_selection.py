@@ -179,13 +179,19 @@ class Made:
                 raise ValueError(f"{'/'.join(key.path)} has not been made yet: materialise it, then select")
         loaded = {name: store.load(key) for name, key in keys.items() if isinstance(key, dg.AssetKey)}
         signals = signals_in(loaded)
-        count = len(signals["labels"])
+        count = len(signals["strata"])
         for name, values in loaded.items():
             if isinstance(values, np.ndarray) and len(values) != count:
                 path = "/".join(keys[name].path)  # type: ignore[union-attr]
                 raise ValueError(f"{path} has {len(values)} rows, {study.name}/samples {count}: materialise it again")
-        names = loaded["source"]["label_names"]
-        whole = Whole(signals["labels"], names, loaded["inputs"], loaded["samples"], signals.get("embeddings"))
+        whole = Whole(
+            signals["strata"],
+            loaded["source"]["strata"],
+            loaded["inputs"],
+            loaded["samples"],
+            signals.get("embeddings"),
+            loaded["source"]["label_names"],
+        )
         return cls(loaded, signals, whole)
 
 
@@ -196,7 +202,7 @@ def made_already(study: Study, store: Store) -> bool:
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
     """Keep mask, bool `[n]`, and its budget; raises ValueError where the budget does not fit the data."""
-    count = len(made.whole.labels)
+    count = len(made.whole.strata)
     try:
         budget = resolve_keep(asked.keep, count)
     except ValueError as error:

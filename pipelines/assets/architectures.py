@@ -24,9 +24,9 @@ from secateur.pipelines.studies.architectures import Search
 from secateur.scorers.architectures.accuracy_predictor import cross_validate
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.architectures import space_of_configs
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import evaluate
 
 
 def search_definitions(search: Search, base: Path) -> dg.Definitions:
@@ -211,14 +211,14 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
 
         def work() -> None:
             trained = train(data, config, seed=0)
-            metrics = dataclasses.asdict(evaluate(trained.model, test))
+            metrics = evaluate(trained.model, test)
             record = {"steps": trained.steps, "seconds": trained.seconds}
             with secateur_store.folder(key) as folder:
-                models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:], data.classes)
+                models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
                 for name, content in (("metrics.json", metrics), (RECORD, record)):
                     (folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
-        tested = {"test_inputs": test.inputs, "test_labels": test.labels}
+        tested = {"test_inputs": test.inputs, "test_targets": test.targets}
         made_of = digest_of(config=config.model_dump(mode="json"), **parts_of(data), **tested)
         folder = Ledger(secateur_store).once(key, None, made_of, work)
         return dg.MaterializeResult(

@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -21,6 +21,9 @@ from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.embeddings import embed
 from secateur.trainers.processes import device_of_choice
+
+if TYPE_CHECKING:
+    from secateur.scorers.geometry.neighbours import Neighbours
 
 
 def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -48,8 +51,8 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             folder = loaded["proxy"] / "seed-0"
             model = models.load(folder)
             depends.append(fingerprint([folder]))
-        elif study.columns.text is not None:
-            rows = load(study.source, study.columns, base, secateur_store.root / ".cache").train
+        elif study.columns and study.columns.text is not None:
+            rows = load(study.read_source, study.columns, base, secateur_store.root / ".cache").train
             texts = rows[study.columns.text]
         shards = secateur_store.root / study.name / ".embeddings" / digest_of(depends=depends)[:16]
         told, count = secateur_progress.start(context, "embeddings"), len(data)
@@ -62,21 +65,17 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 np.save(file, block, allow_pickle=False)
             told(min(start + settings.block, count), count)
         path = secateur_store.place(key).with_suffix(".npy")
-        width = np.load(shard_of(shards, 0), mmap_mode="r").shape[1]
-        with new_file(path, overwrite=True) as partial:
-            whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, width))
-            for start in starts:
-                whole[start : start + settings.block] = np.load(shard_of(shards, start))
-            whole.flush()
+        join_shards(shards, starts, count, path)
         shutil.rmtree(shards.parent)
+        whole = np.load(path, mmap_mode="r")
         # Blocks that an earlier, killed run made took their time too.
         seconds = (time.perf_counter() - started) * count / max(1, count - begin)
         secateur_store.save(key_of(study, "embeddings_cost"), {"seconds": seconds, "forward": count})
         return dg.MaterializeResult(
-            data_version=version_of(np.load(path, mmap_mode="r")),
+            data_version=version_of(whole),
             metadata={
                 "path": dg.MetadataValue.path(path.resolve()),
-                "dimensions": width,
+                "dimensions": whole.shape[1],
                 "dagster/row_count": count,
                 "blocks resumed": len(there),
                 "bytes": path.stat().st_size,
@@ -92,10 +91,20 @@ def shard_of(folder: Path, start: int) -> Path:
     return folder / f"{start:012d}.npy"
 
 
+def join_shards(folder: Path, starts: Sequence[int], count: int, path: Path) -> None:
+    """Write the blocks that begin at `starts` as one array float16 `[count, d]`, one block in memory at a time."""
+    blocks = [np.load(shard_of(folder, start), mmap_mode="r") for start in starts]
+    with new_file(path, overwrite=True) as partial:
+        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, blocks[0].shape[1]))
+        for start, block in zip(starts, blocks, strict=True):
+            whole[start : start + len(block)] = block
+        whole.flush()
+
+
 def neighbours_asset(study: Study) -> dg.AssetsDefinition:
     """The nearest other samples of each sample, with the recall that an audit measured."""
     key = {name: key_of(study, name) for name in ("neighbour_indices", "neighbour_distances")}
-    asked = study.neighbours
+    settings = study.neighbours
 
     @dg.multi_asset(
         name=f"{study.name}__neighbours",
@@ -109,7 +118,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             "neighbour_distances": out_of(
                 study,
                 "neighbour_distances",
-                description=f"Distances to them ({asked.metric}), float32.",
+                description=f"Distances to them ({settings.metric}), float32.",
             ),
         },
         check_specs=[
@@ -130,30 +139,32 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
 
         started = time.perf_counter()
         expected = estimate(
-            len(embeddings), embeddings.shape[1], asked.count, engine="ivf" if asked.engine == "ivf" else "exact"
+            len(embeddings), embeddings.shape[1], settings.count, engine="ivf" if settings.engine == "ivf" else "exact"
         )
         context.log.info(f"neighbour graph, estimate: {expected}")
-        graph = nearest_neighbours(
-            embeddings, asked.count, metric=asked.metric, engine=asked.engine, least_recall=asked.least_recall
-        )
-        metadata: dict[str, Any] = {
-            "recall": graph.recall,
-            "audited samples": graph.audited,
-            "engine": graph.engine,
-            "metric": graph.metric,
-            "neighbours": asked.count,
-            "estimated seconds": expected.seconds,
-            "seconds": time.perf_counter() - started,
-        }
-        secateur_store.save(key_of(study, "neighbours_cost"), {"seconds": metadata["seconds"]})
+        graph = nearest_neighbours(embeddings, **settings.model_dump())
+        seconds = time.perf_counter() - started
+        metadata = facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds}
+        secateur_store.save(key_of(study, "neighbours_cost"), {"seconds": seconds})
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(
             check_name="recall",
             asset_key=key["neighbour_indices"],
-            passed=graph.recall >= asked.least_recall,
+            passed=graph.recall >= settings.least_recall,
             description=f"{graph.recall:.4f} of the true neighbours found, over {graph.audited} audited samples",
             metadata={"recall": graph.recall},
         )
 
     return neighbours
+
+
+def facts_of(graph: "Neighbours") -> dict[str, Any]:
+    """What the UI says of a neighbour graph."""
+    return {
+        "recall": graph.recall,
+        "audited samples": graph.audited,
+        "engine": graph.engine,
+        "metric": graph.metric,
+        "neighbours": graph.indices.shape[1],
+    }

@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of
-from secateur.pipelines.assets.data import labels_of
+from secateur.pipelines.assets.data import memberships_of, strata_of
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import of_origin
 
@@ -26,6 +26,7 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     from secateur.scorers.checkpoints.pvi import null_model_of
 
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
-    labels = labels_of(loaded["samples"])
-    null = null_model_of(labels, len(loaded["source"]["label_names"]))
-    return {"labels": labels, "null_log_probabilities": null} | named
+    strata = strata_of(loaded["samples"])
+    null = null_model_of(strata, len(loaded["source"]["strata"]))
+    groups = {"strata": strata, "memberships": memberships_of(loaded["samples"], loaded["source"])}
+    return {"labels": strata, **groups, "null_log_probabilities": null} | named

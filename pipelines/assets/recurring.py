@@ -13,7 +13,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.data.readers import SourceError, watch_stamp
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.storage.store import Store
@@ -77,7 +77,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
         target=dg.AssetSelection.groups(study.name),
         description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
     )
-    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
+    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds and study.source else []
     return dg.Definitions(made, jobs=[job], schedules=schedules, sensors=[refresh, *watch])
 
 
@@ -94,7 +94,7 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            stamp = watch_stamp(study.source, base)
+            stamp = study.read_source.stamp(base)
         except SourceError as error:
             return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
         if stamp == context.cursor:
@@ -111,7 +111,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
     return {
         name: selection
         for name, selection in study.selections.items()
-        if isinstance(selection.declared, Selector) and signals_read(selection) - {"labels"}
+        if isinstance(selection.declared, Selector) and signals_read(selection) - {"strata", "memberships"}
     }
 
 
@@ -168,7 +168,7 @@ def subsets_of(
     tuning, found = key_of(study, "tuning"), {}
     tuned = store.load(tuning) if store.find(tuning) else {}
     for keep in study.keep:
-        budget = resolve_keep(keep, len(signals["labels"]))
+        budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}

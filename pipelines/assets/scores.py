@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of, labels_of
+from secateur.pipelines.assets.data import data_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
@@ -46,8 +46,23 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
-        "by class": dg.MetadataValue.md(score_by_class(values, labels_of(samples), source["label_names"], card)),
+        "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
         "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
+    }
+
+
+def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool = True) -> dict[str, dg.AssetOut]:
+    """What an asset of several scores puts out, by the score's name."""
+    return {
+        name: out_of(
+            study,
+            "scores",
+            name,
+            description=describe(score.declared.card),
+            code_version=score.declared.card.version,
+            is_required=is_required,
+        )
+        for name, score in scores.items()
     }
 
 
@@ -63,31 +78,20 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = key_of(study, "proxy")
     searched = study.proxy_from
-    found = {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
+    ins = ins_of(study, "inputs", "samples", "source")
+    ins |= {"best_architecture": dg.AssetIn(dg.AssetKey([searched, "best_architecture"]))} if searched else {}
 
     @dg.multi_asset(
         name=f"{study.name}__proxy_training",
-        ins=ins_of(study, "inputs", "samples", "source") | found,
+        ins=ins,
         outs={
             "proxy": out_of(
                 study, "proxy", dagster_type=dg.Nothing, description="The proxy model, trained on all samples."
             )
         }
-        | {
-            name: out_of(
-                study,
-                "scores",
-                name,
-                description=describe(score.declared.card),
-                code_version=score.declared.card.version,
-            )
-            for name, score in observed.items()
-        },
+        | score_outs(study, observed),
         internal_asset_deps={
-            "proxy": {
-                *(key_of(study, name) for name in ("inputs", "samples", "source")),
-                *([dg.AssetKey([searched, "best_architecture"])] if searched else []),
-            },
+            "proxy": {each.key for each in ins.values()},
             **{name: {proxy_key} for name in observed},
         },
         group_name=study.name,

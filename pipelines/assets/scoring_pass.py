@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from secateur.pipelines.assets.asset import ins_of, out_of
+from secateur.pipelines.assets.asset import ins_of
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
-from secateur.pipelines.assets.scores import describe, score_metadata
+from secateur.pipelines.assets.scores import score_metadata, score_outs
 from secateur.pipelines.runs.costs import save_pass_cost
 from secateur.pipelines.runs.ray import RayPass, job_of
 from secateur.pipelines.storage.score_cache import Compute, ScoreKey, ScoreStore, one_by_one
@@ -27,6 +27,12 @@ from secateur.trainers.processes import device_of_choice
 def checkpoint_scores_of(study: Study) -> dict[str, Score]:
     """Scores of the study that read checkpoints."""
     return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+
+
+def declared_as(score: Score) -> CheckpointScorer:
+    """The scorer of a score that reads checkpoints."""
+    assert isinstance(score.declared, CheckpointScorer)
+    return score.declared
 
 
 def several(configured: Mapping[str, Configured]) -> bool:
@@ -51,17 +57,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{study.name}__scoring_pass",
         ins=ins_of(study, "inputs", "samples", "source", "proxy"),
-        outs={
-            name: out_of(
-                study,
-                "scores",
-                name,
-                description=describe(score.declared.card),
-                code_version=score.declared.card.version,
-                is_required=False,
-            )
-            for name, score in read.items()
-        },
+        outs=score_outs(study, read, is_required=False),
         can_subset=True,
         group_name=study.name,
         pool=ACCELERATOR,
@@ -79,11 +75,8 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         data, started = data_of(inputs, samples, source), time.perf_counter()
         folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
         model = fingerprint(folders)
-        configured: dict[str, Configured] = {}
-        for name in sorted(context.op_execution_context.selected_output_names):
-            declared = read[name].declared
-            assert isinstance(declared, CheckpointScorer)
-            configured[name] = (declared, getattr(config, name).model_dump())
+        chosen = sorted(context.op_execution_context.selected_output_names)
+        configured = {name: (declared_as(read[name]), getattr(config, name).model_dump()) for name in chosen}
         keys = {
             name: ScoreKey(declared.card.name, declared.card.version, settings, model)
             for name, (declared, settings) in configured.items()
@@ -102,14 +95,12 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
         save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
-            counted: dict[str, Any] = {"rows rescored": tally.computed[name], "rows found": tally.found[name]}
-            counted["seconds"] = seconds
-            if spread:
-                counted["shards by Ray node"] = dg.MetadataValue.json(spread.nodes)
+            counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
+            nodes = {"shards by Ray node": dg.MetadataValue.json(spread.nodes)} if spread else {}
             yield dg.Output(
                 values,
                 name,
-                metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted,
+                metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted | nodes,
                 data_version=version_of(values),
             )
 

@@ -112,11 +112,12 @@ def shown_of(
     if selection is None or selection.in_training or keep.all():
         return {}
     whole = Whole(
-        signals["labels"],
-        loaded["source"]["label_names"],
+        signals["strata"],
+        loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
         signals.get("embeddings"),
+        loaded["source"]["label_names"],
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
@@ -157,7 +158,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 table,
                 np.asarray(subset[trial]),
                 scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))},
-                label_names=source["label_names"],
+                label_names=source["strata"],
             )
             provenance = provenance_of(study, trial, source, settings, len(table))
             written = Manifest.write(secateur_store.place(key, trial), rows, provenance, overwrite=True)
@@ -203,7 +204,7 @@ def provenance_of(
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
-        columns=study.columns.model_dump(exclude_none=True),
+        columns=study.columns.model_dump(exclude_none=True) if study.columns else {},
         selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",

@@ -34,11 +34,11 @@ from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.classification import evaluate
 
 BLOCK = 4096
 """Rows whose logits are committed at a time."""
@@ -105,16 +105,18 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 told = secateur_progress.start(context, "teacher")
                 trained = train(data, training, seed=settings.seed, device=device_of_choice(), progress=told)
                 with secateur_store.folder(key) as folder:
-                    models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:], data.classes)
+                    models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:])
                 cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
             secateur_store.save(costs, cost)
 
         Ledger(secateur_store).once(key, None, digest_of(**parts), work, beside=[costs])
         cost = secateur_store.load(costs)
-        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"])
-        accuracy = evaluate(models.load(secateur_store.place(key)), test).accuracy
+        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test")
+        metrics = evaluate(models.load(secateur_store.place(key)), test)
         path = dg.MetadataValue.path(secateur_store.place(key).resolve())
-        return dg.MaterializeResult(metadata={"path": path, "test accuracy": accuracy, **cost})
+        return dg.MaterializeResult(
+            metadata={"path": path, **{f"test {name}": number for name, number in metrics.items()}, **cost}
+        )
 
     return teacher
 
@@ -127,7 +129,7 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
             f"distillation.teacher: {given} has no {' and no '.join(missing)}; name a saved model's folder"
         )
     rebuild = json.loads((given / "model.json").read_text())
-    expected = {"shape": list(data.inputs.shape[1:]), "classes": data.classes}
+    expected = {"shape": list(data.inputs.shape[1:]), "task": json.loads(json.dumps(data.task.state()))}
     own = {name: rebuild[name] for name in expected}
     if own != expected:
         raise ValueError(f"distillation.teacher: the model in {given} is for {own}, the data are {expected}")
@@ -262,7 +264,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
                 "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
                 "validation_accuracy": [
                     {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
-                    for (share, alpha, heat), accuracy in tuned.accuracies.items()
+                    for (share, alpha, heat), accuracy in tuned.results.items()
                 ],
             }
             secateur_store.save(key, best)

@@ -1,6 +1,5 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,9 @@ from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.classification import METRICS, evaluate
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -82,7 +81,7 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         "evaluation",
         ins=("test_inputs", "test_samples", "source", "subset", "trained_model"),
         trials="all",
-        description="Accuracy, per-class accuracy, calibration and loss on the test split, after the last epoch.",
+        description="Every metric of the task on the test split, after the last epoch.",
         accelerated=True,
     )
     def evaluation(
@@ -94,15 +93,14 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
         subset: Any,
         trained_model: Any,
     ) -> None:
-        test = data_of(test_inputs, test_samples, source)
+        test = data_of(test_inputs, test_samples, source, "test")
         for trial in trials_of(context):
-            measured = dataclasses.asdict(evaluate(models.load(trained_model[trial]), test))
+            metrics = dict(evaluate(models.load(trained_model[trial]), test))
             trained = trained_outcome(trained_model[trial])
             costs = costs_of(study, trial, secateur_store, trained)
-            numbers = {metric.name: measured.pop(metric.name) for metric in METRICS}
-            judged = trained.model_copy(update={"metrics": numbers, "compute": costs, "facts": measured})
+            judged = trained.model_copy(update={"metrics": metrics, "compute": costs})
             secateur_store.save(key, judged.model_dump(mode="json"), trial)
-            numbers |= {"samples of compute": judged.work}
+            numbers = {**metrics, "samples of compute": judged.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 

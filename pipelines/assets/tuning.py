@@ -97,7 +97,7 @@ def tuned(
         seeds=study.validation.seeds,
         progress=told,
     )
-    accuracies = {str(value): accuracy for value, accuracy in best.accuracies.items()}
+    accuracies = {str(value): accuracy for value, accuracy in best.results.items()}
     return {
         "chosen": {"settings": {setting: best.value}, "validation_accuracy": accuracies},
         "cost": {"steps": best.steps, "samples_seen": best.samples_seen, "seconds": best.seconds},

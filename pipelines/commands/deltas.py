@@ -1,12 +1,14 @@
 """The command `secateur deltas`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from secateur.pipelines.commands.shell import AsJson, err, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, bar, say, table_of, tell
+
+if TYPE_CHECKING:
+    from secateur.pipelines.deltas.sources import DeltaSource
 
 SHOWN = 20
 """Tensors in the table; all of them are in the JSON and in manifest.json."""
@@ -53,34 +55,14 @@ def deltas(
 
     Checkpoints are safetensors files, an index of several, or a folder with either; they are streamed.
     """
-    from secateur.pipelines.deltas.files import Checkpoint
-    from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, DeltaSource, FactorDelta, TunedDelta
     from secateur.pipelines.manifests.deltas import prune_deltas
     from secateur.trainers.passes.layer_inputs import load_inputs
 
     choice = choice_of(keep, by, over, each, rescale, eta, seed)
-    named = {"only": only or [], "leave": leave or []}
-    adapter = (tuned / CONFIG).is_file()
-    if factors and not adapter:
-        raise ValueError(f"--factors is for LoRA adapters, and {tuned} holds no {CONFIG}: leave it out")
-    source: DeltaSource
-    if factors:
-        source = FactorDelta.of(tuned, **named)
-    elif adapter:
-        source = AdapterDelta.of(Checkpoint.read(base), tuned, **named)
-    else:
-        source = TunedDelta.of(Checkpoint.read(base), Checkpoint.read(tuned), **named)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as display:
-        task = display.add_task("tensors", total=None)
-        pruned = prune_deltas(
-            source,
-            target,
-            choice,
-            inputs=load_inputs(inputs) if inputs else None,
-            overwrite=overwrite,
-            progress=lambda done, total: display.update(task, completed=done, total=total),
-        )
+    source = source_of(base, tuned, factors, {"only": only or [], "leave": leave or []})
+    with bar("tensors") as progress:
+        recorded = load_inputs(inputs) if inputs else None
+        pruned = prune_deltas(source, target, choice, inputs=recorded, overwrite=overwrite, progress=progress)
     answer: dict[str, Any] = {
         "path": str(target),
         "kept": pruned.kept,
@@ -89,19 +71,36 @@ def deltas(
         "tensors": {name: {"entries": t.entries, "kept": t.kept, "q": t.q} for name, t in pruned.tensors.items()},
         "copied": list(pruned.copied),
     }
+    tell(answer, as_json, lambda: show(answer))
 
-    def show() -> None:
-        from secateur.pipelines.commands.shell import out
 
-        say(target)
-        told = f"{pruned.kept:,} of {pruned.of:,} entries of {len(pruned.tensors):,} tensors kept"
-        say(f"{told}; {len(pruned.copied):,} tensors copied")
-        lines = [(name, f"{t.kept:,}", f"{t.entries:,}", f"{t.q:.4g}") for name, t in pruned.tensors.items()]
-        out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))
-        if len(lines) > SHOWN:
-            say(f"… {len(lines) - SHOWN:,} more in manifest.json")
+def source_of(base: Path, tuned: Path, factors: bool, named: dict[str, list[str]]) -> "DeltaSource":
+    """The delta of a checkpoint or an adapter; raises ValueError for factors of what is no adapter."""
+    from secateur.pipelines.deltas.files import Checkpoint
+    from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, FactorDelta, TunedDelta
 
-    tell(answer, as_json, show)
+    adapter = (tuned / CONFIG).is_file()
+    if factors and not adapter:
+        raise ValueError(f"--factors is for LoRA adapters, and {tuned} holds no {CONFIG}: leave it out")
+    if factors:
+        return FactorDelta.of(tuned, **named)
+    if adapter:
+        return AdapterDelta.of(Checkpoint.read(base), tuned, **named)
+    return TunedDelta.of(Checkpoint.read(base), Checkpoint.read(tuned), **named)
+
+
+def show(answer: dict[str, Any]) -> None:
+    """What the shell says of a pruned delta."""
+    from secateur.pipelines.commands.shell import out
+
+    tensors = answer["tensors"]
+    say(answer["path"])
+    kept = f"{answer['kept']:,} of {answer['of']:,} entries of {len(tensors):,} tensors kept"
+    say(f"{kept}; {len(answer['copied']):,} tensors copied")
+    lines = [(name, f"{t['kept']:,}", f"{t['entries']:,}", f"{t['q']:.4g}") for name, t in tensors.items()]
+    out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))
+    if len(lines) > SHOWN:
+        say(f"… {len(lines) - SHOWN:,} more in manifest.json")
 
 
 def choice_of(keep: float, by: str, over: str, each: bool, rescale: str | None, eta: float | None, seed: int) -> Any:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from secateur.pipelines.commands.shell import AsJson, ManifestPath, err, find_samples_study, say, tell
+from secateur.pipelines.commands.shell import AsJson, ManifestPath, bar, find_samples_study, say, tell
 
 FORMATS = (
     "indices, text, bitmap (row numbers); card (a README); "
@@ -47,9 +46,7 @@ def export(
     manifest = Manifest.load(path, verify=True)
     root = home() / "assets"
     rows = None if study is None else training_rows(find_samples_study(study)[0], root)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as display:
-        task = display.add_task(f"export to {to}", total=None)
+    with bar(f"export to {to}") as progress:
         written = write(
             manifest,
             to,
@@ -57,7 +54,7 @@ def export(
             dataset=rows,
             settings=with_report(to, given, manifest, root),
             overwrite=overwrite,
-            progress=lambda done, total: display.update(task, completed=done, total=total),
+            progress=progress,
         )
     tell(described(written, to, manifest), as_json, lambda: say(written))
 

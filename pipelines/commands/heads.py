@@ -47,7 +47,8 @@ def heads(
 
     A model that finds the needle in no run has no scores to give: that ends with exit code 2 and says so.
     """
-    from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning, without_top
+    from secateur.selectors.masks.without_highest_heads import without_top
+    from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning
 
     if (needle is None) != (question is None):
         raise ValueError("--needle and --question go together: give both, or none for ours")
@@ -76,27 +77,29 @@ def heads(
     if manifest is not None:
         write_manifest(manifest, experiment, causal, without_top(scores, mask or 0), model)
 
-    def show() -> None:
-        lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
-        out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
-        say(
-            f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
-            f"recall {answer['recall']:.3f} over {answer['runs']} runs"
-        )
-        for name, recall in answer.get("masked", {}).items():
-            say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
+    tell(answer, as_json, lambda: show_heads(answer, threshold, mask))
 
-    tell(answer, as_json, show)
+
+def show_heads(answer: dict[str, Any], threshold: float, mask: int | None) -> None:
+    """The heads that score highest, the recall, and what it is without them."""
+    lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
+    out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
+    say(
+        f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
+        f"recall {answer['recall']:.3f} over {answer['runs']} runs"
+    )
+    for name, recall in answer.get("masked", {}).items():
+        say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
 
 
 def scored(experiment: Any, causal: Any, model: str, mask: int | None) -> tuple["np.ndarray", dict[str, Any]]:
     """Scores of all heads; the same as JSON with a list of those above the threshold and what masking comes to."""
     import numpy as np
 
-    from secateur.scorers.networks.retrieval_heads import head_scores
+    from secateur.scorers.networks.retrieval_heads import retrieval_heads
 
     retrievals, recalls = experiment.runs(causal, 0, "score", lambda done, of: None)
-    scores = head_scores(retrievals, recalls)
+    scores = retrieval_heads(retrievals, recalls)
     order = np.argsort(-scores.ravel(), kind="stable")
     listed = [divmod(int(at), scores.shape[1]) for at in order if scores.ravel()[at] > experiment.threshold]
     answer: dict[str, Any] = {
@@ -118,18 +121,17 @@ def masked_recalls(experiment: Any, causal: Any, scores: "np.ndarray", count: in
     """Recall with the highest heads masked and with as many others; none where there are fewer others."""
     import numpy as np
 
-    from secateur.trainers.experiments.head_pruning import without_others, without_top
+    from secateur.selectors.masks.without_highest_heads import without_top
+    from secateur.selectors.masks.without_other_heads import PLACES, others_of, without
 
     if count >= scores.size:
         raise ValueError(f"--mask {count}: the model has {scores.size} heads, mask fewer")
     recalls: dict[str, float | None] = {"retrieval": recall_without(experiment, causal, without_top(scores, count))}
-    for control in ("random", "earlier", "later"):
-        try:
-            keep = without_others(scores, count, control, experiment.threshold, np.random.default_rng(0))
-        except ValueError:  # fewer heads than that, which the answer says
-            recalls[control] = None
-        else:
-            recalls[control] = recall_without(experiment, causal, keep)
+    for control in PLACES:
+        others = others_of(scores, count, control, experiment.threshold)
+        enough = len(others) >= count
+        keep = without(scores, others, count, np.random.default_rng(0)) if enough else None
+        recalls[control] = None if keep is None else recall_without(experiment, causal, keep)
     return recalls
 
 

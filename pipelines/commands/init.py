@@ -26,7 +26,11 @@ def init(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write; studies/NAME.yaml if left out.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of classes.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="COLUMN", help="The column to predict; may be repeated for several."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="classification, regression or multi_label.")] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of texts.")] = None,
     image: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of pictures or their paths.")] = None,
     features: Features = None,
@@ -64,6 +68,7 @@ def init(
     from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
+    from secateur.pipelines.studies.problem import Problem
 
     place = find_data(data, test, separator)
     mine = target.absolute() if target else None
@@ -73,7 +78,8 @@ def init(
     path = target or study_folders()[-1] / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)
     wish = init_study.Wish(
-        label=label,
+        labels=tuple(label or ()),
+        task=task,
         text=text,
         image=image,
         features=tuple(features or ()),
@@ -92,7 +98,8 @@ def init(
     source = init_study.source_of(draft, base)
     init_study.note_test(draft, source)
     read: Any = TypeAdapter(Source).validate_python(source)
-    loaded = load(read, Columns(**draft.columns), base, marked_home() / "assets" / ".cache")
+    columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target)
+    loaded = load(read, columns, base, marked_home() / "assets" / ".cache")
     settled = init_study.settle(draft, loaded)
     content = init_study.render(chosen, draft, source, settled, loaded)
     validated(yaml.safe_load(content), path)

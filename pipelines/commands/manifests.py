@@ -75,7 +75,7 @@ def apply(
     from secateur.pipelines.manifests.manifest import Manifest
 
     manifest = Manifest.load(path)
-    given = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
+    given: dict[str, Any] = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
     manifest.apply(target, output=output, **given)
     declared = manifest.declaration
     answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}

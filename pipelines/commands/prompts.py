@@ -72,20 +72,26 @@ def prompts(
     if manifest is not None:
         write_manifest(manifest, experiment, prompt, arms[0], outcomes[arms[0]].kept, keep=keep, seed=seed)
 
-    def show() -> None:
-        lines = [
-            (
-                one["method"],
-                f"{one['accuracy']:.3f}",
-                f"{one.get('unranked', one['accuracy']):.3f}",
-                f"{one['length']:.0f}",
-            )
-            for one in answers
-        ]
-        out.print(table_of(("method", "accuracy", "not ranked again", "tokens"), lines, right=(1, 2, 3)))
-        say(chosen["prompt"])
+    tell(
+        {"model": model, "keep": keep, "seed": seed, "prompts": answers},
+        as_json,
+        lambda: show_prompts(answers, chosen["prompt"]),
+    )
 
-    tell({"model": model, "keep": keep, "seed": seed, "prompts": answers}, as_json, show)
+
+def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:
+    """What each method came to, and the prompt of the first."""
+    lines = [
+        (
+            one["method"],
+            f"{one['accuracy']:.3f}",
+            f"{one.get('unranked', one['accuracy']):.3f}",
+            f"{one['length']:.0f}",
+        )
+        for one in answers
+    ]
+    out.print(table_of(("method", "accuracy", "not ranked again", "tokens"), lines, right=(1, 2, 3)))
+    say(chosen)
 
 
 def run_arms(experiment: Any, arms: list[str], keep: float, seed: int) -> dict[str, Any]:

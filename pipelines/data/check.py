@@ -1,12 +1,12 @@
 """What is wrong with a data set, before anything is trained on it: the asset check's findings, without Dagster.
 
-Two samples are duplicates where a model is shown the same (equal `input_hash`), whatever their labels; where the
-labels differ they conflict. Samples with a fault are counted as such and not as duplicates or shared rows: all nulls
+Two samples are duplicates where a model is shown the same (equal `input_hash`), whatever their targets; where the
+targets differ they conflict. Samples with a fault are counted as such and not as duplicates or shared rows: all nulls
 are alike.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,8 +28,8 @@ class SplitReport:
     """Findings within one split.
 
     `faults` are rows with what is wrong with them, in the order of the rows; `duplicates` are groups of rows with the
-    same input and label; `conflicts` groups of rows with the same input and different labels; `class_counts` are
-    samples per class.
+    same input and target; `conflicts` groups of rows with the same input and different targets; `class_counts` are
+    samples per class or label, none where targets are numbers.
     """
 
     split: Literal["train", "test"]
@@ -46,7 +46,7 @@ class SplitReport:
 
     @property
     def conflicting_rows(self) -> int:
-        """Rows that share their input with a row of another label."""
+        """Rows that share their input with a row of another target."""
         return sum(map(len, self.conflicts))
 
 
@@ -59,8 +59,10 @@ class DataReport:
     shared_train_rows: tuple[int, ...]
     shared_test_rows: tuple[int, ...]
     relabelled_test_rows: tuple[int, ...]
-    """Shared rows whose label no equal training row has."""
+    """Shared rows whose target no equal training row has."""
     label_names: tuple[str, ...]
+    unlabelled: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split that were left out for want of a label."""
 
     @property
     def unusable(self) -> bool:
@@ -69,7 +71,12 @@ class DataReport:
 
     def problems(self) -> list[str]:
         """One sentence per kind of finding; empty where there is nothing to report."""
-        found = [sentence for split in (self.train, self.test) for sentence in self._within(split)]
+        found = [
+            f"{count} {split} {'row' if count == 1 else 'rows'} without a label left out"
+            for split, count in self.unlabelled.items()
+            if count
+        ]
+        found += [sentence for split in (self.train, self.test) for sentence in self._within(split)]
         for part in (self.train, self.test):
             if absent := self._classes(part, 0):
                 found.append(f"{_many(absent, 'class', 'classes')} absent from {part.split}: {_list(absent)}")
@@ -80,7 +87,7 @@ class DataReport:
             relabelled = len(self.relabelled_test_rows)
             found.append(
                 f"{_many(rows, 'test sample')} also in train ({rows_text(rows)} of test"
-                f"{f'; {relabelled} with another label' if relabelled else ''}): accuracy on test is too high"
+                f"{f'; {relabelled} with another label' if relabelled else ''}): results on test are too good"
             )
         return found
 
@@ -118,7 +125,7 @@ class DataReport:
         return found
 
     def _classes(self, part: SplitReport, count: int) -> list[str]:
-        return [name for name, have in zip(self.label_names, part.class_counts, strict=True) if have == count]
+        return [name for name, have in zip(self.label_names, part.class_counts, strict=False) if have == count]
 
 
 def check_data(
@@ -128,6 +135,7 @@ def check_data(
     train_samples: pl.DataFrame,
     test_samples: pl.DataFrame,
     label_names: Sequence[str],
+    unlabelled: Mapping[str, int] | None = None,
 ) -> DataReport:
     """Look for duplicates, conflicts, faults, small classes and rows that train and test share.
 
@@ -139,7 +147,7 @@ def check_data(
     usable_train, usable_test = (table.filter(pl.col("fault").is_null()) for table in (train, test))
     shared_train = usable_train.join(usable_test, on="input_hash", how="semi").sort("row")
     shared_test = usable_test.join(usable_train, on="input_hash", how="semi").sort("row")
-    relabelled = shared_test.join(usable_train, on=["input_hash", "label"], how="anti").sort("row")
+    relabelled = shared_test.join(usable_train, on="content_hash", how="anti").sort("row")
     return DataReport(
         train=_split_report("train", train, len(label_names)),
         test=_split_report("test", test, len(label_names)),
@@ -147,6 +155,7 @@ def check_data(
         shared_test_rows=tuple(shared_test["row"]),
         relabelled_test_rows=tuple(relabelled["row"]),
         label_names=tuple(label_names),
+        unlabelled=unlabelled or {},
     )
 
 
@@ -159,20 +168,30 @@ def _inspected(rows: "datasets.Dataset", columns: Columns, samples: pl.DataFrame
 def _split_report(split: Literal["train", "test"], samples: pl.DataFrame, classes: int) -> SplitReport:
     usable = samples.filter(pl.col("fault").is_null())
     faulty = samples.filter(pl.col("fault").is_not_null()).sort("row")
-    counts = np.bincount(samples["label"].to_numpy(), minlength=classes)
     return SplitReport(
         split=split,
         samples=len(samples),
         faults=tuple(faulty.select("row", "fault").iter_rows()),
-        duplicates=_grouped(usable, ["input_hash", "label"], pl.len() > 1),
-        conflicts=_grouped(usable, ["input_hash"], pl.col("label").n_unique() > 1),
-        class_counts=tuple(int(count) for count in counts),
+        duplicates=_grouped(usable, "content_hash", pl.len() > 1),
+        conflicts=_grouped(usable, "input_hash", pl.col("content_hash").n_unique() > 1),
+        class_counts=_class_counts(samples, classes),
     )
 
 
-def _grouped(samples: pl.DataFrame, keys: list[str], of_interest: pl.Expr) -> tuple[tuple[int, ...], ...]:
+def _class_counts(samples: pl.DataFrame, classes: int) -> tuple[int, ...]:
+    """Samples per class or label."""
+    if "label" in samples.columns:
+        labels = samples["label"]
+    elif samples.schema.get("target") == pl.List(pl.Int64):
+        labels = samples["target"].explode().drop_nulls()
+    else:
+        return ()
+    return tuple(np.bincount(labels.to_numpy(), minlength=classes).tolist())
+
+
+def _grouped(samples: pl.DataFrame, key: str, of_interest: pl.Expr) -> tuple[tuple[int, ...], ...]:
     """Rows of each group that is of interest, ascending; groups in the order of their first rows."""
-    groups = samples.filter(of_interest.over(keys)).group_by(keys).agg(pl.col("row").sort())["row"].to_list()
+    groups = samples.filter(of_interest.over(key)).group_by(key).agg(pl.col("row").sort())["row"].to_list()
     return tuple(sorted(tuple(group) for group in groups))
 
 

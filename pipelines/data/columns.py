@@ -1,32 +1,44 @@
-"""Which columns of a table are input and label."""
+"""Which columns of a table are input and which hold the target."""
 
 from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Target = Literal["class", "numbers", "labels"]
+"""What label columns hold: a class, one or several numbers, or a set of labels."""
+
 
 class Columns(BaseModel):
-    """Which columns hold the input (one of an image, a text or features) and which the label."""
+    """Which columns hold the input (one of an image, a text or features) and which the target."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: str | None = Field(None, description="column of pictures, or of their paths")
     text: str | None = Field(None, description="column of texts")
     features: list[str] | None = Field(None, description="columns of numbers and categories")
-    label: str = Field(description="column of classes")
+    label: str | list[str] = Field(
+        description="column of classes, of numbers, or of lists of labels; or several columns of numbers or of 0 and 1"
+    )
+    target: Target | None = Field(None, description="what label holds; follows from the task if left out")
 
     @model_validator(mode="after")
     def _check(self) -> "Columns":
-        given = [kind for kind in ("image", "text", "features") if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"name exactly one of image, text and features, got {' and '.join(given) or 'none'}")
-        names = self.inputs
-        if not names:
-            raise ValueError("features names no column")
-        if len(set(names)) != len(names):
-            raise ValueError(f"features names {next(n for n in names if names.count(n) > 1)!r} twice")
-        if self.label in names:
-            raise ValueError(f"{self.label!r} is the label, it cannot be an input as well")
+        kinds = [kind for kind in ("image", "text", "features") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"name exactly one of image, text and features, got {' and '.join(kinds) or 'none'}")
+        for key, names in (("features", self.inputs), ("label", self.labels)):
+            if not names:
+                raise ValueError(f"{key} names no column")
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key} names {next(n for n in names if names.count(n) > 1)!r} twice")
+        for name in self.labels:
+            if name in self.inputs:
+                raise ValueError(f"{name!r} is the label, it cannot be an input as well")
+        if self.target == "class" and len(self.labels) > 1:
+            raise ValueError(
+                f"label names {len(self.labels)} columns, and classification reads one: name one, or write "
+                "task: regression (of numbers) or task: multi_label (of columns of 0 and 1)"
+            )
         return self
 
     @property
@@ -36,7 +48,18 @@ class Columns(BaseModel):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the input columns, as given."""
+        """Names of the input columns, in the order of the study."""
         if self.features is not None:
             return tuple(self.features)
         return (cast(str, self.image or self.text),)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the columns that hold the target, in the order of the study."""
+        return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+    def holding(self, target: Target) -> "Columns":
+        """These columns, with what the label holds; raises ValueError where that does not fit them."""
+        if self.target not in (None, target):
+            raise ValueError(f"columns.target: {self.target} does not fit the task, which reads {target}: leave it out")
+        return Columns(**{**self.model_dump(), "target": target})

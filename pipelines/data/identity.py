@@ -1,7 +1,7 @@
-"""Samples as a table: which row, what it holds, what class it has.
+"""Samples as a table: which row, what it holds, what target it has.
 
 Identity across versions of a data set is `content_hash`: the xxh3-128 of what a model would be shown and of the
-label, never of how a file happens to store it. Canonical bytes are
+target, never of how a file happens to store it. Canonical bytes are
 
 - image: mode, width, height and decoded pixels (palettes expanded, EXIF orientation applied), so a re-encoded
   image keeps its hash; bytes that cannot be decoded stand for themselves;
@@ -15,16 +15,17 @@ changes (an empty CSV field is missing, never an empty string; float32 0.1 is no
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import xxhash
 
+from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
-from secateur.scorers.contract import rows_text
+from secateur.pipelines.data.targets import target_bytes
 from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
@@ -36,41 +37,40 @@ BATCH = {"image": 256, "text": 8192, "features": 8192}
 
 
 def content_hashes(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.Series:
-    """`content_hash` of each sample, String `[n]`: 32 hexadecimal digits of canonical bytes and label.
+    """`content_hash` of each sample, String `[n]`: 32 hexadecimal digits of canonical bytes and target.
 
-    Reads batches, holds none of them; raises ValueError for labels that are not integers.
+    Reads batches, holds none of them; raises ValueError for targets that are not what the columns say.
     """
     return inspect_samples(rows, columns, progress)["content_hash"]
 
 
 def samples_table(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.DataFrame:
-    """`row` Int64, `content_hash` String, `label` Int64: one line per sample, in data-set order."""
-    return inspect_samples(rows, columns, progress).select("row", "content_hash", "label")
+    """`row` Int64, `content_hash` String and, of classes, `label` Int64: a line per sample, in data-set order."""
+    return inspect_samples(rows, columns, progress).drop("input_hash", "fault")
 
 
 def inspect_samples(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.DataFrame:
     """`samples_table` and what the data check needs besides, in one pass over the data.
 
-    Columns: `row` Int64, `content_hash` String, `label` Int64, `input_hash` String (the same without the label)
-    and `fault` String, null where the input is usable: what is wrong with it otherwise.
+    Columns: `row` Int64, `content_hash` String, `label` Int64 where targets are classes, `input_hash` String (the
+    same without the target) and `fault` String, null where the input is usable: what is wrong with it otherwise.
     """
-    labels = labels_of(rows, columns)
+    upcoming = target_bytes(rows, columns)
     inputs, contents, faults = [], [], []
-    upcoming = iter(labels.tolist())
     for batch in batches(rows, columns):
-        # The batch comes first: it ends first, and a label that zip had taken before would be lost.
-        for (canonical, fault), label in zip(_canonical(batch, columns), upcoming, strict=False):
+        # The batch comes first: it ends first, and a target that zip had taken before would be lost.
+        for (canonical, fault), target in zip(_canonical(batch, columns), upcoming, strict=False):
             digest = xxhash.xxh3_128(canonical)
             inputs.append(digest.hexdigest())
-            contents.append(xxhash.xxh3_128_hexdigest(digest.digest() + label.to_bytes(8, "little", signed=True)))
+            contents.append(xxhash.xxh3_128_hexdigest(digest.digest() + target))
             faults.append(fault)
         if progress:
-            progress(len(inputs), len(labels))
+            progress(len(inputs), len(rows))
     return pl.DataFrame(
         {
-            "row": np.arange(len(labels), dtype=np.int64),
+            "row": np.arange(len(rows), dtype=np.int64),
             "content_hash": pl.Series(contents, dtype=pl.String),
-            "label": labels,
+            **({"label": labels_of(rows, columns)} if columns.target in (None, "class") else {}),
             "input_hash": pl.Series(inputs, dtype=pl.String),
             "fault": pl.Series(faults, dtype=pl.String),
         }
@@ -85,44 +85,6 @@ def batches(rows: "datasets.Dataset", columns: Columns) -> Iterator[pa.Table]:
     if columns.image is not None:
         chosen = chosen.cast_column(columns.image, datasets.Image(decode=False))
     yield from chosen.with_format("arrow").iter(batch_size=BATCH[columns.kind])
-
-
-def labels_of(rows: "datasets.Dataset", columns: Columns) -> np.ndarray:
-    """Labels, int64 `[n]`.
-
-    Raises ValueError that names the column, the first row and the remedy for labels that are strings, floats,
-    booleans, null or negative.
-    """
-    name, feature = columns.label, rows.features[columns.label]
-    values = rows.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
-    remedy = "labels must be integers 0 … C-1 or a ClassLabel"
-    if values.null_count:
-        missing = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-        raise ValueError(
-            f"label column {name!r} is null at {rows_text(missing)}: drop or label these samples; {remedy}"
-        )
-    if not pa.types.is_integer(values.type):
-        strings = f"dataset.class_encode_column({name!r}) of the datasets library makes a ClassLabel of strings"
-        cure = "cast the column to int64" if _is_number(values.type) else strings
-        example = f", for example {values[0].as_py()!r}" if len(values) else ""
-        raise ValueError(f"label column {name!r} holds {feature_text(feature)}{example}, but {remedy}: {cure}")
-    labels = values.cast(pa.int64()).to_numpy()
-    negative = np.flatnonzero(labels < 0)
-    if len(negative):
-        raise ValueError(
-            f"label column {name!r} is negative ({labels[negative[0]]}) at {rows_text(negative)}: "
-            f"-1 usually marks an unlabelled sample, drop these; {remedy}"
-        )
-    return cast(np.ndarray, labels)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind))
-
-
-def feature_text(feature: Any) -> str:
-    """Name of a column's type for an error message."""
-    return str(getattr(feature, "dtype", feature))
 
 
 def _canonical(batch: pa.Table, columns: Columns) -> Iterator[tuple[bytes, str | None]]:

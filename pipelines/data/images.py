@@ -48,14 +48,6 @@ def decode_image(value: Any) -> Image.Image | None:
     return picture if picture.width and picture.height else None
 
 
-def decode_row(value: Any, row: int, split: str) -> Image.Image:
-    """`decode_image`, for those who cannot go on without: ValueError names split, row and file."""
-    picture = decode_image(value)
-    if picture is None:
-        raise ValueError(f"{split} row {row}: {image_fault(value)}; remove or repair it")
-    return picture
-
-
 def image_bytes(value: Any) -> bytes | None:
     """Encoded bytes of an image cell; None for a null and for a path without a file."""
     if value is None:

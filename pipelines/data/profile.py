@@ -9,22 +9,25 @@ from typing import Any, Literal
 
 import polars as pl
 
-from secateur.pipelines.data.readers import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 
+BUNDLED = ("digits", "diabetes")
+"""Data that need no file."""
 LIMIT = 200_000
 """Rows that are looked at."""
 READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 TRAINING, TESTING = ("train", "training"), ("test", "testing", "validation", "valid", "val", "dev", "eval")
 SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?$")
 
-Holds = Literal["image", "path", "text", "integer", "number", "boolean", "other", "nothing"]
+Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list", "numbers", "other", "nothing"]
+"""`list`: lists of names or whole numbers; `numbers`: lists of real numbers."""
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a data set is, in the words of a study's source; `others` are files left aside."""
 
-    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "digits"]
+    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "digits", "diabetes"]
     train: str = ""
     test: str | None = None
     first: Path = Path()
@@ -53,7 +56,9 @@ class Column:
     counts_up: bool = False
     names: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
-    """The distinct values in order, where there are at most a thousand."""
+    """The distinct values in order, where there are at most a thousand; of lists, of what they hold."""
+    items: Literal["", "text", "integer"] = ""
+    """What lists hold."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,14 @@ class Profile:
 
 
 def find_data(data: str, test: str | None = None, separator: str | None = None) -> Place:
-    """The place that a path, or the name `digits`, stands for; raises SourceError with the remedy where it is none."""
-    if data == "digits" and not Path(data).exists():
-        return Place("digits")
+    """The place that a path, or the name of bundled data, stands for; raises SourceError with the remedy."""
+    if data in BUNDLED and not Path(data).exists():
+        return Place(data)  # type: ignore[arg-type]
     path = Path(data).expanduser()
     if not path.exists():
         near = get_close_matches(path.name, [entry.name for entry in path.parent.glob("*")], n=1)
         hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
-        raise SourceError(f"there is no file or folder {data!r}{hint or ' (nor is it digits, which needs no file)'}")
+        raise SourceError(f"there is no file or folder {data!r}{hint or '; digits and diabetes need no file'}")
     if "${" in str(path):
         raise SourceError(f"{data}: '${{' in a path stands for an environment variable in a study; rename it")
     place = of_folder(path) if path.is_dir() else of_files([path], path.parent)
@@ -192,7 +197,7 @@ def separator_of(path: Path) -> str:
 
 def profile(place: Place) -> Profile:
     """Look at the columns; raises SourceError where the file cannot be read."""
-    if place.kind in ("imagefolder", "digits"):
+    if place.kind in ("imagefolder", *BUNDLED):
         return Profile(place)
     try:
         table, names, pictures = read_head(place)
@@ -253,6 +258,8 @@ def described(column: pl.Series, names: tuple[str, ...]) -> Column:
     there = column.drop_nulls()
     if not len(there):
         return Column(column.name, "nothing", rows, missing=missing)
+    if isinstance(kind, pl.List | pl.Array):
+        return described_lists(column, there, missing)
     if not (kind.is_numeric() or kind in (pl.Boolean, pl.String)):
         return Column(column.name, "other", rows, missing=missing)
     distinct = there.n_unique()
@@ -269,3 +276,16 @@ def described(column: pl.Series, names: tuple[str, ...]) -> Column:
     counts_up = distinct == rows and kind.is_integer() and bool((steps == 1).all())
     holds: Holds = "integer" if kind.is_integer() else "number"
     return Column(column.name, holds, rows, low=low, high=high, counts_up=counts_up, **facts)
+
+
+def described_lists(column: pl.Series, there: pl.Series, missing: int) -> Column:
+    """What a column of lists holds."""
+    values = there.explode().drop_nulls()
+    if values.dtype.is_float():
+        return Column(column.name, "numbers", len(column), missing=missing)
+    items = "text" if values.dtype == pl.String else "integer" if values.dtype.is_integer() else None
+    if items is None:
+        return Column(column.name, "other", len(column), missing=missing)
+    distinct = values.unique().sort()
+    known = tuple(distinct.to_list()) if len(distinct) <= 1000 else ()
+    return Column(column.name, "list", len(column), len(distinct), missing, values=known, items=items)  # type: ignore[arg-type]

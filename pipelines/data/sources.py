@@ -1,7 +1,8 @@
 """Where a study's data comes from: a source as YAML names it, and the two data sets that it loads as.
 
 The readers are those of the `datasets` library. Ours is what comes before and after: files are found, whole and of
-one shape before anything long starts, what is wrong is said with file, column and row, and labels are integers.
+one shape before anything long starts, what is wrong is said with file, column and row, and targets are what
+the study's task reads.
 An image column is loaded undecoded (`datasets.Image(decode=False)`, cells of `{"bytes", "path"}`), so one broken
 picture does not take its data set down: `samples.decode_image` gives None for it and the data check names its row.
 
@@ -11,41 +12,43 @@ the network. Hub data sets live in the usual Hugging Face cache and load offline
 """
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Shaped
 
+from secateur.pipelines.data.classes import feature_text, kind_of
 from secateur.pipelines.data.columns import Columns as Columns
-from secateur.pipelines.data.identity import feature_text, labels_of
-from secateur.pipelines.data.readers import SourceError as SourceError
-from secateur.pipelines.data.readers import Splits, check_names, read
-from secateur.pipelines.data.settings import Digits
-from secateur.pipelines.data.settings import Source as Source
-from secateur.scorers.contract import rows_text
+from secateur.pipelines.data.source_kinds.contract import Splits, check_names
+from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.registry import Source as Source
+from secateur.pipelines.data.targets import read_targets, without_targets
 from secateur.selectors.draws.ranks import random_keys
 
 if TYPE_CHECKING:
     import datasets
-
-DIGITS_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A data set in memory maps; row i of `train` is the same sample everywhere in a run.
 
-    `revision` is the hub's commit, or a digest of the content of the local files.
+    `targets` and `test_targets` are int64 `[n]` of classes, float64 `[n, k]` of numbers or bool `[n, labels]` of sets
+    of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
+    content of the local files. `unlabelled` counts the rows of each split that were dropped for want of a label.
     """
 
     train: "datasets.Dataset"
     test: "datasets.Dataset"
+    targets: Shaped[np.ndarray, "n ..."]
+    test_targets: Shaped[np.ndarray, "m ..."]
     label_names: tuple[str, ...]
     revision: str
+    unlabelled: Mapping[str, int]
 
 
 def load(source: Source, columns: Columns, base: Path, cache: Path | None = None) -> Loaded:
@@ -56,20 +59,33 @@ def load(source: Source, columns: Columns, base: Path, cache: Path | None = None
     Raises SourceError for everything that bad data can be.
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
+    dropped = {}
     with own_manners():
-        splits, revision = read(source, columns, Path(os.path.abspath(base)), cache / "sources")
+        splits, revision = source.read(columns, Path(os.path.abspath(base)), cache / "sources")
         for name, rows in splits.items():
             _check_columns(rows, columns, f"{source.kind} source, {name} split")
         _check_alike(splits, columns)
-        splits = {name: number_labels(rows, columns, source.label_names, name) for name, rows in splits.items()}
-        names = _class_names(splits, columns, source.label_names)
+        if source.unlabelled == "drop":
+            absent = {name: without_targets(rows, columns) for name, rows in splits.items()}
+            splits = {name: _without(rows, absent[name], name) for name, rows in splits.items()}
+            dropped = {name: len(rows) for name, rows in absent.items()}
+        splits, targets, names = read_targets(splits, columns, source.label_names)
         splits = {name: open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
-        fraction = DIGITS_TEST_FRACTION if isinstance(source, Digits) else source.test_fraction
-        if fraction is not None:
-            splits = _split(splits["train"], columns, fraction, source.split_seed)
+        if source.held_out is not None:
+            splits, targets = _split(splits["train"], targets["train"], source.held_out, source.split_seed)
         if source.limit is not None:
-            splits = {name: _draw(rows, columns, source.limit, source.split_seed) for name, rows in splits.items()}
-    return Loaded(splits["train"], splits["test"], names, revision)
+            for name, rows in splits.items():
+                if len(rows) > source.limit:
+                    drawn = drawn_rows(targets[name], source.limit, source.split_seed)
+                    splits[name] = rows.select(drawn, keep_in_memory=True)
+                    targets[name] = targets[name][drawn]
+    return Loaded(splits["train"], splits["test"], targets["train"], targets["test"], names, revision, dropped)
+
+
+def _without(rows: "datasets.Dataset", absent: np.ndarray, split: str) -> "datasets.Dataset":
+    if len(absent) == len(rows):
+        raise SourceError(f"{split} split: no row has a label")
+    return rows.select(np.setdiff1d(np.arange(len(rows)), absent), keep_in_memory=True) if len(absent) else rows
 
 
 def _check_columns(rows: "datasets.Dataset", columns: Columns, where: str) -> None:
@@ -81,7 +97,7 @@ def _check_columns(rows: "datasets.Dataset", columns: Columns, where: str) -> No
         raise SourceError(f"{where}: no rows")
     for name in columns.inputs:
         feature = rows.features[name]
-        kind = _kind(feature)
+        kind = kind_of(feature)
         binary = feature_text(feature) in ("binary", "large_binary")
         cell = isinstance(feature, dict) and {"bytes", "path"} <= set(feature)
         if columns.image is not None and not (isinstance(feature, datasets.Image) or binary or cell or kind == "text"):
@@ -95,54 +111,13 @@ def _check_columns(rows: "datasets.Dataset", columns: Columns, where: str) -> No
             )
 
 
-def _kind(feature: Any) -> Literal["number", "boolean", "text", "nothing"] | None:
-    name = feature_text(feature)
-    if getattr(feature, "_type", "") not in ("Value", "ClassLabel"):
-        return None
-    if name.endswith("string") or name == "string_view":
-        return "text"
-    if name in ("bool", "null"):
-        return "boolean" if name == "bool" else "nothing"
-    return "number" if re.fullmatch(r"u?int\d+|float\d+", name) else None
-
-
 def _check_alike(splits: Splits, columns: Columns) -> None:
     """A feature is of one kind in train and test; 1 and 1.0 are of one kind."""
     for name in columns.features or []:
-        kinds = {split: _kind(rows.features[name]) for split, rows in splits.items()}
+        kinds = {split: kind_of(rows.features[name]) for split, rows in splits.items()}
         if len(set(kinds.values()) - {"nothing"}) > 1:
             told = ", ".join(f"{kind} in {split}" for split, kind in kinds.items())
             raise SourceError(f"feature column {name!r} is {told}: make it one type in both")
-
-
-def number_labels(
-    rows: "datasets.Dataset", columns: Columns, names: list[str] | None, split: str
-) -> "datasets.Dataset":
-    """A label column of strings as a ClassLabel, numbered by the places of the strings among `source.label_names`."""
-    import datasets
-
-    feature = rows.features[columns.label]
-    if _kind(feature) != "text":
-        return rows
-    words = rows.select_columns([columns.label]).with_format("arrow")[:][columns.label].to_pylist()
-    if names is None:
-        some = ", ".join(sorted(map(repr, set(words[:1000]) - {None}))[:5])
-        raise SourceError(
-            f"label column {columns.label!r} holds strings ({some}, …): list all classes in source.label_names, "
-            f"in the order of their numbers"
-        )
-    places = {name: place for place, name in enumerate(names)}
-    unknown = [row for row, word in enumerate(words) if word not in places]
-    if unknown:
-        where = rows_text(np.array(unknown))
-        raise SourceError(
-            f"{split} split: label column {columns.label!r} is {words[unknown[0]]!r} at {where}, which is not in "
-            f"source.label_names ({', '.join(names)})"
-        )
-    numbers = np.array([places[word] for word in words], np.int64)
-    return rows.remove_columns(columns.label).add_column(
-        columns.label, numbers, feature=datasets.ClassLabel(names=list(names))
-    )
 
 
 def open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
@@ -152,40 +127,11 @@ def open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "data
     if columns.image is None:
         return rows
     cells = datasets.Image(decode=False)
-    if _kind(rows.features[columns.image]) != "text":
+    if kind_of(rows.features[columns.image]) != "text":
         return rows.cast_column(columns.image, cells)
     paths = rows.select_columns([columns.image]).with_format("arrow")[:][columns.image].to_pylist()
     opened = [{"bytes": None, "path": str(base / path) if path else None} for path in paths]
     return rows.remove_columns(columns.image).add_column(columns.image, opened, feature=cells)
-
-
-def _class_names(splits: Splits, columns: Columns, given: list[str] | None) -> tuple[str, ...]:
-    """Names of the classes 0 … C-1; every label is one of them."""
-    labels = {}
-    for split, rows in splits.items():
-        try:
-            labels[split] = labels_of(rows, columns)
-        except ValueError as error:
-            raise SourceError(f"{split} split: {error}") from error
-    stored = {split: getattr(rows.features[columns.label], "names", None) for split, rows in splits.items()}
-    declared = [names for names in stored.values() if names]
-    if any(names != declared[0] for names in declared):
-        raise SourceError(f"label column {columns.label!r} has other classes in train than in test: {stored}")
-    if given and declared and len(given) != len(declared[0]):
-        raise SourceError(f"source.label_names has {len(given)} names, the ClassLabel has {len(declared[0])} classes")
-    names = given or (declared[0] if declared else None)
-    present = np.unique(np.concatenate(list(labels.values())))
-    if names is not None:
-        if present[-1] >= len(names):
-            raise SourceError(f"label column {columns.label!r} holds {present[-1]}, there are {len(names)} label names")
-        return tuple(names)
-    if present[-1] != len(present) - 1:
-        gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
-        raise SourceError(
-            f"label column {columns.label!r} holds {len(present)} classes up to {present[-1]} but no {gap}: "
-            f"number them 0 … {len(present) - 1}, or name all classes in source.label_names"
-        )
-    return tuple(str(name) for name in present)
 
 
 def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
@@ -205,22 +151,32 @@ def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -
     return np.sort(order[rank < quotas[members[order]]])
 
 
-def _split(rows: "datasets.Dataset", columns: Columns, fraction: float, seed: int) -> Splits:
+def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:
+    """Rows of a draw that keeps the strata of the targets, int64 `[count]` ascending; see `stratified_rows`.
+
+    Strata are classes, bins of numbers, or, of sets of labels, what iterative stratification makes of them.
+    """
+    if targets.dtype == np.bool_:
+        from secateur.selectors.draws.iterative_stratification import draw_by_labels
+
+        return np.flatnonzero(draw_by_labels(targets, count, seed=seed))
+    if targets.dtype == np.float64:
+        from secateur.trainers.tasks.regression import Regression
+
+        return stratified_rows(Regression().fitted(targets).strata(targets), count, seed)
+    return stratified_rows(targets, count, seed, leave)
+
+
+def _split(
+    rows: "datasets.Dataset", targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
+) -> tuple[Splits, dict[str, Shaped[np.ndarray, "n ..."]]]:
     count = int(np.floor(len(rows) * fraction + 0.5))
-    test = stratified_rows(labels_of(rows, columns), count, seed, leave=1) if count else np.empty(0, np.int64)
+    test = drawn_rows(targets, count, seed, leave=1) if count else np.empty(0, np.int64)
     if not len(test):
         raise SourceError(f"source.test_fraction: {fraction} of {len(rows)} rows leaves the test split empty")
-    train = np.setdiff1d(np.arange(len(rows)), test)
-    return {
-        "train": rows.select(train, keep_in_memory=True),
-        "test": rows.select(test, keep_in_memory=True),
-    }
-
-
-def _draw(rows: "datasets.Dataset", columns: Columns, limit: int, seed: int) -> "datasets.Dataset":
-    if len(rows) <= limit:
-        return rows
-    return rows.select(stratified_rows(labels_of(rows, columns), limit, seed), keep_in_memory=True)
+    parts = {"train": np.setdiff1d(np.arange(len(rows)), test), "test": test}
+    splits = {name: rows.select(part, keep_in_memory=True) for name, part in parts.items()}
+    return splits, {name: targets[part] for name, part in parts.items()}
 
 
 @contextmanager

@@ -17,7 +17,9 @@ import torch
 from secateur.pipelines.deltas.files import FLOATS, Checkpoint, Stored, listed, spans
 from secateur.pipelines.deltas.sources import DeltaSource
 from secateur.pipelines.storage.packed_masks import BITS, header, write_bits
-from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda, output_change
+from secateur.scorers.networks.delta_magnitude import delta_magnitude
+from secateur.scorers.networks.delta_wanda import delta_wanda
+from secateur.scorers.networks.output_change import output_change
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.masks.delta_masks import (
     ENTRIES,

@@ -3,7 +3,6 @@
 import html
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,8 @@ from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.exports.tables import RowColumn, Rows, ShardMegabytes, WeightColumn, grouped, sharded
 from secateur.pipelines.manifests.manifest import ManifestError
 
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+MOST_CLASSES = 1000
 LARGEST_REPORT = 2**26
 SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 ENCODINGS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
@@ -67,75 +68,57 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
     from huggingface_hub import DatasetCard, DatasetCardData
 
     declared = selected.manifest.declaration
-    told = declared.provenance
-    kind = next((kind for kind in ENCODINGS if kind in told.columns), None)
+    made = declared.provenance
+    kind = next((kind for kind in ENCODINGS if kind in made.columns), None)
     data = DatasetCardData(
-        pretty_name=f"{line(told.dataset)}, pruned by {line(told.selection)}",
-        license=None if told.license is None else line(told.license),
+        pretty_name=f"{line(made.dataset)}, pruned by {line(made.selection)}",
+        license=None if made.license is None else line(made.license),
         size_categories=[size_category(declared.count)],
         task_categories=[ENCODINGS[kind]] if kind else None,
         tags=["data-pruning", "coreset", "secateur"],
         pruning={
-            "dataset": line(told.dataset),
-            "revision": line(told.revision),
+            "dataset": line(made.dataset),
+            "revision": line(made.revision),
             "fingerprint": declared.fingerprint,
             "kept": declared.count,
             "of": declared.of,
-            "keep": told.keep,
-            "selection": line(told.selection),
-            "selector": line(told.selector),
-            "selector_version": line(told.selector_version),
-            "seed": told.seed,
-            "settings": line(json.dumps(told.settings, sort_keys=True)),
-            "scores": [card.name for card in told.scores],
+            "keep": made.keep,
+            "selection": line(made.selection),
+            "selector": line(made.selector),
+            "selector_version": line(made.selector_version),
+            "seed": made.seed,
+            "settings": line(json.dumps(made.settings, sort_keys=True)),
+            "scores": [card.name for card in made.scores],
             "manifest": declared.root,
         },
         **extra,
     )
-    body = "\n".join(_body(selected, read_report(report, told.dataset) if report else None))
-    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
-
-
-def _body(selected: Selected, reported: Reported | None) -> Iterator[str]:
-    declared = selected.manifest.declaration
-    told = declared.provenance
-    share = 100 * declared.count / declared.of if declared.of else math.nan
-    revision = f" at revision {prose(told.revision)}" if told.revision else ""
-    yield f"# {prose(told.dataset)}, pruned by {prose(told.selection)}\n"
-    yield (
-        f"The rows here are the **kept** ones: {declared.count:,} of {declared.of:,} {declared.unit}s ({share:.3g}%) "
-        f"of {prose(told.dataset)}{revision}, chosen by the selector `{code(told.selector)}` version "
-        f"{prose(told.selector_version)} with seed {told.seed}.\n"
+    counts = [
+        [str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in declared.payload.classes[:MOST_CLASSES]
+    ]
+    scores = [[c.name, c.version, c.high_means, c.view, c.paper] for c in made.scores]
+    content = DatasetCard.from_template(
+        data,
+        str(TEMPLATE),
+        declared=declared,
+        made=made,
+        reported=read_report(report, made.dataset) if report else None,
+        share=100 * declared.count / declared.of if declared.of else math.nan,
+        classes=[["label", "class", "before", "after"], *counts],
+        scores=[["score", "version", "high means", "computed on", "paper"], *scores],
+        settings=json.dumps(made.settings, sort_keys=True),
+        versions=", ".join(f"{name} {version}" for name, version in sorted(made.versions.items())),
+        prose=prose,
+        code=code,
+        table=table,
     )
-    if reported is not None:
-        yield "## Was it better than random?\n"
-        yield f"{prose(reported.verdict)}\n"
-        yield from _table(reported.table)
-        yield f"{prose(reported.note, longest=2000)}\n"
-    yield "## Classes\n"
-    classes = declared.payload.classes
-    rows = [[str(c.label), c.name or "", f"{c.before:,}", f"{c.after:,}"] for c in classes[:MOST_CLASSES]]
-    yield from _table([["label", "class", "before", "after"], *rows])
-    if len(classes) > MOST_CLASSES:
-        yield f"… and {len(classes) - MOST_CLASSES:,} classes more.\n"
-    yield "## How it was chosen\n"
-    yield f"Settings: `{code(json.dumps(told.settings, sort_keys=True))}`\n"
-    if told.scores:
-        lines = [[c.name, c.version, c.high_means, c.view, c.paper] for c in told.scores]
-        yield from _table([["score", "version", "high means", "computed on", "paper"], *lines])
-    yield f"Fingerprint of the whole data set `{declared.fingerprint}`, manifest `{declared.root}`.\n"
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(told.versions.items()))
-    yield f"Made with {prose(versions)}."
+    return str(content)
 
 
-MOST_CLASSES = 1000
-
-
-def _table(rows: list[list[str]]) -> Iterator[str]:
-    header, *others = rows
-    for cells in (header, ["---"] * len(header), *others):
-        yield "| " + " | ".join(prose(cell) if cell != "---" else cell for cell in cells) + " |"
-    yield ""
+def table(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, the first one as its header."""
+    header, *others = [" | ".join(map(prose, cells)) for cells in rows]
+    return "\n".join(f"| {cells} |" for cells in (header, " | ".join(["---"] * len(rows[0])), *others))
 
 
 def read_report(path: str, dataset: str) -> Reported:

@@ -10,6 +10,8 @@ from pydantic import Field
 from secateur.pipelines.exports.picture_files import picture_column, pictures
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.exports.tables import json_text
+from secateur.pipelines.manifests.manifest import ManifestError
 from secateur.pipelines.storage.folder_names import folder_names
 from secateur.pipelines.storage.whole_files import inside
 
@@ -26,9 +28,18 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
 
     Layout `classes` is `<class>/<row>.png`, `metadata` is `images/<row>.png` and metadata.csv with file_name, row and
     label. Both have list.txt, `<file> <label>` in the order of the rows, and classes.json, name and folder of each
-    label. Encoded images are copied byte for byte; arrays become PNG.
+    label. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
+    there are no class folders, list.txt or classes.json, and metadata.csv has the label columns, lists as JSON.
     """
     column = picture_column(selected)
+    if selected.labels_hold != "class":
+        if layout == "classes":
+            raise ManifestError(
+                f"layout classes needs one class per image, the labels here are {selected.labels_hold}: export with "
+                "layout metadata"
+            )
+        with_targets(selected, path, column, link=link)
+        return
     names = selected.class_names
     folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
     width = len(str(selected.count - 1))
@@ -53,3 +64,19 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
         (path / "metadata.csv").rename(path / "rows.csv")
     classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
     (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def with_targets(selected: Selected, path: Path, column: str, *, link: bool) -> None:
+    """Images below `images`, and metadata.csv with file_name, row and the label columns."""
+    assert selected.columns is not None
+    labels, width = selected.columns.labels, len(str(selected.count - 1))
+    inside(path, "images").mkdir()
+    with (path / "metadata.csv").open("w", encoding="utf-8", newline="") as described:
+        table = csv.writer(described)
+        table.writerow(["file_name", "row", *labels, *(["weight"] if selected.weights is not None else [])])
+        for position, row, picture, record in pictures(selected, column):
+            name = f"images/{row:0{width}d}.{picture.ending}"
+            picture.place(inside(path, name), link=link)
+            weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
+            targets = [json_text(record[label]) for label in labels]
+            table.writerow([name, row, *targets, *weight])

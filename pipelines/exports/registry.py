@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from secateur.pipelines.exports.selected import Selected as Selected
-from secateur.pipelines.exports.selected import select
+from secateur.pipelines.exports.selected import Selected, select
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.pipelines.storage.ledger import library_versions
 from secateur.pipelines.storage.partial_names import remove_leftovers

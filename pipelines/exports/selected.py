@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.columns import Columns, Target
+from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.trainers.contract import Progress
 
@@ -47,6 +48,11 @@ class Selected:
         if self.dataset is None:
             raise ManifestError("this format holds samples, so it needs the data set: name a study (--study)")
         return self.dataset
+
+    @property
+    def labels_hold(self) -> Target:
+        """What the label columns hold."""
+        return (self.columns and self.columns.target) or "class"
 
     @property
     def class_names(self) -> dict[int, str | None]:
@@ -92,7 +98,7 @@ def select(
         manifest=manifest,
         rows=located[order],
         count=count,
-        labels=manifest.table["label"].to_numpy()[order],
+        labels=strata_in(manifest.table)[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
         # Without data nothing has read the columns, and a manifest may claim any.

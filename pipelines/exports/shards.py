@@ -26,7 +26,7 @@ def webdataset(
 ) -> None:
     """Kept samples as tar shards for WebDataset: `shard-000000.tar` …, keys are the original rows, zero-padded.
 
-    Members of a sample: its image (`png`, `jpg`, …) as it was encoded, or its text (`txt`); `cls`, the label; `json`
+    Members of a sample: its image (`png`, `jpg`, …) as it was encoded, or its text (`txt`); `cls`, its class; `json`
     with the row, the weight if there is one, and every other column. sizes.json says how many samples each shard has.
     Nothing in a shard depends on when, where or by whom it was written.
     """
@@ -77,7 +77,8 @@ def samples(selected: Selected) -> Iterator[tuple[int, dict[str, bytes]]]:
     """Row of each kept sample, and the members of its key by their endings."""
     columns = selected.columns
     is_text = columns is not None and columns.text is not None
-    label = columns.label if columns is not None else "label"
+    classes = selected.labels_hold == "class"
+    label = ("label" if columns is None else columns.labels[0]) if classes else None
     pictured = has_media(selected.data.features) or (columns is not None and columns.image is not None)
     column = picture_column(selected) if pictured else columns.text if columns and is_text else None
     others = selected.data.remove_columns([column] if column else [])
@@ -85,7 +86,8 @@ def samples(selected: Selected) -> Iterator[tuple[int, dict[str, bytes]]]:
     for position, row, members, record in _inputs(selected, column, pictured):
         weight = {} if selected.weights is None else {"weight": float(selected.weights[position])}
         rest = {name: value for name, value in record.items() if name != label}
-        members["cls"] = str(int(selected.labels[position])).encode()
+        if classes:
+            members["cls"] = str(int(selected.labels[position])).encode()
         members["json"] = json_text({"row": row, **weight, **rest}).encode()
         yield row, members
 

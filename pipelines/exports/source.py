@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.exports.registry import exporters
-from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 def training_rows(file: StudyFile, root: Path) -> "datasets.Dataset":
     """The rows that a study selects from, undecoded; `root` is where assets are, and with them prepared tables."""
-    assert isinstance(file.study, Study)
-    return load(file.study.source, file.study.columns, file.path.parent, root / ".cache").train
+    study = file.study
+    assert isinstance(study, Study)
+    if study.task.own:
+        raise ManifestError(
+            f"the samples of {study.name} come from its task {study.task.kind}: its manifest says which to keep, by "
+            "row and content hash"
+        )
+    return load(study.read_source, study.read_columns, file.path.parent, root / ".cache").train
 
 
 def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Path) -> dict[str, Any]:

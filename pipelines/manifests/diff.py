@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.manifests.kept_rows import group_of
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 
 
@@ -90,7 +91,7 @@ def compare(a: Manifest, b: Manifest) -> Difference:
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
     """Kept rows with the number of each among those of equal content, in the order of rows."""
-    return table.select("row", "content_hash", "label").with_columns(
+    return table.select("row", "content_hash", pl.col(group_of(table.columns)).alias("label")).with_columns(
         pl.int_range(pl.len()).over("content_hash").alias("ordinal")
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest, ManifestError
 from secateur.pipelines.manifests.rows import fingerprint
@@ -116,7 +117,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     table = manifest.table
     if not (folder / "samples.parquet").is_file():
         return f"the study's assets are not below {folder}; set SECATEUR_HOME to where it ran"
-    samples = pl.read_parquet(folder / "samples.parquet", columns=["content_hash", "label"])
+    samples = pl.read_parquet(folder / "samples.parquet")
     if fingerprint(samples["content_hash"]) != manifest.declaration.fingerprint:
         return f"the assets below {folder} are of other data than the manifest; run the study again"
     scores, unknown = {}, []
@@ -136,7 +137,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     if embeddings is None or len(embeddings) != samples.height:
         embeddings = None
         unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
-    return Arrays(samples["content_hash"], samples["label"].to_numpy(), scores, embeddings, tuple(unknown))
+    return Arrays(samples["content_hash"], strata_in(samples), scores, embeddings, tuple(unknown))
 
 
 def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
@@ -152,7 +153,7 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     position = int(np.searchsorted(manifest.rows, row))
     kept = position < len(manifest.rows) and int(manifest.rows[position]) == row
     known = arrays if isinstance(arrays, Arrays) else None
-    label = int(known.labels[row]) if known else int(manifest.table["label"][position]) if kept else None
+    label = int(known.labels[row]) if known else int(strata_in(manifest.table)[position]) if kept else None
     counted = next((found for found in declaration.payload.classes if found.label == label), None)
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.keep()
@@ -190,7 +191,7 @@ def score_facts(
             values, labels, within = known.scores[card.name], known.labels, "all samples"
             value = float(values[row])
         elif position is not None:
-            values, labels, within = written, manifest.table["label"].to_numpy(), "kept samples"
+            values, labels, within = written, strata_in(manifest.table), "kept samples"
             value = float(values[position])
         else:
             continue
@@ -339,7 +340,7 @@ class Decision:
         """The class's part of the draw."""
         label = int(self.known.labels[self.row]) if self.known else None
         if self.kept and label is None:
-            label = int(self.manifest.table.filter(pl.col("row") == self.row)["label"][0])
+            label = int(strata_in(self.manifest.table.filter(pl.col("row") == self.row))[0])
         counted = next((found for found in self.manifest.declaration.payload.classes if found.label == label), None)
         if counted is None:
             return "samples were drawn at random within each class; it was not drawn"

@@ -15,6 +15,7 @@ FIXED: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
     "row": (pa.int64(), ("cr:Int64",)),
     "content_hash": (pa.string(), ("sc:Text",)),
     "label": (pa.int64(), ("cr:Int64", "cr:Label")),
+    "stratum": (pa.int64(), ("cr:Int64",)),
     "weight": (pa.float32(), ("cr:Float32",)),
 }
 FLOAT: tuple[pa.DataType, tuple[str, ...]] = (pa.float32(), ("cr:Float32",))
@@ -30,9 +31,15 @@ def croissant_types(column: str) -> tuple[str, ...]:
     return FIXED.get(column, FLOAT)[1]
 
 
+def group_of(columns: Sequence[str]) -> str:
+    """The column that says which group a sample is counted with: its class, or the stratum of another target."""
+    return "stratum" if "stratum" in columns else "label"
+
+
 def check_samples(samples: pl.DataFrame, keep: np.ndarray) -> None:
     """Raise ValueError unless all rows of a data set are described and a mask says which of them stay."""
-    expected = {"row": pl.Int64, "content_hash": pl.String, "label": pl.Int64}
+    group = group_of(samples.columns)
+    expected = {"row": pl.Int64, "content_hash": pl.String, group: pl.Int64}
     for name, dtype in expected.items():
         if samples.schema.get(name) != dtype:
             raise ValueError(f"samples need a column {name!r} of {dtype}, got {samples.schema.get(name)}")
@@ -41,8 +48,8 @@ def check_samples(samples: pl.DataFrame, keep: np.ndarray) -> None:
     if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height)):
         raise ValueError("the column 'row' must count 0, 1, 2, … in the order of the data set")
     _refuse_bad_hashes(samples)
-    if samples["label"].null_count():
-        raise ValueError(f"label is missing at {rows_text(np.flatnonzero(samples['label'].is_null()))}")
+    if samples[group].null_count():
+        raise ValueError(f"{group} is missing at {rows_text(np.flatnonzero(samples[group].is_null()))}")
 
 
 def kept_table(
@@ -56,7 +63,9 @@ def kept_table(
             raise ValueError(f"{name} must be float32 [{len(keep)}], got {list(values.shape)}")
         finite(values, name)
     floats = [pl.Series(name, values.astype(np.float32)) for name, values in columns.items()]
-    return samples.select("row", "content_hash", "label").with_columns(*floats).filter(pl.Series(keep))
+    return (
+        samples.select("row", "content_hash", group_of(samples.columns)).with_columns(*floats).filter(pl.Series(keep))
+    )
 
 
 def write(table: pl.DataFrame, path: Path) -> None:
@@ -112,7 +121,8 @@ def check_columns(columns: Sequence[str], scores: Sequence[str]) -> None:
     allowed = [*FIXED, *(SCORE + name for name in scores)]
     if len(set(scores)) != len(scores):
         raise ValueError("it defines a score twice")
-    plain = list(columns[:3]) == ["row", "content_hash", "label"] and len(set(columns)) == len(columns)
+    plain = list(columns[:3]) == ["row", "content_hash", group_of(columns)] and len(set(columns)) == len(columns)
+    plain &= not {"label", "stratum"} <= set(columns)
     if not plain or not set(columns) <= set(allowed):
         raise ValueError(f"it lists the columns {list(columns)[:20]}, but may only list {allowed[:20]}")
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
 
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
@@ -15,6 +15,7 @@ from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_s
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
+from secateur.scorers.contract import Unit as MaskUnit
 from secateur.trainers.pruning.kept import Kept
 
 LISTED: Final = ("head", "token", "channel")
@@ -50,7 +51,7 @@ class Masks(Payload):
     """Units that stay: `kept` holds a mask per group, which is unpacked when it is asked for; `groups` counts them."""
 
     Part = MasksPart
-    units: ClassVar[tuple[Unit, ...]] = ("weight", "channel", "delta", "head", "token")
+    units: ClassVar[tuple[Unit, ...]] = get_args(MaskUnit)[1:]  # all but samples, which are rows
 
     kept: Kept
     groups: tuple[Group, ...]
@@ -118,7 +119,7 @@ class Masks(Payload):
         """See `Payload.read`; the masks are counted either way, without being unpacked at once."""
         part = declaration.payload
         masks = PackedMasks(folder / BITS, {group.name: group.shape for group in part.groups})
-        kept = Kept(declaration.unit, masks, declaration.made_for, part.settings)
+        kept = Kept(cast(MaskUnit, declaration.unit), masks, declaration.made_for, part.settings)
         for group in part.groups:
             listed = places_of(kept, group.name, group.kept) if masks.count(group.name) == group.kept else ()
             if listed != group.listed:
@@ -170,6 +171,8 @@ def writer_of(unit: Unit) -> Callable[..., None]:
         from secateur.pipelines.manifests.language import write_without_heads
 
         return write_without_heads
-    from secateur.pipelines.manifests.language import write_prompt
+    if unit == "token":
+        from secateur.pipelines.manifests.language import write_prompt
 
-    return write_prompt
+        return write_prompt
+    raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")

@@ -7,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, Strict
 
 from secateur.pipelines.storage.ledger import library_versions
 from secateur.scorers.contract import Card
+from secateur.scorers.contract import Unit as ScoredUnit
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[StrictInt, Field(ge=0, lt=2**62)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^\\\x00-\x1f]*$", max_length=500)]
-Unit = Literal["sample", "weight", "channel", "delta", "head", "token", "choice"]
+Unit = Literal[ScoredUnit, "choice"]
 """What is kept or not."""
 
 
@@ -38,7 +39,8 @@ class ScoreCard(FrozenModel):
     @classmethod
     def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
         """The card of a scorer, under the name that a study gives its score, with the settings it was computed by."""
-        return cls(**{**vars(card), "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
+        told = {key: value for key, value in vars(card).items() if key in cls.model_fields}
+        return cls(**{**told, "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
 class Provenance(FrozenModel):

@@ -1,16 +1,20 @@
 """The rows that a manifest keeps of a file of rows, or of a folder that `datasets` saved, in the same format."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from secateur.pipelines.data.classes import number_labels
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.readers import check_names, read
-from secateur.pipelines.data.settings import Csv, Disk, Jsonl, Parquet
-from secateur.pipelines.data.sources import number_labels, open_images, own_manners
+from secateur.pipelines.data.source_kinds.contract import check_names
+from secateur.pipelines.data.source_kinds.csv import Csv
+from secateur.pipelines.data.source_kinds.disk import Disk
+from secateur.pipelines.data.source_kinds.jsonl import Jsonl
+from secateur.pipelines.data.source_kinds.parquet import Parquet
+from secateur.pipelines.data.sources import open_images, own_manners
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 
@@ -24,7 +28,7 @@ def write_kept(
     target: Path,
     output: Path | None,
     named: Mapping[str, Any],
-    label_names: Sequence[str] | None,
+    label_names: list[str] | None,
     locate: Callable[["datasets.Dataset"], np.ndarray],
 ) -> Path:
     """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder with one split, in its order.
@@ -39,9 +43,10 @@ def write_kept(
         raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
     columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
     with own_manners(), tempfile.TemporaryDirectory() as cache:
-        data = read(source_of(target, separator), columns, target.absolute().parent, Path(cache))[0]["train"]
+        data = source_of(target, separator).read(columns, target.absolute().parent, Path(cache))[0]["train"]
         check_names(data.column_names, columns, str(target))
-        labelled = number_labels(data, columns, label_names, str(target))
+        classes = columns.target in (None, "class")
+        labelled = number_labels(data, columns, label_names, str(target)) if classes else data
         kept = data.select(np.sort(locate(open_images(labelled, columns, target.absolute().parent))))
         if target.is_dir():
             with new_folder(output) as partial:

@@ -48,7 +48,8 @@ class Rows(Payload):
     """Rows that stay of a data set of `rows_in_all`.
 
     `table` has one record per kept row: `row` int64 ascending, `content_hash` (32 hexadecimal digits, xxh3-128),
-    `label` int64, `weight` float32 where the selection weights, and `score_<name>` float32 of each score.
+    `label` int64 (`stratum`, of targets that are no classes), `weight` float32 where the selection weights, and
+    `score_<name>` float32 of each score.
     `fingerprint` is that of the content hashes of all rows, kept or not. `columns` are those that rows of the data set
     are hashed by: see `Provenance`.
     """
@@ -74,14 +75,15 @@ class Rows(Payload):
     ) -> "Rows":
         """The rows that a mask keeps.
 
-        `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` int64. `keep` is
-        bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
-        together.
+        `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
+        int64, which `label_names` names. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises
+        ManifestError for input that does not fit together.
         """
         with explained("these rows cannot be kept"):
             kept_rows.check_samples(samples, keep)
             table = kept_rows.kept_table(samples, keep, weights, scores or {})
-            classes = tuple(_histogram(samples["label"], table["label"], label_names))
+            before, after = (each[kept_rows.group_of(each.columns)] for each in (samples, table))
+            classes = tuple(_histogram(before, after, label_names))
             return cls(table, samples.height, fingerprint(samples["content_hash"]), classes)
 
     @property
@@ -273,8 +275,9 @@ def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None)
 def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
     meanings = {
         "row": "Kept row of the data set, counted from 0.",
-        "content_hash": "xxh3-128 of the sample's canonical bytes and label.",
+        "content_hash": "xxh3-128 of the sample's canonical bytes and target.",
         "label": "Class of the sample.",
+        "stratum": "Group that the sample's target falls into: a range of numbers, or its rarest label.",
         "weight": "Weight of the sample in training.",
     }
     for card in declaration.provenance.scores:
@@ -296,7 +299,7 @@ def _check_table(declaration: Declaration[Any], table: pl.DataFrame) -> None:
     if any(counted.after > counted.before for counted in classes):
         raise ManifestError("its class histogram has more samples after than before")
     after = {counted.label: counted.after for counted in classes if counted.after}
-    if after != dict(table["label"].value_counts().iter_rows()):
+    if after != dict(table[kept_rows.group_of(table.columns)].value_counts().iter_rows()):
         raise ManifestError("its class histogram after differs from the labels of the kept rows")
     if declaration.count == declaration.of and fingerprint(table["content_hash"]) != declaration.fingerprint:
         raise ManifestError("its fingerprint differs from the content hashes, though every row is kept")

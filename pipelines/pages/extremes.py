@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.targets import shown_targets
 from secateur.scorers.contract import Scores
 
 SHOWN = 10
@@ -62,16 +63,16 @@ def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, label_na
 
 
 def described(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> pl.DataFrame:
-    """Score, class name and preview of some rows, in their order."""
+    """Score, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
     found = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
-    names = [label_names[label] for label in found["label"]]
-    return pl.DataFrame({"score": found["score"], "class": names, "preview": found["preview"]})
+    targets = shown_targets(found, label_names)
+    return pl.DataFrame({"score": found["score"], "label": targets, "preview": found["preview"]})
 
 
 def caption(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
     table = described(rows, values, samples, label_names)
-    return "row (class, score): " + ", ".join(
+    return "row (label, score): " + ", ".join(
         f"{row} ({plain_text(name)}, {score:.3g})"
         for row, (score, name, _) in zip(rows, table.iter_rows(), strict=True)
     )

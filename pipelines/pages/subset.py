@@ -11,6 +11,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.targets import shown_targets
 from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.score import EACH, shortened
@@ -34,15 +35,17 @@ FEWEST, MOST = 64, 4096
 class Whole:
     """The data that subsets are of; what every page of a study is drawn from.
 
-    `labels` are int64 `[n]`, `inputs` `[n, …]`, `samples` the table of them, `embeddings` float `[n, d]`
-    where the study makes them.
+    `strata` are int64 `[n]` (classes, where targets are classes) and `names` theirs, `inputs` `[n, …]`, `samples` the
+    table of them, `embeddings` float `[n, d]` where the study makes them, `label_names` those of the targets where they
+    are others than those of the strata.
     """
 
-    labels: np.ndarray
+    strata: np.ndarray
     names: Sequence[str]
     inputs: np.ndarray
     samples: pl.LazyFrame
     embeddings: np.ndarray | None = None
+    label_names: Sequence[str] = ()
 
 
 def random_beside(keep: Keep, seed: int) -> Keep:
@@ -76,7 +79,7 @@ def subset_page(
     """Metadata of a subset beside a random one of its size; `others` are other selections at its budget and seed."""
     random = random_beside(keep, seed)
     pages: dict[str, Any] = {
-        "class balance": dg.MetadataValue.md(class_balance(whole.labels, keep, whole.names)),
+        "class balance": dg.MetadataValue.md(class_balance(whole.strata, keep, whole.names)),
         "overlap with random": overlap(keep, random),
         "overlap": dg.MetadataValue.md(overlap_table(keep, others or {})),
         "kept and dropped": dg.MetadataValue.md(both_sides(whole, keep, seed=seed, score=score)),
@@ -153,22 +156,22 @@ def drawn(rows: np.ndarray, seed: int, count: int = SHOWN) -> np.ndarray:
 def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] | None, *, pictures: bool) -> str:
     """Kept or dropped samples with row, class and, if any, score."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
-    found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").select("row", "preview").collect()
-    names = [shortened(whole.names[label]) for label in whole.labels[rows]]
+    found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").collect()
+    names = [shortened(target) for target in shown_targets(found, whole.label_names or whole.names)]
     values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]
     if pictures:
         told = (", ".join(parts) for parts in zip(names, *([values] if values else []), strict=True))
         caption = ", ".join(f"{row} ({text})" for row, text in zip(rows, map(plain_text, told), strict=True))
-        what = f"row (class{f', {score[0]}' if score else ''})"
+        what = f"row (label{f', {score[0]}' if score else ''})"
         return f"{title}, drawn at random\n\n{strip(in_order(whole.inputs, rows), title)}\n\n{what}: {caption}"
-    head = ["row", "class", *([score[0]] if score else []), "sample"]
+    head = ["row", "label", *([score[0]] if score else []), "sample"]
     lines = [
         f"**{title}**, drawn at random",
         "",
         "| " + " | ".join(head) + " |",
         "| ---: " + "| --- " * len(head[1:]) + "|",
     ]
-    for place, (row, preview) in enumerate(found.iter_rows()):
+    for place, (row, preview) in enumerate(found.select("row", "preview").iter_rows()):
         trials = [str(row), names[place], *([values[place]] if values else []), preview or ""]
         lines.append("| " + " | ".join(map(plain_text, trials)) + " |")
     return "\n".join(lines)

@@ -48,7 +48,7 @@ def choose(
 
     A budget of all samples keeps all, whatever the selector's settings would leave of them.
     """
-    read = {name: signals[name] for name in signals_read(selection) | {"labels"}}
+    read = {name: signals[name] for name in signals_read(selection) | {"strata"}}
     signals = read if rows is None else {name: values[rows] for name, values in read.items()}
     ids = np.arange(len(next(iter(signals.values()))), dtype=np.int64) if rows is None else rows.astype(np.int64)
     if budget == len(ids):
@@ -77,7 +77,7 @@ def sampler_of(
     """A new sampler over all samples for one run of this config, and the epochs that the run is expected to have."""
 
     def make(epochs: int) -> EpochSampler:
-        own = {"samples": len(signals["labels"]), "epochs": epochs, "labels": np.asarray(signals["labels"])}
+        own = {"samples": len(signals["strata"]), "epochs": epochs, "strata": np.asarray(signals["strata"])}
         scores = {"scores": np.asarray(signals[selection.score])} if selection.score else {}
         return make_sampler(selection.selector, settings, own | scores, seed=seed)
 
@@ -127,7 +127,7 @@ def subset_of(
     study: Study, trial: Trial, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
 ) -> Subset:
     """The subset of a plain trial; `given` are the launchpad's settings, `picked` the tuned ones."""
-    started, everyone = time.perf_counter(), np.ones(len(signals["labels"]), dtype=np.bool_)
+    started, everyone = time.perf_counter(), np.ones(len(signals["strata"]), dtype=np.bool_)
     if trial.selection == "full":
         return Subset(everyone, {}, 0.0)
     selection, budget = study.selections[trial.name], resolve_keep(trial.keep, len(everyone))

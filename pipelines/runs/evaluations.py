@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.identity import labels_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.runs.architectures import Evaluate, in_scale, out_of_scale
@@ -161,7 +160,7 @@ def called_network(
 
 def parts_of(data: Data) -> dict[str, Any]:
     """What all trainings on these data follow from."""
-    arrays = {"inputs": data.inputs, "labels": data.labels, "classes": data.classes}
+    arrays = {"inputs": data.inputs, "targets": data.targets, "task": data.task.state()}
     return {**arrays, "model_settings": dict(data.model_settings), **machine_parts()}
 
 
@@ -171,10 +170,9 @@ def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
     encoded = encodings.encode(
         models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
     )
-    labels = [labels_of(split, models.columns) for split in (loaded.train, loaded.test)]
     train, test = (
-        Data(inputs, known, len(loaded.label_names), encoded.model_settings)
-        for inputs, known in zip((encoded.inputs, encoded.test_inputs), labels, strict=True)
+        Data(inputs, targets, len(loaded.label_names), encoded.model_settings)
+        for inputs, targets in ((encoded.inputs, loaded.targets), (encoded.test_inputs, loaded.test_targets))
     )
     return train, test
 
@@ -196,7 +194,8 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
 
 def subset_mask(subset: ProxySubset, data: Data, training: TrainingConfig) -> np.ndarray:
     """Keep mask over the training samples; scores come from one run of the search's own config, unchanged."""
-    signals: dict[str, np.ndarray] = {"labels": data.labels}
+    strata = data.task.strata(data.targets)
+    signals: dict[str, np.ndarray] = {"strata": strata, "memberships": data.task.memberships(data.targets)}
     if subset.observed:
         watchers: dict[str, Observer] = {
             name: scorers()[name](len(data), device_of_choice())  # type: ignore[misc, call-arg, arg-type]

@@ -107,7 +107,7 @@ class ProxyRuns:
         with self.store.folder(self.key(f"seed-{seed}")) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
+            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
             for name, watcher in watchers.items():
                 np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -51,7 +51,7 @@ def job_of(
     data: Data, folders: Sequence[Path], model: str, configured: Mapping[str, Configured], place: Path
 ) -> ScoringJob:
     """The job that scores rows of `data` by the checkpoints in `folders`; what has no file yet gets one in `place`."""
-    own = place / xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data.labels).data)
+    own = place / xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data.targets).data)
     return ScoringJob(
         files_of(data, own),
         tuple(folder.resolve() for folder in folders),
@@ -137,7 +137,10 @@ class ScoringWorker:
 
     @cached_property
     def data(self) -> Data:
-        with on_shared_storage(self.job.data.inputs):
+        inputs = self.job.data.inputs
+        if inputs is None:
+            return self.job.data.load()
+        with on_shared_storage(inputs):
             return self.job.data.load()
 
     @cached_property

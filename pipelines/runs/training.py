@@ -93,7 +93,7 @@ class Trials:
             seconds=seconds,
         )
         with self.store.folder(self.key, trial) as folder:
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:], self.data.classes)
+            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
             (folder / RECORD).write_text(outcome.model_dump_json(indent=2) + "\n")
 
     def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:

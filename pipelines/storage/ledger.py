@@ -157,11 +157,13 @@ def digestible(part: Any) -> Any:
 
 def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
     """What the arrays of a study's data were made of, and what else every training depends on."""
+    described = (study.source, study.columns, study.resolved_encoding if study.columns else None)
     return {
         "revision": source["revision"],
         "samples": source["samples"],
         "model_settings": source.get("model_settings", {}),
-        "data": [part.model_dump(mode="json") for part in (study.source, study.columns, study.resolved_encoding)],
+        "data": [part.model_dump(mode="json") for part in described if part],
+        "task": source["task"],
         **machine_parts(),
     }
 

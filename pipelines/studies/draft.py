@@ -9,23 +9,31 @@ from typing import Any
 
 import yaml
 
-from secateur.pipelines.data.profile import Column, Place, Profile, profile
+from secateur.pipelines.data.profile import BUNDLED, Column, Place, Profile, profile
 from secateur.pipelines.data.sources import Loaded, SourceError
+from secateur.pipelines.studies.draft_target import Goal, goal_of
 from secateur.pipelines.studies.rejections import did_you_mean
 
-LABELS = ("label", "labels", "target", "class", "category", "intent", "y", "outcome", "sentiment", "topic", "species")
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
 MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
-MOST_CLASSES, MOST_CATEGORIES = 1000, 1000
+MOST_CATEGORIES = 1000
+DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
+KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "imagefolder": ({"image": "image", "label": "label"}, "classification", "one folder of pictures per class"),
+    "digits": ({"image": "image", "label": "label"}, "classification", "scikit-learn's digits"),
+    "diabetes": ({"features": DIABETES, "label": "progression"}, "regression", "scikit-learn's diabetes"),
+}
+"""Columns, task and reason of places that need no look."""
 
 
 @dataclass(frozen=True)
 class Wish:
     """What the user says instead of having it guessed; None and empty leave it to the guess."""
 
-    label: str | None = None
+    labels: tuple[str, ...] = ()
+    task: str | None = None
     text: str | None = None
     image: str | None = None
     features: tuple[str, ...] = ()
@@ -56,8 +64,7 @@ class Draft:
     wish: Wish
     columns: dict[str, Any] = field(default_factory=dict)
     encoding: dict[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    label_names: tuple[str, ...] = ()
+    goal: Goal = field(default_factory=lambda: Goal(("label",), "classification", "", ""))
     guesses: list[Guess] = field(default_factory=list)
 
     def note(self, what: str, value: object, why: str) -> None:
@@ -69,87 +76,24 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
     """Columns and task; raises SourceError where no label or no input can be told, naming the columns there are."""
     found = profile(place)
     draft = Draft(found, wish)
-    if place.kind in ("imagefolder", "digits"):
-        draft.columns = {"image": "image", "label": "label"}
-        why = "one folder of pictures per class" if place.kind == "imagefolder" else "scikit-learn's digits"
-        draft.note("image, label", "image, label", why)
+    if place.kind in KNOWN:
+        columns, task, why = KNOWN[place.kind]
+        draft.columns, draft.goal = dict(columns), Goal((columns["label"],), task, why, why)
+        draft.note("columns", ", ".join(str(value) for value in columns.values()), why)
+        draft.note("task", task, why)
         return draft
-    for name in (wish.label, wish.text, wish.image, *wish.features, *wish.leave_out):
+    for name in (*wish.labels, wish.text, wish.image, *wish.features, *wish.leave_out):
         if name is not None and name not in found.columns:
             near = did_you_mean(name, found.columns)
             raise SourceError(f"there is no column {name!r}; {near}there are: {', '.join(found.columns)}")
-    label = guess_label(draft)
-    rest = {name: column for name, column in found.columns.items() if name != label.name and name not in wish.leave_out}
-    guess_inputs(draft, rest)
-    draft.columns["label"] = label.name
+    draft.goal = goal = goal_of(found, wish.labels, wish.task, (wish.text, wish.image, *wish.features, *wish.leave_out))
+    counted = f"; {len(goal.classes)} {'labels' if goal.task == 'multi_label' else 'classes'}" if goal.classes else ""
+    draft.note("label", ", ".join(goal.columns), f"{goal.column_why}{counted}")
+    draft.note("task", goal.task, goal.task_why)
+    out = (*goal.columns, *wish.leave_out)
+    guess_inputs(draft, {name: column for name, column in found.columns.items() if name not in out})
+    draft.columns["label"] = goal.label
     return draft
-
-
-def guess_label(draft: Draft) -> Column:
-    """The column of classes: as named, a ClassLabel, one of a usual name, or the last that looks like it."""
-    columns, wish = draft.profile.columns, draft.wish
-    inputs = {wish.text, wish.image, *wish.features, *wish.leave_out}
-    likely = {name: column for name, column in columns.items() if name not in inputs and is_class_like(column)}
-    declared = [name for name in likely if columns[name].names]
-    usual = [name for word in LABELS for name in likely if name.lower() == word]
-    if wish.label is not None:
-        name, why = wish.label, "you said so"
-    elif declared:
-        name = next((name for name in usual if name in declared), declared[0])
-        why = "the file declares it a ClassLabel"
-    elif usual:
-        name, why = usual[0], "its name, and its few distinct values"
-    elif likely:
-        name, why = list(likely)[-1], "the last column of few distinct values"
-    else:
-        raise SourceError(
-            f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words); name one with "
-            f"--label, there are: {', '.join(columns)}"
-        )
-    column = columns[name]
-    draft.label_names = class_names(column)
-    draft.classes = draft.label_names or column.names or tuple(str(value) for value in column.values)
-    draft.note("label", name, f"{why}; {len(draft.classes)} classes")
-    return column
-
-
-def is_class_like(column: Column) -> bool:
-    """Few distinct whole numbers from 0 or words, each several times."""
-    if column.names:
-        return True
-    few = 2 <= column.distinct <= min(MOST_CLASSES, max(2, column.rows // 2))
-    if column.holds == "text":
-        return few and column.words < 4
-    return few and column.holds == "integer" and column.low in (0.0, 1.0) and (column.high or 0) <= 2 * column.distinct
-
-
-def class_names(column: Column) -> tuple[str, ...]:
-    """Names to write into the study, empty where labels are numbered without gaps or the file names them.
-
-    Raises SourceError for what cannot be a label, with the remedy.
-    """
-    where = f"label column {column.name!r}"
-    if column.names:
-        return ()
-    if column.missing:
-        raise SourceError(f"{where} is empty in {column.missing} of {column.rows} rows: drop or label these")
-    if column.holds == "text":
-        if not column.values:
-            raise SourceError(f"{where} has {column.distinct} distinct texts: that is no set of classes (--label)")
-        return tuple(str(value) for value in column.values)
-    if column.holds != "integer":
-        remedy = "; cast it to whole numbers" if column.holds == "boolean" else ""
-        raise SourceError(
-            f"{where} holds {column.holds}s, and labels are whole numbers 0 … C-1 or words{remedy} (--label)"
-        )
-    if column.low is not None and column.low < 0:
-        raise SourceError(f"{where} goes down to {column.low:g}: number classes from 0, and drop unlabelled rows (-1)")
-    high = int(column.high or 0)
-    if column.distinct == high + 1:
-        return ()
-    if high >= MOST_CLASSES + 2:
-        raise SourceError(f"{where} goes up to {high}: number the {column.distinct} classes 0 … {column.distinct - 1}")
-    return tuple(str(number) for number in range(high + 1))
 
 
 def guess_inputs(draft: Draft, rest: dict[str, Column]) -> None:
@@ -237,17 +181,18 @@ def reason_against(column: Column) -> str:
 def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     """Model, length of training and budget, by what kind of input there is and how much of it."""
     wish, kind = draft.wish, next(iter(draft.columns))
-    rows, classes = len(loaded.train), len(loaded.label_names)
+    rows, regression = len(loaded.train), draft.goal.task == "regression"
+    groups = 10 if regression else len(loaded.label_names)
     model, rate, why = choose_model(draft, loaded, kind)
     epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
     batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
-    keep = list(wish.keep) or [next((part for part in (0.1, 0.3, 0.5) if part * rows >= 20 * classes), 0.5)]
+    keep = list(wish.keep) or [next((part for part in (0.1, 0.3, 0.5) if part * rows >= 20 * groups), 0.5)]
     steps = max(100, min(1000, epochs * rows // batch // 2))
     seeds = wish.seeds or (5 if rows < 20_000 else 3)
     draft.note("model", wish.model or model, "you said so" if wish.model else why)
     draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
-    share = f"at least 20 samples of an average class of {classes}"
+    share = f"at least 20 samples of an average {'tenth' if regression else f'class of {groups}'}"
     draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
     config = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
     small = {"model_settings": {"width": 16}} if config["model"] == "cnn" else {}
@@ -306,7 +251,7 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
         return str(absolute)
 
     source: dict[str, Any] = {"kind": place.kind}
-    if place.kind == "digits":
+    if place.kind in BUNDLED:
         return source
     if place.path is not None:
         source |= {"path": told(place.path), "train": place.train}
@@ -318,17 +263,18 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
         source["test_fraction"] = wish.test_fraction or 0.2
     if place.kind == "csv" and place.separator != ",":
         source["separator"] = place.separator
-    return source | ({"label_names": list(draft.label_names)} if draft.label_names else {})
+    return source | ({"label_names": list(draft.goal.label_names)} if draft.goal.label_names else {})
 
 
 def note_test(draft: Draft, source: dict[str, Any]) -> None:
     """Remember where the test samples come from."""
-    if draft.profile.place.kind == "digits":
-        draft.note("test", "a fifth of the rows", "drawn by class")
+    by = "class" if draft.goal.task == "classification" else "stratum"
+    if draft.profile.place.kind in BUNDLED:
+        draft.note("test", "a fifth of the rows", f"drawn by {by}")
     elif "test" in source:
         draft.note("test", Path(source["test"]).name, "beside the training samples")
     else:
-        draft.note("test", f"{source['test_fraction']:.0%} of the rows", "no test samples beside them; drawn by class")
+        draft.note("test", f"{source['test_fraction']:.0%} of the rows", f"no test samples beside them; drawn by {by}")
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -340,8 +286,8 @@ def free_name(wanted: str, taken: Sequence[str]) -> str:
 
 def name_of(place: Place) -> str:
     """What a data set is called: its file, or its folder where the file's name says nothing."""
-    if place.kind == "digits":
-        return "digits"
+    if place.kind in BUNDLED:
+        return place.kind
     path = Path(os.path.abspath(place.path or place.train))
     plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", path.stem)
     dull = plain.lower() in ("", "train", "training", "data", "dataset", "all")
@@ -351,15 +297,21 @@ def name_of(place: Place) -> str:
 def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, Any], loaded: Loaded) -> str:
     """The study as YAML with comments."""
     encoding = [f"encoding: {flowed(draft.encoding)}"] if draft.encoding else []
-    rows, tests = f"{len(loaded.train):,}", f"{len(loaded.test):,}"
+    rows, tests, task = f"{len(loaded.train):,}", f"{len(loaded.test):,}", draft.goal.task
+    about = {
+        "classification": f"in {len(loaded.label_names)} classes",
+        "regression": f"with {', '.join(loaded.label_names)} to predict",
+        "multi_label": f"with sets of {len(loaded.label_names)} labels",
+    }[task]
     lines = [
-        f"# {rows} training and {tests} test samples in {len(loaded.label_names)} classes. Written by `secateur init`:",
+        f"# {rows} training and {tests} test samples {about}. Written by `secateur init`:",
         "# what it guessed is here to be changed. Run it: secateur run " + name,
         f"name: {name}",
         "",
         "source:",
         *(f"  {key}: {flowed(value)}" for key, value in source.items()),
         f"columns: {flowed(draft.columns)}",
+        f"task: {task}",
         *encoding,
         "",
         "# One training run on all samples; scores watch it.",
@@ -367,13 +319,12 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         "",
         "scores:",
         "  loss:",
-        "  forgetting:",
-        "  aum: # area under the margin; low means likelier mislabelled",
+        *scores_of(task),
         f"  el2n: {{epochs: {settled['el2n']}}} # early error; high means harder",
         "",
         "# Two random selections at the same budget are always added, to compare with.",
         "selections:",
-        "  coverage_centric: {score: aum, cutoff: 0.1} # leave the cutoff out to have it chosen on held-out samples",
+        *selections_of(task),
         "  hardest: {selector: top, score: el2n, end: high}",
         "  easiest: {selector: top, score: el2n, end: low}",
         "",
@@ -384,6 +335,22 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
     ]
     return "\n".join(lines) + "\n"
+
+
+def scores_of(task: str) -> list[str]:
+    """Lines of the scores that a task has besides loss and early error."""
+    if task == "regression":
+        return ["  dynamic_uncertainty: # how much predictions vary over training"]
+    return ["  forgetting:", "  aum: # area under the margin; low means likelier mislabelled"]
+
+
+def selections_of(task: str) -> list[str]:
+    """Lines of the selection that cuts the samples whose targets are likeliest wrong."""
+    if task == "regression":
+        return ["  window: {selector: quantile_window, score: el2n, low: 0.0, high: 0.9} # without the largest errors"]
+    return [
+        "  coverage_centric: {score: aum, cutoff: 0.1} # leave the cutoff out to have it chosen on held-out samples"
+    ]
 
 
 def flowed(value: Any) -> str:

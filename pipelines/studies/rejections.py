@@ -44,9 +44,14 @@ def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
     return {kind: body.get(kind, name), "settings": flat} | {key: body[key] for key in own if key in body}
 
 
-def require(name: str, known: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError with the names there are, nearest first, where `name` is not one of them."""
+def require(name: str, known: Mapping[str, Any], where: str, others: Mapping[str, str] | None = None) -> None:
+    """Raise ValueError with the names there are, nearest first, where `name` is not one of them.
+
+    `others` are names that exist and do not suit, with what they are for.
+    """
     if name not in known:
+        if others and name in others:
+            raise ValueError(f"{where}: {name!r} is for {others[name]}; there are: {', '.join(sorted(known))}")
         told = did_you_mean(name, known)
         raise ValueError(f"{where}: there is no {name!r}; {told}there are: {', '.join(sorted(known))}")
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
@@ -15,14 +16,14 @@ from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, m
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Scorer
 from secateur.scorers.geometry import vectors
-from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.registry import AnyScorer, of_other_units, scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
 from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
-from secateur.trainers.tasks.classification import METRICS
 from secateur.trainers.tasks.contract import Metric
+from secateur.trainers.tasks.own import own_task
 
 BASELINES = ("uniform_random", "stratified_random")
 IDLE = {"kind", "description", "recurring"}
@@ -83,8 +84,11 @@ class Study(AnyStudy):
     outcome_asset: ClassVar[str] = "evaluation"
 
     kind: Annotated[Literal["samples"], Field(description="tells a study of samples from the other kinds")] = "samples"
-    source: Annotated[Source, Field(description="where the samples are")]
-    columns: Annotated[Columns, Field(description="which columns are input and label")]
+    source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
+    columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
+    task: Annotated[Problem, Field(description="the learning problem: classification, regression or multi_label")] = (
+        Problem()
+    )
     encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -127,7 +131,7 @@ class Study(AnyStudy):
     @classmethod
     def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
         for name, score in scores.items():
-            require(score.scorer, scorers(), f"{name}.scorer")
+            require(score.scorer, scorers(), f"{name}.scorer", of_other_units())
             checked(score.declared.settings, score.settings, name)
         return scores
 
@@ -157,6 +161,44 @@ class Study(AnyStudy):
     def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
         check_config(config)
         return config
+
+    @model_validator(mode="after")
+    def _task_and_data_fit(self) -> "Study":
+        if self.task.own:
+            if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
+                raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
+            return self
+        if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
+            raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
+        self.columns = self.read_columns.holding(self.task.target)
+        self.task.check(self.declared_scores, (self.proxy, self.training))
+        return self
+
+    @property
+    def read_source(self) -> Source:
+        """The source of a study of columns."""
+        assert self.source
+        return self.source
+
+    @property
+    def read_columns(self) -> Columns:
+        """The columns of a study of columns."""
+        assert self.columns
+        return self.columns
+
+    def revision(self, base: Path, cache: Path) -> str:
+        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read."""
+        if self.task.own:
+            from secateur.pipelines.data.own_samples import inspect_own, revision_of
+
+            task = own_task(self.task.kind)
+            return revision_of(inspect_own(task, "train"), inspect_own(task, "test"))
+        return load(self.read_source, self.read_columns, base, cache).revision
+
+    @property
+    def declared_scores(self) -> dict[str, AnyScorer]:
+        """Scorers by the names of their scores."""
+        return {name: score.declared for name, score in self.scores.items()}
 
     @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":
@@ -195,8 +237,9 @@ class Study(AnyStudy):
 
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
-        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
-        assert self.resolved_encoding
+        if self.columns:
+            checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+            assert self.resolved_encoding
         return self
 
     @property
@@ -204,7 +247,7 @@ class Study(AnyStudy):
         """How rows become arrays, what the study leaves out filled in from its models."""
         taught = self.distillation.teacher if self.distillation else None
         others = (taught,) if isinstance(taught, TrainingConfig) else ()
-        return encoding_of(self.columns.kind, self.encoding, (self.proxy, self.training, *others))
+        return encoding_of(self.read_columns.kind, self.encoding, (self.proxy, self.training, *others))
 
     @property
     def unit(self) -> str:
@@ -212,7 +255,7 @@ class Study(AnyStudy):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return METRICS
+        return self.task.metrics
 
     @property
     def baseline(self) -> str:
@@ -252,16 +295,13 @@ class Study(AnyStudy):
         at_budgets = [selection_key(name, keep) for keep in self.keep for name in self.arms]
         return [*self.with_twins(["full"]), *at_own, *at_budgets]
 
-    def revision(self, base: Path, cache: Path) -> str:
-        return load(self.source, self.columns, base, cache).revision
-
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
             left_out = AFTER_SCORES
         else:
             left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
         settings = self.model_dump(mode="json", exclude=left_out)
-        settings["encoding"] = self.resolved_encoding.model_dump(mode="json")
+        settings["encoding"] = self.resolved_encoding.model_dump(mode="json") if self.columns else None
         versions = {name: score.declared.card.version for name, score in self.scores.items()}
         selection = self.selections.get(trial.plain.name) if trial else None
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []

@@ -10,7 +10,7 @@ from pydantic import Field
 from secateur.pipelines.studies.rejections import Strict, checked, require
 from secateur.scorers.contract import positional
 from secateur.selectors.class_policy import Policy, with_class_policy
-from secateur.selectors.contract import Selector, selectors
+from secateur.selectors.contract import Selector, of_other_units, selectors
 from secateur.selectors.samplers.contract import EpochSampler, samplers
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
@@ -82,7 +82,7 @@ class Selection(Strict):
 
     def check(self, name: str) -> None:
         """Raise ValueError where the selector does not exist or does not take these settings."""
-        require(self.selector, choosers(), f"{name}.selector")
+        require(self.selector, choosers(), f"{name}.selector", of_other_units())
         declared = self.declared
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
             raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")

@@ -72,7 +72,7 @@ class PruningStudy(AnyStudy):
 
     @property
     def references(self) -> tuple[str, ...]:
-        return self.declared.references
+        return tuple(self.declared.references)
 
     def revision(self, base: Path, cache: Path) -> str:
         return ""

@@ -1,17 +1,21 @@
 """Error L2 norm of checkpoints, as the Data Diet paper has it."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, average, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(
-    high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2", several=True
+    high_means="harder",
+    reads=("error",),
+    paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2",
+    several=True,
 )
 def checkpoint_el2n(batch: CheckpointBatch) -> torch.Tensor:
     """Euclidean length of (softmax - one-hot label) in evaluation mode, averaged over all checkpoints given.
 
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
-    Range [0, sqrt(2)].
+    Range [0, sqrt(2)]. For other tasks as `el2n` says.
     """
     return average([one.error_length for one in batch.each])

@@ -1,11 +1,15 @@
 """Loss under the last checkpoint."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
-@checkpoint_scorer(high_means="harder", paper="cross-entropy under a trained model")
+@checkpoint_scorer(high_means="harder", reads=("losses",), paper="the loss under a trained model")
 def checkpoint_loss(batch: CheckpointBatch) -> torch.Tensor:
-    """Cross-entropy of the label in nats, in evaluation mode. `loss` is the training-view mean over a run."""
+    """The task's loss, in evaluation mode: cross-entropy of the label in nats, for other tasks as `loss` says.
+
+    `loss` is the training-view mean over a run.
+    """
     return batch.losses

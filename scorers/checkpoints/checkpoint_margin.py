@@ -1,14 +1,18 @@
 """Confidence margin under the last checkpoint."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
-@checkpoint_scorer(high_means="easier", paper="margin sampling with labels, under a trained model")
+@checkpoint_scorer(
+    high_means="easier", reads=("probability_margin",), paper="margin sampling with labels, under a trained model"
+)
 def checkpoint_margin(batch: CheckpointBatch) -> torch.Tensor:
     """Probability of the label minus the highest other probability, in evaluation mode.
 
-    `margin` is the training-view value of a sample's latest presentation. Range [-1, 1].
+    `margin` is the training-view value of a sample's latest presentation. Range [-1, 1]. Of several labels
+    it is that of the label with the smallest (our derivation).
     """
     return batch.probability_margin

@@ -1,53 +1,60 @@
 """Scorers of checkpoints: what trained models say of a batch, in evaluation mode and without augmentation.
 
-One pass over the data serves every such scorer: the forward pass, the features before the classifier and the softmax of
+One pass over the data serves every such scorer: the forward pass, the features before the last layer and the signals of
 the last checkpoint are computed once per batch, whoever asks first. A scorer is a decorated function of one
 `CheckpointBatch` with keyword-only settings; it returns one number per sample of the batch, which depends
 on that sample alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Concatenate, Generic, ParamSpec
+from typing import Any, Concatenate, Generic, ParamSpec
 
-import torch
 from pydantic import BaseModel
-from torch import nn
-from torch.nn import functional
 
-from secateur.scorers.contract import Card, HighMeans, margin_of, settings_of, summary_of
+from secateur.scorers.contract import Card, HighMeans, Reads, settings_of, summary_of
+from secateur.scorers.lazy import nn, torch
+from secateur.scorers.signals import Batch, ClassSignals, Signals
 
 P = ParamSpec("P")
 
 
-class CheckpointBatch:
+class CheckpointBatch(Batch):
     """One batch under one or several checkpoints of one network, oldest first, all in evaluation mode.
 
-    `inputs` `[b, …]` as the network takes them and `labels` int64 `[b]`, on the models' device.
+    `inputs` `[b, …]` as the network takes them and `targets` `[b, …]` as the task's losses read them, on the models'
+    device. Outputs, losses and signals (see `Signal`) are those of the last checkpoint, without gradient; `task` says
+    them, classification where none is named.
     """
 
-    def __init__(self, models: Sequence[nn.Module], inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(self, models: Sequence[nn.Module], inputs: Any, targets: Any, task: Signals | None = None) -> None:
         self.models = models
         self.inputs = inputs
-        self.labels = labels
+        self.targets = targets
+        self.task = task or ClassSignals()
 
     @cached_property
     def _forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         return forward_with_features(self.models[-1], self.inputs, self.classifier)
 
     @cached_property
-    def _earlier(self) -> "list[CheckpointBatch]":
-        return [CheckpointBatch([model], self.inputs, self.labels) for model in self.models[:-1]]
+    def _earlier(self) -> list[CheckpointBatch]:
+        return [CheckpointBatch([model], self.inputs, self.targets, self.task) for model in self.models[:-1]]
 
     @property
-    def each(self) -> "list[CheckpointBatch]":
+    def each(self) -> list[CheckpointBatch]:
         """The same batch under each checkpoint alone, oldest first; this one stands for the last."""
         return [*self._earlier, self]
 
-    @property
-    def logits(self) -> torch.Tensor:
-        """Logits of the last checkpoint, float32 `[b, classes]`, without gradient."""
+    @cached_property
+    def outputs(self) -> Any:  # type: ignore[override]
+        """Outputs of the last checkpoint, float32 `[b, width]`; whatever a user's own network puts out."""
+        if self.task.own_network:
+            with torch.no_grad():
+                return self.models[-1](self.inputs)
         return self._forward[0]
 
     @property
@@ -56,20 +63,9 @@ class CheckpointBatch:
         return self._forward[1]
 
     @cached_property
-    def probabilities(self) -> torch.Tensor:
-        """Softmax of the logits, float32 `[b, classes]`."""
-        return self.logits.softmax(dim=1)
-
-    @cached_property
-    def losses(self) -> torch.Tensor:
-        """Cross-entropy of the label in nats, float32 `[b]`."""
-        return functional.cross_entropy(self.logits, self.labels, reduction="none")
-
-    @cached_property
-    def error(self) -> torch.Tensor:
-        """Softmax minus one-hot label, which is the gradient of the loss by the logits; float32 `[b, classes]`."""
-        ones = torch.full_like(self.labels, -1, dtype=self.probabilities.dtype).unsqueeze(1)
-        return self.probabilities.scatter_add(1, self.labels.unsqueeze(1), ones)
+    def losses(self) -> torch.Tensor:  # type: ignore[override]
+        """The task's loss of each sample, float32 `[b]`."""
+        return self.task.losses(self.outputs, self.targets)
 
     @cached_property
     def error_length(self) -> torch.Tensor:
@@ -82,14 +78,9 @@ class CheckpointBatch:
         """The last checkpoint's last linear layer."""
         return classifier_of(self.models[-1])
 
-    @cached_property
-    def probability_margin(self) -> torch.Tensor:
-        """Probability of the label minus the highest other one, float32 `[b]`."""
-        return margin_of(self.probabilities, self.labels)
-
 
 def classifier_of(model: nn.Module) -> nn.Linear:
-    """The last linear layer in order of declaration, which turns features into logits; raises ValueError if none."""
+    """The last linear layer in order of declaration, which turns features into outputs; raises ValueError if none."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise ValueError(f"{type(model).__name__} has no linear layer to take as its classifier")
@@ -103,11 +94,10 @@ def average(checkpoints: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(checkpoints)).mean(dim=0).float()
 
 
-@torch.no_grad()
 def forward_with_features(
     model: nn.Module, inputs: torch.Tensor, classifier: nn.Linear | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits float32 `[b, classes]` and features float32 `[b, d]` of one forward pass.
+    """Outputs float32 `[b, width]` and features float32 `[b, d]` of one forward pass.
 
     Raises ValueError where the classifier sees anything but one vector per sample.
     """
@@ -115,7 +105,8 @@ def forward_with_features(
     layer = classifier_of(model) if classifier is None else classifier
     handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        logits = model(inputs)
+        with torch.no_grad():
+            logits = model(inputs)
     finally:
         handle.remove()
     if len(seen) != 1 or seen[0].ndim != 2:
@@ -130,6 +121,7 @@ class CheckpointScorer(Generic[P]):
     compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]
     card: Card
     settings: type[BaseModel]
+    reads: Reads
     several: bool
     """Whether it reads all checkpoints of the proxy, or the last one alone."""
 
@@ -139,7 +131,7 @@ class CheckpointScorer(Generic[P]):
 
 
 def checkpoint_scorer(
-    *, high_means: HighMeans, paper: str, version: str = "1", several: bool = False
+    *, high_means: HighMeans, reads: Reads, paper: str, version: str = "1", several: bool = False
 ) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
     """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
 
@@ -147,6 +139,6 @@ def checkpoint_scorer(
         name = compute.__name__
         view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
         card = Card(name, version, high_means, view, paper, summary_of(compute))
-        return CheckpointScorer(compute, card, settings_of(compute), several)
+        return CheckpointScorer(compute, card, settings_of(compute), reads, several)
 
     return declare

@@ -9,26 +9,25 @@ the choice between the two ways to contract).
 Layers known here: Linear, Conv2d, BatchNorm1d/2d/3d in evaluation mode, LayerNorm, GroupNorm and Embedding.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-import torch
-from torch import nn
-from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
-
-Loss = Callable[[torch.Tensor], torch.Tensor]
-"""Logits `[b, classes]` to the sum of the samples' own losses."""
+from secateur.scorers.lazy import functional, nn, torch
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Elements of the largest workspace, beyond one sample's: what stays in a CPU's cache, or fills a GPU."""
 
 
-def squared_gradient_norms(model: nn.Module, inputs: torch.Tensor, loss: Loss) -> torch.Tensor:
+def squared_gradient_norms(
+    model: nn.Module, inputs: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
     """Squared length of each sample's gradient by all parameters, frozen or not: float64 `[b]`.
 
-    Parameters get no gradient. Raises ValueError that names the layer where a batch norm is in training mode, where a
+    `loss` turns logits `[b, classes]` into the sum of the samples' own losses. Parameters get no gradient.
+    Raises ValueError that names the layer where a batch norm is in training mode, where a
     parameter that matters belongs to no layer known here, or where a layer is used more than once, shares its
     parameters, or does not see samples along its first dimension.
     """
@@ -69,7 +68,9 @@ def checked_layers(model: nn.Module, one: torch.Tensor) -> list[nn.Module]:
     """The layers with parameters that one sample passes through; raises ValueError as `squared_gradient_norms` does."""
     names = {module: name or type(module).__name__ for name, module in model.named_modules()}
     refuse_mixing(names)
-    known = [module for module in names if isinstance(module, KNOWN) and list(module.parameters(recurse=False))]
+    known = [
+        module for module in names if isinstance(module, known_layers()) and list(module.parameters(recurse=False))
+    ]
     used: Counter[nn.Module] = Counter()
     apart: dict[nn.Module, bool] = {}
 
@@ -99,7 +100,7 @@ def checked_layers(model: nn.Module, one: torch.Tensor) -> list[nn.Module]:
 def refuse_mixing(names: Mapping[nn.Module, str]) -> None:
     """Raise ValueError that names a layer under which no sample has a gradient of its own."""
     for module, name in names.items():
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
             raise ValueError(
                 f"layer {name!r} is a batch norm that mixes samples, so that none has a gradient of its own; "
                 "call model.eval() and keep running statistics"
@@ -114,7 +115,7 @@ def refuse_unknown(model: nn.Module, logits: torch.Tensor, others: Mapping[str, 
     for name, gradient in zip(others, reached, strict=True):
         if gradient is not None:
             owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
-            known = ", ".join(kind.__name__.strip("_") for kind in KNOWN)
+            known = ", ".join(kind.__name__.strip("_") for kind in known_layers())
             raise ValueError(
                 f"parameter {name!r} of a {owner} has no per-sample gradient norm here; layers known are {known}, "
                 "called as modules; score 'last_layer_grand' takes any network"
@@ -213,7 +214,7 @@ def scale_and_shift(layer: nn.Module, seen: torch.Tensor, gradient: torch.Tensor
         normal = functional.group_norm(seen, layer.num_groups, None, None, layer.eps)
         summed = tuple(range(2, seen.ndim))
     else:
-        assert isinstance(layer, _BatchNorm)
+        assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
         normal = functional.batch_norm(seen, layer.running_mean, layer.running_var, None, None, False, 0.0, layer.eps)
         summed = tuple(range(2, seen.ndim))
     scale = gradient * normal
@@ -222,4 +223,6 @@ def scale_and_shift(layer: nn.Module, seen: torch.Tensor, gradient: torch.Tensor
         yield squared(gradient.sum(dim=summed) if summed else gradient)
 
 
-KNOWN = (nn.Linear, nn.Conv2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+def known_layers() -> tuple[type[nn.Module], ...]:
+    """Layers whose gradients `parts_of` knows."""
+    return nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding

@@ -1,12 +1,14 @@
 """Gradient norm of the last layer, in closed form."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, average, checkpoint_scorer
+from secateur.scorers.lazy import torch
 
 
 @checkpoint_scorer(
     high_means="harder",
+    reads=("error",),
     paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1, for the classifier's parameters alone",
     several=True,
 )
@@ -15,7 +17,8 @@ def last_layer_grand(batch: CheckpointBatch) -> torch.Tensor:
 
     For the features h that the classifier is fed with, the gradient is (softmax - one-hot) times [h, 1], an outer
     product, so its length is the product of two lengths: nothing beyond the forward pass is needed. `grand` is the
-    score of all layers.
+    score of all layers. For numbers the residual, for several labels (sigmoid - label) takes the place of the first
+    factor: the gradient of the loss summed over targets or labels, where `grand` has that of the mean (our derivation).
     """
     norms = []
     for one in batch.each:

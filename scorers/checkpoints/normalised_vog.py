@@ -15,7 +15,7 @@ from secateur.scorers.contract import Scores, scorer
     "Anand et al. 2023, Influence Scores at Scale, section 3, for the data-set form",
 )
 def normalised_vog(
-    vog: Scores, labels: Int64[np.ndarray, " n"], *, within: Literal["class", "dataset"] = "class"
+    vog: Scores, strata: Int64[np.ndarray, " n"], *, within: Literal["class", "dataset"] = "class"
 ) -> Scores:
     """Deviations by which a sample's `vog` lies above the mean of its class, or of all samples.
 
@@ -23,7 +23,7 @@ def normalised_vog(
     vary, as in a class of one sample, the score is 0: no sample there is harder than the rest. Class-normalised scores
     won on balanced data in the second paper, data-set-normalised ones on imbalanced data.
     """
-    groups = labels if within == "class" else np.zeros_like(labels)
+    groups = strata if within == "class" else np.zeros_like(strata)
     wide = vog.astype(np.float64)
     _, group = np.unique(groups, return_inverse=True)
     deviation = wide - mean_of(wide, group)

@@ -8,6 +8,7 @@ from secateur.scorers.contract import Scores, rows_text, scorer
 
 @scorer(
     high_means="easier",
+    reads=("probabilities",),
     view="evaluation mode, not augmented, last checkpoint",
     paper="Ethayarajh et al. 2022, Understanding Dataset Difficulty with V-Usable Information, section 2.2",
 )

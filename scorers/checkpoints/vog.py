@@ -1,17 +1,19 @@
 """Variance of gradients over checkpoints: how restlessly the model changes its mind about a sample."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import nn, torch
 
 
 @checkpoint_scorer(
     high_means="harder",
+    reads=("target_output",),
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
     several=True,
@@ -25,6 +27,9 @@ def vog(
 ) -> torch.Tensor:
     """Standard deviation over checkpoints of the gradient of the label's logit by the input, averaged over the input.
 
+    For numbers it is the gradient of the prediction (of several, of their sum), for several labels that of the sum of
+    the logits of those that are there, so that a sample without labels gets 0 (our choices).
+
     Images and features: the gradient at what the network is fed with, which is after the standardising first layer
     where the model has one; for images it is averaged over channels before anything else, as in the authors' code.
     Token ids: the gradient at the output of the first embedding layer, averaged over real tokens; a text without any
@@ -36,7 +41,7 @@ def vog(
     models = stage_of(batch.models, stage, share)
     mean, squares, real = torch.zeros(()), torch.zeros(()), None
     for seen, model in enumerate(models, 1):
-        gradient, real = input_gradient(model, batch.inputs, batch.labels)
+        gradient, real = input_gradient(model, batch)
         if seen == 1:
             mean, squares = gradient, torch.zeros_like(gradient)
             continue
@@ -61,14 +66,13 @@ def stage_of(models: Sequence[nn.Module], stage: Literal["all", "early", "late"]
     return {"all": models, "early": models[:taken], "late": models[-taken:]}[stage]
 
 
-def input_gradient(
-    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Gradient of each label's logit by that sample's input, and for token ids which of them are real.
+def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Gradient of each sample's target output by its input, and for token ids which of them are real.
 
     Images `[b, height, width]`, the mean over channels; features `[b, …]`; token ids `[b, length, d]` with a bool mask
     `[b, length]`. Parameters get no gradient. The model must treat samples apart, as it does in evaluation mode.
     """
+    inputs = batch.inputs
     text = not inputs.is_floating_point() and inputs.dtype != torch.uint8
     if not text:
         inputs = inputs.float()
@@ -89,15 +93,17 @@ def input_gradient(
         handle = entrance.register_forward_hook(differentiate_here) if entrance is not None else None
         try:
             # Detached parameters spare the backward pass its share for weights, and memory.
-            logits = torch.func.functional_call(model, {k: p.detach() for k, p in model.named_parameters()}, (inputs,))
+            outputs = torch.func.functional_call(model, {k: p.detach() for k, p in model.named_parameters()}, (inputs,))
         finally:
             if handle is not None:
                 handle.remove()
         if len(leaves) != 1:
             raise ValueError(f"the layer whose output is differentiated must be used once, it was {len(leaves)} times")
-        if not logits.requires_grad:
-            raise ValueError(f"the logits of {type(model).__name__} have no gradient by the inputs: nothing to compare")
-        (gradient,) = torch.autograd.grad(logits.gather(1, labels.unsqueeze(1)).sum(), leaves)
+        if not outputs.requires_grad:
+            raise ValueError(
+                f"the outputs of {type(model).__name__} have no gradient by the inputs: nothing to compare"
+            )
+        (gradient,) = torch.autograd.grad(batch.task.target_output(outputs, batch.targets).sum(), leaves)
     gradient = gradient.float().contiguous()
     if text:
         return gradient, real_tokens(model, tokens[0], gradient)

@@ -4,6 +4,17 @@ Similarity is -|a - b|² / 2 of prepared rows as one product of rows with two mo
 symmetric, so a search of a set in itself multiplies each pair of tiles once and offers the result to the rows
 of both. Candidates come out in float32 and unsorted: their caller compares the original rows (`Vectors.distances`).
 K-selection after Johnson et al., "Billion-scale similarity search with GPUs", IEEE Big Data 2019.
+
+Core-seconds of `faiss.knn` 1.15.1 by those of `self_search`, k = 10, normal float32 rows, two cores of an AMD EPYC that
+other work shared, the least of five runs in turn (of two for 50,000 rows), by `benchmarks/knn.py --grid`:
+
+| rows | 32 dimensions | 128 | 512 |
+| ---: | ---: | ---: | ---: |
+| 5,000 | 3.2 | 2.1 | 2.1 |
+| 20,000 | 4.3 | 2.9 | 2.2 |
+| 50,000 | 5.0 | 3.2 | 2.3 |
+
+All of `nearest_neighbours` at 20,000 x 128, with true distances and audit, 2.4.
 """
 
 from collections.abc import Iterator

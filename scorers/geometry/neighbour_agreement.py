@@ -1,4 +1,4 @@
-"""Share of a sample's nearest neighbours that carry its label: low where labels are wrong or classes meet.
+"""Share of a sample's nearest neighbours that carry its label: low where strata are wrong or classes meet.
 
 Edited nearest neighbours: Wilson, "Asymptotic properties of nearest neighbor rules using edited data", IEEE SMC 1972.
 """
@@ -15,7 +15,7 @@ from secateur.scorers.contract import Scores, scorer
     paper="https://doi.org/10.1109/TSMC.1972.4309137",
 )
 def neighbour_agreement(
-    neighbour_indices: Int64[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"], *, k: int | None = None
+    neighbour_indices: Int64[np.ndarray, "n k"], strata: Int64[np.ndarray, " n"], *, k: int | None = None
 ) -> Scores:
     """Share, in 0 … 1, of the `k` nearest others (all of the graph where `k` is left out) with the sample's label.
 
@@ -27,5 +27,5 @@ def neighbour_agreement(
     width = neighbour_indices.shape[1]
     if k is not None and not 1 <= k <= width:
         raise ValueError(f"neighbour_agreement is asked for {k} neighbours, but the graph holds 1 … {width}")
-    same = labels[neighbour_indices[:, :k]] == labels[:, None]
+    same = strata[neighbour_indices[:, :k]] == strata[:, None]
     return np.asarray(same.mean(axis=1), np.float32)

@@ -20,7 +20,7 @@ from secateur.scorers.geometry.vectors import Metric, Vectors
 )
 def prototype_distance(
     embeddings: Shaped[np.ndarray, "n d"],
-    labels: Int64[np.ndarray, " n"],
+    strata: Int64[np.ndarray, " n"],
     *,
     prototype: Literal["median", "mean"] = "median",
     metric: Metric = "euclidean",
@@ -33,12 +33,12 @@ def prototype_distance(
     >>> prototype_distance(np.float32([[0], [1], [5], [9]]), np.int64([0, 0, 0, 1]))
     array([1., 0., 4., 0.], dtype=float32)
     """
-    if len(embeddings) != len(labels):
-        raise ValueError(f"{len(embeddings)} embeddings but {len(labels)} labels")
+    if len(embeddings) != len(strata):
+        raise ValueError(f"{len(embeddings)} embeddings but {len(strata)} strata")
     vectors = Vectors(embeddings, metric)
-    result = np.empty(len(labels), np.float32)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    result = np.empty(len(strata), np.float32)
+    for label in np.unique(strata):
+        rows = np.flatnonzero(strata == label)
         block = np.asarray(embeddings[rows]).astype(np.float64)
         if metric == "cosine":
             block /= np.linalg.norm(block, axis=1, keepdims=True)

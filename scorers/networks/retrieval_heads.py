@@ -8,6 +8,8 @@ the share of the needle's tokens that it copied, each counted once, and over run
 The needle's place is known exactly, from the tokenizer's character offsets; of attention only the last row is kept.
 """
 
+from __future__ import annotations
+
 import inspect
 import re
 from collections import Counter
@@ -18,9 +20,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int64
-from torch import nn
+
+from secateur.scorers.contract import scorer
+from secateur.scorers.lazy import nn, torch
 
 HeadScores = Float32[np.ndarray, "layers heads"]
 SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
@@ -131,21 +134,20 @@ def retrieve(
     no attention, and prompts that it has no positions or tokens for.
     """
     check_model(model, prompts, new_tokens)
-    results: list[Retrieval | None] = [None] * len(prompts)
+    results: dict[int, Retrieval] = {}
     by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place].tokens))
     done = 0
     for _, group in groupby(by_length, key=lambda place: len(prompts[place].tokens)):
         places = list(group)
         for first in range(0, len(places), batch):
             part = places[first : first + batch]
-            for place, result in zip(
-                part, retrieve_together(model, [prompts[p] for p in part], new_tokens), strict=True
-            ):
-                results[place] = result
+            with torch.inference_mode():
+                answers = retrieve_together(model, [prompts[place] for place in part], new_tokens)
+            results |= dict(zip(part, answers, strict=True))
             done += len(part)
             if progress:
                 progress(done, len(prompts))
-    return [result for result in results if result is not None]
+    return [results[place] for place in range(len(prompts))]
 
 
 def check_model(model: nn.Module, prompts: Sequence[NeedlePrompt], new_tokens: int) -> None:
@@ -179,7 +181,6 @@ def eager_attention(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-@torch.inference_mode()
 def retrieve_together(model: Any, prompts: Sequence[NeedlePrompt], new_tokens: int) -> list[Retrieval]:
     """`retrieve` for prompts of one length."""
     tokens = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(model.device)
@@ -270,7 +271,13 @@ def words_recalled(written: str, needle: str) -> float:
     return (wanted & given).total() / wanted.total()
 
 
-def head_scores(
+@scorer(
+    unit="head",
+    high_means="more important",
+    view="evaluation mode, attention while the model writes its answer",
+    paper="Wu et al. 2025, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv 2404.15574",
+)
+def retrieval_heads(
     retrievals: Sequence[Retrieval], recalls: Float64[np.ndarray, " runs"], *, least: float = 0.5
 ) -> HeadScores:
     """Mean share copied per head over the runs whose recall is above `least`, float32 `[layers, heads]`.

@@ -1,17 +1,23 @@
 """Area under the margin, of probabilities: what the CCS paper stratifies by."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 
-@observer(high_means="easier", paper="Zheng et al. 2023, Coverage-centric Coreset Selection, section 4")
+@observer(
+    high_means="easier",
+    reads=("probability_margin",),
+    paper="Zheng et al. 2023, Coverage-centric Coreset Selection, section 4",
+)
 class AccumulatedMargin(PresentationMean):
     """Probability of the label minus the highest other probability, averaged over all presentations of a sample.
 
     CCS sums where this averages: the same ranking when every sample is presented equally often, and a fair one
-    when not. Range [-1, 1]. `aum` is the variant of logits.
+    when not. Range [-1, 1]. `aum` is the variant of logits. Where samples have
+    several labels it is that of the label with the smallest (our derivation).
     """
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:

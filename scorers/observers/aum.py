@@ -1,17 +1,24 @@
-"""Area under the margin, of logits."""
+"""Area under the margin, of outputs."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 
-@observer(high_means="easier", paper="Pleiss et al. 2020, Identifying Mislabeled Data using the Area Under the Margin")
+@observer(
+    high_means="easier",
+    reads=("margin",),
+    paper="Pleiss et al. 2020, Identifying Mislabeled Data using the Area Under the Margin",
+)
 class Aum(PresentationMean):
     """Logit of the label minus the highest other logit, averaged over all presentations of a sample.
 
-    Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities.
+    Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities. Where samples have
+    several labels it is the smallest over labels of the logit, negative where the label is not there: one wrong label
+    among many shows (our derivation).
     """
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
-        return batch.logit_margin
+        return batch.margin

@@ -3,11 +3,17 @@
 Dividing by each sample's own count keeps a score comparable when a sampler shows some samples more often than others.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 
-import torch
-
 from secateur.scorers.contract import Observer, TrainingBatch
+from secateur.scorers.lazy import torch
+
+
+def mean_of_parts(values: torch.Tensor) -> torch.Tensor:
+    """One number per sample, `[b]`, of one per part of its target, `[b, k]`."""
+    return values.squeeze(1) if values.shape[1] == 1 else values.mean(dim=1)
 
 
 class PresentationMean(Observer):

@@ -1,16 +1,19 @@
 """DUAL: difficulty times uncertainty, from the start of training alone."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
-from secateur.scorers.contract import observer
+from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.windows import WindowMean, moments
 
 
 @observer(
     high_means="more uncertain",
+    reads=("target_probabilities",),
     paper="Cho et al. 2025, Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
     "Uncertainty (arXiv 2502.06905), section 3",
 )
@@ -18,7 +21,8 @@ class Dual(WindowMean):
     """(1 - mean) times standard deviation (`n - 1`) of the label's probability in a sliding window, averaged.
 
     Only windows within the first epochs count: 30 for CIFAR and 60 for ImageNet in the paper. The authors scale by a
-    constant 10, this does not. `mean_probability` is what DUAL's beta sampling reads beside it.
+    constant 10, this does not. Where samples have several labels it is the mean over labels (our derivation).
+    `mean_probability` is what DUAL's beta sampling reads beside it.
     """
 
     def __init__(
@@ -30,6 +34,9 @@ class Dual(WindowMean):
         epochs: Annotated[int, Field(ge=1, description="epochs from the start that count")] = 30,
     ) -> None:
         super().__init__(samples, device, window=window, epochs=epochs)
+
+    def followed(self, batch: TrainingBatch) -> torch.Tensor:
+        return batch.target_probabilities
 
     def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         mean, deviation = moments(recent, count)

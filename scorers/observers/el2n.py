@@ -1,22 +1,28 @@
 """Error L2 norm, early in training."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer, rows_text
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 
 @observer(
-    high_means="harder", paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2; early mean as in CCS"
+    high_means="harder",
+    reads=("error",),
+    paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2; early mean as in CCS",
 )
 class El2n(PresentationMean):
     """Euclidean length of (softmax - one-hot label), averaged over a sample's presentations in the first epochs.
 
     The Data Diet paper averages checkpoints of several runs in evaluation mode; this is the training-view mean of one
-    run, as the CCS paper computes it.
+    run, as the CCS paper computes it. For numbers it is the length of the residual in standard deviations of the
+    targets, for several labels that of (sigmoid - label): in each case the gradient of the loss by the outputs. No
+    paper defines either; noise that differs between regions makes the former say how noisy a region is.
     """
 
     def __init__(
@@ -31,10 +37,7 @@ class El2n(PresentationMean):
         self.counted = torch.zeros(samples, dtype=torch.int64, device=device)
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
-        error = batch.probabilities.scatter_add(
-            1, batch.labels.unsqueeze(1), torch.full_like(batch.losses, -1).unsqueeze(1)
-        )
-        return error.square().sum(dim=1).sqrt()
+        return batch.error.square().sum(dim=1).sqrt()
 
     def update(self, batch: TrainingBatch) -> None:
         if int(self.epoch) < self.epochs:

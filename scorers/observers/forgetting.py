@@ -1,19 +1,29 @@
 """Forgetting events."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from typing import Literal
 
-import torch
-
 from secateur.scorers.contract import Observer, TrainingBatch, observer
+from secateur.scorers.lazy import torch
 
 
-@observer(high_means="harder", paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3")
+@observer(
+    high_means="harder",
+    reads=(("correct", "error"),),
+    paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3",
+)
 class Forgetting(Observer):
     """How often a sample goes from correct at one presentation to wrong at its next.
 
     A sample that is never correct gets its number of presentations, as in the authors' code, or 0 with
     `never_learned="zero"`, as CCS and DeepCore have it. `per="presentation"` divides by each sample's own number of
     presentations, for runs whose sampler shows some samples more often than others.
+
+    Several labels count as correct where all are. Of numbers none is correct, and no threshold is published: there a
+    sample counts as learned in an epoch where the length of its residual is at most the median of the epoch (our
+    derivation), and events are counted from epoch to epoch.
     """
 
     def __init__(
@@ -30,15 +40,38 @@ class Forgetting(Observer):
         self.learned = torch.zeros(samples, dtype=torch.bool, device=device)
         self.events = torch.zeros(samples, dtype=torch.int64, device=device)
         self.broken = torch.zeros(samples, dtype=torch.bool, device=device)
+        # Of the epoch at hand, NaN for samples that it has not presented yet; of no sample where correct is defined.
+        self.residuals = torch.zeros(0, dtype=torch.float32, device=device)
 
     def update(self, batch: TrainingBatch) -> None:
-        forgotten = self.was_correct[batch.ids] & ~batch.correct
-        self.events.index_add_(0, batch.ids, forgotten.long())
-        self.was_correct.index_copy_(0, batch.ids, batch.correct)
-        self.learned.index_copy_(0, batch.ids, self.learned[batch.ids] | batch.correct)
         self.broken.index_copy_(0, batch.ids, self.broken[batch.ids] | batch.is_nan)
+        if "correct" in batch.task.provides:
+            self.count(batch.ids, batch.correct)
+        else:
+            if not len(self.residuals):
+                self.residuals = self.residuals.new_full((len(self.events),), float("nan"))
+            self.residuals.index_copy_(0, batch.ids, torch.linalg.vector_norm(batch.error, dim=1))
+
+    def end_epoch(self, epoch: int) -> None:
+        super().end_epoch(epoch)
+        if not len(self.residuals):
+            return
+        ids = (~self.residuals.isnan()).nonzero().flatten()
+        if len(ids):
+            self.count(ids, self.residuals[ids] <= self.residuals[ids].median())
+            self.residuals.fill_(float("nan"))
+
+    def count(self, ids: torch.Tensor, correct: torch.Tensor) -> None:
+        """Take in whether some samples, each at most once, are correct now."""
+        self.events.index_add_(0, ids, (self.was_correct[ids] & ~correct).long())
+        self.was_correct.index_copy_(0, ids, correct)
+        self.learned.index_copy_(0, ids, self.learned[ids] | correct)
 
     def reduce(self) -> torch.Tensor:
         never = self.presentations if self.never_learned == "presentations" else torch.zeros_like(self.events)
         events = torch.where(self.learned, self.events, never).double().masked_fill(self.broken, float("nan"))
         return events / self.presentations if self.per == "presentation" else events
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.residuals = torch.zeros_like(state["residuals"], device=self.residuals.device)
+        super().load_state_dict(state)

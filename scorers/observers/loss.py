@@ -1,14 +1,17 @@
 """Mean training loss."""
 
-import torch
+from __future__ import annotations
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
 
 
-@observer(high_means="harder", paper="cross-entropy, averaged over the run")
+@observer(high_means="harder", reads=("losses",), paper="the loss that is trained on, averaged over the run")
 class Loss(PresentationMean):
-    """Cross-entropy of the label, averaged over all presentations of a sample."""
+    """The task's loss, averaged over all presentations of a sample: cross-entropy of the label in nats; for numbers,
+    half the squared residual or Huber's loss in standard deviations; of several labels, the mean of their binary
+    cross-entropies, which hides one wrong label among many (`aum` does not)."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.losses

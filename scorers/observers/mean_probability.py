@@ -1,23 +1,27 @@
 """Mean probability of the label over the start of training."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
-from secateur.scorers.observers.averages import PresentationMean
+from secateur.scorers.lazy import torch
+from secateur.scorers.observers.averages import PresentationMean, mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
 @observer(
     high_means="easier",
+    reads=("target_probabilities",),
     paper="Cho et al. 2025, DUAL (arXiv 2502.06905), section 3; Swayamdipta et al. 2020, Dataset Cartography, "
     "section 2, call it confidence",
 )
 class MeanProbability(FirstEpochs, PresentationMean):
     """Probability of the label, averaged over a sample's presentations in the first epochs. Range [0, 1].
 
+    Where samples have several labels it is the mean over labels of the probability that each is as it is.
     The default counts the epochs that `dual` counts, for DUAL's beta sampling; None counts the whole run.
     """
 
@@ -32,4 +36,4 @@ class MeanProbability(FirstEpochs, PresentationMean):
         self.epochs = epochs
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
-        return batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
+        return mean_of_parts(batch.target_probabilities)

@@ -1,16 +1,22 @@
 """TDDS: how a sample's whole prediction moves late in training."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
+from secateur.scorers.lazy import torch
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
-@observer(high_means="harder", paper="Zhang et al. 2024, Spanning Training Progress (arXiv 2311.13613), section 3")
+@observer(
+    high_means="harder",
+    reads=("probabilities",),
+    paper="Zhang et al. 2024, Spanning Training Progress (arXiv 2311.13613), section 3",
+)
 class Tdds(FirstEpochs):
     """Variation, within a sliding window, of the size of prediction changes; later windows weigh exponentially more.
 
@@ -41,9 +47,9 @@ class Tdds(FirstEpochs):
 
     def update(self, batch: TrainingBatch) -> None:
         if not self.latest.shape[1]:
-            self.latest = self.latest.new_zeros(len(self.latest), batch.logits.shape[1])
+            self.latest = self.latest.new_zeros(len(self.latest), batch.outputs.shape[1])
         ids, before = batch.ids, self.presentations[batch.ids]
-        now = batch.logits.log_softmax(dim=1)
+        now = batch.outputs.log_softmax(dim=1)
         change = (batch.probabilities * (now - self.latest[ids])).abs().sum(dim=1)
         self.latest[ids] = now
         # The first presentation has nothing to be compared with: its slot is overwritten before a window is full.

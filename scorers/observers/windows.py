@@ -1,20 +1,24 @@
 """Sliding windows over a sample's own presentations, for scores that look at how a prediction moves.
 
 A window is `window` presentations of one sample in a row, whatever epochs they fall in, so that samples which a
-sampler shows less often are measured by the same rule. A ring of the latest values, float32 `[samples, window]`, is all
-that is kept: each presentation completes one window, whose value is added up and forgotten.
+sampler shows less often are measured by the same rule. A ring of the latest values, float32 `[samples, k, window]`, is
+all that is kept, k being 1 but where a target has several parts: each presentation completes one window, whose value is
+added up and forgotten. The value of a sample is the mean over the parts of its target.
 """
 
-from abc import abstractmethod
+from __future__ import annotations
 
-import torch
+from abc import abstractmethod
+from collections.abc import Mapping
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import torch
+from secateur.scorers.observers.averages import mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
 class WindowMean(FirstEpochs):
-    """Mean over all sliding windows of one value per window, of the probability of the label.
+    """Mean over all sliding windows of one value per window, of numbers that `followed` takes from a batch.
 
     A sample with fewer presentations than a window has is measured by the one shorter window that it had. Without
     `epochs` the whole run counts, else its first epochs; `presentations` are then those.
@@ -23,25 +27,41 @@ class WindowMean(FirstEpochs):
     def __init__(self, samples: int, device: torch.device, *, window: int, epochs: int | None) -> None:
         super().__init__(samples, device)
         self.window, self.epochs = window, epochs
-        self.recent = torch.zeros(samples, window, dtype=torch.float32, device=device)
+        # How many parts a target has shows in the first batch.
+        self.recent = torch.zeros(samples, 0, window, dtype=torch.float32, device=device)
         self.total = torch.zeros(samples, dtype=torch.float64, device=device)
+
+    @abstractmethod
+    def followed(self, batch: TrainingBatch) -> torch.Tensor:
+        """The numbers to follow, float32 `[b, k]`."""
 
     @abstractmethod
     def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         """One number per window, float64 `[m]`, of its values `[m, window]` in any order, or of its first `count`."""
 
     def update(self, batch: TrainingBatch) -> None:
-        before = self.presentations[batch.ids]
-        label_probability = batch.probabilities.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
-        self.recent[batch.ids, before % self.window] = label_probability
-        value = self.value(self.recent[batch.ids], None)
+        before, numbers = self.presentations[batch.ids], self.followed(batch)
+        if not self.recent.shape[1]:
+            self.recent = self.recent.new_zeros(len(self.recent), numbers.shape[1], self.window)
+        self.recent[batch.ids, :, before % self.window] = numbers
+        value = self.of_parts(self.recent[batch.ids], None)
         self.total.index_add_(0, batch.ids, value * (before >= self.window - 1))
 
     def reduce(self) -> torch.Tensor:
         short = (self.presentations < self.window).nonzero().flatten()
         mean = self.total / (self.presentations - self.window + 1).clamp(min=1)
-        mean[short] = self.value(self.recent[short], self.presentations[short])
+        mean[short] = self.of_parts(self.recent[short], self.presentations[short])
         return mean
+
+    def of_parts(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
+        """Mean over parts of the value of each part's window: float32 `[m, k, window]` -> float64 `[m]`."""
+        parts = recent.shape[1]
+        counts = None if count is None else count.repeat_interleave(parts)
+        return mean_of_parts(self.value(recent.flatten(0, 1), counts).reshape(-1, parts))
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.recent = torch.zeros_like(state["recent"], device=self.recent.device)
+        super().load_state_dict(state)
 
 
 def moments(recent: torch.Tensor, count: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

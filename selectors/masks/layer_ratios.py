@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from secateur.selectors.contract import resolve_keep
+from secateur.selectors.masks.groups import Shapes, sizes_of
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Shape of each layer's weight by name, from input to output: `(out, in)` or `(out, in, height, width)`."""
 Densities = dict[str, float]
 """Share of each layer that stays, in [0, 1]."""
 
@@ -119,11 +118,6 @@ def counts_of(shapes: Shapes, densities: Mapping[str, float], density: float) ->
         for name in order[: abs(missing)]:
             counts[name] += step
     return counts
-
-
-def sizes_of(shapes: Shapes) -> dict[str, int]:
-    """Weights of each layer."""
-    return {name: math.prod(shape) for name, shape in shapes.items()}
 
 
 def checked(shapes: Shapes, density: float) -> float:

@@ -11,6 +11,8 @@ travel in the batch, so a loader that looks ahead credits no loss to the wrong s
             (sampler.weights(ids) * losses).mean().backward()
 """
 
+from __future__ import annotations
+
 import inspect
 import zlib
 from abc import ABC, abstractmethod
@@ -20,12 +22,11 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
 from pydantic import BaseModel, Field
-from torch.utils.data import Sampler
 
 from secateur.scorers.contract import discover, positional, settings_of
+from secateur.scorers.lazy import torch
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.keyed_permutation import KeyedPermutation
 from secateur.selectors.draws.ranks import Ids
@@ -111,7 +112,7 @@ class PlannedEpoch:
         return self.samples // batch_size if drop_last else -(-self.samples // batch_size)
 
 
-class EpochSampler(Sampler[int], ABC):
+class EpochSampler(ABC):
     """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses it was told.
 
     Made, it stands at epoch 0. A subclass gives `draw` and `planned`; positional parameters of its `__init__` name what
@@ -180,7 +181,7 @@ class EpochSampler(Sampler[int], ABC):
         """Samples of this process in the epoch, also after a resumption."""
         return self.shard.length(self._draw.count)
 
-    def __iter__(self) -> "ShareIterator":
+    def __iter__(self) -> ShareIterator:
         """This process's ids of the epoch; after `load_state_dict`, the first iterator in use gives what is left."""
         return ShareIterator(self, self._resume_at)
 
@@ -263,7 +264,7 @@ class ShareIterator(Iterator[int]):
     def __post_init__(self) -> None:
         self._epoch, self._draw, self._length = self.sampler.epoch, self.sampler._draw, len(self.sampler)
 
-    def __iter__(self) -> "ShareIterator":
+    def __iter__(self) -> ShareIterator:
         return self
 
     def __next__(self) -> int:
@@ -311,7 +312,7 @@ def samplers() -> Mapping[str, type[EpochSampler]]:
 def make_sampler(
     name: str, settings: Mapping[str, Any], signals: Mapping[str, Any], *, seed: int, shard: Shard | None = None
 ) -> EpochSampler:
-    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `labels`, `scores`,
+    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `strata`, `scores`,
     `keep`) as it asks.
 
     Raises ValueError for an unknown name, settings that do not hold, and a signal that it needs and was not given.

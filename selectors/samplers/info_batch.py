@@ -2,13 +2,15 @@
 Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, arXiv 2303.04947).
 """
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64, Int64
 from pydantic import Field
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.keyed_permutation import KeyedPermutation, derive_seed
 from secateur.selectors.draws.quotas import Counts, apportion
@@ -25,11 +27,12 @@ LEAST_SHARE = 0.1
 class InfoBatch(EpochSampler):
     """Keep all hard samples and a random part of the easy ones, whose losses count for those left out.
 
-    Easy are losses strictly below the mean (`rule="mean"`; of their class with `per_class`, which needs `labels`), of
-    which the share 1 - `prune` stays; or with `rule="percentile"` those below `quantiles` of the losses, of which
-    `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n, int(share · n) stay, at
-    least one, and weigh n over that number, so that the expected sum of gradients over an epoch is that of all data.
-    `rescale=False` leaves weights at 1.
+    Easy are losses strictly below the mean (`rule="mean"`; of their class with `per_class`, which needs `strata`), of
+    which the share 1 - `prune` stays; with `rule="median"` below the median, which the few large losses of a squared
+    residual do not move, as they do the mean (our derivation); or with `rule="percentile"` those below `quantiles` of
+    the losses, of which `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n,
+    int(share · n) stay, at least one, and weigh n over that number, so that the expected sum of gradients over an epoch
+    is that of all data. `rescale=False` leaves weights at 1.
 
     `keep` (a fraction, or a count) asks for exactly so many samples in each pruned epoch: shares of the easy groups
     are scaled to meet it. Where they would fall below a tenth, they stay there and the other samples are thinned too,
@@ -42,12 +45,12 @@ class InfoBatch(EpochSampler):
         self,
         samples: int,
         epochs: int,
-        labels: Ids | None = None,
+        strata: Ids | None = None,
         shard: Shard = Shard(),  # noqa: B008 - frozen
         *,
         prune: Annotated[float, Field(ge=0, le=0.9)] = 0.5,
         anneal_from: Annotated[float, Field(ge=0, le=1)] = 0.875,
-        rule: Literal["mean", "percentile"] = "mean",
+        rule: Literal["mean", "median", "percentile"] = "mean",
         per_class: bool = False,
         quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.85),
         shares: tuple[Share, ...] = (0.25, 0.5),
@@ -57,24 +60,27 @@ class InfoBatch(EpochSampler):
     ) -> None:
         if rule == "percentile":
             if per_class:
-                raise ValueError("per_class goes with rule='mean': the percentile rule ranks all losses together")
+                raise ValueError(
+                    "per_class goes with rule='mean' or 'median': the percentile rule ranks all losses together"
+                )
             if len(quantiles) != len(shares) or not quantiles or list(quantiles) != sorted(set(quantiles)):
                 raise ValueError(f"quantiles must rise, with one share for each: got {quantiles} and {shares}")
-        labels = np.empty(0, dtype=np.int64) if labels is None else labels
-        if per_class and len(labels) != samples:
-            raise ValueError(f"per_class needs labels, int64, one for each of {samples} samples, got {len(labels)}")
+        strata = np.empty(0, dtype=np.int64) if strata is None else strata
+        if per_class and len(strata) != samples:
+            raise ValueError(f"per_class needs strata, int64, one for each of {samples} samples, got {len(strata)}")
         self.budget = None if keep is None else resolve_keep(keep, samples)
-        self.classes = np.unique(labels, return_inverse=True)[1] if per_class else None
+        self.classes = np.unique(strata, return_inverse=True)[1] if per_class else None
         self.pruned_epochs = int(anneal_from * epochs + 1e-9)
-        self.shares = np.array([1 - prune] if rule == "mean" else shares, dtype=np.float64)
-        self.quantiles = None if rule == "mean" else np.array(quantiles)
+        self.shares = np.array(shares if rule == "percentile" else [1 - prune], dtype=np.float64)
+        self.quantiles = np.array(quantiles) if rule == "percentile" else None
+        self.by_median = rule == "median"
         self.rescale = rescale
         self.observed = ObservedLosses(samples)
         super().__init__(
             samples, shard, seed, {
                 "prune": prune, "anneal_from": anneal_from, "rule": rule, "per_class": per_class,
                 "quantiles": quantiles, "shares": shares, "keep": keep, "rescale": rescale,
-            }, {"epochs": epochs, "labels": self.classes},
+            }, {"epochs": epochs, "strata": self.classes},
         )  # fmt: skip
 
     def planned(self, epoch: int) -> tuple[int, bool]:
@@ -107,7 +113,7 @@ class InfoBatch(EpochSampler):
 
     def limits(
         self, losses: Float32[np.ndarray, " samples"]
-    ) -> "list[np.float64] | list[Float64[np.ndarray, ' samples']]":
+    ) -> list[np.float64] | list[Float64[np.ndarray, " samples"]]:
         """Losses below which a sample belongs to each easy group: float64, one for all samples or one for each."""
         seen = ~np.isnan(losses)
         if not seen.any():
@@ -116,7 +122,9 @@ class InfoBatch(EpochSampler):
         if self.quantiles is not None:
             return list(np.quantile(known.astype(np.float64), self.quantiles))
         if self.classes is None:
-            return [known.mean(dtype=np.float64)]
+            return [np.median(known.astype(np.float64)) if self.by_median else known.mean(dtype=np.float64)]
+        if self.by_median:
+            return [medians_of(known, self.classes[seen], int(self.classes.max()) + 1)[self.classes]]
         sums = np.bincount(self.classes[seen], weights=known, minlength=self.classes.max() + 1)
         counts = np.bincount(self.classes[seen], minlength=self.classes.max() + 1)
         return [(sums / np.maximum(counts, 1))[self.classes]]
@@ -147,3 +155,14 @@ class InfoBatch(EpochSampler):
 def part(rows: Rows, count: int, seed: int) -> Rows:
     """A uniform draw of `count` of the rows without replacement."""
     return rows if count == len(rows) else listed(Shuffled(rows, KeyedPermutation(len(rows), seed)), count)
+
+
+def medians_of(values: Float32[np.ndarray, " n"], groups: Ids, count: int) -> Float64[np.ndarray, " count"]:
+    """Median of each of `count` groups, of the lower and the upper one the mean; 0 for a group of none."""
+    order = np.lexsort((values, groups))
+    ordered, sizes = values[order].astype(np.float64), np.bincount(groups, minlength=count)
+    starts = np.cumsum(sizes) - sizes
+    low, high = (starts + np.maximum(sizes - 1, 0) // 2), (starts + sizes // 2)
+    last = max(len(ordered) - 1, 0)
+    middle = (ordered[np.minimum(low, last)] + ordered[np.minimum(high, last)]) / 2
+    return np.asarray(np.where(sizes > 0, middle, 0.0))

@@ -1,15 +1,16 @@
 """The latest loss of every sample, gathered on the training device and merged once per epoch."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed as distributed
 from jaxtyping import Float32, Int64
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import distributed, torch
 
 NEVER = -1
 

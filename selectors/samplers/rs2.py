@@ -28,7 +28,7 @@ class Rs2(EpochSampler):
 
     With `stratified`, each class gives its exact share of an epoch rounded down or up (the whole rounding
     in a piece from two passes counts for each part); roundings move on with the epochs, so that classes too small for a
-    sample per epoch have their turn. It needs `labels`, int64 `[samples]`.
+    sample per epoch have their turn. It needs `strata`, int64 `[samples]`.
 
     Memory is that of a few tables of √samples numbers, whatever the epoch; stratified, two numbers per sample.
     """
@@ -36,7 +36,7 @@ class Rs2(EpochSampler):
     def __init__(
         self,
         samples: int,
-        labels: Ids | None = None,
+        strata: Ids | None = None,
         shard: Shard = Shard(),  # noqa: B008 - frozen
         *,
         keep: KeptShare,
@@ -48,14 +48,14 @@ class Rs2(EpochSampler):
         self.size = resolve_keep(keep, samples)
         self.replacement, self.remainder = replacement, remainder
         if stratified:
-            if labels is None:
-                raise ValueError("a stratified Rs2 needs labels, int64, one per sample")
-            if len(labels) != samples:
-                raise ValueError(f"{len(labels)} labels for {samples} samples")
-        self.labels = labels if stratified else None
+            if strata is None:
+                raise ValueError("a stratified Rs2 needs strata, int64, one per sample")
+            if len(strata) != samples:
+                raise ValueError(f"there are strata of {len(strata)} samples, for {samples}")
+        self.strata = strata if stratified else None
         self._orders: dict[int, KeyedPermutation | StratifiedOrder] = {}
         settings = {"keep": keep, "replacement": replacement, "stratified": stratified, "remainder": remainder}
-        super().__init__(samples, shard, seed, settings, {"labels": self.labels})
+        super().__init__(samples, shard, seed, settings, {"strata": self.strata})
 
     def planned(self, epoch: int) -> tuple[int, bool]:
         """Always the same size."""
@@ -76,7 +76,7 @@ class Rs2(EpochSampler):
             stream = _Stream(first, first, offset, self.samples)
         else:
             stream = _Stream(first, self.order(turn + 1) if ends else first, offset, self.samples)
-        if self.labels is None:
+        if self.strata is None:
             return Draw(self.size, stream)
         # Strata come in turn in a stratified order: shuffle, so that batches are random too.
         order = KeyedPermutation(self.size, derive_seed(self.seed, epoch, 2))
@@ -88,9 +88,9 @@ class Rs2(EpochSampler):
             for old in sorted(self._orders)[: len(self._orders) + 1 - KEPT_ORDERS]:
                 del self._orders[old]
             key = derive_seed(self.seed, turn, 1)
-            by_class = self.labels is not None
+            by_class = self.strata is not None
             self._orders[turn] = (
-                StratifiedOrder(self.labels, self.size, key) if by_class else KeyedPermutation(self.samples, key)  # type: ignore[arg-type]
+                StratifiedOrder(self.strata, self.size, key) if by_class else KeyedPermutation(self.samples, key)  # type: ignore[arg-type]
             )
         return self._orders[turn]
 
@@ -128,13 +128,13 @@ class StratifiedOrder:
     thus of each class, its exact share rounded down or up.
     """
 
-    def __init__(self, labels: Ids, size: int, seed: int) -> None:
-        shuffle = KeyedPermutation(len(labels), seed)(np.arange(len(labels)))
-        classes = np.unique(labels, return_inverse=True)[1]
+    def __init__(self, strata: Ids, size: int, seed: int) -> None:
+        shuffle = KeyedPermutation(len(strata), seed)(np.arange(len(strata)))
+        classes = np.unique(strata, return_inverse=True)[1]
         small = classes.astype(np.min_scalar_type(int(classes.max())))  # numpy sorts 16-bit integers in linear time
         self.line = shuffle[np.argsort(small[shuffle], kind="stable")]
-        self.step = gcd(size, len(labels))
-        self.cycle = len(labels) // self.step
+        self.step = gcd(size, len(strata))
+        self.cycle = len(strata) // self.step
         self.inverse = pow(size // self.step, -1, self.cycle) if self.cycle > 1 else 0
 
     def __call__(self, positions: Ids) -> Ids:

@@ -22,7 +22,8 @@ class Seta(EpochSampler):
     """Each epoch, the share 1 - `prune` of all samples at random, and of those the ones in a window of loss clusters.
 
     Losses are put into `groups` clusters from easy to hard, by k-means or, with `clusters="quantile"`, of equal size
-    (k-means clusters of training losses differ in size a hundredfold, and so do its epochs). There are no more
+    (k-means clusters of training losses differ in size a hundredfold, and so do its epochs; squared residuals, of which
+    a few are far larger than all others, call for `quantile`). There are no more
     clusters than distinct losses. The window is `window` of the clusters wide, rounded half to even as in the
     published code, or up as in the paper; it moves one cluster per epoch and starts over. Epoch 0 keeps all. Samples
     not seen yet are in every window.

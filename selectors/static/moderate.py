@@ -18,26 +18,26 @@ from secateur.selectors.draws.strata import codes_of
 
 @selector(paper="Xia et al., ICLR 2023, section 3", monotone=True)
 def moderate(
-    embeddings: Embeddings, labels: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
+    embeddings: Embeddings, strata: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
 ) -> Keep:
-    """Keep the middle of the distances to the per-dimension median of the own class.
+    """Keep the middle of the distances to the per-dimension median of the own class, or other stratum.
 
     Distances are Euclidean and ranked over all classes together: with `n - budget` samples to leave out, the closest
     `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. Ties are drawn by `seed`.
     """
-    distances = distances_to_medians(embeddings, labels)
-    closest = (len(labels) - budget) // 2
+    distances = distances_to_medians(embeddings, strata)
+    closest = (len(strata) - budget) // 2
     keep = keep_smallest(distances, closest + budget, seed=seed, ids=ids)
     if closest:
         keep &= ~keep_smallest(distances, closest, seed=seed, ids=ids)
     return keep
 
 
-def distances_to_medians(embeddings: Embeddings, labels: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+def distances_to_medians(embeddings: Embeddings, strata: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Euclidean distance of each sample to the per-dimension median of its class; one class in memory at a time."""
-    classes, occurring = codes_of(labels)
+    classes, occurring = codes_of(strata)
     order = np.argsort(classes, kind="stable")
-    distances = np.empty(len(labels))
+    distances = np.empty(len(strata))
     for rows in np.split(order, np.searchsorted(classes[order], np.arange(1, len(occurring)))):
         members = embeddings[rows]
         median = np.median(members.astype(np.float32, copy=False), axis=0).astype(np.float64)

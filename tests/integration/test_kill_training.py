@@ -26,7 +26,7 @@ from secateur.trainers.loop import snapshots as module
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.loop.snapshots import Snapshots
 

@@ -235,7 +235,7 @@ def test_inputs_that_are_a_whole_map_are_named_and_all_others_written(data: Data
     assert mapped_from(data.inputs) == tmp_path / "points.npy"
     for part in (data.inputs[:100], data.inputs[::-1], np.array(data.inputs)):
         assert mapped_from(part) is None
-        files = files_of(Data(part, data.labels[: len(part)], 3, {"kind": "numbers"}), tmp_path / "files")
+        files = files_of(Data(part, data.targets[: len(part)], 3, {"kind": "numbers"}), tmp_path / "files")
         loaded = files.load()
         np.testing.assert_array_equal(loaded.inputs, part)
         assert (loaded.classes, loaded.model_settings) == (3, {"kind": "numbers"})

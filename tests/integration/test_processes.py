@@ -19,7 +19,7 @@ from secateur.scorers.observers.el2n import El2n
 from secateur.scorers.observers.forgetting import Forgetting
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.processes import processes_here
 from secateur.trainers.loop.snapshots import Snapshots

@@ -239,12 +239,12 @@ def test_a_worker_answers_with_what_is_wrong_and_the_remedy(
     elif change == "other version":
         broken["scorers"] = {"checkpoint_loss": ("checkpoint_loss", "99", {})}
     elif change == "other data":
-        np.save(tmp_path / "labels.npy", data.labels[:119])
+        np.save(tmp_path / "labels.npy", data.targets[:119])
         broken["data"] = described.data.model_copy(update={"labels": tmp_path / "labels.npy"})
     else:
         inputs = np.array(data.inputs)
         inputs[3] = np.nan
-        broken["data"] = files_of(Data(inputs, data.labels, data.classes), tmp_path / "nan")
+        broken["data"] = files_of(Data(inputs, data.targets, data.task.width), tmp_path / "nan")
     row = {"number": 0, "rows": [2, 3], "names": ["checkpoint_loss"]}
     assert said in ScoringWorker(ScoringJob(**broken), "cpu").answer(row)["error"]
 

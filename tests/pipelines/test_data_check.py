@@ -86,7 +86,7 @@ def test_what_is_planted_is_said_in_sentences() -> None:
         "1 class with one train sample: class 3",
         "1 class absent from test: class 3",
         "1 class with one test sample: class 2",
-        "2 test samples also in train (rows 1, 2 of test; 1 with another label): accuracy on test is too high",
+        "2 test samples also in train (rows 1, 2 of test; 1 with another label): results on test are too good",
     ]
     assert not report.unusable
     counts = report.counts()
@@ -119,7 +119,7 @@ def test_undecodable_images_are_named_and_make_the_data_unusable() -> None:
     assert report.problems() == [
         "1 train sample empty or undecodable (row 3: image 'cat/3.png' cannot be decoded)",
         "1 test sample empty or undecodable (row 2: image is missing)",
-        "1 test sample also in train (row 0 of test): accuracy on test is too high",
+        "1 test sample also in train (row 0 of test): results on test are too good",
     ]
 
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.profile import find_data
-from secateur.pipelines.data.readers import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.studies.draft import Wish, draft_columns, free_name, guess_label
+from secateur.pipelines.studies.draft import Wish, draft_columns, free_name
 from secateur.pipelines.studies.files import load_study
 from secateur.pipelines.studies.samples import Study
 
@@ -193,12 +193,56 @@ def test_names() -> None:
     assert free_name("digits", ["digits", "digits_2"]) == "digits_3"
 
 
-def test_a_real_valued_target_is_no_label(tmp_path: Path) -> None:
+def houses(count: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    table = {"size": rng.normal(size=90), "target": rng.normal(size=90)}
-    datasets.Dataset.from_dict(table).to_csv(tmp_path / "houses.csv")
-    assert "no column looks like classes" in refused(tmp_path / "houses.csv")
-    assert "labels are whole numbers 0 … C-1 or words" in refused(tmp_path / "houses.csv", "--label", "target")
+    return {"size": rng.normal(size=count), "rooms": rng.integers(1, 9, count), "target": rng.normal(size=count)}
+
+
+def test_a_real_valued_target_is_regression(init: Init, tmp_path: Path) -> None:
+    datasets.Dataset.from_dict(houses(90)).to_csv(tmp_path / "houses.csv")
+    study, answer = init(tmp_path / "houses.csv")
+    assert (study.task.kind, study.columns.label, study.columns.target) == ("regression", "target", "numbers")
+    why = {guess["what"]: guess["why"] for guess in answer["guesses"]}
+    assert why["task"].startswith("real numbers from -")
+    assert set(study.scores) == {"loss", "el2n", "dynamic_uncertainty"}
+    assert "labels are whole numbers 0 … C-1 or words, or say --task regression" in refused(
+        tmp_path / "houses.csv", "--label", "target", "--task", "classification"
+    )
+    study, _ = init(tmp_path / "houses.csv", "--label", "size", "--label", "target", "--overwrite")
+    assert (study.task.kind, study.columns.label, study.columns.features) == (
+        "regression", ["size", "target"], ["rooms"]
+    )  # fmt: skip
+
+
+def test_many_whole_numbers_with_gaps_are_regression_and_numbered_classes_are_not(init: Init, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {"x": rng.normal(size=300), "hours": rng.choice(np.arange(1, 99), 300), "kind": np.arange(300) % 30}
+    datasets.Dataset.from_dict(table).to_parquet(tmp_path / "work.parquet")
+    study, _ = init(tmp_path / "work.parquet", "--label", "hours")
+    assert study.task.kind == "regression"
+    study, _ = init(tmp_path / "work.parquet", "--label", "kind", "--overwrite")
+    assert study.task.kind == "classification"
+    study, _ = init(tmp_path / "work.parquet", "--label", "kind", "--task", "regression", "--overwrite")
+    assert study.task.kind == "regression"
+
+
+def test_lists_and_columns_of_0_and_1_are_several_labels(init: Init, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tags = [rng.choice(["a", "b", "c"], rng.integers(0, 3), replace=False).tolist() for _ in range(60)]
+    rows = {"text": ["some words in a row"] * 60, "tags": tags, "n": rng.normal(size=60)}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "notes.parquet")
+    study, answer = init(tmp_path / "notes.parquet")
+    assert (study.task.kind, study.columns.label) == ("multi_label", "tags")
+    assert study.source.label_names == ["a", "b", "c"]
+    assert "lists of 3 distinct labels" in [guess["why"] for guess in answer["guesses"]]
+    flags = {"red": rng.integers(0, 2, 60), "round": rng.integers(0, 2, 60), "x": rng.normal(size=60)}
+    datasets.Dataset.from_dict(flags).to_csv(tmp_path / "things.csv")
+    study, answer = init(tmp_path / "things.csv", "--label", "red", "--label", "round", "--overwrite")
+    assert (study.task.kind, study.columns.label) == ("multi_label", ["red", "round"])
+    assert "columns of 0 and 1, of which a row has 0 to 2" in [guess["why"] for guess in answer["guesses"]]
+    flags["round"] = 1 - flags["red"]
+    datasets.Dataset.from_dict(flags).to_csv(tmp_path / "things.csv")
+    assert "one class per row" in refused(tmp_path / "things.csv", "--label", "red", "--label", "round")
 
 
 @pytest.mark.parametrize(
@@ -250,11 +294,11 @@ def test_the_real_data_sets_as_the_shipped_studies_have_them(
     assert tuple(draft.columns[kind] if kind == "features" else [draft.columns[kind]]) == (
         inputs or shipped.columns.inputs
     )
-    assert len(draft.classes) == classes
+    assert len(draft.goal.classes) == classes
     assert Path(place.test or "").name == "test.parquet"
     if folder == "adult":
         assert draft.encoding == {"missing": ["?"]}
-    assert guess_label(draft).name == "label"
+    assert (draft.goal.columns, draft.goal.task) == (("label",), "classification")
 
 
 def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:

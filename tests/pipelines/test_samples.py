@@ -18,9 +18,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from secateur.pipelines.data import identity as samples
+from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes, inspect_samples, labels_of, samples_table
-from secateur.pipelines.data.images import decode_image, decode_row
+from secateur.pipelines.data.identity import content_hashes, inspect_samples, samples_table
+from secateur.pipelines.data.images import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 PICTURE, TEXT = Columns(image="image", label="label"), Columns(text="text", label="label")
@@ -154,14 +155,6 @@ def test_undecodable_images_are_named_and_hash_as_their_bytes(tmp_path: Path) ->
     assert table["input_hash"][0] == raw
     # The two that have no bytes at all are one and the same.
     assert table["input_hash"].n_unique() == len(table) - 1
-
-
-def test_those_who_need_the_picture_are_told_row_and_file(tmp_path: Path) -> None:
-    for fault, cell in broken_cells(tmp_path).items():
-        with pytest.raises(ValueError, match="train row 7") as caught:
-            decode_row(cell, 7, "train")
-        assert fault in str(caught.value)
-    assert decode_row(picture(), 0, "train").size == (5, 3)
 
 
 def test_texts() -> None:

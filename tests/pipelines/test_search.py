@@ -201,7 +201,7 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     assert [choice.contribution for choice in choices] == expected.tolist()
 
     for path in sorted((tmp_path / "one").rglob("*")):
-        if path.is_file():
+        if path.is_file() and ".ledger" not in path.parts:  # which holds times of files
             other = tmp_path / "two" / path.relative_to(tmp_path / "one")
             assert path.read_bytes() == other.read_bytes(), path
     kept = store.place(key("pruned_search_space")) / "manifest.json"

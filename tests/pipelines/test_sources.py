@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from secateur.pipelines.data.identity import content_hashes, inspect_samples
 from secateur.pipelines.data.images import decode_image
+from secateur.pipelines.data.source_kinds.diabetes import Diabetes
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, stratified_rows
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -422,7 +423,10 @@ def test_features_of_two_kinds_are_refused_and_ints_with_floats_are_not(tmp_path
         ({"kind": "disk", "train": "a", "test_fraction": 1.0}, "less than 1"),
         ({"kind": "parquet", "train": [], "test": "b"}, "at least 1 item"),
         ({"kind": "digits", "test_fraction": 0.2}, "Extra inputs"),
-        ({"kind": "cvs", "train": "a"}, "'digits', 'hub', 'parquet', 'csv', 'jsonl', 'imagefolder', 'disk'"),
+        (
+            {"kind": "cvs", "train": "a"},
+            "'csv', 'diabetes', 'digits', 'disk', 'hub', 'imagefolder', 'jsonl', 'parquet'",
+        ),
         ({"kind": "digits", "limit": 0}, "greater than or equal to 1"),
     ],
 )
@@ -608,3 +612,15 @@ def test_a_hub_data_set_is_pinned_to_its_commit_and_loads_offline_after(
     assert found == expected
     assert "pin source.revision" in branch_offline
     assert not asked
+
+
+def test_diabetes_is_the_published_table(tmp_path: Path) -> None:
+    """Its first patients as Efron et al. (2004) print them in table 1."""
+    source = Diabetes(kind="diabetes")
+    splits, revision = source.read(Columns(features=["age"], label="progression"), tmp_path, tmp_path)
+    table = splits["train"].to_pandas()
+    assert table.shape == (442, 11)
+    assert table.loc[0].tolist() == pytest.approx([59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.9, 87, 151], abs=0.05)
+    assert table.loc[1].tolist() == pytest.approx([48, 1, 21.6, 87, 183, 103.2, 70, 3, 3.9, 69, 75], abs=0.05)
+    assert source.held_out == 0.2
+    assert source.stamp(tmp_path) != revision

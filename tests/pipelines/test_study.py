@@ -41,7 +41,7 @@ def test_a_cutoff_left_out_is_tuned_and_one_given_is_not(tmp_path: Path, study_c
 def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: dict[str, Any]) -> None:
     study_content["selections"]["hardest"]["classes"] = {"policy": "balanced", "floor": 2}
     selection = load(tmp_path, study_content).selections["hardest"]
-    assert "labels" in selection.declared.reads
+    assert "strata" in selection.declared.reads
     study_content["selections"]["hardest"]["classes"] = {"policy": "fair"}
     with pytest.raises(StudyError, match="'none', 'proportional' or 'balanced'"):
         load(tmp_path, study_content)
@@ -55,6 +55,8 @@ REFUSED = [
     ({"kind": ["search"]}, ["kind: there is no"]),
     ({"kind": "search"}, ["space", "Field required", "keys of a study of kind 'search': kind, name"]),
     ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study of kind 'samples': kind, name"]),
+    ({"scores": {"magnitude": None}}, ["magnitude.scorer: 'magnitude' is for weights; there are:", "el2n"]),
+    ({"selections": {"random_entries": None}}, ["random_entries.selector: 'random_entries' is for deltas", "top"]),
     ({"scores": {"amu": None}}, ["amu.scorer", "did you mean 'aum'", "there are:", "forgetting"]),
     ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
     ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "settings: epochs"]),

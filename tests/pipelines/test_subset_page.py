@@ -80,7 +80,7 @@ def test_the_work_of_coverage_is_bounded(count: int, kept: int, width: int) -> N
 
 def test_without_embeddings_coverage_is_said_to_be_unknown() -> None:
     data = whole()
-    plain = Whole(data.labels, data.names, data.inputs, data.samples)
+    plain = Whole(data.strata, data.names, data.inputs, data.samples)
     found = subset_page(plain, np.arange(60) < 20, seed=0)
     assert "not known" in found["coverage"]
     assert "coverage radius" not in found
@@ -120,7 +120,7 @@ def test_samples_of_both_sides_are_drawn_from_their_side_and_stand_by_score() ->
 def test_images_become_two_small_strips() -> None:
     data = whole()
     noise = np.random.default_rng(1).integers(0, 256, (60, 40, 40, 3), dtype=np.uint8)
-    text = subset_page(Whole(data.labels, data.names, noise, data.samples), np.arange(60) < 5, seed=0)[
+    text = subset_page(Whole(data.strata, data.names, noise, data.samples), np.arange(60) < 5, seed=0)[
         "kept and dropped"
     ].value
     strips = pictures_in(text)
@@ -131,7 +131,7 @@ def test_images_become_two_small_strips() -> None:
 def test_hostile_samples_and_classes_do_nothing() -> None:
     hostile = ["![](http://track.er/a.png)", "<script>", "[x](javascript:1)", "a|b", None] * 12
     data = whole(previews=hostile)
-    named = Whole(data.labels, ["<b>|", "`x`", "$\\frac"], data.inputs, data.samples)
+    named = Whole(data.strata, ["<b>|", "`x`", "$\\frac"], data.inputs, data.samples)
     found = subset_page(named, np.arange(60) < 30, seed=0)
     text = found["kept and dropped"].value
     assert not {"![](", "<script", "[x](", "<b>"} & {
@@ -157,5 +157,5 @@ def test_shares_are_counted_and_of_many_classes_those_that_changed_most_are_show
 
 def test_the_picture_of_a_thousand_classes_is_small() -> None:
     data = whole(5000, 1000)
-    text = page_module.class_balance(data.labels, np.arange(5000) % 3 == 0, data.names)
+    text = page_module.class_balance(data.strata, np.arange(5000) % 3 == 0, data.names)
     assert len(text) < LIMIT

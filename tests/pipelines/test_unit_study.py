@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import numpy as np
@@ -23,7 +23,7 @@ from secateur.pipelines.studies import units as unit_study
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
 from secateur.pipelines.studies.grid import Trial
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import Experiment, Result
+from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.judging.comparison import Verdict
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.pruning.kept import Kept
@@ -36,7 +36,8 @@ class Toy(Experiment):
     """Keeps the largest, or random ones, of numbers that a seed draws; the metric is the share of their sum."""
 
     unit, paper, claim = "head", "none", "Largest beats random."
-    arms, references = ("random", "largest"), ("whole",)
+    arms: ClassVar[Arms] = {"random": Arm(), "largest": Arm()}
+    references: ClassVar[Arms] = {"whole": Arm()}
     metrics = (Metric("sum", percent=True), Metric("count"))
 
     def __init__(self, *, size: int = 10, broken: str = "") -> None:
@@ -46,13 +47,16 @@ class Toy(Experiment):
         RUNS.append(("prepare", 1.0, seed))
         np.save(folder / "numbers.npy", np.random.default_rng(seed).random(self.size))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
+    def units(self, trial: ArmTrial, prepared: Path) -> np.ndarray:
+        return np.asarray(np.load(prepared / "numbers.npy"))
+
+    def outcome(self, trial: ArmTrial, units: np.ndarray, masks: None, progress: Progress) -> Result:
+        arm, keep, seed, numbers = trial.name, trial.keep, trial.seed, units
         RUNS.append((arm, keep, seed))
         if self.broken == arm:
             return Result(Outcome(metrics={"sum": float("nan")}))
         if self.broken == f"undeclared {arm}":
             return Result(Outcome(metrics={"sum": 1.0, "weight": 2.0}))
-        numbers = np.load(prepared / "numbers.npy")
         if arm == "whole":
             return Result(Outcome(metrics={"sum": 1.0, "count": float(self.size)}))
         count = round(keep * self.size)

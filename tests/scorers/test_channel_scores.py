@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.scorers.networks.channel_scores import l1_filter, slimming
+from secateur.scorers.networks.l1_filter import l1_filter
+from secateur.scorers.networks.slimming import slimming
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ class World:
         made = {
             "embeddings": lambda: self.embeddings,
             "labels": lambda: self.labels,
+            "strata": lambda: self.labels,
             "logits": lambda: self.logits,
             "probabilities": lambda: probabilities.astype(np.float32),
             "neighbour_indices": lambda: np.argsort(self.squared_distances, axis=1)[:, :NEIGHBOURS],

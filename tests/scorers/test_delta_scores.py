@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda, output_change
+from secateur.scorers.networks.delta_magnitude import delta_magnitude
+from secateur.scorers.networks.delta_wanda import delta_wanda
+from secateur.scorers.networks.output_change import output_change
 
 
 @settings(max_examples=30, deadline=None)

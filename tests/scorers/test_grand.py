@@ -155,7 +155,7 @@ def test_norms_are_those_of_the_gradients(name):
     torch.testing.assert_close(grand(CheckpointBatch([model], inputs, labels)).double(), expected, rtol=1e-5, atol=1e-5)
     wide = inputs.double() if inputs.is_floating_point() else inputs
     torch.testing.assert_close(
-        gradient_lengths(copy.deepcopy(model).double(), wide, labels), expected, rtol=1e-9, atol=0
+        gradient_lengths(copy.deepcopy(model).double(), CheckpointBatch([], wide, labels)), expected, rtol=1e-9, atol=0
     )
 
 

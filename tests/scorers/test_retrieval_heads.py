@@ -15,8 +15,8 @@ from secateur.scorers.networks.retrieval_heads import (
     NeedlePrompt,
     Retrieval,
     Task,
-    head_scores,
     place_needle,
+    retrieval_heads,
     retrieve,
     words_recalled,
 )
@@ -142,9 +142,9 @@ def test_prompts_that_the_model_cannot_read_are_refused() -> None:
 def test_only_runs_that_succeeded_count() -> None:
     prompt = NeedlePrompt(np.arange(6), 1, 3)
     runs = [Retrieval(prompt, np.arange(2), np.full((1, 2), value, np.float32)) for value in (0.25, 0.75, 1.0)]
-    np.testing.assert_allclose(head_scores(runs, np.array([0.9, 0.6, 0.5])), [[0.5, 0.5]])
+    np.testing.assert_allclose(retrieval_heads(runs, np.array([0.9, 0.6, 0.5])), [[0.5, 0.5]])
     with pytest.raises(ValueError, match=r"in none of 3 runs \(best recall 0.50"):
-        head_scores(runs, np.array([0.0, 0.5, 0.2]))
+        retrieval_heads(runs, np.array([0.0, 0.5, 0.2]))
 
 
 @pytest.mark.parametrize(

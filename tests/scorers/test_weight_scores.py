@@ -9,8 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from secateur.scorers.networks.weight_scores import grasp, magnitude, snip, synflow, synflow_masks
-from secateur.selectors.masks.weight_masks import global_masks
+from secateur.scorers.networks.grasp import grasp
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.scorers.networks.snip import snip
+from secateur.scorers.networks.synflow import flow, synflow
+from secateur.selectors.masks.global_mask import global_mask
 
 NAMES = ["0.weight", "2.weight"]
 
@@ -82,7 +85,7 @@ def test_synflow_counts_paths_through_absolute_weights() -> None:
         path = first[h, i] * second[o, h]
         expected[0][h, i] += path
         expected[1][o, h] += path
-    scores = synflow(network, NAMES, (3,))
+    scores = flow(network, NAMES, "", (3,))
     for name, known in zip(NAMES, expected, strict=True):
         np.testing.assert_allclose(scores[name], known, rtol=1e-6)
     # Synaptic flow is conserved: every layer carries the same in all.
@@ -96,10 +99,13 @@ def test_synflow_in_rounds_cuts_no_layer_off_where_one_round_does() -> None:
     names = [name for name, _ in network.named_parameters()]
 
     def choose(scores: dict[str, np.ndarray], density: float) -> dict[str, np.ndarray]:
-        return global_masks(scores, density, seed=0)
+        return global_mask(scores, density, seed=0)
 
-    several = synflow_masks(network, names, (30,), choose, 0.01)
-    once = synflow_masks(network, names, (30,), choose, 0.01, rounds=1)
+    scores = synflow(network, names, "", (30,), 0.01, choose)
+    several = choose(scores, 0.01)
+    once = choose(synflow(network, names, "", (30,), 0.01, choose, rounds=1), 0.01)
+    assert all((scores[name][~several[name]] < scores[name][several[name]].min()).all() for name in names)
+    assert sum(int((values == -1).sum()) for values in scores.values()) == 3690 - round(0.01**0.99 * 3690)
     assert sum(int(mask.sum()) for mask in several.values()) == round(0.01 * (4 * 900 + 90))
     assert min(int(mask.sum()) for mask in several.values()) > 0
     assert min(int(mask.sum()) for mask in once.values()) == 0
@@ -114,7 +120,7 @@ def test_the_model_and_the_global_generator_stay_as_they_are(network: nn.Module,
     elif score == "grasp":
         grasp(normed, NAMES, [batch(0)])
     else:
-        synflow(normed, NAMES, (3,))
+        synflow(normed, NAMES, "", (3,), 0.5, lambda scores, share: global_mask(scores, share, seed=0), rounds=3)
     assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert not normed.training

@@ -68,7 +68,7 @@ def test_floors_that_do_not_fit_are_refused():
 def test_the_policy_reads_labels_and_keeps_the_settings(name):
     chosen = selectors()[name]
     under = with_class_policy(chosen, "balanced", floor=1)
-    assert set(under.reads) == {*chosen.reads, "labels"}
+    assert set(under.reads) == {*chosen.reads, "strata"}
     assert under.settings is chosen.settings
     assert list(inspect.signature(under.choose).parameters)[: len(under.reads)] == list(under.reads)
     assert with_class_policy(chosen, "none") is chosen

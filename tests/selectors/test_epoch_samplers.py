@@ -19,7 +19,7 @@ N, EPOCHS = 53, 8
 SIGNALS: dict[str, Any] = {
     "samples": N,
     "epochs": EPOCHS,
-    "labels": np.arange(N) % 5,
+    "strata": np.arange(N) % 5,
     "scores": np.sin(np.arange(N)).astype(np.float32),
     "keep": np.arange(N) % 3 > 0,
 }
@@ -275,7 +275,7 @@ def test_direct_calls_are_checked_too() -> None:
 def test_a_missing_signal_is_named() -> None:
     with pytest.raises(ValueError, match="needs epochs; given are samples"):
         make_sampler("info_batch", {}, {"samples": 3}, seed=0)
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="strata"):
         make_sampler("rs2", {"keep": 0.5, "stratified": True}, {"samples": 3}, seed=0)
 
 

@@ -72,7 +72,7 @@ def test_per_class_mean() -> None:
     """With one mean, the easy class would be pruned and the hard one not at all."""
     losses = np.concatenate((np.linspace(0, 1, 40), np.linspace(10, 11, 40)))
     labels = np.repeat([7, 3], 40)
-    sampler = after(losses, labels=labels, per_class=True)
+    sampler = after(losses, strata=labels, per_class=True)
     kept = sampler.epoch_ids()
     assert np.isin(np.r_[20:40, 60:80], kept).all()
     assert len(sampler) == 60

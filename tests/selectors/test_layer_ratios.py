@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.masks.layer_ratios import RULES, counts_of, er, erk, erk_plus, sizes_of, uniform_plus
+from secateur.selectors.masks.groups import sizes_of
+from secateur.selectors.masks.layer_ratios import RULES, counts_of, er, erk, erk_plus, uniform_plus
 
 MLP = {"a": (256, 64), "b": (256, 256), "c": (256, 256), "d": (10, 256)}
 

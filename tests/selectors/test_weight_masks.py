@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.selectors.masks.weight_masks import global_masks, layer_masks, random_masks
+from secateur.selectors.masks.global_mask import global_mask
+from secateur.selectors.masks.layer_mask import layer_masks
+from secateur.selectors.masks.random_mask import random_masks
 
 SHAPES = {"a": (6, 5), "b": (3, 4, 2, 2), "c": (2, 6)}
 
@@ -35,7 +37,7 @@ def test_every_weight_is_as_likely_and_layers_are_drawn_apart() -> None:
 def test_highest_scores_as_a_sort_finds_them(seed: int, budget: int) -> None:
     draws = np.random.default_rng(seed)
     scores = {name: draws.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-    masks = global_masks(scores, budget, seed=0)
+    masks = global_mask(scores, budget, seed=0)
     joined = np.concatenate([scores[name].ravel() for name in SHAPES])
     chosen = np.concatenate([masks[name].ravel() for name in SHAPES])
     assert chosen.sum() == budget
@@ -51,7 +53,7 @@ def test_every_layer_keeps_the_least_and_the_rest_goes_by_score(seed: int, least
     draws = np.random.default_rng(seed)
     scores = {name: draws.normal(size=shape) + 9.0 * (name == "b") for name, shape in SHAPES.items()}
     scores["b"].flat[0] = np.inf
-    masks = global_masks(scores, 3 * least + more, seed=0, least=least)
+    masks = global_mask(scores, 3 * least + more, seed=0, least=least)
     safe = {name: np.sort(values, axis=None)[-least] for name, values in scores.items()}
     rest = np.sort(np.concatenate([values[values < safe[name]] for name, values in scores.items()]))
     bar = rest[-more] if more else np.inf
@@ -62,12 +64,12 @@ def test_every_layer_keeps_the_least_and_the_rest_goes_by_score(seed: int, least
 def test_a_least_that_the_budget_cannot_pay_is_refused() -> None:
     scores = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     with pytest.raises(ValueError, match="5 of 90 units cannot leave 2 in each of 3 layers: raise keep"):
-        global_masks(scores, 5, seed=0, least=2)
+        global_mask(scores, 5, seed=0, least=2)
 
 
 def test_ties_are_drawn_and_not_the_first_ones() -> None:
     scores = {"a": np.zeros((10, 10), np.float32)}
-    masks = [global_masks(scores, 50, seed=seed)["a"] for seed in (0, 1)]
+    masks = [global_mask(scores, 50, seed=seed)["a"] for seed in (0, 1)]
     assert not np.array_equal(*masks)
     assert not masks[0].ravel()[:50].all()
 
@@ -76,6 +78,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="'a': 31 of 30"):
         random_masks(SHAPES, {"a": 31, "b": 1, "c": 1}, seed=0)
     with pytest.raises(ValueError, match="'a': 1 of 2 scores are NaN"):
-        global_masks({"a": np.array([np.nan, 1.0])}, 1, seed=0)
+        global_mask({"a": np.array([np.nan, 1.0])}, 1, seed=0)
     with pytest.raises(ValueError, match="'a': 3 of 2"):
         layer_masks({"a": np.array([0.0, 1.0])}, {"a": 3}, seed=0)

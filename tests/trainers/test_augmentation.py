@@ -174,4 +174,4 @@ def test_training_sees_the_views_and_a_table_is_refused_before_it_begins():
         assert ((covered >= 0.25) & (covered <= 1)).all()
     assert not torch.equal(seen[0], seen[1])
     with pytest.raises(ValueError, match="wants images"):
-        train(Data(images.reshape(12, -1), data.labels, 2), cut, seed=0, device=torch.device("cpu"))
+        train(Data(images.reshape(12, -1), data.targets, 2), cut, seed=0, device=torch.device("cpu"))

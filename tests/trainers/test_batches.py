@@ -30,7 +30,7 @@ def parameters_of(trained):
 
 def mapped(data, folder):
     np.save(folder / "inputs.npy", data.inputs)
-    return Data(np.load(folder / "inputs.npy", mmap_mode="r"), data.labels, data.classes)
+    return Data(np.load(folder / "inputs.npy", mmap_mode="r"), data.targets, data.task.width)
 
 
 @pytest.mark.parametrize("changes", [{}, {"augmentation": VIEWS}, {"augmentation": VIEWS, "accumulate": 3}])

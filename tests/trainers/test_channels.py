@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.selectors.masks.weight_masks import random_masks
+from secateur.selectors.masks.random_mask import random_masks
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.network_costs import macs_by_layer, masked_macs, parameters_of
 from secateur.trainers.models.registry import build

@@ -5,14 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from secateur.selectors.contract import mask_selectors
 from secateur.trainers.experiments.contract import experiments
 from secateur.trainers.experiments.delta_pruning import (
     LARGE,
     PRETRAINED,
     SMALL,
-    TUNED_BY,
     DeltaPruning,
-    Pruning,
     read_digits,
 )
 from secateur.trainers.models.identity import is_made_for
@@ -52,7 +51,7 @@ def test_no_sample_is_in_two_splits_and_turning_changes_nothing_but_places():
     images = [image.tobytes() for part in parts for image in part.inputs]
     assert len(images) == 1797
     np.testing.assert_array_equal(np.rot90(digits.upright.inputs, axes=(1, 2)), digits.turned.inputs)
-    np.testing.assert_array_equal(digits.upright.labels, digits.turned.labels)
+    np.testing.assert_array_equal(digits.upright.targets, digits.turned.targets)
 
 
 def test_fine_tuning_is_needed_and_most_of_a_large_delta_cannot_be_dropped_but_with_a_q(prepared):
@@ -79,7 +78,9 @@ def test_every_arm_keeps_its_budget_for_its_own_model_and_repeats_itself(prepare
     assert kept.unit == "delta"
     assert kept.count == int(0.1 * kept.of + 0.5)
     digits = read_digits()
-    model = experiment.model(load_file(folder / f"{TUNED_BY.get(arm, LARGE)}.safetensors"), digits.turned)
+    model = experiment.model(
+        load_file(folder / f"{experiment.arms[arm].settings.get('tuned', LARGE)}.safetensors"), digits.turned
+    )
     assert is_made_for(kept.made_for, model)
     assert not is_made_for(kept.made_for, experiment.model(load_file(folder / "pretrained.safetensors"), digits.turned))
     assert set(kept.settings["q"]) == set(kept.groups)
@@ -111,7 +112,7 @@ def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
     model = experiment.model({name: value.float() for name, value in state.items()}, digits.turned)
     with torch.no_grad():
         guesses = model(torch.as_tensor(digits.test.inputs)).argmax(1).numpy()
-    assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.labels).mean(), abs=0.003)
+    assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.targets).mean(), abs=0.003)
 
 
 def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch):
@@ -119,21 +120,21 @@ def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepar
     seen, splits = [], []
     from secateur.trainers.experiments import delta_pruning
 
-    drawn, judged = Pruning.drawn, delta_pruning.evaluate
+    drawn, judged = delta_pruning.random_entries, delta_pruning.evaluate
 
-    def watch(self, seed):
+    def watch(shapes, keep, *, seed):
         seen.append(seed)
-        return drawn(self, seed)
+        return drawn(shapes, keep, seed=seed)
 
     def count(model, data):
         splits.append(len(data))
         return judged(model, data)
 
-    monkeypatch.setattr(Pruning, "drawn", watch)
+    monkeypatch.setattr(delta_pruning, "random_entries", watch)
     monkeypatch.setattr(delta_pruning, "evaluate", count)
     experiment.run("q_labels", 0.1, 0, folder, quiet)
-    assert len(set(seen[1:])) == experiment.draws
-    assert seen[0] not in seen[1:]
+    assert len(set(seen)) == experiment.draws
+    assert experiment.seed_of(mask_selectors("delta")["random_entries"], 0) not in seen
     assert splits.count(len(read_digits().test)) == 1
     assert splits[-1] == len(read_digits().test)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.scorers.networks.delta_scores import output_change
+from secateur.scorers.networks.output_change import output_change
 from secateur.selectors.masks.delta_masks import draw_each
 from secateur.trainers.pruning.delta_rescaling import mean_without_farthest, q_by_bound, q_by_moments, q_by_search
 

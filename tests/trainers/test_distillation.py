@@ -18,10 +18,11 @@ from secateur.selectors.samplers.seta import Seta
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, GradientBatch, TrainingConfig
 from secateur.trainers.distillation.cached_logits import cache_logits
-from secateur.trainers.distillation.objective import Distillation, distil, divergence
+from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
-from secateur.trainers.loop.train import cross_entropy, train
-from secateur.trainers.tasks.classification import evaluate
+from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.loop.train import plain_objective, train
+from secateur.trainers.tasks.classification import divergence
 
 CPU = torch.device("cpu")
 TINY = TrainingConfig(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)
@@ -146,7 +147,7 @@ def test_alpha_zero_is_the_plain_objective_and_asks_no_teacher():
         student, labels = logits(7, 5, 1), torch.arange(7) % 5
         found = distil(Teacher(model), alpha=0.0, temperature=3.0, label_smoothing=smoothing)
         batch, inputs = batch_of(student, labels), torch.arange(7.0)[:, None]
-        assert torch.equal(found(batch, inputs), cross_entropy(smoothing)(batch, inputs))
+        assert torch.equal(found(batch, inputs), plain_objective(smoothing)(batch, inputs))
     assert not model.asked
 
 
@@ -178,7 +179,7 @@ def test_the_teacher_gets_no_gradients_and_stays_as_it_was_and_out_of_the_studen
 
 def test_with_alpha_one_labels_change_nothing_and_below_they_do():
     data, config = two_moons(), TINY
-    wrong = Data(data.inputs, data.labels[::-1].copy(), data.classes)
+    wrong = Data(data.inputs, data.targets[::-1].copy(), data.task.width)
     teacher = Teacher(train(data, config, seed=9, device=CPU).model)
 
     def runs(alpha):
@@ -203,7 +204,7 @@ def test_samplers_and_observers_get_the_plain_cross_entropy_and_weights_multiply
             observe(ids, losses)
 
         def objective(batch, inputs, hard=hard):
-            expected = functional.cross_entropy(batch.logits, batch.labels, reduction="none")
+            expected = functional.cross_entropy(batch.outputs, batch.targets, reduction="none")
             hard.append((expected.detach(), taught(batch, inputs).detach()))
             return taught(batch, inputs)
 
@@ -301,7 +302,7 @@ def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
     for seed in range(2):
         keep = uniform_random(np.arange(len(pool)), 120, seed=seed)
         runs = [train(pool, config, seed=seed, keep=keep, objective=each, device=CPU) for each in (objective, None)]
-        with_teacher, without = (evaluate(run.model, test).accuracy for run in runs)
+        with_teacher, without = (evaluate(run.model, test)["accuracy"] for run in runs)
         gains.append(with_teacher - without)
     assert min(gains) > 0
     assert np.mean(gains) > 0.01

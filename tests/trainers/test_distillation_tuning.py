@@ -11,7 +11,6 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation import tuning as module
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.tuning import best_of, tune_distillation
-from secateur.trainers.judging.tuning import hold_out
 
 
 def numbered(count=100, classes=2):
@@ -32,15 +31,15 @@ def scripted(monkeypatch):
         log.trained.append((data.inputs[:, 0].astype(int), config, keep, seed, objective))
         return SimpleNamespace(model=objective, steps=2, samples_seen=10, seconds=0.5)
 
-    def evaluate(model, data):
+    def decided(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
-        return SimpleNamespace(accuracy=log.accuracy[model])
+        return log.accuracy[model]
 
     def objective(self, teacher, students, *, keep):
         return (round(keep, 6), self.alpha, self.temperature)
 
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(module, "decided", decided)
     monkeypatch.setattr(module, "teacher_at", lambda heat, *rest: heat)
     monkeypatch.setattr(Distillation, "objective", objective)
     return log
@@ -70,7 +69,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
         seeds=2,
         progress=lambda *each: told.append(each),
     )
-    pool, validation = hold_out(data, fraction=0.2, seed=0)
+    pool, validation = data.task.split(data.targets, 0.2, 0)
     assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
     assert all(np.array_equal(rows, validation) for rows in scripted.judged)
     (_, config, keep, seed, objective), *others = scripted.trained
@@ -81,7 +80,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     assert all(each[1] is students for each in others)
     assert told[-1] == (12, 12)
     assert (tuned.steps, tuned.samples_seen, tuned.seconds) == (42, 210, 10.5)
-    assert len(tuned.accuracies) == 12
+    assert len(tuned.results) == 12
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,7 @@ def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
     tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert tuned.settings.alpha_at(16 / 400) == 1.0
     again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
-    assert again.accuracies == tuned.accuracies
+    assert again.results == tuned.results
 
 
 @pytest.mark.parametrize("settings", [Distillation(), Distillation(cache=False), Distillation(top_k=2)])

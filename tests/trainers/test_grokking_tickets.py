@@ -78,8 +78,14 @@ class Caught:
 
 def test_it_is_found_by_its_name() -> None:
     assert experiment_named("grokking_tickets") is GrokkingTickets
-    assert GrokkingTickets.arms[0] == GrokkingTickets.baseline == "random"
+    assert next(iter(GrokkingTickets.arms)) == GrokkingTickets.baseline == "random"
     assert not set(GrokkingTickets.arms) & set(GrokkingTickets.references)
+
+
+def masks_of(experiment: GrokkingTickets, arm: str, prepared: Path, seed: int = 0) -> dict[str, np.ndarray]:
+    trial = experiment.trial(arm, 0.3, seed)
+    masks: dict[str, np.ndarray] = experiment.masks(trial, experiment.units(trial, prepared))
+    return masks
 
 
 @pytest.mark.parametrize(
@@ -95,20 +101,19 @@ def test_it_is_found_by_its_name() -> None:
 def test_a_ticket_is_the_largest_share_of_all_weights_at_its_moment(
     tiny: GrokkingTickets, prepared: Path, arm: str, moment: str
 ) -> None:
-    data = tiny.splits(prepared)["train"]
-    masks = tiny.mask(arm, 0.3, 0, prepared, data)
+    masks = masks_of(tiny, arm, prepared)
     assert places_of(masks) == top_share(saved(prepared, moment), round(0.3 * WEIGHTS))
 
 
 def test_snip_feels_the_weights_at_the_start(tiny: GrokkingTickets, prepared: Path) -> None:
     data = tiny.splits(prepared)["train"]
-    masks = tiny.mask("snip_at_init", 0.3, 0, prepared, data)
+    masks = masks_of(tiny, "snip_at_init", prepared)
     weights = {name: torch.tensor(value, requires_grad=True) for name, value in saved(prepared, "initial").items()}
     embedding, inward, outward, unembedding = (
         weights[f"1.{name}.weight"] for name in ("embedding", "inward", "outward", "unembedding")
     )
     hidden = torch.relu(embedding.t()[torch.tensor(data.inputs).long()].sum(1) @ inward.t())
-    loss = functional.cross_entropy(hidden @ outward.t() @ unembedding.t(), torch.tensor(data.labels))
+    loss = functional.cross_entropy(hidden @ outward.t() @ unembedding.t(), torch.tensor(data.targets))
     gradients = torch.autograd.grad(loss, list(weights.values()))
     felt = {name: (w * g).detach().numpy() for (name, w), g in zip(weights.items(), gradients, strict=True)}
     expected, found = top_share(felt, round(0.3 * WEIGHTS)), places_of(masks)
@@ -117,15 +122,14 @@ def test_snip_feels_the_weights_at_the_start(tiny: GrokkingTickets, prepared: Pa
 
 
 def test_random_keeps_as_much_of_each_layer_as_the_ticket(tiny: GrokkingTickets, prepared: Path) -> None:
-    data = tiny.splits(prepared)["train"]
-    ticket, drawn = (tiny.mask(arm, 0.3, 0, prepared, data) for arm in ("grokked", "random"))
+    ticket, drawn = (masks_of(tiny, arm, prepared) for arm in ("grokked", "random"))
     assert {name: int(mask.sum()) for name, mask in ticket.items()} == {
         name: int(mask.sum()) for name, mask in drawn.items()
     }
     both = sum(int((ticket[name] & drawn[name]).sum()) for name in ticket)
     expected = sum(int(mask.sum()) ** 2 / mask.size for mask in ticket.values())
     assert both == pytest.approx(expected, rel=0.05)
-    other = tiny.mask("random", 0.3, 1, prepared, data)
+    other = masks_of(tiny, "random", prepared, seed=1)
     assert any((mask != other[name]).any() for name, mask in drawn.items())
 
 
@@ -152,7 +156,7 @@ def test_a_ticket_is_refused_on_other_initial_weights(quick: GrokkingTickets, pr
     data = quick.splits(prepared)["train"]
     kept = quick.run("grokked", 0.3, 0, prepared, silent).kept
     assert kept is not None
-    apply(quick.weights("initial", data, 0, prepared), kept)
+    apply(quick.units(quick.trial("grokked", 0.3, 0), prepared).weights("initial"), kept)
     with pytest.raises(ValueError, match="made for another model"):
         apply(quick.network(data, 1), kept)
 

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secateur.selectors.masks.without_highest_heads import without_highest_heads, without_top
+from secateur.selectors.masks.without_other_heads import others_of, without_other_heads
 from secateur.trainers.contract import Progress
 from secateur.trainers.experiments.contract import experiments
 from secateur.trainers.experiments.head_pruning import (
     HeadPruning,
     hidden_pieces,
     symbols_recalled,
-    without_others,
-    without_top,
 )
 from secateur.trainers.models.induction_model import (
     BEGIN,
@@ -54,13 +54,14 @@ def test_controls_are_exactly_as_many_other_heads_of_their_layers(
         "later": layer_of > pivot,
     }.items():
         possible = where & (scores <= 0.1) & ~masked
-        if possible.sum() < count:
-            with pytest.raises(ValueError, match=f"are to be masked and '{control}' has {possible.sum()}"):
-                without_others(scores, count, control, 0.1, generator)  # type: ignore[arg-type]
-        else:
-            others = ~without_others(scores, count, control, 0.1, generator)  # type: ignore[arg-type]
-            assert others.sum() == count
-            assert not (others & ~possible).any()
+        assert others_of(scores, count, control, 0.1).tolist() == np.flatnonzero(possible).tolist()  # type: ignore[arg-type]
+        if count == scores.size:
+            continue
+        keep = 1 - count / scores.size
+        assert np.array_equal(without_highest_heads(scores, keep), ~masked)
+        others = ~without_other_heads(scores, keep, control=control, threshold=0.1, seed=seed)  # type: ignore[arg-type]
+        assert others.sum() == min(count, possible.sum())
+        assert not (others & ~possible).any()
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.selectors.masks.weight_masks import random_masks
+from secateur.selectors.masks.random_mask import random_masks
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train

@@ -12,9 +12,9 @@ from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build, factory_of, load, save
-from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 CONVNEXT = {"model_type": "convnext", "num_channels": 3, "depths": [1, 1], "hidden_sizes": [8, 16], "num_stages": 2}
@@ -100,8 +100,8 @@ def residual_network(inputs, state, depths, bottleneck, stem):
     ],
 )
 def test_residual_networks_are_what_is_written_out_by_hand(model, depths, stem, side):
-    recipe = TrainingConfig(model=model, model_settings={"width": 16, "stem": stem}, steps=1)
-    network = with_statistics(build(recipe, (side, side, 3), 5, seed=3)[1]).double()
+    config = TrainingConfig(model=model, model_settings={"width": 16, "stem": stem}, steps=1)
+    network = with_statistics(build(config, (side, side, 3), 5, seed=3)[1]).double()
     inputs = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     state = network.encoder.state_dict()
     with torch.no_grad():
@@ -166,20 +166,20 @@ ALL = pytest.mark.parametrize(
 
 
 @ALL
-def test_training_is_repeatable_and_a_saved_model_gives_the_same_logits(recipe, data, tmp_path):
-    one, two = (train(data, recipe, seed=1, device=CPU).model for _ in range(2))
-    expected = logits_of(one, data)
-    np.testing.assert_array_equal(expected, logits_of(two, data))
+def test_training_is_repeatable_and_a_saved_model_gives_the_same_logits(config, data, tmp_path):
+    one, two = (train(data, config, seed=1, device=CPU).model for _ in range(2))
+    expected = outputs_of(one, data)
+    np.testing.assert_array_equal(expected, outputs_of(two, data))
     assert expected.std() > 0
-    save(one, tmp_path, recipe, data.inputs.shape[1:], 3)
-    np.testing.assert_array_equal(logits_of(load(tmp_path), data), expected)
+    save(one, tmp_path, config, data.inputs.shape[1:])
+    np.testing.assert_array_equal(outputs_of(load(tmp_path), data), expected)
 
 
 @ALL
-def test_weights_come_from_the_seed_alone_and_features_are_what_the_classifier_sees(recipe, data):
+def test_weights_come_from_the_seed_alone_and_features_are_what_the_classifier_sees(config, data):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, same, other = (build(recipe, data.inputs.shape[1:], 3, seed=seed).eval() for seed in (1, 1, 2))
+    one, same, other = (build(config, data.inputs.shape[1:], 3, seed=seed).eval() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     drawn = 0
     for (name, value), (_, another) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
@@ -194,9 +194,9 @@ def test_weights_come_from_the_seed_alone_and_features_are_what_the_classifier_s
 
 @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
 def test_gradient_norms_of_a_residual_network_are_those_of_a_loop(model):
-    recipe, data = TrainingConfig(model=model, model_settings={"width": 16}, steps=1), images(4, 9, 8)
-    network = with_statistics(build(recipe, (9, 8, 3), 3, seed=0))
-    inputs, labels = torch.tensor(data.inputs), torch.tensor(data.labels)
+    config, data = TrainingConfig(model=model, model_settings={"width": 16}, steps=1), images(4, 9, 8)
+    network = with_statistics(build(config, (9, 8, 3), 3, seed=0))
+    inputs, labels = torch.tensor(data.inputs), torch.tensor(data.targets)
     found = squared_gradient_norms(
         network, inputs, lambda logits: functional.cross_entropy(logits, labels, reduction="sum")
     )
@@ -216,26 +216,26 @@ def test_gradient_norms_of_a_vision_transformer_are_refused_by_the_parameter_tha
 def test_channels_last_changes_nothing_but_rounding():
     data = images(4, 16, 16)
     model = with_statistics(build(RESNET, (16, 16, 3), 3, seed=0))
-    expected = logits_of(model, data)
+    expected = outputs_of(model, data)
     model.to(memory_format=torch.channels_last)
     assert model[1].encoder.embedder.embedder.convolution.weight.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_allclose(logits_of(model, data), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs_of(model, data), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", [RESNET, VIT], ids=["resnet18", "vit"])
-def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same(recipe, tmp_path):
+def test_training_in_bfloat16_channels_last_on_varied_images_learns_all_the_same(config, tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(48) % 2
     inputs = (random.integers(0, 100, (48, 8, 8, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
     data = Data(inputs, labels, 2)
     length = {"steps": 25, "batch_size": 16, "learning_rate": 3e-3}
     fast = {"precision": "bfloat16", "channels_last": True, "augmentation": Augmentation(crop_padding=1, flip=True)}
-    changed = TrainingConfig(**recipe.model_dump() | length | fast)
+    changed = TrainingConfig(**config.model_dump() | length | fast)
     model = train(data, changed, seed=0, device=CPU).model
-    logits = logits_of(model, data)
+    logits = outputs_of(model, data)
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
-    save(model, tmp_path, changed, (8, 8, 3), 2)
-    np.testing.assert_allclose(logits_of(load(tmp_path), data), logits, rtol=1e-4, atol=1e-4)
+    save(model, tmp_path, changed, (8, 8, 3))
+    np.testing.assert_allclose(outputs_of(load(tmp_path), data), logits, rtol=1e-4, atol=1e-4)
 
 
 def vit_config(**changes):
@@ -258,11 +258,11 @@ def pretrained(tmp_path):
 def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pretrained, tmp_path, channels, side):
     folder, reference = pretrained
     settings = {"pretrained": str(folder)} | ({"resize": 8} if side != 8 else {})
-    recipe, data = (
+    config, data = (
         TrainingConfig(model="image_encoder", model_settings=settings, steps=1),
         images(4, side, side, channels),
     )
-    model = build(recipe, data.inputs.shape[1:], 3, seed=0).eval()
+    model = build(config, data.inputs.shape[1:], 3, seed=0).eval()
     assert model[1].encoder.pooler is None
     inputs = model[0](torch.tensor(data.inputs)).repeat(1, 3 // channels, 1, 1)
     if side != 8:
@@ -271,10 +271,10 @@ def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pret
         expected = reference(pixel_values=inputs).last_hidden_state[:, 0]
         torch.testing.assert_close(model[1].features(model[0](torch.tensor(data.inputs))), expected)
     (tmp_path / "saved").mkdir()
-    save(model, tmp_path / "saved", recipe, data.inputs.shape[1:], 3)
+    save(model, tmp_path / "saved", config, data.inputs.shape[1:])
     for file in folder.iterdir():
         file.unlink()
-    np.testing.assert_array_equal(logits_of(load(tmp_path / "saved"), data), logits_of(model, data))
+    np.testing.assert_array_equal(outputs_of(load(tmp_path / "saved"), data), outputs_of(model, data))
     written = json.loads((tmp_path / "saved" / "model.json").read_text())["config"]["model_settings"]
     assert "pretrained" not in written
 

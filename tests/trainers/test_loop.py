@@ -22,11 +22,11 @@ from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import train as loop
 from secateur.trainers.loop.schedule import Epoch, once_each
 from secateur.trainers.loop.train import rate_at, train
 from secateur.trainers.models.registry import Standardise
-from secateur.trainers.tasks.classification import evaluate
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ class Recorder(Observer):
         self.batches, self.ended = [], []
 
     def update(self, batch):
-        values = (batch.logits, batch.labels, batch.losses)
+        values = (batch.outputs, batch.targets, batch.losses)
         self.batches.append((batch.ids.numpy().copy(), *(each.clone() for each in values)))
 
     def reduce(self):
@@ -141,9 +141,9 @@ def test_orders_differ_between_epochs_and_seeds():
 def test_training_on_a_subset_depends_on_nothing_outside_it():
     data = blobs()
     keep = np.arange(90) % 3 != 0
-    spoilt = Data(data.inputs.copy(), data.labels.copy(), data.classes)
+    spoilt = Data(data.inputs.copy(), data.targets.copy(), data.task.width)
     spoilt.inputs[~keep] = 1e6
-    spoilt.labels[~keep] = (spoilt.labels[~keep] + 1) % 3
+    spoilt.targets[~keep] = (spoilt.targets[~keep] + 1) % 3
     config = TrainingConfig(epochs=2, batch_size=16)
     first, second = (train(each, config, seed=0, keep=keep, device=CPU) for each in (data, spoilt))
     assert parameters_of(first) == parameters_of(second)
@@ -164,7 +164,7 @@ def test_steps_are_those_of_a_loop_written_out(label_smoothing):
     model = loop.build(config, (5,), 3, seed=5)
     model[0].fit(data)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01, fused=False, foreach=False)
-    labels = torch.from_numpy(data.labels)
+    labels = torch.from_numpy(data.targets)
     for step, (ids, logits, targets, losses) in enumerate(recorder.batches):
         progress = (step + 0.5) / 12
         share = progress / 0.25 if progress < 0.25 else (1 + math.cos(math.pi * (progress - 0.25) / 0.75)) / 2
@@ -263,7 +263,7 @@ def test_it_learns():
     model = train(data, TrainingConfig(epochs=20, batch_size=32, learning_rate=0.01), seed=0, device=CPU).model
     with torch.no_grad():
         logits = model(torch.from_numpy(data.inputs))
-    assert functional.cross_entropy(logits, torch.from_numpy(data.labels)) < 0.4
+    assert functional.cross_entropy(logits, torch.from_numpy(data.targets)) < 0.4
 
 
 def test_what_cannot_be_trained_on_is_refused():
@@ -272,7 +272,7 @@ def test_what_cannot_be_trained_on_is_refused():
         train(data, config, seed=0, keep=np.zeros(90, bool), device=CPU)
     with pytest.raises(ValueError, match="mask is over 80 samples, the data holds 90"):
         train(data, config, seed=0, keep=np.ones(80, bool), device=CPU)
-    data.labels[[4, 7]] = 3, -1
+    data.targets[[4, 7]] = 3, -1
     with pytest.raises(ValueError, match="within 0 … 2, they are not at rows 4, 7"):
         train(data, config, seed=0, device=CPU)
 
@@ -280,7 +280,7 @@ def test_what_cannot_be_trained_on_is_refused():
 def test_read_only_data_serve():
     data = blobs()
     data.inputs.setflags(write=False)
-    data.labels.setflags(write=False)
+    data.targets.setflags(write=False)
     train(data, TrainingConfig(steps=2), seed=0, device=CPU)
 
 
@@ -304,7 +304,7 @@ def test_generators_of_the_gpu_stay_as_they_were():
 
 def literal_run(data, config, steps, *, seed, descend):
     """Training written out in float64: `steps` are (ids, rate), `descend(logits, ids)` the scalar of a step."""
-    model = loop.build(config, data.inputs.shape[1:], data.classes, seed=seed)
+    model = loop.build(config, data.inputs.shape[1:], data.task.width, seed=seed)
     model[0].fit(data)
     model.double()
     optimiser = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
@@ -336,7 +336,7 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
     )  # fmt: skip
     sampler, mine = (InfoBatch(90, 5, prune=0.5, seed=3) for _ in range(2))
     recorder, trained = recorded(data, config, sampler=sampler, seed=5)
-    labels, batches_left = torch.from_numpy(data.labels), [ids for ids, *_ in recorder.batches]
+    labels, batches_left = torch.from_numpy(data.targets), [ids for ids, *_ in recorder.batches]
     steps, weights, epoch = [], {}, 0
     while batches_left:  # which ids, in which epoch, at which rate
         mine.set_epoch(epoch)
@@ -379,12 +379,12 @@ def test_an_objective_is_descended_and_scores_stay_plain():
 
     def objective(batch, inputs):
         inputs_seen.append(inputs)
-        assert batch.logits.requires_grad
+        assert batch.outputs.requires_grad
         assert batch.losses.requires_grad
-        return batch.logits.square().mean(dim=1) + batch.ids * batch.losses
+        return batch.outputs.square().mean(dim=1) + batch.ids * batch.losses
 
     recorder, trained = recorded(data, config, objective=objective)
-    labels = torch.from_numpy(data.labels)
+    labels = torch.from_numpy(data.targets)
 
     def descend(logits, ids):
         return (logits.square().mean(1) + ids * functional.cross_entropy(logits, labels[ids], reduction="none")).mean()
@@ -598,7 +598,7 @@ def test_a_checkpoint_may_evaluate_the_model():
     config, accuracies = TrainingConfig(**CNN, epochs=3), []
     looked_at = train(
         pictures(), config, seed=0, device=CPU,
-        checkpoint=lambda model, done, total: accuracies.append(evaluate(model, pictures(40, 1)).accuracy),
+        checkpoint=lambda model, done, total: accuracies.append(evaluate(model, pictures(40, 1))["accuracy"]),
     )  # fmt: skip
     assert len(accuracies) == 3
     assert parameters_of(looked_at) == parameters_of(train(pictures(), config, seed=0, device=CPU))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import MODELS, build, keywords_of, load, save
-from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 
@@ -45,11 +45,11 @@ def images(samples=20, channels=3):
 )
 def test_a_saved_model_gives_the_same_logits(config, data, tmp_path):
     model = train(data, config, seed=0, device=CPU).model
-    expected = logits_of(model, data)
-    save(model, tmp_path, config, data.inputs.shape[1:], data.classes)
+    expected = outputs_of(model, data)
+    save(model, tmp_path, config, data.inputs.shape[1:])
     loaded = load(tmp_path)
     assert not loaded.training
-    np.testing.assert_array_equal(logits_of(loaded, data), expected)
+    np.testing.assert_array_equal(outputs_of(loaded, data), expected)
     assert expected.std() > 0
 
 
@@ -78,8 +78,8 @@ def test_ones_own_model_is_imported_by_module_and_name(monkeypatch, tmp_path):
     config, data = TrainingConfig(model="their_networks:line", steps=5, model_settings={"bias": False}), table()
     model = train(data, config, seed=0, device=CPU).model
     assert sum(value.numel() for value in model.parameters()) == 18
-    save(model, tmp_path, config, (6,), 3)
-    np.testing.assert_array_equal(logits_of(load(tmp_path), data), logits_of(model, data))
+    save(model, tmp_path, config, (6,))
+    np.testing.assert_array_equal(outputs_of(load(tmp_path), data), outputs_of(model, data))
 
 
 @pytest.mark.parametrize("model", ["no_such_module:line", "math:no_such_function"])

@@ -31,7 +31,7 @@ def seeded() -> None:
 @pytest.mark.parametrize("operation", ["add", "subtract", "quadratic"])
 def test_every_label_is_right(operation: str) -> None:
     data = data_of(pairs_of(operation, 13), operation, 13)
-    for (a, b), label in zip(data.inputs.tolist(), data.labels.tolist(), strict=True):
+    for (a, b), label in zip(data.inputs.tolist(), data.targets.tolist(), strict=True):
         value = {"add": a + b, "subtract": a - b, "quadratic": a**2 + a * b + b**2}[operation]
         assert 0 <= label < 13
         assert (value - label) % 13 == 0
@@ -118,7 +118,7 @@ def test_every_network_learns_what_it_is_asked(name: str) -> None:
     )
     trained = train(data, config, seed=0, objective=float64_cross_entropy).model
     guesses = trained(torch.tensor(data.inputs)).argmax(1).numpy()
-    assert (guesses == data.labels).all()
+    assert (guesses == data.targets).all()
     assert trained[1].input_table().shape[0] == 7  # type: ignore[index]
     assert not [one for one, _ in trained.named_parameters() if "bias" in one]
 

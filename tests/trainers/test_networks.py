@@ -10,9 +10,9 @@ from torch.nn import functional
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.checkpoints.ghost_norms import squared_gradient_norms
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import build, check_config, load, save
-from secateur.trainers.tasks.classification import logits_of
 
 CPU = torch.device("cpu")
 TOKENS = {"kind": "tokens", "vocabulary": 50, "padding_id": 3}
@@ -40,17 +40,17 @@ BOTH = pytest.mark.parametrize(("config", "data"), [(TRANSFORMER, texts()), (TAB
 
 
 @BOTH
-def test_training_is_repeatable_and_a_saved_model_gives_the_same_logits(recipe, data, tmp_path):
-    one, two = (train(data, recipe, seed=1, device=CPU).model for _ in range(2))
-    np.testing.assert_array_equal(logits_of(one, data), logits_of(two, data))
-    save(one, tmp_path, recipe, data.inputs.shape[1:], 3)
-    np.testing.assert_array_equal(logits_of(load(tmp_path), data), logits_of(one, data))
+def test_training_is_repeatable_and_a_saved_model_gives_the_same_logits(config, data, tmp_path):
+    one, two = (train(data, config, seed=1, device=CPU).model for _ in range(2))
+    np.testing.assert_array_equal(outputs_of(one, data), outputs_of(two, data))
+    save(one, tmp_path, config, data.inputs.shape[1:])
+    np.testing.assert_array_equal(outputs_of(load(tmp_path), data), outputs_of(one, data))
 
 
 @BOTH
-def test_gradient_norms_of_samples_are_those_of_a_loop(recipe, data):
-    model = build(recipe, data.inputs.shape[1:], 3, seed=0, learned=data.model_settings).eval()
-    inputs, labels = torch.tensor(data.inputs[:4]), torch.tensor(data.labels[:4])
+def test_gradient_norms_of_samples_are_those_of_a_loop(config, data):
+    model = build(config, data.inputs.shape[1:], 3, seed=0, learned=data.model_settings).eval()
+    inputs, labels = torch.tensor(data.inputs[:4]), torch.tensor(data.targets[:4])
     found = squared_gradient_norms(
         model, inputs, lambda logits: functional.cross_entropy(logits, labels, reduction="sum")
     )
@@ -116,21 +116,21 @@ def pretrained(tmp_path):
 
 def test_pretrained_weights_by_folder_are_used_and_not_needed_to_load_again(pretrained, tmp_path):
     folder, reference = pretrained
-    recipe = TrainingConfig(model="transformer", model_settings={"pretrained": str(folder)}, steps=1)
-    model = build(recipe, (10,), 3, seed=0, learned=TOKENS)
+    config = TrainingConfig(model="transformer", model_settings={"pretrained": str(folder)}, steps=1)
+    model = build(config, (10,), 3, seed=0, learned=TOKENS)
     words = model[1].get_input_embeddings().weight
     torch.testing.assert_close(words, reference.get_input_embeddings().weight, rtol=0, atol=0)
     (tmp_path / "saved").mkdir()
-    save(model.eval(), tmp_path / "saved", recipe, (10,), 3)
+    save(model.eval(), tmp_path / "saved", config, (10,))
     for file in folder.iterdir():
         file.unlink()
-    np.testing.assert_array_equal(logits_of(load(tmp_path / "saved"), texts()), logits_of(model, texts()))
+    np.testing.assert_array_equal(outputs_of(load(tmp_path / "saved"), texts()), outputs_of(model, texts()))
     assert "pretrained" not in json.loads((tmp_path / "saved" / "model.json").read_text())["config"]["model_settings"]
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused(pretrained):
-    recipe = TrainingConfig(model="transformer", model_settings={"pretrained": str(pretrained[0])}, steps=1)
-    with pytest.raises(ValueError, match=r"12 positions: set task\.max_length"):
-        build(recipe, (13,), 3, seed=0, learned=TOKENS)
+    config = TrainingConfig(model="transformer", model_settings={"pretrained": str(pretrained[0])}, steps=1)
+    with pytest.raises(ValueError, match=r"12 positions: set encoding\.max_length"):
+        build(config, (13,), 3, seed=0, learned=TOKENS)
     with pytest.raises(ValueError, match=r"60 tokens and the encoder 50: set task\.tokenizer"):
-        build(recipe, (10,), 3, seed=0, learned=TOKENS | {"vocabulary": 60})
+        build(config, (10,), 3, seed=0, learned=TOKENS | {"vocabulary": 60})

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateur.scorers.networks import weight_scores
-from secateur.selectors.masks.weight_masks import global_masks
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.selectors.masks.global_mask import global_mask
 from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.pruning_data import NAMES, outliers, read_arrays, split_of, splits_in
 from secateur.trainers.experiments.random_pruning import RandomPruning, certainty, fresh, judged
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.models.normalised_mlp import normalised_mlp
 from secateur.trainers.pruning.held_masks import maskable
-from secateur.trainers.tasks.classification import logits_of
 
 
 def silent(done: int, steps: int) -> None:
@@ -60,25 +60,24 @@ def test_an_arm_keeps_its_budget_exactly_and_is_the_same_again(small: RandomPrun
 def test_the_dense_network_keeps_everything_and_is_no_arm(small: RandomPruning, prepared: Path) -> None:
     assert small.run("dense", 1.0, 0, prepared, silent).kept is None
     assert "dense" not in small.arms
-    assert small.arms[0] == small.baseline == "random"
+    assert next(iter(small.arms)) == small.baseline == "random"
 
 
 @pytest.mark.parametrize("arm", ["random", "er", "erk", "snip", "grasp", "synflow", "magnitude"])
 def test_every_arm_draws_its_own_share_of_the_layers(small: RandomPruning, prepared: Path, arm: str) -> None:
-    train, _, _ = read_arrays(prepared / "data.npz")
-    config = small.config.model_copy(update={"model_settings": {"width": 12}})
-    model = fresh(config, train, 0)
-    kept = small.mask(arm, 0.2, 0, model, train)
-    assert kept.count == round(0.2 * kept.of)
-    shares = {name: float(mask.mean()) for name, mask in kept.groups.items()}
+    trial = small.trial(arm, 0.2, 0)
+    units = small.units(trial, prepared)
+    masks = small.masks(trial, units)[12]
+    assert sum(int(mask.sum()) for mask in masks.values()) == round(0.2 * sum(mask.size for mask in masks.values()))
+    shares = {name: float(mask.mean()) for name, mask in masks.items()}
     if arm == "random":
         assert all(abs(share - 0.2) < 1 / 100 for share in shares.values())
     if arm == "magnitude":
-        chosen = global_masks(weight_scores.magnitude(model, list(shares)), 0.2, seed=0)
+        chosen = global_mask(magnitude(units.by_width[12].start, list(shares)), 0.2, seed=0)
         assert shares == pytest.approx({name: float(mask.mean()) for name, mask in chosen.items()}, abs=1e-9)
-        assert any((mask != kept.groups[name]).any() for name, mask in chosen.items())
+        assert any((mask != masks[name]).any() for name, mask in chosen.items())
     if arm == "er":
-        raw = {name: sum(mask.shape) / mask.size for name, mask in kept.groups.items()}
+        raw = {name: sum(mask.shape) / mask.size for name, mask in masks.items()}
         assert shares["1.4.weight"] / shares["1.1.weight"] == pytest.approx(
             raw["1.4.weight"] / raw["1.1.weight"], rel=0.1
         )
@@ -96,8 +95,8 @@ def test_the_auroc_is_the_share_of_pairs_in_the_right_order(small: RandomPruning
     model = fresh(small.config.model_copy(update={"model_settings": {"width": 12}}), train, 0).eval()
     few = np.arange(len(test)) < 40
     told = judged(model, test.take(few), {"mixed": strange["mixed"].take(few)})
-    sure = certainty(logits_of(model, test.take(few)))
-    unsure = certainty(logits_of(model, strange["mixed"].take(few)))
+    sure = certainty(outputs_of(model, test.take(few)))
+    unsure = certainty(outputs_of(model, strange["mixed"].take(few)))
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in itertools.product(sure, unsure)]
     assert told["auroc_against_mixed"] == pytest.approx(np.mean(pairs))
 
@@ -110,8 +109,8 @@ def test_what_is_of_no_class_is_made_of_the_test_split_alone() -> None:
     assert np.array_equal(np.sort(found["shuffled"].reshape(359, -1)), np.sort(test.inputs.reshape(359, -1)))
     assert not np.array_equal(found["shuffled"], test.inputs)
     other = 2 * found["mixed"] - test.inputs
-    rows = {each.tobytes(): label for each, label in zip(test.inputs, test.labels, strict=True)}
-    assert all(rows[each.tobytes()] != label for each, label in zip(other, test.labels, strict=True))
+    rows = {each.tobytes(): label for each, label in zip(test.inputs, test.targets, strict=True)}
+    assert all(rows[each.tobytes()] != label for each, label in zip(other, test.targets, strict=True))
 
 
 @pytest.mark.parametrize(

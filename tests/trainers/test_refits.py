@@ -12,7 +12,8 @@ from torch.nn import functional
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.scorers.networks.channel_scores import l1_filter, slimming
+from secateur.scorers.networks.l1_filter import l1_filter
+from secateur.scorers.networks.slimming import slimming
 from secateur.selectors.masks.layer_ratios import counts_of
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.experiments.channel_refits import ChannelRefits
@@ -68,7 +69,9 @@ def run(made: tuple[Refits, Path], arm: str, keep: float) -> tuple[Outcome, Kept
 
 
 def start(made: tuple[Refits, Path], arm: str, keep: float = 0.5) -> nn.Module:
-    return made[0].pruned(arm, keep, 0, load(made[1]), example(made[1])).model
+    trial = made[0].trial(arm, keep, 0)
+    units = made[0].units(trial, made[1])
+    return made[0].pruned(trial, units, made[0].masks(trial, units)).model
 
 
 def example(folder: Path) -> torch.Tensor:
@@ -123,7 +126,7 @@ def test_the_penalty_adds_the_sign_of_each_scale_to_its_gradient() -> None:
         schedule="constant", warmup=0.0,
     )  # fmt: skip
     by_hand = copy.deepcopy(model).train()
-    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.labels)).backward()
+    functional.cross_entropy(by_hand(torch.tensor(data.inputs)), torch.tensor(data.targets)).backward()
     trained = train(data, config, seed=0, start=model, objective=scale_penalty(model, 0.1)).model
     for name, parameter in by_hand.named_parameters():
         assert parameter.grad is not None
@@ -183,13 +186,14 @@ def test_an_arm_is_the_same_again(channels: tuple[Refits, Path]) -> None:
 
 def test_the_published_config_is_low_constant_and_short() -> None:
     config = ChannelRefits(epochs=24).config
-    published = config_of("fine_tune", config, 100, 30)
+    plans = {name: arm.settings["plan"] for name, arm in WeightRefits.arms.items()}
+    published = config_of(plans["fine_tune"], config, 100, 30)
     assert (published.learning_rate, published.schedule, published.epochs) == (1e-3, "constant", 6)
     for arm in ("random", "fine_tune_tuned", "scratch_e", "scratch_shuffled"):
-        assert config_of(arm, config, 100, 30) == config
-    longer = config_of("scratch_b", config, 100, 30)
+        assert config_of(plans[arm], config, 100, 30) == config
+    longer = config_of(plans["scratch_b"], config, 100, 30)
     assert longer == config.model_copy(update={"epochs": 80})
-    assert config_of("fine_tune", ChannelRefits(epochs=1).config, 1, 1).epochs == 1
+    assert config_of(plans["fine_tune"], ChannelRefits(epochs=1).config, 1, 1).epochs == 1
 
 
 def test_weights_are_inherited_or_drawn_anew(channels: tuple[Refits, Path], weights: tuple[Refits, Path]) -> None:
@@ -274,8 +278,9 @@ def test_a_network_without_a_width_is_refused_at_once() -> None:
 
 
 def test_slimming_without_batch_norm_behind_each_layer_is_refused(slim: tuple[Refits, Path]) -> None:
-    big = load(slim[1])
-    layers = channel_layers(big, example(slim[1]))
-    bare = {name: layer.__class__(layer.channels, None) for name, layer in layers.items()}
+    trial = slim[0].trial("fine_tune", 0.5, 0)
+    units = slim[0].units(trial, slim[1])
+    layers = channel_layers(units.model, units.example)
+    vars(units)["channels"] = {name: layer.__class__(layer.channels, None) for name, layer in layers.items()}
     with pytest.raises(ValueError, match=r"no batch norm behind layer '1\.1'"):
-        slim[0].masks(0.5, 0, big, bare)  # type: ignore[attr-defined]
+        slim[0].masks(trial, units)

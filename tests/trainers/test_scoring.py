@@ -30,7 +30,7 @@ def proxies(runs: int, checkpoints: int = 3) -> list[list[nn.Module]]:
 def test_scores_are_those_of_each_scorer_alone_averaged_over_runs(data: Data, batch_size: int) -> None:
     rows, runs = np.array([3, 30, 4, 11, 36, 0, 22, 7, 8, 9, 10, 2]), proxies(2)
     found = score_rows(runs, data, rows, ALL, device=CPU, batch_size=batch_size)
-    inputs, labels = torch.from_numpy(data.inputs[rows]), torch.from_numpy(data.labels[rows])
+    inputs, labels = torch.from_numpy(data.inputs[rows]), torch.from_numpy(data.targets[rows])
     assert found.keys() == ALL.keys()
     for name, (scorer, _) in ALL.items():
         alone = [
@@ -84,10 +84,10 @@ def test_rows_with_broken_scores_are_named_as_rows_of_the_data(data: Data) -> No
 
 
 def test_sums_are_taken_in_float64(data: Data) -> None:
-    @checkpoint_scorer(high_means="harder", paper="none")
+    @checkpoint_scorer(high_means="harder", reads=(), paper="none")
     def by_run(batch: CheckpointBatch) -> torch.Tensor:
         """2^24 for one run, 1 for the others: float32 sums would lose the ones."""
-        return torch.full((len(batch.labels),), float(batch.models[-1].value))  # type: ignore[arg-type]
+        return torch.full((len(batch.targets),), float(batch.models[-1].value))  # type: ignore[arg-type]
 
     runs = proxies(3, checkpoints=1)
     for run, value in zip(runs, (2.0**24, 1.0, 1.0), strict=True):

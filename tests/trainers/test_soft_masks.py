@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from secateur.selectors.masks.groups import counts_in
 from secateur.selectors.masks.largest_of_each import largest_of_each
-from secateur.selectors.masks.weight_masks import counts_in
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train

@@ -156,7 +156,7 @@ def test_files_hold_it_all_and_blocks_make_the_same_files(tmp_path, top_k):
     back = TeacherLogits.load(tmp_path / "one")
     assert torch.equal(read(back), read(whole))
     assert {**vars(back), **back.arrays}.keys() == {**vars(whole), **whole.arrays}.keys()
-    assert (back.temperature, back.classes, back.augmentation) == (whole.temperature, whole.classes, None)
+    assert (back.temperature, back.width, back.augmentation) == (whole.temperature, whole.width, None)
     rows = np.array([39, 0, 7])
     assert torch.equal(read(back.take(rows)), read(whole, rows))
     with pytest.raises(ValueError, match="teacher logits of 32 rows, there are 40"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import MlFlow, TensorBoard
 from secateur.trainers.loop.train import train
 
@@ -37,6 +38,49 @@ def test_tensorboard_shows_the_run(tmp_path):
     for name in ("loss", "objective", "learning_rate", "samples_per_second", "epoch_samples"):
         shown = [(each.step, each.value) for each in events.Scalars(name)]
         assert shown == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in log.told]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_was_killed_shows_each_epoch_once(tmp_path):
+    """The kill comes an epoch behind the snapshot, and closes no file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config, whole, first, second = TrainingConfig(epochs=6, batch_size=32), Log(), Log(), Log()
+    kinds = {"seed": 0, "device": CPU}
+    train(blobs(), config, **kinds, trackers=[whole])
+
+    def kill(model, done, total):
+        if done == 5 * 3:
+            raise Killed
+
+    snapshots = Snapshots(tmp_path / "snapshots", epochs=2)
+    board = TensorBoard(tmp_path / "curves")
+    with pytest.raises(Killed):
+        train(blobs(), config, **kinds, snapshots=snapshots, trackers=[board, first], checkpoint=kill)
+    with TensorBoard(tmp_path / "curves") as board:
+        train(blobs(), config, **kinds, snapshots=snapshots, trackers=[board, second])
+    assert [step for step, _ in first.told] == [3, 6, 9, 12, 15]
+    assert [step for step, _ in second.told] == [15, 18]
+    events = EventAccumulator(str(tmp_path / "curves"))
+    events.Reload()
+    shown = [(each.step, each.value) for each in events.Scalars("loss")]
+    assert shown == [(step, pytest.approx(values["loss"], rel=1e-6)) for step, values in whole.told]
+
+
+def test_mlflow_marks_a_run_that_failed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    tracker = MlFlow(tmp_path.as_uri(), experiment="digits", run="top@0.1")
+
+    def kill(model, done, total):
+        raise Killed
+
+    with pytest.raises(Killed), tracker:
+        train(blobs(), TrainingConfig(epochs=2), seed=0, device=CPU, trackers=[tracker], checkpoint=kill)
+    assert mlflow.MlflowClient(tracking_uri=tmp_path.as_uri()).get_run(tracker.run_id).info.status == "FAILED"
 
 
 def test_mlflow_has_the_run(tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_a_start_is_trained_from_and_stays_as_it_was(data: Data) -> None:
                 break
             ids = order[first : first + 8]
             inputs = twin[0](torch.tensor(data.inputs[ids.numpy()])).double()
-            loss = functional.cross_entropy(twin[1](inputs), torch.tensor(data.labels)[ids])
+            loss = functional.cross_entropy(twin[1](inputs), torch.tensor(data.targets)[ids])
             for parameter, gradient in zip(
                 twin.parameters(), torch.autograd.grad(loss, list(twin.parameters())), strict=True
             ):

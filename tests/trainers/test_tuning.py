@@ -12,7 +12,7 @@ from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import random_keys
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging import tuning
-from secateur.trainers.judging.tuning import hold_out, tune
+from secateur.trainers.judging.tuning import tune
 
 
 def numbered(counts):
@@ -34,31 +34,31 @@ def test_the_split_is_stratified_and_never_overlaps(counts, fraction, seed):
     there, classes = sum(count for count in counts if count > 1), sum(count > 1 for count in counts)
     if np.ceil(fraction * there) < classes:
         with pytest.raises(ValueError, match="validation split"):
-            hold_out(data, fraction=fraction, seed=seed)
+            data.task.split(data.targets, fraction, seed)
         return
-    pool, validation = hold_out(data, fraction=fraction, seed=seed)
+    pool, validation = data.task.split(data.targets, fraction, seed)
     assert sorted([*pool, *validation]) == list(range(len(data)))
     assert not set(pool) & set(validation)
     assert pool.dtype == validation.dtype == np.int64
     assert len(validation) == np.ceil(fraction * there)
     for label, count in enumerate(counts):
-        held = int((data.labels[validation] == label).sum())
+        held = int((data.targets[validation] == label).sum())
         assert held == 0 if count < 2 else abs(held - fraction * count) < 2
-    again = hold_out(data, fraction=fraction, seed=seed)
+    again = data.task.split(data.targets, fraction, seed)
     assert np.array_equal(pool, again[0])
 
 
 def test_a_class_of_one_sample_stays_in_the_pool():
     data = numbered([30, 30, 1])
-    pool, validation = hold_out(data, fraction=0.2, seed=0)
-    assert (data.labels[pool] == 2).sum() == 1
-    assert (data.labels[validation] == 2).sum() == 0
+    pool, validation = data.task.split(data.targets, 0.2, 0)
+    assert (data.targets[pool] == 2).sum() == 1
+    assert (data.targets[validation] == 2).sum() == 0
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [2, 2, 2, 2], [1, 0]])
 def test_data_too_small_to_split_is_refused(counts):
     with pytest.raises(ValueError, match=r"validation split of 0.1 of .* cannot hold"):
-        hold_out(numbered(counts), fraction=0.1, seed=0)
+        numbered(counts).task.split(numbered(counts).targets, 0.1, 0)
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def scripted(monkeypatch):
         log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
         return SimpleNamespace(model=None, steps=3, samples_seen=3 * config.batch_size, seconds=0.0)
 
-    def evaluate(model, data):
+    def decided(model, data):
         log.judged.append(data.inputs[:, 0].astype(int))
         value = log.accuracy[log.candidate]
-        return SimpleNamespace(accuracy=value[log.trained[-1][2]] if isinstance(value, list) else value)
+        return value[log.trained[-1][2]] if isinstance(value, list) else value
 
     monkeypatch.setattr(tuning, "train", train)
-    monkeypatch.setattr(tuning, "evaluate", evaluate)
+    monkeypatch.setattr(tuning, "decided", decided)
 
     def choose(rows, budget, candidate, seed):
         log.candidate = candidate
@@ -97,7 +97,7 @@ def test_nothing_that_is_chosen_from_is_validated_on(scripted):
     scripted.accuracy = {0.0: 0.5, 0.1: 0.6}
     data = numbered([50, 50])
     tune(data, CONFIG, scripted.choose, (0.0, 0.1), keep=0.3, seeds=2)
-    pool, validation = hold_out(data, fraction=0.2, seed=0)
+    pool, validation = data.task.split(data.targets, 0.2, 0)
     assert len(scripted.trained) == len(scripted.judged) == 4
     assert [seed for *_, seed in scripted.trained] == [0, 1, 0, 1]
     assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
@@ -109,7 +109,7 @@ def test_the_best_mean_wins(scripted):
     scripted.accuracy = {0.0: [0.9, 0.1], 0.3: [0.6, 0.6], 0.2: [0.5, 0.5]}
     tuned = tune(numbered([50, 50]), CONFIG, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2)
     assert tuned.value == 0.3
-    assert tuned.accuracies == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
+    assert tuned.results == pytest.approx({0.0: 0.5, 0.3: 0.6, 0.2: 0.5})
 
 
 @pytest.mark.parametrize("candidates", [(0.0, 0.1, 0.2), (0.2, 0.1, 0.0)])
@@ -130,7 +130,7 @@ def test_candidates_that_cannot_fill_the_budget_are_left_out(scripted):
         progress=lambda *each: told.append(each),
     )
     assert tuned.value == 0.4
-    assert set(tuned.accuracies) == {0.0, 0.4}
+    assert set(tuned.results) == {0.0, 0.4}
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -144,7 +144,7 @@ def test_a_candidate_that_fails_for_one_seed_is_left_out_whole(scripted):
 
     tuned = tune(numbered([50, 50]), CONFIG, choose, (0.0, 0.4), keep=0.5)
     assert tuned.value == 0.0
-    assert set(tuned.accuracies) == {0.0}
+    assert set(tuned.results) == {0.0}
 
 
 def test_when_nothing_fits_the_last_refusal_is_told(scripted):
@@ -183,7 +183,7 @@ def test_tuning_finds_the_candidate_that_learns():
 
     tuned = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert tuned.value == 1.0
-    assert tuned.accuracies[1.0] > 0.9
-    assert tuned.accuracies[0.0] < 0.7
+    assert tuned.results[1.0] > 0.9
+    assert tuned.results[0.0] < 0.7
     again = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
     assert replace(again, seconds=tuned.seconds) == tuned

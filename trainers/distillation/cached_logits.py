@@ -1,7 +1,9 @@
-"""What a teacher says of every sample, written down once: float16, all classes or the highest few.
+"""What a teacher says of every sample, written down once: float16, all outputs or the highest few logits.
 
-Logits are kept relative to the highest of their row, which a softmax does not see: float16 then rounds by at most
-2^-11 of the distance from the top, finest where the probability is largest.
+Logits of classes that exclude each other are kept relative to the highest of their row, which a softmax does not see:
+float16 then rounds by at most 2^-11 of the distance from the top, finest where the probability is largest. Outputs of
+other tasks are kept as they are: standardised predictions of numbers, and logits of labels, are rounded by at most
+2^-11 of their size.
 
 Of the highest `top_k` each sample keeps the exact values, and of all other classes together one more: the logit that,
 given to each of them, has the same mass at the temperature of the cache. So the kept probabilities and the mass of the
@@ -34,14 +36,14 @@ LOWEST = float(np.finfo(np.float16).min)
 class TeacherLogits:
     """Logits of a teacher for rows in data-set order; arrays may be memory-mapped.
 
-    `values` float16 `[n, k]` are relative to the highest of their row. They are of all classes in order where `indices`
-    is None; else of the classes `indices` int16 or int32 `[n, k]`, highest first, and `rest` float16 `[n]` is the logit
-    of every other class at `temperature`. `teacher` is the checkpoint's fingerprint. `augmentation` is the policy that
-    varied the samples, None for samples as stored.
+    `values` float16 `[n, k]` are relative to the highest of their row where classes exclude each other. They are of all
+    `width` outputs in order where `indices` is None; else of the classes `indices` int16 or int32 `[n, k]`, highest
+    first, and `rest` float16 `[n]` is the logit of every other class at `temperature`. `teacher` is the checkpoint's
+    fingerprint. `augmentation` is the policy that varied the samples, None for samples as stored.
     """
 
     values: Float16[np.ndarray, "n k"]
-    classes: int
+    width: int
     indices: Integer[np.ndarray, "n k"] | None = None
     rest: Float16[np.ndarray, " n"] | None = None
     temperature: float | None = None
@@ -102,17 +104,27 @@ def write(folder: Path, parts: Iterable[TeacherLogits], count: int) -> None:
 
 
 def compress(
-    logits: Float[torch.Tensor, "n classes"], *, top_k: int | None = None, temperature: float = 1.0, first_row: int = 0
+    logits: Float[torch.Tensor, "n width"],
+    *,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+    first_row: int = 0,
+    exclusive: bool = True,
 ) -> TeacherLogits:
-    """Logits as they are cached: all, or with `top_k` below the number of classes the highest ones and a rest.
+    """Outputs as they are cached: all, or with `top_k` below the number of classes the highest ones and a rest.
 
-    Of equal logits at the cut the class with the lower number stays. Raises ValueError that names the rows, counted
-    from `first_row`, where one is NaN or infinite.
+    Of equal logits at the cut the class with the lower number stays. `exclusive` says that they are logits of classes
+    that exclude each other; others have no highest few. Raises ValueError for `top_k` of those, and one that names the
+    rows, counted from `first_row`, where one is NaN or infinite.
     """
     bad = first_row + (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu().numpy()
     if len(bad):
         raise ValueError(f"the teacher's logits are NaN or infinite at {rows_text(bad)}: its training diverged")
     classes = logits.shape[1]
+    if not exclusive:
+        if top_k is not None:
+            raise ValueError("top_k caches the most probable classes; this task has no classes that exclude each other")
+        return TeacherLogits(halved(logits), classes)
     relative = logits.double() - logits.double().amax(dim=1, keepdim=True)
     if top_k is None or top_k >= classes:
         return TeacherLogits(halved(relative), classes)
@@ -132,15 +144,15 @@ def compress(
 
 def halved(values: torch.Tensor) -> Float16[np.ndarray, "..."]:
     """Values in float16, those beyond its range at its end."""
-    return values.clamp(min=LOWEST).half().cpu().numpy()
+    return values.clamp(min=LOWEST, max=-LOWEST).half().cpu().numpy()
 
 
-def expanded(parts: dict[str, torch.Tensor], classes: int) -> Float[torch.Tensor, "b classes"]:
-    """Logits of all classes, float32, from a batch's part of each array, on their device."""
+def expanded(parts: dict[str, torch.Tensor], width: int) -> Float[torch.Tensor, "b width"]:
+    """All outputs, float32, from a batch's part of each array, on their device."""
     values = parts["values"].float()
     if "indices" not in parts:
         return values
-    full = parts["rest"].float().unsqueeze(1).repeat(1, classes)
+    full = parts["rest"].float().unsqueeze(1).repeat(1, width)
     return full.scatter_(1, parts["indices"].long(), values)
 
 
@@ -171,8 +183,10 @@ def logits_in_blocks(
         found = []
         with torch.no_grad():
             for batch in np.split(rows, range(batch_size, len(rows), batch_size)):
-                found.append(teacher(torch.as_tensor(data.inputs[batch]).to(device)).float())
-        part = compress(torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin)
+                found.append(teacher(data.take(batch).network_inputs(device)).float())
+        part = compress(
+            torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin, exclusive=data.task.exclusive
+        )
         yield replace(part, teacher=fingerprint)
         if progress:
             progress(int(rows[-1]) + 1, len(data))

@@ -1,12 +1,14 @@
 """Knowledge distillation: a student learns from labels and from what a teacher, trained on all samples, says of them.
 
 The loss of a sample is (1 - alpha) · CE(student, label) + alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)), at
-temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). Ben-Baruch et
+temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). For numbers
+half the squared distance to the teacher's predictions takes the place of the second part, for several labels T² times
+the mean over labels of the binary KL: `Task.distance`. Ben-Baruch et
 al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train students so on pruned data: the fewer
 samples stay, the more the teacher should count, and the more it does, the less wrong labels harm, for the KL part does
 not read them.
 
-What observers and in-training samplers see is the plain cross-entropy whatever is descended (see `Objective`), and
+What observers and in-training samplers see is the task's plain loss whatever is descended (see `Objective`), and
 their weights multiply the loss of a sample as a whole. In code:
 
     settings = Distillation(temperature=2.0)
@@ -20,14 +22,14 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch.nn import functional
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
-from secateur.trainers.loop.train import cross_entropy
+from secateur.trainers.loop.train import plain_objective
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.contract import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Curve = tuple[tuple[Annotated[float, Field(gt=0, le=1)], Share], ...]
@@ -107,7 +109,7 @@ class Distillation(BaseModel):
 
 
 def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothing: float = 0.0) -> Objective:
-    """Per-sample (1 - alpha) · CE + alpha · temperature² · KL(teacher ‖ student), float32 `[b]`.
+    """Per-sample (1 - alpha) · the task's loss + alpha · `Task.distance` of the student to the teacher, float32 `[b]`.
 
     Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
     plain objective, and no teacher is asked. Raises ValueError for alpha outside [0, 1], a temperature not above 0, and
@@ -117,36 +119,27 @@ def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothin
         raise ValueError(f"alpha must be within [0, 1], got {alpha}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    plain = cross_entropy(label_smoothing)
+    plain = plain_objective(label_smoothing)
     if alpha == 0:
         return plain
     if teacher.cached is not None:
         teacher.cached.check_temperature(temperature)
 
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
-        taught = temperature**2 * divergence(teacher(batch.ids, inputs), batch.logits, temperature)
+        taught = task_of(batch, teacher).distance(teacher(batch.ids, inputs), batch.outputs, temperature=temperature)
         # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
         return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught
 
     return losses_of
 
 
-def divergence(
-    teacher: Float[torch.Tensor, "b classes"], student: Float[torch.Tensor, "b other_classes"], temperature: float
-) -> Float[torch.Tensor, " b"]:
-    """KL(softmax(teacher/T) ‖ softmax(student/T)) in nats at temperature T, one per sample, without the factor T².
-
-    Half precision is widened to float32 first. Raises ValueError where the numbers of classes differ.
-    """
-    if teacher.shape != student.shape:
+def task_of(batch: TrainingBatch, teacher: Teacher) -> Task:
+    """The task that says how far a student is from its teacher; raises ValueError where the teacher learned another."""
+    task = batch.task if isinstance(batch.task, Task) else Classification(batch.outputs.shape[1])
+    theirs = getattr(teacher.model, "task", task)
+    if not task.exclusive and theirs.state() != task.state():
         raise ValueError(
-            f"the teacher's logits are {tuple(teacher.shape)}, the student's {tuple(student.shape)}: a teacher must "
-            "know the same classes"
+            f"the teacher learned {theirs.state()}, the student learns {task.state()}: outputs on another scale cannot "
+            "be compared; train the teacher with the task of the students' data"
         )
-    said, learned = (widened(logits).div(temperature).log_softmax(dim=1) for logits in (teacher, student))
-    return functional.kl_div(learned, said, reduction="none", log_target=True).sum(dim=1)
-
-
-def widened(values: torch.Tensor) -> torch.Tensor:
-    """Float32 for anything narrower."""
-    return values if values.dtype == torch.float64 else values.float()
+    return task

@@ -52,8 +52,8 @@ class Teacher:
 
     def __call__(
         self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."]
-    ) -> Float[torch.Tensor, "b classes"]:
-        """Logits, float32 on the device of the batch; each row may be shifted by a constant, which no softmax sees."""
+    ) -> Float[torch.Tensor, "b width"]:
+        """Outputs, float32 on the device of the batch; logits of exclusive classes may be shifted by a constant."""
         with torch.no_grad():
             return self._asked(inputs) if self.cached is None else self._remembered(self.cached, ids)
 
@@ -71,7 +71,7 @@ class Teacher:
         if not self._resident:
             rows = ids.cpu().numpy()
             parts = {name: torch.from_numpy(array[rows]).to(ids.device) for name, array in cached.arrays.items()}
-            return expanded(parts, cached.classes)
+            return expanded(parts, cached.width)
         if not self._tables or self._tables["values"].device != ids.device:
             self._tables = {name: torch.tensor(array).to(ids.device) for name, array in cached.arrays.items()}
-        return expanded({name: table[ids] for name, table in self._tables.items()}, cached.classes)
+        return expanded({name: table[ids] for name, table in self._tables.items()}, cached.width)

@@ -17,9 +17,8 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import compress
 from secateur.trainers.distillation.objective import Curve, Distillation
 from secateur.trainers.distillation.teacher import Teacher, varies
-from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.judging.evaluation import decided, outputs_of
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.classification import evaluate, logits_of
 
 Draw = Callable[[Ids, int, int], Keep]
 """(rows it may choose from, budget, seed) -> keep mask over those rows."""
@@ -31,12 +30,12 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 class TunedDistillation:
     """Settings with the curve and the temperature found, and what they were found by.
 
-    `accuracies` are means over seeds on the held-out samples by (share kept, alpha, temperature). `steps`,
-    `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
+    `results` are means over seeds of the metric that decides, on held-out samples, by (share kept, alpha, temperature).
+    `steps`, `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
     """
 
     settings: Distillation
-    accuracies: Mapping[tuple[float, float, float], float]
+    results: Mapping[tuple[float, float, float], float]
     steps: int
     samples_seen: int
     seconds: float
@@ -58,19 +57,20 @@ def tune_distillation(
     """Train students on subsets of the pool at each budget with every candidate, and judge them on the held-out rows.
 
     The temperature is the one whose best alphas do best over all budgets together, then each budget has its own alpha;
-    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature. Raises
-    ValueError for a teacher from a folder, and as `hold_out`.
+    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task
+    without temperatures is tried at the first one. Raises ValueError for a teacher from a folder, and as `Task.split`.
     """
-    pool, validation = hold_out(data, fraction=fraction, seed=0)
+    temperatures = temperatures if data.task.tempered else temperatures[:1]
+    pool, validation = data.task.split(data.targets, fraction, 0)
     inside, outside = data.take(pool), data.take(validation)
     taught = train(inside, settings.config_for(config), seed=settings.seed)
     teachers = {heat: teacher_at(heat, taught, inside, config, settings) for heat in temperatures}
     shares = sorted({resolve_keep(each, len(data)) / len(data) for each in keep})
-    runs, accuracies = [taught], dict[tuple[float, float, float], float]()
+    runs, results = [taught], dict[tuple[float, float, float], float]()
     candidates = list(product(shares, alphas, temperatures))
     for number, (share, alpha, heat) in enumerate(candidates):
         if alpha == 0 and heat != temperatures[0]:
-            accuracies[share, alpha, heat] = accuracies[share, alpha, temperatures[0]]
+            results[share, alpha, heat] = results[share, alpha, temperatures[0]]
         else:
             tried = settings.model_copy(update={"alpha": alpha, "temperature": heat, "tune": False})
             objective = tried.objective(teachers[heat], config, keep=share)
@@ -79,15 +79,16 @@ def tune_distillation(
                 for seed in range(seeds)
                 for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
             ]
-            accuracies[share, alpha, heat] = float(np.mean([evaluate(one.model, outside).accuracy for one in students]))
+            results[share, alpha, heat] = float(np.mean([decided(one.model, outside) for one in students]))
             runs += students
         if progress:
             progress(number + 1, len(candidates))
-    heat, curve = best_of(accuracies, shares, alphas, temperatures)
+    sign = 1.0 if data.task.metrics[0].higher_is_better else -1.0
+    heat, curve = best_of({each: sign * value for each, value in results.items()}, shares, alphas, temperatures)
     found = settings.model_copy(update={"temperature": heat, "curve": curve, "tune": False})
     return TunedDistillation(
         found,
-        accuracies,
+        results,
         steps=sum(run.steps for run in runs),
         samples_seen=sum(run.samples_seen for run in runs),
         seconds=sum(run.seconds for run in runs),
@@ -101,12 +102,14 @@ def teacher_at(
     augmentation = config.augmentation
     if varies(augmentation) or not settings.cache:
         return Teacher(taught.model, augmentation=augmentation)
-    logits = torch.from_numpy(logits_of(taught.model, data))
-    return Teacher(cached=compress(logits, top_k=settings.top_k, temperature=temperature))
+    outputs = torch.from_numpy(outputs_of(taught.model, data))
+    return Teacher(
+        cached=compress(outputs, top_k=settings.top_k, temperature=temperature, exclusive=data.task.exclusive)
+    )
 
 
 def best_of(
-    accuracies: Mapping[tuple[float, float, float], float],
+    results: Mapping[tuple[float, float, float], float],
     shares: Sequence[float],
     alphas: Sequence[float],
     temperatures: Sequence[float],
@@ -114,7 +117,7 @@ def best_of(
     """The temperature, then the curve of alphas at it; `max` leaves equals to the earlier candidate."""
 
     def best(share: float, heat: float) -> float:
-        return max(alphas, key=lambda alpha: accuracies[share, alpha, heat])
+        return max(alphas, key=lambda alpha: results[share, alpha, heat])
 
-    heat = max(temperatures, key=lambda heat: sum(accuracies[share, best(share, heat), heat] for share in shares))
+    heat = max(temperatures, key=lambda heat: sum(results[share, best(share, heat), heat] for share in shares))
     return heat, tuple((share, best(share, heat)) for share in shares)

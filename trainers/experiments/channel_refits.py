@@ -5,23 +5,22 @@ Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.052
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
+import numpy as np
 from pydantic import Field
 from torch import nn
 
-from secateur.scorers.networks import channel_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.layer_ratios import counts_of, uniform
-from secateur.selectors.masks.weight_masks import Masks, as_many_at_random, global_masks, layer_masks
 from secateur.trainers.contract import Objective, Progress
+from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
 from secateur.trainers.experiments.pruning_data import DataName
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName
-from secateur.trainers.experiments.refitting import MASKS, SCRATCH, TIES, Pruned, Rate, Refits, redrawn
+from secateur.trainers.experiments.refitting import SCRATCH, BigNetwork, Pruned, Rate, Refits, arms_of, redrawn
 from secateur.trainers.judging.network_costs import macs_by_layer, parameters_of
-from secateur.trainers.models.registry import Model
 from secateur.trainers.pruning.channels import (
     ChannelLayer,
     channel_layers,
@@ -30,6 +29,36 @@ from secateur.trainers.pruning.channels import (
     torch_pruning,
 )
 from secateur.trainers.pruning.slimming import scale_penalty
+
+OF_SLIMMING = {"layer_mask": "global_mask", "random_mask": "shuffled_mask"}
+"""Network slimming selects over all layers together."""
+
+
+class NarrowedNetwork(BigNetwork):
+    """The big network, whose channels are scored."""
+
+    @cached_property
+    def channels(self) -> Mapping[str, ChannelLayer]:
+        """The layers whose channels can go."""
+        return channel_layers(self.model, self.example)
+
+    @property
+    def layers(self) -> list[str]:
+        """Their names."""
+        return list(self.channels)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """How many channels each has."""
+        return {name: (len(self.model.get_parameter(f"{name}.weight")),) for name in self.channels}
+
+    @property
+    def norms(self) -> dict[str, str]:
+        """The batch norm behind each layer; raises ValueError where there is none."""
+        bare = [name for name, layer in self.channels.items() if layer.norm is None]
+        if bare:
+            raise ValueError(f"slimming: there is no batch norm behind layer {bare[0]!r}; set method: l1_filter")
+        return {name: layer.norm for name, layer in self.channels.items() if layer.norm is not None}
 
 
 class ChannelRefits(Refits):
@@ -42,6 +71,8 @@ class ChannelRefits(Refits):
 
     unit = "channel"
     claim = "A pruned architecture trained from scratch at equal work does as well as with its inherited weights."
+    arms: ClassVar[Arms] = arms_of(Arm("l1_filter", "layer_mask", {"least": 1}), Arm("", "random_mask", {"least": 1}))
+    network = NarrowedNetwork
 
     def __init__(
         self,
@@ -72,27 +103,18 @@ class ChannelRefits(Refits):
         torch_pruning()
         super().prepare(seed, folder, progress)
 
-    def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
-        """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""
-        masks = self.masks(keep, seed, big, channel_layers(big, example))
-        if arm == "random":
-            masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
-        own = arm in self.inheriting and arm != "random"
-        kept = kept_channels(big, masks, example, of_these_weights=own)
-        smaller = remove_channels(big, kept, example)
-        if arm not in self.inheriting:
-            redrawn(smaller, derive_seed(seed, SCRATCH))
-        return Pruned(smaller, kept, macs_by_layer(smaller, example)[""], parameters_of(smaller))
+    def arm(self, name: str) -> Arm:
+        """An arm whose channels the method of the settings chooses."""
+        declared = super().arm(name)
+        if self.method == "l1_filter" or not declared.selector:
+            return declared
+        return replace(declared, scorer="slimming", selector=OF_SLIMMING[declared.selector])
 
-    def masks(self, keep: float, seed: int, big: Model, layers: Mapping[str, ChannelLayer]) -> Masks:
-        """The channels that the method keeps, exactly the budget in all and one at least of each layer."""
-        ties = derive_seed(seed, TIES)
-        if self.method == "slimming":
-            bare = [name for name, layer in layers.items() if layer.norm is None]
-            if bare:
-                raise ValueError(f"slimming: there is no batch norm behind layer {bare[0]!r}; set method: l1_filter")
-            norms = {name: layer.norm for name, layer in layers.items() if layer.norm is not None}
-            return global_masks(channel_scores.slimming(big, norms), keep, seed=ties, least=1)
-        scores = channel_scores.l1_filter(big, list(layers))
-        shapes = {name: values.shape for name, values in scores.items()}
-        return layer_masks(scores, counts_of(shapes, uniform(shapes, keep), keep), seed=ties)
+    def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
+        """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""
+        inherit = trial.setting("inherit")
+        kept = kept_channels(units.model, masks, units.example, of_these_weights=inherit and not self.draws_units(trial))
+        smaller = remove_channels(units.model, kept, units.example)
+        if not inherit:
+            redrawn(smaller, derive_seed(trial.seed, SCRATCH))
+        return Pruned(smaller, kept, macs_by_layer(smaller, units.example)[""], parameters_of(smaller))

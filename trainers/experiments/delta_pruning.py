@@ -5,22 +5,27 @@ arXiv 2410.09344). A network that has learnt upright digits is fine-tuned to dig
 share of what that changed. The smaller the learning rate of fine-tuning, the smaller the delta.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from secateur.scorers.networks.delta_scores import delta_magnitude, delta_wanda, output_change
+from secateur.scorers.networks.output_change import output_change
+from secateur.selectors.contract import MaskSelector
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.draws.ranks import keep_largest
-from secateur.selectors.masks.delta_masks import draw_count, tensor_budgets, tensor_seed
+from secateur.selectors.masks.delta_masks import tensor_budgets
+from secateur.selectors.masks.random_entries import random_entries
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import weights_of
@@ -35,7 +40,6 @@ from secateur.trainers.pruning.delta_rescaling import (
     q_by_search,
 )
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 State = dict[str, torch.Tensor]
@@ -44,8 +48,6 @@ Divisors = dict[str, float]
 
 PRETRAINED: Final = "pretrained"
 LARGE, SMALL, PULLED = "tuned", "tuned_small", "tuned_adam_r"
-TUNED_BY: Final = {"small": SMALL, "small_q_outputs": SMALL, "adam_r": PULLED, "adam_r_q_outputs": PULLED}
-"""Arms that prune another delta than the large one."""
 SPLIT: Final = 0
 """Seed of the split into training, validation and test samples: the same in every run."""
 DRAW, SEARCHED = 1, 2
@@ -71,11 +73,16 @@ def read_digits() -> Digits:
     order = np.random.default_rng(SPLIT).permutation(len(labels))
     pixels = images.reshape(-1, 8, 8, 1).astype(np.uint8)[order]
     everything = Data(pixels, labels.astype(np.int64)[order], 10)
-    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.labels, 10)
+    turned = Data(np.rot90(pixels, axes=(1, 2)).copy(), everything.targets, 10)
     rows = np.arange(len(labels))
     test, validation = rows < len(rows) // 5, (rows >= len(rows) // 5) & (rows < len(rows) * 28 // 100)
     training = ~(test | validation)
     return Digits(everything.take(training), turned.take(training), turned.take(validation), turned.take(test))
+
+
+def drawn(rescaled: str, tuned: str = LARGE) -> Arm:
+    """A random share of a delta, `rescaled` by one of `RESCALINGS`."""
+    return Arm("", "random_entries", {"rescaled": rescaled, "tuned": tuned})
 
 
 class DeltaPruning(Experiment):
@@ -94,21 +101,21 @@ class DeltaPruning(Experiment):
         "kept share, or fine-tuning with AdamR, mends a good part of it, and a small delta needs neither."
     )
     metrics = (ACCURACY, Metric("q_over_keep"), Metric("delta_size"))
-    arms = (
-        "random",
-        "unscaled",
-        "q_labels",
-        "q_outputs",
-        "q_layers",
-        "q_moments",
-        "magnitude",
-        "wanda",
-        "small",
-        "small_q_outputs",
-        "adam_r",
-        "adam_r_q_outputs",
-    )
-    references = (PRETRAINED, LARGE, SMALL, PULLED)
+    arms: ClassVar[Arms] = {
+        "random": drawn("share"),
+        "unscaled": drawn("no"),
+        "q_labels": drawn("labels"),
+        "q_outputs": drawn("outputs"),
+        "q_layers": drawn("layers"),
+        "q_moments": drawn("moments"),
+        "magnitude": Arm("delta_magnitude", "highest_entries", {"rescaled": "no"}),
+        "wanda": Arm("delta_wanda", "highest_entries", {"rescaled": "no"}),
+        "small": drawn("share", SMALL),
+        "small_q_outputs": drawn("outputs", SMALL),
+        "adam_r": drawn("share", PULLED),
+        "adam_r_q_outputs": drawn("outputs", PULLED),
+    }
+    references: ClassVar[Arms] = {name: Arm(settings={"whole": name}) for name in (PRETRAINED, LARGE, SMALL, PULLED)}
 
     def __init__(
         self,
@@ -145,123 +152,140 @@ class DeltaPruning(Experiment):
             save_file(trained.model.state_dict(), folder / f"{name}.safetensors")
             progress(done + 1, len(self.configs))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
-        """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
-        digits = read_digits()
-        if arm in self.references:
-            model = self.model(load_file(prepared / f"{arm}.safetensors"), digits.turned)
-            return Result(
-                Outcome(metrics={"accuracy": evaluate(model, digits.test).accuracy}, samples_seen=len(digits.test))
-            )
-        names = (PRETRAINED, TUNED_BY.get(arm, LARGE))
+    def units(self, trial: ArmTrial, prepared: Path) -> Pruning:
+        """The delta that the arm prunes."""
+        digits, whole = read_digits(), trial.setting("whole")
+        names = (whole, whole) if whole else (PRETRAINED, trial.setting("tuned", LARGE))
         base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
-        pruning = Pruning(self.model(tuned, digits.turned), base, tuned, keep, digits, self.draws)
-        made_for = weights_of(pruning.model)
-        masks, divisors, found = pruning.pruned(arm, seed)
-        settings: dict[str, Any] = {"base": weights_of(self.model(base, digits.turned)), "q": divisors}
-        kept = Kept("delta", masks, made_for, settings)
-        pruning.apply(masks, divisors)
-        metrics = {"accuracy": evaluate(pruning.model, digits.test).accuracy, "q_over_keep": found.q / keep}
-        metrics["delta_size"] = pruning.size()
+        model = self.model(tuned, digits.turned)
+        return Pruning(model, base, tuned, trial.keep, digits, self.draws)
+
+    def scores(self, trial: ArmTrial, units: Pruning) -> Masks:
+        """Scores of every tensor, which is scored by itself."""
+        scored = {name: super(DeltaPruning, self).scores(trial, Tensor(units, name)) for name in units.deltas}
+        return {name: values.reshape(units.shapes[name]) for name, values in scored.items()}
+
+    def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
+        """Told apart from those that q is searched with, whether masks are drawn or not."""
+        return derive_seed(seed, DRAW)
+
+    def outcome(self, trial: ArmTrial, units: Pruning, masks: Masks | None, progress: Progress) -> Result:
+        """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
+        test = units.digits.test
+        if masks is None:
+            return Result(
+                Outcome(metrics={"accuracy": evaluate(units.model, test)["accuracy"]}, samples_seen=len(test))
+            )
+        divisors, found = RESCALINGS[trial.setting("rescaled")](units, trial.seed)
+        settings: dict[str, Any] = {"base": weights_of(self.model(units.base, units.digits.turned)), "q": divisors}
+        kept = Kept("delta", masks, units.made_for, settings)
+        units.apply(masks, divisors)
+        metrics = {"accuracy": evaluate(units.model, test)["accuracy"], "q_over_keep": found.q / trial.keep}
+        metrics["delta_size"] = units.size()
         progress(1, 1)
         facts = {"q": found.q, "at_bound": found.at_bound, "tried": [list(pair) for pair in found.tried]}
-        return Result(Outcome(metrics=metrics, samples_seen=pruning.samples + len(digits.test), facts=facts), kept)
+        return Result(Outcome(metrics=metrics, samples_seen=units.samples + len(test), facts=facts), kept)
 
     def model(self, state: State, data: Data) -> nn.Module:
         """The network with these weights, in evaluation mode."""
-        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.classes, seed=0)
+        model = build(self.configs[PRETRAINED], data.inputs.shape[1:], data.task.width, seed=0)
         model.load_state_dict(state)
         return model.eval()
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """What scorers of deltas read of one tensor; a bias has one input, which is 1."""
+
+    pruning: Pruning
+    name: str
+
+    @property
+    def delta(self) -> np.ndarray:
+        """Float32 `[outputs, inputs]`."""
+        delta = self.pruning.deltas[self.name].numpy()
+        return delta.reshape(len(delta), -1)
+
+    @property
+    def norms(self) -> np.ndarray:
+        """Of each input, over the samples fine-tuned on."""
+        inputs = self.pruning.layer_inputs
+        return inputs[self.name].norms if self.name in inputs else np.ones(self.delta.shape[1])
+
+
 class Pruning:
-    """One delta under one budget: masks, divisors, and the model that they leave, in place of the model given."""
+    """One delta under one budget: what is scored, divisors, and the model that they leave, in place of the one given.
+
+    Of a reference the base is the tuned model itself, and its delta is zero.
+    """
 
     def __init__(self, model: nn.Module, base: State, tuned: State, keep: float, digits: Digits, draws: int) -> None:
         self.model, self.base, self.keep, self.digits, self.draws = model, base, keep, digits, draws
+        self.made_for = weights_of(model)
         self.deltas = {name: tuned[name] - base[name] for name, _ in model.named_parameters()}
+        self.shapes = {name: tuple(each.shape) for name, each in self.deltas.items()}
         self.entries = {name: each.numel() for name, each in self.deltas.items()}
         self.budgets = tensor_budgets(self.entries, keep)
         self.samples, self.searched = 0, list[Masks]()
         self.calibration = torch.as_tensor(digits.turned.inputs)
         self.intended = self.hidden()
 
-    def pruned(self, arm: str, seed: int) -> tuple[Masks, Divisors, FoundQ]:
-        """Masks, divisors by tensor and the q behind them, of an arm."""
-        if arm in ("magnitude", "wanda"):
-            masks = self.highest(arm, derive_seed(seed, DRAW))
-            return masks, dict.fromkeys(masks, 1.0), FoundQ(1.0, False)
-        masks = self.drawn(derive_seed(seed, DRAW))
-        if arm == "unscaled":
-            return masks, dict.fromkeys(masks, 1.0), FoundQ(1.0, False)
-        if arm in ("q_layers", "q_moments"):
-            divisors, found = self.by_layer(arm, seed)
-            return masks, divisors, found
-        found = FoundQ(self.keep, False)
-        if arm == "q_labels":
-            found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.accuracy), self.keep)
-        elif arm.endswith("q_outputs"):
-            found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.nearness), self.keep)
-        return masks, self.uniform(found.q), found
-
-    def drawn(self, seed: int) -> Masks:
-        """A random share of every tensor, of the exact size."""
-        return {
-            name: draw_count(each.numel(), self.budgets[name], tensor_seed(seed, name)).reshape(tuple(each.shape))
-            for name, each in self.deltas.items()
-        }
-
-    def highest(self, arm: str, seed: int) -> Masks:
-        """The highest |Δ| or |Δ| · ‖x‖ of every tensor; of biases, whose input is 1, |Δ| either way."""
-        inputs = self.inputs() if arm == "wanda" else {}
-        masks = {}
-        for name, each in self.deltas.items():
-            delta, budget = each.numpy(), self.budgets[name]
-            if not budget:
-                masks[name] = np.zeros(delta.shape, dtype=np.bool_)
-                continue
-            scores = delta_wanda(delta, inputs[name].norms) if name in inputs else delta_magnitude(delta)
-            highest = keep_largest(scores.reshape(-1), budget, seed=tensor_seed(seed, name))
-            masks[name] = highest.reshape(delta.shape)
-        return masks
-
-    def uniform(self, q: float) -> Divisors:
-        """One q for every tensor, made up for rounding."""
-        return {name: made_up(q, self.keep, self.budgets[name], size) for name, size in self.entries.items()}
-
-    def by_layer(self, arm: str, seed: int) -> tuple[Divisors, FoundQ]:
-        """A q for each layer; with `q_layers` under the eta that keeps the last hidden layer nearest. FoundQ has their
-        mean."""
-        inputs = self.inputs()
-        changes = {}
-        for name in inputs:
-            columns = [self.deltas[name].numpy(), self.deltas[name.replace("weight", "bias")].numpy()[:, None]]
-            changes[name] = output_change(np.concatenate(columns, axis=1), np.append(inputs[name].means, 1.0))
-
-        def divisors(rule: Callable[..., FoundQ]) -> tuple[Divisors, FoundQ]:
-            layers = {name: rule(*change) for name, change in changes.items()}
-            mean = float(np.mean([each.q for each in layers.values()]))
-            at_bound = any(each.at_bound for each in layers.values())
-            q = {name: self.uniform(layers[name.replace("bias", "weight")].q)[name] for name in self.deltas}
-            return q, FoundQ(mean, at_bound)
-
-        if arm == "q_moments":
-            return divisors(lambda sums, squares: q_by_moments(sums, squares, self.keep))
-        tried = []
-        for eta in ETAS:
-            found = divisors(lambda sums, squares, eta=eta: q_by_bound(sums, squares, self.keep, eta=eta))
-            tried.append((self.over_draws(seed, found[0], self.nearness), found))
-        return max(tried, key=lambda each: each[0])[1]
-
-    def inputs(self) -> dict[str, LayerInputs]:
+    @cached_property
+    def layer_inputs(self) -> dict[str, LayerInputs]:
         """Inputs of the base's layers over the samples fine-tuned on."""
         self.apply({}, {})
         self.samples += len(self.calibration)
         return layer_inputs(self.model, lambda model, batch: model(batch), [self.calibration])
 
+    def as_they_are(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """What stays is not divided."""
+        return dict.fromkeys(self.deltas, 1.0), FoundQ(1.0, False)
+
+    def by_share(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """DARE's own: divided by the share that stays."""
+        return self.uniform(self.keep), FoundQ(self.keep, False)
+
+    def by_labels(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """One q that the accuracy on validation samples is highest with."""
+        found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.accuracy), self.keep)
+        return self.uniform(found.q), found
+
+    def by_outputs(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """One q that the last hidden layer is nearest with."""
+        found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.nearness), self.keep)
+        return self.uniform(found.q), found
+
+    def by_moments(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """A q for each layer from the moments of its outputs' change."""
+        return self.by_layer(lambda sums, squares: q_by_moments(sums, squares, self.keep))
+
+    def by_bounds(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """A q for each layer, under the eta that keeps the last hidden layer nearest."""
+        tried = []
+        for eta in ETAS:
+            found = self.by_layer(lambda sums, squares, eta=eta: q_by_bound(sums, squares, self.keep, eta=eta))
+            tried.append((self.over_draws(seed, found[0], self.nearness), found))
+        return max(tried, key=lambda each: each[0])[1]
+
+    def by_layer(self, rule: Callable[..., FoundQ]) -> tuple[Divisors, FoundQ]:
+        """A q for each layer by a rule; FoundQ has their mean."""
+        layers = {}
+        for name, inputs in self.layer_inputs.items():
+            columns = [self.deltas[name].numpy(), self.deltas[name.replace("weight", "bias")].numpy()[:, None]]
+            layers[name] = rule(*output_change(np.concatenate(columns, axis=1), np.append(inputs.means, 1.0)))
+        mean = float(np.mean([each.q for each in layers.values()]))
+        at_bound = any(each.at_bound for each in layers.values())
+        q = {name: self.uniform(layers[name.replace("bias", "weight")].q)[name] for name in self.deltas}
+        return q, FoundQ(mean, at_bound)
+
+    def uniform(self, q: float) -> Divisors:
+        """One q for every tensor, made up for rounding."""
+        return {name: made_up(q, self.keep, self.budgets[name], size) for name, size in self.entries.items()}
+
     def over_draws(self, seed: int, divisors: Divisors, measure: Callable[[], float]) -> float:
         """A measure of the pruned model, its mean over masks that are not the one judged, less the oddest."""
-        self.searched = self.searched or [self.drawn(derive_seed(seed, SEARCHED, draw)) for draw in range(self.draws)]
+        seeds = [derive_seed(seed, SEARCHED, draw) for draw in range(self.draws)]
+        self.searched = self.searched or [random_entries(self.shapes, self.keep, seed=each) for each in seeds]
         values = []
         for masks in self.searched:
             self.apply(masks, divisors)
@@ -271,7 +295,7 @@ class Pruning:
     def accuracy(self) -> float:
         """On validation samples, which fine-tuning has not seen."""
         self.samples += len(self.digits.validation)
-        return evaluate(self.model, self.digits.validation).accuracy
+        return evaluate(self.model, self.digits.validation)["accuracy"]
 
     def nearness(self) -> float:
         """Minus the mean absolute change of the last hidden layer against the fine-tuned model; no labels."""
@@ -297,3 +321,14 @@ class Pruning:
         """Root of the mean square of the whole delta."""
         squares = sum(float(each.double().square().sum()) for each in self.deltas.values())
         return float(np.sqrt(squares / sum(each.numel() for each in self.deltas.values())))
+
+
+RESCALINGS: Final[Mapping[str, Callable[[Pruning, int], tuple[Divisors, FoundQ]]]] = {
+    "no": Pruning.as_they_are,
+    "share": Pruning.by_share,
+    "labels": Pruning.by_labels,
+    "outputs": Pruning.by_outputs,
+    "layers": Pruning.by_bounds,
+    "moments": Pruning.by_moments,
+}
+"""Divisors by tensor and the q behind them, by what an arm is `rescaled` by."""

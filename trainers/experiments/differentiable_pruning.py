@@ -4,17 +4,18 @@ Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 from torch import nn
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.weight_masks import counts_in
+from secateur.selectors.masks.groups import counts_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.experiments.contract import ACCURACY, MASKS, TIES, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
@@ -30,13 +31,20 @@ from secateur.trainers.pruning.soft_masks import (
     soft_masks,
     with_soft_masks,
 )
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
-MASKS, TIES, SECOND = 1, 2, 3
-"""What seeds are derived for."""
+SECOND = 3
+"""What the seed of the second part of training is derived for."""
 FIXED_TEMPERATURE = 1e-4
 """The paper's τ for ImageNet, in units of w²."""
+
+
+class DenseNetwork(NamedTuple):
+    """The network that all arms start from, and its data."""
+
+    model: Model
+    train: Data
+    test: Data
 
 
 class DifferentiablePruning(Experiment):
@@ -52,8 +60,15 @@ class DifferentiablePruning(Experiment):
     unit = "weight"
     paper = "Cho et al. 2023, PDP: Parameter-free Differentiable Pruning is All You Need, arXiv 2305.11203"
     claim = "At high sparsity soft masks from the weights beat gradual magnitude pruning, if τ fits the weights' scale."
-    arms = ("random", "one_shot", "gradual", "pdp", "pdp_fixed", "pdp_tuned")
-    references = ("dense",)
+    arms: ClassVar[Arms] = {
+        "random": Arm(settings={"at_once": True, "blind": True}),
+        "one_shot": Arm(settings={"at_once": True, "blind": False}),
+        "gradual": Arm(settings={"temperature": 0.0, "power": 3.0}),
+        "pdp": Arm(settings={"soft": True}),
+        "pdp_fixed": Arm(settings={"soft": True, "temperature": FIXED_TEMPERATURE, "absolute": True}),
+        "pdp_tuned": Arm(settings={"soft": True, "fine_tune": True}),
+    }
+    references: ClassVar[Arms] = {"dense": Arm(settings={"at_once": True, "whole": True})}
     metrics = (ACCURACY, Metric("soft_accuracy", percent=True))
 
     def __init__(
@@ -107,67 +122,66 @@ class DifferentiablePruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split)
         start = fresh(self.first, train_split, seed)
         trained = train(train_split, self.first, seed=seed, start=start, progress=progress)
-        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:])
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
+    def units(self, trial: ArmTrial, prepared: Path) -> DenseNetwork:
+        """The network as it was trained densely."""
+        return DenseNetwork(load(prepared), *splits_in(prepared / "data.npz"))
+
+    def outcome(self, trial: ArmTrial, units: DenseNetwork, masks: None, progress: Progress) -> Result:
         """Train for the epochs that are left, pruned as the arm says; all arms have seen as many samples in the end.
 
-        Raises ValueError where groups of m cannot keep the budget.
+        Masks follow from training. Raises ValueError where groups of m cannot keep the budget.
         """
-        train_split, test_split = splits_in(prepared / "data.npz")
-        dense = load(prepared)
         soft: nn.Module | None = None
         kept: Kept | None
-        if arm in ("random", "one_shot", *self.references):
-            model, kept, samples = self.at_once(arm, keep, seed, dense, train_split, progress)
+        if trial.setting("at_once"):
+            model, kept, samples = self.at_once(trial, units.model, units.train, progress)
         else:
-            model, soft, kept, samples = self.gradually(arm, keep, seed, dense, train_split, progress)
-        metrics = {"accuracy": evaluate(model, test_split).accuracy}
-        if soft is not None and arm.startswith("pdp"):
-            metrics["soft_accuracy"] = evaluate(soft, test_split).accuracy
+            model, soft, kept, samples = self.gradually(trial, units.model, units.train, progress)
+        metrics = {"accuracy": evaluate(model, units.test)["accuracy"]}
+        if soft is not None and trial.setting("soft"):
+            metrics["soft_accuracy"] = evaluate(soft, units.test)["accuracy"]
         if kept is not None:
             refuse_moved(model, kept)
         facts = {} if kept is None else {"layers": counts_in(kept.groups)}
-        samples += len(train_split) * (self.first.epochs or 0)
+        samples += len(units.train) * (self.first.epochs or 0)
         return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts), kept)
 
     def at_once(
-        self, arm: str, keep: float, seed: int, dense: Model, data: Data, progress: Progress
+        self, trial: ArmTrial, dense: Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, Kept | None, int]:
         """Masks chosen before the second part of training and held through it, or none for the reference."""
         kept = held = None
-        if arm not in self.references:
+        if not trial.setting("whole"):
             masked = with_soft_masks(dense, form=self.form, m=self.m)
-            settle(masked, keep, seed=derive_seed(seed, TIES))
-            blind = arm == "random"
-            masks = hard_masks(masked, seed=derive_seed(seed, MASKS if blind else TIES), draw=blind)
+            settle(masked, trial.keep, seed=derive_seed(trial.seed, TIES))
+            blind = trial.setting("blind")
+            masks = hard_masks(masked, seed=derive_seed(trial.seed, MASKS if blind else TIES), draw=blind)
             kept = kept_weights(dense, masks, of_these_weights=not blind)
             held = apply(dense, kept)
-        trained = train(
-            data, self.second, seed=derive_seed(seed, SECOND), start=dense, after_step=held, progress=progress
-        )
+        seed = derive_seed(trial.seed, SECOND)
+        trained = train(data, self.second, seed=seed, start=dense, after_step=held, progress=progress)
         return measured_again(trained.model.cpu(), data), kept, trained.samples_seen
 
     def gradually(
-        self, arm: str, keep: float, seed: int, dense: Model, data: Data, progress: Progress
+        self, trial: ArmTrial, dense: Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, nn.Module, Kept, int]:
         """The hardened network, the one with masks as it was trained, what is kept, and the samples it took."""
-        temperature = {"gradual": 0.0, "pdp_fixed": FIXED_TEMPERATURE}.get(arm, self.temperature)
-        absolute = arm == "pdp_fixed"
+        temperature = trial.setting("temperature", self.temperature)
+        absolute = trial.setting("absolute", False)
         start = with_soft_masks(dense, form=self.form, m=self.m, temperature=temperature, absolute=absolute)
-        ties = derive_seed(seed, TIES)
+        ties, seed = derive_seed(trial.seed, TIES), derive_seed(trial.seed, SECOND)
         schedule = PruningSchedule(
-            keep,
+            trial.keep,
             dense=0.0,
             ramp=self.ramp,
-            fine_tune=self.fine_tune if arm == "pdp_tuned" else 0.0,
-            power=3.0 if arm == "gradual" else 1.0,
+            fine_tune=self.fine_tune if trial.setting("fine_tune") else 0.0,
+            power=trial.setting("power", 1.0),
             seed=ties,
         )
-        settle(start, keep, seed=ties)
-        trained = train(
-            data, self.second, seed=derive_seed(seed, SECOND), start=start, after_step=schedule, progress=progress
-        )
+        settle(start, trial.keep, seed=ties)
+        trained = train(data, self.second, seed=seed, start=start, after_step=schedule, progress=progress)
         soft = measured_again(trained.model.cpu(), data)
         if any(int(mask.pruned) != int(mask.final) for mask, _ in soft_masks(soft).values()):
             raise RuntimeError("the ramp did not come to its end")

@@ -5,11 +5,15 @@ Networks", arXiv 2310.19470. A dense network memorises modular addition, and gen
 then, set back to what they were at the start, are trained again.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,11 +21,12 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from secateur.scorers.networks import weight_scores
+from secateur.scorers.networks.magnitude import magnitude
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.weight_masks import Masks, as_many_at_random, counts_in, global_masks
+from secateur.selectors.masks.global_mask import global_mask
+from secateur.selectors.masks.groups import Masks, counts_in
 from secateur.trainers.contract import AfterStep, Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import Experiment, Result
+from secateur.trainers.experiments.contract import TIES, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.grokking_pictures import Line, by_step, frequencies, overlaps
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
@@ -32,28 +37,55 @@ from secateur.trainers.experiments.modular_addition import (
     split_pairs,
 )
 from secateur.trainers.experiments.random_pruning import refuse_moved
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
 Outcomes = Mapping[tuple[str, float, int], Outcome]
 
-MASKS, TIES = 1, 2
-"""What seeds are derived for."""
 HALFWAY = 0.5
 """Test accuracy that the transition is at."""
 TOP_FREQUENCIES = 5
-MOMENTS = {
-    "grokked": "final",
-    "grokked_no_decay": "final",
-    "memorised": "memorised",
-    "transition": "transition",
-    "magnitude_at_init": "initial",
-}
-"""Whose magnitudes a ticket goes by: the dense network's at this moment of its run."""
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """What scorers of weights read: the dense network at a moment of its run, and the training data as one batch."""
+
+    experiment: GrokkingTickets
+    data: Mapping[str, Data]
+    seed: int
+    prepared: Path
+    moment: str
+
+    def weights(self, moment: str) -> Model:
+        """The dense network at a moment of its run."""
+        model = self.experiment.network(self.data["train"], self.seed)
+        model.load_state_dict(load_file(self.prepared / f"{moment}.safetensors"))
+        return model
+
+    @cached_property
+    def model(self) -> Model:
+        """The network whose weights are scored."""
+        return self.weights(self.moment)
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters whose weights are pruned."""
+        return list(maskable(self.model))
+
+    @property
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All training samples."""
+        return torch.tensor(self.data["train"].inputs), torch.tensor(self.data["train"].targets)
+
+
+def ticket_of(moment: str, **settings: Any) -> Arm:
+    """The largest weights over all layers together at a moment of the dense network's run."""
+    return Arm("magnitude", "global_mask", {"moment": moment, **settings})
 
 
 class GrokkingTickets(Experiment):
@@ -72,10 +104,21 @@ class GrokkingTickets(Experiment):
         *(Metric(f"{when}_l{order}_norm") for when in ("initial", "final") for order in (1, 2)),
         Metric("top_frequency_share", percent=True),
     )
-    arms = (
-        "random", "grokked", "memorised", "transition", "magnitude_at_init", "snip_at_init", "grokked_no_decay",
-    )  # fmt: skip
-    references = ("dense", "dense_l2", "dense_l1", "dense_no_decay")
+    arms: ClassVar[Arms] = {
+        "random": Arm("magnitude", "shuffled_mask", {"moment": "final", "connected": False}),
+        "grokked": ticket_of("final"),
+        "memorised": ticket_of("memorised"),
+        "transition": ticket_of("transition"),
+        "magnitude_at_init": ticket_of("initial"),
+        "snip_at_init": Arm("snip", "global_mask", {"moment": "initial"}),
+        "grokked_no_decay": ticket_of("final", weight_decay=0.0),
+    }
+    references: ClassVar[Arms] = {
+        "dense": Arm(settings={"recorded": True}),
+        "dense_l2": Arm(settings={"norm": 2}),
+        "dense_l1": Arm(settings={"norm": 1}),
+        "dense_no_decay": Arm(settings={"weight_decay": 0.0}),
+    }
 
     def __init__(
         self,
@@ -144,60 +187,47 @@ class GrokkingTickets(Experiment):
         told = {**watch.curve, "samples": trained.samples_seen, "moments": watch.moments, "overlap": watch.overlap()}
         (folder / "dense.json").write_text(json.dumps(told))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
+    def units(self, trial: ArmTrial, prepared: Path) -> Tickets:
+        """The initial network, and the dense one at the moment whose magnitudes the arm goes by."""
+        return Tickets(self, self.splits(prepared), trial.seed, prepared, trial.setting("moment", "final"))
+
+    def outcome(self, trial: ArmTrial, units: Tickets, masks: Masks | None, progress: Progress) -> Result:
         """Train one network for all steps. The dense one was trained by `prepare`, for longer; what is told of it
         is told of the same step, but for how many it took to memorise and to generalise.
 
         Test accuracy along the way is what is measured here, and decides about no run. Only the arm `transition` goes
         by it: it reads the dense weights at its first test accuracy of a half.
         """
-        data = self.splits(prepared)
-        start = self.weights("initial", data["train"], seed, prepared)
-        if arm == "dense":
-            told = json.loads((prepared / "dense.json").read_text())
-            samples = told.pop("samples")
-            names = ("initial", "memorised", "course", "final")
-            models = {name: self.weights(name, data["train"], seed, prepared) for name in names}
-            facts = {**told, "spectra": {name: spectrum_in(model) for name, model in models.items()}}
+        if trial.setting("recorded"):
             progress(self.steps, self.steps)
-            metrics = self.metrics_of(told, start, models["course"])
-            return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts))
-        kept, held = None, None
-        if arm in ("dense_l1", "dense_l2"):
-            masks = self.ticket("grokked", self.norm_keep, seed, prepared, data["train"])
-            with_norms(start, masks, 1 if arm == "dense_l1" else 2)
-        elif arm not in self.references:
-            masks = self.mask(arm, keep, seed, prepared, data["train"])
-            # But for random, masks are made of these initial weights and are no tickets of others.
-            kept = kept_weights(start, masks, of_these_weights=arm != "random")
+            return self.recorded(units)
+        start, kept, held = units.weights("initial"), None, None
+        if trial.setting("norm"):
+            ticket = largest(units.model, self.norm_keep, derive_seed(trial.seed, TIES))
+            with_norms(start, ticket, trial.setting("norm"))
+        if masks is not None:
+            # Drawn masks are tickets of any weights, the others of these initial ones alone.
+            kept = kept_weights(start, masks, of_these_weights=not self.draws_units(trial))
             held = apply(start, kept)
-        watch = Watch(self.evaluate_every, data, progress)
-        decay = {"weight_decay": 0.0} if arm.endswith("no_decay") else {}
-        trained = self.follow(start, data["train"], self.config.model_copy(update=decay), watch, seed, held)
+        watch = Watch(self.evaluate_every, units.data, progress)
+        decay = trial.setting("weight_decay", self.config.weight_decay)
+        config = self.config.model_copy(update={"weight_decay": decay})
+        trained = self.follow(start, units.data["train"], config, watch, trial.seed, held)
+        facts: dict[str, Any] = {**watch.curve, "spectrum": spectrum_in(trained.model)}
         if kept is not None:
             refuse_moved(trained.model, kept)
-        facts = {**watch.curve, "spectrum": spectrum_in(trained.model)}
-        if kept is not None:
             facts["layers"] = counts_in(kept.groups)
         metrics = self.metrics_of(watch.curve, start, trained.model)
         return Result(Outcome(metrics=metrics, samples_seen=trained.samples_seen, facts=facts), kept)
 
-    def mask(self, arm: str, keep: float, seed: int, prepared: Path, data: Data) -> Masks:
-        """The weights that an arm keeps, exactly the budget over all layers together."""
-        if arm == "random":
-            ticket = self.ticket("grokked", keep, seed, prepared, data)
-            return as_many_at_random(ticket, seed=derive_seed(seed, MASKS))
-        if arm == "snip_at_init":
-            start = self.weights("initial", data, seed, prepared)
-            batch = (torch.tensor(data.inputs), torch.tensor(data.labels))
-            scores = weight_scores.snip(start, list(maskable(start)), batch)
-            return global_masks(scores, keep, seed=derive_seed(seed, TIES))
-        return self.ticket(arm, keep, seed, prepared, data)
-
-    def ticket(self, arm: str, keep: float, seed: int, prepared: Path, data: Data) -> Masks:
-        """The share `keep` of all weights together that was largest at the arm's moment of the dense run."""
-        model = self.weights(MOMENTS[arm], data, seed, prepared)
-        return largest(model, keep, derive_seed(seed, TIES))
+    def recorded(self, units: Tickets) -> Result:
+        """The run of the dense network."""
+        curve = json.loads((units.prepared / "dense.json").read_text())
+        samples = curve.pop("samples")
+        models = {name: units.weights(name) for name in ("initial", "memorised", "course", "final")}
+        facts = {**curve, "spectra": {name: spectrum_in(model) for name, model in models.items()}}
+        metrics = self.metrics_of(curve, models["initial"], models["course"])
+        return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts))
 
     def splits(self, prepared: Path) -> dict[str, Data]:
         """The questions that `prepare` split, as `train` and `test`."""
@@ -206,16 +236,10 @@ class GrokkingTickets(Experiment):
 
     def network(self, data: Data, seed: int) -> Model:
         """The untrained network of a seed."""
-        return build(self.config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
-
-    def weights(self, moment: str, data: Data, seed: int, prepared: Path) -> Model:
-        """The dense network at a moment of its run."""
-        model = self.network(data, seed)
-        model.load_state_dict(load_file(prepared / f"{moment}.safetensors"))
-        return model
+        return build(self.config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
 
     def follow(
-        self, start: Model, data: Data, config: TrainingConfig, watch: "Watch", seed: int, held: AfterStep | None = None
+        self, start: Model, data: Data, config: TrainingConfig, watch: Watch, seed: int, held: AfterStep | None = None
     ) -> Trained:
         """Train on whole batches, looked at before the first step and along the way."""
         watch.look(copy.deepcopy(start), 0)
@@ -287,8 +311,8 @@ class Watch:
     def look(self, model: nn.Module, step: int) -> None:
         """Measure both splits; raises ValueError where the weights have become NaN."""
         self.steps.append(step)
-        self.train.append(evaluate(model, self.data["train"]).accuracy)
-        self.test.append(evaluate(model, self.data["test"]).accuracy)
+        self.train.append(evaluate(model, self.data["train"])["accuracy"])
+        self.test.append(evaluate(model, self.data["test"])["accuracy"])
 
 
 class DenseWatch(Watch):
@@ -323,7 +347,7 @@ class DenseWatch(Watch):
 
 def largest(model: nn.Module, keep: float, seed: int) -> Masks:
     """The share `keep` of all weights together with the largest magnitudes."""
-    return global_masks(weight_scores.magnitude(model, list(maskable(model))), keep, seed=seed)
+    return global_mask(magnitude(model, list(maskable(model))), keep, seed=seed)
 
 
 def with_norms(model: nn.Module, masks: Masks, order: int) -> None:

@@ -5,10 +5,13 @@ is seen: heads in front of the retrieval heads may be just as needed without cop
 plain random other heads stand beside random ones of earlier layers and random ones of later layers.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -19,19 +22,20 @@ from secateur.scorers.networks.retrieval_heads import (
     NeedlePrompt,
     Retrieval,
     Task,
-    head_scores,
     place_needle,
+    retrieval_heads,
     retrieve,
     words_recalled,
 )
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import MaskSelector
+from secateur.selectors.masks.without_highest_heads import KeptHeads
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import Experiment, Result
+from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import BEGIN, SYMBOLS, train_induction_model
-from secateur.trainers.pruning.masked_heads import How, KeptHeads, kept_heads, masked_heads
+from secateur.trainers.pruning.masked_heads import How, kept_heads, masked_heads
 from secateur.trainers.tasks.contract import Metric
 
 NEEDLE = "The baker of the village puts a spoonful of roasted chestnut flour into every loaf of bread."
@@ -39,7 +43,12 @@ QUESTION = "What does the baker of the village put into every loaf of bread?"
 CUE = 2
 """Symbols of a hidden piece that the prompt of the tiny model ends with."""
 
-Control = Literal["random", "earlier", "later"]
+
+class ScoredHeads(NamedTuple):
+    """A model, and the score of each of its heads."""
+
+    causal: CausalModel
+    scores: HeadScores
 
 
 class HeadPruning(Experiment):
@@ -58,8 +67,13 @@ class HeadPruning(Experiment):
         "layers are."
     )
     metrics = (Metric("recall", higher_is_better=False, percent=True), Metric("masked", unit="heads"))
-    arms = ("retrieval", "random", "earlier", "later")
-    references = ("full",)
+    arms: ClassVar[Arms] = {
+        "retrieval": Arm("retrieval_heads", "without_highest_heads"),
+        "random": Arm("retrieval_heads", "without_other_heads", {"control": "random"}),
+        "earlier": Arm("retrieval_heads", "without_other_heads", {"control": "earlier"}),
+        "later": Arm("retrieval_heads", "without_other_heads", {"control": "later"}),
+    }
+    references: ClassVar[Arms] = {"full": Arm()}
 
     def __init__(
         self,
@@ -101,7 +115,7 @@ class HeadPruning(Experiment):
             self.train(seed, folder / "model", progress)
         causal = self.load(folder)
         retrievals, recalls = self.runs(causal, seed, "score", progress)
-        scores = head_scores(retrievals, recalls)
+        scores = retrieval_heads(retrievals, recalls)
         (folder / "scores.json").write_text(
             json.dumps({"scores": scores.tolist(), "recall": float(recalls.mean()), "runs": len(recalls)})
         )
@@ -110,26 +124,36 @@ class HeadPruning(Experiment):
         """Train the tiny model of a seed."""
         train_induction_model(folder, seed=seed, progress=progress, **self.training)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
-        """See `Experiment.run`; a control of fewer heads than are to be masked masks all of them, `masked` says so."""
-        causal = self.load(prepared)
+    def arm(self, name: str) -> Arm:
+        """An arm under the threshold of the settings."""
+        declared = super().arm(name)
+        return replace(declared, settings={**declared.settings, "threshold": self.threshold})
+
+    def units(self, trial: ArmTrial, prepared: Path) -> ScoredHeads:
+        """The model, and its heads' scores."""
         scores = np.array(json.loads((prepared / "scores.json").read_text())["scores"], dtype=np.float32)
-        count = scores.size - resolve_keep(float(keep), scores.size)
-        generator = np.random.default_rng([seed, count, self.arms.index(arm) if arm in self.arms else len(self.arms)])
-        kept_mask = np.ones(scores.shape, dtype=np.bool_)
-        if arm == "retrieval":
-            kept_mask = without_top(scores, count)
-        elif arm in self.arms:
-            kept_mask = without_others(scores, count, arm, self.threshold, generator, exact=False)  # type: ignore[arg-type]
-        with masked_heads(causal.model, kept_mask, how=self.how, decoding_only=self.decoding_only):
-            retrievals, recalls = self.runs(causal, seed, "test", progress)
+        return ScoredHeads(self.load(prepared), scores)
+
+    def scores(self, trial: ArmTrial, units: ScoredHeads) -> HeadScores:
+        """As `prepare` wrote them: all arms go by the same runs."""
+        return units.scores
+
+    def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
+        """The trial's own."""
+        return seed
+
+    def outcome(self, trial: ArmTrial, units: ScoredHeads, masks: KeptHeads | None, progress: Progress) -> Result:
+        """Recall with heads masked; a control of fewer heads than are to be masked masks them all, `masked` says so."""
+        model, stay = units.causal.model, np.ones(units.scores.shape, dtype=np.bool_) if masks is None else masks
+        with masked_heads(model, stay, how=self.how, decoding_only=self.decoding_only):
+            retrievals, recalls = self.runs(units.causal, trial.seed, "test", progress)
         settings = {"how": self.how, "decoding_only": self.decoding_only}
         outcome = Outcome(
-            metrics={"recall": float(recalls.mean()), "masked": float(np.count_nonzero(~kept_mask))},
+            metrics={"recall": float(recalls.mean()), "masked": float(np.count_nonzero(~stay))},
             samples_seen=sum(len(run.prompt.tokens) + len(run.written) for run in retrievals),
-            facts={"scores": scores.tolist()} if arm == "full" else {},
+            facts={"scores": units.scores.tolist()} if masks is None else {},
         )
-        return Result(outcome, None if arm in self.references else kept_heads(causal.model, kept_mask, settings))
+        return Result(outcome, None if masks is None else kept_heads(model, stay, settings))
 
     def load(self, folder: Path) -> CausalModel:
         """The model that heads are masked in."""
@@ -200,41 +224,6 @@ def symbols_recalled(written: Int64[np.ndarray, " written"], needle: Int64[np.nd
     """Share of the needle's symbols that were written, each in its place."""
     count = min(len(written), len(needle))
     return float(np.count_nonzero(written[:count] == needle[:count])) / len(needle)
-
-
-def without_top(scores: HeadScores, count: int) -> KeptHeads:
-    """All heads but the `count` of the highest scores; of equal ones the first go first."""
-    keep = np.ones(scores.size, dtype=np.bool_)
-    keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = False
-    return keep.reshape(scores.shape)
-
-
-def without_others(
-    scores: HeadScores,
-    count: int,
-    control: Control,
-    threshold: float,
-    generator: np.random.Generator,
-    *,
-    exact: bool = True,
-) -> KeptHeads:
-    """All heads but `count` random ones that are neither above the threshold nor among the `count` highest.
-
-    *Earlier* and *later* draw from the layers before and behind the one whose scores sum up highest. Where there
-    are fewer than `count` it raises ValueError, or masks them all if it need not be `exact`.
-    """
-    layer = np.arange(len(scores))[:, None]
-    pivot = int(np.argmax(scores.sum(axis=1, dtype=np.float64)))
-    where = {"random": layer >= 0, "earlier": layer < pivot, "later": layer > pivot}[control]
-    others = np.flatnonzero(where & (scores <= threshold) & without_top(scores, count))
-    if len(others) < count and exact:
-        raise ValueError(
-            f"{count} heads are to be masked and {control!r} has {len(others)}: "
-            f"the layer that retrieves most is {pivot} of {len(scores)}; mask fewer, or leave that arm out"
-        )
-    keep = np.ones(scores.size, dtype=np.bool_)
-    keep[generator.choice(others, min(count, len(others)), replace=False)] = False
-    return keep.reshape(scores.shape)
 
 
 def score_map(by_seed: Mapping[int, np.ndarray]) -> bytes:

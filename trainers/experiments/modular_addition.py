@@ -185,7 +185,7 @@ def float64_cross_entropy(batch: TrainingBatch, inputs: torch.Tensor) -> torch.T
 
     Those of float32 become 0 long before a network that has memorised stops learning, and their gradients with them.
     """
-    return functional.nll_loss(batch.logits.double().log_softmax(dim=1), batch.labels, reduction="none")
+    return functional.nll_loss(batch.outputs.double().log_softmax(dim=1), batch.targets, reduction="none")
 
 
 def spectrum_of(table: Float[np.ndarray, "vocabulary width"]) -> Float64[np.ndarray, " frequencies"]:

@@ -4,20 +4,23 @@ The search sees a handful of examples; the best of what it tried are ranked agai
 tested. Random masks are treated the same way, which makes them a strong baseline.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import xxhash
+from jaxtyping import Float64
 
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import MaskSelector, resolve_keep
 from secateur.selectors.searches.contract import search
 from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
-from secateur.selectors.static.top import top
 from secateur.trainers.contract import Progress
-from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models.causal_model import CausalModel, load_causal
@@ -38,6 +41,44 @@ class Splits(NamedTuple):
     test: Examples
 
 
+SEARCHES: Mapping[str, Callable[..., TokenSearch]] = {
+    "random_masks": RandomMasks,
+    "token_evolution": TokenEvolution,
+    "threshold_accepting": ThresholdAccepting,
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens of a prompt, what judges prompts, and what a scorer of tokens reads."""
+
+    tokens: PromptTokens
+    evaluator: Evaluator
+    splits: Splits
+    passes: int
+    oracle: Sequence[bool] | None
+
+    @property
+    def whole(self) -> dict[str, Mask]:
+        """The mask that keeps all tokens, and where the task knows it, the one that keeps those that say something."""
+        masks = {"accuracy": np.ones(len(self.tokens.ids), dtype=np.bool_)}
+        return masks if self.oracle is None else masks | {"without_noise": np.array(self.oracle)}
+
+    @property
+    def protected(self) -> Mask:
+        """Tokens that must stay."""
+        return self.tokens.protected
+
+    @property
+    def margins(self) -> Float64[np.ndarray, " prompts"]:
+        """Margin of the whole prompt, then without each token, on as many examples as the passes reach for."""
+        count = len(self.tokens.ids)
+        masks = np.concatenate([np.ones((1, count), dtype=np.bool_), ~np.eye(count, dtype=np.bool_)])
+        most = min(len(self.splits.rerank), max(1, self.passes // len(masks)))
+        examples = Examples(self.splits.rerank.fields[:most], self.splits.rerank.labels[:most])
+        return self.evaluator.margin(masks, examples)
+
+
 class PromptPruning(Experiment):
     """Accuracy of a pruned in-context prompt, every search with the same number of forward passes.
 
@@ -53,8 +94,14 @@ class PromptPruning(Experiment):
     unit = "token"
     paper = "arXiv 2506.17930"
     claim = "A prompt with tokens taken out by search beats the whole prompt, once the search's best are ranked again."
-    arms = ("random", "gga", "ssga", "threshold_accepting", "attribution")
-    references = ("full",)
+    arms: ClassVar[Arms] = {
+        "random": Arm(settings={"search": "random_masks"}),
+        "gga": Arm(settings={"search": "token_evolution", "form": "GGA"}),
+        "ssga": Arm(settings={"search": "token_evolution", "form": "SSGA"}),
+        "threshold_accepting": Arm(settings={"search": "threshold_accepting"}),
+        "attribution": Arm("token_loss", "global_mask"),
+    }
+    references: ClassVar[Arms] = {"full": Arm()}
     metrics = (
         ACCURACY,
         Metric("unranked", percent=True),
@@ -119,39 +166,52 @@ class PromptPruning(Experiment):
         """The model that prompts are for."""
         return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
-        """See `Experiment.run`."""
+    def units(self, trial: ArmTrial, prepared: Path) -> Prompt:
+        """The prompt's tokens, and what judges prompts."""
         task, causal = json.loads((prepared / "task.json").read_text()), self.load(prepared)
-        prompt = prompt_tokens(causal.tokenizer, task["template"], self.protect)
-        evaluator, splits = Evaluator(causal, prompt, task["verbalisers"]), self.splits(task, seed)
-        longest = resolve_keep(float(keep), len(prompt.ids))
-        whole = np.ones(len(prompt.ids), dtype=np.bool_)
-        if arm in self.references:
-            found = {"accuracy": whole} | ({"without_noise": np.array(task["oracle"])} if "oracle" in task else {})
-        elif arm == "attribution":
-            found = {"accuracy": self.attributed(evaluator, splits, longest, seed)}
-        else:
-            found = self.searched(arm, evaluator, splits, longest, seed, progress)
-        spent = evaluator.passes
-        measured = evaluator.accuracy(np.stack(list(found.values())), splits.test)
-        chosen = found["accuracy"]
-        metrics = dict(zip(found, measured.tolist(), strict=True))
-        metrics |= {"share_kept": float(chosen.mean()), "passes": float(spent), "length": float(prompt.length(chosen))}
-        kept = None if arm in self.references else kept_tokens(prompt, chosen)
-        facts = {"prompt": prompt.text(chosen)}
-        return Result(Outcome(metrics=metrics, samples_seen=evaluator.passes, facts=facts), kept)
+        tokens = prompt_tokens(causal.tokenizer, task["template"], self.protect)
+        evaluator = Evaluator(causal, tokens, task["verbalisers"])
+        return Prompt(tokens, evaluator, self.splits(task, trial.seed), self.passes, task.get("oracle"))
 
-    def searched(
-        self, arm: str, evaluator: Evaluator, splits: Splits, longest: int, seed: int, progress: Progress
-    ) -> dict[str, np.ndarray]:
+    def scores(self, trial: ArmTrial, units: Prompt) -> dict[str, np.ndarray]:
+        """A prompt is one group of tokens."""
+        return {"prompt": super().scores(trial, units)}
+
+    def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
+        """The trial's own."""
+        return seed
+
+    def outcome(self, trial: ArmTrial, units: Prompt, masks: Mapping[str, Mask] | None, progress: Progress) -> Result:
+        """Accuracy on the test examples of the prompt that an arm comes to."""
+        whole = trial.name in self.references
+        if masks is not None:
+            chosen = {"accuracy": masks["prompt"]}
+        elif whole:
+            chosen = units.whole
+        else:
+            chosen = self.searched(trial, units, progress)
+        spent = units.evaluator.passes
+        measured = units.evaluator.accuracy(np.stack(list(chosen.values())), units.splits.test)
+        mask = chosen["accuracy"]
+        metrics = dict(zip(chosen, measured.tolist(), strict=True))
+        metrics |= {
+            "share_kept": float(mask.mean()),
+            "passes": float(spent),
+            "length": float(units.tokens.length(mask)),
+        }
+        kept = None if whole else kept_tokens(units.tokens, mask)
+        facts = {"prompt": units.tokens.text(mask)}
+        return Result(Outcome(metrics=metrics, samples_seen=units.evaluator.passes, facts=facts), kept)
+
+    def searched(self, trial: ArmTrial, units: Prompt, progress: Progress) -> dict[str, np.ndarray]:
         """The mask that a search comes to, `accuracy`, and what it was without the second ranking, `unranked`.
 
         Threshold accepting looks at the examples of the second ranking from the start, as its authors do.
         """
-        searcher = self.searcher(arm, evaluator.prompt, longest, seed)
+        searcher, evaluator = self.searcher(trial, units.tokens), units.evaluator
         climbs = isinstance(searcher, ThresholdAccepting)
-        examples = splits.rerank if climbs else splits.fitness
-        spare = 0 if climbs else self.elites * len(splits.rerank)
+        examples = units.splits.rerank if climbs else units.splits.fitness
+        spare = 0 if climbs else self.elites * len(units.splits.rerank)
         measure = evaluator.margin if self.reward == "margin" and not climbs else evaluator.accuracy
         search(
             searcher,
@@ -166,29 +226,16 @@ class PromptPruning(Experiment):
             elites = searcher.start()[None]  # it ended before anything fitted the budget
         if climbs:
             return {"accuracy": elites[0]}
-        again = evaluator.accuracy(elites, splits.rerank)
+        again = evaluator.accuracy(elites, units.splits.rerank)
         return {"accuracy": elites[int(np.argmax(again))], "unranked": elites[0]}
 
-    def searcher(self, arm: str, prompt: PromptTokens, longest: int, seed: int) -> TokenSearch:
+    def searcher(self, trial: ArmTrial, tokens: PromptTokens) -> TokenSearch:
         """The search of an arm."""
-        common: dict[str, Any] = {"longest": longest, "seed": seed, "key": prompt.text}
-        if arm == "random":
-            return RandomMasks(~prompt.protected, **common)
-        if arm == "threshold_accepting":
-            return ThresholdAccepting(~prompt.protected, **common)
-        form: Literal["GGA", "SSGA"] = "GGA" if arm == "gga" else "SSGA"
-        sizes: dict[str, Any] = {"population": self.population, "offspring": self.offspring}
-        return TokenEvolution(~prompt.protected, form=form, begin=self.begin, **sizes, **common)
-
-    def attributed(self, evaluator: Evaluator, splits: Splits, longest: int, seed: int) -> Mask:
-        """The tokens whose removal, one at a time, costs the most, on as many examples as the passes reach for."""
-        protected = evaluator.prompt.protected
-        masks = np.concatenate([np.ones((1, len(protected)), dtype=np.bool_), ~np.eye(len(protected), dtype=np.bool_)])
-        count = min(len(splits.rerank), max(1, self.passes // len(masks)))
-        examples = Examples(splits.rerank.fields[:count], splits.rerank.labels[:count])
-        measured = evaluator.margin(masks, examples)  # finer than accuracy, which most single tokens leave as it is
-        scores = np.where(protected, np.float32(1e6), (measured[0] - measured[1:]).astype(np.float32))
-        return top(scores.astype(np.float32), longest, seed=seed)
+        longest, form = resolve_keep(float(trial.keep), len(tokens.ids)), trial.setting("form")
+        common: dict[str, Any] = {"longest": longest, "seed": trial.seed, "key": tokens.text}
+        if form:
+            common |= {"form": form, "begin": self.begin, "population": self.population, "offspring": self.offspring}
+        return SEARCHES[trial.setting("search")](~tokens.protected, **common)
 
     def splits(self, task: Mapping[str, Any], seed: int) -> Splits:
         """Examples in three parts: a balanced handful, those of the second ranking, and the rest."""
@@ -284,7 +331,7 @@ def pruned_prompt(prompt: PromptTokens, kept: Kept) -> str:
 
 def accuracy_by_tokens(outcomes: Mapping[tuple[str, float, int], Outcome]) -> bytes:
     """Accuracy against the share of tokens kept; what was chosen without the second ranking is hollow."""
-    colours = dict(zip(PromptPruning.arms[1:], COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
+    colours = dict(zip(list(PromptPruning.arms)[1:], COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
     full = [one.metrics["accuracy"] for (arm, _, _), one in outcomes.items() if arm == "full"]
 
     def draw(axes: Any) -> None:

@@ -56,7 +56,7 @@ def splits_in(path: Path) -> tuple[Data, Data]:
 
 def write_splits(path: Path, train: Data, test: Data, **others: np.ndarray) -> None:
     """Write both splits, and other arrays by name, as `splits_in` reads them."""
-    arrays = dict(zip(NAMES, (train.inputs, train.labels, test.inputs, test.labels), strict=True))
+    arrays = dict(zip(NAMES, (train.inputs, train.targets, test.inputs, test.targets), strict=True))
     np.savez(path, allow_pickle=False, **arrays, **others)  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def outliers(test: Data) -> dict[str, np.ndarray]:
     channels = test.inputs.shape[-1] if test.inputs.ndim > 2 else 1
     flat = test.inputs.reshape(len(test), -1, channels)
     shuffled = np.stack([each[draws.permutation(len(each))] for each in flat]).reshape(test.inputs.shape)
-    partners = np.array([draws.choice(np.flatnonzero(test.labels != label)) for label in test.labels])
+    partners = np.array([draws.choice(np.flatnonzero(test.targets != label)) for label in test.targets])
     mixed = (test.inputs.astype(np.float32) + test.inputs[partners].astype(np.float32)) / 2
     return {"shuffled": shuffled, "mixed": mixed.astype(test.inputs.dtype)}
 
@@ -77,5 +77,5 @@ def read_arrays(path: Path) -> tuple[Data, Data, dict[str, Data]]:
     """The splits that an experiment wrote, and its `shuffled` and `mixed` inputs, whose labels mean nothing."""
     train, test = splits_in(path)
     with np.load(path, allow_pickle=False) as file:
-        strange = {name: Data(file[name], test.labels, test.classes) for name in ("shuffled", "mixed")}
+        strange = {name: Data(file[name], test.targets, test.task.width) for name in ("shuffled", "mixed")}
     return train, test, strange

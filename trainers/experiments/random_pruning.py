@@ -4,24 +4,28 @@ Liu et al., "The Unreasonable Effectiveness of Random Pruning: Return of the Mos
 ICLR 2022, arXiv 2202.02643.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
-from secateur.scorers.networks import weight_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.layer_ratios import RULES, Densities, Shapes, counts_of, densities_in
-from secateur.selectors.masks.weight_masks import global_masks, random_masks
+from secateur.selectors.masks.global_mask import global_mask
+from secateur.selectors.masks.groups import Masks, Scores, Shapes
+from secateur.selectors.masks.layer_ratios import densities_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
@@ -29,7 +33,6 @@ from secateur.trainers.models.registry import Model, build
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import logits_of, metrics_of
 from secateur.trainers.tasks.contract import Metric
 
 NetworkName = Annotated[str, Field(description="a network that takes a width")]
@@ -38,8 +41,10 @@ Count = Annotated[int, Field(ge=1)]
 BatchSize = Annotated[int, Field(ge=2)]
 BATCH, PER_CLASS = 128, 25
 """Training samples that SNIP scores on, and of each class that GraSP does."""
-MASKS, SCORING = 1, 2
-"""What seeds are derived for."""
+SCORING = 2
+"""What the seed of a copy that is scored is derived for."""
+Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Inputs `[b, …]` as the network takes them, labels int64 `[b]`."""
 
 
 class RandomPruning(Experiment):
@@ -53,8 +58,13 @@ class RandomPruning(Experiment):
     version = "2"
     paper = "Liu et al. 2022, The Unreasonable Effectiveness of Random Pruning, arXiv 2202.02643"
     claim = "Random masks come near the dense network when it is wide enough and layers keep the right shares."
-    arms = ("random", "er", "erk", "uniform_plus", "erk_plus", "snip", "grasp", "synflow", "magnitude")
-    references = ("dense",)
+    arms: ClassVar[Arms] = {
+        "random": Arm(selector="random_mask"),
+        **{rule: Arm("", "random_mask", {"rule": rule}) for rule in ("er", "erk", "uniform_plus", "erk_plus")},
+        "snip": Arm("snip", "shuffled_mask", {"weights": "xavier"}),
+        **{scorer: Arm(scorer, "shuffled_mask") for scorer in ("grasp", "synflow", "magnitude")},
+    }
+    references: ClassVar[Arms] = {"dense": Arm()}
     metrics = (
         ACCURACY,
         Metric("calibration_error", higher_is_better=False, percent=True),
@@ -97,36 +107,44 @@ class RandomPruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split, **outliers(test_split))
         progress(1, 1)
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
-        """Train at every width; metrics are those of the last one, with the accuracy at the others."""
+    def units(self, trial: ArmTrial, prepared: Path) -> "Networks":
+        """An untrained network of each width, and the data."""
         train_split, test_split, strange = read_arrays(prepared / "data.npz")
-        found: dict[int, dict[str, float]] = {}
-        kept, samples, shares = None, 0, {}
-        for number, width in enumerate(self.widths):
+        xavier = trial.setting("weights") == "xavier"
+        networks = {}
+        for width in self.widths:
             config = self.config.model_copy(update={"model_settings": {"width": width}})
-            start = fresh(config, train_split, seed)
+            start = fresh(config, train_split, trial.seed)
+            networks[width] = FreshNetwork(start, config, train_split, trial.keep, trial.seed, xavier)
+        return Networks(networks, train_split, test_split, strange)
+
+    def masks(self, trial: ArmTrial, units: "Networks") -> dict[int, Masks]:
+        """Masks for each width."""
+        return {width: super(RandomPruning, self).masks(trial, network) for width, network in units.by_width.items()}
+
+    def outcome(
+        self, trial: ArmTrial, units: "Networks", masks: Mapping[int, Masks] | None, progress: Progress
+    ) -> Result:
+        """Train at every width; metrics are those of the last one, with the accuracy at the others."""
+        metrics: dict[int, dict[str, float]] = {}
+        kept, samples = None, 0
+        for number, (width, network) in enumerate(units.by_width.items()):
             held = None
-            if arm not in self.references:
-                kept = self.mask(arm, keep, seed, start, train_split)
-                shares = densities_in(kept.groups)
-                held = apply(start, kept)
-            trained = train(train_split, config, seed=seed, start=start, after_step=held)
+            if masks is not None:
+                kept = kept_weights(network.start, masks[width])
+                held = apply(network.start, kept)
+            trained = train(units.train, network.config, seed=trial.seed, start=network.start, after_step=held)
             if kept is not None:
                 refuse_moved(trained.model, kept)
-            found[width] = judged(measured_again(trained.model.cpu(), train_split), test_split, strange)
+            metrics[width] = judged(measured_again(trained.model.cpu(), units.train), units.test, units.strange)
             samples += trained.samples_seen
             progress(number + 1, len(self.widths))
-        others = {f"accuracy_width_{width}": found[width]["accuracy"] for width in self.widths[:-1]}
-        facts = {"widths": {str(width): told for width, told in found.items()}, "layers": shares}
-        return Result(Outcome(metrics=found[self.widths[-1]] | others, samples_seen=samples, facts=facts), kept)
-
-    def mask(self, arm: str, keep: float, seed: int, model: Model, data: Data) -> Kept:
-        """Random masks with the arm's share of each layer, exactly the budget in all."""
-        shapes = {name: tuple(weight.shape) for name, weight in maskable(model).items()}
-        rule = RULES["uniform" if arm == "random" else arm] if arm in (*RULES, "random") else None
-        densities = rule(shapes, keep) if rule else borrowed(arm, keep, seed, model, data, shapes)
-        masks = random_masks(shapes, counts_of(shapes, densities, keep), seed=derive_seed(seed, MASKS))
-        return kept_weights(model, masks)
+        others = {f"accuracy_width_{width}": metrics[width]["accuracy"] for width in self.widths[:-1]}
+        facts = {
+            "widths": {str(width): numbers for width, numbers in metrics.items()},
+            "layers": {} if kept is None else densities_in(kept.groups),
+        }
+        return Result(Outcome(metrics=metrics[self.widths[-1]] | others, samples_seen=samples, facts=facts), kept)
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """Accuracy against width, a picture for each budget."""
@@ -164,9 +182,73 @@ class RandomPruning(Experiment):
         return picture(draw, width=7.0, height=3.4)
 
 
+@dataclass(frozen=True)
+class FreshNetwork:
+    """An untrained network, and what scorers and selectors of weights read of it and of the training data."""
+
+    start: Model
+    config: TrainingConfig
+    data: Data
+    keep: float
+    seed: int
+    xavier: bool = False
+    """Whether scores are of a copy with weights from Glorot's normal distribution, as SNIP's are."""
+    entry: ClassVar[str] = "1"
+    """The submodule behind what standardises the inputs."""
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters whose weights are pruned."""
+        return list(maskable(self.start))
+
+    @property
+    def shapes(self) -> Shapes:
+        """Their shapes."""
+        return {name: tuple(weight.shape) for name, weight in maskable(self.start).items()}
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network that is scored."""
+        return with_xavier(self.start, self.names, self.seed) if self.xavier else self.start
+
+    @property
+    def batch(self) -> Batch:
+        """Random training samples, for SNIP."""
+        return batch_of(self.data, np.random.default_rng((self.seed, SCORING)).permutation(len(self.data))[:BATCH])
+
+    @property
+    def batches(self) -> list[Batch]:
+        """As many random training samples of each class, in two halves, for GraSP."""
+        draws, labels = np.random.default_rng((self.seed, SCORING)), self.data.targets
+        chosen = [
+            draws.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in range(self.data.task.width)
+        ]
+        return [batch_of(self.data, np.concatenate([rows[half::2] for rows in chosen])) for half in (0, 1)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input as the network takes it."""
+        side = self.data.inputs.shape[1:]
+        return (side[-1], *side[:-1]) if len(side) == 3 else side
+
+    def choose(self, scores: Scores, share: float) -> Masks:
+        """The highest scores over all layers, for SynFlow's rounds."""
+        return global_mask(scores, share, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An untrained network of each width, and what they are trained and judged on."""
+
+    by_width: Mapping[int, FreshNetwork]
+    train: Data
+    test: Data
+    strange: Mapping[str, Data]
+
+
 def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
-    model = build(config, data.inputs.shape[1:], data.classes, seed=seed, learned=data.model_settings)
+    model = build(config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
     for weight in maskable(model).values():
@@ -174,33 +256,8 @@ def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     return model
 
 
-def borrowed(arm: str, keep: float, seed: int, model: Model, data: Data, shapes: Shapes) -> Densities:
-    """Shares of the layers in the mask that a method of pruning at initialisation would choose."""
-    names, draws = list(shapes), np.random.default_rng((seed, SCORING))
-    if arm == "magnitude":
-        return densities_in(global_masks(weight_scores.magnitude(model, names), keep, seed=seed))
-    if arm == "snip":
-        scored = with_xavier(model, names, seed)
-        rows = draws.permutation(len(data))[:BATCH]
-        return densities_in(global_masks(weight_scores.snip(scored, names, batch_of(data, rows)), keep, seed=seed))
-    if arm == "grasp":
-        chosen = [draws.permutation(np.flatnonzero(data.labels == label))[:PER_CLASS] for label in range(data.classes)]
-        halves = [np.concatenate([rows[half::2] for rows in chosen]) for half in (0, 1)]
-        batches = [batch_of(data, rows) for rows in halves]
-        return densities_in(global_masks(weight_scores.grasp(model, names, batches), keep, seed=seed))
-    inner = [name.removeprefix("1.") for name in names]  # the network behind what standardises its inputs
-    side = data.inputs.shape[1:]
-    shape = (side[-1], *side[:-1]) if len(side) == 3 else side
-    masks = weight_scores.synflow_masks(
-        model[1], inner, shape, lambda scores, share: global_masks(scores, share, seed=seed), keep
-    )
-    return {f"1.{name}": share for name, share in densities_in(masks).items()}
-
-
 def with_xavier(model: Model, names: Sequence[str], seed: int) -> nn.Module:
-    """A copy whose weights are drawn from Glorot's normal distribution, as SNIP scores them."""
-    import copy
-
+    """A copy whose weights are drawn from Glorot's normal distribution."""
     scored = copy.deepcopy(model)
     generator, parameters = torch.Generator().manual_seed(derive_seed(seed, SCORING)), dict(scored.named_parameters())
     for name in names:
@@ -208,21 +265,21 @@ def with_xavier(model: Model, names: Sequence[str], seed: int) -> nn.Module:
     return scored
 
 
-def batch_of(data: Data, rows: np.ndarray) -> weight_scores.Batch:
+def batch_of(data: Data, rows: np.ndarray) -> Batch:
     """These samples as tensors."""
-    return torch.tensor(data.inputs[rows]), torch.tensor(data.labels[rows])
+    return torch.tensor(data.inputs[rows]), torch.tensor(data.targets[rows])
 
 
 def judged(model: nn.Module, test: Data, strange: Mapping[str, Data]) -> dict[str, float]:
     """Accuracy and calibration on the test split, and how well the largest softmax tells what is of no class."""
     from sklearn.metrics import roc_auc_score
 
-    logits = logits_of(model, test, device=device_of_choice())
-    metrics = metrics_of(logits, test)
+    logits = outputs_of(model, test, device=device_of_choice())
+    metrics = test.task.evaluate(logits, test.targets)
     sure = certainty(logits)
-    found = {"accuracy": metrics.accuracy, "calibration_error": metrics.calibration_error}
+    found = {name: metrics[name] for name in ("accuracy", "calibration_error")}
     for name, others in strange.items():
-        unsure = certainty(logits_of(model, others))
+        unsure = certainty(outputs_of(model, others))
         told = np.concatenate([np.ones(len(sure)), np.zeros(len(unsure))])
         found[f"auroc_against_{name}"] = float(roc_auc_score(told, np.concatenate([sure, unsure])))
     return found

@@ -6,7 +6,7 @@ The protocol of Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -16,13 +16,14 @@ from pydantic import Field
 from torch import nn
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.weight_masks import counts_in
+from secateur.selectors.masks.groups import counts_in
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
-from secateur.trainers.experiments.contract import ACCURACY, Experiment, Result
+from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
 from secateur.trainers.judging.comparison import summarise
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
@@ -31,10 +32,9 @@ from secateur.trainers.models.registry import Model, check_config, load, save
 from secateur.trainers.processes import private_randomness
 from secateur.trainers.pruning.held_masks import maskable
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.tasks.classification import evaluate
 from secateur.trainers.tasks.contract import Metric
 
-MASKS, TIES, SCRATCH, REFIT = 1, 2, 3, 4
+SCRATCH, REFIT = 3, 4
 """What seeds are derived for."""
 FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
 """The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
@@ -54,6 +54,39 @@ class Pruned:
     held: AfterStep | None = None
 
 
+@dataclass(frozen=True)
+class BigNetwork:
+    """The trained network that is pruned, with the data and the samples it was trained on."""
+
+    model: Model
+    train: Data
+    test: Data
+    samples: int
+
+    @property
+    def example(self) -> torch.Tensor:
+        """An input, for what follows shapes through the network."""
+        return torch.as_tensor(self.train.inputs[:1])
+
+
+def arms_of(chosen: Arm, blind: Arm) -> dict[str, Arm]:
+    """The protocol's arms for units that are `chosen` by their scores, or `blind`ly.
+
+    Settings are `inherit`, whether the big network's weights stay, and the `plan` of `config_of`.
+    """
+    plans = {
+        "random": (blind, True, "whole"),
+        "fine_tune": (chosen, True, "published"),
+        "fine_tune_tuned": (chosen, True, "whole"),
+        "scratch_e": (chosen, False, "whole"),
+        "scratch_b": (chosen, False, "equal work"),
+    }
+    return {
+        name: replace(how, settings={**how.settings, "inherit": inherit, "plan": plan})
+        for name, (how, inherit, plan) in plans.items()
+    }
+
+
 class Refits(Experiment):
     """The arms and their configs; how units are chosen and taken out is for each unit to say.
 
@@ -62,8 +95,7 @@ class Refits(Experiment):
     """
 
     paper = "Liu et al. 2019, Rethinking the Value of Network Pruning, arXiv 1810.05270"
-    arms: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned", "scratch_e", "scratch_b")
-    references = ("dense",)
+    references: ClassVar[Arms] = {"dense": Arm()}
     metrics = (
         ACCURACY,
         Metric("calibration_error", higher_is_better=False, percent=True),
@@ -72,8 +104,6 @@ class Refits(Experiment):
         Metric("latency_microseconds", higher_is_better=False),
         Metric("training_megamacs", higher_is_better=False),
     )
-    inheriting: ClassVar[tuple[str, ...]] = ("random", "fine_tune", "fine_tune_tuned")
-    """Arms that keep the big network's weights."""
 
     def __init__(
         self,
@@ -100,9 +130,12 @@ class Refits(Experiment):
         )
         check_config(self.config)
 
+    network: ClassVar[type[BigNetwork]]
+    """Says which units there are, by what scorers and selectors read."""
+
     @abstractmethod
-    def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
-        """What an arm starts from: units chosen, taken out, and their weights inherited or drawn anew."""
+    def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
+        """What an arm starts from: units taken out, and their weights inherited or drawn anew."""
 
     def objective(self, model: nn.Module) -> Objective | None:
         """What the big network descends; the cross-entropy by default."""
@@ -117,36 +150,40 @@ class Refits(Experiment):
             train_split, self.config, seed=seed, start=start, objective=self.objective(start), progress=progress
         )
         measured_again(trained.model.cpu(), train_split)
-        save(trained.model, folder, self.config, train_split.inputs.shape[1:], train_split.classes)
+        save(trained.model, folder, self.config, train_split.inputs.shape[1:])
         (folder / "big.json").write_text(json.dumps({"samples": trained.samples_seen}))
 
-    def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
+    def units(self, trial: ArmTrial, prepared: Path) -> BigNetwork:
+        """The big network."""
+        samples = json.loads((prepared / "big.json").read_text())["samples"]
+        return self.network(load(prepared), *splits_in(prepared / "data.npz"), samples)
+
+    def outcome(
+        self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray] | None, progress: Progress
+    ) -> Result:
         """Prune the big network and retrain it as the arm says; the big one itself is only evaluated.
 
         `samples` and `training_megamacs` are of the retraining alone, or, of the big network, of its training.
         """
-        train_split, test_split = splits_in(prepared / "data.npz")
-        big, example = load(prepared), torch.as_tensor(train_split.inputs[:1])
-        big_macs = macs_by_layer(big, example)[""]
-        if arm in self.references:
-            samples = json.loads((prepared / "big.json").read_text())["samples"]
+        big_macs = macs_by_layer(units.model, units.example)[""]
+        if masks is None:
             progress(1, 1)
-            return outcome_of(big, test_split, samples, big_macs, parameters_of(big))
-        start = self.pruned(arm, keep, seed, big, example)
-        config = config_of(arm, self.config, big_macs, start.macs)
+            return result_of(units.model, units.test, units.samples, big_macs, parameters_of(units.model))
+        start = self.pruned(trial, units, masks)
+        config = config_of(trial.setting("plan"), self.config, big_macs, start.macs)
         trained = train(
-            train_split,
+            units.train,
             config,
-            seed=derive_seed(seed, REFIT),
+            seed=derive_seed(trial.seed, REFIT),
             start=start.model,
             after_step=start.held,
             progress=progress,
         )
         self.check(trained.model, start.kept)
-        measured_again(trained.model.cpu(), train_split)
+        measured_again(trained.model.cpu(), units.train)
         facts = {"epochs": config.epochs, "layers": counts_in(start.kept.groups)}
-        return outcome_of(
-            trained.model, test_split, trained.samples_seen, start.macs, start.parameters, start.kept, facts
+        return result_of(
+            trained.model, units.test, trained.samples_seen, start.macs, start.parameters, start.kept, facts
         )
 
     def check(self, model: nn.Module, kept: Kept) -> None:
@@ -157,21 +194,25 @@ class Refits(Experiment):
         return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))}
 
 
-def config_of(arm: str, config: TrainingConfig, big_macs: int, macs: int) -> TrainingConfig:
+def config_of(plan: str, config: TrainingConfig, big_macs: int, macs: int) -> TrainingConfig:
     """How an arm is retrained; milestones of the schedule go by progress, so that they stretch with the epochs.
 
-    >>> config_of("scratch_b", TrainingConfig(epochs=24), 1000, 300).epochs
+    >>> config_of("equal work", TrainingConfig(epochs=24), 1000, 300).epochs
     80
-    >>> config_of("fine_tune", TrainingConfig(epochs=24), 1000, 300).epochs
+    >>> config_of("published", TrainingConfig(epochs=24), 1000, 300).epochs
     6
     """
     epochs = config.epochs or 1
-    if arm == "scratch_b":
-        return config.model_copy(update={"epochs": epochs * big_macs // macs})
-    if arm == "fine_tune":
-        low = {"learning_rate": FINE_TUNE_RATE, "schedule": "constant"}
-        return config.model_copy(update={"epochs": max(1, epochs // FINE_TUNE_SHARE), **low})
-    return config
+    changes: dict[str, dict[str, Any]] = {
+        "whole": {},
+        "equal work": {"epochs": epochs * big_macs // macs},
+        "published": {
+            "epochs": max(1, epochs // FINE_TUNE_SHARE),
+            "learning_rate": FINE_TUNE_RATE,
+            "schedule": "constant",
+        },
+    }
+    return config.model_copy(update=changes[plan])
 
 
 def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None = None) -> nn.Module:
@@ -195,7 +236,7 @@ def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None 
     return model
 
 
-def outcome_of(
+def result_of(
     model: nn.Module,
     test: Data,
     samples: int,
@@ -208,8 +249,8 @@ def outcome_of(
     found = evaluate(model, test)
     batch = torch.as_tensor(test.inputs[np.arange(LATENCY_BATCH) % len(test)])
     metrics = {
-        "accuracy": found.accuracy,
-        "calibration_error": found.calibration_error,
+        "accuracy": found["accuracy"],
+        "calibration_error": found["calibration_error"],
         "parameters": float(parameters),
         "macs": float(macs),
         "latency_microseconds": 1e6 * latency(model, batch),

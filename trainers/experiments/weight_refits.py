@@ -4,22 +4,30 @@ Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.052
 al. 2015 (arXiv 1506.02626).
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-import torch
+import numpy as np
 from pydantic import Field
 from torch import nn
 
-from secateur.scorers.networks import weight_scores
 from secateur.selectors.draws.keyed_permutation import derive_seed
-from secateur.selectors.masks.weight_masks import as_many_at_random, global_masks
+from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
 from secateur.trainers.experiments.pruning_data import DataName
 from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, refuse_moved
-from secateur.trainers.experiments.refitting import MASKS, SCRATCH, TIES, Pruned, Rate, Refits, redrawn
+from secateur.trainers.experiments.refitting import SCRATCH, BigNetwork, Pruned, Rate, Refits, arms_of, redrawn
 from secateur.trainers.judging.network_costs import masked_macs, parameters_of
-from secateur.trainers.models.registry import Model
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
+
+
+class MaskedNetwork(BigNetwork):
+    """The big network, whose weights are scored."""
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters whose weights are pruned."""
+        return prunable(self.model)
 
 
 class WeightRefits(Refits):
@@ -32,7 +40,11 @@ class WeightRefits(Refits):
 
     unit = "weight"
     claim = "Of single weights inherited values count: where few stay, training from scratch is behind fine-tuning."
-    arms = (*Refits.arms, "scratch_shuffled")
+    arms: ClassVar[Arms] = {
+        **arms_of(Arm("magnitude", "global_mask", {"least": 1}), Arm("magnitude", "shuffled_mask", {"least": 1})),
+        "scratch_shuffled": Arm("magnitude", "shuffled_mask", {"least": 1, "inherit": False, "plan": "whole"}),
+    }
+    network = MaskedNetwork
 
     def __init__(
         self,
@@ -50,16 +62,13 @@ class WeightRefits(Refits):
         )
         self.method = method
 
-    def pruned(self, arm: str, keep: float, seed: int, big: Model, example: torch.Tensor) -> Pruned:
+    def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
         """The masked network. Where weights are inherited the mask is of these weights, else of any such network."""
-        masks = global_masks(weight_scores.magnitude(big, prunable(big)), keep, seed=derive_seed(seed, TIES), least=1)
-        if arm in ("random", "scratch_shuffled"):
-            masks = as_many_at_random(masks, seed=derive_seed(seed, MASKS))
-        macs = masked_macs(big, example, masks)
-        own = arm in self.inheriting and arm != "random"
-        kept = kept_weights(big, masks, of_these_weights=own)
-        if arm not in self.inheriting:
-            redrawn(big, derive_seed(seed, SCRATCH), masks)
+        big, inherit = units.model, trial.setting("inherit")
+        macs = masked_macs(big, units.example, masks)
+        kept = kept_weights(big, masks, of_these_weights=inherit and not self.draws_units(trial))
+        if not inherit:
+            redrawn(big, derive_seed(trial.seed, SCRATCH), masks)
         return Pruned(big, kept, macs, parameters_of(big) - kept.of + kept.count, apply(big, kept))
 
     def check(self, model: nn.Module, kept: Kept) -> None:

@@ -12,10 +12,9 @@ from secateur.scorers.architectures.encoding import ArchitectureSpace, Position,
 from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
 from secateur.selectors.draws.ranks import Keep
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.tuning import hold_out
+from secateur.trainers.judging.evaluation import decided
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import check_config, factory_of
-from secateur.trainers.tasks.classification import evaluate
 
 OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
@@ -62,18 +61,23 @@ def space_of_configs(
 class ValidationAccuracy:
     """Accuracy of a config's network on validation samples, 0 … 1, after a training on the others.
 
+    Of a task that is not judged by accuracy, the metric that decides: searches look for the highest.
+
     The validation samples are held out of the training samples, test samples are never looked at. With `keep`, a mask
     over all training samples, networks are trained on what it keeps of the others.
     """
 
     def __init__(self, data: Data, *, validation_fraction: float = 0.2, keep: Keep | None = None) -> None:
-        pool, validation = hold_out(data, fraction=validation_fraction, seed=0)
+        metric = data.task.metrics[0]
+        if not metric.higher_is_better:
+            raise ValueError(f"searches look for the highest value, {metric.title} is better the lower it is")
+        pool, validation = data.task.split(data.targets, validation_fraction, 0)
         kept = pool if keep is None else pool[keep[pool]]
         self._pool, self._validation = data.take(kept), data.take(validation)
 
     def __call__(self, config: TrainingConfig, *, seed: int) -> float:
         """Train once from this seed, and judge."""
-        return evaluate(train(self._pool, config, seed=seed).model, self._validation).accuracy
+        return decided(train(self._pool, config, seed=seed).model, self._validation)
 
 
 def agreement(

@@ -5,7 +5,7 @@ the same bits either way: what is in a batch, and how it is augmented, is decide
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, draw_views
-from secateur.trainers.contract import Data
+from secateur.trainers.contract import Data, moved
 
 HELD_SHARE = 0.5
 """Share of a device's memory (of a GPU's free memory) that inputs may take to be held there."""
@@ -26,8 +26,11 @@ COPIED_AT_ONCE = 4096
 class Source(Protocol):
     """Gives the inputs of batches."""
 
-    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """Inputs `[b, …]` on the device for each part of an epoch's ids, int64 `[m]` on the host and on the device."""
+    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
+        """Inputs on the device for each part of an epoch's ids, int64 `[m]` on the host and on the device.
+
+        Tensors `[b, …]`, or what a task of the user's own collates.
+        """
 
 
 class Held:
@@ -64,15 +67,27 @@ def copied(inputs: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"], d
     return held
 
 
-class RowReader(Dataset[torch.Tensor]):
+class Collated:
+    """Samples of a user's own data set, read and collated in this process as their turn comes."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        self.data, self.device = data, device
+
+    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
+        """As `Source` says."""
+        for part in parts:
+            yield self.data.take(ids.numpy()[part]).network_inputs(self.device)
+
+
+class RowReader(Dataset[Any]):
     """Reads whole batches: indexed with row numbers, int64 `[b]`, it gives inputs `[b, …]`."""
 
-    def __init__(self, inputs: Shaped[np.ndarray, "n ..."]) -> None:
-        self.inputs = inputs
+    def __init__(self, data: Data) -> None:
+        self.data = data
 
-    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
-        """One batch."""
-        return torch.from_numpy(np.asarray(self.inputs[rows]))
+    def __getitem__(self, rows: np.ndarray) -> Any:
+        """One batch, on the CPU."""
+        return self.data.take(rows).network_inputs()
 
 
 class ListedBatches(Sampler[np.ndarray]):
@@ -93,8 +108,8 @@ class Loaded:
 
     def __init__(self, data: Data, device: torch.device, *, workers: int, ahead: int = 4) -> None:
         self.device, self.order = device, ListedBatches()
-        self.loader: DataLoader[torch.Tensor] = DataLoader(
-            RowReader(data.inputs),
+        self.loader: DataLoader[Any] = DataLoader(
+            RowReader(data),
             batch_size=None,
             sampler=self.order,
             num_workers=workers,
@@ -105,12 +120,12 @@ class Loaded:
             generator=torch.Generator(),
         )
 
-    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[torch.Tensor]:
+    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
         """As `Source` says; transfers from pinned memory wait for nothing."""
         numbers = ids.numpy()
         self.order.listed = [numbers[part] for part in parts]
         for inputs in self.loader:
-            yield inputs.to(self.device, non_blocking=True)
+            yield moved(inputs, self.device)
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -142,8 +157,11 @@ def source_of(
     """Inputs held on the device where `HELD_SHARE` of its memory is enough for these rows, else read by workers.
 
     `loading` overrides the choice; `memory` in bytes stands for what `memory_of` measures. On a CPU, an array that is
-    in memory already is held whatever its size.
+    in memory already is held whatever its size. Samples of a user's own data set are read in this process, or by
+    workers.
     """
+    if not isinstance(data.inputs, np.ndarray):
+        return Loaded(data, device, workers=workers) if loading == "workers" else Collated(data, device)
     if loading == "auto":
         size = len(rows) * data.inputs.itemsize * math.prod(data.inputs.shape[1:])
         fits = size <= HELD_SHARE * (memory_of(device) if memory is None else memory)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from secateur.scorers.contract import Observer, TrainingBatch
 from secateur.trainers.contract import AfterStep, GradientBatch, Objective, TrainingConfig
@@ -16,6 +15,8 @@ from secateur.trainers.loop.batches import Source, StepViews
 from secateur.trainers.loop.schedule import Epoch, Position, Schedule, once_each, rate_at
 from secateur.trainers.loop.trackers import EpochTotals
 from secateur.trainers.processes import MicroBatch, Processes
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.own import OwnBatch, OwnTask
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,13 +36,13 @@ def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
     return optimiser
 
 
-def cross_entropy(label_smoothing: float) -> Objective:
-    """The plain objective: per-sample cross-entropies, or those with smoothed labels."""
+def plain_objective(label_smoothing: float) -> Objective:
+    """The task's own losses, or those of smoothed labels."""
 
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         if not label_smoothing:
             return batch.losses
-        return functional.cross_entropy(batch.logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
+        return batch.task.smoothed_losses(batch.outputs, batch.targets, label_smoothing)
 
     return losses_of
 
@@ -56,7 +57,8 @@ class Run:
     source: Source
     objective: Objective | None
     observers: Sequence[Observer]
-    labels: torch.Tensor
+    task: Task
+    targets: torch.Tensor
     device: torch.device
     processes: Processes
     views: StepViews | None
@@ -80,7 +82,7 @@ class Run:
     def train_epoch(self, epoch: Epoch) -> Iterator[None]:
         """Train on what is left of an epoch, moving the position along; nothing here waits for the device."""
         ids = epoch.ids.to(self.device, non_blocking=True)
-        labels = self.labels[ids]
+        targets = self.targets[ids]
         weights = None if self.sampler is None else self.sampler.weights(ids)
         repeats = self.sampler is not None and once_each(epoch.ids) is not None
         first = self.position.step
@@ -92,9 +94,9 @@ class Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
-            logits, losses, descended = self.passes(step, parts, stream, ids, labels, weights)
+            seen, losses, descended = self.passes(step, parts, stream, ids, targets, weights)
             if self.watched:
-                batch = self.gathered(step, ids, labels, logits, losses)
+                batch = self.gathered(step, ids, targets, seen, losses)
                 apart = once_each(epoch.ids[step]) if repeats else None
                 self.tell(batch, apart, descended, step)
             if self.scaler.is_enabled():
@@ -116,59 +118,77 @@ class Run:
         self,
         step: slice,
         parts: list[MicroBatch],
-        stream: Iterator[torch.Tensor],
+        stream: Iterator[Any],
         ids: torch.Tensor,
-        labels: torch.Tensor,
+        targets: torch.Tensor,
         weights: torch.Tensor | None,
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
-        """Forward and backward passes of a step; logits `[b, classes]`, plain losses and descended ones `[b]` by part.
+    ) -> tuple[list[dict[str, torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
+        """Forward and backward passes of a step; by part what `seen` says, plain losses and descended ones, `[b]`.
 
         The gradient is that of the weighted mean over the whole batch, whatever the parts and processes.
         """
-        told: tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]] = ([], [], [])
+        told: tuple[list[dict[str, torch.Tensor]], list[torch.Tensor], list[torch.Tensor]] = ([], [], [])
         size, alone = step.stop - step.start, self.processes.world == 1 and len(parts) == 1
         views = None if self.views is None else self.views.draw(self.position.epoch, self.position.step, size)
         for number, part in enumerate(parts):
-            inputs, target = next(stream), labels[part.places]
+            inputs, target = next(stream), targets[part.places]
             if views is not None and self.views is not None:
                 own = slice(part.places.start - step.start, part.places.stop - step.start)
                 inputs = self.views.apply(inputs, views.take(own))
             with self.processes.quiet(self.network, number == len(parts) - 1):
                 with self.cast():
-                    logits = self.network(inputs)
-                losses = functional.cross_entropy(logits.float(), target, reduction="none")
+                    outputs = self.network(inputs)
+                losses = self.losses(outputs, target, inputs)
                 each = losses
                 if self.objective is not None:
                     with self.cast():
-                        each = self.objective(GradientBatch(ids[part.places], logits, target, losses), inputs)
-                    if each.shape != losses.shape:
-                        raise ValueError(
-                            f"the objective must give one loss per sample, [{len(losses)}], it gave {list(each.shape)}"
+                        each = self.objective(
+                            GradientBatch(ids[part.places], outputs, target, losses, self.task), inputs
                         )
+                    one_each(each, len(losses), "the objective")
                 if weights is not None:
                     each = weights[part.places] * each
                 # DistributedDataParallel takes the mean over processes of what are parts of one sum.
                 loss = each.mean() if alone else each.sum() * (self.processes.world / size if part.counts else 0.0)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            for kept, values in zip(told, (logits, losses, each), strict=True):
-                kept.append(values.detach() if part.counts else values.detach()[:0])
+            counted = slice(None if part.counts else 0)
+            seen = self.seen(outputs, inputs, ids[part.places], losses) if self.watched else {}
+            told[0].append({name: values[counted] for name, values in seen.items()})
+            told[1].append(losses.detach()[counted])
+            told[2].append(each.detach()[counted])
         return told
+
+    def losses(self, outputs: Any, target: torch.Tensor, inputs: Any) -> torch.Tensor:
+        """The task's losses `[b]`; a task of the user's own finds its targets in the inputs."""
+        if not isinstance(self.task, OwnTask):
+            return self.task.losses(outputs.float(), target)
+        return one_each(self.task.losses(outputs, inputs), len(target), f"the task {self.task.name}").float()
+
+    def seen(self, outputs: Any, inputs: Any, ids: torch.Tensor, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Rows that travel between parts and processes: outputs, or what a task of the user's own says of them."""
+        if not isinstance(self.task, OwnTask):
+            return {"outputs": outputs.detach()}
+        with torch.no_grad():
+            return OwnBatch.of(ids, outputs, inputs, losses, self.task).signals
 
     def gathered(
         self,
         step: slice,
         ids: torch.Tensor,
-        labels: torch.Tensor,
-        logits: list[torch.Tensor],
+        targets: torch.Tensor,
+        seen: list[dict[str, torch.Tensor]],
         losses: list[torch.Tensor],
     ) -> TrainingBatch:
         """The whole batch as every process sees it, plain losses in float32."""
-        if self.processes.world == 1:
-            return TrainingBatch(ids[step], joined(logits), labels[step], joined(losses))
-        whole = self.processes.gather(joined(logits).float(), step)
-        return TrainingBatch(
-            ids[step], whole, labels[step], functional.cross_entropy(whole, labels[step], reduction="none")
-        )
+        whole = {name: joined([part[name] for part in seen]) for name in seen[0]}
+        if self.processes.world > 1:
+            whole = {name: self.processes.gather(values.float(), step) for name, values in whole.items()}
+        if isinstance(self.task, OwnTask):
+            own = {name: values.bool() if name == "correct" else values for name, values in whole.items()}
+            return OwnBatch(ids[step], self.processes.gather(joined(losses), step), own, self.task)
+        outputs, target = whole["outputs"], targets[step]
+        plain = joined(losses) if self.processes.world == 1 else self.task.losses(outputs, target)
+        return TrainingBatch(ids[step], outputs, target, plain, self.task)
 
     def tell(
         self, batch: TrainingBatch, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
@@ -177,9 +197,7 @@ class Run:
         turns = [batch]
         if apart is not None:
             places = [each.to(self.device, non_blocking=True) for each in apart]
-            turns = [
-                TrainingBatch(batch.ids[at], batch.logits[at], batch.labels[at], batch.losses[at]) for at in places
-            ]
+            turns = [batch.take(at) for at in places]
         for watcher in self.observers:
             for turn in turns:
                 watcher.observe(turn)
@@ -233,6 +251,13 @@ class Run:
             torch.cuda.set_rng_state(state["generators"]["cuda"][self.processes.rank], self.device)
         if hasattr(also, "load_state_dict") and state["also"] is not None:
             also.load_state_dict(state["also"])
+
+
+def one_each(losses: torch.Tensor, count: int, giver: str) -> torch.Tensor:
+    """The same losses; raises ValueError where there is not one per sample."""
+    if losses.shape != (count,):
+        raise ValueError(f"{giver} must give one loss per sample, [{count}], it gave {list(losses.shape)}")
+    return losses
 
 
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:

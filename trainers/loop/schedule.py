@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from secateur.scorers.contract import rows_text
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, TrainingConfig
@@ -133,15 +132,13 @@ class Schedule:
 
 
 def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
-    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong labels."""
+    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong targets."""
     if keep is not None and len(keep) != len(data):
         raise ValueError(f"the keep mask is over {len(keep)} samples, the data holds {len(data)}")
     rows = np.arange(len(data)) if keep is None else np.flatnonzero(keep)
     if not len(rows):
         raise ValueError(f"nothing to train on: {len(rows)} of {len(data)} samples are kept")
-    wrong = rows[(data.labels[rows] < 0) | (data.labels[rows] >= data.classes)]
-    if len(wrong):
-        raise ValueError(f"labels must be within 0 … {data.classes - 1}, they are not at {rows_text(wrong)}")
+    data.task.check(data.targets, rows)
     return torch.from_numpy(rows)
 
 

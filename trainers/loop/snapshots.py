@@ -137,18 +137,19 @@ def summary_of_run(
 
 
 def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
-    """What tells data apart: shape, type and XXH3 of inputs and labels at the rows that are trained on, in order."""
+    """What tells data apart: shape, type and XXH3 of inputs and targets at the rows that are trained on, in order."""
     digest, numbers = xxhash.xxh3_128(), rows.numpy()
     for start in range(0, len(numbers), 4096):
         block = numbers[start : start + 4096]
         digest.update(block.tobytes())
-        digest.update(np.ascontiguousarray(data.inputs[block]).tobytes())
-        digest.update(np.ascontiguousarray(data.labels[block]).tobytes())
+        if isinstance(data.inputs, np.ndarray):  # what a user's own data set yields need not be the same twice
+            digest.update(np.ascontiguousarray(data.inputs[block]).tobytes())
+        digest.update(np.ascontiguousarray(data.targets[block]).tobytes())
     return {
         "samples": len(data),
         "rows trained on": len(numbers),
-        "inputs": f"{data.inputs.dtype} {list(data.inputs.shape[1:])}",
-        "classes": data.classes,
+        "inputs": f"{getattr(data.inputs, 'dtype', 'own')} {list(data.inputs.shape[1:])}",
+        "task": data.task.state(),
         "data": digest.hexdigest(),
     }
 

@@ -1,4 +1,4 @@
-"""Where the curves of a training run go: TensorBoard event files, or MLflow.
+"""Where the curves of a training run go: TensorBoard, MLflow, or any other tracker of `accelerate.tracking`.
 
 The loop hands a tracker one set of numbers per epoch and never waits for the device in between:
 
@@ -13,9 +13,14 @@ of what was descended), `learning_rate` (of the last step), `samples_per_second`
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+Own = TypeVar("Own", bound="Curves")
 
 
 @runtime_checkable
@@ -46,67 +51,88 @@ class EpochTotals:
         return {"loss": loss, "objective": objective}
 
 
-class TensorBoard:
-    """Writes event files that `tensorboard --logdir` shows; scalars are named as in the module's docstring.
+class Curves:
+    """Hands the numbers of a run to a tracker of `accelerate.tracking`, such as `WandBTracker("digits")`.
 
-    After a resumption point it at the same folder: `resumed_at`, in steps, hides what was logged beyond by the run that
-    was killed.
+    The tracker starts at the first numbers: before training, accelerate does not know the processes and raises
+    RuntimeError. `parameters` become the tracker's hyperparameters.
     """
 
-    def __init__(self, folder: Path, *, resumed_at: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer: Any = SummaryWriter(str(folder), purge_step=resumed_at)
+    def __init__(self, tracker: "GeneralTracker", parameters: Mapping[str, Any] | None = None) -> None:
+        self.tracker, self.parameters, self.started = tracker, dict(parameters or {}), False
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Write scalars."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        """Hand the numbers on."""
+        if not self.started:
+            self.start(step)
+        self.tracker.log(dict(values), step=step)
+
+    def start(self, step: int) -> None:
+        """Start the tracker, whose first numbers are those of this step."""
+        from accelerate import PartialState
+
+        PartialState()
+        self.tracker.start()
+        self.started = True
+        if self.parameters:
+            self.tracker.store_init_configuration(self.parameters)
 
     def close(self) -> None:
-        """Write what is buffered and close the file."""
-        self.writer.close()
+        """Finish the tracker, if any numbers came."""
+        if self.started:
+            self.tracker.finish()
 
-    def __enter__(self) -> "TensorBoard":
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
 
-class MlFlow:
-    """Logs to a run of an MLflow experiment; needs the extra `mlflow`.
+class TensorBoard(Curves):
+    """Writes event files that `tensorboard --logdir` shows; scalars are named as in the module's docstring.
 
-    `uri` is that of a tracking server, or of a database where all of MLflow is installed; `parameters` are recorded
-    once. Raises ImportError that names the extra where MLflow is not installed.
+    After a resumption point it at the same folder: its first numbers hide those that the killed run logged from that
+    step on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from accelerate.tracking import TensorBoardTracker
+
+        super().__init__(TensorBoardTracker(folder.name, folder.parent))
+
+    def start(self, step: int) -> None:
+        """Start the event file."""
+        self.tracker.init_kwargs["purge_step"] = step
+        super().start(step)
+
+
+class MlFlow(Curves):
+    """Logs to a run of an MLflow experiment; needs the extra `mlflow`. Nests in the caller's run, where one is active.
+
+    `uri` is that of a tracking server, or of a database where all of MLflow is installed. Raises ImportError that names
+    the extra where MLflow is not installed.
     """
 
     def __init__(self, uri: str, *, experiment: str, run: str, parameters: Mapping[str, Any] | None = None) -> None:
         try:
-            from mlflow.tracking import MlflowClient
+            import mlflow
         except ImportError as error:
             raise ImportError("MLflow is not installed: pip install 'secateur[mlflow]'") from error
-        self.client: Any = MlflowClient(tracking_uri=uri)
-        known = self.client.get_experiment_by_name(experiment)
-        number = known.experiment_id if known else self.client.create_experiment(experiment)
-        self.run_id: str = self.client.create_run(number, run_name=run).info.run_id
-        for name, value in (parameters or {}).items():
-            self.client.log_param(self.run_id, name, value)
+        from accelerate.tracking import MLflowTracker
 
-    def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Log metrics."""
-        for name, value in values.items():
-            self.client.log_metric(self.run_id, name, value, step=step)
+        mlflow.set_tracking_uri(uri)
+        super().__init__(MLflowTracker(experiment, run_name=run, nested_run=True, logging_dir=None), parameters)
 
-    def close(self) -> None:
-        """Mark the run as finished."""
-        self.client.set_terminated(self.run_id)
-
-    def __enter__(self) -> "MlFlow":
-        return self
+    @property
+    def run_id(self) -> str:
+        """The run's id, once the first numbers came."""
+        return str(self.tracker.tracker.info.run_id)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
+        import mlflow
+
+        if kind is not None and self.started:
+            mlflow.end_run("FAILED")  # accelerate's `finish` can but say FINISHED
         else:
-            self.client.set_terminated(self.run_id, status="FAILED")
+            self.close()

@@ -15,14 +15,16 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
 from secateur.trainers.loop.batches import StepViews, source_of
-from secateur.trainers.loop.run import Run, cross_entropy, optimiser_of
+from secateur.trainers.loop.run import Run, optimiser_of, plain_objective
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rate_at, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import EpochTotals, Tracker
-from secateur.trainers.models.registry import Standardise, build
+from secateur.trainers.models.registry import Model, build
 from secateur.trainers.processes import private_randomness, processes_here
+from secateur.trainers.tasks.missing_signals import missing_signals
+from secateur.trainers.tasks.own import OwnTask
 
-__all__ = ["Checkpoint", "Trained", "cross_entropy", "optimiser_of", "rate_at", "train"]
+__all__ = ["Checkpoint", "Trained", "optimiser_of", "plain_objective", "rate_at", "train"]
 
 Checkpoint = Callable[[nn.Module, int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
@@ -67,9 +69,9 @@ def train(
     and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
     after each optimiser step, such as to hold pruned ones at zero.
 
-    A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the cross-entropy with
-    the config's label smoothing where none is given. Observers and the sampler get ids, logits, labels and the plain
-    per-sample cross-entropies of each batch, before the update, whatever the objective. Initial weights and order come
+    A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the task's loss with
+    the config's label smoothing where none is given. Observers and the sampler get ids, outputs, targets and the task's
+    plain per-sample losses of each batch, before the update, whatever the objective. Initial weights and order come
     from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
 
     With a sampler `config.steps` is exactly that many optimiser steps over as many epochs as it takes, and
@@ -82,15 +84,14 @@ def train(
     `trackers`. Under float16 the loss scaler may leave out steps, the first few usually; they count.
 
     With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
-    again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for labels
-    out of range, and for the snapshot of another run.
+    again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for targets
+    that the task does not take, for observers of signals that it does not give, and for the snapshot of another run.
     """
     processes, device = processes_here(device)
     if sampler is not None:
         check_sampler(sampler, data, keep)
     rows = rows_to_train_on(data, keep)
-    if config.channels_last and data.inputs.ndim != 4:
-        raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    check_fit(data, config, observers)
     started = time.perf_counter()
     saved, made_of = None, {}
     if snapshots is not None:
@@ -99,23 +100,19 @@ def train(
         made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
         saved = snapshots.read(made_of)
     shape = data.inputs.shape[1:]
-    if start is not None:
-        model: nn.Module = copy.deepcopy(start)
-    else:
-        model = build(config, shape, data.classes, seed=seed, learned=data.model_settings)
-    if saved is None and start is None:
-        standardise = model[0]  # type: ignore[index]
-        assert isinstance(standardise, Standardise)
-        standardise.fit(data, None if keep is None else rows.numpy())
+    model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
+    if saved is None and start is None and isinstance(model, Model):
+        model.standardise.fit(data, None if keep is None else rows.numpy())
     plain = objective is None and not config.label_smoothing
     run = Run(
         config=config,
         model=on_device(model, device, config),
         schedule=Schedule(config, rows, sampler, seed),
         source=source_of(data, rows, device, loading=config.loading, workers=config.workers),
-        objective=None if plain else objective or cross_entropy(config.label_smoothing),
+        objective=None if plain else objective or plain_objective(config.label_smoothing),
         observers=observers,
-        labels=torch.tensor(data.labels).to(device),
+        task=data.task,
+        targets=data.task.tensor(data.targets).to(device),
         device=device,
         processes=processes,
         views=StepViews(config.augmentation, shape, seed, device) if config.augmentation else None,
@@ -140,6 +137,31 @@ def train(
         length=config.length,
         epoch_samples=tuple(at.epoch_samples),
     )
+
+
+def check_fit(data: Data, config: TrainingConfig, observers: Sequence[Observer]) -> None:
+    """Raise ValueError for settings that are not for such inputs or targets, and for observers that lack a signal."""
+    own = isinstance(data.task, OwnTask)
+    if config.channels_last and (own or data.inputs.ndim != 4):
+        raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    if config.augmentation and own:
+        raise ValueError("augmentation is for images that we read: vary the samples in the task's own data set")
+    if config.label_smoothing and not data.task.smooths:
+        raise ValueError(f"label_smoothing is for classes and labels, the task is {data.task.name}: leave it out")
+    missing = [text for watcher in observers for text in missing_signals(type(watcher), data.task)]
+    if missing:
+        raise ValueError("; ".join(missing))
+
+
+def fresh_model(data: Data, config: TrainingConfig, seed: int) -> nn.Module:
+    """A network for this data, its weights drawn from `seed`; that of a task of the user's own is the task's."""
+    if not isinstance(data.task, OwnTask):
+        return build(config, data.inputs.shape[1:], data.task, seed=seed, learned=data.model_settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = data.task.model()
+    network.task = data.task  # type: ignore[assignment]
+    return network
 
 
 def on_device(model: nn.Module, device: torch.device, config: TrainingConfig) -> nn.Module:

@@ -1,6 +1,6 @@
 """Networks by name, each fed with raw inputs: what standardises them is the network's first layer.
 
-A trained model is therefore whole: its file and this module turn the data set's own values into logits.
+A trained model is therefore whole: its file and this module turn the data set's own values into outputs.
 """
 
 import importlib
@@ -21,6 +21,10 @@ from secateur.trainers.contract import Data, TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
+from secateur.trainers.tasks.classification import as_task
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.own import OwnTask
+from secateur.trainers.tasks.registry import task_from
 
 
 class Standardise(nn.Module):
@@ -147,22 +151,35 @@ def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
 
 
 class Model(nn.Sequential):
-    """`Standardise`, then a network; remembers what the encoding of its inputs told it."""
+    """`Standardise`, then a network; remembers its task, and what the encoding of its inputs told it."""
 
-    def __init__(self, standardise: Standardise, network: nn.Module, learned: Mapping[str, Any]) -> None:
+    def __init__(self, standardise: Standardise, network: nn.Module, task: Task, learned: Mapping[str, Any]) -> None:
         super().__init__(standardise, network)
-        self.learned = dict(learned)
+        self.task, self.learned = task, dict(learned)
+
+    @property
+    def standardise(self) -> Standardise:
+        """The first layer."""
+        first = self[0]
+        assert isinstance(first, Standardise)
+        return first
 
 
 def build(
-    config: TrainingConfig, shape: tuple[int, ...], classes: int, *, seed: int, learned: Mapping[str, Any] | None = None
+    config: TrainingConfig,
+    shape: tuple[int, ...],
+    task: Task | int,
+    *,
+    seed: int,
+    learned: Mapping[str, Any] | None = None,
 ) -> Model:
     """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
 
-    `learned` is the `model_settings` of the data: the factory gets those that are among its parameters, and where the
-    config sets the same, the config's. Raises ValueError where the model does not read such inputs.
+    It puts out as many numbers as the task says; a number is short for classification into so many classes. `learned`
+    is the `model_settings` of the data: the factory gets those that are among its parameters, and where the config sets
+    the same, the config's. Raises ValueError where the model does not read such inputs.
     """
-    learned, factory = learned or {}, factory_of(config.model)
+    learned, factory, task = learned or {}, factory_of(config.model), as_task(task)
     check_config(config)
     kind, wanted = learned.get("kind", "numbers"), kind_read_by(factory)
     if wanted not in (None, kind):
@@ -174,33 +191,40 @@ def build(
     given = {name: value for name, value in learned.items() if name in known} | config.model_settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory(shape, classes, **given)
+        network = factory(shape, task.width, **given)
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
-    return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, learned)
+    return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned)
 
 
-def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...], classes: int) -> None:
+def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:
     """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
 
     A network that was built from other files (pretrained weights) names the settings that do without them in its
     attribute `rebuild_settings`.
     """
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    network: Any = model[1]  # type: ignore[index]
+    network: Any = model[1] if isinstance(model, Model) else model
+    task: Any = model.task
     settings = getattr(network, "rebuild_settings", config.model_settings)
     rebuild: dict[str, Any] = {
         "config": config.model_copy(update={"model_settings": settings}).model_dump(mode="json"),
         "shape": shape,
-        "classes": classes,
+        "task": task.state(),
         "learned": getattr(model, "learned", {}),
     }
     (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
 
 
-def load(folder: Path) -> Model:
-    """Read back what `save` wrote, in evaluation mode on the CPU."""
+def load(folder: Path) -> Any:
+    """Read back what `save` wrote, in evaluation mode on the CPU; a task of the user's own brings its network."""
     rebuild = json.loads((folder / "model.json").read_text())
     config, shape = TrainingConfig(**rebuild["config"]), tuple(rebuild["shape"])
-    model = build(config, shape, rebuild["classes"], seed=0, learned=rebuild.get("learned"))
+    task = task_from(rebuild["task"])
+    model: Any
+    if isinstance(task, OwnTask):
+        model = task.model()
+        model.task = task
+    else:
+        model = build(config, shape, task, seed=0, learned=rebuild.get("learned"))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()

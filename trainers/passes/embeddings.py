@@ -106,7 +106,7 @@ def of_proxy(
 
     def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
         parts = [
-            forward_with_features(model, torch.as_tensor(data.inputs[part]).to(device))[1].cpu()
+            forward_with_features(model, data.take(part).network_inputs(device))[1].cpu()
             for part in np.split(rows, range(settings.batch_size, len(rows), settings.batch_size))
         ]
         return torch.cat(parts).numpy()

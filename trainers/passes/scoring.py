@@ -11,6 +11,7 @@ from torch import nn
 from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.contract import Scores, finite
 from secateur.trainers.contract import Data
+from secateur.trainers.tasks.missing_signals import missing_signals
 
 Configured = tuple[CheckpointScorer[...], Mapping[str, Any]]
 """A scorer with its settings."""
@@ -31,8 +32,12 @@ def score_rows(
     `runs` are the checkpoints of each proxy run, oldest first; where one scorer alone reads several checkpoints, the
     others still see the last one only. Models are moved to the device and put into evaluation mode. Into `features`,
     where given, goes what the classifier of the first run's last checkpoint is fed with, from the same forward pass.
-    Raises ValueError that names the rows (of the data) where a score is NaN or infinite.
+    Raises ValueError that names the rows (of the data) where a score is NaN or infinite, and for a score that the task
+    cannot give.
     """
+    missing = [text for scorer, _ in scorers.values() for text in missing_signals(scorer, data.task)]
+    if missing:
+        raise ValueError("; ".join(missing))
     # Numbers stay on the device until the end, so that the host can prepare the next batch while one is computed.
     found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
     stored = None if features is None else torch.from_numpy(features)
@@ -41,7 +46,9 @@ def score_rows(
             model.to(device).eval()
         for start in range(0, len(rows), batch_size):
             part = data.take(rows[start : start + batch_size])
-            batch = CheckpointBatch(run, torch.as_tensor(part.inputs).to(device), torch.tensor(part.labels).to(device))
+            inputs = part.network_inputs(device)
+            targets = inputs if part.task.own_network else part.task.tensor(part.targets).to(device)
+            batch = CheckpointBatch(run, inputs, targets, part.task)
             for name, (scorer, settings) in scorers.items():
                 found[name][number].append(scorer(batch, **settings))
             if stored is not None and number == 0:

@@ -88,7 +88,7 @@ def mean_without_farthest(values: Sequence[float]) -> float:
 def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
     """The q of a layer at which squared mean and variance of the lost output, summed over outputs, are least.
 
-    `sums` and `squares` are those of `scorers.delta_scores.output_change`. For Bernoulli draws the loss of an output is
+    `sums` and `squares` are those of `scorers.networks.output_change`. For Bernoulli draws the loss of an output is
     (1 - keep/q)² (Σc)² + keep (1 - keep) / q² Σc², whose minimum is q = keep + (1 - keep) Σc² / (Σc)²; it may exceed 1.
     Where the layer's output does not change on average, any q loses nothing by its mean: then q is 1.
 

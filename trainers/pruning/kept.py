@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Unit = Literal["weight", "channel", "delta", "head", "token"]
+from secateur.scorers.contract import Unit
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool
 from torch import nn
 
+from secateur.selectors.masks.without_highest_heads import KeptHeads
 from secateur.trainers.models.identity import is_made_for, weights_of
 from secateur.trainers.pruning.kept import Kept
 
 How = Literal["zero", "uniform"]
-KeptHeads = Bool[np.ndarray, "layers heads"]
 
 OUTPUTS = ("o_proj", "c_proj", "out_proj", "dense")
 """What attention modules call their output projection: Llama and Qwen, GPT-2, OPT, NeoX and Phi."""

@@ -18,8 +18,9 @@ from torch.nn.utils import parametrize
 
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.masks.global_mask import global_mask
+from secateur.selectors.masks.groups import Masks, counts_in
 from secateur.selectors.masks.largest_of_each import largest_of_each
-from secateur.selectors.masks.weight_masks import Masks, counts_in, global_masks
 from secateur.trainers.contract import Data
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
@@ -193,7 +194,7 @@ def settle(model: nn.Module, keep: int | float, *, seed: int) -> None:
         stay = dict.fromkeys(found, n_of(keep, first.m))
     else:
         sizes = {name: magnitudes(mask, weight) for name, (mask, weight) in found.items()}
-        stay = counts_in(global_masks(sizes, keep, seed=seed, least=1))
+        stay = counts_in(global_mask(sizes, keep, seed=seed, least=1))
     for name, (mask, _) in found.items():
         mask.final.fill_(mask.size - stay[name])
 

@@ -1,6 +1,7 @@
 """A task is the learning problem: what a target is, what a network puts out for it, its losses and its metrics.
 
-Modalities say how inputs become arrays and know nothing of targets; a task knows targets and nothing of inputs.
+Modalities say how inputs become arrays and know nothing of targets; a task knows targets and nothing of inputs. One
+file is one task: a class of `Task` whose `name` is that of the file.
 """
 
 from abc import ABC, abstractmethod
@@ -10,18 +11,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 
-Signal = Literal["losses", "outputs", "probabilities", "correct", "margin", "error"]
-"""What a task can say of a batch besides its losses; scorers declare which of these they read.
+from secateur.scorers.contract import rows_text
+from secateur.scorers.signals import Signal, Signals
 
-- `losses` float32 `[b]`: one loss per sample, in the task's own scale;
-- `outputs` float32 `[b, width]`: what the network puts out;
-- `probabilities` float32 `[b, classes]`: of classes that exclude each other;
-- `correct` bool `[b]`: whether a prediction counts as right;
-- `margin` float32 `[b]`: how far the outputs of the target are ahead of its rivals, above 0 where it is right;
-- `error` float32 `[b, width]`: gradient of the loss by the outputs.
-"""
+__all__ = ["Metric", "Signal", "Task", "refuse_not_finite"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +37,27 @@ class Metric:
         return f"{self.name.replace('_', ' ')} {unit}".rstrip()
 
 
-class Task(ABC):
-    """One kind of learning problem, with what the training rows taught of its targets.
+class Task(Signals, ABC):
+    """One kind of learning problem, with what the targets of the training rows taught.
 
     Targets are arrays of one row per sample: int64 `[n]` of classification, float64 `[n, k]` of regression, bool
-    `[n, labels]` of several labels at once.
+    `[n, labels]` of several labels at once. Signals (see `secateur.scorers.signals`) read what `tensor` makes of them.
+    `trainers/tasks/registry.py` finds tasks and reads back their `state`.
     """
 
-    name: ClassVar[str]
-    provides: ClassVar[frozenset[Signal]]
+    name: str
+    """That of its file; of a user's own, its module:factory."""
+    target: ClassVar[Literal["class", "numbers", "labels"]]
+    """What its targets are, and so which of the three arrays above."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Names of the arguments that a study may set; the others follow from the data."""
+    tempered: ClassVar[bool] = True
+    """Whether a temperature changes the `distance` of a student to its teacher."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether outputs are logits of classes that exclude each other: a constant added to all changes nothing."""
+        return "probabilities" in self.provides
 
     @property
     @abstractmethod
@@ -64,44 +71,94 @@ class Task(ABC):
 
     @abstractmethod
     def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "Task":
-        """The task with what it learns from the targets of the training rows, such as their mean and scale."""
+        """The task with what it learns from the targets of the training rows, such as their mean and scale.
+
+        A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that `task_from` needs to make it again, JSON-able: `name` and what was fitted."""
+        """Everything that `task_from` needs to make it again, JSON-able: `name`, settings, and what was fitted."""
+
+    @abstractmethod
+    def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
+        """Raise ValueError that names the rows, of these or of all, whose target this task cannot learn, and why."""
+
+    @abstractmethod
+    def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> Shaped[torch.Tensor, "n ..."]:
+        """Targets as the losses and signals of this task read them, on the CPU; regression's are standardised here."""
 
     @abstractmethod
     def losses(
-        self, outputs: Float[torch.Tensor, "b width"], targets: Shaped[torch.Tensor, "b ..."], *, smoothing: float = 0.0
+        self, outputs: Float[torch.Tensor, "b width"], targets: Shaped[torch.Tensor, "b ..."]
     ) -> Float[torch.Tensor, " b"]:
-        """One loss per sample, float32 with gradient; `smoothing` is the share of the target given to all classes."""
+        """One loss per sample, float32 with gradient."""
+
+    @abstractmethod
+    def distance(
+        self,
+        teacher: Float[torch.Tensor, "b width"],
+        student: Float[torch.Tensor, "b width"],
+        *,
+        temperature: float,
+    ) -> Float[torch.Tensor, " b"]:
+        """How far a student's outputs are from a teacher's, one per sample with gradient: the loss of distillation."""
 
     @abstractmethod
     def evaluate(
         self, outputs: Float[np.ndarray, "n width"], targets: Shaped[np.ndarray, "n ..."]
     ) -> Mapping[str, float]:
-        """Every metric by name, in the user's units; raises ValueError that names rows of NaN or infinite outputs."""
+        """Metrics by name, in the user's units, float64; without those that these rows leave undefined.
+
+        The one that decides is always there. Raises ValueError for no rows, for rows that leave the deciding metric
+        undefined, and for outputs that are NaN or infinite, whose rows it names.
+        """
 
     @abstractmethod
     def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
-        """The stratum of each sample, 0 … k-1, for hold-outs, stratified random, class policies and pages."""
+        """The stratum of each sample, 0 … k-1, for hold-outs, class policies, samplers and pages."""
+
+    @abstractmethod
+    def stratum_names(self) -> list[str]:
+        """The name of each stratum as a reader sees it, in order."""
 
     @abstractmethod
     def shown(self, target: Any) -> str:
         """One target as a reader sees it."""
 
-    def probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
-        """See `Signal`."""
-        raise NotImplementedError(f"{self.name} has no probabilities of classes that exclude each other")
+    def memberships(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]:
+        """Strata, or bool `[n, k]` where a sample may be in several: what stratified draws keep the shares of."""
+        return self.strata(targets)
 
-    def correct(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Signal`."""
-        raise NotImplementedError(f"{self.name} does not say what counts as right")
+    def split(
+        self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
+    ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
+        """Rows to choose from and rows held out, ascending, a stratified split; strata of one row stay with the former.
 
-    def margin(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Signal`."""
-        raise NotImplementedError(f"{self.name} has no rivals of a target")
+        Raises ValueError where the fraction leaves either side fewer samples than there are strata.
+        """
+        from sklearn.model_selection import train_test_split
 
-    def error(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Signal`."""
-        raise NotImplementedError(f"{self.name} does not say the gradient of its loss by the outputs")
+        rows, strata = np.arange(len(targets), dtype=np.int64), self.strata(targets)
+        counts = np.bincount(strata)
+        single = np.isin(strata, np.flatnonzero(counts < 2))
+        there, groups = int(np.sum(~single)), int(np.sum(counts > 1))
+        held = int(np.ceil(fraction * there))
+        if not 0 < groups <= min(held, there - held):
+            raise ValueError(
+                f"a validation split of {fraction:g} of {there} samples (classes of one left out) cannot hold each of "
+                f"{groups} classes on both sides; change the fraction, or set what is to be tuned"
+            )
+        pool, held_out = train_test_split(
+            rows[~single], test_size=fraction, random_state=seed, stratify=strata[~single]
+        )
+        return np.sort(np.concatenate([pool, rows[single]])), np.sort(held_out)
+
+
+def refuse_not_finite(outputs: Float[np.ndarray, "n width"]) -> None:
+    """Raise ValueError for no rows, and for NaN or infinite outputs, whose rows it names."""
+    if not len(outputs):
+        raise ValueError("the split to evaluate on is empty")
+    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if len(bad):
+        raise ValueError(f"the outputs are NaN or infinite at {rows_text(bad)}: training diverged; lower learning rate")

@@ -1,0 +1,88 @@
+"""Samples that a study's own task yields: which is which, and the data that trainers take."""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import xxhash
+
+from secateur.trainers.contract import Data
+from secateur.trainers.tasks.own import OwnTask, Rows, Split
+
+
+def own_data(task: OwnTask, split: Split) -> Data:
+    """The samples of a split, none of them read yet; targets are within the samples."""
+    samples = task.samples(split)
+    return Data(Rows(samples, task.collate), np.zeros((len(samples), 0)), task)
+
+
+def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
+    """`row` Int64, `content_hash` String, `stratum` Int64 and `preview` String: one line per sample, each read once.
+
+    A sample is shown by its id, or its row number. Raises ValueError for ids that are not as many as samples or not
+    unique, and for samples that hold what has no bytes of its own.
+    """
+    samples, ids = task.samples(split), task.ids(split)
+    if ids is not None and len(ids) != len(samples):
+        raise ValueError(f"task {task.name!r} yields {len(samples)} {split} samples and {len(ids)} ids")
+    if ids is not None and len(set(ids)) < len(ids):
+        twice = next(name for row, name in enumerate(ids) if name in ids[:row])
+        raise ValueError(f"task {task.name!r} calls two {split} samples {twice!r}: an id stands for one sample")
+    hashes = []
+    for row in range(len(samples)):
+        try:
+            hashes.append(xxhash.xxh3_128_hexdigest(b"".join(canonical(samples[row]))))
+        except TypeError as error:
+            raise ValueError(f"task {task.name!r}, {split} sample {row}: {error}") from error
+    return pl.DataFrame(
+        {
+            "row": np.arange(len(samples), dtype=np.int64),
+            "content_hash": pl.Series(hashes, dtype=pl.String),
+            "stratum": np.zeros(len(samples), np.int64),
+            "preview": pl.Series([str(row) for row in range(len(samples))] if ids is None else list(map(str, ids))),
+        }
+    )
+
+
+def revision_of(*splits: pl.DataFrame) -> str:
+    """Identity of the samples as they are now: 32 hexadecimal digits of their content hashes in order."""
+    return str(xxhash.xxh3_128_hexdigest("".join(name for table in splits for name in table["content_hash"]).encode()))
+
+
+def canonical(value: Any) -> Iterator[bytes]:
+    """A sample as bytes that end where they say they end: arrays with type and shape, mappings in order of their keys.
+
+    Raises TypeError for what is neither a number, a text, bytes, None, a tensor or array, nor made of these.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.hasobject:
+            raise TypeError("an array of Python objects has no bytes of its own")
+        yield sized(b"array", f"{array.dtype.str} {array.shape}".encode(), np.ascontiguousarray(array).tobytes())
+    elif isinstance(value, Mapping):
+        yield sized(b"mapping", str(len(value)).encode())
+        for key in sorted(value, key=str):
+            yield from canonical(key)
+            yield from canonical(value[key])
+    elif isinstance(value, str | bytes):
+        yield sized(b"text", value.encode() if isinstance(value, str) else value)
+    elif isinstance(value, Sequence):
+        yield sized(b"list", str(len(value)).encode())
+        for item in value:
+            yield from canonical(item)
+    elif isinstance(value, bool | int | float):
+        yield sized(b"number", struct.pack("<d", value) if isinstance(value, float) else str(int(value)).encode())
+    elif value is None:
+        yield sized(b"none")
+    else:
+        raise TypeError(f"a {type(value).__name__} has no bytes of its own: yield tensors, arrays, numbers and texts")
+
+
+def sized(*parts: bytes) -> bytes:
+    """Parts, each after its length."""
+    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)

@@ -1,0 +1,115 @@
+"""What a kind of source is: the keys that a study writes under `source`, and what reads the data that they name.
+
+A kind is a file of this room with a class named like it. Every kind takes `label_names`, `unlabelled`, `limit` and
+`split_seed`; most take either `test` or `test_fraction` as well.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
+
+if TYPE_CHECKING:
+    import datasets
+
+Splits = dict[str, "datasets.Dataset"]
+"""Data sets by the name of their split."""
+
+
+class SourceKind(BaseModel):
+    """Keys of a source and its reader; a subclass adds `kind: Literal["<name of its file>"]` and keys of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    label_names: list[str] | None = Field(
+        None, description="names of the labels 0, 1, …; strings in the label column become numbers by them"
+    )
+    unlabelled: Literal["reject", "drop"] = Field(
+        "reject", description="rows whose label is missing: an error that names them, or left out of both splits"
+    )
+    limit: int | None = Field(None, ge=1, description="rows per split, a stratified draw by split_seed")
+    split_seed: int = Field(0, ge=0, description="of the draws of limit and test_fraction")
+
+    @property
+    def held_out(self) -> float | None:
+        """Share of the training rows that becomes the test split; None where the source has one."""
+        return None
+
+    @abstractmethod
+    def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
+        """Data sets "train", and "test" unless a share of it is held out, and their revision.
+
+        The revision changes exactly when the data do: the hub's commit, or a digest of the content. `base` is what
+        relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
+        """
+
+    def files(self, base: Path) -> dict[str, list[Path]]:
+        """Files of each split, or of each key that names some; SourceError where there are none."""
+        raise NotImplementedError(f"source {self.kind}: say which files it reads, or override stamp")
+
+    def stamp(self, base: Path) -> str:
+        """Changes when the source does, and is cheap: a digest of names, sizes and times of its files.
+
+        Raises SourceError where files are missing or the hub cannot be asked.
+        """
+        return stamp_of(path for paths in self.files(base).values() for path in paths)
+
+
+class BundledSource(SourceKind):
+    """Data in the wheel of a library, which never change; a fifth is held out, for it names no test split."""
+
+    @property
+    def held_out(self) -> float:
+        """A fifth."""
+        return 0.2
+
+    def stamp(self, base: Path) -> str:
+        """Always the same."""
+        return self.kind
+
+
+class SplitSource(SourceKind):
+    """A source whose keys `train` and `test` name its splits; `test_fraction` may stand in for `test`."""
+
+    test_fraction: float | None = Field(
+        None, gt=0, lt=1, description="share of the training samples held out for testing, drawn by stratum"
+    )
+
+    @property
+    def held_out(self) -> float | None:
+        """The key `test_fraction`."""
+        return self.test_fraction
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """Values of the keys `train` and `test`, less a test split that the source lacks."""
+        return {key: value for key in ("train", "test") if (value := getattr(self, key)) is not None}
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if ("test" in self.splits) == (self.test_fraction is not None):
+            raise ValueError("give either test or test_fraction (with split_seed)")
+        return self
+
+
+class NamedSplits(SplitSource):
+    """A source whose splits are names or folders."""
+
+    train: str = Field("train", description="split, or folder, of the training samples")
+    test: str | None = Field(None, description="split, or folder, of the test samples")
+
+
+def check_names(there: Sequence[str], columns: Columns, where: str) -> None:
+    """SourceError where a column is not there, with the ones that are and the nearest name."""
+    for name in (*columns.inputs, *columns.labels):
+        if name not in there:
+            near = get_close_matches(name, there, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise SourceError(f"{where}: there is no column {name!r}{hint} Columns: {', '.join(map(repr, there))}")

@@ -1,0 +1,282 @@
+"""Targets of rows: classes, numbers or sets of labels, from one column or several, checked before anything long starts.
+
+A study's `columns.target` says which of the three its label columns hold; the task fills it in.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Bool, Float64, Int64, Shaped
+
+from secateur.pipelines.data.classes import class_names, labels_of, number_labels
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.contract import Splits
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.scorers.contract import rows_text
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def read_targets(
+    splits: Splits, columns: Columns, names: Sequence[str] | None
+) -> tuple[Splits, dict[str, Shaped[np.ndarray, "n ..."]], tuple[str, ...]]:
+    """Splits with classes numbered, targets by split, and names of the classes, numbers or labels.
+
+    Targets are int64 `[n]` of classes, float64 `[n, k]` of numbers, bool `[n, labels]` of sets of labels. Raises
+    SourceError that names split, column, row and remedy for what cannot be one.
+    """
+    if columns.target in (None, "class"):
+        columns = columns.holding("class")
+        splits = {split: number_labels(rows, columns, names, split) for split, rows in splits.items()}
+        known = class_names(splits, columns, names)
+    elif columns.target == "numbers":
+        if names:
+            raise SourceError("source.label_names: targets are numbers, which have no names of classes: leave it out")
+        known = number_names(next(iter(splits.values())), columns)
+    else:
+        known = set_names(splits, columns, names)
+    targets = {}
+    for split, rows in splits.items():
+        try:
+            targets[split] = targets_of(rows, columns, known)
+        except ValueError as error:
+            raise SourceError(f"{split} split: {error}") from error
+    return splits, targets, known
+
+
+def targets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) -> Shaped[np.ndarray, "n ..."]:
+    """Targets of rows; raises ValueError that names column and row."""
+    if columns.target == "numbers":
+        return numbers_of(rows, columns)
+    if columns.target == "labels":
+        return sets_of(rows, columns, names)
+    return labels_of(rows, columns)
+
+
+def without_targets(rows: "datasets.Dataset", columns: Columns) -> Int64[np.ndarray, " m"]:
+    """Rows of which a label column is null or NaN."""
+    absent = np.zeros(len(rows), np.bool_)
+    for name in columns.labels:
+        values = pl.Series(column_of(rows, name))
+        empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
+        absent |= empty.fill_null(True).to_numpy()
+    return np.flatnonzero(absent)
+
+
+def column_of(rows: "datasets.Dataset", name: str) -> pa.Array:
+    """One column as it is stored."""
+    return rows.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether cells of an Arrow column are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def number_names(rows: "datasets.Dataset", columns: Columns) -> tuple[str, ...]:
+    """Names of the numbers of a target: their columns, or the places in a column of lists."""
+    names = columns.labels
+    values = column_of(rows, names[0])
+    if len(names) > 1 or not is_list(values.type) or not len(values):
+        return names
+    return tuple(f"{names[0]}[{place}]" for place in range(len(values[0].as_py() or ())))
+
+
+def numbers_of(rows: "datasets.Dataset", columns: Columns) -> Float64[np.ndarray, "n k"]:
+    """Numbers of one column, of several, or of a column of lists of one length."""
+    parts = [_numbers(pl.Series(column_of(rows, name)), name) for name in columns.labels]
+    if any(part.shape[1] > 1 for part in parts) and len(parts) > 1:
+        raise ValueError("columns.label: name one column of lists, or several columns of numbers, not both")
+    return np.concatenate(parts, axis=1)
+
+
+def _numbers(values: pl.Series, name: str) -> Float64[np.ndarray, "n k"]:
+    _no_missing(values, name, "a number")
+    width = 1
+    if isinstance(values.dtype, pl.List | pl.Array):
+        values = values.cast(pl.List(values.dtype.inner))
+        lengths = values.list.len()
+        width = int(lengths[0]) if len(lengths) else 1
+        other = np.flatnonzero(lengths.to_numpy() != width)
+        if len(other) or not width:
+            raise ValueError(
+                f"label column {name!r} is a list of {width} numbers at row 0 and of {lengths[int(other[0])]} at "
+                f"{rows_text(other)}: make all of one length"
+                if len(other)
+                else f"label column {name!r} holds empty lists"
+            )
+        values = values.explode()
+    if not values.dtype.is_numeric():
+        raise ValueError(
+            f"label column {name!r} holds {values.dtype}, and regression needs numbers: "
+            + ("write task: classification" if values.dtype in (pl.String, pl.Boolean) else "cast it to float64")
+        )
+    numbers = values.cast(pl.Float64).to_numpy().reshape(-1, width)
+    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    if len(bad):
+        raise ValueError(f"label column {name!r} is NaN or infinite at {rows_text(bad)}: correct or drop these rows")
+    return np.array(numbers, np.float64)
+
+
+def set_names(
+    splits: Mapping[str, "datasets.Dataset"], columns: Columns, names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names of the labels: their columns; or of a column of lists what the study, the file or the lists say."""
+    if len(columns.labels) > 1:
+        if names and len(names) != len(columns.labels):
+            raise SourceError(
+                f"source.label_names has {len(names)} names, and columns.label names {len(columns.labels)} columns"
+            )
+        return tuple(names or columns.labels)
+    name = columns.labels[0]
+    if names:
+        return tuple(names)
+    held: set[Any] = set()
+    for split, rows in splits.items():
+        feature = rows.features[name]
+        declared = getattr(getattr(feature, "feature", None), "names", None)
+        if declared:
+            return tuple(declared)
+        values = pl.Series(column_of(rows, name))
+        if not isinstance(values.dtype, pl.List | pl.Array):
+            raise SourceError(
+                f"{split} split: label column {name!r} holds {values.dtype}, and multi_label needs a column of lists "
+                "(Parquet or JSON lines) or several columns of 0 and 1: list them as columns.label"
+            )
+        held |= set(values.explode().drop_nulls().unique().to_list())
+    if all(isinstance(label, int) and not isinstance(label, bool) for label in held) and held:
+        if min(held) < 0:
+            raise SourceError(f"label column {name!r} holds {min(held)}: number labels from 0, or write their names")
+        return tuple(str(label) for label in range(max(held) + 1))
+    if not all(isinstance(label, str) for label in held):
+        raise SourceError(f"label column {name!r} holds lists of neither names nor whole numbers")
+    return tuple(sorted(held))
+
+
+def sets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) -> Bool[np.ndarray, "n labels"]:
+    """Which labels each row has: from columns of 0 and 1, or from a column of lists."""
+    if len(columns.labels) > 1:
+        return np.stack([_flags(pl.Series(column_of(rows, name)), name) for name in columns.labels], axis=1)
+    name = columns.labels[0]
+    values = pl.Series(column_of(rows, name))
+    _no_missing(values, name, "a list, empty where a row has no label")
+    values = values.cast(pl.List(values.dtype.inner))  # type: ignore[attr-defined]
+    owners = np.repeat(np.arange(len(values)), values.list.len().to_numpy())
+    flat = values.filter(values.list.len() > 0).explode()
+    if flat.dtype == pl.String:
+        places = {label: place for place, label in enumerate(names)}
+        codes = flat.replace_strict(places, default=None, return_dtype=pl.Int64)
+    else:
+        codes = flat.cast(pl.Int64)
+        codes = pl.select(pl.when((codes >= 0) & (codes < len(names))).then(codes)).to_series()
+    unknown = np.flatnonzero(codes.is_null().to_numpy())
+    if len(unknown):
+        rows_of = np.unique(owners[unknown])
+        raise ValueError(
+            f"label column {name!r} holds {flat[int(unknown[0])]!r} at {rows_text(rows_of)}, which is none of the "
+            f"labels ({', '.join(names[:10])}{', …' if len(names) > 10 else ''}): correct it, or add it to "
+            "source.label_names"
+        )
+    found = np.zeros((len(values), len(names)), np.bool_)
+    found[owners, codes.to_numpy()] = True
+    return found
+
+
+def _flags(values: pl.Series, name: str) -> Bool[np.ndarray, " n"]:
+    _no_missing(values, name, "0 or 1")
+    if values.dtype != pl.Boolean:
+        if not values.dtype.is_numeric():
+            raise ValueError(f"label column {name!r} holds {values.dtype}; of several label columns each is 0 or 1")
+        other = np.flatnonzero(~values.is_in([0, 1]).to_numpy())
+        if len(other):
+            raise ValueError(
+                f"label column {name!r} holds {values[int(other[0])]} at {rows_text(other)}; of several label columns "
+                "each is 0 or 1 (numbers are task: regression)"
+            )
+    return cast(np.ndarray, values.cast(pl.Boolean).to_numpy())
+
+
+def _no_missing(values: pl.Series, name: str, wanted: str) -> None:
+    empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
+    absent = np.flatnonzero(empty.fill_null(True).to_numpy())
+    if len(absent):
+        raise ValueError(
+            f"label column {name!r} is null at {rows_text(absent)}, and each row needs {wanted}: drop or label these "
+            "rows, or write source.unlabelled: drop"
+        )
+
+
+def target_bytes(rows: "datasets.Dataset", columns: Columns) -> Iterator[bytes]:
+    """The target of each row as bytes that end where they say they end: its typed value, before any encoding."""
+    if columns.target == "numbers":
+        for numbers in numbers_of(rows, columns):
+            yield b"numbers" + (numbers + 0.0).astype("<f8").tobytes()
+    elif columns.target == "labels":
+        if len(columns.labels) > 1:
+            names = np.array(columns.labels)
+            held: Iterator[list[Any]] = (names[flags].tolist() for flags in sets_of(rows, columns, columns.labels))
+        else:
+            held = iter(column_of(rows, columns.labels[0]).to_pylist())
+        for labels in held:
+            texts = [str(label).encode() for label in sorted(set(labels or ()))]
+            yield b"labels" + b"".join(len(text).to_bytes(8, "little") + text for text in texts)
+    else:
+        for label in labels_of(rows, columns).tolist():
+            yield label.to_bytes(8, "little", signed=True)
+
+
+def as_columns(targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]) -> dict[str, pl.Series]:
+    """Targets as columns of the table of samples: `label` of classes, otherwise `target` and `stratum`.
+
+    A target is Float64 or a list of them, or a list of the places of its labels among the names.
+    """
+    if targets.dtype == np.int64:
+        return {"label": pl.Series("label", targets)}
+    if targets.dtype == np.bool_:
+        owners, places = np.nonzero(targets)
+        counts = np.bincount(owners, minlength=len(targets))
+        flat = pa.array(places.astype(np.int64))
+        lists = pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64()), flat)
+        target = cast(pl.Series, pl.from_arrow(lists)).alias("target")
+    else:
+        width = targets.shape[1]
+        target = pl.Series("target", targets[:, 0]) if width == 1 else pl.Series("target", targets).arr.to_list()
+    return {"target": target, "stratum": pl.Series("stratum", strata.astype(np.int64))}
+
+
+def targets_in(samples: pl.DataFrame, names: Sequence[str]) -> Shaped[np.ndarray, "n ..."]:
+    """Targets as arrays again, from the table of samples; `names` are the labels' where targets are sets of them."""
+    if "label" in samples.columns:
+        return samples["label"].to_numpy().astype(np.int64)
+    target = samples["target"]
+    if target.dtype == pl.Float64:
+        return target.to_numpy().reshape(-1, 1)
+    if target.dtype == pl.List(pl.Float64):
+        return np.array(target.explode().to_numpy(), np.float64).reshape(len(target), -1)
+    found = np.zeros((len(samples), len(names)), np.bool_)
+    lengths = target.list.len().to_numpy()
+    found[np.repeat(np.arange(len(target)), lengths), target.filter(lengths > 0).explode().to_numpy()] = True
+    return found
+
+
+def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
+    """Stratum of each sample, int64 `[n]`: its class, where targets are classes."""
+    return samples["stratum" if "stratum" in samples.columns else "label"].to_numpy().astype(np.int64)
+
+
+def shown_targets(samples: pl.DataFrame, names: Sequence[str]) -> list[str]:
+    """The target of each sample as a reader sees it; nothing where a user's own task has it within the samples."""
+    if not {"label", "target"} & set(samples.columns):
+        return [""] * len(samples)
+    if "label" in samples.columns:
+        return [names[label] for label in samples["label"]]
+    target = samples["target"]
+    if target.dtype == pl.Float64:
+        return [f"{number:.6g}" for number in target]
+    if target.dtype == pl.List(pl.Float64):
+        return [", ".join(f"{number:.6g}" for number in numbers) for numbers in target]
+    return [", ".join(names[place] for place in places) or "no label" for places in target]

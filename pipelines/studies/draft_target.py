@@ -1,0 +1,191 @@
+"""What a first study learns to predict: the label columns of a data set and the task, guessed with the reason why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data.profile import Column, Place, Profile, read_head
+from secateur.pipelines.data.sources import SourceError
+
+LABELS = (
+    *("label", "labels", "target", "targets", "class", "category", "intent", "intents", "y", "outcome", "sentiment"),
+    *("topic", "topics", "tags", "species"),
+)
+TASKS = ("classification", "regression", "multi_label")
+MOST_CLASSES = 1000
+FEW = 20
+"""Distinct whole numbers with gaps between them that still look like classes."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Label columns, the task, reasons for both, names to write into the study, and how many classes or labels."""
+
+    columns: tuple[str, ...]
+    task: str
+    column_why: str
+    task_why: str
+    label_names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str | list[str]:
+        """As `columns.label` has it."""
+        return self.columns[0] if len(self.columns) == 1 else list(self.columns)
+
+
+def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Sequence[str | None]) -> Goal:
+    """Label columns as named, or guessed from those that are not `taken`; raises SourceError where none can be told."""
+    columns = {name: column for name, column in profile.columns.items() if name not in taken}
+    if task not in (None, *TASKS):
+        raise SourceError(f"--task: there is no {task!r} to begin with; there are {', '.join(TASKS)}")
+    if labels:
+        names, why = tuple(labels), "you said so"
+    else:
+        names, why = guess_columns(columns, task)
+    known = [profile.columns[name] for name in names]
+    kind, reason = (task, "you said so") if task else guess_task(profile.place, known)
+    if kind == "classification":
+        if len(known) > 1:
+            raise SourceError(
+                f"{len(known)} label columns ({', '.join(names)}) are no classes: name one with --label, or say "
+                "--task multi_label or --task regression"
+            )
+        written = class_names(known[0])
+        classes = written or known[0].names or tuple(str(value) for value in known[0].values)
+        return Goal(names, kind, why, reason, written, classes)
+    refuse_missing(known)
+    if kind == "regression":
+        for column in known:
+            if column.holds not in ("integer", "number", "numbers"):
+                raise SourceError(f"label column {column.name!r} holds {column.holds}, and regression needs numbers")
+        return Goal(names, kind, why, reason)
+    lists = len(known) == 1 and known[0].holds == "list"
+    if not lists and (len(known) == 1 or not all(map(is_flag, known))):
+        raise SourceError(
+            f"--task {kind} needs one column of lists, or several --label columns of 0 and 1; "
+            f"got {', '.join(f'{column.name!r} ({column.holds})' for column in known)}"
+        )
+    found = tuple(str(value) for value in known[0].values) if lists else names
+    return Goal(names, kind, why, reason, found if lists and known[0].items == "text" else (), found)
+
+
+def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tuple[str, ...], str]:
+    """A ClassLabel, a column of a usual name, one of lists, several of 0 and 1, or the last that fits the task."""
+    wanted = {"classification": is_class_like, "regression": is_number, "multi_label": is_label_list}
+    fitting = [wanted[task]] if task else list(wanted.values())
+    fits = [name for name, column in columns.items() if any(fit(column) for fit in fitting)]
+    declared = [name for name in fits if columns[name].names]
+    usual = [name for word in LABELS for name in fits if name.lower() == word]
+    if declared:
+        return (next((name for name in usual if name in declared), declared[0]),), "the file declares it a ClassLabel"
+    if usual:
+        return (usual[0],), "its name"
+    if lists := [name for name, column in columns.items() if is_label_list(column) and task in (None, "multi_label")]:
+        return (lists[-1],), "the column of lists"
+    flags = tuple(name for name, column in columns.items() if is_flag(column))
+    told = any(column.holds in ("image", "path") or column.words >= 4 for column in columns.values())
+    if len(flags) > 1 and (task == "multi_label" or (told and task is None)):
+        return flags, "the columns of 0 and 1"
+    likely = [name for name in fits if task or is_class_like(columns[name])]
+    if likely:
+        return (likely[-1],), "the last column of few distinct values" if not task else f"the last that fits {task}"
+    raise SourceError(
+        f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words), like lists of labels, or "
+        f"has a usual name such as target; name one with --label, there are: {', '.join(columns)}"
+    )
+
+
+def guess_task(place: Place, known: Sequence[Column]) -> tuple[str, str]:
+    """Regression of real or many-valued numbers, multi_label of lists or flags, otherwise classification; and why."""
+    if len(known) > 1:
+        if all(map(is_flag, known)):
+            return "multi_label", flags_why(place, known)
+        return "regression", f"{len(known)} columns of numbers"
+    [column] = known
+    if column.holds == "list":
+        return "multi_label", f"lists of {column.distinct} distinct labels"
+    if column.holds == "numbers":
+        return "regression", "lists of numbers"
+    if column.holds == "number":
+        return "regression", f"real numbers from {column.low:g} to {column.high:g}"
+    counted = column.names or (column.low == 0 and column.distinct == (column.high or 0) + 1)
+    if column.holds == "integer" and not counted and column.distinct > FEW:
+        return "regression", f"{column.distinct} distinct whole numbers, with gaps between them or none at 0"
+    return "classification", f"{column.distinct} distinct {'words' if column.holds == 'text' else 'whole numbers'}"
+
+
+def flags_why(place: Place, known: Sequence[Column]) -> str:
+    """Why columns of 0 and 1 are sets of labels; raises SourceError where each row has exactly one."""
+    table, _, _ = read_head(place)
+    sums = table.select(column.name for column in known).cast(pl.Int64).sum_horizontal().to_numpy()
+    if np.all(sums == 1):
+        raise SourceError(
+            f"each row has a 1 in exactly one of {', '.join(column.name for column in known)}: that is one class per "
+            "row; write it as one column of names, or say --task multi_label"
+        )
+    return f"columns of 0 and 1, of which a row has {sums.min()} to {sums.max()}"
+
+
+def is_class_like(column: Column) -> bool:
+    """Few distinct whole numbers from 0 or words, each several times."""
+    if column.names:
+        return True
+    few = 2 <= column.distinct <= min(MOST_CLASSES, max(2, column.rows // 2))
+    if column.holds == "text":
+        return few and column.words < 4
+    return few and column.holds == "integer" and column.low in (0.0, 1.0) and (column.high or 0) <= 2 * column.distinct
+
+
+def is_number(column: Column) -> bool:
+    """Numbers that no ClassLabel names and that do not count rows."""
+    return column.holds in ("integer", "number", "numbers") and not column.names and not column.counts_up
+
+
+def is_label_list(column: Column) -> bool:
+    """Lists of names or whole numbers, of which there are at most a thousand."""
+    return column.holds == "list" and bool(column.values)
+
+
+def is_flag(column: Column) -> bool:
+    """A column of 0 and 1, or of yes and no."""
+    return column.holds == "boolean" or (column.holds == "integer" and column.values in ((0, 1), (0,), (1,)))
+
+
+def refuse_missing(columns: Sequence[Column]) -> None:
+    """Raise SourceError where a label column is empty in some rows."""
+    for column in columns:
+        if column.missing:
+            raise SourceError(
+                f"label column {column.name!r} is empty in {column.missing} of {column.rows} rows: drop or label these"
+            )
+
+
+def class_names(column: Column) -> tuple[str, ...]:
+    """Names to write into the study, empty where labels are numbered without gaps or the file names them.
+
+    Raises SourceError for what cannot be a class, with the remedy.
+    """
+    where = f"label column {column.name!r}"
+    if column.names:
+        return ()
+    refuse_missing([column])
+    if column.holds == "text":
+        if not column.values:
+            raise SourceError(f"{where} has {column.distinct} distinct texts: that is no set of classes (--label)")
+        return tuple(str(value) for value in column.values)
+    if column.holds != "integer":
+        remedy = "; cast it to whole numbers" if column.holds == "boolean" else ", or say --task regression"
+        raise SourceError(
+            f"{where} holds {column.holds}s, and labels are whole numbers 0 … C-1 or words{remedy} (--label)"
+        )
+    if column.low is not None and column.low < 0:
+        raise SourceError(f"{where} goes down to {column.low:g}: number classes from 0, and drop unlabelled rows (-1)")
+    high = int(column.high or 0)
+    if column.distinct == high + 1:
+        return ()
+    if high >= MOST_CLASSES + 2:
+        raise SourceError(f"{where} goes up to {high}: number the {column.distinct} classes 0 … {column.distinct - 1}")
+    return tuple(str(number) for number in range(high + 1))

@@ -1,0 +1,111 @@
+"""What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from secateur.pipelines.data.columns import Target
+from secateur.pipelines.studies.rejections import Strict, checked, nested, require
+from secateur.scorers.registry import AnyScorer
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.tasks.contract import Metric, Task
+from secateur.trainers.tasks.missing_signals import missing_signals
+from secateur.trainers.tasks.own import OwnTask, own_task
+from secateur.trainers.tasks.registry import tasks
+
+EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
+    "class": (("0", "1"), np.array([0, 1])),
+    "numbers": (("0",), np.array([[0.0], [1.0]])),
+    "labels": (("0", "1"), np.array([[True, False], [False, True]])),
+}
+"""Names and targets of two rows, for what follows from a task before there are data."""
+COUNTED = {"class": "classes", "labels": "labels"}
+"""The setting by which a task is told how many classes or labels the data have."""
+
+
+class Problem(Strict):
+    """A task by name, and its settings; a YAML writes the name alone, or `kind` with the settings beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Annotated[str, Field(description="a task, or module:factory of your own")] = "classification"
+    settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, written: Any) -> Any:
+        if isinstance(written, str):
+            return {"kind": written}
+        return nested("classification", written, "kind", set())
+
+    @model_validator(mode="after")
+    def _exists(self) -> "Problem":
+        if not self.own:
+            require(self.kind, tasks(), "task (or module:factory)")
+            checked(settings_of(self.declared), self.settings, f"task {self.kind}")
+        elif self.settings:
+            raise ValueError(f"task {self.kind}: a task of your own takes no settings, got {', '.join(self.settings)}")
+        return self
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a task of the user's own, which brings its samples with it."""
+        return ":" in self.kind
+
+    @property
+    def declared(self) -> type[Task]:
+        """The class of a built-in task."""
+        return tasks()[self.kind]
+
+    @property
+    def target(self) -> Target:
+        """What the label columns of a study of this built-in task hold."""
+        return self.declared.target
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What trained models are judged by; of a task of the user's own, its module is imported to ask."""
+        if self.own:
+            return own_task(self.kind).metrics
+        return self.task(EXAMPLES[self.target][0]).fitted(EXAMPLES[self.target][1]).metrics
+
+    def task(self, names: Sequence[str]) -> Task:
+        """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
+        counted = COUNTED.get(self.target)
+        counts = {counted: len(names)} if counted else {}
+        declared: Callable[..., Task] = self.declared
+        return declared(**counts, names=tuple(names), **self.settings)
+
+    def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
+        """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
+        task = self.task(EXAMPLES[self.target][0])
+        refuse_missing(task, scores)
+        for config in configs:
+            if config.label_smoothing and not task.smooths:
+                raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")
+
+    def own_task(self, scores: Mapping[str, AnyScorer], *, distilled: bool) -> OwnTask:
+        """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
+        task = own_task(self.kind)
+        refuse_missing(task, scores)
+        if distilled and type(task).distance is OwnTask.distance:
+            raise ValueError(f"distillation: task {self.kind} defines no distance between outputs; leave it out")
+        return task
+
+
+def refuse_missing(task: Task, scores: Mapping[str, AnyScorer]) -> None:
+    """Raise ValueError with one line per signal that a task lacks for some score."""
+    faults = [f"scores.{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def settings_of(task: type[Task]) -> type[BaseModel]:
+    """What a study may set of a task, as a model that rejects anything else."""
+    known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
+    typed: dict[str, Any] = {name: (known[name].type, known[name].default) for name in task.settings}
+    return create_model(f"{task.__name__}Settings", __config__=ConfigDict(extra="forbid"), **typed)

@@ -1,0 +1,18 @@
+"""As many units of each layer as the highest scores would keep, drawn blindly."""
+
+from secateur.selectors.contract import mask_selector
+from secateur.selectors.masks.global_mask import global_mask
+from secateur.selectors.masks.groups import Masks, Scores, counts_in, shapes_of
+from secateur.selectors.masks.layer_ratios import counts_of, densities_in
+from secateur.selectors.masks.random_mask import random_masks
+
+
+@mask_selector(draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
+def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: int = 0, connected: bool = True) -> Masks:
+    """Draw as many units of each layer as `global_mask` keeps: the scores decide of layers and of nothing else.
+
+    `connected`: a layer keeps one unit at least, where the budget has one for each, since none would cut the network.
+    """
+    shapes, chosen = shapes_of(scores), global_mask(scores, keep, seed=seed, least=least)
+    counts = counts_of(shapes, densities_in(chosen), keep) if connected else counts_in(chosen)
+    return random_masks(shapes, counts, seed=seed)

@@ -1,0 +1,24 @@
+"""All attention heads but those of the highest scores."""
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool
+
+from secateur.scorers.networks.retrieval_heads import HeadScores
+from secateur.selectors.contract import mask_selector, resolve_keep
+
+KeptHeads: TypeAlias = Bool[np.ndarray, "layers heads"]
+
+
+@mask_selector("head", paper="Wu et al. 2025, arXiv 2404.15574, section 4")
+def without_highest_heads(scores: HeadScores, keep: float, *, seed: int = 0) -> KeptHeads:
+    """Mask the heads of the highest scores; of equal ones the first go first."""
+    return without_top(scores, scores.size - resolve_keep(float(keep), scores.size))
+
+
+def without_top(scores: HeadScores, count: int) -> KeptHeads:
+    """All heads but the `count` of the highest scores; of equal ones the first go first."""
+    keep = np.ones(scores.size, dtype=np.bool_)
+    keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = False
+    return keep.reshape(scores.shape)

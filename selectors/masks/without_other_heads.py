@@ -1,0 +1,42 @@
+"""All attention heads but as many that copy nothing: what the removal of those of high scores is compared with."""
+
+from typing import Literal
+
+import numpy as np
+
+from secateur.scorers.networks.retrieval_heads import HeadScores
+from secateur.selectors.contract import mask_selector, resolve_keep
+from secateur.selectors.masks.without_highest_heads import KeptHeads, without_top
+
+Control = Literal["random", "earlier", "later"]
+PLACES: dict[Control, int] = {"random": 1, "earlier": 2, "later": 3}
+"""What tells the draws of the controls apart."""
+
+
+@mask_selector("head", draws=True, exact=False, paper="Wu et al. 2025, arXiv 2404.15574, section 4")
+def without_other_heads(
+    scores: HeadScores, keep: float, *, control: Control = "random", threshold: float = 0.1, seed: int
+) -> KeptHeads:
+    """Mask random heads that are neither above the threshold nor among the highest, all of them where they are few.
+
+    `earlier` and `later` draw from the layers before and behind the one whose scores sum up highest.
+    """
+    count = scores.size - resolve_keep(float(keep), scores.size)
+    others = others_of(scores, count, control, threshold)
+    generator = np.random.default_rng([seed, count, PLACES[control]])
+    return without(scores, others, min(count, len(others)), generator)
+
+
+def others_of(scores: HeadScores, count: int, control: Control, threshold: float) -> np.ndarray:
+    """Places of the heads that a control may mask, int64, where the `count` highest are what it stands beside."""
+    layer = np.arange(len(scores))[:, None]
+    pivot = int(np.argmax(scores.sum(axis=1, dtype=np.float64)))
+    where = {"random": layer >= 0, "earlier": layer < pivot, "later": layer > pivot}[control]
+    return np.flatnonzero(where & (scores <= threshold) & without_top(scores, count))
+
+
+def without(scores: HeadScores, others: np.ndarray, count: int, generator: np.random.Generator) -> KeptHeads:
+    """All heads but `count` of the others, drawn at random."""
+    keep = np.ones(scores.size, dtype=np.bool_)
+    keep[generator.choice(others, count, replace=False)] = False
+    return keep.reshape(scores.shape)

@@ -1,0 +1,299 @@
+"""Studies of regression, several labels and a task of one's own: from their file to report, manifest and export."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import datasets
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from secateur.pipelines.definitions import build
+from secateur.pipelines.exports.registry import export
+from secateur.pipelines.manifests.explain import arrays_of, explain
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import materialise
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
+from secateur.pipelines.studies.grid import Trial
+
+Run = Callable[[dict[str, Any]], "Ran"]
+TABLE = {"model": "mlp", "model_settings": {"hidden": [32]}, "batch_size": 32, "learning_rate": 0.01}
+
+
+class Ran:
+    """A study that was run whole, and what it made."""
+
+    def __init__(self, file: StudyFile, root: Path) -> None:
+        assert file.study
+        self.file, self.study, self.root, self.store = file, file.study, root, Store(root)
+
+    def value(self, asset: str, trial: Trial | None = None) -> Any:
+        return self.store.load(dg.AssetKey([self.study.name, *asset.split("/")]), trial)
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.value("report") / "report.json").read_text())
+        return found
+
+    def manifest(self, trial: Trial) -> Manifest:
+        return Manifest.load(self.store.place(dg.AssetKey([self.study.name, "manifest"]), trial), verify=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Write a study, run all of it."""
+
+    def ran(content: dict[str, Any]) -> Ran:
+        path = tmp_path / f"{content['name']}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        file = StudyFile(path, load_study(path))
+        with dg.DagsterInstance.ephemeral() as instance:
+            materialise(file, tmp_path / "assets", instance, "everything")
+        return Ran(file, tmp_path / "assets")
+
+    return ran
+
+
+def refused(folder: Path, content: dict[str, Any]) -> str:
+    """What is said of a study when it loads."""
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(StudyError) as error:
+        load_study(path)
+    return str(error.value)
+
+
+def slopes(folder: Path, *, permuted: bool = False) -> dict[str, Any]:
+    """A study of two numbers that follow from three others, a fifth of the targets shifted by three deviations."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 300), ("test", 200)):
+        x = rng.normal(size=(count, 3))
+        pay = 1000 + 200 * (x @ [1.0, -0.5, 0.2]) + 10 * rng.normal(size=count)
+        if permuted:
+            pay = rng.permutation(pay)
+        elif split == "train":
+            pay[: count // 5] += 3 * pay.std() * rng.choice([-1, 1], count // 5)
+        table = {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "pay": pay, "twice": 2 * pay}
+        pl.DataFrame(table).write_parquet(folder / f"{split}.parquet")
+    return {
+        "name": "slopes",
+        "source": {"kind": "parquet", "train": "train.parquet", "test": "test.parquet"},
+        "columns": {"features": ["a", "b", "c"], "label": "pay"},
+        "task": {"kind": "regression", "loss": "huber"},
+        "proxy": TABLE | {"epochs": 20},
+        "scores": {"loss": None, "el2n": {"epochs": 20}, "dynamic_uncertainty": None},
+        "selections": {
+            "easiest": {"selector": "top", "score": "el2n", "end": "low"},
+            "hardest": {"selector": "top", "score": "el2n", "end": "high"},
+        },
+        "keep": [0.5],
+        "training": TABLE | {"steps": 120},
+        "seeds": 3,
+        "distillation": {"for": ["uniform_random"]},
+        "recurring": {"watch_seconds": 60},
+    }
+
+
+def test_regression_from_study_to_export(run: Run, tmp_path: Path) -> None:
+    ran = run(slopes(tmp_path))
+    shifted = np.arange(300) < 60
+    for name in ("loss", "el2n"):
+        assert roc_auc_score(shifted, ran.value(f"scores/{name}")) >= 0.9
+    samples = ran.value("samples").collect()
+    assert samples.columns == ["row", "content_hash", "target", "stratum", "preview"]
+    np.testing.assert_array_equal(samples["target"], pl.read_parquet(tmp_path / "train.parquet")["pay"])
+    strata = ran.value("source")["strata"]
+    assert np.bincount(samples["stratum"]).tolist() == [50] * 6
+    assert len(strata) == 6
+    trial = Trial("easiest@0.5", 0)
+    metrics = ran.value("evaluation", trial)["metrics"]
+    assert metrics["rmse"] < ran.value("evaluation", Trial("hardest@0.5", 0))["metrics"]["rmse"]
+    assert 0 < metrics["r2"] <= 1
+    rows = {row["name"]: row for row in ran.report()["rows"]}
+    means = {name: row["metrics"]["rmse"]["mean"] for name, row in rows.items()}
+    assert means["uniform_random"] < means["hardest"], "the hardest half holds all shifted targets"
+    assert rows["hardest"]["against"]["random"]["verdict"] != "better"
+    assert "uniform_random+kd" in rows
+    manifest = ran.manifest(trial)
+    assert manifest.table.columns[2] == "stratum"
+    assert [counted.before for counted in manifest.declaration.payload.classes] == [50] * 6
+    assert [counted.name for counted in manifest.declaration.payload.classes] == strata
+    data = datasets.Dataset.from_parquet(str(tmp_path / "train.parquet"))
+    shuffled = np.random.default_rng(0).permutation(300)
+    applied = manifest.apply(data.select(shuffled))
+    assert sorted(applied["pay"]) == sorted(np.array(data["pay"])[manifest.rows])
+    export(manifest, "parquet", tmp_path / "kept.parquet", dataset=data)
+    assert pl.read_parquet(tmp_path / "kept.parquet")["pay"].to_list() == applied["pay"][:] or len(applied) == 150
+    known = explain(manifest, int(manifest.rows[0]), arrays_of(manifest, ran.root / "slopes"))
+    assert known.label in strata
+    stratified = ran.value("subset", Trial("stratified_random@0.5", 0))
+    assert np.bincount(samples["stratum"].to_numpy()[stratified]).tolist() == [25] * 6
+
+
+def test_rescoring_of_regression_compares_with_the_last(run: Run, tmp_path: Path) -> None:
+    content = slopes(tmp_path) | {"seeds": 1, "keep": [0.5]}
+    del content["distillation"]
+    ran = run(content)
+    defs = build([ran.file], ran.root)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def("slopes_rescoring").execute_in_process(instance=instance).success
+    assert (ran.value("drift") / "latest.parquet").is_file()
+
+
+def test_several_numbers_are_learned_together(run: Run, tmp_path: Path) -> None:
+    content = slopes(tmp_path) | {"columns": {"features": ["a", "b", "c"], "label": ["pay", "twice"]}, "seeds": 1}
+    del content["distillation"], content["recurring"]
+    ran = run(content)
+    metrics = ran.value("evaluation", Trial("easiest@0.5", 0))["metrics"]
+    assert metrics["rmse_twice"] == pytest.approx(2 * metrics["rmse_pay"], rel=0.5)
+
+
+def test_permuted_targets_make_no_selection_better_than_random(run: Run, tmp_path: Path) -> None:
+    content = slopes(tmp_path, permuted=True) | {"seeds": 4}
+    del content["distillation"], content["recurring"]
+    rows = run(content).report()["rows"]
+    assert {row["name"] for row in rows} >= {"easiest", "hardest", "uniform_random"}
+    assert not [row["name"] for row in rows if row["against"].get("random", {}).get("verdict") == "better"]
+
+
+def shop(folder: Path) -> dict[str, Any]:
+    """A study of four labels that follow from as many numbers; of a fifth of the rows one label is flipped."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 400), ("test", 200)):
+        x = rng.normal(size=(count, 4))
+        has = x > [0.0, 0.5, 1.0, 1.2]
+        if split == "train":
+            rows = np.arange(count // 5)
+            has[rows, rng.integers(0, 4, len(rows))] ^= True
+        tags = [[name for name, there in zip("wxyz", row, strict=True) if there] for row in has.tolist()]
+        pl.DataFrame({**{f"n{i}": x[:, i] for i in range(4)}, "tags": tags}).write_parquet(folder / f"{split}.parquet")
+    return {
+        "name": "shop",
+        "source": {"kind": "parquet", "train": "train.parquet", "test": "test.parquet"},
+        "columns": {"features": ["n0", "n1", "n2", "n3"], "label": "tags"},
+        "task": "multi_label",
+        "proxy": TABLE | {"epochs": 20},
+        "scores": {"loss": None, "aum": None, "forgetting": None, "el2n": {"epochs": 10}},
+        "selections": {
+            "easiest": {"selector": "top", "score": "aum", "end": "high"},
+            "by_label": {"selector": "top", "score": "el2n", "classes": {"policy": "balanced"}},
+        },
+        "keep": [0.5],
+        "training": TABLE | {"steps": 100},
+        "seeds": 2,
+        "distillation": {"for": ["uniform_random"]},
+    }
+
+
+def test_several_labels_from_study_to_export(run: Run, tmp_path: Path) -> None:
+    ran = run(shop(tmp_path))
+    flipped = np.arange(400) < 80
+    assert roc_auc_score(flipped, -ran.value("scores/aum")) >= 0.9
+    samples = ran.value("samples").collect()
+    source = ran.value("source")
+    assert source["label_names"] == ["w", "x", "y", "z"]
+    written = pl.read_parquet(tmp_path / "train.parquet")["tags"].to_list()
+    assert [[source["label_names"][place] for place in places] for places in samples["target"]] == written
+    metrics = ran.value("evaluation", Trial("full", 0))["metrics"]
+    assert metrics["mean_average_precision"] > 0.8
+    assert ran.report()["rows"]
+    trial = Trial("by_label@0.5", 0)
+    manifest = ran.manifest(trial)
+    assert [counted.name for counted in manifest.declaration.payload.classes] == ["w", "x", "y", "z", "no label"]
+    data = datasets.Dataset.from_parquet(str(tmp_path / "train.parquet"))
+    assert len(manifest.apply(data)) == 200
+    export(manifest, "jsonl", tmp_path / "kept.jsonl", dataset=data)
+    kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert [line["tags"] for line in kept] == [written[row] for row in manifest.rows]
+    stratified = ran.value("subset", Trial("stratified_random@0.5", 0))
+    has = np.array([[name in tags for name in "wxyz"] for tags in written])
+    assert np.abs(has[stratified].sum(axis=0) - has.sum(axis=0) / 2).max() <= 3
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+WRONG = """
+from shapes import Segmentation
+
+
+class WrongMasks(Segmentation):
+    def samples(self, split):
+        made = super().samples(split)
+        for row in range(12 if split == "train" else 0):
+            made[row]["mask"] = made[row]["mask"].roll((8, 8), (0, 1))
+        return made
+
+
+def segmentation():
+    return WrongMasks()
+"""
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The task of docs/tasks.md, where a study's `module:factory` finds it, and one with 12 wrong masks."""
+    [code] = re.findall(r"```python file=shapes.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (tmp_path / "shapes.py").write_text(code)
+    (tmp_path / "wrong_shapes.py").write_text(WRONG)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("shapes", "wrong_shapes"):
+        sys.modules.pop(name, None)
+
+
+OWN = {
+    "name": "own",
+    "task": "wrong_shapes:segmentation",
+    "proxy": {"epochs": 15, "batch_size": 16, "learning_rate": 0.01},
+    "scores": {"loss": None},
+    "selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}},
+    "keep": [0.5],
+    "training": {"steps": 60, "batch_size": 16, "learning_rate": 0.01},
+    "seeds": 2,
+}
+
+
+def test_a_task_of_ones_own_from_study_to_report(run: Run, shapes: None) -> None:
+    ran = run(OWN)
+    wrong = np.arange(60) < 12
+    assert roc_auc_score(wrong, ran.value("scores/loss")) >= 0.9
+    assert ran.value("samples").collect()["preview"].to_list()[:2] == ["train-0.png", "train-1.png"]
+    kept = ran.value("subset", Trial("easiest@0.5", 0))
+    assert not kept[:12].any()
+    metrics = ran.value("evaluation", Trial("easiest@0.5", 0))["metrics"]
+    assert metrics["overlap"] > 0.6
+    assert {row["name"] for row in ran.report()["rows"]} == {"uniform_random", "stratified_random", "easiest"}
+    manifest = ran.manifest(Trial("easiest@0.5", 0))
+    assert manifest.rows.tolist() == np.flatnonzero(kept).tolist()
+
+
+def test_a_signal_that_ones_own_task_lacks_ends_the_first_action_of_the_run(run: Run, shapes: None) -> None:
+    with pytest.raises(Exception, match=r"scores.aum: .*margin.*does not define margin"):
+        run(OWN | {"scores": {"loss": None, "aum": None}})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": "regresion"}, "did you mean 'regression'?"),
+        ({"task": {"kind": "regression", "loss": "cubic"}}, "Input should be 'squared' or 'huber'"),
+        ({"task": {"kind": "regression", "los": "huber"}}, "settings: loss, delta, units"),
+        ({"task": "classification", "columns": {"features": ["a"], "label": ["pay", "twice"]}}, "task: regression"),
+        ({"scores": {"aum": None}}, "a number has no competing classes"),
+        ({"scores": {"aum": None}}, "scores that it has"),
+        ({"training": TABLE | {"steps": 5, "label_smoothing": 0.1}}, "regression has none"),
+        ({"task": "shapes:segmentation"}, "source: the task shapes:segmentation brings its samples with it"),
+        ({"source": None}, "source: Field required"),
+        ({"columns": {"features": ["a"], "label": "pay", "target": "labels"}}, "does not fit the task"),
+    ],
+)
+def test_what_does_not_fit_a_task_is_said_when_the_study_loads(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    assert said in refused(tmp_path, slopes(tmp_path) | change)

@@ -1,0 +1,46 @@
+"""Which scores a task can give, and why not the others."""
+
+from collections.abc import Iterator
+
+from secateur.scorers.contract import Scorer
+from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.signals import Signal
+from secateur.trainers.tasks.contract import Task
+
+
+def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
+    """What a task lacks for a scorer, one sentence per signal with the reason and other scores; empty where it fits.
+
+    `scorer` is an observer class, a scorer of checkpoints, or one of signals, which may read other scores.
+    """
+    reads = list(reads_of(scorer))
+    gaps = [each if isinstance(each, tuple) else (each,) for each in reads]
+    lacking = [each for each in gaps if not task.provides & set(each)]
+    if not lacking:
+        return []
+    name, high_means = scorer.card.name, scorer.card.high_means
+    fitting = {other: one for other, one in scorers().items() if all_there(one, task)}
+    like = sorted(other for other, one in fitting.items() if one.card.high_means == high_means)
+    instead = (
+        f"; scores that it has where high means {high_means} too: {', '.join(like)}"
+        if like
+        else (f"; scores that it has: {', '.join(sorted(fitting))}" if fitting else "")
+    )
+    return [
+        f"score {name!r} reads {' or '.join(each)}, which {task.name} has none of: "
+        f"{' and '.join(dict.fromkeys(task.lacks[one] for one in each))}{instead}"
+        for each in dict.fromkeys(lacking)
+    ]
+
+
+def all_there(scorer: AnyScorer, task: Task) -> bool:
+    """Whether a task gives all that a scorer reads."""
+    return all(task.provides & ({each} if isinstance(each, str) else set(each)) for each in reads_of(scorer))
+
+
+def reads_of(scorer: AnyScorer) -> Iterator[Signal | tuple[Signal, ...]]:
+    """Signals of a task that a scorer reads, itself or through the scores that it is made of."""
+    for name in scorer.signals if isinstance(scorer, Scorer) else ():
+        if name in scorers():
+            yield from reads_of(scorers()[name])
+    yield from scorer.reads

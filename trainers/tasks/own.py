@@ -1,0 +1,181 @@
+"""A task of the user's own, over samples that the user's own data set yields: a detector, a segmenter, whatever has a
+loss per sample. `task: module:factory` in a study names a function without arguments that returns an `OwnTask`."""
+
+import importlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped
+from torch import nn
+from torch.utils.data import default_collate
+
+from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.signals import Signal, Signals
+from secateur.trainers.tasks.contract import Task
+
+Split = Literal["train", "test"]
+
+
+class OwnTask(Task):
+    """What a user writes: `metrics`, `samples`, `model`, `losses` and `measure`, and no more.
+
+    A batch is whatever `collate` makes of samples: tensors, dicts, lists of them. The network is called with the batch
+    and may put out anything; `losses` and `measure` get both. Besides losses a task gives the signals (see
+    `secateur.scorers.signals`) whose methods it defines, such as `correct(self, batch)`, bool `[b]`, of
+    `batch.outputs` and the collated `batch.targets`; a score that reads another is rejected.
+    """
+
+    name = "own"
+    own_network = True
+    batch_size: int = 64
+    """Samples per batch in passes without training."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.lacks = {
+            signal: f"it does not define {signal}"
+            for signal in get_args(Signal)
+            if getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
+        }
+
+    @abstractmethod
+    def samples(self, split: Split) -> Any:
+        """The samples of a split: anything with `len()` and `[number]`, always in the same order."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A fresh network, which is called with a collated batch; the seed of its weights is set before."""
+
+    @abstractmethod
+    def losses(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """One loss per sample, float `[b]` with gradient, of what the network put out and of the collated batch."""
+
+    @abstractmethod
+    def measure(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, float]:
+        """Every metric by name; the model is in evaluation mode, batches are collated and on its device."""
+
+    def collate(self, samples: list[Any]) -> Any:
+        """A batch of samples; torch's default."""
+        return default_collate(samples)
+
+    def ids(self, split: Split) -> Sequence[str] | None:
+        """A name for each sample, by which pages and exports call it; None for row numbers."""
+        return None
+
+    @property
+    def width(self) -> int:
+        """Not asked for: the network is the task's own."""
+        raise self.not_known("the width of its network")
+
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "OwnTask":
+        """Itself."""
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """The factory that makes it again."""
+        return {"name": self.name}
+
+    def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
+        """Nothing to check: targets are in the batches."""
+
+    def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> torch.Tensor:
+        """Nothing, `[n, 0]`: targets are in the batches."""
+        return torch.empty(len(targets), 0)
+
+    def distance(self, teacher: Any, student: Any, *, temperature: float) -> torch.Tensor:
+        """To be defined by a task that students of a teacher learn."""
+        raise self.not_known("a distance between outputs, which distillation needs")
+
+    def evaluate(self, outputs: Any, targets: Any) -> Mapping[str, float]:
+        """Not asked for: `measure` runs the network itself."""
+        raise self.not_known("metrics of outputs alone")
+
+    def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
+        """To be defined by a task whose samples fall into groups."""
+        raise self.not_known("strata, which stratified selections and class policies need")
+
+    def stratum_names(self) -> list[str]:
+        """To be defined with `strata`."""
+        raise self.not_known("names of strata")
+
+    def split(
+        self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
+    ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
+        """Rows to choose from and rows held out, at random."""
+        order = np.random.default_rng(seed).permutation(len(targets))
+        held = int(np.ceil(fraction * len(targets)))
+        return np.sort(order[held:]), np.sort(order[:held])
+
+    def shown(self, target: Any) -> str:
+        """Nothing: a sample is shown by its id."""
+        return ""
+
+    def not_known(self, thing: str) -> NotImplementedError:
+        """The error that says what is not defined."""
+        return NotImplementedError(f"the task {self.name} does not define {thing}")
+
+
+class OwnBatch(TrainingBatch):
+    """A training batch that holds ids, losses and the signals that the task defines, `[b, …]` each, and no more."""
+
+    def __init__(self, ids: torch.Tensor, losses: torch.Tensor, signals: Mapping[str, torch.Tensor], task: OwnTask):
+        self.ids, self.losses, self.signals, self.task = ids, losses.detach().float(), dict(signals), task
+        self.__dict__.update(signals)  # where cached properties look first
+
+    @classmethod
+    def of(cls, ids: torch.Tensor, outputs: Any, targets: Any, losses: torch.Tensor, task: OwnTask) -> "OwnBatch":
+        """Of what the network put out for a collated batch."""
+        whole = cls(ids, losses, {}, task)
+        whole.outputs, whole.targets = outputs, targets
+        names = sorted(task.provides - {"losses", "target_output"})
+        return cls(ids, losses, {name: getattr(whole, name).detach() for name in names}, task)
+
+    def take(self, places: torch.Tensor) -> "OwnBatch":
+        """Some samples of the batch, int64 `[…]`."""
+        signals = {name: values[places] for name, values in self.signals.items()}
+        return OwnBatch(self.ids[places], self.losses[places], signals, self.task)  # type: ignore[arg-type]
+
+    @cached_property
+    def is_nan(self) -> torch.Tensor:
+        """Whether the loss is NaN, bool `[b]`."""
+        return self.losses.isnan()
+
+
+class Rows:
+    """Samples of a user's data set, chosen by row numbers like an array; `batch` reads and collates them."""
+
+    shape: tuple[int, ...] = ()
+
+    def __init__(self, samples: Any, collate: Callable[[list[Any]], Any], rows: np.ndarray | None = None) -> None:
+        self.samples, self.collate = samples, collate
+        self.rows = np.arange(len(samples), dtype=np.int64) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Shaped[np.ndarray, " m"]) -> "Rows":
+        """The samples of a keep mask, of row numbers or of a slice; none is read yet."""
+        return Rows(self.samples, self.collate, self.rows[rows])
+
+    def batch(self) -> Any:
+        """All of these samples, collated."""
+        return self.collate([self.samples[row] for row in self.rows.tolist()])
+
+
+def own_task(name: str) -> OwnTask:
+    """The task that `module:factory` returns; raises ValueError that says why there is none."""
+    module, _, factory = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"task {name!r}: {error}") from error
+    if not isinstance(made, OwnTask):
+        raise ValueError(f"task {name!r} returned a {type(made).__name__}; it must return an OwnTask")
+    if not made.metrics:
+        raise ValueError(f"task {name!r} names no metrics: the first one decides comparisons")
+    made.name = name
+    return made
