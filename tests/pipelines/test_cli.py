@@ -106,8 +106,10 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
 
     done = secateur("run", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
-    assert "hardest@0.25" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    table, _, rest = done.stdout.partition("manifest  ")
+    assert "hardest@0.25" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert rest.startswith(str(home / "manifest" / "hardest@0.25"))
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
     assert sorted(entry.name for entry in (home / "evaluation" / "hardest@0.25").iterdir()) == ["0.json", "1.json"]
     write_study(seeds=2, keep=0.25, scores={"aum": None, "el2n": {"epochs": 1}, "forgetting": {}})
