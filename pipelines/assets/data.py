@@ -117,12 +117,12 @@ def prepared(study: Study, base: Path, cache: Path) -> Prepared:
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
-    tables = []
-    for rows, targets in ((loaded.train, loaded.targets), (loaded.test, loaded.test_targets)):
-        tables.append(inspect_samples(rows, columns).with_columns(**as_columns(targets, task.strata(targets))))
-    train, test = tables
+    train, test = (
+        inspect_samples(rows, columns).with_columns(**as_columns(targets, task.strata(targets)))
+        for rows, targets in ((loaded.train, loaded.targets), (loaded.test, loaded.test_targets))
+    )
     report = check_data(loaded.train, loaded.test, columns, train, test, loaded.label_names, loaded.unlabelled)
-    samples, test_samples = (table.drop("input_hash", "fault") for table in tables)
+    samples, test_samples = (table.drop("input_hash", "fault") for table in (train, test))
     encoded = encode(loaded, study)
     return Prepared(
         revision=loaded.revision,

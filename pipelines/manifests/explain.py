@@ -231,7 +231,7 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
         coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
     ):
         return None
-    count = int(settings.get("strata", coverage_centric.settings.model_fields["strata"].default))
+    count = int(settings.get("bins", coverage_centric.settings.model_fields["bins"].default))
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=float(settings["cutoff"]))
     dead = keep_smallest(aum, cut, seed=source.seed, ids=np.arange(len(aum))) if cut else None
     strata = equal_width_strata(scores, count, dead)

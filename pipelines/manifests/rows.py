@@ -82,8 +82,8 @@ class Rows(Payload):
         with explained("these rows cannot be kept"):
             kept_rows.check_samples(samples, keep)
             table = kept_rows.kept_table(samples, keep, weights, scores or {})
-            before, after = (each[kept_rows.group_of(each.columns)] for each in (samples, table))
-            classes = tuple(_histogram(before, after, label_names))
+            group = kept_rows.group_of(samples.columns)
+            classes = tuple(_histogram(samples[group], table[group], label_names))
             return cls(table, samples.height, fingerprint(samples["content_hash"]), classes)
 
     @property

@@ -137,10 +137,7 @@ class ScoringWorker:
 
     @cached_property
     def data(self) -> Data:
-        inputs = self.job.data.inputs
-        if inputs is None:
-            return self.job.data.load()
-        with on_shared_storage(inputs):
+        with on_shared_storage(self.job.data.inputs or self.job.proxies[0]):
             return self.job.data.load()
 
     @cached_property

@@ -1,6 +1,6 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask, own_task
-from secateur.trainers.tasks.registry import tasks
+from secateur.trainers.tasks.registry import task_from, tasks
 
 EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
     "class": (("0", "1"), np.array([0, 1])),
@@ -77,8 +77,7 @@ class Problem(Strict):
         """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
         counts = {counted: len(names)} if counted else {}
-        declared: Callable[..., Task] = self.declared
-        return declared(**counts, names=tuple(names), **self.settings)
+        return task_from({"name": self.kind, **counts, "names": tuple(names), **self.settings})
 
     def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
         """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""

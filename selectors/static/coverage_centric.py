@@ -36,20 +36,20 @@ def left_by_cutoff(count: int, *, cutoff: float) -> int:
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 )
 def coverage_centric(
-    scores: Scores, aum: Scores, budget: int, *, cutoff: float, strata: int = 50, seed: int, ids: Ids | None = None
+    scores: Scores, aum: Scores, budget: int, *, cutoff: float, bins: int = 50, seed: int, ids: Ids | None = None
 ) -> Keep:
-    """Cut the hardest samples, then draw evenly from equal-width strata of the score.
+    """Cut the hardest samples, then draw evenly from equal-width bins of the score.
 
     `cutoff` is the paper's beta, a fraction of *all* samples: the `int(cutoff * n)` of lowest area under the margin
-    are cut, whichever score the strata are made of. Strata that hold fewer than their part are taken whole.
-    Constant scores make one stratum, thus a random draw. Raises ValueError where the budget exceeds what the cut
+    are cut, whichever score the bins are made of. Bins that hold fewer than their part are taken whole.
+    Constant scores make one bin, thus a random draw. Raises ValueError where the budget exceeds what the cut
     leaves.
     """
-    if strata < 1:
-        raise ValueError(f"strata must be at least 1, got {strata}")
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
-    order = Order(strata + 1, len(scores), seed + 1, ids)
-    stratum, cells = strata_of_survivors(scores, aum, cut, strata, seed, order)
+    order = Order(bins + 1, len(scores), seed + 1, ids)
+    stratum, cells = strata_of_survivors(scores, aum, cut, bins, seed, order)
 
     def share_out(sizes: Counts) -> Counts:
         return np.append(water_filling(sizes[:-1], budget), 0)

@@ -38,7 +38,13 @@ def made(tmp_path: Path) -> Any:
         hashes = [f"{content:032x}" for content in contents]
         samples = pl.DataFrame({"row": np.arange(COUNT), "content_hash": hashes, "label": labels})
         chosen = selectors()[selector]
-        given = {"scores": scores[picked], "aum": scores["aum"], "budget": budget, "labels": labels}
+        given = {
+            "scores": scores[picked],
+            "aum": scores["aum"],
+            "budget": budget,
+            "strata": labels,
+            "memberships": labels,
+        }
         given["ids"] = np.arange(COUNT)
         keywords: dict[str, Any] = {"seed": 5} | ({} if "ids" in chosen.reads else {"ids": np.arange(COUNT)})
         keep = chosen(*(given[name] for name in chosen.reads), **settings, **keywords)
@@ -83,7 +89,7 @@ def test_standing_is_scipys(values: list[int]) -> None:
 
 @pytest.mark.parametrize("picked", ["aum", "el2n"])
 def test_strata_are_the_papers(made: Any, tmp_path: Path, picked: str) -> None:
-    manifest, scores = made("coverage_centric", picked, cutoff=0.1, strata=8)
+    manifest, scores = made("coverage_centric", picked, cutoff=0.1, bins=8)
     arrays = arrays_of(manifest, tmp_path / "home" / "assets" / "insects")
     keep = manifest.keep()
     found = [explain(manifest, row, arrays) for row in range(COUNT)]

@@ -47,7 +47,7 @@ def test_bin_budgets_are_the_papers(scores, cutoff, strata, data):
     left = count - int(cutoff * count)
     budget = data.draw(st.integers(1, left))
     aum = np.random.default_rng(count).permutation(count).astype(np.float32)
-    keep = coverage_centric(scores, aum, budget, cutoff=cutoff, strata=strata, seed=data.draw(st.integers(0, 5)))
+    keep = coverage_centric(scores, aum, budget, cutoff=cutoff, bins=strata, seed=data.draw(st.integers(0, 5)))
     assert keep.sum() == budget
     bins = literal_bins(scores, np.argsort(aum)[count - left :], strata)
     kept = [bins[int(row)] for row in np.flatnonzero(keep)]  # KeyError: a sample that the cut removed
@@ -70,11 +70,11 @@ def test_the_score_that_is_cut_by_itself(scores, cutoff, strata, seed):
     dead = keep_smallest(scores, cut, seed=seed) if cut else np.zeros(count, bool)
     bins = literal_bins(scores, np.flatnonzero(~dead), strata)
     budget = max((count - cut) // 2, 1)
-    keep = coverage_centric(scores, scores, budget, cutoff=cutoff, strata=strata, seed=seed)
+    keep = coverage_centric(scores, scores, budget, cutoff=cutoff, bins=strata, seed=seed)
     kept = [bins[int(row)] for row in np.flatnonzero(keep)]
     assert [kept.count(number) for number in range(strata)] == literal_budgets(bins, budget, strata)
     np.testing.assert_array_equal(
-        keep, coverage_centric(scores, scores.copy(), budget, cutoff=cutoff, strata=strata, seed=seed)
+        keep, coverage_centric(scores, scores.copy(), budget, cutoff=cutoff, bins=strata, seed=seed)
     )
     codes = equal_width_strata(scores, strata, dead)
     assert [bins.get(row, strata) for row in range(count)] == codes.tolist()
@@ -113,4 +113,4 @@ def test_impossible_settings_are_refused(cutoff, text):
 def test_no_strata_are_refused():
     scores = np.arange(4, dtype=np.float32)
     with pytest.raises(ValueError, match="at least 1"):
-        coverage_centric(scores, scores, 2, cutoff=0.0, strata=0, seed=0)
+        coverage_centric(scores, scores, 2, cutoff=0.0, bins=0, seed=0)

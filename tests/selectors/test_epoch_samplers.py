@@ -246,7 +246,7 @@ def test_settings_are_checked_and_come_from_yaml(make: Make) -> None:
         ("rs2", {"keep": 1.5}, "keep"),
         ("rs2", {"keep": 0.5, "remainder": "lose"}, "remainder"),
         ("info_batch", {"prune": 1.0}, "prune"),
-        ("info_batch", {"rule": "median"}, "rule"),
+        ("info_batch", {"rule": "middle"}, "rule"),
         ("info_batch", {"rule": "percentile", "quantiles": [0.8, 0.2]}, "quantiles must rise"),
         ("info_batch", {"rule": "percentile", "per_class": True}, "per_class"),
         ("info_batch", {"anneal_from": 2}, "anneal_from"),

@@ -132,5 +132,5 @@ def test_pretrained_weights_that_do_not_fit_are_refused(pretrained):
     config = TrainingConfig(model="transformer", model_settings={"pretrained": str(pretrained[0])}, steps=1)
     with pytest.raises(ValueError, match=r"12 positions: set encoding\.max_length"):
         build(config, (13,), 3, seed=0, learned=TOKENS)
-    with pytest.raises(ValueError, match=r"60 tokens and the encoder 50: set task\.tokenizer"):
+    with pytest.raises(ValueError, match=r"60 tokens and the encoder 50: encoding\.tokenizer"):
         build(config, (10,), 3, seed=0, learned=TOKENS | {"vocabulary": 60})

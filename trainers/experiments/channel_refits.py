@@ -113,7 +113,9 @@ class ChannelRefits(Refits):
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
         """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""
         inherit = trial.setting("inherit")
-        kept = kept_channels(units.model, masks, units.example, of_these_weights=inherit and not self.draws_units(trial))
+        kept = kept_channels(
+            units.model, masks, units.example, of_these_weights=inherit and not self.draws_units(trial)
+        )
         smaller = remove_channels(units.model, kept, units.example)
         if not inherit:
             redrawn(smaller, derive_seed(trial.seed, SCRATCH))
