@@ -10,7 +10,7 @@ import pytest
 
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.materialise import QUIET, materialise
+from secateur.pipelines.materialise import QUIET, run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -80,8 +80,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     path.write_text(yaml.safe_dump(content))
     file = StudyFile(path, load_study(path))
     with dg.DagsterInstance.ephemeral() as instance:
-        materialise(file, folder / "store", instance, "scores")
-        materialise(file, folder / "store", instance, "subsets")
+        run_study(file, folder / "store", instance, part="scores")
+        run_study(file, folder / "store", instance, part="subsets")
         yield Desk(file, folder / "store", instance)
 
 
@@ -211,7 +211,7 @@ def test_what_has_not_been_made_is_named(write_study: WriteStudy, tmp_path: Path
 def test_scores_of_other_data_are_refused(write_study: WriteStudy, tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         file = write_study(seeds=1, keep=[0.25])
-        materialise(file, tmp_path / "store", instance, "scores")
+        run_study(file, tmp_path / "store", instance, part="scores")
         desk = Desk(file, tmp_path / "store", instance)
         assert "cutoff" in desk.refusal(selector="coverage_centric")
         assert desk.page(selector="coverage_centric", settings={"cutoff": 0.1})["kept"] == 30

@@ -318,7 +318,7 @@ with dg.DagsterInstance.ephemeral() as instance:
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
     (tmp_path / "my_evaluation.py").write_text(EVALUATION)
     positions = {"width": [8, 16, 32], "depth": [1, 2, 3, 4]}
-    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions}}
+    content["space"] = {"callable": {"evaluate": "my_evaluation:accuracy", "positions": positions, "scale": "number"}}
     content["search"] |= {"budget": 9}
     path = write(tmp_path, content).path
 

@@ -19,7 +19,7 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.explain import arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.materialise import materialise
+from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
 from secateur.pipelines.studies.grid import Trial
@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Run:
         path.write_text(yaml.safe_dump(content))
         file = StudyFile(path, load_study(path))
         with dg.DagsterInstance.ephemeral() as instance:
-            materialise(file, tmp_path / "assets", instance, "everything")
+            run_study(file, tmp_path / "assets", instance)
         return Ran(file, tmp_path / "assets")
 
     return ran
