@@ -68,6 +68,35 @@ def test_saving_of_the_percentile_rule_is_the_published_one() -> None:
     assert 1 - len(after(losses, rule="percentile")) / 20_000 == pytest.approx(0.2 * 0.75 + 0.65 * 0.5, abs=1e-3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(LOSSES)
+def test_median_rule(losses: list[float]) -> None:
+    """Of the losses below the median half stay, however large the largest ones are."""
+    values = np.asarray(losses, dtype=np.float32).astype(np.float64)
+    easy = values < np.median(values)
+    sampler = after(losses, rule="median")
+    kept = np.zeros(len(losses), dtype=bool)
+    kept[sampler.epoch_ids()] = True
+    assert kept[~easy].all()
+    assert (kept & easy).sum() == (max(1, int(0.5 * easy.sum())) if easy.any() else 0)
+
+
+def test_outliers_decide_the_mean_and_not_the_median() -> None:
+    losses = np.r_[np.random.default_rng(0).chisquare(1, size=1000), np.full(10, 1e4)].tolist()
+    assert len(after(losses, rule="mean")) == 510, "all but ten are easy"
+    assert len(after(losses, rule="median")) == 505 + 505 // 2
+
+
+def test_per_class_median() -> None:
+    random = np.random.default_rng(0)
+    losses, strata = random.lognormal(size=101), random.integers(0, 3, 101)
+    sampler = after(losses.tolist(), strata=strata, per_class=True, rule="median")
+    medians = np.array([np.median(losses.astype(np.float32)[strata == stratum]) for stratum in range(3)])
+    hard = np.flatnonzero(losses.astype(np.float32) >= medians[strata])
+    assert set(hard) <= set(sampler.epoch_ids().tolist())
+    assert len(sampler) == len(hard) + (101 - len(hard)) // 2
+
+
 def test_per_class_mean() -> None:
     """With one mean, the easy class would be pruned and the hard one not at all."""
     losses = np.concatenate((np.linspace(0, 1, 40), np.linspace(10, 11, 40)))

@@ -23,6 +23,8 @@ from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import plain_objective, train
 from secateur.trainers.tasks.classification import divergence
+from secateur.trainers.tasks.multi_label import MultiLabel
+from secateur.trainers.tasks.regression import Regression
 
 CPU = torch.device("cpu")
 TINY = TrainingConfig(model="mlp", model_settings={"hidden": [8]}, steps=12, batch_size=16, learning_rate=0.01)
@@ -306,3 +308,53 @@ def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
         gains.append(with_teacher - without)
     assert min(gains) > 0
     assert np.mean(gains) > 0.01
+
+
+def other_tasks():
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(200, 6)).astype(np.float32)
+    slopes = random.normal(size=(6, 3))
+    wrong = random.normal(0, 3, size=(200, 3)) * (random.random((200, 1)) < 0.5)
+    return {
+        "regression": Data(inputs, 50 + 9 * (inputs @ slopes + wrong), Regression()),
+        "multi_label": Data(inputs, inputs @ slopes + wrong > 0, MultiLabel(3)),
+    }
+
+
+@pytest.mark.parametrize("name", ["regression", "multi_label"])
+def test_students_of_other_tasks_follow_their_teacher_from_the_cache_and_online(name):
+    data, settings = other_tasks()[name], Distillation(alpha=1.0, temperature=2.0)
+    config = TrainingConfig(epochs=25, learning_rate=0.01)
+    taught = train(data, settings.config_for(config), seed=settings.seed, device=CPU).model
+    cached = cache_logits(taught, data)
+    with torch.no_grad():
+        said, everyone = taught(torch.tensor(data.inputs)), torch.arange(len(data))
+        np.testing.assert_allclose(
+            Teacher(cached=cached)(everyone, torch.tensor(data.inputs)), said, rtol=1e-3, atol=1e-3
+        )
+    distances = []
+    for teacher in (Teacher(taught), Teacher(cached=cached), None):
+        objective = None if teacher is None else settings.objective(teacher, config, keep=1.0)
+        student = train(data, config, seed=0, objective=objective, device=CPU).model
+        with torch.no_grad():
+            outputs = student(torch.tensor(data.inputs))
+            distances.append(float(data.task.distance(said, outputs, temperature=2.0).mean()))
+    online, from_cache, untaught = distances
+    assert online < untaught / 2
+    assert from_cache == pytest.approx(online, rel=0.05)
+
+
+def test_a_teacher_on_another_scale_is_refused():
+    data = other_tasks()["regression"]
+    other = Data(data.inputs, 2 * data.targets, Regression())
+    config = TrainingConfig(epochs=1)
+    objective = distil(Teacher(train(other, config, seed=0, device=CPU).model), alpha=0.5, temperature=1.0)
+    with pytest.raises(ValueError, match="on another scale"):
+        train(data, config, seed=0, objective=objective, device=CPU)
+
+
+def test_only_classes_that_exclude_each_other_have_a_highest_few():
+    data = other_tasks()["multi_label"]
+    model = train(data, TrainingConfig(epochs=1), seed=0, device=CPU).model
+    with pytest.raises(ValueError, match="top_k caches the most probable classes"):
+        cache_logits(model, data, top_k=2)
