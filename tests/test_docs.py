@@ -40,7 +40,7 @@ EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in DOCUMENTS
     for number, (language, words, code) in enumerate(FENCE.findall(page.read_text()))
-    if language == "python" and not {"notest"} & set(words.split()) and "file=" not in words
+    if language == "python" and not {"notest"} & set(words.split()) and not re.search("file=|line=", words)
 ]
 KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()

@@ -143,5 +143,5 @@ def test_ids_beyond_2_to_the_24_are_whole() -> None:
 
 
 def test_labels_must_fit() -> None:
-    with pytest.raises(ValueError, match="3 labels for 5 samples"):
+    with pytest.raises(ValueError, match="strata of 3 samples, for 5"):
         Rs2(5, np.arange(3), keep=0.5, stratified=True)
