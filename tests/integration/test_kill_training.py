@@ -68,7 +68,7 @@ def run(root, snapshots):
         "scores": [digest(watcher.scores().tobytes()) for watcher in watchers],
         "losses": digest(sampler.observed.losses.numpy().tobytes()),
         "next": digest(sampler.epoch_ids().tobytes()),
-        "metrics": [metrics.accuracy, metrics.loss, metrics.calibration_error],
+        "metrics": [metrics[name] for name in ("accuracy", "loss", "calibration_error")],
         "checkpoints": fingerprint([root / "checkpoints"]),
         "cost": [trained.steps, trained.epochs, trained.samples_seen, list(trained.epoch_samples)],
     }))

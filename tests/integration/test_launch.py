@@ -82,7 +82,7 @@ def test_a_taught_subset_in_one_launched_process_is_the_training_here_bit_for_bi
     teacher, settings = train(data, CONFIG, seed=9, device=CPU).model, Distillation(alpha=0.7, temperature=2.0)
     for name in ("teacher", "logits"):
         (tmp_path / name).mkdir()
-    models.save(teacher, tmp_path / "teacher", CONFIG, (4,), 3)
+    models.save(teacher, tmp_path / "teacher", CONFIG, (4,))
     cached = cache_logits(teacher, data, device=CPU)
     cached.save(tmp_path / "logits")
     save_array(tmp_path / "keep.npy", keep)
@@ -238,5 +238,5 @@ def test_inputs_that_are_a_whole_map_are_named_and_all_others_written(data: Data
         files = files_of(Data(part, data.targets[: len(part)], 3, {"kind": "numbers"}), tmp_path / "files")
         loaded = files.load()
         np.testing.assert_array_equal(loaded.inputs, part)
-        assert (loaded.classes, loaded.model_settings) == (3, {"kind": "numbers"})
+        assert (loaded.task.width, loaded.model_settings) == (3, {"kind": "numbers"})
     assert json.loads(files.model_dump_json())["inputs"].endswith("files/inputs.npy")

@@ -69,7 +69,7 @@ def run(name, *, sampler=True, snapshots=None, stop_at=None):
         el2n=watchers[1].scores(), forgetting=watchers[2].scores(),
         losses=drawn.observed.losses.numpy() if sampler else 0,
         weights=np.concatenate([value.flatten().numpy() for value in trained.model.state_dict().values()]),
-        metrics=[metrics.accuracy, metrics.loss], samples=trained.epoch_samples, told=len(told), logged=logged,
+        metrics=[metrics["accuracy"], metrics["loss"]], samples=trained.epoch_samples, told=len(told), logged=logged,
     )
 
 

@@ -194,7 +194,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringJob, Data]:
     for seed in range(2):
         folders.append(place / f"seed-{seed}")
         folders[-1].mkdir()
-        models.save(train(data, config, seed=seed, device=CPU).model, folders[-1], config, (2,), 3)
+        models.save(train(data, config, seed=seed, device=CPU).model, folders[-1], config, (2,))
     declared = {name: scorers()[name] for name in SCORES}
     configured = {name: (each, {}) for name, each in declared.items() if isinstance(each, CheckpointScorer)}
     return job_of(data, folders, fingerprint(folders), configured, place), data

@@ -38,8 +38,14 @@ def made(tmp_path: Path) -> Any:
         hashes = [f"{content:032x}" for content in contents]
         samples = pl.DataFrame({"row": np.arange(COUNT), "content_hash": hashes, "label": labels})
         chosen = selectors()[selector]
-        given = {"scores": scores[picked], "aum": scores["aum"], "budget": budget}
-        given |= {"strata": labels, "memberships": labels, "ids": np.arange(COUNT)}
+        given = {
+            "scores": scores[picked],
+            "aum": scores["aum"],
+            "budget": budget,
+            "strata": labels,
+            "memberships": labels,
+        }
+        given["ids"] = np.arange(COUNT)
         keywords: dict[str, Any] = {"seed": 5} | ({} if "ids" in chosen.reads else {"ids": np.arange(COUNT)})
         keep = chosen(*(given[name] for name in chosen.reads), **settings, **keywords)
         read = sorted({picked if name == "scores" else name for name in chosen.reads} & set(scores))

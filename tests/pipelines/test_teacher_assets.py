@@ -156,7 +156,7 @@ def test_a_teacher_from_a_folder_is_taken_as_it_is(graph: Callable[..., Graph], 
     data = Data(random.normal(size=(9, 2)).astype(np.float32), np.arange(9) % 3, 3)
     (tmp_path / "given").mkdir()
     model = train(data, config, seed=0, device=CPU).model
-    models.save(model, tmp_path / "given", config, (2,), 3)
+    models.save(model, tmp_path / "given", config, (2,))
     taught = graph(teacher="given", alpha=0.5)
     taught.materialise()
     assert torch.equal(weights_of(models.load(taught.store.place(key("teacher")))), weights_of(model))
@@ -169,7 +169,7 @@ def test_a_folder_without_a_teacher_of_these_data_is_refused(graph: Callable[...
         graph(teacher="given").materialise()
     config = TrainingConfig(model="mlp", steps=1)
     four = train(Data(np.eye(4, dtype=np.float32), np.arange(4), 4), config, seed=0, device=CPU).model
-    models.save(four, tmp_path / "given", config, (4,), 4)
+    models.save(four, tmp_path / "given", config, (4,))
     with pytest.raises(ValueError, match=r"is for .*'classes': 4.* the data are .*'classes': 3"):
         graph(teacher="given").materialise()
 

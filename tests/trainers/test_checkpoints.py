@@ -29,7 +29,7 @@ def run(folder: Path, *, count: int, epochs: int, seed: int = 0) -> dict[int, di
         writer(model, done, total)
 
     trained = train(data(), config, seed=seed, device=CPU, checkpoint=watch)
-    models.save(trained.model, folder, config, (3,), 3)
+    models.save(trained.model, folder, config, (3,))
     return seen
 
 
