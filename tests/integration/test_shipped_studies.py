@@ -37,9 +37,9 @@ def test_digits(tmp_path: Path) -> None:
         run_study(file, tmp_path / "store", instance)
     store = Store(tmp_path / "store")
     report = report_of(store, "digits")
-    assert report["samples"] == 1438
-    assert report["test_samples"] == 359
-    accuracy = {row["name"]: row["accuracy"]["mean"] for row in report["rows"]}
+    assert {row["of"] for row in report["rows"]} == {1438}
+    assert "359 test samples" in report["note"]
+    accuracy = {row["name"]: row["metrics"]["accuracy"]["mean"] for row in report["rows"]}
     assert accuracy["uniform_random"] > 0.85
     assert accuracy["easiest"] < accuracy["uniform_random"], "the easiest digits alone teach less than random ones"
     manifest = Manifest.load(store.load(dg.AssetKey(["digits", "manifest"]), Trial("hardest@0.3", 1)))
@@ -62,7 +62,7 @@ def test_fashion_mnist(tmp_path: Path, real_data: Path, monkeypatch: pytest.Monk
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, tmp_path / "store", instance)
     report = report_of(Store(tmp_path / "store"), "fashion_mnist")
-    assert report["samples"] == 1000
-    accuracy = {row["name"]: row["accuracy"]["mean"] for row in report["rows"]}
+    assert {row["of"] for row in report["rows"]} == {1000}
+    accuracy = {row["name"]: row["metrics"]["accuracy"]["mean"] for row in report["rows"]}
     assert accuracy["uniform_random"] > 0.5
     assert {row["kept"] for row in report["rows"]} == {200}
