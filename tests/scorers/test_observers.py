@@ -20,6 +20,8 @@ from secateur.scorers.observers.loss import Loss
 from secateur.scorers.observers.margin import Margin
 
 CPU = torch.device("cpu")
+STORED = ("latest", "residuals")
+"""Accumulators that hold a number as it came and are never summed."""
 
 
 @dataclass
@@ -196,7 +198,7 @@ def test_accumulators_hold_at_most_one_exact_number_per_sample(kind, chosen, ref
     for name, value in state.items():
         assert value.numel() in (0, 1, 1000), name
         wide = {torch.float64, torch.int64, torch.bool}
-        assert value.dtype in wide or (name == "latest" and value.dtype == torch.float32), name  # stored, never summed
+        assert value.dtype in wide or (name in STORED and value.dtype == torch.float32), name
 
 
 @each
