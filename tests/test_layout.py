@@ -60,12 +60,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 """Lines."""
 TO_SPLIT = {
     "trainers/loop/train.py train",
-    "pipelines/assets/architectures.py",
-    "pipelines/assets/data.py prepare_asset",
-    "pipelines/assets/data.py prepare",
     "pipelines/assets/subsets.py subset_asset",
-    "pipelines/assets/subsets.py manifest_asset",
-    "pipelines/assets/teacher.py teacher_logits_asset",
     "pipelines/commands/heads.py heads",
     "pipelines/commands/init.py init",
     "pipelines/commands/prompts.py prompts",

@@ -144,7 +144,7 @@ def prepared_by(task: OwnTask) -> Prepared:
     """The samples that a task of the user's own yields; inputs are their row numbers."""
     samples, test_samples = inspect_own(task, "train"), inspect_own(task, "test")
     return Prepared(
-        revision=revision_of(samples, test_samples),
+        revision=revision_of(task, samples, test_samples),
         task=task,
         label_names=(),
         strata=["all"],

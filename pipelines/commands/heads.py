@@ -86,10 +86,14 @@ def show_heads(answer: dict[str, Any], threshold: float, mask: int | None) -> No
     out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
     say(
         f"{len(lines)} of {answer['heads']} heads score above {threshold}; "
-        f"recall {answer['recall']:.3f} over {answer['runs']} runs"
+        f"recall {100 * answer['recall']:.1f}% over {answer['runs']} runs"
     )
     for name, recall in answer.get("masked", {}).items():
-        say(f"recall with {mask} heads masked, {name}: {recall:.3f}" if recall is not None else f"{name}: too few")
+        say(
+            f"recall with {mask} heads masked, {name}: {100 * recall:.1f}%"
+            if recall is not None
+            else f"{name}: too few"
+        )
 
 
 def scored(experiment: Any, causal: Any, model: str, mask: int | None) -> tuple["np.ndarray", dict[str, Any]]:

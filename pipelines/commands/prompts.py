@@ -63,7 +63,9 @@ def prompts(
         passes=passes,
     )
     outcomes = run_arms(experiment, arms, keep, seed)
-    answers = [{"method": arm, **one.metrics, "prompt": one.facts["prompt"]} for arm, one in outcomes.items()]
+    answers = [
+        {"method": arm, **one.outcome.metrics, "prompt": one.outcome.facts["prompt"]} for arm, one in outcomes.items()
+    ]
     chosen = next(one for one in answers if one["method"] == arms[0])
     if target is not None:
         partial = target.with_name(target.name + ".partial")
@@ -84,13 +86,13 @@ def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:
     lines = [
         (
             one["method"],
-            f"{one['accuracy']:.3f}",
-            f"{one.get('unranked', one['accuracy']):.3f}",
+            f"{100 * one['accuracy']:.1f}",
+            f"{100 * one.get('unranked', one['accuracy']):.1f}",
             f"{one['length']:.0f}",
         )
         for one in answers
     ]
-    out.print(table_of(("method", "accuracy", "not ranked again", "tokens"), lines, right=(1, 2, 3)))
+    out.print(table_of(("method", "accuracy %", "not ranked again %", "tokens"), lines, right=(1, 2, 3)))
     say(chosen)
 
 

@@ -1,7 +1,9 @@
 """Samples that a study's own task yields: which is which, and the data that trainers take."""
 
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,9 +49,15 @@ def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
     )
 
 
-def revision_of(*splits: pl.DataFrame) -> str:
-    """Identity of the samples as they are now: 32 hexadecimal digits of their content hashes in order."""
-    return str(xxhash.xxh3_128_hexdigest("".join(name for table in splits for name in table["content_hash"]).encode()))
+def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:
+    """Identity of the samples as they are now and of the file of the task, whose losses and networks decide as much:
+    32 hexadecimal digits.
+    """
+    digest = xxhash.xxh3_128("".join(name for table in splits for name in table["content_hash"]).encode())
+    source = getattr(sys.modules[type(task).__module__], "__file__", None)
+    if source:
+        digest.update(Path(source).read_bytes())
+    return str(digest.hexdigest())
 
 
 def canonical(value: Any) -> Iterator[bytes]:

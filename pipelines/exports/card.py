@@ -74,7 +74,8 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
         pretty_name=f"{line(made.dataset)}, pruned by {line(made.selection)}",
         license=None if made.license is None else line(made.license),
         size_categories=[size_category(declared.count)],
-        task_categories=[ENCODINGS[kind]] if kind else None,
+        # The Hub has no word for several labels at once, and one for numbers.
+        task_categories=[ENCODINGS[kind]] if kind and made.columns.get("target", "class") == "class" else None,
         tags=["data-pruning", "coreset", "secateur"],
         pruning={
             "dataset": line(made.dataset),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
@@ -86,9 +86,11 @@ class Study(AnyStudy):
     kind: Annotated[Literal["samples"], Field(description="tells a study of samples from the other kinds")] = "samples"
     source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
     columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
-    task: Annotated[Problem, Field(description="the learning problem: classification, regression or multi_label")] = (
-        Problem()
-    )
+    task: Annotated[
+        Problem,
+        BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
+        Field(description="the learning problem: classification, regression or multi_label"),
+    ] = Problem()
     encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -192,7 +194,7 @@ class Study(AnyStudy):
             from secateur.pipelines.data.own_samples import inspect_own, revision_of
 
             task = own_task(self.task.kind)
-            return revision_of(inspect_own(task, "train"), inspect_own(task, "test"))
+            return revision_of(task, inspect_own(task, "train"), inspect_own(task, "test"))
         return load(self.read_source, self.read_columns, base, cache).revision
 
     @property

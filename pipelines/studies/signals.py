@@ -28,6 +28,7 @@ SIGNALS: Mapping[str, StudySignal] = {
     "samples": StudySignal("call"),
     "epochs": StudySignal("call"),
     "scores": StudySignal("call"),
+    "labels": StudySignal("samples"),
     "strata": StudySignal("samples"),
     "memberships": StudySignal("samples"),
     "null_log_probabilities": StudySignal("samples"),

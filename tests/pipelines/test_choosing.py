@@ -19,7 +19,7 @@ from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import TrainingConfig
 
 LABELS = np.arange(90, dtype=np.int64) % 3
-SIGNALS = {"labels": LABELS, "aum": np.linspace(-1, 1, 90).astype(np.float32)}
+SIGNALS = {"strata": LABELS, "aum": np.linspace(-1, 1, 90).astype(np.float32)}
 
 
 @pytest.mark.parametrize("name", ["rs2", "info_batch", "seta"])

@@ -92,7 +92,7 @@ class TestPrototypeDistance:
         np.testing.assert_allclose(permuted, prototype_distance(embeddings, labels)[order], rtol=1e-6)
 
     def test_bad_input(self, unchecked):
-        with pytest.raises(ValueError, match="2 embeddings but 3 labels"):
+        with pytest.raises(ValueError, match="2 embeddings but 3 strata"):
             prototype_distance(cloud(2, 2), np.zeros(3, np.int64))
         with pytest.raises(ValueError, match="mean of class 5 is zero"):
             prototype_distance(np.float32([[1, 0], [-1, 0]]), np.int64([5, 5]), prototype="mean", metric="cosine")
