@@ -164,6 +164,11 @@ def sets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) ->
     name = columns.labels[0]
     values = pl.Series(column_of(rows, name))
     _no_missing(values, name, "a list, empty where a row has no label")
+    if not isinstance(values.dtype, pl.List | pl.Array):
+        raise ValueError(
+            f"label column {name!r} holds {values.dtype}, for example {values[0]!r}, and multi_label needs a column of "
+            "lists or several columns of 0 and 1: write task: classification, or make lists of the labels"
+        )
     values = values.cast(pl.List(values.dtype.inner))  # type: ignore[attr-defined]
     owners = np.repeat(np.arange(len(values)), values.list.len().to_numpy())
     flat = values.filter(values.list.len() > 0).explode()

@@ -239,8 +239,8 @@ def test_a_worker_answers_with_what_is_wrong_and_the_remedy(
     elif change == "other version":
         broken["scorers"] = {"checkpoint_loss": ("checkpoint_loss", "99", {})}
     elif change == "other data":
-        np.save(tmp_path / "labels.npy", data.targets[:119])
-        broken["data"] = described.data.model_copy(update={"labels": tmp_path / "labels.npy"})
+        np.save(tmp_path / "targets.npy", data.targets[:119])
+        broken["data"] = described.data.model_copy(update={"targets": tmp_path / "targets.npy"})
     else:
         inputs = np.array(data.inputs)
         inputs[3] = np.nan

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import samples_table
-from secateur.pipelines.data.settings import Csv
+from secateur.pipelines.data.source_kinds.csv import Csv
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.choices import Choices

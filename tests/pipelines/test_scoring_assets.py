@@ -256,7 +256,12 @@ def direct(study: Study, data: Data) -> dict[str, np.ndarray]:
     found |= score_rows(runs, data, np.arange(len(data)), reading, device=CPU)
     embeddings = np.concatenate(list(embed(EmbeddingSettings(), data, model=runs[0][-1])))
     graph = nearest_neighbours(embeddings, study.neighbours.count)
-    signals = {**found, "labels": data.targets, "null_log_probabilities": null_model_of(data.targets, data.task.width)}
+    signals = {
+        **found,
+        "labels": data.targets,
+        "strata": data.targets,
+        "null_log_probabilities": null_model_of(data.targets, data.task.width),
+    }
     signals |= {"embeddings": embeddings, "neighbour_indices": graph.indices, "neighbour_distances": graph.distances}
     for name, score in study.scores.items():
         if isinstance(score.declared, Scorer):
