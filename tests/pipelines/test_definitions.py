@@ -66,7 +66,7 @@ def test_the_launchpad_offers_settings_with_the_studys_values(write_study: Write
         dg.validate_run_config(job, {"ops": {"blobs__proxy_training": {"config": config}}})
     filled = dg.validate_run_config(job, {})["ops"]
     assert filled["blobs__proxy_training"]["config"]["score_el2n"] == {"epochs": 2}
-    assert filled["blobs__subset"]["config"]["coverage_centric"] == {"cutoff": None, "strata": 50}
+    assert filled["blobs__subset"]["config"]["coverage_centric"] == {"cutoff": None, "bins": 50}
 
 
 @pytest.mark.parametrize(
