@@ -131,8 +131,8 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
     rebuild = json.loads((given / "model.json").read_text())
     expected = {"shape": list(data.inputs.shape[1:]), "task": json.loads(json.dumps(data.task.state()))}
     own = {name: rebuild[name] for name in expected}
-    if not own["task"].get("names"):  # a model of arrays without names may teach data that have some
-        own["task"] |= {"names": expected["task"].get("names")} if "names" in expected["task"] else {}
+    if "names" in expected["task"] and not own["task"].get("names"):  # a model of plain arrays teaches named data too
+        own["task"]["names"] = expected["task"]["names"]
     if own != expected:
         raise ValueError(f"distillation.teacher: the model in {given} is for {own}, the data are {expected}")
     for name in SAVED:

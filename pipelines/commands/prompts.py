@@ -45,6 +45,7 @@ def prompts(
 
     Which prompt is written is decided by the method asked for first; random masks are run beside it anyway.
     """
+    from secateur.pipelines.storage.whole_files import write_bytes
     from secateur.trainers.experiments.prompt_pruning import PromptPruning
 
     if not prompt.is_file():
@@ -68,9 +69,7 @@ def prompts(
     ]
     chosen = next(one for one in answers if one["method"] == arms[0])
     if target is not None:
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(chosen["prompt"], encoding="utf-8")
-        partial.replace(target)
+        write_bytes(target, chosen["prompt"].encode(), overwrite=True)
     if manifest is not None:
         write_manifest(manifest, experiment, prompt, arms[0], outcomes[arms[0]].kept, keep=keep, seed=seed)
 

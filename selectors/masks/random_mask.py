@@ -8,7 +8,7 @@ import numpy as np
 from secateur.selectors.contract import mask_selector
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import first_by_key
-from secateur.selectors.masks.groups import Masks, Shapes, counts_in, shapes_of, sizes_of
+from secateur.selectors.masks.groups import Masks, Shapes, sizes_of
 from secateur.selectors.masks.layer_ratios import RULES, counts_of
 
 
@@ -43,8 +43,3 @@ def random_masks(shapes: Shapes, counts: Mapping[str, int], *, seed: int) -> Mas
         mask[first_by_key(np.arange(sizes[name]), count, derive_seed(seed, place))] = True
         masks[name] = mask.reshape(shape)
     return masks
-
-
-def as_many_at_random(masks: Mapping[str, np.ndarray], *, seed: int) -> Masks:
-    """`random_masks` that keep as many units of each layer as these do."""
-    return random_masks(shapes_of(masks), counts_in(masks), seed=seed)
