@@ -36,6 +36,7 @@ ROOMS = {
         "experiments",
     ),
     "pipelines": (
+        "files",
         "data",
         "studies",
         "storage",

@@ -18,14 +18,15 @@ import numpy as np
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.subsets import provenance_of
+from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import choose, signals_read
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.samples import Study
@@ -191,6 +192,8 @@ class Made:
             loaded["samples"],
             signals.get("embeddings"),
             loaded["source"]["label_names"],
+            loaded["source"]["files"],
+            previews_of(study, store),
         )
         return cls(loaded, signals, whole)
 

@@ -1,6 +1,8 @@
 """Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and the check of them."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +12,21 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import polars.selectors as cs
+import pyarrow as pa
+import pyarrow.parquet
 import xxhash
 from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.check import DataReport, check_data
-from secateur.pipelines.data.identity import inspect_samples
+from secateur.pipelines.data.check import DataReport, check_data, report_of
+from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
-from secateur.pipelines.data.sources import Loaded, load
+from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
+from secateur.pipelines.data.sources import load
 from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
-from secateur.pipelines.pages.extremes import previews
+from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import Data
@@ -32,9 +37,9 @@ from secateur.trainers.tasks.registry import task_from
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
-    "samples": "Training samples: row, content_hash, label (or target and stratum), preview. Row order is identity "
-    "inside a run.",
-    "test_samples": "Test samples: row, content_hash, label (or target and stratum).",
+    "samples": "Training samples: row, file and row in it, content_hash, label (or target and stratum). Row order is "
+    "identity inside a run.",
+    "test_samples": "Test samples: row, file and row in it, content_hash, label (or target and stratum).",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",
     "encoder": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
@@ -64,18 +69,24 @@ def memberships_of(
     return targets_in(samples.select("target").collect(), source["label_names"])
 
 
+def previews_of(study: Study, store: Store) -> Previews | None:
+    """What a reader sees of training samples, from the rows that the study's home holds."""
+    return previews_in(store.place(key_of(study, "rows")) / "train", study.columns)
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A study's data as its assets hold them; `report` is what the check found, None where there are no columns."""
+    """A study's data as its assets hold them; `folder` has the tables and arrays, `report` the findings of the check."""
 
     revision: str
     task: Task
     label_names: tuple[str, ...]
     strata: list[str]
-    samples: pl.DataFrame
-    test_samples: pl.DataFrame
-    inputs: Shaped[np.ndarray, "n ..."]
-    test_inputs: Shaped[np.ndarray, "m ..."]
+    counts: tuple[int, ...]
+    """Training samples of each stratum."""
+    sizes: tuple[int, int]
+    folder: Path
+    files: tuple[str, ...] = ()
     report: DataReport | None = None
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
@@ -86,72 +97,110 @@ class Prepared:
         """What the asset `source` says."""
         return {
             "revision": self.revision,
+            "files": list(self.files),
             "label_names": list(self.label_names),
             "strata": self.strata,
             "task": self.task.state(),
-            "samples": len(self.samples),
-            "test_samples": len(self.test_samples),
+            "samples": self.sizes[0],
+            "test_samples": self.sizes[1],
             "model_settings": self.model_settings,
             "encoding": self.facts,
         }
 
-    def strata_table(self) -> str:
+    def strata_table(self, head: str) -> str:
         """Samples per stratum, as Markdown."""
-        counts = np.bincount(strata_in(self.samples), minlength=len(self.strata))
-        head = "class" if "label" in self.samples.columns else "stratum"
-        lines = [f"| {name} | {count} |" for name, count in zip(self.strata, counts, strict=True)]
+        lines = [f"| {name} | {count} |" for name, count in zip(self.strata, self.counts, strict=True)]
         return "\n".join([f"| {head} | samples |", "| --- | ---: |", *lines])
 
 
-def encode(loaded: Loaded, study: Study) -> encodings.Encoded:
-    """Inputs of both splits, by the modality that the columns name and the study's encoding."""
-    return encodings.encode(
-        study.resolved_encoding, loaded.train, loaded.test, study.read_columns.inputs, decode=decode_image
-    )
+def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
+    """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
-
-def prepared(study: Study, base: Path, cache: Path) -> Prepared:
-    """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples."""
+    Tables, arrays and shards are written below `folder`, in batches; memory holds one of them.
+    """
     if study.task.own:
-        return prepared_by(study.task.own_task(study.declared_scores, distilled=study.distillation is not None))
+        task = study.task.own_task(study.declared_scores, distilled=study.distillation is not None)
+        return prepared_by(task, folder)
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache)
+    loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
-    train, test = (
-        inspect_samples(rows, columns).with_columns(**as_columns(targets, task.strata(targets)))
-        for rows, targets in ((loaded.train, loaded.targets), (loaded.test, loaded.test_targets))
-    )
-    report = check_data(loaded.train, loaded.test, columns, train, test, loaded.label_names, loaded.unlabelled)
-    samples, test_samples = (table.drop("input_hash", "fault") for table in (train, test))
-    encoded = encode(loaded, study)
+    report = check_data(loaded)
+    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs, decode=decode_image)
+    facts = encoder.facts(loaded.rows["train"])
+    facts |= {f"test {name}": value for name, value in encoder.facts(loaded.rows["test"]).items()}
+    for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
+        rows, strata = loaded.rows[split], task.strata(targets)
+        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata)
+        write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+        link_shards(rows, folder / "rows" / split)
+    names = task.stratum_names()
     return Prepared(
         revision=loaded.revision,
         task=task,
         label_names=loaded.label_names,
-        strata=task.stratum_names(),
-        samples=samples.with_columns(previews(loaded.train, columns)),
-        test_samples=test_samples,
-        inputs=encoded.inputs,
-        test_inputs=encoded.test_inputs,
+        strata=names,
+        counts=tuple(np.bincount(task.strata(loaded.targets), minlength=len(names)).tolist()),
+        sizes=(len(loaded.targets), len(loaded.test_targets)),
+        folder=folder,
+        files=loaded.files,
         report=report,
-        encoder=encoded.encoder,
-        model_settings=encoded.model_settings,
-        facts=encoded.facts,
+        encoder=encoder,
+        model_settings=encoder.model_settings,
+        facts=facts,
     )
 
 
-def prepared_by(task: OwnTask) -> Prepared:
+def write_samples(
+    path: Path, rows: SplitRows, targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]
+) -> None:
+    """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it."""
+    writer, start = None, 0
+    for table in rows.batches([FILE, ROW, CONTENT]):
+        part = slice(start, start + table.num_rows)
+        own = {name: values.to_arrow() for name, values in as_columns(targets[part], strata[part]).items()}
+        known = {"row": pa.array(np.arange(part.start, part.stop)), "file": table[FILE], "file_row": table[ROW]}
+        block = pa.table(known | {"content_hash": hex_of(words_of(table[CONTENT]))} | own)
+        writer = writer or pyarrow.parquet.ParquetWriter(path, block.schema, compression="zstd")
+        writer.write_table(block)
+        start = part.stop
+    if writer:
+        writer.close()
+
+
+def write_inputs(path: Path, encoder: encodings.Encoder, rows: SplitRows) -> None:
+    """The rows as one array in an .npy file."""
+    with path.open("wb") as file:
+        head = {"descr": encoder.dtype.str, "fortran_order": False, "shape": (len(rows), *encoder.shape)}
+        np.lib.format.write_array_header_1_0(file, head)
+        for _, block in encodings.blocks_of(encoder, rows):
+            file.write(np.ascontiguousarray(block).data)
+
+
+def link_shards(rows: SplitRows, folder: Path) -> None:
+    """The shards of a split in a folder of their own, as further names of the same files where that is possible."""
+    folder.mkdir(parents=True)
+    for place, shard in enumerate(rows.shards):
+        target = folder / f"{place:05}.arrow"
+        try:
+            target.hardlink_to(shard)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(shard, target)
+
+
+def prepared_by(task: OwnTask, folder: Path) -> Prepared:
     """The samples that a task of the user's own yields; inputs are their row numbers."""
     samples, test_samples = inspect_own(task, "train"), inspect_own(task, "test")
+    for prefix, table in (("", samples), ("test_", test_samples)):
+        table.write_parquet(folder / f"{prefix}samples.parquet")
+        np.save(folder / f"{prefix}inputs.npy", table["row"].to_numpy())
     return Prepared(
         revision=revision_of(task, samples, test_samples),
         task=task,
         label_names=(),
         strata=["all"],
-        samples=samples,
-        test_samples=test_samples,
-        inputs=samples["row"].to_numpy(),
-        test_inputs=test_samples["row"].to_numpy(),
+        counts=(len(samples),),
+        sizes=(len(samples), len(test_samples)),
+        folder=folder,
     )
 
 
@@ -176,31 +225,40 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 "data_quality",
                 asset=key["samples"],
                 blocking=True,
-                description="Duplicates, empty or undecodable samples, tiny classes, rows shared by train and test.",
+                description="Rows shared by train and test, duplicates, conflicting labels, rows left out, tiny classes.",
             )
         ],
         group_name=study.name,
     )
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
-        made = prepared(study, base, secateur_store.root / ".cache")
-        context.log.info(f"{len(made.samples)} training and {len(made.test_samples)} test samples, {made.revision}")
-        for fact, number in made.facts.items():
-            context.log.info(f"{fact}: {number}")
-        with secateur_store.folder(key["encoder"]) as folder:
-            if made.encoder:
-                made.encoder.save(folder)
-        yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve())
-        problems, counts = (made.report.problems(), made.report.counts()) if made.report else ([], {})
-        secateur_store.save(key_of(study, "data_report"), {"problems": problems, "counts": counts})
+        cache = secateur_store.root / ".cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="prepare-") as name:
+            folder = Path(name)
+            made = prepared(study, base, cache, folder)
+            context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
+            for fact, number in made.facts.items():
+                context.log.info(f"{fact}: {number}")
+            with secateur_store.folder(key["encoder"]) as place:
+                if made.encoder:
+                    made.encoder.save(place)
+            with secateur_store.folder(key_of(study, "rows")) as place:
+                if (folder / "rows").is_dir():
+                    for split in (folder / "rows").iterdir():
+                        split.rename(place / split.name)
+            yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve())
+        report = report_of(made.report)
+        secateur_store.save(key_of(study, "data_report"), report)
+        problems = [finding["text"] for finding in report["findings"]]
+        for problem in problems:
+            context.log.warning(problem)
         yield dg.AssetCheckResult(
             check_name="data_quality",
             asset_key=key["samples"],
             passed=not problems,
-            severity=dg.AssetCheckSeverity.ERROR
-            if made.report and made.report.unusable
-            else dg.AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description="; ".join(problems) or "nothing to report",
-            metadata=counts,
+            metadata=report["counts"],
         )
 
     return prepare
@@ -208,25 +266,28 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 def outputs_of(study: Study, made: Prepared, encoder: Path) -> Iterator[dg.Output[Any]]:
     """Every asset of the data with its metadata; `encoder` is the folder where that one lies."""
-    values: dict[str, Any] = {name: getattr(made, name) for name in NAMES if name != "encoder"}
     # What is made of a revision depends on the study's settings too.
     settings = [
         study.source and study.source.model_dump(mode="json"),
         study.columns and study.columns.model_dump(mode="json"),
         study.task.model_dump(mode="json"),
+        study.data.model_dump(mode="json"),
         study.columns and study.resolved_encoding.model_dump(mode="json"),
     ]
     version = dg.DataVersion(xxhash.xxh3_128_hexdigest(json.dumps([made.revision, *settings], sort_keys=True).encode()))
-    for name, value in values.items():
-        metadata: dict[str, Any] = {"revision": made.revision}
-        if name.endswith("samples"):
-            metadata |= {"dagster/row_count": len(value)}
-        if name == "samples":
-            metadata |= {"classes": dg.MetadataValue.md(made.strata_table())}
+    yield dg.Output(made.source, "source", metadata={"revision": made.revision}, data_version=version)
+    for prefix, size in (("", made.sizes[0]), ("test_", made.sizes[1])):
+        metadata: dict[str, Any] = {"revision": made.revision, "dagster/row_count": size}
+        if not prefix:
+            head = "class" if made.task.name == "classification" else "stratum"
+            metadata |= {"classes": dg.MetadataValue.md(made.strata_table(head))}
             metadata |= {"duplicates found": made.report.train.duplicate_rows if made.report else 0}
-        if name.endswith("inputs"):
-            metadata |= {"shape": str(value.shape), "dtype": str(value.dtype)} | made.facts
-        yield dg.Output(value, name, metadata=metadata, data_version=version)
+        name = f"{prefix}samples"
+        yield dg.Output(made.folder / f"{name}.parquet", name, metadata=metadata, data_version=version)
+        inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")
+        metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)} | made.facts
+        name = f"{prefix}inputs"
+        yield dg.Output(made.folder / f"{name}.npy", name, metadata=metadata, data_version=version)
     yield dg.Output(
         None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | made.facts, data_version=version
     )

@@ -12,10 +12,10 @@ import numpy as np
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
-from secateur.pipelines.data.sources import load
+from secateur.pipelines.files.whole_files import new_file
+from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import new_file
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
@@ -52,8 +52,7 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             model = models.load(folder)
             depends.append(fingerprint([folder]))
         elif study.columns and study.columns.text is not None:
-            rows = load(study.read_source, study.columns, base, secateur_store.root / ".cache").train
-            texts = rows[study.columns.text]
+            texts = rows_in(secateur_store.place(key_of(study, "rows")) / "train").dataset()[study.columns.text]
         shards = secateur_store.root / study.name / ".embeddings" / digest_of(depends=depends)[:16]
         told, count = secateur_progress.start(context, "embeddings"), len(data)
         starts = list(range(0, count, settings.block))

@@ -11,10 +11,10 @@ from pydantic import Field, create_model
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
+from secateur.pipelines.files.whole_files import inside, refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import inside, refuse_existing
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import checked, require

@@ -13,8 +13,8 @@ from typing import IO
 import dagster as dg
 import torch
 
+from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.runs.worker import JOB, OUTCOME, TrainingJob, load_outcome
-from secateur.pipelines.storage.whole_files import write_bytes
 from secateur.trainers.loop.train import Trained
 
 TAIL = 60

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of, strata_of
+from secateur.pipelines.assets.data import data_of, previews_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
+from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.score import score_by_class
 from secateur.pipelines.runs.proxy import ProxyRuns
 from secateur.pipelines.storage.store import Store
@@ -33,10 +34,16 @@ def describe(card: Card) -> str:
 
 
 def score_metadata(
-    values: Scores, card: Card, inputs: np.ndarray, samples: pl.LazyFrame, source: Mapping[str, Any]
+    values: Scores,
+    card: Card,
+    inputs: np.ndarray,
+    samples: pl.LazyFrame,
+    source: Mapping[str, Any],
+    previews: Previews | None,
 ) -> dict[str, Any]:
     """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
     wide = values.astype(np.float64)
+    ends = extremes(values, inputs, samples, source["label_names"], source["files"], previews)
     return {
         "dagster/row_count": len(values),
         "mean": float(wide.mean()),
@@ -47,7 +54,7 @@ def score_metadata(
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
         "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
-        "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
+        "highest and lowest": dg.MetadataValue.md(ends),
     }
 
 
@@ -120,7 +127,9 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
         for name, score in observed.items():
             values = runs.scores(name)
-            metadata = score_metadata(values, score.declared.card, inputs, samples, source)
+            metadata = score_metadata(
+                values, score.declared.card, inputs, samples, source, previews_of(study, secateur_store)
+            )
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
     return proxy
@@ -158,7 +167,14 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),
-            metadata=score_metadata(values, scorer.card, loaded["inputs"], loaded["samples"], loaded["source"]),
+            metadata=score_metadata(
+                values,
+                scorer.card,
+                loaded["inputs"],
+                loaded["samples"],
+                loaded["source"],
+                previews_of(study, secateur_store),
+            ),
         )
 
     return score

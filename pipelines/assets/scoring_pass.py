@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.assets.asset import ins_of
-from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.data import data_of, previews_of
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import score_metadata, score_outs
@@ -100,7 +100,11 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
             yield dg.Output(
                 values,
                 name,
-                metadata=score_metadata(values, configured[name][0].card, inputs, samples, source) | counted | nodes,
+                metadata=score_metadata(
+                    values, configured[name][0].card, inputs, samples, source, previews_of(study, secateur_store)
+                )
+                | counted
+                | nodes,
                 data_version=version_of(values),
             )
 

@@ -7,6 +7,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.manifests.manifest import Manifest
@@ -118,6 +119,8 @@ def shown_of(
         loaded["samples"],
         signals.get("embeddings"),
         loaded["source"]["label_names"],
+        loaded["source"]["files"],
+        previews_of(study, store),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)

@@ -25,10 +25,10 @@ from secateur.pipelines.assets.asset import ins_of, key_of, study_asset
 from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
+from secateur.pipelines.files.whole_files import new_folder
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.storage.whole_files import new_folder
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, Progress, TrainingConfig

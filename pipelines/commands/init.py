@@ -64,8 +64,8 @@ def init(
 
     from secateur.pipelines.data.profile import find_data
     from secateur.pipelines.data.sources import Columns, Source, load
+    from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
-    from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
     from secateur.pipelines.studies.problem import Problem

@@ -45,7 +45,7 @@ def prompts(
 
     Which prompt is written is decided by the method asked for first; random masks are run beside it anyway.
     """
-    from secateur.pipelines.storage.whole_files import write_bytes
+    from secateur.pipelines.files.whole_files import write_bytes
     from secateur.trainers.experiments.prompt_pruning import PromptPruning
 
     if not prompt.is_file():

@@ -1,42 +1,54 @@
-"""What is wrong with a data set, before anything is trained on it: the asset check's findings, without Dagster.
+"""What is wrong with a data set, before anything is trained on it: findings in the order of their importance.
 
 Two samples are duplicates where a model is shown the same (equal `input_hash`), whatever their targets; where the
-targets differ they conflict. Samples with a fault are counted as such and not as duplicates or shared rows: all nulls
-are alike.
+targets differ they conflict.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import inspect_samples
-from secateur.scorers.contract import rows_text
+from secateur.pipelines.data.policy import Dropped
+from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows, words_of
+from secateur.pipelines.data.sources import Loaded, Places
 
-if TYPE_CHECKING:
-    import datasets
+LISTED = 100
+"""Rows that a finding lists; it counts all of them."""
 
-SHOWN = 5
-"""Faults spelled out per split; the count says how many there are."""
+Kind = Literal["leaked", "duplicates", "conflicts", "dropped", "absent classes", "single classes"]
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a reader should know of the data.
+
+    `importance` counts from 0, the gravest; `count` is the number of rows, or of classes; `rows` are the first of
+    them, by file and row in it, and `text` says it in one sentence.
+    """
+
+    kind: Kind
+    split: str
+    importance: int
+    count: int
+    text: str
+    rows: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Findings within one split.
+    """Within one split: groups of rows with the same input and target, and with the same input and different targets.
 
-    `faults` are rows with what is wrong with them, in the order of the rows; `duplicates` are groups of rows with the
-    same input and target; `conflicts` groups of rows with the same input and different targets; `class_counts` are
-    samples per class or label, none where targets are numbers.
+    `class_counts` are samples per class or label, none where targets are numbers.
     """
 
     split: Literal["train", "test"]
     samples: int
-    faults: tuple[tuple[int, str], ...]
-    duplicates: tuple[tuple[int, ...], ...]
-    conflicts: tuple[tuple[int, ...], ...]
+    duplicates: Groups
+    conflicts: Groups
     class_counts: tuple[int, ...]
 
     @property
@@ -52,7 +64,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """Findings in both splits, and rows of `test` whose input is in `train` too."""
+    """Both splits, rows of either whose input is in the other, and rows that a policy left out."""
 
     train: SplitReport
     test: SplitReport
@@ -61,35 +73,39 @@ class DataReport:
     relabelled_test_rows: tuple[int, ...]
     """Shared rows whose target no equal training row has."""
     label_names: tuple[str, ...]
-    unlabelled: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each split that were left out for want of a label."""
+    dropped: tuple[Dropped, ...]
+    places: Places
+    """Where rows are that stayed."""
+    scanned: Places
+    """Where rows are by the numbers of the scan, which those that were left out have."""
 
-    @property
-    def unusable(self) -> bool:
-        """Whether a sample cannot be shown to a model at all; the rest may be as it should be."""
-        return any("image" in fault for split in (self.train, self.test) for _, fault in split.faults)
+    def findings(self) -> list[Finding]:
+        """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
+        parts = (self.train, self.test)
+        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part))]
+        for left in self.dropped:
+            reason = {"bad_rows": left.reasons[0] if left.reasons else "", "unlabelled": "no label"}.get(
+                left.policy, ""
+            )
+            what = f"{many(len(left.rows), f'{left.split} row')} left out by data.{left.policy}"
+            listed.append(self._finding("dropped", left.split, left.rows, f"{what}{f' ({reason})' if reason else ''}"))
+        for part in parts:
+            for kind, count, text in (
+                ("absent classes", 0, "absent from {}"),
+                ("single classes", 1, "with one {} sample"),
+            ):
+                names = [n for n, have in zip(self.label_names, part.class_counts, strict=False) if have == count]
+                if names:
+                    some = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+                    sentence = f"{many(len(names), 'class', 'classes')} {text.format(part.split)}: {some}"
+                    listed.append(Finding(kind, part.split, 0, len(names), sentence))  # type: ignore[arg-type]
+        order = list(Kind.__args__)  # type: ignore[attr-defined]
+        listed.sort(key=lambda finding: order.index(finding.kind))
+        return [Finding(**asdict(finding) | {"importance": place}) for place, finding in enumerate(listed)]
 
     def problems(self) -> list[str]:
-        """One sentence per kind of finding; empty where there is nothing to report."""
-        found = [
-            f"{count} {split} {'row' if count == 1 else 'rows'} without a label left out"
-            for split, count in self.unlabelled.items()
-            if count
-        ]
-        found += [sentence for split in (self.train, self.test) for sentence in self._within(split)]
-        for part in (self.train, self.test):
-            if absent := self._classes(part, 0):
-                found.append(f"{_many(absent, 'class', 'classes')} absent from {part.split}: {_list(absent)}")
-            if single := self._classes(part, 1):
-                found.append(f"{_many(single, 'class', 'classes')} with one {part.split} sample: {_list(single)}")
-        if self.shared_test_rows:
-            rows = np.array(self.shared_test_rows)
-            relabelled = len(self.relabelled_test_rows)
-            found.append(
-                f"{_many(rows, 'test sample')} also in train ({rows_text(rows)} of test"
-                f"{f'; {relabelled} with another label' if relabelled else ''}): results on test are too good"
-            )
-        return found
+        """The sentences of the findings."""
+        return [finding.text for finding in self.findings()]
 
     def counts(self) -> dict[str, int]:
         """Numbers for the UI, by name."""
@@ -97,12 +113,12 @@ class DataReport:
         for part in (self.train, self.test):
             numbers |= {
                 f"{part.split}_samples": part.samples,
-                f"{part.split}_faults": len(part.faults),
                 f"{part.split}_duplicate_groups": len(part.duplicates),
                 f"{part.split}_duplicate_rows": part.duplicate_rows,
                 f"{part.split}_conflicting_groups": len(part.conflicts),
                 f"{part.split}_conflicting_rows": part.conflicting_rows,
                 f"{part.split}_classes_below_two": sum(count < 2 for count in part.class_counts),
+                f"{part.split}_dropped": sum(len(left.rows) for left in self.dropped if left.split == part.split),
             }
         return numbers | {
             "shared_train_rows": len(self.shared_train_rows),
@@ -110,99 +126,126 @@ class DataReport:
             "relabelled_test_rows": len(self.relabelled_test_rows),
         }
 
-    def _within(self, part: SplitReport) -> list[str]:
-        found = []
-        if part.faults:
-            told = "; ".join(f"row {row}: {fault}" for row, fault in part.faults[:SHOWN])
-            more = "; …" if len(part.faults) > SHOWN else ""
-            found.append(f"{_many(part.faults, f'{part.split} sample')} empty or undecodable ({told}{more})")
+    def _leaks(self) -> list[Finding]:
+        if not self.shared_test_rows:
+            return []
+        relabelled = len(self.relabelled_test_rows)
+        return [
+            self._finding(
+                "leaked",
+                "test",
+                self.shared_test_rows,
+                f"{many(len(self.shared_test_rows), 'test row')} of {self.test.samples} also in train"
+                f"{f', {relabelled} with another label' if relabelled else ''}: results on test are too good",
+                "; data: {leaked: drop_from_training} leaves them out of training",
+            )
+        ]
+
+    def _groups(self, part: SplitReport) -> list[Finding]:
+        groups = []
         if part.duplicates:
-            groups = f"{_many(part.duplicates, 'group')} of equal {part.split} samples"
-            found.append(f"{groups}, {part.duplicate_rows} more than needed ({_groups(part.duplicates)})")
+            text = f"{many(len(part.duplicates), 'group')} of equal {part.split} rows, {part.duplicate_rows} more than needed"
+            groups.append(
+                self._finding("duplicates", part.split, [r for group in part.duplicates for r in group], text)
+            )
         if part.conflicts:
-            groups = f"{_many(part.conflicts, 'group')} of equal {part.split} inputs with different labels"
-            found.append(f"{groups}, {part.conflicting_rows} samples ({_groups(part.conflicts)})")
-        return found
+            text = (
+                f"{many(part.conflicting_rows, f'{part.split} row')} with an input that another row labels differently"
+            )
+            groups.append(self._finding("conflicts", part.split, [r for group in part.conflicts for r in group], text))
+        return groups
 
-    def _classes(self, part: SplitReport, count: int) -> list[str]:
-        return [name for name, have in zip(self.label_names, part.class_counts, strict=False) if have == count]
+    def _finding(
+        self, kind: Kind, split: str, rows: Sequence[int] | np.ndarray, text: str, remedy: str = ""
+    ) -> Finding:
+        numbers, places = np.asarray(rows, np.int64), self.scanned if kind == "dropped" else self.places
+        listed = tuple(places.pairs(split, numbers[:LISTED]))
+        return Finding(kind, split, 0, len(numbers), f"{text} ({places.text(split, numbers)}){remedy}", listed)
 
 
-def check_data(
-    train_rows: "datasets.Dataset",
-    test_rows: "datasets.Dataset",
-    columns: Columns,
-    train_samples: pl.DataFrame,
-    test_samples: pl.DataFrame,
-    label_names: Sequence[str],
-    unlabelled: Mapping[str, int] | None = None,
-) -> DataReport:
-    """Look for duplicates, conflicts, faults, small classes and rows that train and test share.
+def check_data(loaded: Loaded) -> DataReport:
+    """Look for duplicates, conflicts, small classes and rows that train and test share.
 
-    Samples are what `samples_table` or, to save a second pass over the data, `inspect_samples` made of the rows.
-    Raises ValueError where samples and rows differ in number.
+    Holds eight bytes per row: a hash is looked at whole only where half of it occurs twice.
     """
-    train = _inspected(train_rows, columns, train_samples, "train")
-    test = _inspected(test_rows, columns, test_samples, "test")
-    usable_train, usable_test = (table.filter(pl.col("fault").is_null()) for table in (train, test))
-    shared_train = usable_train.join(usable_test, on="input_hash", how="semi").sort("row")
-    shared_test = usable_test.join(usable_train, on="input_hash", how="semi").sort("row")
-    relabelled = shared_test.join(usable_train, on="content_hash", how="anti").sort("row")
+    train, test = loaded.rows["train"], loaded.rows["test"]
+    halves = {split: lower_halves(rows, INPUT) for split, rows in loaded.rows.items()}
+    shared = {
+        split: hashed_rows(loaded.rows[split], halves[split].is_in(halves[other].implode()).to_numpy())
+        for split, other in (("train", "test"), ("test", "train"))
+    }
+    shared_train = shared["train"].join(shared["test"], on="input", how="semi").sort("row")
+    shared_test = shared["test"].join(shared["train"], on="input", how="semi").sort("row")
+    relabelled = shared_test.join(shared["train"], on="content", how="anti").sort("row")
+    reports = {
+        split: SplitReport(
+            split, len(rows), *groups_of(rows, halves[split]), class_counts(targets, len(loaded.label_names))
+        )
+        for split, rows, targets in (("train", train, loaded.targets), ("test", test, loaded.test_targets))
+    }  # type: ignore[arg-type]
     return DataReport(
-        train=_split_report("train", train, len(label_names)),
-        test=_split_report("test", test, len(label_names)),
+        train=reports["train"],
+        test=reports["test"],
         shared_train_rows=tuple(shared_train["row"]),
         shared_test_rows=tuple(shared_test["row"]),
         relabelled_test_rows=tuple(relabelled["row"]),
-        label_names=tuple(label_names),
-        unlabelled=unlabelled or {},
+        label_names=loaded.label_names,
+        dropped=loaded.dropped,
+        places=Places(loaded.rows, loaded.files),
+        scanned=Places(loaded.scanned, loaded.files),
     )
 
 
-def _inspected(rows: "datasets.Dataset", columns: Columns, samples: pl.DataFrame, split: str) -> pl.DataFrame:
-    if len(rows) != len(samples):
-        raise ValueError(f"{split}: {len(samples)} samples were made of other data, which has {len(rows)} rows")
-    return samples if {"input_hash", "fault"} <= set(samples.columns) else inspect_samples(rows, columns)
+def lower_halves(rows: SplitRows, name: str) -> pl.Series:
+    """Half of each hash, UInt64 `[n]`."""
+    parts = [words_of(table[name])[:, 1] for table in rows.batches([name])]
+    return pl.Series(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-def _split_report(split: Literal["train", "test"], samples: pl.DataFrame, classes: int) -> SplitReport:
-    usable = samples.filter(pl.col("fault").is_null())
-    faulty = samples.filter(pl.col("fault").is_not_null()).sort("row")
-    return SplitReport(
-        split=split,
-        samples=len(samples),
-        faults=tuple(faulty.select("row", "fault").iter_rows()),
-        duplicates=_grouped(usable, "content_hash", pl.len() > 1),
-        conflicts=_grouped(usable, "input_hash", pl.col("content_hash").n_unique() > 1),
-        class_counts=_class_counts(samples, classes),
-    )
+def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
+    """`row` and whole hashes `input` and `content`, as bytes, of some rows."""
+    parts, start = [], 0
+    for table in rows.batches([INPUT, CONTENT]):
+        mask = wanted[start : start + table.num_rows]
+        if mask.any():
+            some = pl.DataFrame(
+                {"row": start + np.flatnonzero(mask)}
+                | {
+                    to: pl.from_arrow(table[name].cast("large_binary")).filter(pl.Series(mask))
+                    for to, name in (("input", INPUT), ("content", CONTENT))
+                }
+            )
+            parts.append(some)
+        start += table.num_rows
+    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary}
+    return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
-def _class_counts(samples: pl.DataFrame, classes: int) -> tuple[int, ...]:
-    """Samples per class or label."""
-    if "label" in samples.columns:
-        labels = samples["label"]
-    elif samples.schema.get("target") == pl.List(pl.Int64):
-        labels = samples["target"].explode().drop_nulls()
-    else:
-        return ()
-    return tuple(np.bincount(labels.to_numpy(), minlength=classes).tolist())
+def groups_of(rows: SplitRows, halves: pl.Series) -> tuple[Groups, Groups]:
+    """Groups of duplicates and of conflicts, ascending, in the order of their first rows."""
+    table = hashed_rows(rows, halves.is_duplicated().to_numpy())
+    return _grouped(table, "content", pl.len() > 1), _grouped(table, "input", pl.col("content").n_unique() > 1)
 
 
-def _grouped(samples: pl.DataFrame, key: str, of_interest: pl.Expr) -> tuple[tuple[int, ...], ...]:
-    """Rows of each group that is of interest, ascending; groups in the order of their first rows."""
-    groups = samples.filter(of_interest.over(key)).group_by(key).agg(pl.col("row").sort())["row"].to_list()
+def _grouped(table: pl.DataFrame, key: str, of_interest: pl.Expr) -> Groups:
+    groups = table.filter(of_interest.over(key)).group_by(key).agg(pl.col("row").sort())["row"].to_list()
     return tuple(sorted(tuple(group) for group in groups))
 
 
-def _many(things: Sequence[object] | np.ndarray, singular: str, plural: str = "") -> str:
-    return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
+def class_counts(targets: np.ndarray, classes: int) -> tuple[int, ...]:
+    """Samples per class or label; none where targets are numbers."""
+    if targets.dtype == np.bool_:
+        return tuple(targets.sum(axis=0).tolist())
+    return tuple(np.bincount(targets, minlength=classes).tolist()) if targets.dtype == np.int64 else ()
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+def many(count: int, singular: str, plural: str = "") -> str:
+    """How many of something, in words."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
-def _groups(groups: Sequence[Sequence[int]]) -> str:
-    told = "; ".join(rows_text(np.array(group)) for group in groups[:3])
-    return told + ("; …" if len(groups) > 3 else "")
+def report_of(report: DataReport | None) -> dict[str, Any]:
+    """The report as JSON: findings, and the numbers for the UI."""
+    if report is None:
+        return {"findings": [], "counts": {}}
+    return {"findings": [asdict(finding) for finding in report.findings()], "counts": report.counts()}

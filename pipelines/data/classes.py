@@ -1,124 +1,123 @@
-"""Classes of rows: a column of whole numbers, or of strings that the study lists."""
+"""Classes of rows: their labels' texts, numbered in the order of the names that a study or a file gives, else their own."""
 
-import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
+from jaxtyping import Int64
 
+from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import Splits
+from secateur.pipelines.data.identity import label_text
+from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.scorers.contract import rows_text
 
-if TYPE_CHECKING:
-    import datasets
+Say = Callable[[str, np.ndarray], str]
+"""Split and rows, int64, as a message names them: by file, and row in it."""
 
 
-def labels_of(rows: "datasets.Dataset", columns: Columns) -> np.ndarray:
-    """Labels, int64 `[n]`.
+def class_names(
+    splits: Mapping[str, SplitRows],
+    columns: Columns,
+    declared: Sequence[tuple[str, ...]],
+    given: Sequence[str] | None,
+    say: Say,
+) -> tuple[str, ...]:
+    """Names of the classes 0 … C-1.
 
-    Raises ValueError that names the column, the first row and the remedy for labels that are strings, floats,
-    booleans, null or negative.
+    Those that the study gives, else those that the files declare, else the texts of the labels: numbers in their order,
+    then words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
+    SourceError for names that contradict the labels, and for labels that are none.
     """
-    name = columns.labels[0]
-    feature = rows.features[name]
-    values = rows.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
-    remedy = "labels must be integers 0 … C-1 or a ClassLabel"
-    if values.null_count:
-        missing = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-        raise ValueError(
-            f"label column {name!r} is null at {rows_text(missing)}: drop or label these samples; {remedy}"
-        )
-    if not pa.types.is_integer(values.type):
-        strings = f"dataset.class_encode_column({name!r}) of the datasets library makes a ClassLabel of strings"
-        cure = "cast the column to int64" if _is_number(values.type) else strings
-        example = f", for example {values[0].as_py()!r}" if len(values) else ""
-        raise ValueError(f"label column {name!r} holds {feature_text(feature)}{example}, but {remedy}: {cure}")
-    labels = values.cast(pa.int64()).to_numpy()
-    negative = np.flatnonzero(labels < 0)
-    if len(negative):
-        raise ValueError(
-            f"label column {name!r} is negative ({labels[negative[0]]}) at {rows_text(negative)}: "
-            f"-1 usually marks an unlabelled sample, drop these; {remedy}"
-        )
-    return cast(np.ndarray, labels)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind))
-
-
-def feature_text(feature: Any) -> str:
-    """Name of a column's type for an error message."""
-    return str(getattr(feature, "dtype", feature))
-
-
-def kind_of(feature: Any) -> Literal["number", "boolean", "text", "nothing"] | None:
-    name = feature_text(feature)
-    if getattr(feature, "_type", "") not in ("Value", "ClassLabel"):
-        return None
-    if name.endswith("string") or name == "string_view":
-        return "text"
-    if name in ("bool", "null"):
-        return "boolean" if name == "bool" else "nothing"
-    return "number" if re.fullmatch(r"u?int\d+|float\d+", name) else None
-
-
-def number_labels(
-    rows: "datasets.Dataset", columns: Columns, names: Sequence[str] | None, split: str
-) -> "datasets.Dataset":
-    """A label column of strings as a ClassLabel, numbered by the places of the strings among `source.label_names`."""
-    import datasets
-
-    column = columns.labels[0]
-    feature = rows.features[column]
-    if kind_of(feature) != "text":
-        return rows
-    words = rows.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    if names is None:
-        some = ", ".join(sorted(map(repr, set(words[:1000]) - {None}))[:5])
+    kind = splits["train"].schema.field(columns.labels[0]).type
+    known = declared[0] if declared else None
+    if other := next((names for names in declared if set(names) != set(declared[0])), None):
+        raise SourceError(f"label column {columns.labels[0]!r} has other classes in some files: {known} and {other}")
+    if given and known and set(given) != set(known):
+        lost = sorted(set(known) ^ set(given))
         raise SourceError(
-            f"label column {column!r} holds strings ({some}, …): list all classes in source.label_names, "
-            f"in the order of their numbers"
+            f"source.label_names and the classes of the file differ ({', '.join(lost[:5])}): name all of "
+            f"{', '.join(known[:20])}, in the order of your choice, or leave label_names out"
         )
-    places = {name: place for place, name in enumerate(names)}
-    unknown = [row for row, word in enumerate(words) if word not in places]
-    if unknown:
-        where = rows_text(np.array(unknown))
+    present = labels_there(splits, columns.labels[0])
+    if not present:
+        raise SourceError(f"label column {columns.labels[0]!r}: no row has a label")
+    _check_kind(splits, columns.labels[0], kind, say)
+    if given or known:
+        names = tuple(given or known or ())
+        numbered = kind == types.INTEGER and not set(present) & set(names)
+        allowed = {str(place) for place in range(len(names))} if numbered else set(names)
+        if unknown := [text for text in present if text not in allowed]:
+            raise SourceError(
+                f"label column {columns.labels[0]!r} is {unknown[0]!r} at "
+                f"{_first_place(splits, columns.labels[0], unknown[0], say)}, which is not in source.label_names "
+                f"({', '.join(names[:20])}{', …' if len(names) > 20 else ''})"
+            )
+        return names
+    ordered = sorted(present, key=float) if kind in (types.INTEGER, types.NUMBER) else sorted(present)
+    if (
+        kind == types.INTEGER
+        and ordered == [str(number) for number in range(-1, len(ordered) - 1)]
+        and len(ordered) > 2
+    ):
         raise SourceError(
-            f"{split} split: label column {column!r} is {words[unknown[0]]!r} at {where}, which is not in "
-            f"source.label_names ({', '.join(names)})"
+            f"label column {columns.labels[0]!r} is -1 at {_first_place(splits, columns.labels[0], '-1', say)} beside 0 … "
+            f"{len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a class, "
+            "list all classes in source.label_names"
         )
-    numbers = np.array([places[word] for word in words], np.int64)
-    return rows.remove_columns(column).add_column(column, numbers, feature=datasets.ClassLabel(names=list(names)))
+    return tuple(ordered)
 
 
-def class_names(splits: Splits, columns: Columns, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the classes 0 … C-1; every label is one of them."""
-    column, labels = columns.labels[0], {}
+def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
+    """How often each label is there, by its text, in the order of their first rows."""
+    counts: dict[str, int] = {}
+    for rows in splits.values():
+        for table in rows.batches([name]):
+            texts = label_text(table[name]).drop_nulls()
+            for text, count in texts.value_counts(sort=False).iter_rows():
+                counts[text] = counts.get(text, 0) + count
+    return counts
+
+
+def _check_kind(splits: Mapping[str, SplitRows], name: str, kind: pa.DataType, say: Say) -> None:
+    if types.is_list(kind):
+        raise SourceError(
+            f"label column {name!r} holds lists: write task: multi_label for sets of labels, or task: regression for "
+            "lists of numbers"
+        )
+    if kind == types.NUMBER:
+        for split, rows in splits.items():
+            values = rows.column(name).fill_nan(None)
+            halves = np.flatnonzero((values != values.round()).fill_null(False).to_numpy())
+            if len(halves):
+                raise SourceError(
+                    f"label column {name!r} is {values[int(halves[0])]} at {say(split, halves)}, and a class is no "
+                    "fraction: write task: regression where the labels are numbers"
+                )
+    elif kind not in (types.INTEGER, types.BOOLEAN, types.TEXT):
+        raise SourceError(f"label column {name!r} holds {types.shown_type(kind)}: name a column of classes")
+
+
+def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say) -> str:
     for split, rows in splits.items():
-        try:
-            labels[split] = labels_of(rows, columns)
-        except ValueError as error:
-            raise SourceError(f"{split} split: {error}") from error
-    stored = {split: getattr(rows.features[column], "names", None) for split, rows in splits.items()}
-    declared = [names for names in stored.values() if names]
-    if any(names != declared[0] for names in declared):
-        raise SourceError(f"label column {column!r} has other classes in train than in test: {stored}")
-    if given and declared and len(given) != len(declared[0]):
-        raise SourceError(f"source.label_names has {len(given)} names, the ClassLabel has {len(declared[0])} classes")
-    names = given or (declared[0] if declared else None)
-    present = np.unique(np.concatenate(list(labels.values())))
-    if names is not None:
-        if present[-1] >= len(names):
-            raise SourceError(f"label column {column!r} holds {present[-1]}, there are {len(names)} label names")
-        return tuple(names)
-    if present[-1] != len(present) - 1:
-        gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
-        raise SourceError(
-            f"label column {column!r} holds {len(present)} classes up to {present[-1]} but no {gap}: "
-            f"number them 0 … {len(present) - 1}, or name all classes in source.label_names"
-        )
-    return tuple(str(name) for name in present)
+        places = np.flatnonzero((label_text(rows.column(name).to_arrow()) == text).fill_null(False).to_numpy())
+        if len(places):
+            return say(split, places)
+    return "no row"
+
+
+def labels_of(rows: SplitRows, name: str, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
+    """Class of each row, int64; -1 where the label is missing."""
+    parts = [np.zeros(0, np.int64)]
+    numbers = {text: number for number, text in enumerate(names)}
+    for table in rows.batches([name]):
+        values = table[name]
+        texts = label_text(values)
+        if values.type == types.INTEGER and not texts.drop_nulls().unique().is_in(list(numbers)).any():
+            codes = pl.from_arrow(values)
+        else:
+            codes = texts.replace_strict(numbers, default=None, return_dtype=pl.Int64)
+        assert isinstance(codes, pl.Series)
+        parts.append(codes.fill_null(-1).to_numpy())
+    return np.concatenate(parts)

@@ -1,11 +1,16 @@
 """Which columns of a table are input and which hold the target."""
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Target = Literal["class", "numbers", "labels"]
 """What label columns hold: a class, one or several numbers, or a set of labels."""
+
+
+MISSING = ("?",)
+"""Texts that stand for a missing feature where a study lists none."""
 
 
 class Columns(BaseModel):
@@ -19,7 +24,11 @@ class Columns(BaseModel):
     label: str | list[str] = Field(
         description="column of classes, of numbers, or of lists of labels; or several columns of numbers or of 0 and 1"
     )
+    group: str | None = Field(None, description="column whose equal values stay on one side of a split that is drawn")
     target: Target | None = Field(None, description="what label holds; follows from the task if left out")
+    missing: list[str] | None = Field(
+        None, description="texts of features that stand for a missing value; those of encoding.missing if left out"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Columns":
@@ -57,6 +66,12 @@ class Columns(BaseModel):
     def labels(self) -> tuple[str, ...]:
         """Names of the columns that hold the target, in the order of the study."""
         return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+    def reading(self, encoding: Mapping[str, Any]) -> "Columns":
+        """These columns, with the texts of missing features that a study's encoding lists."""
+        if self.features is None or self.missing is not None:
+            return self
+        return self.model_copy(update={"missing": list(encoding.get("missing", MISSING))})
 
     def holding(self, target: Target) -> "Columns":
         """These columns, with what the label holds; raises ValueError where that does not fit them."""

@@ -1,147 +1,266 @@
-"""Samples as a table: which row, what it holds, what target it has.
+"""Which sample a row is, whatever file it lies in: hashes of what a model would be shown and of the target.
 
-Identity across versions of a data set is `content_hash`: the xxh3-128 of what a model would be shown and of the
-target, never of how a file happens to store it. Canonical bytes are
+`input_hash` is of the input, `content_hash` of input and target; both are the xxh3-128 of canonical bytes, which follow
+from the typed, decoded value before any fitted encoding:
 
-- image: mode, width, height and decoded pixels (palettes expanded, EXIF orientation applied), so a re-encoded
-  image keeps its hash; bytes that cannot be decoded stand for themselves;
-- text: its UTF-8; a null differs from the empty string;
+- image: size, mode and pixels as `decode_image` gives them (upright, palettes expanded, composited), so a re-encoded
+  picture keeps its hash; bytes that are no picture stand for themselves;
+- text: UTF-8 of its NFC form; a missing text differs from an empty one;
 - features: name and typed value of each column, in the order of the names. Numbers count by value, so 1 equals 1.0
-  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null.
+  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null;
+- target: a class by the text of its label (`label_text`), numbers as float64, a set of labels by their texts, a missing
+  one as such.
 
-So the hash is the same for Parquet, CSV and JSON lines that hold the same values, in any row order. What a format
-changes (an empty CSV field is missing, never an empty string; float32 0.1 is not float64 0.1) changes it.
+So a hash is the same for Parquet, CSV and JSON lines that hold the same values, in any order of rows. A format that
+changes a value (an empty CSV field is missing, never an empty text; float32 0.1 is not float64 0.1) changes it.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+import polars_hash as plh
 import pyarrow as pa
 import xxhash
+from jaxtyping import UInt64
 
-from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
-from secateur.pipelines.data.targets import target_bytes
-from secateur.trainers.contract import Progress
+from secateur.pipelines.data.types import is_list
 
-if TYPE_CHECKING:
-    import datasets
+MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
+"""Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
+STEP = 0x9E3779B97F4A7C15
+"""Odd: its odd multiples are the factors of the places of texts in a row."""
+
+Hashes = UInt64[np.ndarray, "n 2"]
+"""xxh3-128 of each row: its upper and its lower half."""
 
 
-BATCH = {"image": 256, "text": 8192, "features": 8192}
-"""Rows held in memory at once: encoded images are the large ones."""
-
-
-def content_hashes(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.Series:
-    """`content_hash` of each sample, String `[n]`: 32 hexadecimal digits of canonical bytes and target.
-
-    Reads batches, holds none of them; raises ValueError for targets that are not what the columns say.
+@dataclass(frozen=True)
+class Cells:
+    """Values of a column in canonical form: kinds uint8 `[n]`, or one for all, words uint64 `[n]`, and of values that are
+    hashed the other half of the hash.
     """
-    return inspect_samples(rows, columns, progress)["content_hash"]
+
+    kinds: np.ndarray | int
+    words: np.ndarray
+    uppers: np.ndarray | None = None
 
 
-def samples_table(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.DataFrame:
-    """`row` Int64, `content_hash` String and, of classes, `label` Int64: a line per sample, in data-set order."""
-    return inspect_samples(rows, columns, progress).drop("input_hash", "fault")
+def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
+    """Hashes of the inputs of a batch, and faults String `[n]`: why a model cannot be shown a row, or null.
 
-
-def inspect_samples(rows: "datasets.Dataset", columns: Columns, progress: Progress | None = None) -> pl.DataFrame:
-    """`samples_table` and what the data check needs besides, in one pass over the data.
-
-    Columns: `row` Int64, `content_hash` String, `label` Int64 where targets are classes, `input_hash` String (the
-    same without the target) and `fault` String, null where the input is usable: what is wrong with it otherwise.
+    Raises ValueError for a feature column that holds neither numbers, booleans nor texts.
     """
-    upcoming = target_bytes(rows, columns)
-    inputs, contents, faults = [], [], []
-    for batch in batches(rows, columns):
-        # The batch comes first: it ends first, and a target that zip had taken before would be lost.
-        for (canonical, fault), target in zip(_canonical(batch, columns), upcoming, strict=False):
-            digest = xxhash.xxh3_128(canonical)
-            inputs.append(digest.hexdigest())
-            contents.append(xxhash.xxh3_128_hexdigest(digest.digest() + target))
-            faults.append(fault)
-        if progress:
-            progress(len(inputs), len(rows))
-    return pl.DataFrame(
-        {
-            "row": np.arange(len(rows), dtype=np.int64),
-            "content_hash": pl.Series(contents, dtype=pl.String),
-            **({"label": labels_of(rows, columns)} if columns.target in (None, "class") else {}),
-            "input_hash": pl.Series(inputs, dtype=pl.String),
-            "fault": pl.Series(faults, dtype=pl.String),
-        }
-    )
-
-
-def batches(rows: "datasets.Dataset", columns: Columns) -> Iterator[pa.Table]:
-    """Input columns of consecutive rows, undecoded, as Arrow tables of at most `BATCH` rows."""
-    import datasets
-
-    chosen = rows.select_columns(list(columns.inputs))
     if columns.image is not None:
-        chosen = chosen.cast_column(columns.image, datasets.Image(decode=False))
-    yield from chosen.with_format("arrow").iter(batch_size=BATCH[columns.kind])
+        return image_hashes(table[columns.image])
+    names = sorted(columns.inputs)
+    cells = [cells_of(table[name], name) for name in names]
+    head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
+    if columns.text is None:
+        absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
+        faults = pl.select(pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))).to_series()
+    else:
+        texts = series_of(table[columns.text])
+        empty = pl.when(texts.str.strip_chars() == "").then(pl.lit("text is empty"))
+        faults = pl.select(pl.when(texts.is_null()).then(pl.lit("text is missing")).otherwise(empty)).to_series()
+    return hashes_of_cells(head, cells, table.num_rows), faults.cast(pl.String)
 
 
-def _canonical(batch: pa.Table, columns: Columns) -> Iterator[tuple[bytes, str | None]]:
-    """Canonical bytes of each sample of a batch, and its fault."""
-    if columns.features is not None:
-        return _canonical_features(batch, columns.features)
-    values = (value.as_py() for value in batch.column(0))
-    return map(_canonical_image if columns.image is not None else _canonical_text, values)
+def content_hashes_of(inputs: Hashes, table: pa.Table, columns: Columns, names: Mapping[str, Sequence[str]]) -> Hashes:
+    """Hashes of input and target; `names` are those of columns that hold numbers of classes which a file names."""
+    given = [Cells(TEXT, inputs[:, 1], inputs[:, 0])]
+    return hashes_of_cells(b"target", [*given, *target_cells(table, columns, names)], len(inputs))
 
 
-def _canonical_image(value: Any) -> tuple[bytes, str | None]:
-    picture = decode_image(value)
-    if picture is None:
-        data = image_bytes(value)
-        return (b"no image" if data is None else b"raw image" + data), image_fault(value)
-    head = f"image {picture.mode} {picture.width} {picture.height} "
-    return head.encode() + picture.tobytes(), None
+def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[str]]) -> list[Cells]:
+    """The target of each row as cells."""
+    if columns.target == "numbers":
+        return [part for name in columns.labels for part in number_cells(table[name], name)]
+    if columns.target == "labels":
+        return [set_cells(table, columns, names)]
+    if not columns.labels:
+        return []
+    name = columns.labels[0]
+    coded = table[name].combine_chunks().dictionary_encode()
+    words = text_cells(label_text(coded.dictionary, names.get(name)))
+    places = series_of(coded.indices).fill_null(0).to_numpy()
+    absent = series_of(coded.indices).is_null().to_numpy()
+    if not len(coded.dictionary):
+        return [Cells(MISSING, np.zeros(table.num_rows, np.uint64))]
+    assert isinstance(words.kinds, np.ndarray) and words.uppers is not None
+    zero = np.uint64(0)
+    parts = (np.where(absent, zero, words.words[places]), np.where(absent, zero, words.uppers[places]))
+    return [Cells(np.where(absent, MISSING, words.kinds[places]), *parts)]
 
 
-def _canonical_text(value: str | None) -> tuple[bytes, str | None]:
-    if value is None:
-        return b"no text", "text is missing"
-    return b"text " + value.encode(), None if value.strip() else "text is empty"
+def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None = None) -> pl.Series:
+    """Labels as texts, String `[n]`: the name of a numbered class, 1 for 1.0, true, or the text itself."""
+    labels = series_of(values)
+    if names is not None and labels.dtype.is_integer():
+        return labels.replace_strict(dict(enumerate(names)), default=None, return_dtype=pl.String)
+    if labels.dtype.is_float():
+        labels = labels.fill_nan(None)
+        whole = labels.cast(pl.Int64, strict=False)
+        exact = whole.cast(pl.Float64) == labels
+        return pl.select(pl.when(exact).then(whole.cast(pl.String)).otherwise(labels.cast(pl.String))).to_series()
+    return labels.cast(pl.String)
 
 
-def _canonical_features(batch: pa.Table, names: Sequence[str]) -> Iterator[tuple[bytes, str | None]]:
-    ordered = sorted(names)
-    head = b"features" + b"".join(_sized(name.encode()) for name in ordered)
-    for cells in zip(*(_cells(batch[name].combine_chunks(), name) for name in ordered), strict=True):
-        yield head + b"".join(cells), "every feature is missing" if all(c == MISSING for c in cells) else None
+def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
+    """An Arrow column as a polars series."""
+    series = pl.from_arrow(values)
+    assert isinstance(series, pl.Series)
+    return series
 
 
-MISSING, BOOLEAN, NUMBER, INTEGER, STRING = (bytes([tag]) for tag in range(5))
-
-
-def _cells(values: pa.Array, name: str) -> Sequence[bytes]:
-    """Each value of a feature column as its type's tag and bytes that end where they say they end."""
+def cells_of(values: pa.ChunkedArray, name: str) -> Cells:
+    """Each value of a feature column in canonical form."""
     kind = values.type
     if pa.types.is_null(kind):
-        return [MISSING] * len(values)
+        return Cells(MISSING, np.zeros(len(values), np.uint64))
     if pa.types.is_boolean(kind):
-        return [MISSING if v is None else BOOLEAN + bytes([v]) for v in values.to_pylist()]
-    if pa.types.is_integer(kind):
-        return [MISSING if v is None else _integer(v) for v in values.to_pylist()]
-    if pa.types.is_floating(kind):
-        return [MISSING if v is None or v != v else NUMBER + struct.pack("<d", v + 0.0) for v in values.to_pylist()]
+        flags = series_of(values)
+        kinds = pl.select(pl.when(flags).then(TRUE).when(~flags).then(FALSE).otherwise(MISSING)).to_series()
+        return Cells(kinds.to_numpy(), np.zeros(len(values), np.uint64))
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return value_cells(values)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return [MISSING if v is None else STRING + _sized(v.encode()) for v in values.to_pylist()]
+        return text_cells(series_of(values))
     raise ValueError(f"feature column {name!r} holds {kind}, but features are numbers, booleans and strings")
 
 
-def _integer(value: int) -> bytes:
-    """As the float of the same value where there is one, so that reading a column as float changes nothing."""
-    if float(value) == value:
-        return NUMBER + struct.pack("<d", value)
-    return INTEGER + value.to_bytes(9, "little", signed=True)
+def value_cells(values: pa.ChunkedArray) -> Cells:
+    """Numbers by value: as float64 where that is exact, otherwise as int64."""
+    kinds: np.ndarray | int = NUMBER
+    if pa.types.is_integer(values.type):
+        whole = (values.fill_null(0) if values.null_count else values).to_numpy().astype(np.int64, copy=False)
+        real = whole.astype(np.float64)
+        # 2^63 is a float and no int64: casting it back would be undefined.
+        exact = (real < 2.0**63) & (np.where(real < 2.0**63, real, 0).astype(np.int64) == whole)
+        words = real.view(np.uint64)
+        if not exact.all():
+            words, kinds = np.where(exact, words, whole.view(np.uint64)), np.where(exact, NUMBER, INTEGER)
+        absent = values.is_null().to_numpy() if values.null_count else None
+    else:
+        real = (values.fill_null(np.nan) if values.null_count else values).to_numpy() + 0.0
+        words = real.astype(np.float64, copy=False).view(np.uint64)
+        absent = np.isnan(real)
+    if absent is not None and absent.any():
+        kinds, words = np.where(absent, MISSING, kinds), np.where(absent, np.uint64(0), words)
+    return Cells(kinds, words)
 
 
-def _sized(data: bytes) -> bytes:
+def number_cells(values: pa.ChunkedArray, name: str) -> list[Cells]:
+    """Numbers of a target column, or of a column of lists of one length."""
+    if not is_list(values.type):
+        return [cells_of(values, name)]
+    lists = series_of(values)
+    width = int(lists.list.len().max() or 0)  # type: ignore[arg-type]
+    places = (lists.list.get(place, null_on_oob=True).to_arrow() for place in range(width))
+    return [value_cells(pa.chunked_array([place])) for place in places]
+
+
+def text_cells(texts: pl.Series) -> Cells:
+    """Texts by the hash of the UTF-8 of their NFC form."""
+    hashes = halves_of(texts.str.normalize("NFC"))
+    return Cells(np.where(texts.is_null().to_numpy(), MISSING, TEXT), hashes[:, 1], hashes[:, 0])
+
+
+def set_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[str]]) -> Cells:
+    """Sets of labels by the sum of their labels' hashes: the order in a list, or a label twice, changes nothing."""
+    if len(columns.labels) > 1:
+        flags = {name: series_of(table[name]).cast(pl.Boolean, strict=False) for name in columns.labels}
+        absent = np.logical_or.reduce([flag.is_null().to_numpy() for flag in flags.values()])
+        total = np.zeros((table.num_rows, 2), np.uint64)
+        for name, flag in flags.items():
+            total += flag.fill_null(False).to_numpy()[:, None] * halves_of(pl.Series([name]))
+        return Cells(np.where(absent, MISSING, SET), total[:, 1], total[:, 0])
+    name = columns.labels[0]
+    lists = series_of(table[name])
+    if not isinstance(lists.dtype, pl.List | pl.Array):
+        return text_cells(label_text(table[name]))
+    lists = lists.list.unique()
+    counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    flat = label_text(lists.filter(pl.Series(counts > 0)).explode().to_arrow(), names.get(name))
+    sums = np.concatenate([np.zeros((1, 2), np.uint64), np.cumsum(halves_of(flat), axis=0, dtype=np.uint64)])
+    ends = np.cumsum(counts)
+    total = sums[ends] - sums[ends - counts]
+    return Cells(np.where(lists.is_null().to_numpy(), MISSING, SET), total[:, 1], total[:, 0])
+
+
+def halves_of(values: pl.Series) -> Hashes:
+    """xxh3-128 of each text or bytes, zero of a null."""
+    frame = pl.DataFrame({"value": values})
+    whole = frame.select(plh.col("value").nchash.xxh3_128()).to_series().fill_null(0)
+    low = whole & ((1 << 64) - 1)
+    return np.stack([(whole // (1 << 64)).cast(pl.UInt64).to_numpy(), low.cast(pl.UInt64).to_numpy()], axis=1)
+
+
+def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
+    """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the sum of what the words leave out."""
+    count = len(cells)
+    words = np.empty((rows, count + 1), np.uint64)
+    rest = words[:, count]
+    rest[:] = 0
+    records = np.empty((rows, 16 + count + words.shape[1] * 8), np.uint8)
+    records[:, :16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
+    for place, part in enumerate(cells):
+        records[:, 16 + place] = part.kinds
+        words[:, place] = part.words
+        if part.uppers is not None:
+            # The place is a factor, so that texts which change places change the sum.
+            rest += part.uppers * np.uint64((STEP * (2 * place + 1)) % 2**64)
+    records[:, 16 + count :] = words.view(np.uint8).reshape(rows, -1)
+    offsets = np.arange(0, (rows + 1) * records.shape[1], records.shape[1], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records)]
+    return halves_of(series_of(pa.Array.from_buffers(pa.large_binary(), rows, buffers)))
+
+
+DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
+
+
+def hex_of(hashes: Hashes) -> pa.Array:
+    """Hashes as 32 hexadecimal digits, large_string `[n]`."""
+    letters = DIGITS[hashes.astype(">u8").view(np.uint8).reshape(-1)]
+    offsets = np.arange(0, 32 * (len(hashes) + 1), 32, dtype=np.int64)
+    return pa.Array.from_buffers(pa.large_string(), len(hashes), [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
+
+
+def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
+    """Hashes of pictures as they are decoded, and their faults."""
+    records, faults = [], []
+    for cell in cells.to_pylist():
+        picture = decode_image(cell)
+        if picture is not None:
+            head = f"image {picture.mode} {picture.width} {picture.height} "
+            records.append(head.encode() + picture.tobytes())
+        else:
+            data = image_bytes(cell)
+            records.append(b"no image" if data is None else b"raw image" + data)
+        faults.append(None if picture is not None else image_fault(cell))
+    return halves_of(pl.Series(records, dtype=pl.Binary)), pl.Series(faults, dtype=pl.String)
+
+
+def sized(data: bytes) -> bytes:
+    """Bytes after their length."""
     return len(data).to_bytes(8, "little") + data
+
+
+def content_hashes(rows: Any, columns: Columns) -> pl.Series:
+    """`content_hash` of each row of a `datasets.Dataset`, String `[n]`: 32 hexadecimal digits.
+
+    Reads batches, holds none of them; raises ValueError for targets that are not what the columns say.
+    """
+    from secateur.pipelines.data.source_kinds.parts import DatasetSplit, needed, with_nulls
+
+    split = DatasetSplit("the data", rows)
+    hashes = [np.zeros((0, 2), np.uint64)]
+    for table in split.batches(split.types(needed(columns))):
+        table = with_nulls(table, columns.features or (), columns.missing or ())
+        inputs, _ = input_hashes(table, columns)
+        hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
+    return series_of(hex_of(np.concatenate(hashes)))

@@ -1,182 +1,214 @@
-"""Where a study's data comes from: a source as YAML names it, and the two data sets that it loads as.
+"""Where a study's data comes from: a source as YAML names it, and the two splits that it is read as.
 
-The readers are those of the `datasets` library. Ours is what comes before and after: files are found, whole and of
-one shape before anything long starts, what is wrong is said with file, column and row, and targets are what
-the study's task reads.
-An image column is loaded undecoded (`datasets.Image(decode=False)`, cells of `{"bytes", "path"}`), so one broken
-picture does not take its data set down: `samples.decode_image` gives None for it and the data check names its row.
+A source says which files there are; here they are read: one type per column over all files, one pass that hashes and
+divides rows and writes them in shards below `cache` (`scan.py`), then the policies for rows that cannot be used, and the
+targets that the study's task reads. Errors say file, column and row, before anything long starts. Pictures stay
+undecoded, so one broken picture does not take its data set down.
 
-Tables are prepared as Arrow under `cache`, in a folder named after the digest of the files, and memory-mapped; the
-`datasets` library writes there by rename. The folder may be deleted whenever nothing runs. Local sources never use
-the network. Hub data sets live in the usual Hugging Face cache and load offline once they are there.
+The folder of a scan is named after a digest of the files' contents and of the keys that decide what is read; a scan that
+was killed goes on where it stopped. `cache` may be deleted whenever nothing runs. Local sources never use the network. Hub
+data sets live in the usual Hugging Face cache and load offline once they are there.
 """
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
+import pyarrow as pa
+import xxhash
+from jaxtyping import Bool, Shaped
 
-from secateur.pipelines.data.classes import feature_text, kind_of
+from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns as Columns
-from secateur.pipelines.data.source_kinds.contract import Splits, check_names
+from secateur.pipelines.data.division import Division, drawn_rows
+from secateur.pipelines.data.policy import DataPolicy, Dropped, decide
+from secateur.pipelines.data.scan import FILE, ROW, SplitRows, scanned
+from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, needed, settled_types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
-from secateur.pipelines.data.targets import read_targets, without_targets
-from secateur.selectors.draws.ranks import random_keys
+from secateur.pipelines.data.targets import read_targets
+from secateur.scorers.contract import rows_text
 
 if TYPE_CHECKING:
     import datasets
 
+FORMAT = "2"
+"""Changes with what a scan writes."""
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set in memory maps; row i of `train` is the same sample everywhere in a run.
+    """Both splits; row i of `train` is the same sample everywhere in a run.
 
     `targets` and `test_targets` are int64 `[n]` of classes, float64 `[n, k]` of numbers or bool `[n, labels]` of sets
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
-    content of the local files. `unlabelled` counts the rows of each split that were dropped for want of a label.
+    content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
+    the rows that policies left out, by their numbers among the rows `scanned`.
     """
 
-    train: "datasets.Dataset"
-    test: "datasets.Dataset"
+    rows: Mapping[str, SplitRows]
+    scanned: Mapping[str, SplitRows]
     targets: Shaped[np.ndarray, "n ..."]
     test_targets: Shaped[np.ndarray, "m ..."]
     label_names: tuple[str, ...]
     revision: str
-    unlabelled: Mapping[str, int]
+    files: tuple[str, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+    @cached_property
+    def train(self) -> "datasets.Dataset":
+        """Training rows in memory maps."""
+        return self.rows["train"].dataset()
+
+    @cached_property
+    def test(self) -> "datasets.Dataset":
+        """Test rows in memory maps."""
+        return self.rows["test"].dataset()
 
 
-def load(source: Source, columns: Columns, base: Path, cache: Path | None = None) -> Loaded:
-    """Load a source; `base` is what its relative paths start from.
+def load(
+    source: Source, columns: Columns, base: Path, cache: Path | None = None, policy: DataPolicy | None = None
+) -> Loaded:
+    """Load a source; `base` is the folder that its relative paths start from.
 
-    `cache` takes prepared tables, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the
-    files (sorted by name within a glob), the test split drawn by `test_fraction` and a `limit` included.
-    Raises SourceError for everything that bad data can be.
+    `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
+    (sorted by name within a glob). Raises SourceError for everything that bad data can be.
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
-    dropped = {}
+    base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     with own_manners():
-        splits, revision = source.read(columns, Path(os.path.abspath(base)), cache / "sources")
-        for name, rows in splits.items():
-            _check_columns(rows, columns, f"{source.kind} source, {name} split")
-        _check_alike(splits, columns)
-        if source.unlabelled == "drop":
-            absent = {name: without_targets(rows, columns) for name, rows in splits.items()}
-            splits = {name: _without(rows, absent[name], name) for name, rows in splits.items()}
-            dropped = {name: len(rows) for name, rows in absent.items()}
-        splits, targets, names = read_targets(splits, columns, source.label_names)
-        splits = {name: open_images(rows, columns, Path(os.path.abspath(base))) for name, rows in splits.items()}
-        if source.held_out is not None:
-            splits, targets = _split(splits["train"], targets["train"], source.held_out, source.split_seed)
-        if source.limit is not None:
-            for name, rows in splits.items():
-                if len(rows) > source.limit:
-                    drawn = drawn_rows(targets[name], source.limit, source.split_seed)
-                    splits[name] = rows.select(drawn, keep_in_memory=True)
-                    targets[name] = targets[name][drawn]
-    return Loaded(splits["train"], splits["test"], targets["train"], targets["test"], names, revision, dropped)
+        splits, revision = source.read(columns, base, cache / "sources")
+        parts = {name: parts_of(name, held) for name, held in splits.items()}
+        files = [file for several in parts.values() for file in several]
+        wanted = typed_columns(files, columns, source)
+        keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json")]
+        folder = cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps([*keys, str(base)]).encode())
+        scans = read_splits(source, parts, wanted, columns, folder, base)
+    names = tuple(file.shown(base) for file in files)
+    say = Places(scans, names).text
+    keep, dropped = decide(scans, columns, policy, say)
+    kept = {
+        split: rows.kept(keep[split], folder / f"{split}-{digest_of(keep[split])}") for split, rows in scans.items()
+    }
+    say = Places(kept, names).text
+    declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
+    targets, label_names = read_targets(kept, columns, declared, source.label_names, say)
+    for split in list(kept) if source.limit is not None else []:
+        if len(kept[split]) > source.limit:
+            drawn = drawn_rows(targets[split], source.limit, source.split_seed)
+            mask = np.zeros(len(kept[split]), np.bool_)
+            mask[drawn] = True
+            kept[split] = kept[split].kept(mask, folder / f"{split}-{digest_of(mask)}")
+            targets[split] = targets[split][drawn]
+    if source.held_out is not None:
+        check_classes(targets, label_names, source.held_out)
+    return Loaded(kept, scans, targets["train"], targets["test"], label_names, revision, names, tuple(dropped))
 
 
-def _without(rows: "datasets.Dataset", absent: np.ndarray, split: str) -> "datasets.Dataset":
-    if len(absent) == len(rows):
-        raise SourceError(f"{split} split: no row has a label")
-    return rows.select(np.setdiff1d(np.arange(len(rows)), absent), keep_in_memory=True) if len(absent) else rows
-
-
-def _check_columns(rows: "datasets.Dataset", columns: Columns, where: str) -> None:
-    """The columns are there and hold what they are said to hold, in at least one row."""
+def parts_of(split: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
+    """The files of a split; a data set is one."""
     import datasets
 
-    check_names(rows.column_names, columns, where)
-    if not len(rows):
-        raise SourceError(f"{where}: no rows")
+    return [DatasetSplit(split, held)] if isinstance(held, datasets.Dataset) else held
+
+
+def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source) -> dict[str, pa.DataType]:
+    """One type for each column that is read; SourceError where one is not there or is not what the study says."""
+    names = [*needed(columns), *([source.split.column] if getattr(source, "split", None) else [])]
+    for file in files:
+        check_names(file.columns, names, file.name)
+    wanted = settled_types(files, list(dict.fromkeys(names)), texts_in(columns))
+    first = files[0].name
     for name in columns.inputs:
-        feature = rows.features[name]
-        kind = kind_of(feature)
-        binary = feature_text(feature) in ("binary", "large_binary")
-        cell = isinstance(feature, dict) and {"bytes", "path"} <= set(feature)
-        if columns.image is not None and not (isinstance(feature, datasets.Image) or binary or cell or kind == "text"):
-            raise SourceError(f"{where}: image column {name!r} holds {feature_text(feature)}, not pictures or paths")
-        if columns.text is not None and kind != "text":
-            raise SourceError(f"{where}: text column {name!r} holds {feature_text(feature)}, not strings")
-        if columns.features is not None and kind is None:
+        kind = wanted[name]
+        if columns.image is not None and kind not in (types.PICTURE, types.TEXT):
+            raise SourceError(f"{first}: image column {name!r} holds {types.shown_type(kind)}, not pictures or paths")
+        if columns.text is not None and kind != types.TEXT:
+            raise SourceError(f"{first}: text column {name!r} holds {types.shown_type(kind)}, not strings")
+        if columns.features is not None and (types.is_list(kind) or kind == types.PICTURE):
             raise SourceError(
-                f"{where}: feature column {name!r} holds {feature_text(feature)}; "
-                "features are numbers, booleans and strings"
+                f"{first}: feature column {name!r} holds {types.shown_type(kind)}; features are numbers, booleans and "
+                "strings"
+            )
+    return wanted
+
+
+def read_splits(
+    source: Source,
+    parts: Mapping[str, Sequence[SourceFile]],
+    wanted: Types,
+    columns: Columns,
+    folder: Path,
+    base: Path,
+) -> dict[str, SplitRows]:
+    """Shards of both splits, from `folder` where they are there already."""
+    scans: dict[str, SplitRows] = {}
+    offset = 0
+    for name, files in parts.items():
+        division = Division.of(source, columns) if "test" not in parts else None
+
+        def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
+            return by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
+
+        scans |= scanned(files, wanted, columns, folder / name, base, divide, offset)
+        if division and division.misses(scans):
+            by_row = replace(division, by_row=True)
+            scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, offset)
+        offset += len(files)
+    for split in ("train", "test"):
+        if split not in scans:
+            raise SourceError(f"source.test_fraction: no row is left for the {split} split; name another share or seed")
+    return scans
+
+
+def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], share: float) -> None:
+    """SourceError where a split that was drawn lacks a class that the other has."""
+    if targets["train"].dtype != np.int64:
+        return
+    counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}
+    for split, other in (("test", "train"), ("train", "test")):
+        empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
+        if len(empty):
+            raise SourceError(
+                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has "
+                f"{counts[other][empty[0]]} rows in all: name another split_seed or test_fraction ({share}), or leave "
+                "the class out"
             )
 
 
-def _check_alike(splits: Splits, columns: Columns) -> None:
-    """A feature is of one kind in train and test; 1 and 1.0 are of one kind."""
-    for name in columns.features or []:
-        kinds = {split: kind_of(rows.features[name]) for split, rows in splits.items()}
-        if len(set(kinds.values()) - {"nothing"}) > 1:
-            told = ", ".join(f"{kind} in {split}" for split, kind in kinds.items())
-            raise SourceError(f"feature column {name!r} is {told}: make it one type in both")
+def digest_of(mask: Bool[np.ndarray, " n"]) -> str:
+    """Name of a part of the rows: 16 hexadecimal digits."""
+    return xxhash.xxh3_64_hexdigest(np.packbits(mask).tobytes())
 
 
-def open_images(rows: "datasets.Dataset", columns: Columns, base: Path) -> "datasets.Dataset":
-    """The image column as undecoded cells; paths in a column of strings start from `base`."""
-    import datasets
+@dataclass(frozen=True)
+class Places:
+    """Where the user has the rows of splits."""
 
-    if columns.image is None:
-        return rows
-    cells = datasets.Image(decode=False)
-    if kind_of(rows.features[columns.image]) != "text":
-        return rows.cast_column(columns.image, cells)
-    paths = rows.select_columns([columns.image]).with_format("arrow")[:][columns.image].to_pylist()
-    opened = [{"bytes": None, "path": str(base / path) if path else None} for path in paths]
-    return rows.remove_columns(columns.image).add_column(columns.image, opened, feature=cells)
+    splits: Mapping[str, SplitRows]
+    files: Sequence[str]
 
+    def text(self, split: str, rows: np.ndarray) -> str:
+        """Rows of a split for a message: by file, the first ten of the first file, counted from 0."""
+        shown = rows[:1000]
+        places = self.splits[split].column(FILE).gather(shown), self.splits[split].column(ROW).gather(shown)
+        first = places[0][0]
+        own = places[1].filter(places[0] == first).to_numpy()
+        more = f" and {len(rows) - len(own)} in other files" if len(own) < len(shown) else ""
+        count = f" ({len(rows)} in all)" if len(rows) > 10 else ""
+        return f"{rows_text(own[:10])}{count} of {self.files[first]}{more}"
 
-def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
-    """Rows of a draw that keeps the classes' shares, int64 `[count]` ascending.
-
-    Largest remainders get the places that whole shares leave; at least `leave` rows of each class are not drawn
-    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`.
-    """
-    _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    ceiling = np.maximum(sizes - leave, 0)
-    quotas = np.minimum(sizes * count // len(labels), ceiling)
-    for place in np.argsort(-(sizes * count % len(labels)), kind="stable").tolist():
-        if quotas.sum() < count and quotas[place] < ceiling[place]:
-            quotas[place] += 1
-    order = np.lexsort((random_keys(len(labels), seed), members))
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.sort(order[rank < quotas[members[order]]])
-
-
-def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:
-    """Rows of a draw that keeps the strata of the targets, int64 `[count]` ascending; see `stratified_rows`.
-
-    Strata are classes, bins of numbers, or, of sets of labels, what iterative stratification makes of them.
-    """
-    if targets.dtype == np.bool_:
-        from secateur.selectors.draws.iterative_stratification import draw_by_labels
-
-        return np.flatnonzero(draw_by_labels(targets, count, seed=seed))
-    if targets.dtype == np.float64:
-        from secateur.trainers.tasks.regression import Regression
-
-        return stratified_rows(Regression().fitted(targets).strata(targets), count, seed)
-    return stratified_rows(targets, count, seed, leave)
-
-
-def _split(
-    rows: "datasets.Dataset", targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
-) -> tuple[Splits, dict[str, Shaped[np.ndarray, "n ..."]]]:
-    count = int(np.floor(len(rows) * fraction + 0.5))
-    test = drawn_rows(targets, count, seed, leave=1) if count else np.empty(0, np.int64)
-    if not len(test):
-        raise SourceError(f"source.test_fraction: {fraction} of {len(rows)} rows leaves the test split empty")
-    parts = {"train": np.setdiff1d(np.arange(len(rows)), test), "test": test}
-    splits = {name: rows.select(part, keep_in_memory=True) for name, part in parts.items()}
-    return splits, {name: targets[part] for name, part in parts.items()}
+    def pairs(self, split: str, rows: np.ndarray) -> list[tuple[str, int]]:
+        """File and row in it, of each of some rows."""
+        files, numbers = (self.splits[split].column(name).gather(rows).to_list() for name in (FILE, ROW))
+        return [(self.files[file], number) for file, number in zip(files, numbers, strict=True)]
 
 
 @contextmanager

@@ -3,99 +3,77 @@
 A study's `columns.target` says which of the three its label columns hold; the task fills it in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from secateur.pipelines.data.classes import class_names, labels_of, number_labels
+from secateur.pipelines.data.classes import Say, class_names, labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import Splits
+from secateur.pipelines.data.identity import series_of
+from secateur.pipelines.data.policy import missing_in
+from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.scorers.contract import rows_text
-
-if TYPE_CHECKING:
-    import datasets
+from secateur.pipelines.data.types import is_list, shown_type
 
 
 def read_targets(
-    splits: Splits, columns: Columns, names: Sequence[str] | None
-) -> tuple[Splits, dict[str, Shaped[np.ndarray, "n ..."]], tuple[str, ...]]:
-    """Splits with classes numbered, targets by split, and names of the classes, numbers or labels.
+    splits: Mapping[str, SplitRows],
+    columns: Columns,
+    declared: Sequence[tuple[str, ...]],
+    names: Sequence[str] | None,
+    say: Say,
+) -> tuple[dict[str, Shaped[np.ndarray, "n ..."]], tuple[str, ...]]:
+    """Targets by split, and names of the classes, numbers or labels; `declared` are names that files have for classes.
 
     Targets are int64 `[n]` of classes, float64 `[n, k]` of numbers, bool `[n, labels]` of sets of labels. Raises
-    SourceError that names split, column, row and remedy for what cannot be one.
+    SourceError that names split, column, row and remedy for a value that cannot be one.
     """
     if columns.target in (None, "class"):
-        columns = columns.holding("class")
-        splits = {split: number_labels(rows, columns, names, split) for split, rows in splits.items()}
-        known = class_names(splits, columns, names)
-    elif columns.target == "numbers":
+        known = class_names(splits, columns, declared, names, say)
+        return {split: labels_of(rows, columns.labels[0], known) for split, rows in splits.items()}, known
+    if columns.target == "numbers":
         if names:
             raise SourceError("source.label_names: targets are numbers, which have no names of classes: leave it out")
-        known = number_names(next(iter(splits.values())), columns)
+        known = number_names(splits["train"], columns)
     else:
-        known = set_names(splits, columns, names)
+        known = set_names(splits, columns, declared, names)
     targets = {}
     for split, rows in splits.items():
+        held = [rows.column(name) for name in columns.labels]
         try:
-            targets[split] = targets_of(rows, columns, known)
+            if columns.target == "numbers":
+                targets[split] = numbers_of(held, partial(say, split))
+            else:
+                targets[split] = sets_of(held, known, partial(say, split))
         except ValueError as error:
             raise SourceError(f"{split} split: {error}") from error
-    return splits, targets, known
+    return targets, known
 
 
-def targets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) -> Shaped[np.ndarray, "n ..."]:
-    """Targets of rows; raises ValueError that names column and row."""
-    if columns.target == "numbers":
-        return numbers_of(rows, columns)
-    if columns.target == "labels":
-        return sets_of(rows, columns, names)
-    return labels_of(rows, columns)
-
-
-def without_targets(rows: "datasets.Dataset", columns: Columns) -> Int64[np.ndarray, " m"]:
-    """Rows of which a label column is null or NaN."""
-    absent = np.zeros(len(rows), np.bool_)
-    for name in columns.labels:
-        values = pl.Series(column_of(rows, name))
-        empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-        absent |= empty.fill_null(True).to_numpy()
-    return np.flatnonzero(absent)
-
-
-def column_of(rows: "datasets.Dataset", name: str) -> pa.Array:
-    """One column as it is stored."""
-    return rows.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether cells of an Arrow column are lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def number_names(rows: "datasets.Dataset", columns: Columns) -> tuple[str, ...]:
+def number_names(rows: SplitRows, columns: Columns) -> tuple[str, ...]:
     """Names of the numbers of a target: their columns, or the places in a column of lists."""
     names = columns.labels
-    values = column_of(rows, names[0])
-    if len(names) > 1 or not is_list(values.type) or not len(values):
+    if len(names) > 1 or not is_list(rows.schema.field(names[0]).type):
         return names
-    return tuple(f"{names[0]}[{place}]" for place in range(len(values[0].as_py() or ())))
+    first = next(rows.batches(names))[names[0]][0].as_py()
+    return tuple(f"{names[0]}[{place}]" for place in range(len(first or ())))
 
 
-def numbers_of(rows: "datasets.Dataset", columns: Columns) -> Float64[np.ndarray, "n k"]:
+def numbers_of(columns: Sequence[pl.Series], say: Callable[[np.ndarray], str]) -> Float64[np.ndarray, "n k"]:
     """Numbers of one column, of several, or of a column of lists of one length."""
-    parts = [_numbers(pl.Series(column_of(rows, name)), name) for name in columns.labels]
+    parts = [_numbers(column, column.name, say) for column in columns]
     if any(part.shape[1] > 1 for part in parts) and len(parts) > 1:
         raise ValueError("columns.label: name one column of lists, or several columns of numbers, not both")
     return np.concatenate(parts, axis=1)
 
 
-def _numbers(values: pl.Series, name: str) -> Float64[np.ndarray, "n k"]:
-    _no_missing(values, name, "a number")
+def _numbers(values: pl.Series, name: str, say: Callable[[np.ndarray], str]) -> Float64[np.ndarray, "n k"]:
+    _no_missing(values, name, "a number", say)
     width = 1
     if isinstance(values.dtype, pl.List | pl.Array):
         values = values.cast(pl.List(values.dtype.inner))
@@ -104,8 +82,8 @@ def _numbers(values: pl.Series, name: str) -> Float64[np.ndarray, "n k"]:
         other = np.flatnonzero(lengths.to_numpy() != width)
         if len(other) or not width:
             raise ValueError(
-                f"label column {name!r} is a list of {width} numbers at row 0 and of {lengths[int(other[0])]} at "
-                f"{rows_text(other)}: make all of one length"
+                f"label column {name!r} is a list of {width} numbers in the first row and of {lengths[int(other[0])]} at "
+                f"{say(other)}: make all of one length"
                 if len(other)
                 else f"label column {name!r} holds empty lists"
             )
@@ -118,14 +96,14 @@ def _numbers(values: pl.Series, name: str) -> Float64[np.ndarray, "n k"]:
     numbers = values.cast(pl.Float64).to_numpy().reshape(-1, width)
     bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
     if len(bad):
-        raise ValueError(f"label column {name!r} is NaN or infinite at {rows_text(bad)}: correct or drop these rows")
+        raise ValueError(f"label column {name!r} is NaN or infinite at {say(bad)}: correct or drop these rows")
     return np.array(numbers, np.float64)
 
 
 def set_names(
-    splits: Mapping[str, "datasets.Dataset"], columns: Columns, names: Sequence[str] | None
+    splits: Mapping[str, SplitRows], columns: Columns, declared: Sequence[tuple[str, ...]], names: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Names of the labels: their columns; or of a column of lists what the study, the file or the lists say."""
+    """Names of the labels: their columns; or of a column of lists those of the study, of the file, or in the lists."""
     if len(columns.labels) > 1:
         if names and len(names) != len(columns.labels):
             raise SourceError(
@@ -133,21 +111,18 @@ def set_names(
             )
         return tuple(names or columns.labels)
     name = columns.labels[0]
-    if names:
-        return tuple(names)
+    if names or declared:
+        return tuple(names or declared[0])
     held: set[Any] = set()
     for split, rows in splits.items():
-        feature = rows.features[name]
-        declared = getattr(getattr(feature, "feature", None), "names", None)
-        if declared:
-            return tuple(declared)
-        values = pl.Series(column_of(rows, name))
-        if not isinstance(values.dtype, pl.List | pl.Array):
+        kind = rows.schema.field(name).type
+        if not is_list(kind):
             raise SourceError(
-                f"{split} split: label column {name!r} holds {values.dtype}, and multi_label needs a column of lists "
-                "(Parquet or JSON lines) or several columns of 0 and 1: list them as columns.label"
+                f"{split} split: label column {name!r} holds {shown_type(kind)}, and multi_label needs a column of "
+                "lists (Parquet or JSON lines) or several columns of 0 and 1: list them as columns.label"
             )
-        held |= set(values.explode().drop_nulls().unique().to_list())
+        for table in rows.batches([name]):
+            held |= set(series_of(table[name]).explode().drop_nulls().unique().to_list())
     if all(isinstance(label, int) and not isinstance(label, bool) for label in held) and held:
         if min(held) < 0:
             raise SourceError(f"label column {name!r} holds {min(held)}: number labels from 0, or write their names")
@@ -157,13 +132,14 @@ def set_names(
     return tuple(sorted(held))
 
 
-def sets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) -> Bool[np.ndarray, "n labels"]:
+def sets_of(
+    columns: Sequence[pl.Series], names: Sequence[str], say: Callable[[np.ndarray], str]
+) -> Bool[np.ndarray, "n labels"]:
     """Which labels each row has: from columns of 0 and 1, or from a column of lists."""
-    if len(columns.labels) > 1:
-        return np.stack([_flags(pl.Series(column_of(rows, name)), name) for name in columns.labels], axis=1)
-    name = columns.labels[0]
-    values = pl.Series(column_of(rows, name))
-    _no_missing(values, name, "a list, empty where a row has no label")
+    if len(columns) > 1:
+        return np.stack([_flags(column, column.name, say) for column in columns], axis=1)
+    values, name = columns[0], columns[0].name
+    _no_missing(values, name, "a list, empty where a row has no label", say)
     if not isinstance(values.dtype, pl.List | pl.Array):
         raise ValueError(
             f"label column {name!r} holds {values.dtype}, for example {values[0]!r}, and multi_label needs a column of "
@@ -182,56 +158,36 @@ def sets_of(rows: "datasets.Dataset", columns: Columns, names: Sequence[str]) ->
     if len(unknown):
         rows_of = np.unique(owners[unknown])
         raise ValueError(
-            f"label column {name!r} holds {flat[int(unknown[0])]!r} at {rows_text(rows_of)}, which is none of the "
+            f"label column {name!r} holds {flat[int(unknown[0])]!r} at {say(rows_of)}, which is none of the "
             f"labels ({', '.join(names[:10])}{', …' if len(names) > 10 else ''}): correct it, or add it to "
             "source.label_names"
         )
-    found = np.zeros((len(values), len(names)), np.bool_)
-    found[owners, codes.to_numpy()] = True
-    return found
+    sets = np.zeros((len(values), len(names)), np.bool_)
+    sets[owners, codes.to_numpy()] = True
+    return sets
 
 
-def _flags(values: pl.Series, name: str) -> Bool[np.ndarray, " n"]:
-    _no_missing(values, name, "0 or 1")
+def _flags(values: pl.Series, name: str, say: Callable[[np.ndarray], str]) -> Bool[np.ndarray, " n"]:
+    _no_missing(values, name, "0 or 1", say)
     if values.dtype != pl.Boolean:
         if not values.dtype.is_numeric():
             raise ValueError(f"label column {name!r} holds {values.dtype}; of several label columns each is 0 or 1")
         other = np.flatnonzero(~values.is_in([0, 1]).to_numpy())
         if len(other):
             raise ValueError(
-                f"label column {name!r} holds {values[int(other[0])]} at {rows_text(other)}; of several label columns "
+                f"label column {name!r} holds {values[int(other[0])]} at {say(other)}; of several label columns "
                 "each is 0 or 1 (numbers are task: regression)"
             )
     return cast(np.ndarray, values.cast(pl.Boolean).to_numpy())
 
 
-def _no_missing(values: pl.Series, name: str, wanted: str) -> None:
-    empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-    absent = np.flatnonzero(empty.fill_null(True).to_numpy())
+def _no_missing(values: pl.Series, name: str, wanted: str, say: Callable[[np.ndarray], str]) -> None:
+    absent = np.flatnonzero(missing_in(values))
     if len(absent):
         raise ValueError(
-            f"label column {name!r} is null at {rows_text(absent)}, and each row needs {wanted}: drop or label these "
-            "rows, or write source.unlabelled: drop"
+            f"label column {name!r} is null at {say(absent)}, and each row needs {wanted}: drop or label these "
+            "rows, or write data: {unlabelled: drop}"
         )
-
-
-def target_bytes(rows: "datasets.Dataset", columns: Columns) -> Iterator[bytes]:
-    """The target of each row as bytes that end where they say they end: its typed value, before any encoding."""
-    if columns.target == "numbers":
-        for numbers in numbers_of(rows, columns):
-            yield b"numbers" + (numbers + 0.0).astype("<f8").tobytes()
-    elif columns.target == "labels":
-        if len(columns.labels) > 1:
-            names = np.array(columns.labels)
-            held: Iterator[list[Any]] = (names[flags].tolist() for flags in sets_of(rows, columns, columns.labels))
-        else:
-            held = iter(column_of(rows, columns.labels[0]).to_pylist())
-        for labels in held:
-            texts = [str(label).encode() for label in sorted(set(labels or ()))]
-            yield b"labels" + b"".join(len(text).to_bytes(8, "little") + text for text in texts)
-    else:
-        for label in labels_of(rows, columns).tolist():
-            yield label.to_bytes(8, "little", signed=True)
 
 
 def as_columns(targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]) -> dict[str, pl.Series]:

@@ -15,8 +15,8 @@ import safetensors
 import torch
 import xxhash
 
+from secateur.pipelines.files.whole_files import inside
 from secateur.pipelines.storage.packed_masks import BITS
-from secateur.pipelines.storage.whole_files import inside
 
 FLOATS: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WHOLE: Final = ("I", "U", "BOOL")

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected, select
+from secateur.pipelines.files.partial_names import remove_leftovers
+from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
 from secateur.pipelines.storage.ledger import library_versions
-from secateur.pipelines.storage.partial_names import remove_leftovers
-from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.scorers.contract import modules_of, settings_of, summary_of
 from secateur.trainers.contract import Progress

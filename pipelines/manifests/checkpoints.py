@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from secateur.pipelines.storage.whole_files import new_file
+from secateur.pipelines.files.whole_files import new_file
 from secateur.trainers.models.identity import is_made_for_state
 from secateur.trainers.pruning.channels import cuts_of
 from secateur.trainers.pruning.kept import Kept

@@ -11,10 +11,10 @@ import xxhash
 import yaml
 from pydantic import Field, FiniteFloat, StrictBool
 
+from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Text, Unit
-from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
 
 

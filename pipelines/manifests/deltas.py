@@ -14,12 +14,12 @@ from secateur.pipelines.deltas.stream import (
     divisors_of,
     write_pruned,
 )
+from secateur.pipelines.files.whole_files import new_folder
 from secateur.pipelines.manifests.document import explained, refuse_other_contents
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Group, Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks
-from secateur.pipelines.storage.whole_files import new_folder
 from secateur.trainers.contract import Progress
 from secateur.trainers.passes.layer_inputs import LayerInputs
 from secateur.trainers.pruning.kept import Kept

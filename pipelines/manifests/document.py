@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from secateur.pipelines.files.whole_files import inside, sha256_of
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.provenance import Declaration, FileSeal, FrozenModel
 from secateur.pipelines.storage.packed_masks import BITS
-from secateur.pipelines.storage.whole_files import inside, sha256_of
 
 DOCUMENT: Final = "manifest.json"
 ROWS: Final = "kept.parquet"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from secateur.pipelines.storage.whole_files import new_folder, write_bytes
+from secateur.pipelines.files.whole_files import new_folder, write_bytes
 from secateur.trainers.experiments.prompt_pruning import pruned_prompt
 from secateur.trainers.models.causal_model import load_causal
 from secateur.trainers.models.transformer import load_pretrained

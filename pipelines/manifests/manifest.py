@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from secateur.pipelines.files.whole_files import new_folder
 from secateur.pipelines.manifests.choices import Choices
 from secateur.pipelines.manifests.document import (
     DOCUMENT,
@@ -31,7 +32,6 @@ from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.payload import Payload
 from secateur.pipelines.manifests.provenance import Declaration, Provenance
 from secateur.pipelines.manifests.rows import HashRows, Rows
-from secateur.pipelines.storage.whole_files import new_folder
 from secateur.trainers.pruning.kept import Kept
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
+from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.document import ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
-from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.scorers.contract import Unit as MaskUnit
 from secateur.trainers.pruning.kept import Kept
 

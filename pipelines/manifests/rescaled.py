@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from secateur.pipelines.deltas.files import FLOATS, Checkpoint, fingerprint, listed, spans
 from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, DeltaSource, FactorDelta, TunedDelta
 from secateur.pipelines.deltas.stream import Blocks, write_pruned
+from secateur.pipelines.files.whole_files import new_folder
 from secateur.pipelines.storage.packed_masks import BITS
-from secateur.pipelines.storage.whole_files import new_folder
 from secateur.selectors.masks.delta_masks import ENTRIES
 from secateur.trainers.models.identity import is_made_for_state
 from secateur.trainers.pruning.kept import Kept

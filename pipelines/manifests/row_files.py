@@ -15,8 +15,8 @@ from secateur.pipelines.data.source_kinds.disk import Disk
 from secateur.pipelines.data.source_kinds.jsonl import Jsonl
 from secateur.pipelines.data.source_kinds.parquet import Parquet
 from secateur.pipelines.data.sources import open_images, own_manners
+from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
 
 if TYPE_CHECKING:
     import datasets

@@ -4,36 +4,19 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.targets import shown_targets
+from secateur.pipelines.pages.previews import Previews, shown_places
 from secateur.scorers.contract import Scores
 
 SHOWN = 10
 SIDE = 56
 """Pixels of a thumbnail."""
-PREVIEW = 120
-"""Characters of a preview."""
 LARGEST = 40_000
 """Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
-
-
-def previews(rows: Any, columns: Columns) -> pl.Series:
-    """What a reader sees of each sample in a table: the text, or `column=value` of features; null for images."""
-    if columns.image is not None:
-        return pl.Series("preview", [None] * len(rows), dtype=pl.String)
-    if columns.text is not None:
-        texts = [None if text is None else " ".join(text.split()) for text in rows[columns.text]]
-    else:
-        parts = {name: rows[name][:] for name in columns.inputs}
-        values = zip(*parts.values(), strict=True)
-        texts = [", ".join(f"{name}={value}" for name, value in zip(parts, row, strict=True)) for row in values]
-    cut = [text if text is None or len(text) <= PREVIEW else f"{text[: PREVIEW - 1]}…" for text in texts]
-    return pl.Series("preview", cut, dtype=pl.String)
 
 
 def ends(values: Scores, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
@@ -44,37 +27,50 @@ def ends(values: Scores, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
     return low[np.argsort(values[low], kind="stable")], high[np.argsort(-values[high], kind="stable")]
 
 
-def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
-    """Markdown of both ends of a score: pictures for images, otherwise a table of previews."""
+def extremes(
+    values: Scores,
+    inputs: np.ndarray,
+    samples: pl.LazyFrame,
+    label_names: Sequence[str],
+    files: Sequence[str] = (),
+    previews: Previews | None = None,
+) -> str:
+    """Markdown of both ends of a score: pictures for images, otherwise a table of previews, by the rows of the files."""
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
         return "\n\n".join(
             f"{title}\n\n{strip(inputs[np.sort(rows)][np.argsort(np.argsort(rows))], title)}\n\n"
-            + caption(rows, values, samples, label_names)
+            + caption(described(rows, values, samples, label_names, files, None))
             for title, rows in (("Highest", high), ("Lowest", low))
         )
-    shown = np.concatenate([high, low])
-    table = described(shown, values, samples, label_names)
-    lines = ["| score | label | sample |", "| ---: | --- | --- |"]
-    for score, name, preview in table.iter_rows():
-        lines.append(f"| {score:.4g} | {plain_text(name)} | {plain_text(preview or '')} |")
-    lines.insert(2 + len(high), "| … | | |")
+    table = described(np.concatenate([high, low]), values, samples, label_names, files, previews)
+    lines = ["| score | row | label | sample |", "| ---: | ---: | --- | --- |"]
+    for score, place, name, preview in table.iter_rows():
+        lines.append(f"| {score:.4g} | {plain_text(place)} | {plain_text(name)} | {plain_text(preview)} |")
+    lines.insert(2 + len(high), "| … | | | |")
     return "\n".join(lines)
 
 
-def described(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> pl.DataFrame:
-    """Score, target and preview of some rows, in their order."""
+def described(
+    rows: np.ndarray,
+    values: Scores,
+    samples: pl.LazyFrame,
+    label_names: Sequence[str],
+    files: Sequence[str],
+    previews: Previews | None,
+) -> pl.DataFrame:
+    """Score, place, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
-    found = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
-    targets = shown_targets(found, label_names)
-    return pl.DataFrame({"score": found["score"], "label": targets, "preview": found["preview"]})
+    shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
+    texts = shown["preview"] if "preview" in shown.columns else previews(rows) if previews else [""] * len(rows)
+    targets = shown_targets(shown, label_names)
+    places = shown_places(shown, files)
+    return pl.DataFrame({"score": shown["score"], "place": places, "label": targets, "preview": texts})
 
 
-def caption(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
-    table = described(rows, values, samples, label_names)
+def caption(table: pl.DataFrame) -> str:
     return "row (label, score): " + ", ".join(
-        f"{row} ({plain_text(name)}, {score:.3g})"
-        for row, (score, name, _) in zip(rows, table.iter_rows(), strict=True)
+        f"{plain_text(place)} ({plain_text(name)}, {score:.3g})" for score, place, name, _ in table.iter_rows()
     )
 
 

@@ -14,6 +14,7 @@ import polars as pl
 from secateur.pipelines.data.targets import shown_targets
 from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
 from secateur.pipelines.pages.plots import inline
+from secateur.pipelines.pages.previews import Previews, shown_places
 from secateur.pipelines.pages.score import EACH, shortened
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -37,7 +38,7 @@ class Whole:
 
     `strata` are int64 `[n]` (classes, where targets are classes) and `names` theirs, `inputs` `[n, …]`, `samples` the
     table of them, `embeddings` float `[n, d]` where the study makes them, `label_names` those of the targets where they
-    are others than those of the strata.
+    are others than those of the strata; `files` are those that the samples lie in, and `previews` shows some.
     """
 
     strata: np.ndarray
@@ -46,6 +47,8 @@ class Whole:
     samples: pl.LazyFrame
     embeddings: np.ndarray | None = None
     label_names: Sequence[str] = ()
+    files: Sequence[str] = ()
+    previews: Previews | None = None
 
 
 def random_beside(keep: Keep, seed: int) -> Keep:
@@ -158,10 +161,11 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
     wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
     found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").collect()
     names = [shortened(target) for target in shown_targets(found, whole.label_names or whole.names)]
+    places = shown_places(found, whole.files)
     values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]
     if pictures:
-        told = (", ".join(parts) for parts in zip(names, *([values] if values else []), strict=True))
-        caption = ", ".join(f"{row} ({text})" for row, text in zip(rows, map(plain_text, told), strict=True))
+        texts = (", ".join(parts) for parts in zip(names, *([values] if values else []), strict=True))
+        caption = ", ".join(f"{place} ({text})" for place, text in zip(places, map(plain_text, texts), strict=True))
         what = f"row (label{f', {score[0]}' if score else ''})"
         return f"{title}, drawn at random\n\n{strip(in_order(whole.inputs, rows), title)}\n\n{what}: {caption}"
     head = ["row", "label", *([score[0]] if score else []), "sample"]
@@ -171,9 +175,10 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
         "| " + " | ".join(head) + " |",
         "| ---: " + "| --- " * len(head[1:]) + "|",
     ]
-    for place, (row, preview) in enumerate(found.select("row", "preview").iter_rows()):
-        trials = [str(row), names[place], *([values[place]] if values else []), preview or ""]
-        lines.append("| " + " | ".join(map(plain_text, trials)) + " |")
+    own = "preview" in found.columns
+    texts = found["preview"] if own else whole.previews(rows) if whole.previews else [""] * len(rows)
+    for cells in zip(places, names, *([values] if values else []), texts, strict=True):
+        lines.append("| " + " | ".join(plain_text(cell or "") for cell in cells) + " |")
     return "\n".join(lines)
 
 

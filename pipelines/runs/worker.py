@@ -23,8 +23,8 @@ from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dags
 from pydantic import BaseModel, ConfigDict
 
 from secateur.pipelines.data.own_samples import own_data
+from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.runs.choosing import sampler_of
-from secateur.pipelines.storage.whole_files import new_file, new_folder
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, Objective, TrainingConfig

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from secateur.pipelines.storage.whole_files import write_bytes
+from secateur.pipelines.files.whole_files import write_bytes
 
 LAYOUT = 2
 """Grows whenever a version of secateur puts files elsewhere, or other things into them, than the one before."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.files.whole_files import sha256_of, write_bytes
 from secateur.pipelines.storage.store import Key, Store, names_of
-from secateur.pipelines.storage.whole_files import sha256_of, write_bytes
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.processes import device_of_choice

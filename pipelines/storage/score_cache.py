@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.storage.whole_files import new_file
+from secateur.pipelines.files.whole_files import new_file
 from secateur.scorers.contract import Scores
 
 Compute = Callable[[np.ndarray, list[str]], Mapping[str, Scores]]

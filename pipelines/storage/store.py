@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.storage.whole_files import new_file, new_folder, write_bytes
+from secateur.pipelines.files.whole_files import new_file, new_folder, write_bytes
 from secateur.pipelines.studies.grid import Trial
 
 EXTENSIONS = (".npy", ".parquet", ".json", "")
@@ -54,9 +54,13 @@ class Store:
         return next((path for path in candidates if path.exists()), None)
 
     def save(self, key: Key, value: Any, trial: Trial | None = None) -> Path:
-        """Write an array, a table or JSON-able data, whole or not at all."""
+        """Write an array, a table or JSON-able data, whole or not at all; a file that is written already is moved."""
         place = self.place(key, trial)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, Path):
+            path = place.with_name(place.name + value.suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            value.replace(path)
+        elif isinstance(value, np.ndarray):
             path = place.with_name(f"{place.name}.npy")
             with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
                 np.save(file, value, allow_pickle=False)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.problem import Problem
@@ -91,6 +92,9 @@ class Study(AnyStudy):
         BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
         Field(description="the learning problem: classification, regression or multi_label"),
     ] = Problem()
+    data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
+        DataPolicy()
+    )
     encoding: dict[str, Any] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
@@ -172,7 +176,7 @@ class Study(AnyStudy):
             return self
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
-        self.columns = self.read_columns.holding(self.task.target)
+        self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
         self.task.check(self.declared_scores, (self.proxy, self.training))
         return self
 
@@ -195,7 +199,7 @@ class Study(AnyStudy):
 
             task = own_task(self.task.kind)
             return revision_of(task, inspect_own(task, "train"), inspect_own(task, "test"))
-        return load(self.read_source, self.read_columns, base, cache).revision
+        return load(self.read_source, self.read_columns, base, cache, self.data).revision
 
     @property
     def declared_scores(self) -> dict[str, AnyScorer]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.pipelines.storage.whole_files import inside, new_file, new_folder, sha256_of, write_bytes
+from secateur.pipelines.files.whole_files import inside, new_file, new_folder, sha256_of, write_bytes
 
 
 def names(folder: Path) -> list[str]:
@@ -111,7 +111,7 @@ def test_a_link_is_no_way_out_of_the_target(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_no_target(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from secateur.pipelines.storage.whole_files import new_folder\n"
+        "from secateur.pipelines.files.whole_files import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as partial:\n"
         "    (partial / 'half').write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

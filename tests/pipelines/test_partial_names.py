@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from secateur.pipelines.storage import partial_names
-from secateur.pipelines.storage.partial_names import hidden_sibling, remove_leftovers, swap
-from secateur.pipelines.storage.whole_files import new_file, new_folder
+from secateur.pipelines.files.partial_names import hidden_sibling, remove_leftovers, swap
+from secateur.pipelines.files.whole_files import new_file, new_folder
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from secateur.pipelines.storage.whole_files import new_file, new_folder
+from secateur.pipelines.files.whole_files import new_file, new_folder
 target = Path(sys.argv[1])
 with new_folder(target) as folder, new_file(target.with_name("file")) as file:
     (folder / "half").write_bytes(b"half")

@@ -1,7 +1,7 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -11,12 +11,14 @@ from jaxtyping import Shaped
 
 from secateur.trainers.contract import TrainingConfig, kind_read_by
 from secateur.trainers.modalities.images import Decode, ImageEncoder, ImageEncoding, decode_cell
+from secateur.trainers.modalities.rows import Batches, batches_of
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
 from secateur.trainers.models.registry import factory_of
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 Modality = Literal["image", "text", "features"]
 Encoding = ImageEncoding | TextEncoding | TableEncoding
@@ -36,10 +38,22 @@ class Encoder(Protocol):
     def model_settings(self) -> dict[str, Any]:
         """What networks must know of the arrays, JSON-able; `Data.model_settings`."""
 
-    def encode(self, rows: "datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
-        """Rows of any split as an array; raises ValueError that names column and row of what cannot be one."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that it reads."""
 
-    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row as an array."""
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """Of the array."""
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Shaped[np.ndarray, "b ..."]:
+        """Rows from `first` on as an array; raises ValueError that names column and row of a value that cannot be one."""
+
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
 
     def save(self, folder: Path) -> None:
@@ -99,7 +113,7 @@ def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[
 
 
 def fit_encoder(
-    encoding: Encoding, rows: "datasets.Dataset", columns: Sequence[str], *, decode: Decode = decode_cell
+    encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str], *, decode: Decode = decode_cell
 ) -> Encoder:
     """Learn from the training rows how columns become an array."""
     if isinstance(encoding, ImageEncoding):
@@ -113,8 +127,8 @@ def fit_encoder(
 
 def encode(
     encoding: Encoding,
-    train: "datasets.Dataset",
-    test: "datasets.Dataset",
+    train: "Batches | datasets.Dataset",
+    test: "Batches | datasets.Dataset",
     columns: Sequence[str],
     *,
     decode: Decode = decode_cell,
@@ -125,7 +139,26 @@ def encode(
     """
     encoder = fit_encoder(encoding, train, columns, decode=decode)
     facts = encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
-    return Encoded(encoder.encode(train), encoder.encode(test), encoder.model_settings, facts, encoder)
+    inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
+    return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
+
+
+def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
+    """Rows as one array in memory."""
+    whole = np.empty((len(rows), *encoder.shape), encoder.dtype)
+    for start, block in blocks_of(encoder, rows):
+        whole[start : start + len(block)] = block
+    return whole
+
+
+def blocks_of(
+    encoder: Encoder, rows: "Batches | datasets.Dataset"
+) -> Iterator[tuple[int, Shaped[np.ndarray, "b ..."]]]:
+    """Consecutive rows as arrays, each with the row that it begins at; memory holds one."""
+    start = 0
+    for table in batches_of(rows, encoder.names):
+        yield start, encoder.encode_batch(table, start)
+        start += table.num_rows
 
 
 def load_encoder(folder: Path, *, decode: Decode = decode_cell) -> Encoder:

@@ -11,14 +11,15 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
+from secateur.trainers.modalities.rows import Batches, batches_of
+
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
     from PIL import Image
 
 Decode = Callable[[Any], "Image.Image | None"]
 """A stored cell, `{"bytes", "path"}` or a picture, to a picture; None where it is broken."""
-
-BATCH = 256
 
 
 class ImageEncoding(BaseModel):
@@ -45,9 +46,11 @@ class ImageEncoder:
     decode: Decode
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, encoding: ImageEncoding, decode: Decode) -> "ImageEncoder":
+    def fit(
+        cls, rows: "Batches | datasets.Dataset", column: str, encoding: ImageEncoding, decode: Decode
+    ) -> "ImageEncoder":
         """Size and channels of the first image that can be decoded; raises ValueError where none can."""
-        found = (decode(cell) for batch in cells(rows, column, 1) for cell in batch)
+        found = (decode(cell) for table in batches_of(rows, [column]) for cell in table[column].to_pylist())
         first = next((image for image in found if image is not None), None)
         if first is None:
             raise ValueError(f"column {column!r}: no training image can be decoded")
@@ -58,16 +61,23 @@ class ImageEncoder:
     def model_settings(self) -> dict[str, Any]:
         return {"kind": "numbers"}
 
-    def encode(self, rows: "datasets.Dataset") -> UInt8[np.ndarray, "n height width channels"]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, self.channels)
+
+    dtype = np.dtype(np.uint8)
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> UInt8[np.ndarray, "b height width channels"]:
         """Pixels of every row."""
-        pixels = np.zeros((len(rows), self.height, self.width, self.channels), np.uint8)
-        row = 0
-        for batch in cells(rows, self.column, BATCH):
-            for cell in batch:
-                image = self.decode(cell)
-                if image is not None:
-                    pixels[row] = self.array_of(image)
-                row += 1
+        pixels = np.zeros((table.num_rows, *self.shape), np.uint8)
+        for row, cell in enumerate(table[self.column].to_pylist()):
+            image = self.decode(cell)
+            if image is not None:
+                pixels[row] = self.array_of(image)
         return pixels
 
     def array_of(self, image: "Image.Image") -> UInt8[np.ndarray, "height width channels"]:
@@ -81,7 +91,7 @@ class ImageEncoder:
             image = image.resize((self.width, self.height), resample=2)
         return np.asarray(image).reshape(self.height, self.width, self.channels)
 
-    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         return {}
 
     def save(self, folder: Path) -> None:
@@ -94,14 +104,6 @@ class ImageEncoder:
         """Read back what `save` wrote."""
         learned = json.loads((folder / "encoding.json").read_text())
         return cls(learned["column"], learned["height"], learned["width"], learned["channels"], decode)
-
-
-def cells(rows: "datasets.Dataset", column: str, size: int) -> Any:
-    """The column's stored cells, not decoded, in batches."""
-    import datasets
-
-    stored = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return (batch[column] for batch in stored.iter(batch_size=size))
 
 
 def decode_cell(cell: Any) -> "Image.Image | None":

@@ -1,8 +1,9 @@
-"""Tables as one float32 array `[n, columns]`: numbers, marks of missing numbers, and codes of categories."""
+"""Tables as one float32 array `[n, columns]`: standardised numbers, marks of missing numbers, codes of categories."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,11 +12,13 @@ from jaxtyping import Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.scorers.contract import rows_text
+from secateur.trainers.modalities.rows import Batches, batches_of
 from secateur.trainers.models.tabular_mlp import UNKNOWN
 
 if TYPE_CHECKING:
     import datasets
     import polars as pl
+    import pyarrow as pa
 
 MISSING, FIRST = 1, 2
 """Code of a missing category, and of the first of those that training had."""
@@ -36,10 +39,14 @@ class TableEncoding(BaseModel):
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: what stands in for missing values, and whether a column that marks them follows it."""
+    """A numeric column: mean and standard deviation in training, and whether a column that marks missing values follows.
+
+    A missing value becomes the mean.
+    """
 
     name: str
     mean: float
+    deviation: float
     marked: bool
 
 
@@ -58,24 +65,39 @@ class Category:
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Columns as training had them. Strings and booleans are categories, and so are the numbers that the settings name.
-
-    A column of strings that are numbers but for the setting's texts of missing values is a column of numbers.
-    """
+    """Columns as training had them. Texts and booleans are categories, and so are the numbers that the settings name."""
 
     columns: tuple[Number | Category, ...]
     missing: tuple[str, ...]
     kind: Literal["codes", "one_hot"]
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", names: Sequence[str], encoding: TableEncoding) -> "TableEncoder":
+    def fit(cls, rows: "Batches | datasets.Dataset", names: Sequence[str], encoding: TableEncoding) -> "TableEncoder":
         """Describe the training columns; raises ValueError for a name in `categorical` that is no input."""
         astray = [name for name in encoding.categorical if name not in names]
         if astray:
             raise ValueError(f"encoding.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
-        table, missing = table_of(rows, names), tuple(encoding.missing)
-        described = tuple(describe(table[name], encoding, missing) for name in names)
-        return cls(described, missing, encoding.kind or "codes")
+        import polars as pl
+
+        missing = tuple(encoding.missing)
+        moments: dict[str, Moments] = {}
+        counts: dict[str, Counter[str]] = {}
+        for table in batches_of(rows, names):
+            for name in names:
+                values = column_of(table, name)
+                if name in encoding.categorical or values.dtype == pl.Boolean or values.dtype == pl.String:
+                    texts = plain(values, missing).drop_nulls()
+                    counts.setdefault(name, Counter()).update(dict(texts.value_counts().iter_rows()))
+                else:
+                    moments.setdefault(name, Moments()).add(numbers_of(values))
+        described: list[Number | Category] = []
+        for name in names:
+            if name in moments:
+                described.append(moments[name].column(name))
+            else:
+                kept = sorted(counts[name].items(), key=lambda item: (-item[1], item[0]))[: encoding.max_categories]
+                described.append(Category(name, tuple(sorted(value for value, _ in kept))))
+        return cls(tuple(described), missing, encoding.kind or "codes")
 
     @property
     def categories(self) -> list[int]:
@@ -90,31 +112,48 @@ class TableEncoder:
         """What a network must know of the columns."""
         return {"kind": "numbers"} if self.kind == "one_hot" else {"kind": "codes", "categories": self.categories}
 
-    def encode(self, rows: "datasets.Dataset") -> Float32[np.ndarray, "n columns"]:
-        """Every row; raises ValueError that names column and rows where a number is infinite."""
-        table = table_of(rows, [column.name for column in self.columns])
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that it reads."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row as an array."""
+        sizes = self.categories
+        return (sum(size - UNKNOWN - 1 if size else 1 for size in sizes) if self.kind == "one_hot" else len(sizes),)
+
+    dtype = np.dtype(np.float32)
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b columns"]:
+        """Rows from `first` on; raises ValueError that names column and rows where a number is infinite."""
         parts: list[np.ndarray] = []
         for column in self.columns:
-            values = table[column.name]
+            values = column_of(table, column.name)
             if isinstance(column, Category):
                 parts.append(codes_of(values, column, self.missing))
-            else:
-                numbers = numbers_of(values, self.missing)
-                absent = np.isnan(numbers)
-                parts.append(np.where(absent, column.mean, numbers).astype(np.float32))
-                parts += [absent.astype(np.float32)] if column.marked else []
-        codes = np.stack(parts, axis=1).astype(np.float32)
+                continue
+            numbers = numbers_of(values, first)
+            absent = np.isnan(numbers)
+            # In float64 until here: of seconds since 1970 float32 keeps minutes.
+            standard = (numbers - column.mean) / (column.deviation or 1.0)
+            parts.append(np.where(absent, 0.0, standard).astype(np.float32))
+            parts += [absent.astype(np.float32)] if column.marked else []
+        codes = np.stack(parts, axis=1)
         return one_hot(codes, self.categories) if self.kind == "one_hot" else codes
 
-    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         """How many columns of which kind, and the share of categories that training did not have."""
         described = [column for column in self.columns if isinstance(column, Category)]
-        table = table_of(rows, [column.name for column in self.columns])
-        unknown = [float((codes_of(table[c.name], c, self.missing) == UNKNOWN).mean()) for c in described]
+        unknown = dict.fromkeys((column.name for column in described), 0)
+        for table in batches_of(rows, list(unknown)) if described else ():
+            for column in described:
+                codes = codes_of(column_of(table, column.name), column, self.missing)
+                unknown[column.name] += int((codes == UNKNOWN).sum())
         return {
             "numeric columns": len(self.columns) - len(described),
             "categorical columns": len(described),
-            "share of unknown categories": float(np.mean(unknown)) if unknown else 0.0,
+            "share of unknown categories": float(np.mean(list(unknown.values()))) / len(rows) if unknown else 0.0,
         }
 
     def save(self, folder: Path) -> None:
@@ -130,40 +169,54 @@ class TableEncoder:
         columns = tuple(
             Category(entry["name"], tuple(entry["values"]))
             if entry["is"] == "Category"
-            else Number(entry["name"], entry["mean"], entry["marked"])
+            else Number(entry["name"], entry["mean"], entry["deviation"], entry["marked"])
             for entry in learned["columns"]
         )
         return cls(columns, tuple(learned["missing"]), learned["kind"])
 
 
-def table_of(rows: "datasets.Dataset", names: Sequence[str]) -> "pl.DataFrame":
-    """Input columns as they are stored."""
-    import polars as pl
+@dataclass
+class Moments:
+    """Mean and squared deviations of a column that comes in parts (Chan et al. 1979), float64."""
 
-    found = pl.from_arrow(rows.select_columns(list(names)).with_format("arrow")[:])
-    assert isinstance(found, pl.DataFrame)
-    return found
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    absent: int = field(default=0)
 
-
-def describe(values: "pl.Series", encoding: TableEncoding, missing: tuple[str, ...]) -> Number | Category:
-    """A training column as number or category."""
-    import polars as pl
-
-    named = values.name in encoding.categorical
-    if not named and values.dtype != pl.Boolean and (values.dtype != pl.String or is_numeric(values, missing)):
-        numbers = numbers_of(values, missing)
+    def add(self, numbers: Float64[np.ndarray, " n"]) -> None:
+        """Take in a part, NaN where missing."""
         there = numbers[~np.isnan(numbers)]
-        return Number(values.name, float(there.mean()) if len(there) else 0.0, len(there) < len(numbers))
-    counts = plain(values, missing).drop_nulls().value_counts()
-    kept = counts.sort(["count", values.name], descending=[True, False]).head(encoding.max_categories)
-    return Category(values.name, tuple(sorted(kept[values.name].to_list())))
+        self.absent += len(numbers) - len(there)
+        if not len(there):
+            return
+        mean, count = float(there.mean()), self.count + len(there)
+        gap = mean - self.mean
+        self.squares += float(np.square(there - mean).sum()) + gap * gap * self.count * len(there) / count
+        self.mean += gap * len(there) / count
+        self.count = count
+
+    def column(self, name: str) -> Number:
+        """The column as training had it."""
+        return Number(name, self.mean, float(np.sqrt(self.squares / max(1, self.count))), self.absent > 0)
+
+
+def column_of(table: "pa.Table", name: str) -> "pl.Series":
+    """A column of a batch."""
+    import polars as pl
+
+    series = pl.from_arrow(table[name])
+    assert isinstance(series, pl.Series)
+    return series.alias(name)
 
 
 def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
     """Values as texts that are the same for equal values of any type, null where missing."""
     import polars as pl
 
-    if values.dtype.is_numeric():
+    if values.dtype.is_integer():
+        return values.cast(pl.String)
+    if values.dtype.is_float():
         # 1, 1.0 and True are one category whatever a split stores.
         wide = values.cast(pl.Float64).fill_nan(None)
         whole = wide.cast(pl.Int64, strict=False)
@@ -174,28 +227,15 @@ def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
     return pl.select(pl.when(~absent).then(stripped)).to_series().alias(values.name)
 
 
-def is_numeric(values: "pl.Series", missing: tuple[str, ...]) -> bool:
-    """Whether strings are numbers but for texts of missing values, of which there is at least one."""
+def numbers_of(values: "pl.Series", first: int = 0) -> Float64[np.ndarray, " n"]:
+    """Numbers with NaN where missing; raises ValueError for infinite ones."""
     import polars as pl
 
-    texts = plain(values, missing)
-    there = texts.drop_nulls()
-    if not len(there) or texts.null_count() == values.null_count():
-        return False
-    return there.cast(pl.Float64, strict=False).null_count() == 0
-
-
-def numbers_of(values: "pl.Series", missing: tuple[str, ...]) -> Float64[np.ndarray, " n"]:
-    """Numbers with NaN where missing; raises ValueError for what float32 takes for infinite."""
-    import polars as pl
-
-    texts = plain(values, missing) if values.dtype == pl.String else values
-    numbers = texts.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float64)
-    wrong = np.flatnonzero(np.abs(numbers) > np.finfo(np.float32).max)
+    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    wrong = np.flatnonzero(np.isinf(numbers))
     if len(wrong):
         raise ValueError(
-            f"column {values.name!r} is infinite or beyond float32 at {rows_text(wrong)}: "
-            "correct these or make them missing"
+            f"column {values.name!r} is infinite at {rows_text(wrong + first)}: correct these or make them missing"
         )
     return numbers
 

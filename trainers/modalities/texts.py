@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from pydantic import BaseModel, ConfigDict, Field
 
+from secateur.trainers.modalities.rows import Batches, batches_of
+
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
     import tokenizers
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -38,10 +41,16 @@ class TextEncoding(BaseModel):
     terms: Annotated[int, Field(ge=1, description="words and pairs of words of TF-IDF, at most")] = 2048
 
 
-def texts_of(rows: "datasets.Dataset", column: str) -> Iterator[list[str]]:
+def texts_of(rows: "Batches | datasets.Dataset", column: str) -> Iterator[list[str]]:
     """Texts in batches, missing ones empty."""
-    for batch in rows.select_columns([column]).iter(batch_size=BATCH):
-        yield [text or "" for text in batch[column]]
+    for table in batches_of(rows, [column]):
+        for start in range(0, table.num_rows, BATCH):
+            yield texts_in(table.slice(start, BATCH), column)
+
+
+def texts_in(table: "pa.Table", column: str) -> list[str]:
+    """Texts of a batch, missing ones empty."""
+    return [text or "" for text in table[column].to_pylist()]
 
 
 def train_tokenizer(
@@ -92,7 +101,7 @@ class TokenEncoder:
     length: int
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, encoding: TextEncoding) -> "TokenEncoder":
+    def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TokenEncoder":
         """Train or load the tokenizer; the length is that of the longest training text, at most the setting's."""
         if encoding.tokenizer is None:
             tokenizer, padding_id = (
@@ -111,7 +120,7 @@ class TokenEncoder:
         size = max(self.tokenizer.get_vocab().values()) + 1
         return {"kind": "tokens", "vocabulary": size, "padding_id": self.padding_id}
 
-    def tokens_of(self, rows: "datasets.Dataset") -> Iterator[tuple[list[int], bool]]:
+    def tokens_of(self, rows: "Batches | datasets.Dataset") -> Iterator[tuple[list[int], bool]]:
         """Ids of each text and whether it was cut."""
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.length)
@@ -119,14 +128,26 @@ class TokenEncoder:
             for row in self.tokenizer.encode_batch(texts):
                 yield row.ids, bool(row.overflowing)
 
-    def encode(self, rows: "datasets.Dataset") -> Int32[np.ndarray, "n length"]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    dtype = np.dtype(np.int32)
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Int32[np.ndarray, "b length"]:
         """Ids of every row."""
-        ids = np.full((len(rows), self.length), self.padding_id, np.int32)
-        for row, (tokens, _) in enumerate(self.tokens_of(rows)):
-            ids[row, : len(tokens)] = tokens
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.length)
+        ids = np.full((table.num_rows, self.length), self.padding_id, np.int32)
+        for row, encoded in enumerate(self.tokenizer.encode_batch(texts_in(table, self.column))):
+            ids[row, : len(encoded.ids)] = encoded.ids
         return ids
 
-    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         """Share of the texts that are cut."""
         cut = sum(was_cut for _, was_cut in self.tokens_of(rows))
         return {"length": self.length, "share of texts cut": cut / max(1, len(rows))}
@@ -161,7 +182,7 @@ class TfidfEncoder:
         return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings)
 
     @classmethod
-    def fit(cls, rows: "datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
+    def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
         """Terms and their weights; raises ValueError where no training text holds a word."""
         vectoriser = cls.empty(max_features=encoding.terms)
         try:
@@ -174,16 +195,22 @@ class TfidfEncoder:
     def model_settings(self) -> dict[str, Any]:
         return {"kind": "numbers"}
 
-    def encode(self, rows: "datasets.Dataset") -> Float32[np.ndarray, "n terms"]:
-        """Weights of every row."""
-        weights = np.zeros((len(rows), len(self.vectoriser.vocabulary_)), np.float32)
-        start = 0
-        for texts in texts_of(rows, self.column):
-            self.vectoriser.transform(texts).toarray(out=weights[start : start + len(texts)])
-            start += len(texts)
-        return weights
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.column,)
 
-    def facts(self, rows: "datasets.Dataset") -> dict[str, Any]:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.vectoriser.vocabulary_),)
+
+    dtype = np.dtype(np.float32)
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b terms"]:
+        """Weights of every row."""
+        weights: np.ndarray = self.vectoriser.transform(texts_in(table, self.column)).toarray()
+        return weights.astype(np.float32)
+
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         return {"terms": len(self.vectoriser.vocabulary_)}
 
     def save(self, folder: Path) -> None:

@@ -1,25 +1,27 @@
 """What a kind of source is: the keys that a study writes under `source`, and what reads the data that they name.
 
-A kind is a file of this room with a class named like it. Every kind takes `label_names`, `unlabelled`, `limit` and
+A kind is a file of this room with a class named like it. Every kind takes `label_names`, `limit` and
 `split_seed`; most take either `test` or `test_fraction` as well.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
+from secateur.pipelines.data.source_kinds.parts import SourceFile
 
 if TYPE_CHECKING:
     import datasets
 
-Splits = dict[str, "datasets.Dataset"]
-"""Data sets by the name of their split."""
+Splits = dict[str, "datasets.Dataset | Sequence[SourceFile]"]
+"""Data sets, or files that are read in batches, by the name of their split."""
 
 
 class SourceKind(BaseModel):
@@ -31,9 +33,6 @@ class SourceKind(BaseModel):
     label_names: list[str] | None = Field(
         None, description="names of the labels 0, 1, …; strings in the label column become numbers by them"
     )
-    unlabelled: Literal["reject", "drop"] = Field(
-        "reject", description="rows whose label is missing: an error that names them, or left out of both splits"
-    )
     limit: int | None = Field(None, ge=1, description="rows per split, a stratified draw by split_seed")
     split_seed: int = Field(0, ge=0, description="of the draws of limit and test_fraction")
 
@@ -44,7 +43,7 @@ class SourceKind(BaseModel):
 
     @abstractmethod
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
-        """Data sets "train", and "test" unless a share of it is held out, and their revision.
+        """Splits "train", and "test" unless a share of it is held out, and their revision.
 
         The revision changes exactly when the data do: the hub's commit, or a digest of the content. `base` is what
         relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
@@ -75,17 +74,30 @@ class BundledSource(SourceKind):
         return self.kind
 
 
+class TimeSplit(BaseModel):
+    """Test rows are those of a column's values from `after` on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str = Field(description="column of numbers, or of texts whose order is that of time, such as 2026-01-31")
+    after: int | float | date | datetime | str = Field(description="the least value of a test row")
+
+
 class SplitSource(SourceKind):
     """A source whose keys `train` and `test` name its splits; `test_fraction` may stand in for `test`."""
 
     test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="share of the training samples held out for testing, drawn by stratum"
+        None,
+        gt=0,
+        lt=1,
+        description="share of the training samples held out for testing, drawn by a hash of the input or its group",
     )
+    split: TimeSplit | None = Field(None, description="test rows by the value of a column: {column: …, after: …}")
 
     @property
     def held_out(self) -> float | None:
-        """The key `test_fraction`."""
-        return self.test_fraction
+        """The key `test_fraction`; anything where `split` divides the rows."""
+        return 0.5 if self.split else self.test_fraction
 
     @property
     def splits(self) -> dict[str, Any]:
@@ -94,8 +106,8 @@ class SplitSource(SourceKind):
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
-        if ("test" in self.splits) == (self.test_fraction is not None):
-            raise ValueError("give either test or test_fraction (with split_seed)")
+        if ("test" in self.splits) + (self.test_fraction is not None) + (self.split is not None) != 1:
+            raise ValueError("give one of test, test_fraction (with split_seed) and split")
         return self
 
 
@@ -106,9 +118,9 @@ class NamedSplits(SplitSource):
     test: str | None = Field(None, description="split, or folder, of the test samples")
 
 
-def check_names(there: Sequence[str], columns: Columns, where: str) -> None:
+def check_names(there: Sequence[str], names: Sequence[str], where: str) -> None:
     """SourceError where a column is not there, with the ones that are and the nearest name."""
-    for name in (*columns.inputs, *columns.labels):
+    for name in names:
         if name not in there:
             near = get_close_matches(name, there, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else "."

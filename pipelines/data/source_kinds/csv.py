@@ -1,47 +1,148 @@
 """CSV files."""
 
+import codecs
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.tables import TableSource
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
+from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
+
+BLOCK = 1 << 24
+"""Bytes that are parsed at once; a record has to fit."""
 
 
 class Csv(TableSource):
-    """CSV files with a header, in UTF-8."""
+    """CSV files with a header, also compressed (.csv.gz)."""
 
-    reader = "csv"
     kind: Literal["csv"]
     separator: str = Field(",", min_length=1, max_length=1, description="between the fields")
+    charset: str = Field("utf-8", description="encoding of the files, such as latin-1 or cp1252")
 
-    def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:
-        """Every record has as many fields as the header."""
-        for path in (path for paths in files.values() for path in paths):
-            check_records(path, self.separator)
-        settings: dict[str, Any] = {"sep": self.separator}
-        if columns.features is None:
-            # "NA", "None" and "null" are words, and "007" is not a number, where a column is text or a path.
-            settings |= {"keep_default_na": False, "na_values": [""], "converters": {columns.inputs[0]: str}}
-        return settings
+    @field_validator("charset")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return codecs.lookup(value).name
+        except LookupError as error:
+            raise ValueError(f"no encoding is called {value!r}; usual ones are utf-8, latin-1, cp1252") from error
+
+    def file(self, path: Path, columns: Columns) -> "CsvFile":
+        return CsvFile(path, self.separator, self.charset, tuple(columns.features or ()), tuple(columns.missing or ()))
 
 
-def check_records(path: Path, separator: str) -> None:
-    """Every record has as many fields as the header: pandas would fill up short ones without a word."""
-    try:
-        reader = pyarrow.csv.open_csv(
-            path,
-            # A record has to fit in a block.
-            read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=1 << 25),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
-        )
-        records: int = sum(batch.num_rows for batch in reader)
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"{path}: {error} (row 1 is the header); quote fields that hold {separator!r}") from error
-    if records < 2:
-        raise SourceError(f"{path}: no rows below the header")
+@dataclass(frozen=True)
+class CsvFile(SourceFile):
+    """One file: texts, until the types of its columns are settled; an empty field is a missing value."""
+
+    path: Path
+    separator: str = ","
+    charset: str = "utf-8"
+    features: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Texts that stand for a missing value in columns of features."""
+
+    joined = staticmethod(types.joined_texts)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return str(self.path)
+
+    @cached_property
+    def columns(self) -> Sequence[str]:  # type: ignore[override]
+        names = [str(column[0]) for column in next(self._records(header=True)).to_pydict().values()]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SourceError(f"{self.path}: the header names column {twice!r} twice: rename one of the two")
+        return names
+
+    def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
+        chosen = {name: types.TEXT if name in texts else types.NOTHING for name in names}
+        rows = 0
+        for table in self._records(names):
+            rows += table.num_rows
+            for name in names:
+                if chosen[name] != types.TEXT:
+                    chosen[name] = types.joined_texts(chosen[name], types.type_of_texts(self._texts(table, name)))
+        if not rows:
+            raise SourceError(f"{self.path}: no rows below the header")
+        return chosen
+
+    def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
+        row = 0
+        for table in self._records(list(wanted)):
+            first, row = row, row + table.num_rows
+            if row > start:
+                table = table.slice(max(0, start - first))
+                yield pa.table(
+                    {
+                        name: types.from_texts(self._texts(table, name), kind).to_arrow().cast(kind)
+                        for name, kind in wanted.items()
+                    }
+                )
+
+    def _texts(self, table: pa.Table, name: str) -> pl.Series:
+        texts = pl.from_arrow(table[name])
+        assert isinstance(texts, pl.Series)
+        return types.without_missing(texts, self.missing if name in self.features else ())
+
+    def _records(self, names: Sequence[str] = (), header: bool = False) -> Iterator[pa.Table]:
+        """Fields as texts, in batches; or the header alone, as the first record."""
+        try:
+            yield from self._read(names, header, use_threads=True)
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            raise SourceError(f"{self.path}{self._fault(error)}") from error
+
+    def _read(self, names: Sequence[str], header: bool, use_threads: bool) -> Iterator[pa.Table]:
+        kinds = {"f0": pa.string()} if header else dict.fromkeys(names, types.TEXT)
+        with bounded(self.path) as stream:
+            reader = pyarrow.csv.open_csv(
+                stream,
+                pyarrow.csv.ReadOptions(
+                    use_threads=use_threads,
+                    block_size=BLOCK,
+                    autogenerate_column_names=header,
+                    encoding=self.charset,
+                ),
+                pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
+                pyarrow.csv.ConvertOptions(
+                    column_types=kinds, include_columns=[] if header else list(names), strings_can_be_null=False
+                ),
+            )
+            if header:
+                batch = next(iter(reader))
+                yield pa.Table.from_batches([batch.slice(0, 1)]).cast(
+                    pa.schema([(name, pa.string()) for name in batch.schema.names])
+                )
+                return
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+    def _fault(self, error: Exception) -> str:
+        """Where a file is at fault: the line of a byte that is none of its encoding, or the record."""
+        with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+            for number, line in enumerate(io.BufferedReader(file), start=1):  # type: ignore[arg-type]
+                try:
+                    line.decode(self.charset)
+                except UnicodeDecodeError as fault:
+                    return (
+                        f" line {number}: byte 0x{line[fault.start]:02x} is not {self.charset}; write the encoding of "
+                        "the file as source.charset, for example latin-1 or cp1252"
+                    )
+        try:
+            for _ in self._read((), False, use_threads=False):
+                pass
+        except pa.ArrowInvalid as located:
+            error = located
+        return f": {error} (row 1 is the header); quote fields that hold {self.separator!r}"

@@ -1,54 +1,94 @@
 """Parquet files."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 
+from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import check_names
-from secateur.pipelines.data.source_kinds.files import SourceError, names_of
-from secateur.pipelines.data.source_kinds.tables import TableSource
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parts import PICTURES, ROWS, SourceFile, Types, read_as, typed
+from secateur.pipelines.data.source_kinds.tables import RATIO, UNPACKED, TableSource
 
 
 class Parquet(TableSource):
     """Parquet files."""
 
-    reader = "parquet"
     kind: Literal["parquet"]
 
-    def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:
-        """Every file opens, has the columns, and says the same of them: `datasets` takes the first file's word."""
-        first: tuple[Path, Any] | None = None
-        for split, paths in files.items():
-            count = 0
-            for path in paths:
-                rows, labels = described(path, columns)
-                count, first = count + rows, first or (path, labels)
-                for name, label in labels.items():
-                    if getattr(label, "_type", "") == "ClassLabel" and label != first[1][name]:
-                        raise SourceError(f"label column {name!r} has other classes in {path} than in {first[0]}")
-            if not count:
-                raise SourceError(f"source.{split}: no rows in {names_of(paths)}")
-        return {"fragment_scan_options": pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)}
-
-    def fault(self, path: Path) -> str:
-        """Read every page with its checksum, which raises."""
-        for _ in pyarrow.parquet.ParquetFile(path, page_checksum_verification=True).iter_batches():
-            pass
-        return ""
+    def file(self, path: Path, columns: Columns) -> "ParquetFile":
+        return ParquetFile(path)
 
 
-def described(path: Path, columns: Columns) -> tuple[int, dict[str, Any]]:
-    """Rows of a file, and what its label columns hold; SourceError where it cannot be read or lacks a column."""
-    import datasets
+@dataclass(frozen=True)
+class ParquetFile(SourceFile):
+    """One file, read by row groups; every page is read with its checksum."""
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            rows, features = file.metadata.num_rows, datasets.Features.from_arrow_schema(file.schema_arrow)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{path} is not a readable Parquet file: {error}") from error
-    check_names(list(features), columns, str(path))
-    return rows, {name: features[name] for name in columns.labels}
+    path: Path
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return str(self.path)
+
+    @cached_property
+    def footer(self) -> tuple[pa.Schema, int]:
+        """Schema and rows; SourceError for a file that says of itself that it unpacks to far more than it is."""
+        with self._opened() as file:
+            groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+            unpacked, size = sum(group.total_byte_size for group in groups), self.path.stat().st_size
+            if unpacked > max(UNPACKED, RATIO * size):
+                raise SourceError(f"{self.path}: {size} bytes that unpack to {unpacked}: it is not read")
+            return file.schema_arrow, file.metadata.num_rows
+
+    @property
+    def columns(self) -> Sequence[str]:
+        names = self.footer[0].names
+        if not self.footer[1]:
+            raise SourceError(f"{self.path}: no rows")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SourceError(f"{self.path}: two columns are called {twice!r}: rename one")
+        return list(names)
+
+    @cached_property
+    def label_names(self) -> Mapping[str, tuple[str, ...]]:  # type: ignore[override]
+        """Of columns that the `datasets` library wrote as ClassLabel."""
+        import datasets
+
+        if b"huggingface" not in (self.footer[0].metadata or {}):
+            return {}
+        features = datasets.Features.from_arrow_schema(self.footer[0])
+        named = {name: getattr(getattr(of, "feature", of), "names", None) for name, of in features.items()}
+        return {name: tuple(names) for name, names in named.items() if names}
+
+    def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
+        return {name: read_as(self.footer[0].field(name).type, name, self.name) for name in names}
+
+    def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
+        size = PICTURES if types.PICTURE in wanted.values() else ROWS
+        with self._opened() as file:
+            first, groups = 0, []
+            for place in range(file.metadata.num_row_groups):
+                rows = file.metadata.row_group(place).num_rows
+                if not groups and first + rows <= start:
+                    first += rows
+                else:
+                    groups.append(place)
+            for batch in file.iter_batches(size, row_groups=groups, columns=list(wanted)):
+                row, first = first, first + batch.num_rows
+                if first > start:
+                    table = pa.Table.from_batches([batch.slice(max(0, start - row))])
+                    yield typed(table, wanted, self.name, max(row, start))
+
+    @contextmanager
+    def _opened(self) -> Iterator[pyarrow.parquet.ParquetFile]:
+        try:
+            with pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"{self.path} is not a readable Parquet file: {error}") from error

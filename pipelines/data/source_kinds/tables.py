@@ -1,17 +1,19 @@
 """What sources of files that hold rows have in common: Parquet, CSV, JSON lines."""
 
-import glob
+import io
 from abc import abstractmethod
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.contract import Splits, SplitSource
-from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, find, in_one_sentence, names_of
+from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, find
+from secateur.pipelines.data.source_kinds.parts import SourceFile
 
 Paths = Annotated[
     list[str],
@@ -20,54 +22,58 @@ Paths = Annotated[
 ]
 """A path, a glob or a list of these; relative to the study's folder, `${NAME}` and `${NAME:-default}` expand."""
 
+UNPACKED, RATIO = 1 << 30, 200
+"""A compressed file may unpack to a gibibyte, or to so many times its size where that is more."""
+
 
 class TableSource(SplitSource):
-    """Files of rows; a subclass says which reader of `datasets` reads them, and checks them first."""
-
-    reader: ClassVar[str]
-    """The reader's name in `datasets.load_dataset`."""
+    """Files of rows; a subclass says how one is read."""
 
     train: Annotated[Paths, Field(description="path, glob or list of these, of the training samples")]
     test: Annotated[Paths | None, Field(description="the same of the test samples")] = None
 
     @abstractmethod
-    def check(self, files: dict[str, list[Path]], columns: Columns) -> dict[str, Any]:
-        """Settings for the reader, once the files of every split have proved sound; SourceError where they do not."""
-
-    def fault(self, path: Path) -> str:
-        """Which place of a file its reader stumbles over, found after the fact; empty where this finds nothing."""
-        return ""
+    def file(self, path: Path, columns: Columns) -> SourceFile:
+        """One of the files."""
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
-        """The rows in the order of the files, prepared as Arrow in `cache`; a digest of the files."""
-        import datasets
-
+        """The files in their order; a digest of their contents."""
         files = self.files(base)
         if both := [path for path in files["train"] if path in files.get("test", [])]:
             raise SourceError(f"source.test: {both[0]} is named by source.train as well")
-        settings = self.check(files, columns)
         revision = digest_of((split, path) for split, paths in files.items() for path in paths)
-        splits = {}
-        for split, paths in files.items():
-            with in_one_sentence(f"source.{split} ({names_of(paths)})", partial(self._first_fault, paths)):
-                splits[split] = datasets.load_dataset(
-                    self.reader,
-                    data_files={"train": [glob.escape(str(path)) for path in paths]},
-                    split="train",
-                    cache_dir=str(cache / revision),
-                    **settings,
-                )
-        return splits, revision
+        return {split: [self.file(path, columns) for path in paths] for split, paths in files.items()}, revision
 
     def files(self, base: Path) -> dict[str, list[Path]]:
         """Files of each split."""
         return {split: find(patterns, base, split) for split, patterns in self.splits.items()}
 
-    def _first_fault(self, paths: list[Path]) -> str:
-        for path in paths:
-            try:
-                if fault := self.fault(path):
-                    return fault
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                return f"{path}: {error}"
-        return ""
+
+class Bounded(io.RawIOBase):
+    """A stream that raises SourceError once it gave more bytes than a file of this size should hold."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self.stream, self.path = stream, path
+        self.left = self.most = max(UNPACKED, RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.left -= len(data)
+        if self.left < 0:
+            raise SourceError(
+                f"{self.path}: it unpacks to more than {self.most >> 20} MiB from {self.path.stat().st_size} bytes; "
+                "unpack it yourself where that is right, and name the unpacked file"
+            )
+        return len(data)
+
+
+@contextmanager
+def bounded(path: Path) -> Iterator[Any]:
+    """The bytes of a file, unpacked where its name ends so; see `Bounded`."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        packed = path.suffix in (".gz", ".bz2", ".zst", ".lz4")
+        yield io.BufferedReader(Bounded(stream, path), 1 << 20) if packed else stream

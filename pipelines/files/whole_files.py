@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from secateur.pipelines.storage.partial_names import ASIDE, claimed, hidden_sibling, swap
+from secateur.pipelines.files.partial_names import ASIDE, claimed, hidden_sibling, swap
 
 MANY = 200
 """Files from which on one flush of everything is quicker than one of each."""

@@ -1,0 +1,124 @@
+"""How rows are divided between training and test, and how some of many are drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Bool, Shaped
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import Hashes, halves_of, label_text, series_of
+from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, share_below, words_of
+from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.selectors.draws.ranks import hash_in_place, random_keys
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which rows of a batch are test rows.
+
+    By a hash of seed and group, or of seed and input where no group is named: rows that are equal, or of one group, are
+    on one side, and a row stays there whatever is appended to the file. So the size of the test split holds to about
+    the square root of the rows. Or, with `column`, those of values after (at or above) `after`; or, with `by_row`, by a
+    hash of seed, file and row, for data of so few distinct inputs that no share of them is a share of the rows.
+    """
+
+    share: float = 0.0
+    seed: int = 0
+    group: str | None = None
+    column: str | None = None
+    after: Any = None
+    by_row: bool = False
+
+    @classmethod
+    def of(cls, source: SourceKind, columns: Columns) -> "Division":
+        """As a source without a test split of its own says."""
+        by_time = getattr(source, "split", None)
+        if by_time is not None:
+            return cls(column=by_time.column, after=by_time.after)
+        return cls(source.held_out or 0.0, source.split_seed, columns.group)
+
+    def misses(self, splits: Mapping[str, SplitRows]) -> bool:
+        """Whether a draw by inputs cannot give its share, and may go by row.
+
+        So it is where fewer than ten distinct inputs would be in the test split, each of several rows, or where its
+        size misses the share by six standard deviations of a draw of rows.
+        """
+        if self.column is not None or self.group is not None:
+            return False
+        test, rows = len(splits.get("test", ())), sum(map(len, splits.values()))
+        if abs(test - rows * self.share) > 6 * np.sqrt(rows * self.share * (1 - self.share)) + 1:
+            return True
+        distinct: set[int] = set()
+        for part in splits.values():
+            for table in part.batches([INPUT]):
+                distinct |= set(words_of(table[INPUT])[:, 0].tolist())
+                if len(distinct) * self.share >= 10:
+                    return False
+        return len(distinct) < rows
+
+    def __call__(self, table: pa.Table, hashes: Hashes) -> Mapping[str, Bool[np.ndarray, " n"]]:
+        """Masks of a batch by split."""
+        if self.column is not None:
+            test = self._after(series_of(table[self.column]))
+        else:
+            keys = hashes[:, 0].copy()
+            if self.by_row:
+                keys = table[ROW].to_numpy().astype(np.uint64) + (
+                    table[FILE].to_numpy().astype(np.uint64) << np.uint64(40)
+                )
+            if self.group is not None:
+                named = label_text(table[self.group])
+                # A row without a group is one of its own.
+                keys = np.where(named.is_null().to_numpy(), keys, halves_of(named)[:, 0])
+            hash_in_place(keys, self.seed)
+            test = share_below(keys, self.share)
+        return {"train": ~test, "test": test}
+
+    def _after(self, values: pl.Series) -> Bool[np.ndarray, " n"]:
+        if values.null_count():
+            raise SourceError(f"source.split: column {self.column!r} is null in some rows, which are on neither side")
+        after = self.after.isoformat() if isinstance(self.after, date | datetime) else self.after
+        if values.dtype == pl.String:
+            after = str(after)
+        elif isinstance(after, str) or not values.dtype.is_numeric():
+            raise SourceError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {after!r}")
+        return (values >= after).to_numpy()
+
+
+def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
+    """Rows of a draw that keeps the classes' shares, int64 `[count]` ascending.
+
+    Largest remainders get the places that whole shares leave; at least `leave` rows of each class are not drawn
+    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`.
+    """
+    _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    ceiling = np.maximum(sizes - leave, 0)
+    quotas = np.minimum(sizes * count // len(labels), ceiling)
+    for place in np.argsort(-(sizes * count % len(labels)), kind="stable").tolist():
+        if quotas.sum() < count and quotas[place] < ceiling[place]:
+            quotas[place] += 1
+    order = np.lexsort((random_keys(len(labels), seed), members))
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[rank < quotas[members[order]]])
+
+
+def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:
+    """Rows of a draw that keeps the strata of the targets, int64 `[count]` ascending; see `stratified_rows`.
+
+    Strata are classes, bins of numbers, or, of sets of labels, those that iterative stratification makes of them.
+    """
+    if targets.dtype == np.bool_:
+        from secateur.selectors.draws.iterative_stratification import draw_by_labels
+
+        return np.flatnonzero(draw_by_labels(targets, count, seed=seed))
+    if targets.dtype == np.float64:
+        from secateur.trainers.tasks.regression import Regression
+
+        return stratified_rows(Regression().fitted(targets).strata(targets), count, seed)
+    return stratified_rows(targets, count, seed, leave)

@@ -1,0 +1,221 @@
+"""One pass over a source: rows in batches, typed, hashed, divided among splits, and written in shards.
+
+A shard is an Arrow file with the columns that a study reads and, for each row, `INPUT`, `CONTENT` (its hashes), `FAULT`,
+and where the user has it: `FILE` (a place in the list of the source's files) and `ROW` (in that file, from 0). Memory
+holds one batch. A scan that was killed goes on behind its last whole shard and writes the same bytes.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Bool, UInt64
+
+from secateur.pipelines.data import types
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, with_nulls
+from secateur.pipelines.files.whole_files import new_file, write_bytes
+
+if TYPE_CHECKING:
+    import datasets
+
+INPUT, CONTENT, FAULT, FILE, ROW = (f"secateur:{name}" for name in ("input", "content", "fault", "file", "row"))
+SHARD_ROWS, SHARD_BYTES = 1 << 18, 1 << 26
+"""Rows, or bytes, of the source behind which a shard ends."""
+HASH: Final = pa.binary(16)
+
+Divide = Callable[[pa.Table, Hashes], Mapping[str, Bool[np.ndarray, " n"]]]
+"""Which rows of a batch go to which split."""
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of a split in shards, in the order of the files."""
+
+    shards: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(batch.num_rows for batch in self.batches([ROW]))
+
+    def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of consecutive rows, read from disk and not mapped: memory holds one batch."""
+        for path in self.shards:
+            with pa.OSFile(str(path)) as file:
+                places = [pa.ipc.open_file(file).schema.get_field_index(name) for name in names]
+                reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=places))
+                for number in range(reader.num_record_batches):
+                    yield pa.Table.from_batches([reader.get_batch(number)]).select(list(names))
+
+    def column(self, name: str) -> pl.Series:
+        """One column whole, in memory."""
+        parts = [part for table in self.batches([name]) if isinstance(part := pl.from_arrow(table[name]), pl.Series)]
+        return pl.concat(parts) if parts else pl.Series(name, [])
+
+    def words(self, name: str) -> Hashes:
+        """A column of hashes, uint64 `[n, 2]`."""
+        return np.concatenate([np.zeros((0, 2), np.uint64), *(words_of(t[name]) for t in self.batches([name]))])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the shards."""
+        with pa.OSFile(str(self.shards[0])) as file:
+            return pa.ipc.open_file(file).schema
+
+    def dataset(self) -> "datasets.Dataset":
+        """The study's columns as a memory-mapped data set, pictures undecoded."""
+        import datasets
+
+        names = [name for name in self.schema.names if not name.startswith("secateur:")]
+        cells = {name: datasets.Image(decode=False) for name in names if self.schema.field(name).type == types.PICTURE}
+        features = datasets.Features.from_arrow_schema(pa.schema([self.schema.field(name) for name in names]))
+        features.update(cells)
+        mapped = [pa.ipc.open_file(pa.memory_map(str(path))).read_all().select(names) for path in self.shards]
+        return datasets.Dataset(pa.concat_tables(mapped).cast(features.arrow_schema))
+
+    def kept(self, keep: Bool[np.ndarray, " n"], folder: Path) -> "SplitRows":
+        """The rows that a mask keeps, as shards of their own; the same shards where it keeps all."""
+        if keep.all():
+            return self
+        folder.mkdir(parents=True, exist_ok=True)
+        start, paths = 0, []
+        for place, path in enumerate(self.shards):
+            target = folder / f"{place:05}.arrow"
+            with new_file(target, overwrite=True) as partial, pa.OSFile(str(path)) as file:
+                reader = pa.ipc.open_file(file)
+                with pa.ipc.new_file(str(partial), reader.schema) as writer:
+                    for number in range(reader.num_record_batches):
+                        batch = reader.get_batch(number)
+                        writer.write(batch.filter(pa.array(keep[start : start + batch.num_rows])))
+                        start += batch.num_rows
+            paths.append(target)
+        return SplitRows(tuple(paths))
+
+
+def words_of(values: pa.ChunkedArray) -> Hashes:
+    """Hashes of 16 bytes as uint64 `[n, 2]`."""
+    parts = [np.frombuffer(chunk.buffers()[1], ">u8", 2 * len(chunk), 16 * chunk.offset) for chunk in values.chunks]
+    return np.concatenate([np.zeros(0, ">u8"), *parts]).astype(np.uint64).reshape(-1, 2)
+
+
+def bytes_of(hashes: Hashes) -> pa.Array:
+    """Hashes as an Arrow column of 16 bytes each."""
+    return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(hashes.astype(">u8"))])
+
+
+def scanned(
+    files: Sequence[SourceFile],
+    wanted: Types,
+    columns: Columns,
+    folder: Path,
+    base: Path,
+    divide: Divide,
+    offset: int = 0,
+) -> dict[str, SplitRows]:
+    """Shards of every split, below `folder`; relative paths of pictures start from `base`.
+
+    `offset` is the number of the first of these files among all files of the source.
+    """
+    state = folder / "progress.json"
+    done = json.loads(state.read_text()) if state.is_file() else {"shards": 0, "file": 0, "row": 0, "splits": []}
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = source_batches(files, wanted, done["file"], done["row"])
+    following = next(batches, None)
+    while following is not None:
+        with ExitStack() as stack:
+            writers: dict[str, Any] = {}
+            rows = size = 0
+            while following is not None and rows < SHARD_ROWS and size < SHARD_BYTES:
+                place, first, table = following
+                rows, size = rows + table.num_rows, size + table.nbytes
+                for split, part in divided(table, files[place], columns, base, place + offset, first, divide):
+                    if split not in writers:
+                        path = folder / f"{split}-{done['shards']:05}.arrow"
+                        partial = stack.enter_context(new_file(path, overwrite=True))
+                        writers[split] = stack.enter_context(pa.ipc.new_file(str(partial), part.schema))
+                    writers[split].write_table(part)
+                following = next(batches, None)
+        done["shards"] += 1
+        done["file"], done["row"] = (following[0], following[1]) if following else (len(files), 0)
+        write_bytes(state, json.dumps(done).encode(), overwrite=True)
+    names = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
+    return {name: SplitRows(tuple(sorted(folder.glob(f"{name}-*.arrow")))) for name in sorted(names)}
+
+
+def source_batches(
+    files: Sequence[SourceFile], wanted: Types, file: int, row: int
+) -> Iterator[tuple[int, int, pa.Table]]:
+    """Batches of all files from a row of one of them on: place of the file, first row, columns."""
+    for place in range(file, len(files)):
+        for table in files[place].batches(wanted, row):
+            if table.num_rows:
+                yield place, row, table
+                row += table.num_rows
+        row = 0
+
+
+def divided(
+    table: pa.Table, file: SourceFile, columns: Columns, base: Path, place: int, first: int, divide: Divide
+) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of a batch by split, with hashes, faults and where they come from."""
+    table = with_nulls(table, columns.features or (), columns.missing or ())
+    if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
+        cells = cells_at(table[columns.image], base)
+        table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
+    inputs, faults = input_hashes(table, columns)
+    contents = content_hashes_of(inputs, table, columns, file.label_names)
+    for name in columns.labels:
+        table = with_label_texts(table, name, file)
+    rows = table.num_rows
+    added = {
+        INPUT: bytes_of(inputs),
+        CONTENT: bytes_of(contents),
+        FAULT: faults.to_arrow().cast(types.TEXT),
+        FILE: pa.array(np.full(rows, place, np.int32)),
+        ROW: pa.array(np.arange(first, first + rows)),
+    }
+    for name, values in added.items():
+        table = table.append_column(name, values)
+    for split, mask in divide(table, inputs).items():
+        if mask.all():
+            yield split, table
+        elif mask.any():
+            yield split, table.filter(pa.array(mask))
+
+
+def with_label_texts(table: pa.Table, name: str, file: SourceFile) -> pa.Table:
+    """Numbers of classes that the file names as these names."""
+    from secateur.pipelines.data.identity import label_text
+
+    names, kind = file.label_names.get(name), table.schema.field(name).type
+    if names is None or kind != types.INTEGER:
+        return table
+    texts = label_text(table[name], names).to_arrow().cast(types.TEXT)
+    return table.set_column(table.schema.get_field_index(name), name, texts)
+
+
+def cells_at(paths: pa.ChunkedArray, base: Path) -> pa.ChunkedArray:
+    """Paths of pictures as cells; relative ones start from `base`."""
+    texts = pl.from_arrow(paths)
+    assert isinstance(texts, pl.Series)
+    absolute = texts.str.starts_with("/")
+    whole = pl.select(pl.when(absolute).then(texts).otherwise(pl.lit(f"{base}/") + texts)).to_series()
+    parts = [pa.nulls(len(texts), pa.binary()), whole.to_arrow().cast(pa.string())]
+    mask = pa.array(texts.is_null().to_numpy())
+    return pa.chunked_array([pa.StructArray.from_arrays(parts, fields=list(types.PICTURE), mask=mask)])
+
+
+def share_below(keys: UInt64[np.ndarray, " n"], share: float) -> Bool[np.ndarray, " n"]:
+    """Which of uniform keys are among the smallest share of all keys there can be."""
+    return keys < np.uint64(min(int(share * 2**64), 2**64 - 1))

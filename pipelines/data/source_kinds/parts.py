@@ -1,0 +1,168 @@
+"""What a split is made of: files, or a data set in memory maps, each read in batches of typed columns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+
+from secateur.pipelines.data import types
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.files import SourceError
+
+if TYPE_CHECKING:
+    import datasets
+
+ROWS, PICTURES = 32_768, 256
+"""Rows of a batch, and of one of encoded pictures."""
+
+Types = Mapping[str, pa.DataType]
+"""Type of each column that is read, as `data/types.py` has them."""
+
+
+class SourceFile(ABC):
+    """A file of rows; `name` is the one that messages, manifests and exports say."""
+
+    name: str
+
+    label_names: Mapping[str, tuple[str, ...]] = {}
+    """Names of the classes of columns that hold their numbers, where the file has names."""
+
+    joined = staticmethod(types.joined)
+    """How the types that a column has in two files become one."""
+
+    def shown(self, base: Path) -> str:
+        """Its name in manifests and exports: a file's path from the study's folder `base`, or from the root."""
+        path = Path(self.name)
+        return str(path.relative_to(base)) if path.is_relative_to(base) else self.name
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[str]:
+        """Names of its columns; SourceError where it cannot be read."""
+
+    @abstractmethod
+    def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
+        """Types of some columns, as the file says or as all its values show; `texts` are texts whatever they look like.
+
+        Raises SourceError that names column and row for values of two types, and for types that no study reads.
+        """
+
+    @abstractmethod
+    def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
+        """Columns of these types, in batches of a bounded size, from row `start` on; raises SourceError."""
+
+
+@dataclass(frozen=True)
+class DatasetSplit(SourceFile):
+    """A split that the `datasets` library has in memory maps."""
+
+    name: str
+    rows: "datasets.Dataset"
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return list(self.rows.column_names)
+
+    @property
+    def label_names(self) -> Mapping[str, tuple[str, ...]]:  # type: ignore[override]
+        """Of ClassLabels, and of lists of them."""
+        found = {}
+        for name, feature in self.rows.features.items():
+            if names := getattr(getattr(feature, "feature", feature), "names", None):
+                found[name] = tuple(names)
+        return found
+
+    def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
+        schema = self.rows.data.schema
+        return {name: read_as(schema.field(name).type, name, self.name) for name in names}
+
+    def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
+        import datasets
+
+        chosen = self.rows.select_columns(list(wanted))
+        cells = [name for name in wanted if isinstance(chosen.features[name], datasets.Image)]
+        for name in cells:
+            chosen = chosen.cast_column(name, datasets.Image(decode=False))
+        # Rows of a contiguous data set are slices; one with an index mapping is gathered batch by batch.
+        chosen = chosen.with_format("arrow")
+        size = PICTURES if types.PICTURE in wanted.values() else ROWS
+        for first in range(start, len(chosen), size):
+            yield typed(chosen[first : first + size], wanted, self.name, first)
+
+
+def read_as(kind: pa.DataType, name: str, where: str) -> pa.DataType:
+    """The type that a stored column is read as; SourceError where no study reads it."""
+    chosen = types.canonical(kind)
+    if chosen is None:
+        raise SourceError(f"{where}: column {name!r} holds {kind}, which no study reads: make it numbers or texts")
+    return chosen
+
+
+def typed(table: pa.Table, wanted: Types, where: str, first: int) -> pa.Table:
+    """Columns cast to the types that were settled, values unchanged; SourceError for a number beyond int64."""
+    arrays = []
+    for name, kind in wanted.items():
+        values = table[name]
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        try:
+            arrays.append(
+                values if values.type == kind else cells_from(values) if kind == types.PICTURE else values.cast(kind)
+            )
+        except pa.ArrowInvalid as error:
+            raise SourceError(f"{where}: column {name!r}, rows from {first}: {error}") from error
+    return pa.table(dict(zip(wanted, arrays, strict=True)))
+
+
+def cells_from(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Encoded pictures, or cells of them with further fields, as `PICTURE`."""
+    if pa.types.is_struct(values.type):
+        flat = values.combine_chunks()
+        parts = [flat.field("bytes").cast(pa.binary()), flat.field("path").cast(pa.string())]
+    else:
+        parts = [values.cast(pa.binary()).combine_chunks(), pa.nulls(len(values), pa.string())]
+    cells = pa.StructArray.from_arrays(parts, fields=list(types.PICTURE), mask=values.is_null().combine_chunks())
+    return pa.chunked_array([cells])
+
+
+def settled_types(files: Iterable[SourceFile], names: Sequence[str], texts: Sequence[str]) -> dict[str, pa.DataType]:
+    """One type per column over all files; SourceError where two files hold what does not go together."""
+    chosen: dict[str, tuple[str, pa.DataType]] = {}
+    for file in files:
+        for name, kind in file.types(names, texts).items():
+            where, before = chosen.get(name, (file.name, types.NOTHING))
+            together = file.joined(before, kind)
+            if together is None:
+                raise SourceError(
+                    f"column {name!r} holds {types.shown_type(kind)} in {file.name} and {types.shown_type(before)} in "
+                    f"{where}: make it one type in all files"
+                )
+            chosen[name] = (file.name if pa.types.is_null(before) else where, together)
+    return {name: kind for name, (_, kind) in chosen.items()}
+
+
+def needed(columns: Columns) -> tuple[str, ...]:
+    """Columns that a study reads, in the order of the study."""
+    return tuple(dict.fromkeys([*columns.inputs, *columns.labels, *([columns.group] if columns.group else [])]))
+
+
+def texts_in(columns: Columns) -> tuple[str, ...]:
+    """Columns that are texts, or paths, whatever they look like."""
+    return tuple(name for name in (columns.text, columns.image) if name is not None)
+
+
+def with_nulls(table: pa.Table, names: Sequence[str], missing: Sequence[str]) -> pa.Table:
+    """Features with null for texts that stand for a missing value."""
+    if not missing:
+        return table
+    for name in names:
+        if table.schema.field(name).type == types.TEXT:
+            values = pl.from_arrow(table[name])
+            assert isinstance(values, pl.Series)
+            cleaned = types.without_missing(values, missing).to_arrow().cast(types.TEXT)
+            table = table.set_column(table.schema.get_field_index(name), name, cleaned)
+    return table

@@ -1,0 +1,111 @@
+"""Types of columns: one for each column over all files and splits, settled before a value is converted.
+
+A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, or `NOTHING` where every value is
+missing. A file with types of its own (Parquet, JSON lines) says which; a CSV's follow from all its values.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+
+NOTHING: Final = pa.null()
+BOOLEAN: Final = pa.bool_()
+INTEGER: Final = pa.int64()
+NUMBER: Final = pa.float64()
+TEXT: Final = pa.large_string()
+PICTURE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+"""How a CSV writes booleans."""
+WHOLE: Final = r"^-?(0|[1-9][0-9]*)$"
+"""Whole numbers as numbers are written: 01 is a code, not the number 1."""
+REAL: Final = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
+
+
+def canonical(kind: pa.DataType) -> pa.DataType | None:
+    """The type that a stored Arrow type is read as; None for what no column of a study can hold, such as dates."""
+    if pa.types.is_dictionary(kind):
+        return canonical(kind.value_type)
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind):
+        return kind
+    if pa.types.is_integer(kind):
+        return INTEGER
+    if pa.types.is_floating(kind):
+        return NUMBER
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return TEXT
+    if is_list(kind):
+        inner = canonical(kind.value_type)
+        return None if inner is None or is_list(inner) else pa.large_list(inner)
+    cell = pa.types.is_struct(kind) and {kind.field(place).name for place in range(kind.num_fields)} >= {
+        "bytes",
+        "path",
+    }
+    return PICTURE if cell or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else None
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether cells of an Arrow column are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def shown_type(kind: pa.DataType | None) -> str:
+    """A type in a message."""
+    if kind is None:
+        return "values of no type that a study reads"
+    if is_list(kind):
+        return f"lists of {shown_type(kind.value_type)}"
+    names = {NOTHING: "nothing", BOOLEAN: "booleans", INTEGER: "whole numbers", NUMBER: "numbers", TEXT: "texts"}
+    return names.get(kind, "pictures" if kind == PICTURE else str(kind))
+
+
+def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type that holds values of both without changing any; None where there is none."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if {one, other} == {INTEGER, NUMBER}:
+        return NUMBER
+    if is_list(one) and is_list(other):
+        inner = joined(one.value_type, other.value_type)
+        return None if inner is None else pa.large_list(inner)
+    return None
+
+
+def type_of_texts(values: pl.Series) -> pa.DataType:
+    """The type that texts of a CSV column would have as values, null where missing."""
+    there = values.drop_nulls().str.strip_chars()
+    if not len(there):
+        return NOTHING
+    if there.is_in(list(BOOLEANS)).all():
+        return BOOLEAN
+    if there.str.contains(WHOLE).all():
+        # A longer number is a code: as a float it would be another one.
+        return TEXT if there.cast(pl.Int64, strict=False).null_count() else INTEGER
+    return NUMBER if there.str.contains(REAL).all() else TEXT
+
+
+def joined_texts(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """As `joined` of columns of a CSV, where any value may stay the text that it is."""
+    return joined(one, other) or TEXT
+
+
+def from_texts(values: pl.Series, kind: pa.DataType) -> pl.Series:
+    """Texts of a CSV column as values of its type, null where missing."""
+    if kind == TEXT:
+        return values
+    stripped = values.str.strip_chars()
+    if kind == BOOLEAN:
+        return stripped.replace_strict(BOOLEANS, return_dtype=pl.Boolean)
+    if kind == NUMBER:
+        return stripped.str.to_lowercase().cast(pl.Float64)
+    return stripped.cast(pl.Int64) if kind == INTEGER else pl.Series(values.name, [None] * len(values), dtype=pl.Null)
+
+
+def without_missing(values: pl.Series, missing: Iterable[str]) -> pl.Series:
+    """Texts with null for those that are empty or, less the spaces around them, stand for a missing value."""
+    absent = values.str.strip_chars().is_in(["", *missing])
+    return pl.select(pl.when(~absent).then(values)).to_series().alias(values.name)

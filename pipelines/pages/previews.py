@@ -1,0 +1,46 @@
+"""How samples are shown: where the user has them, and what is in them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.scan import SplitRows
+
+PREVIEW = 120
+"""Characters of a preview."""
+
+Previews = Callable[[np.ndarray], Sequence[str]]
+"""What a reader sees of some samples, by their rows."""
+
+
+def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
+    """Row of each sample in the user's file, from 0; with the file's name where there are several."""
+    if "file" not in samples.columns:
+        return [str(row) for row in samples["row"]]
+    if len(set(samples["file"])) <= 1 and len(files) <= 2:
+        return [str(row) for row in samples["file_row"]]
+    return [f"{files[file]}:{row}" for file, row in samples.select("file", "file_row").iter_rows()]
+
+
+def rows_in(folder: Path) -> SplitRows:
+    """The training rows that a study's folder holds."""
+    return SplitRows(tuple(sorted(folder.glob("*.arrow"))))
+
+
+def previews_in(folder: Path, columns: Columns | None) -> Previews | None:
+    """Previews from the rows in a study's folder; None of pictures, which are shown themselves, and where none lie."""
+    if columns is None or columns.image is not None or not folder.is_dir():
+        return None
+
+    def previews(rows: np.ndarray) -> list[str]:
+        table = rows_in(folder).dataset().select(rows.tolist())
+        if columns.text is not None:
+            texts = [" ".join((text or "").split()) for text in table[columns.text]]
+        else:
+            texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table]
+        return [text if len(text) <= PREVIEW else f"{text[: PREVIEW - 1]}…" for text in texts]
+
+    return previews

@@ -1,0 +1,34 @@
+"""Rows in batches of Arrow columns: what encoders read, from shards on disk or from a data set of `datasets`."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+BATCH = 8192
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Rows that are read in batches, so that memory holds one of them."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, names: Sequence[str]) -> "Iterator[pa.Table]":
+        """Some columns of consecutive rows, pictures undecoded."""
+
+
+def batches_of(rows: "Batches | datasets.Dataset", names: Sequence[str]) -> "Iterator[pa.Table]":
+    """Some columns of consecutive rows, pictures undecoded."""
+    if isinstance(rows, Batches):
+        yield from rows.batches(names)
+        return
+    import datasets
+
+    chosen = rows.select_columns(list(names))
+    for name in names:
+        if isinstance(chosen.features[name], datasets.Image):
+            chosen = chosen.cast_column(name, datasets.Image(decode=False))
+    yield from chosen.with_format("arrow").iter(batch_size=BATCH)
