@@ -207,8 +207,9 @@ class Work:
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise
-            problems = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["problems"]
-            raise UnusableData(f"{self.study.name}: {'; '.join(problems) or error}") from error
+            findings = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["findings"]
+            texts = "; ".join(finding["text"] for finding in findings)
+            raise UnusableData(f"{self.study.name}: {texts or error}") from error
         self.freshness.note(keys, trials or (None,))
 
 

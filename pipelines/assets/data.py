@@ -76,7 +76,7 @@ def previews_of(study: Study, store: Store) -> Previews | None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study's data as its assets hold them; `folder` has the tables and arrays, `report` the findings of the check."""
+    """A study's data as its assets hold them: tables and arrays in `folder`, the findings of the check in `report`."""
 
     revision: str
     task: Task
@@ -119,8 +119,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     Tables, arrays and shards are written below `folder`, in batches; memory holds one of them.
     """
     if study.task.own:
-        task = study.task.own_task(study.declared_scores, distilled=study.distillation is not None)
-        return prepared_by(task, folder)
+        own = study.task.own_task(study.declared_scores, distilled=study.distillation is not None)
+        return prepared_by(own, folder)
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
@@ -225,7 +225,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 "data_quality",
                 asset=key["samples"],
                 blocking=True,
-                description="Rows shared by train and test, duplicates, conflicting labels, rows left out, tiny classes.",
+                description="Rows in train and test, duplicates, conflicting labels, rows left out, tiny classes.",
             )
         ],
         group_name=study.name,

@@ -45,7 +45,7 @@ class SplitReport:
     `class_counts` are samples per class or label, none where targets are numbers.
     """
 
-    split: Literal["train", "test"]
+    split: str
     samples: int
     duplicates: Groups
     conflicts: Groups
@@ -144,7 +144,8 @@ class DataReport:
     def _groups(self, part: SplitReport) -> list[Finding]:
         groups = []
         if part.duplicates:
-            text = f"{many(len(part.duplicates), 'group')} of equal {part.split} rows, {part.duplicate_rows} more than needed"
+            several = f"{many(len(part.duplicates), 'group')} of equal {part.split} rows"
+            text = f"{several}, {part.duplicate_rows} more than needed"
             groups.append(
                 self._finding("duplicates", part.split, [r for group in part.duplicates for r in group], text)
             )
@@ -168,7 +169,6 @@ def check_data(loaded: Loaded) -> DataReport:
 
     Holds eight bytes per row: a hash is looked at whole only where half of it occurs twice.
     """
-    train, test = loaded.rows["train"], loaded.rows["test"]
     halves = {split: lower_halves(rows, INPUT) for split, rows in loaded.rows.items()}
     shared = {
         split: hashed_rows(loaded.rows[split], halves[split].is_in(halves[other].implode()).to_numpy())
@@ -179,10 +179,13 @@ def check_data(loaded: Loaded) -> DataReport:
     relabelled = shared_test.join(shared["train"], on="content", how="anti").sort("row")
     reports = {
         split: SplitReport(
-            split, len(rows), *groups_of(rows, halves[split]), class_counts(targets, len(loaded.label_names))
+            split,
+            len(targets),
+            *groups_of(loaded.rows[split], halves[split]),
+            class_counts(targets, len(loaded.label_names)),
         )
-        for split, rows, targets in (("train", train, loaded.targets), ("test", test, loaded.test_targets))
-    }  # type: ignore[arg-type]
+        for split, targets in (("train", loaded.targets), ("test", loaded.test_targets))
+    }
     return DataReport(
         train=reports["train"],
         test=reports["test"],

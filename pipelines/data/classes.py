@@ -1,4 +1,4 @@
-"""Classes of rows: their labels' texts, numbered in the order of the names that a study or a file gives, else their own."""
+"""Classes of rows: texts of labels, numbered in the order of the names that a study or a file gives, else their own."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -62,9 +62,9 @@ def class_names(
         and len(ordered) > 2
     ):
         raise SourceError(
-            f"label column {columns.labels[0]!r} is -1 at {_first_place(splits, columns.labels[0], '-1', say)} beside 0 … "
-            f"{len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a class, "
-            "list all classes in source.label_names"
+            f"label column {columns.labels[0]!r} is -1 at {_first_place(splits, columns.labels[0], '-1', say)} beside "
+            f"0 … {len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a "
+            "class, list all classes in source.label_names"
         )
     return tuple(ordered)
 

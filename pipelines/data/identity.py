@@ -41,8 +41,8 @@ Hashes = UInt64[np.ndarray, "n 2"]
 
 @dataclass(frozen=True)
 class Cells:
-    """Values of a column in canonical form: kinds uint8 `[n]`, or one for all, words uint64 `[n]`, and of values that are
-    hashed the other half of the hash.
+    """Values of a column in canonical form: kinds uint8 `[n]`, or one for all, words uint64 `[n]`, and of values that
+    are hashed the other half of the hash.
     """
 
     kinds: np.ndarray | int
@@ -91,7 +91,8 @@ def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence
     absent = series_of(coded.indices).is_null().to_numpy()
     if not len(coded.dictionary):
         return [Cells(MISSING, np.zeros(table.num_rows, np.uint64))]
-    assert isinstance(words.kinds, np.ndarray) and words.uppers is not None
+    assert isinstance(words.kinds, np.ndarray)
+    assert words.uppers is not None
     zero = np.uint64(0)
     parts = (np.where(absent, zero, words.words[places]), np.where(absent, zero, words.uppers[places]))
     return [Cells(np.where(absent, MISSING, words.kinds[places]), *parts)]

@@ -25,17 +25,17 @@ class DataPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bad_rows: Literal["reject", "drop"] = Field(
-        "reject",
-        description="rows without input, or with one that cannot be decoded: an error that names them, or left out",
+        default="reject",
+        description="rows without input, or one that cannot be decoded: an error that names them, or left out",
     )
     unlabelled: Literal["reject", "drop"] = Field(
-        "reject", description="rows whose label is missing: an error that names them, or left out"
+        default="reject", description="rows whose label is missing: an error that names them, or left out"
     )
     duplicates: Literal["keep", "drop"] = Field(
-        "keep", description="rows of equal input and target within a split: all, or the first of the file alone"
+        default="keep", description="rows of equal input and target within a split: all, or the first of the file alone"
     )
     leaked: Literal["keep", "drop_from_training"] = Field(
-        "keep", description="training rows whose input is in the test split too: kept, or left out of training"
+        default="keep", description="training rows whose input is in the test split too: kept, or left out of training"
     )
 
 

@@ -1,8 +1,8 @@
 """One pass over a source: rows in batches, typed, hashed, divided among splits, and written in shards.
 
-A shard is an Arrow file with the columns that a study reads and, for each row, `INPUT`, `CONTENT` (its hashes), `FAULT`,
-and where the user has it: `FILE` (a place in the list of the source's files) and `ROW` (in that file, from 0). Memory
-holds one batch. A scan that was killed goes on behind its last whole shard and writes the same bytes.
+A shard is an Arrow file with the columns that a study reads and, for each row, `INPUT` and `CONTENT` (its hashes),
+`FAULT`, and where the user has it: `FILE` (a place in the list of the source's files) and `ROW` (in that file, from 0).
+Memory holds one batch. A scan that was killed goes on behind its last whole shard and writes the same bytes.
 """
 
 import json
@@ -128,7 +128,9 @@ def scanned(
     `offset` is the number of the first of these files among all files of the source.
     """
     state = folder / "progress.json"
-    done = json.loads(state.read_text()) if state.is_file() else {"shards": 0, "file": 0, "row": 0, "splits": []}
+    done: dict[str, int] = {"shards": 0, "file": 0, "row": 0}
+    if state.is_file():
+        done = json.loads(state.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     batches = source_batches(files, wanted, done["file"], done["row"])
     following = next(batches, None)

@@ -1,13 +1,13 @@
 """Where a study's data comes from: a source as YAML names it, and the two splits that it is read as.
 
 A source says which files there are; here they are read: one type per column over all files, one pass that hashes and
-divides rows and writes them in shards below `cache` (`scan.py`), then the policies for rows that cannot be used, and the
-targets that the study's task reads. Errors say file, column and row, before anything long starts. Pictures stay
+divides rows and writes them in shards below `cache` (`scan.py`), then the policies for rows that cannot be used, and
+the targets that the study's task reads. Errors say file, column and row, before anything long starts. Pictures stay
 undecoded, so one broken picture does not take its data set down.
 
-The folder of a scan is named after a digest of the files' contents and of the keys that decide what is read; a scan that
-was killed goes on where it stopped. `cache` may be deleted whenever nothing runs. Local sources never use the network. Hub
-data sets live in the usual Hugging Face cache and load offline once they are there.
+The folder of a scan is named after a digest of the files' contents and of the keys that decide what is read; a scan
+that was killed goes on where it stopped. `cache` may be deleted whenever nothing runs. Local sources never use the
+network. Hub data sets live in the usual Hugging Face cache and load offline once they are there.
 """
 
 import json
@@ -92,20 +92,17 @@ def load(
         folder = cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps([*keys, str(base)]).encode())
         scans = read_splits(source, parts, wanted, columns, folder, base)
     names = tuple(file.shown(base) for file in files)
-    say = Places(scans, names).text
-    keep, dropped = decide(scans, columns, policy, say)
-    kept = {
-        split: rows.kept(keep[split], folder / f"{split}-{digest_of(keep[split])}") for split, rows in scans.items()
-    }
+    keep, dropped = decide(scans, columns, policy, Places(scans, names).text)
+    kept = {split: part_of(rows, keep[split], folder / split) for split, rows in scans.items()}
     say = Places(kept, names).text
     declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
     targets, label_names = read_targets(kept, columns, declared, source.label_names, say)
-    for split in list(kept) if source.limit is not None else []:
-        if len(kept[split]) > source.limit:
+    for split in kept:
+        if source.limit is not None and len(kept[split]) > source.limit:
             drawn = drawn_rows(targets[split], source.limit, source.split_seed)
             mask = np.zeros(len(kept[split]), np.bool_)
             mask[drawn] = True
-            kept[split] = kept[split].kept(mask, folder / f"{split}-{digest_of(mask)}")
+            kept[split] = part_of(kept[split], mask, folder / split)
             targets[split] = targets[split][drawn]
     if source.held_out is not None:
         check_classes(targets, label_names, source.held_out)
@@ -121,7 +118,7 @@ def parts_of(split: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Seq
 
 def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source) -> dict[str, pa.DataType]:
     """One type for each column that is read; SourceError where one is not there or is not what the study says."""
-    names = [*needed(columns), *([source.split.column] if getattr(source, "split", None) else [])]
+    names = [*needed(columns), *source.read_besides]
     for file in files:
         check_names(file.columns, names, file.name)
     wanted = settled_types(files, list(dict.fromkeys(names)), texts_in(columns))
@@ -183,9 +180,9 @@ def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], share
             )
 
 
-def digest_of(mask: Bool[np.ndarray, " n"]) -> str:
-    """Name of a part of the rows: 16 hexadecimal digits."""
-    return xxhash.xxh3_64_hexdigest(np.packbits(mask).tobytes())
+def part_of(rows: SplitRows, mask: Bool[np.ndarray, " n"], beside: Path) -> SplitRows:
+    """The rows that a mask keeps, in a folder that is named by the mask."""
+    return rows.kept(mask, beside.with_name(f"{beside.name}-{xxhash.xxh3_64_hexdigest(np.packbits(mask).tobytes())}"))
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ def _numbers(values: pl.Series, name: str, say: Callable[[np.ndarray], str]) -> 
         other = np.flatnonzero(lengths.to_numpy() != width)
         if len(other) or not width:
             raise ValueError(
-                f"label column {name!r} is a list of {width} numbers in the first row and of {lengths[int(other[0])]} at "
-                f"{say(other)}: make all of one length"
+                f"label column {name!r} is a list of {width} numbers in the first row and of {lengths[int(other[0])]} "
+                f"at {say(other)}: make all of one length"
                 if len(other)
                 else f"label column {name!r} holds empty lists"
             )

@@ -21,7 +21,10 @@ BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "Fa
 """How a CSV writes booleans."""
 WHOLE: Final = r"^-?(0|[1-9][0-9]*)$"
 """Whole numbers as numbers are written: 01 is a code, not the number 1."""
-REAL: Final = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
+REAL: Final = (
+    r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+    r"|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
+)
 
 
 def canonical(kind: pa.DataType) -> pa.DataType | None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.targets import shown_targets
-from secateur.pipelines.pages.previews import Previews, shown_places
+from secateur.pipelines.pages.previews import Previews, previewed, shown_places
 from secateur.scorers.contract import Scores
 
 SHOWN = 10
@@ -35,7 +35,7 @@ def extremes(
     files: Sequence[str] = (),
     previews: Previews | None = None,
 ) -> str:
-    """Markdown of both ends of a score: pictures for images, otherwise a table of previews, by the rows of the files."""
+    """Markdown of both ends of a score, by the rows of files: pictures for images, otherwise a table of previews."""
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
         return "\n\n".join(
@@ -62,7 +62,7 @@ def described(
     """Score, place, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
     shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
-    texts = shown["preview"] if "preview" in shown.columns else previews(rows) if previews else [""] * len(rows)
+    texts = previewed(shown, previews)
     targets = shown_targets(shown, label_names)
     places = shown_places(shown, files)
     return pl.DataFrame({"score": shown["score"], "place": places, "label": targets, "preview": texts})

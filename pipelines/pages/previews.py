@@ -25,6 +25,13 @@ def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
     return [f"{files[file]}:{row}" for file, row in samples.select("file", "file_row").iter_rows()]
 
 
+def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]:
+    """What a reader sees of samples: what the table itself says, or the previews."""
+    if "preview" in samples.columns:
+        return samples["preview"].to_list()
+    return previews(samples["row"].to_numpy()) if previews else [""] * len(samples)
+
+
 def rows_in(folder: Path) -> SplitRows:
     """The training rows that a study's folder holds."""
     return SplitRows(tuple(sorted(folder.glob("*.arrow"))))

@@ -14,7 +14,7 @@ import polars as pl
 from secateur.pipelines.data.targets import shown_targets
 from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
 from secateur.pipelines.pages.plots import inline
-from secateur.pipelines.pages.previews import Previews, shown_places
+from secateur.pipelines.pages.previews import Previews, previewed, shown_places
 from secateur.pipelines.pages.score import EACH, shortened
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -175,9 +175,7 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
         "| " + " | ".join(head) + " |",
         "| ---: " + "| --- " * len(head[1:]) + "|",
     ]
-    own = "preview" in found.columns
-    texts = found["preview"] if own else whole.previews(rows) if whole.previews else [""] * len(rows)
-    for cells in zip(places, names, *([values] if values else []), texts, strict=True):
+    for cells in zip(places, names, *([values] if values else []), previewed(found, whole.previews), strict=True):
         lines.append("| " + " | ".join(plain_text(cell or "") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from sample_tables import samples_table
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance

@@ -7,9 +7,9 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from sample_tables import samples_table
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows

@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from sample_tables import samples_table
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.data.source_kinds.csv import Csv
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.manifests import croissant

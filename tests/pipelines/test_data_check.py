@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sample_tables import samples_table
 
 from secateur.pipelines.data.check import DataReport, check_data
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import inspect_samples, samples_table
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 TEXT = Columns(text="text", label="label")

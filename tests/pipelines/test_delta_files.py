@@ -14,10 +14,10 @@ from secateur.pipelines.deltas import stream as delta_stream
 from secateur.pipelines.deltas.files import Checkpoint
 from secateur.pipelines.deltas.sources import AdapterDelta, FactorDelta, TunedDelta
 from secateur.pipelines.deltas.stream import DeltaChoice
+from secateur.pipelines.files.whole_files import sha256_of
 from secateur.pipelines.manifests.deltas import prune_deltas
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.packed_masks import write_masks
-from secateur.pipelines.files.whole_files import sha256_of
 from secateur.trainers.passes.layer_inputs import LayerInputs
 
 SHAPES = {"a.weight": (20, 31), "a.bias": (20,), "b.weight": (7, 20), "norm.scale": (), "conv": (4, 3, 2, 2)}

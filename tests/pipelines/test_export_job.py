@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 from huggingface_hub import DatasetCard
+from sample_tables import samples_table
 
 from secateur.pipelines.commands import main as cli
 from secateur.pipelines.commands.export import FORMATS
-from secateur.pipelines.data.identity import samples_table
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.definitions import build
 from secateur.pipelines.exports.registry import exporters

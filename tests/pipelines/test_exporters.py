@@ -111,8 +111,9 @@ def test_images_travel_within_the_parquet(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict(
         {"image": [str(tmp_path / f"{row}.png") for row in range(4)], "label": [0, 0, 1, 1]}, features
     )
+    from sample_tables import samples_table
+
     from secateur.pipelines.data.columns import Columns
-    from secateur.pipelines.data.identity import samples_table
 
     columns = {"image": "image", "label": "label"}
     provenance = Provenance(

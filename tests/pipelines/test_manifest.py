@@ -494,8 +494,9 @@ def test_apply_keeps_the_kept_rows(tmp_path: Path) -> None:
 
 
 def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
+    from sample_tables import samples_table
+
     from secateur.pipelines.data.columns import Columns
-    from secateur.pipelines.data.identity import samples_table
 
     dataset, columns = dataset_of(TEXTS), {"text": "text", "label": "label"}
     keep = np.arange(20) % 3 == 0

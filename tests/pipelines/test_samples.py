@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from sample_tables import samples_table
 
 from secateur.pipelines.data import identity as samples
 from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes, inspect_samples, samples_table
+from secateur.pipelines.data.identity import content_hashes, inspect_samples
 from secateur.pipelines.data.images import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

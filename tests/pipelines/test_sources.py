@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from secateur.pipelines.data.identity import content_hashes, inspect_samples
+from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, stratified_rows

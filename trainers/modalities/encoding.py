@@ -51,7 +51,7 @@ class Encoder(Protocol):
         """Of the array."""
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Shaped[np.ndarray, "b ..."]:
-        """Rows from `first` on as an array; raises ValueError that names column and row of a value that cannot be one."""
+        """Rows from `first` on as an array; raises ValueError that names column and row of what cannot be one."""
 
     def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""

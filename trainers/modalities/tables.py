@@ -39,7 +39,7 @@ class TableEncoding(BaseModel):
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: mean and standard deviation in training, and whether a column that marks missing values follows.
+    """A numeric column: mean and standard deviation in training, and whether a column of marks follows.
 
     A missing value becomes the mean.
     """
@@ -65,7 +65,7 @@ class Category:
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Columns as training had them. Texts and booleans are categories, and so are the numbers that the settings name."""
+    """Columns as training had them; texts, booleans and the numbers that the settings name are categories."""
 
     columns: tuple[Number | Category, ...]
     missing: tuple[str, ...]

@@ -41,6 +41,11 @@ class SourceKind(BaseModel):
         """Share of the training rows that becomes the test split; None where the source has one."""
         return None
 
+    @property
+    def read_besides(self) -> tuple[str, ...]:
+        """Columns that the source itself reads, such as that of a split by time."""
+        return ()
+
     @abstractmethod
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
         """Splits "train", and "test" unless a share of it is held out, and their revision.
@@ -98,6 +103,11 @@ class SplitSource(SourceKind):
     def held_out(self) -> float | None:
         """The key `test_fraction`; anything where `split` divides the rows."""
         return 0.5 if self.split else self.test_fraction
+
+    @property
+    def read_besides(self) -> tuple[str, ...]:
+        """The column of `split`."""
+        return (self.split.column,) if self.split else ()
 
     @property
     def splits(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def rows_in(block: bytes) -> int:
 
 
 def fault_in(block: bytes, first: int, reason: str) -> str:
-    """The row that the parser stumbled over: what is no JSON object, else what it said, counted from the file's start."""
+    """The row that the parser stumbled over: one that is no JSON object, else the parser's, counted from the start."""
     rows = (line for line in block.splitlines() if line.strip())
     for row, line in enumerate(rows, start=first):
         try:

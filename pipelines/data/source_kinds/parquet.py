@@ -72,7 +72,8 @@ class ParquetFile(SourceFile):
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         size = PICTURES if types.PICTURE in wanted.values() else ROWS
         with self._opened() as file:
-            first, groups = 0, []
+            groups: list[int] = []
+            first = 0
             for place in range(file.metadata.num_row_groups):
                 rows = file.metadata.row_group(place).num_rows
                 if not groups and first + rows <= start:
