@@ -1,6 +1,6 @@
 """Distance to the nearest other sample: almost zero for near-duplicates.
 
-Abbas et al., "SemDeDup", 2023, ranks by the same distance, as 1 - cosine; `near_duplicates` decides who stays.
+Abbas et al., "SemDeDup", 2023, ranks by the same distance, as 1 - cosine; `semantic_deduplication` selects by it.
 """
 
 import numpy as np
