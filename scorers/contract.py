@@ -112,6 +112,9 @@ class TrainingBatch(Batch):
     the signals; classification where none is named.
     """
 
+    detached: ClassVar[bool] = True
+    """Whether outputs and losses come without their gradients."""
+
     def __init__(
         self,
         ids: torch.Tensor,
@@ -121,9 +124,9 @@ class TrainingBatch(Batch):
         task: Signals | None = None,
     ) -> None:
         self.ids = ids
-        self.outputs = outputs.detach().float()
+        self.outputs = (outputs.detach() if self.detached else outputs).float()
         self.targets = targets
-        self.losses = losses.detach().float()
+        self.losses = (losses.detach() if self.detached else losses).float()
         self.task = task or ClassSignals()
 
     def take(self, places: torch.Tensor) -> TrainingBatch:

@@ -95,6 +95,17 @@ class Selector(Generic[P]):
         return {name: settings.get(name, parameters[name].default) for name in names}
 
 
+def read_off(choose: Callable[..., Any]) -> dict[str, Any]:
+    """What the declaration of a selector takes from its function."""
+    return {
+        "choose": choose,
+        "name": choose.__name__,
+        "summary": summary_of(choose),
+        "reads": positional(choose),
+        "settings": settings_of(choose),
+    }
+
+
 def selector(
     *,
     paper: str = "",
@@ -109,13 +120,9 @@ def selector(
 
     def declare(choose: Callable[P, Keep]) -> Selector[P]:
         return Selector(
-            choose=choose,
-            name=choose.__name__,
+            **read_off(choose),
             version=version,
-            summary=summary_of(choose),
             paper=paper,
-            reads=positional(choose),
-            settings=settings_of(choose),
             tunable=tunable or {},
             draws=draws,
             monotone=monotone,
@@ -167,13 +174,9 @@ def mask_selector(
 
     def declare(choose: Callable[P, M]) -> MaskSelector[P, M]:
         return MaskSelector(
-            choose=choose,
-            name=choose.__name__,
+            **read_off(choose),
             version=version,
-            summary=summary_of(choose),
             paper=paper,
-            reads=positional(choose),
-            settings=settings_of(choose),
             units=units,
             draws=draws,
             exact=exact,

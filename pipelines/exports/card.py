@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.exports.tables import RowColumn, Rows, ShardMegabytes, WeightColumn, grouped, sharded
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MOST_CLASSES = 1000

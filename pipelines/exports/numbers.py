@@ -7,7 +7,7 @@ import numpy as np
 
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 BLOCK = 1 << 20
 MOST_ROWS = 2**33

@@ -16,7 +16,7 @@ from PIL import Image
 
 from secateur.pipelines.data.images import DECODING_FAILS
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 if TYPE_CHECKING:
     import datasets

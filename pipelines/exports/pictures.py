@@ -11,7 +11,7 @@ from secateur.pipelines.exports.picture_files import picture_column, pictures
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.exports.tables import json_text
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.folder_names import folder_names
 from secateur.pipelines.storage.whole_files import inside
 

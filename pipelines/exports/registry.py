@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected, select
-from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import HashRows
 from secateur.pipelines.storage.ledger import library_versions
 from secateur.pipelines.storage.partial_names import remove_leftovers
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing

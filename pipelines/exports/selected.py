@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns, Target
 from secateur.pipelines.data.targets import strata_in
-from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import HashRows
 from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:

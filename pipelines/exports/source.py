@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.exports.registry import exporters
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 

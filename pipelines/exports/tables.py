@@ -18,7 +18,7 @@ from pydantic import Field
 
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 BYTES_PER_GROUP = 2**26
 RowColumn = Annotated[str, Field(description="name of an added column of original row numbers; empty for none")]

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import group_of
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.targets import strata_in
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import SCORE
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import fingerprint
 from secateur.selectors.contract import selectors
 

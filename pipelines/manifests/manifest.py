@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     import datasets
     import polars as pl
 
-__all__ = ["DOCUMENT", "PAYLOADS", "HashRows", "Manifest", "ManifestError"]
-
 PAYLOADS: Final[Mapping[str, type[Payload]]] = {"rows": Rows, "masks": Masks, "choices": Choices}
 """What a manifest can keep, by the `kind` of its payload."""
 

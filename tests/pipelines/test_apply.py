@@ -21,7 +21,8 @@ from secateur.pipelines.data.source_kinds.csv import Csv
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.choices import Choices
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows

@@ -16,7 +16,8 @@ import webdataset
 from PIL import Image
 
 from secateur.pipelines.exports.registry import export
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"image": "image", "label": "label"}

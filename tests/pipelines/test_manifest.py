@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.pipelines.manifests import croissant, kept_rows
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows, fingerprint
 from secateur.pipelines.storage.ledger import library_versions
