@@ -61,7 +61,6 @@ class Manifest:
         """
         folder = Path(folder)
         with explained(f"cannot write manifest {folder}"):
-            payload.check_provenance(provenance)
             refuse_other_contents(folder)
             with new_folder(folder, overwrite=overwrite) as partial:
                 payload.write(partial)
@@ -83,6 +82,7 @@ class Manifest:
             provenance=provenance,
             root="",
         )
+        check(declaration, type(payload))
         write_document(folder, payload.described(declaration) | {"secateur": declaration.model_dump(mode="json")})
         return cls.load(folder)
 
@@ -98,14 +98,13 @@ class Manifest:
             document = parse_document(folder / DOCUMENT)
             kind = payload_of(document)
             declaration = declared(document, kind.Part)
-            if not declaration.kept:
-                raise ManifestError(f"it does not say that its {declaration.unit}s are the kept ones")
-            if declaration.unit not in kind.units:
-                raise ManifestError(f"its unit is {declaration.unit!r}, its payload is of {' or '.join(kind.units)}")
-            kind.check(declaration)
+            check(declaration, kind)
             check_told(document, kind.described(declaration))
             check_seals(folder, declaration.files, contents=verify)
             payload = kind.read(folder, declaration, verify=verify)
+            for name, value in {"count": payload.count, "of": payload.size, "made_for": payload.made_for}.items():
+                if value != (said := getattr(declaration, name)):
+                    raise ManifestError(f"{name}: its {declaration.unit}s give {value}, it says {said}")
         return cls(folder, declaration, payload)
 
     def verify(self) -> None:
@@ -208,6 +207,18 @@ class Manifest:
             settings["hash_rows"] = hash_rows
         with explained(f"manifest {self.path} cannot be applied to {short_target(target)}"):
             return self.payload.apply(target, None if output is None else Path(output), **settings)
+
+
+def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
+    """Raise ManifestError, or ValueError, where a manifest of this kind says what cannot be."""
+    unit, count, budget = declaration.unit, declaration.count, declaration.provenance.budget
+    if not declaration.kept:
+        raise ManifestError(f"it does not say that its {unit}s are the kept ones")
+    if unit not in kind.units:
+        raise ManifestError(f"its unit is {unit!r}, its payload is of {' or '.join(kind.units)}")
+    if count != budget:
+        raise ManifestError(f"{count} {unit}s are kept, but the budget is {budget}")
+    kind.check(declaration)
 
 
 def short_target(target: Any) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
 from secateur.pipelines.manifests.document import ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
-from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.scorers.contract import Unit as MaskUnit
@@ -61,8 +61,8 @@ class Masks(Payload):
         """Masks in memory: bool arrays, one per group, of at least one unit each; raises ManifestError for others."""
         for name, mask in kept.groups.items():
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.size:
-                told = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
-                raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {told}")
+                kind = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
+                raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {kind}")
         with explained("these masks cannot be kept"):
             return cls(kept, tuple(groups_of(kept)))
 
@@ -86,13 +86,6 @@ class Masks(Payload):
     def part(self) -> MasksPart:
         return MasksPart(settings=dict(self.kept.settings), groups=self.groups)
 
-    def check_provenance(self, provenance: Provenance) -> None:
-        """See `Payload.check_provenance`."""
-        if not self.count:
-            raise ManifestError(f"nothing is kept of {self.size} {self.unit}s")
-        if provenance.budget != self.count:
-            raise ManifestError(f"{self.count} {self.unit}s are kept, but the budget is {provenance.budget}")
-
     def write(self, folder: Path) -> None:
         """See `Payload.write`."""
         write_masks(self.kept.groups, folder / BITS)
@@ -100,19 +93,11 @@ class Masks(Payload):
     @classmethod
     def check(cls, declaration: Declaration[Any]) -> None:
         """See `Payload.check`. Beside deltas lies the checkpoint that they make, whose files are sealed with them."""
-        groups, unit = declaration.payload.groups, declaration.unit
-        if unit != "delta" or BITS not in declaration.files:
+        if declaration.unit != "delta" or BITS not in declaration.files:
             refuse_files(declaration, BITS)
-        names = [group.name for group in groups]
+        names = [group.name for group in declaration.payload.groups]
         if len(set(names)) < len(names) or "__metadata__" in names:
             raise ManifestError("its groups do not have names of their own")
-        counts = (sum(group.kept for group in groups), sum(group.size for group in groups))
-        if counts != (declaration.count, declaration.of):
-            raise ManifestError(
-                f"its groups keep {counts[0]} of {counts[1]}, it says {declaration.count} of {declaration.of}"
-            )
-        if declaration.provenance.budget != declaration.count or not declaration.count:
-            raise ManifestError(f"it keeps {declaration.count}, but its budget is {declaration.provenance.budget}")
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Masks":

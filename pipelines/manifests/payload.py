@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Unit
 
 
 class Payload(ABC):
@@ -43,10 +43,6 @@ class Payload(ABC):
     @abstractmethod
     def part(self) -> FrozenModel:
         """What the manifest says of this payload."""
-
-    @abstractmethod
-    def check_provenance(self, provenance: Provenance) -> None:
-        """Raise ManifestError where the provenance is of another choice than this one."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import StrictInt
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
-from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Unit
 from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
@@ -106,19 +106,6 @@ class Rows(Payload):
     def part(self) -> RowsPart:
         return RowsPart(columns=tuple(self.table.columns), classes=self.classes)
 
-    def check_provenance(self, provenance: Provenance) -> None:
-        """See `Payload.check_provenance`: the budget is exact, and every score has a card."""
-        kept, of = self.count, self.size
-        resolved = resolve_keep(provenance.keep, of)
-        if kept != provenance.budget or kept != resolved:
-            raise ManifestError(
-                f"{kept} samples are kept, but the budget is {provenance.budget} and keep {provenance.keep} of {of} "
-                f"comes to {resolved}"
-            )
-        scores = {name.removeprefix(kept_rows.SCORE) for name in self.table.columns if name.startswith(kept_rows.SCORE)}
-        if unknown := sorted(scores - {card.name for card in provenance.scores}):
-            raise ManifestError(f"no score card says what the scores {unknown} mean")
-
     def write(self, folder: Path) -> None:
         """See `Payload.write`."""
         kept_rows.write(self.table, folder / ROWS)
@@ -131,11 +118,10 @@ class Rows(Payload):
         if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
             raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
         kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
-        resolved = resolve_keep(declaration.provenance.keep, declaration.of)
-        if not declaration.count == declaration.provenance.budget == resolved:
+        keep, resolved = declaration.provenance.keep, resolve_keep(declaration.provenance.keep, declaration.of)
+        if declaration.count != resolved:
             raise ManifestError(
-                f"it lists {declaration.count} kept rows, but its budget is {declaration.provenance.budget} "
-                f"and keep {declaration.provenance.keep} of {declaration.of} comes to {resolved}"
+                f"{declaration.count} rows are kept, but keep {keep} of {declaration.of} comes to {resolved}"
             )
 
     @classmethod
