@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -67,9 +68,9 @@ class Choices(Payload):
         places = []
         for position in space.positions:
             always, rest = position.choices[: int(position.silent)], position.choices[int(position.silent) :]
-            # The names come first: they end a position, and the next one goes on with the facts.
-            choices = (Choice(name=name, kept=kept, contribution=mean) for name, (kept, mean) in zip(rest, facts))  # noqa: B905
-            places.append(Place(name=position.name, always=always, choices=tuple(choices)))
+            some = zip(rest, islice(facts, len(rest)), strict=True)
+            choices = tuple(Choice(name=name, kept=kept, contribution=mean) for name, (kept, mean) in some)
+            places.append(Place(name=position.name, always=always, choices=choices))
         return cls(tuple(places))
 
     @property

@@ -43,9 +43,17 @@ def explained(subject: str) -> Iterator[None]:
         raise ManifestError(f"{subject}: {place}: {first['msg']}, got {short(first['input'])}") from error
     except FileNotFoundError as error:
         raise ManifestError(f"{subject}: there is no file {error.filename}") from error
-    except (OSError, ValueError, MemoryError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         text = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror + (f" ({shortened(error.filename)})" if error.filename else "")
         raise ManifestError(text if text.startswith(subject) else f"{subject}: {text}") from error
+
+
+def shortened(name: object) -> str:
+    """A path for a message, its end if it is long."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return text if len(text) <= 200 else f"…{text[-199:]}"
 
 
 def short(value: object) -> str:
@@ -58,8 +66,8 @@ def short(value: object) -> str:
 
 def folder_of(path: Path | str) -> Path:
     """The folder of a manifest that is named by it or by its manifest.json."""
-    found = Path(path)
-    return found.parent if found.name == DOCUMENT else found
+    path = Path(path)
+    return path.parent if path.name == DOCUMENT else path
 
 
 def refuse_other_contents(folder: Path) -> None:

@@ -118,11 +118,9 @@ class Rows(Payload):
         if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
             raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
         kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
-        keep, resolved = declaration.provenance.keep, resolve_keep(declaration.provenance.keep, declaration.of)
-        if declaration.count != resolved:
-            raise ManifestError(
-                f"{declaration.count} rows are kept, but keep {keep} of {declaration.of} comes to {resolved}"
-            )
+        count, of, keep = declaration.count, declaration.of, declaration.provenance.keep
+        if count != (resolved := resolve_keep(keep, of)):
+            raise ManifestError(f"{count} rows are kept, but keep {keep} of {of} comes to {resolved}")
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Rows":
