@@ -93,7 +93,7 @@ def select(
     """
     located, count = manifest.rows, manifest.declaration.of
     if dataset is not None:
-        located, count = manifest.locate(manifest.hashes_of(dataset, hash_rows)), len(dataset)
+        located, count = manifest.locate(manifest.selection.hashes_of(dataset, hash_rows)), len(dataset)
     order = np.argsort(located, kind="stable")
     named = manifest.provenance.columns if hash_rows is None else hash_rows
     return Selected(

@@ -35,7 +35,6 @@ from secateur.pipelines.storage.whole_files import new_folder
 from secateur.trainers.pruning.kept import Kept
 
 if TYPE_CHECKING:
-    import datasets
     import polars as pl
 
 PAYLOADS: Final[Mapping[str, type[Payload]]] = {"rows": Rows, "masks": Masks, "choices": Choices}
@@ -173,16 +172,6 @@ class Manifest:
         """
         with explained(f"manifest {self.path}"):
             return self.selection.locate(hashes)
-
-    def hashes_of(
-        self, dataset: "datasets.Dataset", hash_rows: "HashRows | Mapping[str, Any] | None" = None
-    ) -> "pl.Series | Sequence[str]":
-        """Content hashes of a data set's rows, by the columns that the manifest names or as `hash_rows` says.
-
-        Raises ManifestError for anything but one split, and where the rows have no such columns.
-        """
-        with explained(f"manifest {self.path}"):
-            return self.selection.hashes_of(dataset, hash_rows)
 
     def apply(
         self,

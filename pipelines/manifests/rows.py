@@ -194,7 +194,10 @@ class Rows(Payload):
     def hashes_of(
         self, dataset: "datasets.Dataset", hash_rows: HashRows | Mapping[str, Any] | None = None
     ) -> pl.Series | Sequence[str]:
-        """See `Manifest.hashes_of`."""
+        """Content hashes of a data set's rows, by the columns that the manifest names or as `hash_rows` says.
+
+        Raises ManifestError for anything but one split, and where the rows have no such columns.
+        """
         import datasets
 
         if not isinstance(dataset, datasets.Dataset):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -62,7 +61,3 @@ class Tdds(FirstEpochs):
 
     def reduce(self) -> torch.Tensor:
         return self.average
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.latest = torch.zeros_like(state["latest"], device=self.latest.device)
-        super().load_state_dict(state)

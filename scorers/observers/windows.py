@@ -9,7 +9,6 @@ added up and forgotten. The value of a sample is the mean over the parts of its 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import torch
@@ -58,10 +57,6 @@ class WindowMean(FirstEpochs):
         parts = recent.shape[1]
         counts = None if count is None else count.repeat_interleave(parts)
         return mean_of_parts(self.value(recent.flatten(0, 1), counts).reshape(-1, parts))
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.recent = torch.zeros_like(state["recent"], device=self.recent.device)
-        super().load_state_dict(state)
 
 
 def moments(recent: torch.Tensor, count: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -222,7 +222,8 @@ def follow(
 
 def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:
     """Whether the state is to be saved after a step, which may have ended an epoch; the same in all processes."""
-    if snapshots.due_by_steps(run.position.steps_done) or (ended and snapshots.due_by_epochs(run.position.epoch)):
+    steps, epochs = snapshots.steps, snapshots.epochs
+    if (steps and run.position.steps_done % steps == 0) or (ended and epochs and run.position.epoch % epochs == 0):
         return True
     if run.processes.world == 1:
         return snapshots.due_by_time()

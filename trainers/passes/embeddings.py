@@ -81,7 +81,7 @@ def embed(
     return halves(compute, len(data), settings.block, start)
 
 
-def in_batches(rows: Rows, size: int) -> list[Rows]:
+def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     """Rows in runs of `size`, the last one shorter."""
     return np.split(rows, range(size, len(rows), size))
 
