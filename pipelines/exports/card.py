@@ -38,7 +38,7 @@ class Reported(BaseModel):
 def card(selected: Selected, path: Path, *, report: ReportPath = "") -> None:
     """A dataset card for the Hugging Face Hub: size, task, how the samples were chosen, and the report's verdict."""
     path.write_text(card_text(selected, report, {}), encoding="utf-8", newline="\n")
-    selected.told(len(selected.rows), len(selected.rows))
+    selected.progress(len(selected.rows), len(selected.rows))
 
 
 @exporter("")

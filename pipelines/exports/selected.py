@@ -42,7 +42,7 @@ class Selected:
     dataset: "datasets.Dataset | None"
     columns: Columns | None
     target: Path
-    told: Progress
+    progress: Progress
 
     @property
     def data(self) -> "datasets.Dataset":
@@ -75,9 +75,9 @@ class Selected:
         for start in range(0, len(self.rows), size):
             part = slice(start, min(start + size, len(self.rows)))
             yield part, take(whole, self.rows[part])
-            self.told(part.stop, len(self.rows))
+            self.progress(part.stop, len(self.rows))
         if not len(self.rows):
-            self.told(0, 0)
+            self.progress(0, 0)
 
 
 def select(
@@ -85,7 +85,7 @@ def select(
     dataset: "datasets.Dataset | None",
     hash_rows: "HashRows | Mapping[str, Any] | None",
     target: Path,
-    told: Progress | None,
+    progress: Progress | None,
 ) -> Selected:
     """What a manifest keeps of a data set, or without one of what it was made from.
 
@@ -106,7 +106,7 @@ def select(
         # Without data nothing has read the columns, and a manifest may claim any.
         columns=None if dataset is None or callable(named) or not named else Columns(**named),
         target=target,
-        told=told or (lambda done, total: None),
+        progress=progress or (lambda done, total: None),
     )
 
 

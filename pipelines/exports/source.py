@@ -31,8 +31,8 @@ def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Pat
     report = root / manifest.provenance.dataset / "report" / "report.json"
     quotes = to in exporters() and "report" in exporters()[to].settings.model_fields
     plain = Path(manifest.provenance.dataset).name == manifest.provenance.dataset
-    found = quotes and plain and report.is_file()
-    return {"report": str(report), **settings} if found else settings
+    quoted = quotes and plain and report.is_file()
+    return {"report": str(report), **settings} if quoted else settings
 
 
 def described(path: Path, to: str, manifest: Manifest) -> dict[str, Any]:

@@ -33,12 +33,12 @@ class Rows:
         import datasets
 
         self.selected = selected
-        given = selected.dataset is not None
-        self.dataset = selected.data if given else selected.kept_table
+        of_data = selected.dataset is not None
+        self.dataset = selected.data if of_data else selected.kept_table
         self.added: dict[str, tuple[Any, Any]] = {}
         if row_column:
             self.added[row_column] = (selected.rows, datasets.Value("int64"))
-        if given and weight_column and selected.weights is not None:
+        if of_data and weight_column and selected.weights is not None:
             self.added[weight_column] = (selected.weights, datasets.Value("float32"))
         if taken := next((name for name in self.added if name in self.dataset.features), None):
             raise ManifestError(f"the data set has a column {taken!r} already; name the added column otherwise")
@@ -62,7 +62,7 @@ class Rows:
             yield from self.selected.blocks(self.dataset)
             return
         yield slice(0, len(self.dataset)), self.dataset.with_format("arrow")[:]
-        self.selected.told(len(self.dataset), len(self.dataset))
+        self.selected.progress(len(self.dataset), len(self.dataset))
 
 
 @exporter(".parquet")
@@ -163,8 +163,8 @@ def datasets(
     from datasets.arrow_writer import ArrowWriter
 
     rows = Rows(selected, row_column, weight_column)
-    told = rows.dataset.info
-    info = DatasetInfo(told.description, told.citation, told.homepage, told.license, features=rows.features)
+    origin = rows.dataset.info
+    info = DatasetInfo(origin.description, origin.citation, origin.homepage, origin.license, features=rows.features)
     # An empty one of the same columns: what the library writes beside the rows is the library's to say.
     empty = Dataset.from_dict({name: [] for name in rows.features}, info=info)
     with quiet():
