@@ -8,7 +8,6 @@ import datetime
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
 from secateur.pipelines.manifests.document import ManifestError
@@ -167,7 +167,7 @@ def datasets(
     info = DatasetInfo(origin.description, origin.citation, origin.homepage, origin.license, features=rows.features)
     # An empty one of the same columns: what the library writes beside the rows is the library's to say.
     empty = Dataset.from_dict({name: [] for name in rows.features}, info=info)
-    with quiet():
+    with own_manners():
         empty.save_to_disk(path)
     for file in path.glob("*.arrow"):
         file.unlink()
@@ -183,20 +183,6 @@ def datasets(
     state["_data_files"] = [{"filename": name} for name in files]
     state["_fingerprint"] = selected.manifest.declaration.root[:16]
     (path / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The `datasets` library without progress bars of its own."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def sharded(tables: Rows, size: int) -> Iterator[Iterator[pa.Table]]:

@@ -150,11 +150,6 @@ class Manifest:
         return self.selection.rows
 
     @property
-    def hashes(self) -> "pl.Series":
-        """Content hash of each kept row, 32 hexadecimal digits."""
-        return self.selection.hashes
-
-    @property
     def weights(self) -> np.ndarray | None:
         """Weight of each kept row, float32, or None where all weigh the same."""
         return self.selection.weights
