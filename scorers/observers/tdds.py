@@ -9,6 +9,7 @@ from pydantic import Field
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
 from secateur.scorers.observers.early_epochs import FirstEpochs
+from secateur.scorers.observers.windows import Window
 
 
 @observer(
@@ -33,7 +34,7 @@ class Tdds(FirstEpochs):
         samples: int,
         device: torch.device,
         *,
-        window: Annotated[int, Field(ge=2, description="presentations of a sample in a window")] = 10,
+        window: Window = 10,
         decay: Annotated[float, Field(gt=0, le=1, description="weight of the latest window")] = 0.9,
         epochs: Annotated[int | None, Field(ge=1, description="epochs from the start that count, None for all")] = None,
     ) -> None:
