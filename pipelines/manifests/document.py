@@ -64,12 +64,6 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def folder_of(path: Path | str) -> Path:
-    """The folder of a manifest that is named by it or by its manifest.json."""
-    path = Path(path)
-    return path.parent if path.name == DOCUMENT else path
-
-
 def refuse_other_contents(folder: Path) -> None:
     """Raise ManifestError where a folder, which will be deleted, holds more than a manifest and the files it seals."""
     if not folder.is_dir():
@@ -136,16 +130,11 @@ def _without_prose(value: Any) -> Any:
     return [_without_prose(inner) for inner in value] if isinstance(value, list) else value
 
 
-def seal_of(path: Path) -> FileSeal:
-    """Size and checksum of a file."""
-    return FileSeal(bytes=path.stat().st_size, sha256=sha256_of(path))
-
-
 def seals_of(folder: Path) -> dict[str, FileSeal]:
     """The seals of all files in a folder but manifest.json, by name."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    seals = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: seal_of(path) for name, path in seals.items() if name != DOCUMENT}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items() if name != DOCUMENT}
+    return {name: FileSeal(bytes=size, sha256=sha256_of(files[name])) for name, size in sizes.items()}
 
 
 def check_seals(folder: Path, files: Mapping[str, FileSeal], *, contents: bool) -> None:

@@ -20,7 +20,6 @@ from secateur.pipelines.manifests.document import (
     check_told,
     declared,
     explained,
-    folder_of,
     parse_document,
     refuse_other_contents,
     seals_of,
@@ -92,7 +91,7 @@ class Manifest:
         Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and that what they
         hold agrees with what is said of them. Raises ManifestError with the one thing that is wrong.
         """
-        folder = folder_of(path)
+        folder = Path(path).parent if Path(path).name == DOCUMENT else Path(path)
         with explained(f"manifest {folder}"):
             document = parse_document(folder / DOCUMENT)
             kind = payload_of(document)
@@ -189,7 +188,8 @@ class Manifest:
         """
         if hash_rows is not None:
             settings["hash_rows"] = hash_rows
-        with explained(f"manifest {self.path} cannot be applied to {short_target(target)}"):
+        name = target if isinstance(target, str | Path) else type(target).__name__
+        with explained(f"manifest {self.path} cannot be applied to {name}"):
             return self.payload.apply(target, None if output is None else Path(output), **settings)
 
 
@@ -203,11 +203,6 @@ def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
     if count != budget:
         raise ManifestError(f"{count} {unit}s are kept, but the budget is {budget}")
     kind.check(declaration)
-
-
-def short_target(target: Any) -> str:
-    """A target in an error message."""
-    return str(target) if isinstance(target, str | Path) else type(target).__name__
 
 
 def payload_of(document: Mapping[str, Any]) -> type[Payload]:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
@@ -72,8 +72,12 @@ class Masks(Payload):
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.size:
                 kind = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
                 raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {kind}")
+        groups = []
         with explained("these masks cannot be kept"):
-            return cls(kept, tuple(groups_of(kept)))
+            for name, mask in kept.groups.items():
+                count = int(np.count_nonzero(mask))
+                groups.append(Group(name=name, shape=mask.shape, kept=count, listed=places_of(kept, name, count)))
+        return cls(kept, tuple(groups))
 
     @property
     def unit(self) -> Unit:
@@ -131,13 +135,6 @@ class Masks(Payload):
         refuse_existing(output, overwrite=False)
         write(self.kept, Path(target), output, **settings)
         return output
-
-
-def groups_of(kept: Kept) -> Iterator[Group]:
-    """The groups of a mask, in its order."""
-    for name, mask in kept.groups.items():
-        count = int(np.count_nonzero(mask))
-        yield Group(name=name, shape=mask.shape, kept=count, listed=places_of(kept, name, count))
 
 
 def places_of(kept: Kept, name: str, count: int) -> tuple[tuple[int, ...], ...] | None:
