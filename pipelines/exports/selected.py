@@ -61,13 +61,6 @@ class Selected:
         """Name of each class by its label, as the manifest has them."""
         return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
-    @property
-    def kept_table(self) -> "datasets.Dataset":
-        """The manifest's own table of kept rows as a data set."""
-        import datasets
-
-        return datasets.Dataset(self.manifest.table.to_arrow())
-
     def blocks(self, dataset: "datasets.Dataset") -> Iterator[tuple[slice, pa.Table]]:
         """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; trials are not decoded."""
         size = PICTURES_AT_ONCE if has_media(dataset.features) else ROWS_AT_ONCE

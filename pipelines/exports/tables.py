@@ -34,7 +34,7 @@ class Rows:
 
         self.selected = selected
         of_data = selected.dataset is not None
-        self.dataset = selected.data if of_data else selected.kept_table
+        self.dataset = selected.data if of_data else datasets.Dataset(selected.manifest.table.to_arrow())
         self.added: dict[str, tuple[Any, Any]] = {}
         if row_column:
             self.added[row_column] = (selected.rows, datasets.Value("int64"))
