@@ -74,10 +74,6 @@ class Choices(Payload):
         return cls(tuple(places))
 
     @property
-    def unit(self) -> Unit:
-        return "choice"
-
-    @property
     def count(self) -> int:
         return sum(choice.kept for place in self.positions for choice in place.choices)
 

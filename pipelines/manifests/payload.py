@@ -21,8 +21,9 @@ class Payload(ABC):
     units: ClassVar[tuple[Unit, ...]]
 
     @property
-    @abstractmethod
-    def unit(self) -> Unit: ...
+    def unit(self) -> Unit:
+        """What is kept: the first of `units`, unless the payload knows better."""
+        return self.units[0]
 
     @property
     @abstractmethod

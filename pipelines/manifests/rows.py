@@ -87,10 +87,6 @@ class Rows(Payload):
             return cls(table, samples.height, fingerprint(samples["content_hash"]), classes)
 
     @property
-    def unit(self) -> Unit:
-        return "sample"
-
-    @property
     def count(self) -> int:
         return self.table.height
 
