@@ -9,6 +9,9 @@ from secateur.scorers.contract import rows_text
 
 Metric = Literal["euclidean", "cosine"]
 
+VIEW = "embeddings of one checkpoint (eval mode, not augmented)"
+"""What scorers of embeddings say they were computed on."""
+
 BLOCK_BYTES = 1 << 21
 """Bytes of float32 that a pass over rows reads at a time: what stays in a core's cache."""
 
