@@ -20,6 +20,7 @@ from pydantic import Field, create_model
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
@@ -220,8 +221,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
     provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
-    names = made.loaded["source"]["label_names"]
-    rows = Rows.chosen(table, keep, scores=scores, label_names=names)
+    source = made.loaded["source"]
+    rows = Rows.chosen(table, keep, scores=scores, label_names=source["strata"], origin=origin_of(study, source))
     return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 

@@ -18,9 +18,10 @@ import xxhash
 from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of
-from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.identity import hex_of, series_of
 from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
@@ -37,7 +38,7 @@ from secateur.trainers.tasks.registry import task_from
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
-    "samples": "Training samples: row, file and row in it, content_hash, label (or target and stratum). Row order is "
+    "samples": "Training samples: row, file and row in it, path of a picture, content_hash, label (or target and stratum). Row order is "
     "identity inside a run.",
     "test_samples": "Test samples: row, file and row in it, content_hash, label (or target and stratum).",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
@@ -91,6 +92,8 @@ class Prepared:
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
+    """What `read_facts` says of the files."""
 
     @property
     def source(self) -> dict[str, Any]:
@@ -105,6 +108,7 @@ class Prepared:
             "test_samples": self.sizes[1],
             "model_settings": self.model_settings,
             "encoding": self.facts,
+            **self.read,
         }
 
     def strata_table(self, head: str) -> str:
@@ -130,7 +134,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     facts |= {f"test {name}": value for name, value in encoder.facts(loaded.rows["test"]).items()}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows, strata = loaded.rows[split], task.strata(targets)
-        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata)
+        pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
+        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures)
         write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
     names = task.stratum_names()
@@ -147,24 +152,40 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         encoder=encoder,
         model_settings=encoder.model_settings,
         facts=facts,
+        read=read_facts(loaded, study),
     )
 
 
 def write_samples(
-    path: Path, rows: SplitRows, targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]
+    path: Path,
+    rows: SplitRows,
+    targets: Shaped[np.ndarray, "n ..."],
+    strata: Int64[np.ndarray, " n"],
+    pictures: tuple[str, Path] | None = None,
 ) -> None:
-    """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it."""
+    """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
+
+    With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there.
+    """
     writer, start = None, 0
-    for table in rows.batches([FILE, ROW, CONTENT]):
+    for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else [])]):
         part = slice(start, start + table.num_rows)
         own = {name: values.to_arrow() for name, values in as_columns(targets[part], strata[part]).items()}
         known = {"row": pa.array(np.arange(part.start, part.stop)), "file": table[FILE], "file_row": table[ROW]}
+        if pictures:
+            known["path"] = paths_below(table[pictures[0]], pictures[1])
         block = pa.table(known | {"content_hash": hex_of(words_of(table[CONTENT]))} | own)
         writer = writer or pyarrow.parquet.ParquetWriter(path, block.schema, compression="zstd")
         writer.write_table(block)
         start = part.stop
     if writer:
         writer.close()
+
+
+def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
+    """Paths of pictures from a folder on, as they are where they lie elsewhere, empty where there is none."""
+    paths = series_of(cells).struct.field("path").cast(pl.String).fill_null("")
+    return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 
 def write_inputs(path: Path, encoder: encodings.Encoder, rows: SplitRows) -> None:

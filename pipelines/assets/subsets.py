@@ -10,6 +10,7 @@ from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_
 from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
@@ -162,6 +163,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 np.asarray(subset[trial]),
                 scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))},
                 label_names=source["strata"],
+                origin=origin_of(study, source),
             )
             provenance = provenance_of(study, trial, source, settings, len(table))
             written = Manifest.write(secateur_store.place(key, trial), rows, provenance, overwrite=True)
@@ -207,7 +209,7 @@ def provenance_of(
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
-        columns=study.columns.model_dump(exclude_none=True) if study.columns else {},
+        columns=study.columns.model_dump(mode="json", exclude_none=True) if study.columns else {},
         selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",

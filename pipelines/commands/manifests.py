@@ -69,7 +69,8 @@ def apply(
 ) -> None:
     """Write what a manifest keeps of TARGET, and nothing else of it; refuse a TARGET that it was not made for.
 
-    Of rows TARGET is a Parquet, CSV or JSON-lines file or a folder that `datasets` saved; of weights and channels a
+    Of rows TARGET is a Parquet, CSV or JSON-lines file or a folder that `datasets` saved, and fields and lines are kept
+    as they stand; of weights and channels a
     safetensors checkpoint; of deltas their base; of heads a model's folder or name; of tokens the prompt's file, or the
     model; of choices the study of the search, or a YAML or JSON file of positions.
     """
@@ -98,13 +99,13 @@ def diff(
     from secateur.pipelines.manifests.manifest import Manifest
 
     found = compare(Manifest.load(a), Manifest.load(b))
-    listed = {"rows_only_a": found.rows_only_a.tolist(), "rows_only_b": found.rows_only_b.tolist()} if rows else {}
+    listed = {"rows_only_a": list(found.rows_only_a), "rows_only_b": list(found.rows_only_b)} if rows else {}
     tell(found.answer() | listed, as_json, lambda: show_difference(found, listed))
     if not found.same:
         raise typer.Exit(NO)
 
 
-def show_difference(found: "Difference", listed: dict[str, list[int]]) -> None:
+def show_difference(found: "Difference", listed: dict[str, list[int | str]]) -> None:
     """The counts, the classes that differ most, what differs in provenance, then rows if they were asked for."""
     counts = (found.both, len(found.rows_only_a), len(found.rows_only_b))
     told = "the same samples" if found.same else "{:,} in both, {:,} only in A, {:,} only in B".format(*counts)
@@ -132,14 +133,21 @@ def shown(value: Any) -> str:
 
 def explain(
     path: ManifestPath,
-    row: Annotated[int, typer.Argument(metavar="ROW", help="Row of the data set, from 0.", show_default=False)],
+    sample: Annotated[
+        str,
+        typer.Argument(
+            metavar="SAMPLE",
+            help="FILE:ROW, ROW where the data is one file (from 0, a header not counted), or a picture's path.",
+            show_default=False,
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Why a sample was kept or dropped: its scores and ranks, its stratum, what is near it.
 
     A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others.
     """
-    from secateur.pipelines.manifests.explain import arrays_of
+    from secateur.pipelines.manifests.explain import arrays_of, places_of
     from secateur.pipelines.manifests.explain import explain as look_into
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.storage.home import home
@@ -148,7 +156,7 @@ def explain(
     name = manifest.provenance.dataset
     plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
     known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
-    found = look_into(manifest, row, known)
+    found = look_into(manifest, places_of(manifest, known).find(sample), known)
     tell(found.answer(), as_json, lambda: show_explanation(found))
 
 
@@ -161,7 +169,9 @@ def placed(standing: "Standing | None") -> tuple[str, str]:
 
 def show_explanation(found: "Explanation") -> None:
     """The sentence, the scores, then one line per further fact."""
-    say(f"row {found.row}: {found.sentence}", style="bold")
+    from secateur.pipelines.manifests.places import Place
+
+    say(f"{Place(found.file, found.row, found.path)}: {found.sentence}", style="bold")
     if found.scores:
         lines = []
         for score in found.scores:
@@ -182,7 +192,8 @@ def show_explanation(found: "Explanation") -> None:
     for name, near in (("nearest kept", found.nearest_kept), ("nearest", found.nearest)):
         if near:
             kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"
-            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, class {near.label}{kept}"))
+            place = Place(near.file, near.row, near.path)
+            facts.append((name, f"{place}, distance {near.distance:.4g}, class {near.label}{kept}"))
     if found.equal_rows:
         facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
     facts += [("not known", reason) for reason in found.unknown]

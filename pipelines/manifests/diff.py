@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import group_of
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.places import Places
+
+
+READ = ("policies", "dropped", "label_names", "types")
+"""What a manifest says of how its data was read, beside its provenance."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,15 @@ class Difference:
     """What two manifests keep differently.
 
     `matched_by` says how samples were told to be the same: by row where the data is the same in the same order, by
-    content hash otherwise. `rows_only_a` and `rows_only_b` are int64 ascending, rows of each one's own data.
+    content hash otherwise. `rows_only_a` and `rows_only_b` are rows of each one's own file, in its order, or `FILE:ROW`
+    where it has several.
     `provenance` holds what differs, by name, as (A's, B's).
     """
 
     matched_by: Literal["row", "content hash"]
     both: int
-    rows_only_a: np.ndarray
-    rows_only_b: np.ndarray
+    rows_only_a: tuple[int | str, ...]
+    rows_only_b: tuple[int | str, ...]
     classes: tuple[ClassDifference, ...]
     provenance: Mapping[str, tuple[Any, Any]]
 
@@ -83,11 +88,18 @@ def compare(a: Manifest, b: Manifest) -> Difference:
     return Difference(
         matched_by="row" if same_data else "content hash",
         both=shared.height,
-        rows_only_a=only_mine["row"].sort().to_numpy(),
-        rows_only_b=only_theirs["row"].sort().to_numpy(),
+        rows_only_a=named(a, only_mine),
+        rows_only_b=named(b, only_theirs),
         classes=tuple(by_class(a, b, shared, only_mine, only_theirs)),
         provenance=differing(described(a), described(b)),
     )
+
+
+def named(manifest: Manifest, some: pl.DataFrame) -> tuple[int | str, ...]:
+    """Some of the kept rows as a person names them."""
+    rows = manifest.selection
+    places = Places(rows.table, rows.origin, rows.size, whole=False)
+    return tuple(map(places.named, some["row"].sort().to_list()))
 
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
@@ -129,6 +141,7 @@ def described(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.declaration.fingerprint,
         **manifest.provenance.model_dump(mode="json"),
     }
+    origin |= {key: value for key, value in manifest.selection.origin.model_dump(mode="json").items() if key in READ}
     for card in origin.pop("scores"):
         origin[f"score {card['name']}"] = {key: card[key] for key in ("scorer", "version", "settings")}
     return {deep: inner for name, value in origin.items() for deep, inner in flattened(name, value).items()}

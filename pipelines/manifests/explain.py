@@ -16,6 +16,7 @@ from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.places import Places
 from secateur.pipelines.manifests.rows import ClassCount, fingerprint
 from secateur.selectors.contract import selectors
 
@@ -71,17 +72,25 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Near:
-    """The nearest sample of some kind: its row, its Euclidean distance in the embeddings, its class."""
+    """The nearest sample of some kind: where the user has it (see `Place`), its Euclidean distance in the embeddings,
+    its class.
+    """
 
     row: int
     distance: float
     label: str
     kept: bool
+    file: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that is known of one sample's fate; what is not known is None, and `unknown` says why."""
+    """Everything that is known of one sample's fate; what is not known is None, and `unknown` says why.
+
+    `row` is the row in the user's `file`, from 0, `path` that of a picture: see `Place`. `equal_rows` are rows, or
+    `FILE:ROW` where there are several files.
+    """
 
     row: int
     kept: bool
@@ -94,7 +103,9 @@ class Explanation:
     class_kept: int | None = None
     nearest_kept: Near | None = None
     nearest: Near | None = None
-    equal_rows: tuple[int, ...] | None = None
+    equal_rows: tuple[int | str, ...] | None = None
+    file: str | None = None
+    path: str | None = None
     unknown: tuple[str, ...] = ()
 
     def answer(self) -> dict[str, Any]:
@@ -104,9 +115,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a study's assets know of all n samples: content hash and label of each, scores, perhaps embeddings."""
+    """What a study's assets know of all n samples: content hash, place and label of each, scores, perhaps embeddings."""
 
-    hashes: pl.Series
+    samples: pl.DataFrame
     labels: np.ndarray
     scores: Mapping[str, np.ndarray]
     embeddings: np.ndarray | None
@@ -129,7 +140,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         written = table[column].to_numpy() if column in table.columns else None
         if len(values) != samples.height:
             unknown.append(f"the score {card.name} of all samples is not below {folder}")
-        elif written is not None and not np.array_equal(values[manifest.rows], written):
+        elif written is not None and not np.array_equal(values[manifest.training_rows], written):
             unknown.append(f"the score {card.name} below {folder} was computed anew since the manifest was written")
         else:
             scores[card.name] = np.asarray(values)
@@ -138,32 +149,44 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     if embeddings is None or len(embeddings) != samples.height:
         embeddings = None
         unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
-    return Arrays(samples["content_hash"], strata_in(samples), scores, embeddings, tuple(unknown))
+    return Arrays(samples, strata_in(samples), scores, embeddings, tuple(unknown))
+
+
+def places_of(manifest: Manifest, arrays: Arrays | str) -> Places:
+    """Samples by their places: all of them where the study's arrays are there, else the kept ones."""
+    rows, whole = manifest.selection, isinstance(arrays, Arrays)
+    table = arrays.samples if isinstance(arrays, Arrays) else rows.table
+    return Places(table, rows.origin, rows.size, whole)
 
 
 def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
-    """Why the sample of a row is kept or not; `arrays` as `arrays_of` found them.
+    """Why a training sample, by its number among them, is kept or not; `arrays` as `arrays_of` found them.
 
-    Raises ManifestError for a row that the data does not have.
+    `places_of(manifest, arrays).find` gives the number of what a person names. Raises ManifestError for a number that
+    no sample has.
     """
     declaration = manifest.declaration
     if not 0 <= row < declaration.of:
         raise ManifestError(
             f"there is no row {row}: rows of {manifest.provenance.dataset} are 0 … {declaration.of - 1}"
         )
-    position = int(np.searchsorted(manifest.rows, row))
-    kept = position < len(manifest.rows) and int(manifest.rows[position]) == row
+    position = int(np.searchsorted(manifest.training_rows, row))
+    kept = position < len(manifest.training_rows) and int(manifest.training_rows[position]) == row
+    places = places_of(manifest, arrays)
+    place = places.place(row)
     known = arrays if isinstance(arrays, Arrays) else None
     label = int(known.labels[row]) if known else int(strata_in(manifest.table)[position]) if kept else None
     counted = next((each for each in declaration.payload.classes if each.label == label), None)
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
-    keep = manifest.keep()
+    keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
     sentence = Decision(manifest, kept, counted, scores, stratum).sentence()
     distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(
-        row=row,
+        row=place.row,
+        file=place.file,
+        path=place.path,
         kept=kept,
         sentence=sentence,
         label=None if counted is None else counted.name or str(counted.label),
@@ -172,9 +195,9 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
         stratum=stratum if isinstance(stratum, Stratum) else None,
         class_samples=counted.before if counted else None,
         class_kept=counted.after if counted else None,
-        nearest_kept=near(manifest, known, distances, keep),
-        nearest=near(manifest, known, distances, np.ones_like(keep)),
-        equal_rows=equal_rows(row, known),
+        nearest_kept=near(manifest, known, distances, keep, places),
+        nearest=near(manifest, known, distances, np.ones_like(keep), places),
+        equal_rows=equal_rows(row, known, places),
         unknown=known.unknown if known else (str(arrays),),
     )
 
@@ -256,7 +279,9 @@ def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:
     return distances
 
 
-def near(manifest: Manifest, known: Arrays | None, distances: np.ndarray | None, among: np.ndarray) -> Near | None:
+def near(
+    manifest: Manifest, known: Arrays | None, distances: np.ndarray | None, among: np.ndarray, places: Places
+) -> Near | None:
     """The nearest sample where `among` is true; of equally near ones the first."""
     if known is None or distances is None:
         return None
@@ -265,15 +290,16 @@ def near(manifest: Manifest, known: Arrays | None, distances: np.ndarray | None,
         return None
     names = {counted.label: counted.name for counted in manifest.declaration.payload.classes}
     label = int(known.labels[place])
-    return Near(place, float(distances[place]), names.get(label) or str(label), bool(np.isin(place, manifest.rows)))
+    kept, found = bool(np.isin(place, manifest.training_rows)), places.place(place)
+    return Near(found.row, float(distances[place]), names.get(label) or str(label), kept, found.file, found.path)
 
 
-def equal_rows(row: int, known: Arrays | None) -> tuple[int, ...] | None:
+def equal_rows(row: int, known: Arrays | None, places: Places) -> tuple[int | str, ...] | None:
     """Other rows of the same content and label."""
     if known is None:
         return None
-    same = np.flatnonzero((known.hashes == known.hashes[row]).to_numpy())
-    return tuple(int(other) for other in same if other != row)
+    same = np.flatnonzero((known.samples["content_hash"] == known.samples["content_hash"][row]).to_numpy())
+    return tuple(places.named(int(other)) for other in same if other != row)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,17 @@ FIXED: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
     "content_hash": (pa.string(), ("sc:Text",)),
     "label": (pa.int64(), ("cr:Int64", "cr:Label")),
     "stratum": (pa.int64(), ("cr:Int64",)),
+    "file": (pa.int64(), ("cr:Int64",)),
+    "file_row": (pa.int64(), ("cr:Int64",)),
+    "path": (pa.string(), ("sc:Text",)),
     "weight": (pa.float32(), ("cr:Float32",)),
 }
+PLACES = ("file", "file_row", "path")
+"""Where the user has a sample: a number among the manifest's files, the row in that file, the path of a picture."""
 FLOAT: tuple[pa.DataType, tuple[str, ...]] = (pa.float32(), ("cr:Float32",))
 HASH = r"^[0-9a-f]{32}$"
+WIDTHS = {"content_hash": 36, "path": 200}
+"""Bytes that a cell of text may take on average in a genuine file."""
 ROWS_PER_GROUP = 1 << 20
 ROWS_PER_BYTE = 2
 """Most rows per byte of a genuine file: row numbers are stored plain, and even 0, 1, 2, … takes a byte each."""
@@ -63,9 +70,11 @@ def kept_table(
             raise ValueError(f"{name} must be float32 [{len(keep)}], got {list(values.shape)}")
         finite(values, name)
     floats = [pl.Series(name, values.astype(np.float32)) for name, values in columns.items()]
-    return (
-        samples.select("row", "content_hash", group_of(samples.columns)).with_columns(*floats).filter(pl.Series(keep))
-    )
+    located = [pl.col(name).cast(pl.Int64) for name in PLACES[:2] if name in samples.columns]
+    if "path" in samples.columns and (samples["path"].fill_null("") != "").any():
+        located.append(pl.col("path").fill_null(""))
+    table = samples.select("row", "content_hash", group_of(samples.columns), *located)
+    return table.with_columns(*floats).filter(pl.Series(keep))
 
 
 def write(table: pl.DataFrame, path: Path) -> None:
@@ -108,7 +117,7 @@ def _read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
             raise ValueError(f"{path.name} has {described.num_rows} rows, but {count} are kept")
         groups = [described.row_group(index) for index in range(described.num_row_groups)]
         unpacked = sum(group.total_byte_size for group in groups)
-        width = sum(36 if name == "content_hash" else _arrow_type(name).byte_width for name in columns)
+        width = sum(WIDTHS.get(name) or _arrow_type(name).byte_width for name in columns)
         if count > ROWS_PER_BYTE * path.stat().st_size or unpacked > 2 * width * count + SLACK:
             raise ValueError(f"{path.name} would unpack {count} rows to {unpacked} bytes, too many for what it is")
         table = file.read()
@@ -123,6 +132,7 @@ def check_columns(columns: Sequence[str], scores: Sequence[str]) -> None:
         raise ValueError("it defines a score twice")
     plain = list(columns[:3]) == ["row", "content_hash", group_of(columns)] and len(set(columns)) == len(columns)
     plain &= not {"label", "stratum"} <= set(columns)
+    plain &= ("file" in columns) == ("file_row" in columns) and ("file" in columns or "path" not in columns)
     if not plain or not set(columns) <= set(allowed):
         raise ValueError(f"it lists the columns {list(columns)[:20]}, but may only list {allowed[:20]}")
 
@@ -133,8 +143,9 @@ def check(table: pl.DataFrame, count: int) -> None:
     if len(rows) and (rows[0] < 0 or rows[-1] >= count or np.any(rows[1:] <= rows[:-1])):
         raise ValueError(f"its rows are not ascending, each once, within 0 … {count - 1}")
     _refuse_bad_hashes(table)
-    for name in table.columns[3:]:
-        finite(table[name].to_numpy(), name)
+    for name in table.columns:
+        if _arrow_type(name) == pa.float32():
+            finite(table[name].to_numpy(), name)
 
 
 def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:

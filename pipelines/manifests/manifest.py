@@ -145,8 +145,23 @@ class Manifest:
 
     @property
     def rows(self) -> np.ndarray:
-        """Kept rows of the data set that it was made from, int64, ascending."""
-        return self.selection.rows
+        """Rows of the user's file that stay, int64, ascending, from 0 and a header not counted.
+
+        Raises ManifestError where the samples lie in several files: `places` says file and row. Of a task's own samples
+        these are `training_rows`.
+        """
+        with explained(f"manifest {self.path}"):
+            return self.selection.rows
+
+    @property
+    def places(self) -> "pl.DataFrame":
+        """Where the user has each kept sample: `file` by name, `row` in it, and `path` of pictures that have one."""
+        return self.selection.places
+
+    @property
+    def training_rows(self) -> np.ndarray:
+        """Numbers of the kept samples among the study's training samples, int64, ascending."""
+        return self.selection.training_rows
 
     @property
     def weights(self) -> np.ndarray | None:
@@ -154,15 +169,18 @@ class Manifest:
         return self.selection.weights
 
     def keep(self, count: int | None = None) -> np.ndarray:
-        """Keep mask, bool `[n]`; raises ManifestError where `count` is not the n that it was made of."""
+        """Mask of the rows of the user's file, bool `[rows]`, true where one stays; of several files one after another.
+
+        With the number of training samples as `count` a mask of these; raises ManifestError for any other count.
+        """
         with explained(f"manifest {self.path}"):
             return self.selection.keep(count)
 
     def locate(self, hashes: "pl.Series | Sequence[str]") -> np.ndarray:
         """Row of each kept sample in data with these content hashes, int64 `[kept]`, aligned with `table`.
 
-        Where the data is what the manifest was made from these are `rows`. A sample that moved is found by its content
-        hash, equal samples as many times as they were kept. Raises ManifestError where kept samples are missing.
+        Where the data is the file, or the training samples, that the manifest was made from these are their own rows.
+        A sample that moved is found by its content hash, equal samples as many times as they were kept. Raises ManifestError where kept samples are missing.
         """
         with explained(f"manifest {self.path}"):
             return self.selection.locate(hashes)
@@ -177,9 +195,12 @@ class Manifest:
     ) -> Any:
         """What stays of a target; ManifestError, with the reason, for one that the manifest was not made for.
 
-        Rows of a `datasets.Dataset` come back as one, in its order; they are hashed by the columns that the manifest
-        names, and those that moved are found by content hash. `hash_rows` gives other columns, or a function from the
-        data set to its content hashes.
+        Rows of a `datasets.Dataset`, of a table of pandas, polars or Arrow, of a list of dicts or of a map-style torch
+        data set come back as the same kind (the last as a torch `Subset`), in its order, with its own columns and
+        values; of a `DatasetDict` those splits that hold all kept samples are pruned. Rows are hashed by the columns
+        that the manifest names; those that moved are found by content hash. Labels may be texts, booleans and numbers
+        as in the file, or numbers of the study's classes. `hash_rows` gives other columns, or a function from the data
+        to its content hashes.
 
         Any other target is a path, and what stays of it is written to `output`, whole or not at all: rows of a file or
         of a folder that `datasets` saved; weights and channels of a safetensors checkpoint; deltas of a base, with

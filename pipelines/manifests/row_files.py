@@ -1,78 +1,225 @@
-"""The rows that a manifest keeps of a file of rows, or of a folder that `datasets` saved, in the same format."""
+"""The rows that a manifest keeps of a file of rows, or of a folder that `datasets` saved, in the same format.
 
-import tempfile
-from collections.abc import Callable, Mapping
+Fields, lines and columns are those of the file: a CSV's records and JSON lines are copied byte for byte, and Parquet
+keeps its schema and its metadata.
+"""
+
+import codecs
+import gzip
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from secateur.pipelines.data.classes import number_labels
+from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import check_names
-from secateur.pipelines.data.source_kinds.csv import Csv
-from secateur.pipelines.data.source_kinds.disk import Disk
-from secateur.pipelines.data.source_kinds.jsonl import Jsonl
-from secateur.pipelines.data.source_kinds.parquet import Parquet
-from secateur.pipelines.data.sources import open_images, own_manners
+from secateur.pipelines.data.identity import series_of
+from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.source_kinds.tables import bounded
+from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.origin import Origin
 
 if TYPE_CHECKING:
-    import datasets
+    from secateur.pipelines.manifests.rows import Rows
 
 FORMATS: Final = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+BLOCK = 1 << 22
+"""Bytes of a file of text that are looked at at once."""
+GROUP = 1 << 26
+"""Bytes of a row group."""
 
 
-def write_kept(
-    target: Path,
-    output: Path | None,
-    named: Mapping[str, Any],
-    label_names: list[str] | None,
-    locate: Callable[["datasets.Dataset"], np.ndarray],
-) -> Path:
-    """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder with one split, in its order.
+def write_kept(rows: "Rows", target: Path, output: Path | None, hash_rows: Any) -> Path:
+    """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder that `datasets` saved, in its order.
 
-    `named` are the columns to hash rows by, `label_names` number labels that are words, and `locate` finds kept rows.
-    Columns and their types are the file's own. Raises ManifestError for other files and where `named` is empty.
+    Of a manifest of several files the one of the target's name counts. Raises ManifestError for other files.
     """
     if output is None:
         raise ManifestError("name the file to write as output")
     refuse_existing(output, overwrite=False)
-    if not named:
-        raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
-    columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
-    with own_manners(), tempfile.TemporaryDirectory() as cache:
-        data = source_of(target, separator).read(columns, target.absolute().parent, Path(cache))[0]["train"]
-        check_names(data.column_names, columns, str(target))
-        classes = columns.target in (None, "class")
-        labelled = number_labels(data, columns, label_names, str(target)) if classes else data
-        kept = data.select(np.sort(locate(open_images(labelled, columns, target.absolute().parent))))
+    if callable(hash_rows):
+        raise ManifestError("hash_rows as a function is for data in hand: load the file and apply to that")
+    columns = rows.columns_read(hash_rows)
+    with own_manners():
         if target.is_dir():
+            kept = rows.apply(opened(target), None, hash_rows=hash_rows)
             with new_folder(output) as partial:
                 kept.save_to_disk(partial)
             return output
-        writers: dict[str, Any] = {
-            "parquet": kept.to_parquet,
-            "csv": lambda path: kept.to_csv(path, index=False, sep=separator),
-            "jsonl": lambda path: kept.to_json(path, force_ascii=False),
-        }
-        with new_file(output) as partial:
-            writers[FORMATS[target.suffix]](partial)
+        file = file_of(target, columns, rows.origin)
+        mine = of_name(rows, target)
+        located, count = mine.located_in(file, columns, picture_folder(file, columns))
+    keep = np.zeros(count, np.bool_)
+    keep[located] = True
+    with new_file(output) as partial:
+        if isinstance(file, ParquetFile):
+            copy_row_groups(file.path, partial, keep)
+        else:
+            charset = file.charset if isinstance(file, CsvFile) else "utf-8"
+            with packed(partial, output.suffix) as sink:
+                copy_records(texts_in(target, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))
     return output
 
 
-def source_of(target: Path, separator: str) -> Csv | Disk | Jsonl | Parquet:
-    """How a study would name the file or folder; raises ManifestError for a format that is none of ours."""
-    # Of what is read here nothing is held out to test; a source has to say one.
-    rest: dict[str, Any] = {"test_fraction": 0.5}
-    if target.is_dir():
-        return Disk(kind="disk", train=str(target), **rest)
+def opened(target: Path) -> Any:
+    """What `datasets` saved in a folder."""
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(target))
+    except (FileNotFoundError, ValueError, OSError) as error:
+        raise ManifestError(f"{target} is no folder that `datasets` saved: {error}") from error
+
+
+def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFile | ParquetFile:
+    """The file as a study would read it; raises ManifestError for a format that is none of ours."""
     if not target.is_file():
         raise ManifestError(f"there is no file or folder {target}")
-    kind = FORMATS.get(target.suffix)
+    ending = next((suffix for suffix in reversed(target.suffixes) if suffix not in (".gz", ".bz2", ".zst")), "")
+    kind = FORMATS.get(ending)
     if kind is None:
         raise ManifestError(f"rows are read from {', '.join(FORMATS)} files and folders that `datasets` saved")
     if kind == "csv":
-        return Csv(kind="csv", train=[str(target)], separator=separator, **rest)
-    return (Parquet if kind == "parquet" else Jsonl)(kind=kind, train=[str(target)], **rest)  # type: ignore[arg-type]
+        separator = "\t" if ending == ".tsv" else origin.separator
+        return CsvFile(
+            target, separator, origin.charset, tuple(columns.features or ()), tuple(columns.missing or ())
+        )
+    return ParquetFile(target) if kind == "parquet" else JsonlFile(target)
+
+
+def of_name(rows: "Rows", target: Path) -> "Rows":
+    """What is kept of the file of a name, where the manifest is of several; all where none has that name."""
+    names = [file.name for file in rows.origin.files]
+    path = os.path.abspath(target)
+    same = [place for place, name in enumerate(names) if path == name or path.endswith(f"/{name}")]
+    same = same or [place for place, name in enumerate(names) if Path(name).name == target.name]
+    return rows.of_file(same[0]) if len(names) > 1 and len(same) == 1 else rows
+
+
+def picture_folder(file: SourceFile, columns: Columns) -> Path:
+    """Where relative paths of pictures in a file start: the first folder that holds one, of the file's and those above
+    it, then the working directory.
+    """
+    folders = [*Path(os.path.abspath(file.name)).parents, Path.cwd()]
+    if columns.image is None or columns.image not in file.columns:
+        return folders[0]
+    kind = file.types([columns.image], [columns.image])
+    if kind[columns.image] != types.TEXT:
+        return folders[0]
+    paths = series_of(next(file.batches(kind))[columns.image]).drop_nulls()
+    return next((folder for folder in folders if len(paths) and (folder / paths[0]).is_file()), folders[0])
+
+
+def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:
+    """Copy rows of a Parquet file by batches, under the schema, the metadata and the compression of the file."""
+    with pq.ParquetFile(source) as file:
+        packing = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "ZSTD"
+        with pq.ParquetWriter(output, file.schema_arrow, compression=packing.lower().replace("uncompressed", "none")) as to:
+            start, waiting = 0, list[pa.RecordBatch]()
+            for batch in file.iter_batches(1 << 14):
+                waiting.append(batch.filter(pa.array(keep[start : start + batch.num_rows])))
+                start += batch.num_rows
+                if sum(part.nbytes for part in waiting) >= GROUP:
+                    to.write_table(pa.Table.from_batches(waiting, file.schema_arrow))
+                    waiting = []
+            to.write_table(pa.Table.from_batches(waiting, file.schema_arrow))
+
+
+def copy_records(blocks: Iterator[bytes], keep: np.ndarray, is_csv: bool, write: Callable[[bytes], Any]) -> None:
+    """Copy lines of JSON, or a CSV's header and records, byte for byte; empty lines are none.
+
+    A line feed within quotes ends no record of a CSV. Raises ManifestError where that does not give as many records
+    as the file has rows.
+    """
+    row, rest = -1 if is_csv else 0, b""
+    for block in blocks:
+        done, rest = whole_records(rest + block, is_csv)
+        row = copy_block(done, keep, row, is_csv, write)
+    row = copy_block(rest, keep, row, is_csv, write)
+    if row != len(keep):
+        raise ManifestError(
+            f"{row} records end outside of quotes, and the file has {len(keep)} rows: a quote within a field is not "
+            "doubled, so that no program is sure where its record ends"
+        )
+
+
+def record_ends(data: bytes, is_csv: bool) -> np.ndarray:
+    """Places behind each line feed that ends a record."""
+    letters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    if is_csv:
+        # Only whether the number of quotes is odd counts, so that it may wrap.
+        ends = ends[np.cumsum(letters == ord('"'), dtype=np.uint8)[ends] % 2 == 0]
+    return np.asarray(ends + 1)
+
+
+def whole_records(data: bytes, is_csv: bool) -> tuple[bytes, bytes]:
+    """The records that end in some bytes, and the rest."""
+    ends = record_ends(data, is_csv)
+    cut = int(ends[-1]) if len(ends) else 0
+    return data[:cut], data[cut:]
+
+
+def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Callable[[bytes], Any]) -> int:
+    """Copy kept records of whole ones, the first of which is `row`; returns the row behind them."""
+    ends = record_ends(data, is_csv)
+    if data and (not len(ends) or ends[-1] < len(data)):
+        ends = np.append(ends, len(data))
+    if not len(ends):
+        return row
+    starts = np.concatenate([[0], ends[:-1]])
+    letters = np.frombuffer(data, np.uint8)
+    # A record of spaces is one of a CSV, and none of JSON lines.
+    filled = np.add.reduceat((letters != 10) & (letters != 13) if is_csv else letters > 32, starts, dtype=np.int64) > 0
+    numbers = row + np.cumsum(filled) - 1
+    last = int(numbers[-1]) + 1
+    known = np.minimum(np.maximum(numbers, 0), max(len(keep) - 1, 0))
+    chosen = filled & ((numbers < 0) | ((numbers < len(keep)) & (keep[known] if len(keep) else False)))
+    write(letters[np.repeat(chosen, ends - starts)].tobytes())
+    return last
+
+
+def texts_in(path: Path, charset: str) -> Iterator[bytes]:
+    """The bytes of a file, unpacked; of encodings in which a byte is no letter the same text as UTF-8."""
+    with bounded(path) as stream:
+        if wide(charset):
+            text = io.TextIOWrapper(io.BytesIO(stream.read()), charset, newline="")
+            yield text.read().encode()
+            return
+        while data := stream.read(BLOCK):
+            yield data
+
+
+def wide(charset: str) -> bool:
+    """Whether an encoding's line feed is more than one byte."""
+    return len("\n".encode(charset)) > 1
+
+
+def encoder(charset: str, sink: Any) -> Callable[[bytes], Any]:
+    """What writes bytes as the file's own encoding has them."""
+    if not wide(charset):
+        return lambda data: sink.write(data)
+    encode = codecs.getincrementalencoder(charset)()
+    return lambda data: sink.write(encode.encode(data.decode()))
+
+
+@contextmanager
+def packed(path: Path, suffix: str) -> Iterator[Any]:
+    """A file to write to, packed where the output's name ends in .gz; the time of writing is not in it."""
+    with path.open("wb") as file:
+        if suffix != ".gz":
+            yield file
+            return
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as inner:
+            yield inner

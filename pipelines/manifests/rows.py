@@ -12,18 +12,20 @@ from pydantic import StrictInt
 
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
+from secateur.pipelines.manifests.origin import Origin, check_places, places
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Unit
 from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
-    import datasets
+    from secateur.pipelines.data.columns import Columns
+    from secateur.pipelines.data.source_kinds.parts import SourceFile
 
 MOST_ROWS = 2**36
 """Rows that a mask may be of; what a manifest claims costs nothing to claim."""
 MADE_FOR = "rows xxh3:"
 
-HashRows = Callable[["datasets.Dataset"], "pl.Series | Sequence[str]"]
+HashRows = Callable[[Any], "pl.Series | Sequence[str]"]
 
 
 class ClassCount(FrozenModel):
@@ -36,22 +38,27 @@ class ClassCount(FrozenModel):
 
 
 class RowsPart(FrozenModel):
-    """What a manifest says of kept rows: the columns of their table, and how many of each class there were and are."""
+    """What a manifest says of kept rows: the columns of their table, how many of each class there were and are, and
+    where they come from.
+    """
 
     kind: Literal["rows"] = "rows"
     columns: tuple[Name, ...]
     classes: tuple[ClassCount, ...]
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, eq=False)
 class Rows(Payload):
-    """Rows that stay of a data set of `rows_in_all`.
+    """Rows that stay of a data set of `rows_in_all` training samples.
 
-    `table` has one record per kept row: `row` int64 ascending, `content_hash` (32 hexadecimal digits, xxh3-128),
-    `label` int64 (`stratum`, of targets that are no classes), `weight` float32 where the selection weights, and
-    `score_<name>` float32 of each score.
-    `fingerprint` is that of the content hashes of all rows, kept or not. `columns` are those that rows of the data set
-    are hashed by: see `Provenance`.
+    `table` has one record per kept row: `row` int64 ascending, its number among the training samples; `content_hash`
+    (32 hexadecimal digits, xxh3-128); `label` int64 (`stratum`, of targets that are no classes). Where the samples lie
+    in files of the user's: `file` int64, its place in `origin.files`; `file_row` int64, the row in that file from 0;
+    and `path`, of pictures that have one, below the source's folder. Then `weight` float32 where the selection weights,
+    and `score_<name>` float32 of each score.
+    `fingerprint` is that of the content hashes of all training samples, kept or not. `columns` are those that rows of
+    the data set are hashed by: see `Provenance`.
     """
 
     Part = RowsPart
@@ -62,6 +69,7 @@ class Rows(Payload):
     fingerprint: str
     classes: tuple[ClassCount, ...]
     columns: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = Origin()
 
     @classmethod
     def chosen(
@@ -72,19 +80,24 @@ class Rows(Payload):
         weights: np.ndarray | None = None,
         scores: Mapping[str, np.ndarray] | None = None,
         label_names: Sequence[str] | None = None,
+        origin: Origin | None = None,
     ) -> "Rows":
         """The rows that a mask keeps.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
-        int64, which `label_names` names. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises
+        int64, which `label_names` names; with `file`, `file_row` and perhaps `path` where `origin` lists files. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises
         ManifestError for input that does not fit together.
         """
         with explained("these rows cannot be kept"):
             kept_rows.check_samples(samples, keep)
+            origin = origin or Origin()
+            if not origin.files:
+                samples = samples.drop(kept_rows.PLACES, strict=False)
             table = kept_rows.kept_table(samples, keep, weights, scores or {})
             group = kept_rows.group_of(samples.columns)
             classes = tuple(_histogram(samples[group], table[group], label_names))
-            return cls(table, samples.height, fingerprint(samples["content_hash"]), classes)
+            check_places(table, origin)
+            return cls(table, samples.height, fingerprint(samples["content_hash"]), classes, origin=origin)
 
     @property
     def count(self) -> int:
@@ -100,7 +113,7 @@ class Rows(Payload):
 
     @property
     def part(self) -> RowsPart:
-        return RowsPart(columns=tuple(self.table.columns), classes=self.classes)
+        return RowsPart(columns=tuple(self.table.columns), classes=self.classes, origin=self.origin)
 
     def write(self, folder: Path) -> None:
         """See `Payload.write`."""
@@ -125,7 +138,8 @@ class Rows(Payload):
         table = kept_rows.read(folder / ROWS, part.columns, declaration.count)
         if verify:
             _check_table(declaration, table)
-        return cls(table, declaration.of, declaration.fingerprint, part.classes, declaration.provenance.columns)
+        columns = declaration.provenance.columns
+        return cls(table, declaration.of, declaration.fingerprint, part.classes, columns, part.origin)
 
     @classmethod
     def described(cls, declaration: Declaration[Any]) -> dict[str, Any]:
@@ -146,9 +160,21 @@ class Rows(Payload):
         )
 
     @property
-    def rows(self) -> np.ndarray:
-        """Kept rows, int64, ascending."""
+    def training_rows(self) -> np.ndarray:
+        """Numbers of kept rows among the training samples, int64, ascending: what a study's own arrays are counted by."""
         return self.table["row"].to_numpy()
+
+    @property
+    def rows(self) -> np.ndarray:
+        """See `Manifest.rows`."""
+        if len(self.origin.files) > 1:
+            raise ManifestError(f"its rows lie in {len(self.origin.files)} files: `places` says file and row of each")
+        return self.table["file_row"].to_numpy() if self.origin.files else self.training_rows
+
+    @property
+    def places(self) -> pl.DataFrame:
+        """See `Manifest.places`."""
+        return places(self.table, self.origin)
 
     @property
     def hashes(self) -> pl.Series:
@@ -160,59 +186,106 @@ class Rows(Payload):
         """Weight of each kept row, float32, or None where all weigh the same."""
         return self.table["weight"].to_numpy() if "weight" in self.table.columns else None
 
+    def training_keep(self) -> np.ndarray:
+        """Mask of the training samples, bool `[n]`."""
+        return self._mask(self.size, self.training_rows)
+
     def keep(self, count: int | None = None) -> np.ndarray:
         """See `Manifest.keep`."""
-        if count is not None and count != self.size:
-            raise ManifestError(
-                f"it is of {self.size} rows, not {count}; apply() finds the kept rows in data that has changed"
-            )
-        if self.size > MOST_ROWS:
-            raise ManifestError(f"it claims {self.size} rows, too many for a mask; use rows")
-        mask = np.zeros(self.size, dtype=np.bool_)
-        mask[self.rows] = True
+        whole = int(self.origin.starts[-1]) if self.origin.files else self.size
+        if count in (None, whole):
+            return self._mask(whole, self.origin.positions(self.table) if self.origin.files else self.training_rows)
+        if count == self.size:
+            return self.training_keep()
+        sizes = f"{self.size} rows" if whole == self.size else f"{whole} rows, {self.size} of them training samples"
+        raise ManifestError(f"it is of {sizes}, not {count}; apply() finds the kept rows in data that has changed")
+
+    def _mask(self, count: int, rows: np.ndarray) -> np.ndarray:
+        if count > MOST_ROWS:
+            raise ManifestError(f"it claims {count} rows, too many for a mask; use rows")
+        mask = np.zeros(count, dtype=np.bool_)
+        mask[rows] = True
         return mask
+
+    def of_file(self, file: int) -> "Rows":
+        """What is kept of one of the files; it has no fingerprint, for other rows are not known."""
+        table = self.table.filter(pl.col("file") == file).with_columns(pl.lit(0, pl.Int64).alias("file"))
+        origin = self.origin.model_copy(update={"files": (self.origin.files[file],)})
+        return Rows(table, self.rows_in_all, "", self.classes, self.columns, origin)
 
     def locate(self, hashes: pl.Series | Sequence[str]) -> np.ndarray:
         """See `Manifest.locate`."""
         there = hashes if isinstance(hashes, pl.Series) else pl.Series(hashes, dtype=pl.String)
         if there.len() == self.size and fingerprint(there) == self.fingerprint:
-            return self.rows
-        located = kept_rows.locate(self.rows, self.hashes, there)
+            return self.training_rows
+        located = kept_rows.locate(self._standing(there), self.hashes, there)
         missing = np.flatnonzero(located < 0)
         if len(missing):
-            shown = " and ".join(self.hashes[int(position)] for position in missing[:2])
             raise ManifestError(
                 f"it was not made from this data: {len(missing)} of its {self.count} kept samples are missing from the "
-                f"{there.len()} rows given (content hash {shown})"
+                f"{there.len()} rows given ({' and '.join(map(self._shown, missing[:2].tolist()))})"
             )
         return located
 
-    def hashes_of(
-        self, dataset: "datasets.Dataset", hash_rows: HashRows | Mapping[str, Any] | None = None
-    ) -> pl.Series | Sequence[str]:
-        """Content hashes of a data set's rows, by the columns that the manifest names or as `hash_rows` says.
-
-        Raises ManifestError for anything but one split, and where the rows have no such columns.
+    def _standing(self, there: pl.Series) -> np.ndarray:
+        """Where each kept sample would stand in data with these hashes: where the files have it, or among the training
+        samples, whichever is true of more.
         """
-        import datasets
+        if not self.origin.files:
+            return self.training_rows
+        found = []
+        for rows in (self.origin.positions(self.table), self.training_rows):
+            near = np.flatnonzero(rows < there.len())
+            same = there.gather(rows[near]) == self.hashes.gather(near) if len(near) else pl.Series([], dtype=pl.Boolean)
+            found.append((int(same.sum() or 0), rows))
+        return found[0][1] if found[0][0] >= found[1][0] else found[1][1]
 
-        if not isinstance(dataset, datasets.Dataset):
-            raise ManifestError(f"a manifest is applied to one split, a datasets.Dataset, not {type(dataset).__name__}")
+    def _shown(self, place: int) -> str:
+        """A kept sample for a message."""
+        if not self.origin.files:
+            return f"content hash {self.hashes[place]}"
+        return self.origin.shown(self.table["file"][place], self.table["file_row"][place])
+
+    def located(self, target: Any, hash_rows: HashRows | Mapping[str, Any] | None = None) -> np.ndarray:
+        """Row of each kept sample in data in hand, int64 `[kept]`, aligned with `table`: see `Manifest.apply`."""
         if callable(hash_rows):
-            return hash_rows(dataset)
-        columns = hash_rows or self.columns
-        if not columns:
-            raise ManifestError("it names no columns to hash; give them as hash_rows")
+            return self.locate(hash_rows(target))
+        from secateur.pipelines.manifests.given import given
+
+        columns = self.columns_read(hash_rows)
+        return self.located_in(given(target, columns).rows, columns, Path.cwd())[0]
+
+    def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> "Columns":
+        """The columns that rows are hashed by; ManifestError where neither the manifest nor the caller names any."""
         from secateur.pipelines.data.columns import Columns
-        from secateur.pipelines.data.identity import content_hashes
+
+        named = hash_rows or self.columns
+        if not named:
+            raise ManifestError("it names no columns to hash; give them as hash_rows")
+        return Columns(**named)
+
+    def located_in(self, rows: "SourceFile", columns: "Columns", folder: Path) -> tuple[np.ndarray, int]:
+        """`located`, in rows whose pictures' relative paths start from a folder; and how many rows there are.
+
+        Of the forms that labels may have the first counts under which all kept samples are there.
+        """
+        from secateur.pipelines.manifests.given import hashed, unlike
 
         try:
-            return content_hashes(dataset, Columns(**columns))
+            read = hashed(rows, columns, self.origin, folder)
         except (KeyError, TypeError, ValueError) as error:
+            shown = columns.model_dump(exclude_none=True)
             raise ManifestError(
-                f"it does not go with this data, whose columns are {dataset.column_names}: rows are hashed by "
-                f"{dict(columns)}, which failed with {error}"
+                f"it does not go with this data: rows are hashed by {shown}, which failed with {error}"
             ) from error
+        reason: ManifestError | None = None
+        for hashes in read.contents():
+            try:
+                return self.locate(hashes), len(read.inputs)
+            except ManifestError as error:
+                reason = reason or error
+        fault = f"; an input cannot be read: {read.fault}" if read.fault else ""
+        raise ManifestError(f"{reason}{unlike(rows, columns, self.origin)}{fault}")
 
     def apply(
         self,
@@ -227,14 +300,33 @@ class Rows(Payload):
         if isinstance(target, str | Path):
             from secateur.pipelines.manifests.row_files import write_kept
 
-            names = [counted.name for counted in self.classes if counted.name]
-            whole = names if len(names) == len(self.classes) else None
-            columns = self.columns if hash_rows is None or callable(hash_rows) else hash_rows
-            return write_kept(
-                Path(target), output, columns, whole, lambda data: self.locate(self.hashes_of(data, hash_rows))
-            )
-        rows = self.locate(self.hashes_of(target, hash_rows))
-        return target.select(np.sort(rows))
+            return write_kept(self, Path(target), output, hash_rows)
+        if output is not None:
+            raise ManifestError("output is for files; what stays of data in hand is returned")
+        import datasets
+
+        if isinstance(target, datasets.DatasetDict):
+            return self._applied_to_splits(target, hash_rows)
+        from secateur.pipelines.manifests.given import given
+
+        if callable(hash_rows):
+            return given(target, None).take(np.sort(self.locate(hash_rows(target))))
+        columns = self.columns_read(hash_rows)
+        data = given(target, columns)
+        return data.take(np.sort(self.located_in(data.rows, columns, Path.cwd())[0]))
+
+    def _applied_to_splits(self, splits: Any, hash_rows: HashRows | Mapping[str, Any] | None) -> Any:
+        """The splits, those that hold all kept samples pruned; ManifestError where none does."""
+        kept, reasons = {}, {}
+        for name, split in splits.items():
+            try:
+                kept[name] = self.apply(split, None, hash_rows=hash_rows)
+            except ManifestError as error:
+                reasons[name] = error
+        if not kept:
+            name = "train" if "train" in reasons else next(iter(reasons), "")
+            raise ManifestError(f"no split is the data that it was made from; {name}: {reasons.get(name, 'no split')}")
+        return type(splits)({name: kept.get(name, split) for name, split in splits.items()})
 
 
 def fingerprint(hashes: pl.Series) -> str:
@@ -257,7 +349,10 @@ def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None)
 
 def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
     meanings = {
-        "row": "Kept row of the data set, counted from 0.",
+        "row": "Number of the kept row among the training samples, counted from 0.",
+        "file": "Place of the sample's file in secateur.payload.origin.files, counted from 0.",
+        "file_row": "Row of the sample in its file, counted from 0, a header not counted.",
+        "path": "Path of the sample's picture below the folder of the source; empty where it has none.",
         "content_hash": "xxh3-128 of the sample's canonical bytes and target.",
         "label": "Class of the sample.",
         "stratum": "Group that the sample's target falls into: a range of numbers, or its rarest label.",
@@ -273,6 +368,7 @@ def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
 
 def _check_table(declaration: Declaration[Any], table: pl.DataFrame) -> None:
     kept_rows.check(table, declaration.of)
+    check_places(table, declaration.payload.origin)
     classes = declaration.payload.classes
     labels = [counted.label for counted in classes]
     if labels != sorted(set(labels)):

@@ -4,6 +4,7 @@ A kind is a file of this room with a class named like it. Every kind takes `labe
 `split_seed`; most take either `test` or `test_fraction` as well.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -57,6 +58,10 @@ class SourceKind(BaseModel):
     def files(self, base: Path) -> dict[str, list[Path]]:
         """Files of each split, or of each key that names some; SourceError where there are none."""
         raise NotImplementedError(f"source {self.kind}: say which files it reads, or override stamp")
+
+    def picture_folder(self, base: Path, split: str) -> Path:
+        """The folder from which paths of pictures are said."""
+        return Path(os.path.abspath(base))
 
     def stamp(self, base: Path) -> str:
         """Changes when the source does, and is cheap: a digest of names, sizes and times of its files.

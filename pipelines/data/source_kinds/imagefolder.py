@@ -41,6 +41,10 @@ class Imagefolder(NamedSplits):
         """All files below the folder of each split."""
         return {split: files_in(folder) for split, folder in self.folders(base).items()}
 
+    def picture_folder(self, base: Path, split: str) -> Path:
+        """The folder of the split, with the folders of the classes."""
+        return self.folders(base)[split if split in self.splits else "train"]
+
     def folders(self, base: Path) -> dict[str, Path]:
         """Folder of each split."""
         return {split: folder_at(name, base, split) for split, name in self.splits.items()}

@@ -1,0 +1,129 @@
+"""Samples as a person names them, by file and row or by a picture's path, and as a study numbers them."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.origin import Origin
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the user has a sample: the file's name, the row in it from 0, and the path of a picture.
+
+    `file` is None where samples lie in no file; `row` is then the number of the training sample.
+    """
+
+    file: str | None
+    row: int
+    path: str | None = None
+
+    def __str__(self) -> str:
+        where = f"row {self.row}" + (f" of {self.file}" if self.file is not None else "")
+        return f"{self.path} ({where})" if self.path else where
+
+
+@dataclass(frozen=True)
+class Places:
+    """Samples in `table`, with the columns `row`, `file`, `file_row` and perhaps `path`: all training samples, or, not
+    `whole`, the kept ones alone. There are `count` training samples.
+    """
+
+    table: pl.DataFrame
+    origin: Origin
+    count: int
+    whole: bool
+
+    def place(self, row: int) -> Place:
+        """Where the user has a training sample."""
+        if not self.origin.files:
+            return Place(None, row)
+        found = row if self.whole else int(np.searchsorted(self.table["row"].to_numpy(), row))
+        path = self.table["path"][found] if "path" in self.table.columns else None
+        return Place(self.origin.files[self.table["file"][found]].name, self.table["file_row"][found], path or None)
+
+    def named(self, row: int) -> int | str:
+        """A training sample in a list: its row where there is one file, else `FILE:ROW`."""
+        place = self.place(row)
+        return place.row if len(self.origin.files) <= 1 else f"{place.file}:{place.row}"
+
+    def find(self, text: str) -> int:
+        """The training sample that is meant by a row, `FILE:ROW` or a picture's path.
+
+        Raises ManifestError where there is none, or more than one.
+        """
+        file, row = self._file_and_row(text)
+        if row is None:
+            return self._of_path(text)
+        if not self.origin.files:
+            if not 0 <= row < self.count:
+                raise ManifestError(f"there is no row {row}: rows are 0 … {self.count - 1}")
+            return row
+        size = self.origin.files[file].rows
+        if not 0 <= row < size:
+            raise ManifestError(
+                f"there is no row {row}: rows of {self.origin.files[file].name} are 0 … {size - 1}, a header not counted"
+            )
+        found = self.table.filter((pl.col("file") == file) & (pl.col("file_row") == row))["row"]
+        if len(found):
+            return int(found[0])
+        raise ManifestError(f"{self.origin.shown(file, row)} {self._why_absent}")
+
+    @property
+    def _why_absent(self) -> str:
+        if not self.whole:
+            return (
+                "is not kept, and whether it is a training sample at all is known only where the study's assets are: set "
+                "SECATEUR_HOME to where it ran"
+            )
+        left = ", ".join(f"{policy} left out {rows}" for policy, rows in self.origin.dropped.items() if rows)
+        return f"is no training sample: it is held out for testing, or left out by limit or a policy of data ({left or 'none did'})"
+
+    def _file_and_row(self, text: str) -> tuple[int, int | None]:
+        """Number of a file and row in it; no row where the text names none."""
+        if re.fullmatch(r"-?[0-9]{1,18}", text):
+            if len(self.origin.files) > 1:
+                shown = ", ".join(self._names[:5])
+                raise ManifestError(
+                    f"{len(self._names)} files have a row {text}: name one as FILE:ROW (files: {shown}"
+                    f"{', …' if len(self._names) > 5 else ''})"
+                )
+            return 0, int(text)
+        match = re.fullmatch(r"(?s:(?P<file>.+)):(?P<row>[0-9]{1,18})", text)
+        if match is None or not self._files(match["file"]):
+            return 0, None
+        files = self._files(match["file"])
+        if len(files) > 1:
+            raise ManifestError(f"{match['file']!r} means {len(files)} files: {', '.join(self._names[f] for f in files[:5])}")
+        return files[0], int(match["row"])
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [file.name for file in self.origin.files]
+
+    def _files(self, name: str) -> list[int]:
+        """Files of a name, or whose path ends so."""
+        same = [place for place, own in enumerate(self._names) if own == name]
+        ends = [place for place, own in enumerate(self._names) if own.endswith(f"/{name}") or name.endswith(f"/{own}")]
+        return same or ends
+
+    def _of_path(self, text: str) -> int:
+        if "path" in self.table.columns:
+            paths = self.table["path"]
+            for chosen in (paths == text, paths.str.ends_with(f"/{text}")):
+                rows = self.table["row"].filter(chosen)
+                if len(rows) > 1:
+                    raise ManifestError(f"{len(rows)} samples have the path {text!r}: name one as FILE:ROW")
+                if len(rows):
+                    return int(rows[0])
+            absolute = self.table.filter((paths != "") & pl.lit(text).str.ends_with("/" + paths))["row"]
+            if len(absolute) == 1:
+                return int(absolute[0])
+            raise ManifestError(f"no {'training sample' if self.whole else 'kept sample'} has the path {text!r}")
+        raise ManifestError(
+            f"{text!r} is neither a row nor FILE:ROW of the files {', '.join(self._names[:5]) or 'of the manifest'}"
+        )
