@@ -38,8 +38,8 @@ from secateur.trainers.tasks.registry import task_from
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
-    "samples": "Training samples: row, file and row in it, path of a picture, content_hash, label (or target and stratum). Row order is "
-    "identity inside a run.",
+    "samples": "Training samples: row, file and row in it, path of a picture, content_hash, label (or target and "
+    "stratum). Row order is identity inside a run.",
     "test_samples": "Test samples: row, file and row in it, content_hash, label (or target and stratum).",
     "inputs": "Training inputs as an array, memory-mapped by whoever reads it.",
     "test_inputs": "Test inputs as an array.",

@@ -1,5 +1,6 @@
 """The job `export` of the UI: hand a selection over from the launchpad, without a shell."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -75,7 +76,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         try:
             asked = Asked.of(file, chosen, store)
             told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
-            manifest, written = write(asked, file, root, told)
+            manifest, written = write(asked, file, root, told, context.log.warning)
         except (OSError, ValueError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
@@ -110,25 +111,29 @@ class Asked:
         checked(exporters()[to].settings, config.settings, f"format {to}")
         trial = trial_of(file.study, config.selection, config.keep, config.seed)
         folder = store.find(dg.AssetKey([file.study.name, "manifest"]), trial)
-        made_up = f"{file.study.name}/{trial.selection}/{trial.seed}/{to}{exporters()[to].suffix}"
-        target = inside(store.root.parent / "exports", config.target or made_up)
-        refuse_existing(target, overwrite=config.overwrite)
         if folder is None:
             raise ValueError(f"{file.study.name}/manifest has no partition {trial} yet: materialise it, then export it")
+        suffix = exporters()[to].suffix_for(Manifest.load(folder, verify=False))
+        made_up = f"{file.study.name}/{trial.selection}/{trial.seed}/{to}{suffix}"
+        target = inside(store.root.parent / "exports", config.target or made_up)
+        refuse_existing(target, overwrite=config.overwrite)
         return cls(trial, folder, to, config.settings, target, config.overwrite)
 
 
-def write(asked: Asked, file: StudyFile, root: Path, told: Progress) -> tuple[Manifest, Path]:
+def write(
+    asked: Asked, file: StudyFile, root: Path, told: Progress, warn: Callable[[str], None]
+) -> tuple[Manifest, Path]:
     """Write what was asked for; the source is read only where the format holds samples."""
     manifest = Manifest.load(asked.folder, verify=True)
     written = export(
         manifest,
         asked.to,
         asked.target,
-        dataset=None if asked.to in WITHOUT_SAMPLES else training_rows(file, root),
+        dataset=None if asked.to in WITHOUT_SAMPLES else training_rows(file, root, asked.to),
         settings=with_report(asked.to, asked.settings, manifest, root),
         overwrite=asked.overwrite,
         progress=told,
+        warn=warn,
     )
     return manifest, written
 

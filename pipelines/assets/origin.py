@@ -1,4 +1,4 @@
-"""Where the samples of a study lie: what the asset `source` says of files and columns, and manifests say of their rows."""
+"""Where the samples of a study lie: what the asset `source` and manifests say of it."""
 
 from typing import Any
 

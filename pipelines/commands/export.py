@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, ManifestPath, bar, find_samples_study, say, tell
+from secateur.pipelines.commands.shell import AsJson, ManifestPath, bar, caution, find_samples_study, say, tell
 
 FORMATS = (
     "indices, text, bitmap (row numbers); card (a README); "
-    "parquet, jsonl, datasets, imagefolder, webdataset, hub (samples)"
+    "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples)"
 )
 
 
@@ -35,7 +35,8 @@ def export(
 ) -> None:
     """Write what a manifest keeps in a format that other tools read.
 
-    Formats of samples need --study. What is written appears whole or not at all.
+    Rows are those of the study's file, from 0 and a header not counted. Formats of samples need --study, and write all
+    columns of its files with the values that stand there. What is written appears whole or not at all.
     """
     from secateur.pipelines.exports.registry import export as write
     from secateur.pipelines.exports.source import described, training_rows, with_report
@@ -45,7 +46,8 @@ def export(
     given = read_settings(settings or [])
     manifest = Manifest.load(path, verify=True)
     root = home() / "assets"
-    rows = None if study is None else training_rows(find_samples_study(study)[0], root)
+    rows = None if study is None else training_rows(find_samples_study(study)[0], root, to)
+    warned: list[str] = []
     with bar(f"export to {to}") as progress:
         written = write(
             manifest,
@@ -55,8 +57,11 @@ def export(
             settings=with_report(to, given, manifest, root),
             overwrite=overwrite,
             progress=progress,
+            warn=warned.append,
         )
-    tell(described(written, to, manifest), as_json, lambda: say(written))
+    for text in warned:
+        caution(text)
+    tell(described(written, to, manifest) | {"warnings": warned}, as_json, lambda: say(written))
 
 
 def read_settings(given: list[str]) -> dict[str, str]:

@@ -61,6 +61,11 @@ def complain(error: object) -> None:
     err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
 
 
+def caution(text: object) -> None:
+    """A sentence on standard error about what was done all the same."""
+    err.print(Text.assemble(("warning: ", "bold yellow"), str(text)), soft_wrap=True)
+
+
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; give what it yields the number done and the number in all."""

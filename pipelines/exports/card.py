@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.exports.tables import RowColumn, Rows, ShardMegabytes, WeightColumn, grouped, sharded
+from secateur.pipelines.exports.tables import (
+    NumberColumn,
+    RowColumn,
+    Rows,
+    ShardMegabytes,
+    WeightColumn,
+    grouped,
+    sharded,
+)
 from secateur.pipelines.manifests.document import ManifestError
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -49,13 +57,14 @@ def hub(
     report: ReportPath = "",
     row_column: RowColumn = "",
     weight_column: WeightColumn = "weight",
+    number_column: NumberColumn = "",
     shard_megabytes: ShardMegabytes = 500,
 ) -> None:
     """Kept rows as a folder to upload to the Hugging Face Hub: Parquet files in `data` and README.md, their card."""
     configs = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}]}
     content = card_text(selected, report, configs)
     (path / "data").mkdir()
-    rows = Rows(selected, row_column, weight_column)
+    rows = Rows(selected, row_column, weight_column, number_column)
     for number, shard in enumerate(sharded(rows, shard_megabytes * 10**6)):
         with pq.ParquetWriter(path / "data" / f"train-{number:05d}.parquet", rows.schema, compression="zstd") as writer:
             for group in grouped(shard):

@@ -1,12 +1,17 @@
-"""Exports of which rows are kept, without the samples: row numbers and masks."""
+"""Exports of which rows are kept, without the samples: row numbers and masks.
 
+Rows are those of the files that the user has, from 0 and a header not counted; or of a data set that is given.
+"""
+
+import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 
 from secateur.pipelines.exports.registry import exporter
-from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.exports.selected import Located, Selected
 from secateur.pipelines.manifests.document import ManifestError
 
 BLOCK = 1 << 20
@@ -16,36 +21,62 @@ MOST_ROWS = 2**33
 
 @exporter(".npy")
 def indices(selected: Selected, path: Path) -> None:
-    """Kept rows, int64 ascending, as a NumPy array."""
+    """Kept rows of the user's file, int64 ascending, as a NumPy array.
+
+    Of several files it is int64 `[kept, 2]`: place of the file among those of the manifest, and row in it.
+    """
+    located = selected.located
     with path.open("wb") as file:
-        np.save(file, selected.rows, allow_pickle=False)
+        rows = np.stack([located.file, located.row], axis=1) if located.several else located.row
+        np.save(file, rows.astype(np.int64, copy=False), allow_pickle=False)
     selected.progress(len(selected.rows), len(selected.rows))
 
 
 @exporter(".txt")
 def text(selected: Selected, path: Path) -> None:
-    """Kept rows as text, one number per line."""
-    with path.open("w", encoding="ascii", newline="\n") as file:
+    """Kept rows of the user's file as text, one number per line; of several files `FILE:ROW`."""
+    located = selected.located
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         for start in range(0, len(selected.rows), BLOCK):
-            part = selected.rows[start : start + BLOCK]
-            file.write("\n".join(map(str, part.tolist())) + "\n")
-            selected.progress(start + len(part), len(selected.rows))
+            rows = located.row[start : start + BLOCK].tolist()
+            places = located.file[start : start + BLOCK].tolist()
+            names = [f"{located.files[place].name}:" if located.several else "" for place in places]
+            file.write("".join(f"{name}{row}\n" for name, row in zip(names, rows, strict=True)))
+            selected.progress(start + len(rows), len(selected.rows))
 
 
-@exporter(".npy")
+@exporter(".npy", several=".npz")
 def bitmap(selected: Selected, path: Path) -> None:
-    """Keep mask of all rows, eight to a byte and the first in the lowest bit, as a NumPy array of uint8.
+    """Keep mask of all rows of the user's file, eight to a byte, the first in the lowest bit, as a NumPy uint8 array.
 
-    `np.unpackbits(bits, count=n, bitorder="little").astype(bool)` gives the mask back.
+    `np.unpackbits(bits, count=n, bitorder="little").astype(bool)` gives the mask back. Of several files it is an
+    archive (.npz) of one mask for each, by its name.
     """
-    if selected.count > MOST_ROWS:
-        raise ManifestError(f"a mask of {selected.count} rows is longer than {MOST_ROWS}; export indices instead")
-    with path.open("wb") as file:
-        shape = {"descr": "|u1", "fortran_order": False, "shape": (-(-selected.count // 8),)}
-        np.lib.format.write_array_header_1_0(file, shape)
-        for bits in _bits(selected.rows, selected.count):
-            file.write(bits.tobytes())
+    located = selected.located
+    if (count := sum(file.rows for file in located.files)) > MOST_ROWS:
+        raise ManifestError(f"a mask of {count} rows is longer than {MOST_ROWS}; export indices instead")
+    if not located.several:
+        with path.open("wb") as file:
+            _write_bits(file, located.row, located.files[0].rows)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for place, name in enumerate(_member_names(located)):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    _write_bits(member, located.row[located.file == place], located.files[place].rows)
     selected.progress(len(selected.rows), len(selected.rows))
+
+
+def _member_names(located: Located) -> list[str]:
+    """Names of files as an archive may hold them: no root and no way up; with their numbers where two would be one."""
+    plain = ["/".join(p for p in PurePosixPath(file.name).parts if p not in ("/", "..")) for file in located.files]
+    return plain if len(set(plain)) == len(plain) else [f"{place}/{name}" for place, name in enumerate(plain)]
+
+
+def _write_bits(file: IO[Any], rows: np.ndarray, count: int) -> None:
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (-(-count // 8),)}
+    np.lib.format.write_array_header_1_0(file, shape)
+    for bits in _bits(rows, count):
+        file.write(bits.tobytes())
 
 
 def _bits(rows: np.ndarray, count: int) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from PIL import Image
 from secateur.pipelines.data.images import DECODING_FAILS
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.storage.folder_names import is_safe
 
 if TYPE_CHECKING:
     import datasets
@@ -26,14 +27,24 @@ ENDINGS = {
     "JPEG2000": "jp2", "ICO": "ico", "TGA": "tga",
 }  # fmt: skip
 """Endings of the formats that readers of image folders and of shards know; others are encoded anew as PNG."""
+KNOWN = {f".{ending}" for ending in (*ENDINGS.values(), "jpeg", "tif", "pgm")}
+"""Endings by which readers of image folders find pictures."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture: the ending of its file, and its bytes or the file that holds them."""
+    """An encoded picture: the ending of its file, its bytes or the file that holds them, and the user's name for it."""
 
     ending: str
     content: bytes | Path
+    name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Its own name, with an ending that readers know; empty where it has none, or one that is not safe to use."""
+        own = Path(self.name)
+        name = self.name if own.suffix.lower() in KNOWN else f"{own.stem}.{self.ending}"
+        return name if own.stem and is_safe(name) else ""
 
     def bytes(self) -> bytes:
         """The encoded picture."""
@@ -79,8 +90,8 @@ def undecoded(dataset: "datasets.Dataset", column: str) -> "datasets.Dataset":
     return dataset.cast_column(column, datasets.Image(decode=False))
 
 
-def pictures(selected: Selected, column: str) -> Iterator[tuple[int, int, Picture, dict[str, Any]]]:
-    """Position among the kept rows, row, picture and other columns of each kept sample.
+def pictures(selected: Selected, column: str) -> Iterator[tuple[int, Picture, dict[str, Any]]]:
+    """Position among the kept rows, picture and other columns of each kept sample.
 
     Raises ManifestError that names the row of a picture that is missing or cannot be decoded, or lies where the export
     will stand.
@@ -89,21 +100,21 @@ def pictures(selected: Selected, column: str) -> Iterator[tuple[int, int, Pictur
     for part, table in selected.blocks(undecoded(selected.data, column)):
         cells, others = table.column(column).to_pylist(), table.drop_columns([column]).to_pylist()
         for position, cell, other in zip(range(part.start, part.stop), cells, others, strict=True):
-            row = int(selected.rows[position])
-            picture = picture_of(cell, f"row {row}, column {column!r}")
+            picture = picture_of(cell, f"{selected.located.said(position)}, column {column!r}", selected.folder)
             if isinstance(picture.content, Path) and picture.content.resolve().is_relative_to(place):
                 raise ManifestError(f"{selected.target} holds {picture.content}, which is read here; name another")
-            yield position, row, picture, other
+            yield position, picture, other
 
 
-def picture_of(cell: Any, where: str) -> Picture:
-    """The encoded picture of a cell: bytes, a path, or an array uint8 `[h, w]` or `[h, w, 1 | 3 | 4]`."""
+def picture_of(cell: Any, where: str, folder: Path) -> Picture:
+    """The encoded picture of a cell: bytes, a path from a folder, or an array uint8 `[h, w]` or `[h, w, 1 | 3 | 4]`."""
     if not isinstance(cell, dict):
         return Picture("png", _png_of_array(cell, where))
     content: bytes | Path | None = cell["bytes"]
+    name = Path(cell["path"] or "").name
     if content is None and cell["path"]:
-        content = Path(cell["path"])
-        if not content.is_file():
+        content = folder / cell["path"]
+        if not (folder / cell["path"]).is_file():
             raise ManifestError(f"{where}: there is no file {cell['path']}")
     if content is None:
         raise ManifestError(f"{where}: the image is missing")
@@ -111,12 +122,12 @@ def picture_of(cell: Any, where: str) -> Picture:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
             ending = ENDINGS.get(opened.format or "")
             if ending is not None:
-                return Picture(ending, content)
+                return Picture(ending, content, name)
             file = io.BytesIO()
             opened.save(file, "PNG")
     except DECODING_FAILS as error:
         raise ManifestError(f"{where}: the image cannot be decoded ({error}); remove or repair it") from error
-    return Picture("png", file.getvalue())
+    return Picture("png", file.getvalue(), f"{Path(name).stem}.png" if name else "")
 
 
 def _png_of_array(cell: Any, where: str) -> bytes:

@@ -2,34 +2,46 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from secateur.pipelines.exports.picture_files import picture_column, pictures
+from secateur.pipelines.exports.picture_files import Picture, picture_column, pictures
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.exports.tables import json_text
+from secateur.pipelines.exports.tables import json_text, label_texts
 from secateur.pipelines.files.whole_files import inside
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.storage.folder_names import folder_names
+from secateur.pipelines.storage.folder_names import fold, folder_names
 
 Layout = Annotated[
     Literal["classes", "metadata"],
     Field(description="a folder per class, or one folder of images with metadata.csv, which keeps the order of rows"),
 ]
+LabelNumbers = Annotated[
+    bool, Field(description="metadata.csv has the numbers of the classes, named in classes.json, not the user's labels")
+]
 Link = Annotated[bool, Field(description="image files are hard links to the originals, not copies")]
 
 
 @exporter("")
-def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", link: Link = False) -> None:
+def imagefolder(
+    selected: Selected,
+    path: Path,
+    *,
+    layout: Layout = "classes",
+    link: Link = False,
+    label_numbers: LabelNumbers = False,
+) -> None:
     """Kept images as files, for `datasets`' imagefolder, torchvision and whatever reads lists of files.
 
-    Layout `classes` is `<class>/<row>.png`, `metadata` is `images/<row>.png` and metadata.csv with file_name, row and
-    label. Both have list.txt, `<file> <label>` in the order of the rows, and classes.json, name and folder of each
-    label. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
+    Layout `classes` is `<class>/<file>`, `metadata` is `images/<file>` and metadata.csv with file_name, row and label.
+    Files keep their names; those that have none, or one that readers of folders would misread, are named by their row.
+    Both have list.txt, `<file> <number of the class>` in the order of the rows, and classes.json, name and folder of
+    each number. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
     there are no class folders, list.txt or classes.json, and metadata.csv has the label columns, lists as JSON.
     """
     column, classed = picture_column(selected), selected.labels_hold == "class"
@@ -40,23 +52,29 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
         )
     names = selected.class_names if classed else {}
     folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
+    if layout == "classes":
+        warn_of_empty(selected, names)
     labels = ("label",) if classed or selected.columns is None else selected.columns.labels
-    width = len(str(selected.count - 1))
     for folder in sorted({folders.get(label, "images") for label in selected.labels.tolist()}):
         inside(path, folder).mkdir()
+    given, taken, several = label_texts(selected), set[str](), selected.located.several
     with ExitStack() as files:
         described = files.enter_context((path / "metadata.csv").open("w", encoding="utf-8", newline=""))
         table = csv.writer(described)
-        table.writerow(["file_name", "row", *labels, *(["weight"] if selected.weights is not None else [])])
+        weighted = ["weight"] if selected.weights is not None else []
+        table.writerow(["file_name", *(["file"] if several else []), "row", *labels, *weighted])
         if classed:
             listed = files.enter_context((path / "list.txt").open("w", encoding="utf-8", newline="\n"))
-        for position, row, picture, record in pictures(selected, column):
+        for position, picture, record in pictures(selected, column):
             label = int(selected.labels[position])
-            name = f"{folders.get(label, 'images')}/{row:0{width}d}.{picture.ending}"
+            name = file_name(folders.get(label, "images"), picture, selected.located.key(position), taken)
             picture.place(inside(path, name), link=link)
+            file, row = int(selected.located.file[position]), int(selected.located.row[position])
+            place = [selected.located.files[file].name, row] if several else [row]
             weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
-            targets = [label] if classed else [json_text(record[each]) for each in labels]
-            table.writerow([name, row, *targets, *weight])
+            own = label if label_numbers else given(record, label)
+            targets = [own] if classed else [json_text(record[each]) for each in labels]
+            table.writerow([name, *place, *targets, *weight])
             if classed:
                 listed.write(f"{name} {label}\n")
     if layout == "classes":
@@ -65,3 +83,26 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
     if classed:
         classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
         (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_name(folder: str, picture: Picture, key: str, taken: set[str]) -> str:
+    """Where a picture stands below the export: under its own name, with its row where another one has it already."""
+    name = picture.file_name or f"{key}.{picture.ending}"
+    if fold(f"{folder}/{name}") in taken:
+        name = f"{Path(name).stem}-{key}{Path(name).suffix}"
+    taken.add(fold(f"{folder}/{name}"))
+    return f"{folder}/{name}"
+
+
+def warn_of_empty(selected: Selected, names: Mapping[int, str | None]) -> None:
+    """Say which classes have no folder because nothing of them is kept, where that gives later ones another number."""
+    kept = set(selected.labels.tolist())
+    empty = [label for label in sorted(names) if label not in kept and label < max(kept, default=-1)]
+    if empty:
+        first = names[empty[0]] or str(empty[0])
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        selected.warn(
+            f"nothing is kept of class {first!r}{more}, which has no folder: readers that number classes by their "
+            "folders give later classes lower numbers than before; take the numbers from classes.json, or export with "
+            "layout metadata"
+        )

@@ -8,6 +8,7 @@ found by content hash if they moved.
 import importlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from secateur.pipelines.exports.selected import Selected, select
+from secateur.pipelines.exports.selected import Selected, SourceRows, select
 from secateur.pipelines.files.partial_names import remove_leftovers
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
@@ -39,24 +40,32 @@ Write = TypeVar("Write", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Exporter:
-    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and what writes it."""
+    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and what writes it.
+
+    `several` is the ending where the rows lie in several files.
+    """
 
     name: str
     suffix: str
     summary: str
     settings: type[BaseModel]
     write: Callable[..., None]
+    several: str
+
+    def suffix_for(self, manifest: Manifest) -> str:
+        """The ending of what is written of a manifest: that of several files where its rows lie in several."""
+        return self.several if len(manifest.selection.origin.files) > 1 else self.suffix
 
 
 _DECLARED: dict[str, Exporter] = {}
 
 
-def exporter(suffix: str) -> Callable[[Write], Write]:
-    """Declare a format, named like its function."""
+def exporter(suffix: str, several: str | None = None) -> Callable[[Write], Write]:
+    """Declare a format, named like its function; `several` is the ending where rows lie in several files."""
 
     def declare(write: Write) -> Write:
         name = write.__name__
-        _DECLARED[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write)
+        _DECLARED[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write, several or suffix)
         return write
 
     return declare
@@ -77,17 +86,19 @@ def export(
     to: str,
     target: Path | str | None = None,
     *,
-    dataset: "datasets.Dataset | None" = None,
+    dataset: "datasets.Dataset | SourceRows | None" = None,
     hash_rows: "HashRows | Mapping[str, Any] | None" = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a manifest's selection in the format `to` and return the file or folder.
 
     It is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all, and
-    what a killed export left beside it is removed. `dataset` and `hash_rows` are as for `Manifest.apply`, `settings`
-    are those of the format; `progress` is told rows done and rows in all.
+    what a killed export left beside it is removed. `dataset` and `hash_rows` are as for `Manifest.apply`; `dataset` may
+    also be what `training_rows` reads of a study. `settings` are those of the format; `progress` is told rows done and
+    rows in all, `warn` what a reader of the export should know (a Python warning where it is left out).
 
     Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not
     made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
@@ -101,7 +112,9 @@ def export(
         path = target_of(manifest, chosen, target)
         refuse_unsafe(path, manifest, chosen, dataset, overwrite=overwrite)
         filled = chosen.settings(**(settings or {})).model_dump()
-        selected = select(manifest, dataset, hash_rows, path, progress)
+        selected = select(
+            manifest, dataset, hash_rows, path, progress, warn or (lambda text: warnings.warn(text, stacklevel=2))
+        )
         remove_leftovers(path)
         if chosen.suffix:
             with new_file(path, overwrite=overwrite) as partial:
@@ -119,18 +132,20 @@ def target_of(manifest: Manifest, chosen: Exporter, target: Path | str | None) -
         # "." and "a/.." have names of their own once they are absolute.
         return Path(target) if Path(target).name not in ("", "..") else Path(os.path.abspath(target))
     folder = manifest.path.resolve()
-    return folder.with_name(f"{folder.name}_{chosen.name}{chosen.suffix}")
+    return folder.with_name(f"{folder.name}_{chosen.name}{chosen.suffix_for(manifest)}")
 
 
 def refuse_unsafe(
-    path: Path, manifest: Manifest, chosen: Exporter, dataset: "datasets.Dataset | None", *, overwrite: bool
+    path: Path, manifest: Manifest, chosen: Exporter, given: "datasets.Dataset | SourceRows | None", *, overwrite: bool
 ) -> None:
     """Raise ManifestError where writing to a path would replace the manifest, the data or what is not ours."""
     refuse_existing(path, overwrite=overwrite)
     place, folder = path.resolve(), manifest.path.resolve()
     if place.is_relative_to(folder):
         raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds nothing but what it seals")
-    sources = [Path(cached["filename"]).resolve() for cached in dataset.cache_files] if dataset is not None else []
+    data = given.data if isinstance(given, SourceRows) else given
+    sources = [Path(cached["filename"]).resolve() for cached in data.cache_files] if data is not None else []
+    sources += [source.resolve() for source in given.sources] if isinstance(given, SourceRows) else []
     if around := next((source for source in [folder, *sources] if source.is_relative_to(place)), None):
         raise ManifestError(f"{path} holds {around}, which is read here; name another target")
     if chosen.suffix or not path.is_dir() or path.is_symlink() or not any(path.iterdir()):

@@ -1,6 +1,6 @@
 """What an export is made of: the kept rows, where they are, and a way through them that holds few at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,17 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns, Target
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit
 from secateur.pipelines.data.targets import strata_in
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.rows import HashRows
 from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import datasets
-
 
 ROWS_AT_ONCE, PICTURES_AT_ONCE = 4096, 64
 SPREAD = 8
@@ -27,22 +26,70 @@ SPREAD = 8
 
 
 @dataclass(frozen=True)
+class SourceRows:
+    """Rows of a source as the user has them: all columns of the files of training samples, one file after another.
+
+    `files` are their names and numbers of rows, `revision` that of the data as they are now. Relative paths of pictures
+    start from `folder`; `sources` are the paths that are read.
+    """
+
+    data: "datasets.Dataset"
+    files: tuple[FileRows, ...]
+    revision: str
+    folder: Path
+    sources: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the user has kept rows: `files`, and for each row the place of its file and the row in it, int64 `[kept]`.
+
+    Rows of a data set that was given lie in one file without a name.
+    """
+
+    files: tuple[FileRows, ...]
+    file: np.ndarray
+    row: np.ndarray
+
+    @property
+    def several(self) -> bool:
+        """Whether a row alone does not say which sample is meant."""
+        return len(self.files) > 1
+
+    def key(self, position: int) -> str:
+        """The sample at a position among the kept rows as part of a file's name: its row, behind its file's number."""
+        file, row = int(self.file[position]), int(self.row[position])
+        width = len(str(max(self.files[file].rows - 1, 0)))
+        return (f"{file:0{len(str(len(self.files) - 1))}d}-" if self.several else "") + f"{row:0{width}d}"
+
+    def said(self, position: int) -> str:
+        """The sample for a message."""
+        file, row = self.files[int(self.file[position])], int(self.row[position])
+        return f"row {row} of {file.name}" if file.name else f"row {row}"
+
+
+@dataclass(frozen=True)
 class Selected:
     """The kept `rows`, int64 ascending `[kept]`, of the `count` rows of `dataset` or of what the manifest is of.
 
+    `located` says where the user has them: in the files that the manifest names, or in the data set that was given.
     `labels` int64 and `weights` float32 (None where all weigh the same) go with them, `columns` says what the columns
-    of `dataset` are (None where nobody does), `target` is where the export will stand.
+    of `dataset` are (None where nobody does), `target` is where the export will stand, `folder` where relative paths of
+    pictures start. `warn` is told, in a sentence, what a reader of the export should know.
     """
 
     manifest: Manifest
     rows: np.ndarray
     count: int
+    located: Located
     labels: np.ndarray
     weights: np.ndarray | None
     dataset: "datasets.Dataset | None"
     columns: Columns | None
     target: Path
     progress: Progress
+    folder: Path
+    warn: Callable[[str], None]
 
     @property
     def data(self) -> "datasets.Dataset":
@@ -61,6 +108,15 @@ class Selected:
         """Name of each class by its label, as the manifest has them."""
         return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Name of each class by its number; ManifestError where targets are no classes."""
+        if self.labels_hold != "class":
+            raise ManifestError(
+                f"the labels are {self.labels_hold}, which have no class numbers: leave the setting out"
+            )
+        return {label: name if name is not None else str(label) for label, name in self.class_names.items()}
+
     def blocks(self, dataset: "datasets.Dataset") -> Iterator[tuple[slice, pa.Table]]:
         """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; trials are not decoded."""
         size = PICTURES_AT_ONCE if has_media(dataset.features) else ROWS_AT_ONCE
@@ -75,24 +131,38 @@ class Selected:
 
 def select(
     manifest: Manifest,
-    dataset: "datasets.Dataset | None",
-    hash_rows: "HashRows | Mapping[str, Any] | None",
+    given: "datasets.Dataset | SourceRows | None",
+    hash_rows: HashRows | Mapping[str, Any] | None,
     target: Path,
     progress: Progress | None,
+    warn: Callable[[str], None],
 ) -> Selected:
     """What a manifest keeps of a data set, or without one of what it was made from.
 
-    Rows that moved are found by content hash. Raises ManifestError for data that the manifest was not made from.
+    Rows of a source that is as it was are those that the manifest names; rows that moved, and rows of a data set, are
+    found by content hash. Raises ManifestError for data that the manifest was not made from.
     """
-    located, count = manifest.rows, manifest.declaration.of
-    if dataset is not None:
-        located, count = manifest.locate(manifest.selection.hashes_of(dataset, hash_rows)), len(dataset)
-    order = np.argsort(located, kind="stable")
+    rows = manifest.selection
+    dataset = given.data if isinstance(given, SourceRows) else given
+    if given is None or dataset is None:
+        positions, count = rows.training_rows, manifest.declaration.of
+    else:
+        positions, count = positions_in(manifest, given, hash_rows), len(dataset)
+    order = np.argsort(positions, kind="stable")
+    positions = positions[order]
+    if isinstance(given, SourceRows):
+        file, row = split_at(positions, given.files)
+        files = given.files
+    elif given is None and rows.origin.files:
+        files, file, row = rows.origin.files, rows.table["file"].to_numpy(), rows.table["file_row"].to_numpy()
+    else:
+        files, file, row = (FileRows.model_construct(name="", rows=count),), np.zeros_like(positions), positions
     named = manifest.provenance.columns if hash_rows is None else hash_rows
     return Selected(
         manifest=manifest,
-        rows=located[order],
+        rows=positions,
         count=count,
+        located=Located(files, file, row),
         labels=strata_in(manifest.table)[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
@@ -100,7 +170,29 @@ def select(
         columns=None if dataset is None or callable(named) or not named else Columns(**named),
         target=target,
         progress=progress or (lambda done, total: None),
+        folder=given.folder if isinstance(given, SourceRows) else Path.cwd(),
+        warn=warn,
     )
+
+
+def positions_in(
+    manifest: Manifest, given: "datasets.Dataset | SourceRows", hash_rows: HashRows | Mapping[str, Any] | None
+) -> np.ndarray:
+    """Row of each kept sample in data, int64 `[kept]`, aligned with the manifest's table."""
+    rows = manifest.selection
+    if not isinstance(given, SourceRows):
+        return rows.located(given, hash_rows)
+    same = given.revision == manifest.provenance.revision and given.files == rows.origin.files
+    if same and rows.origin.files:
+        return rows.origin.positions(rows.table)
+    return rows.located_in(DatasetSplit("the data", given.data), rows.columns_read(), given.folder)[0]
+
+
+def split_at(positions: np.ndarray, files: Sequence[FileRows]) -> tuple[np.ndarray, np.ndarray]:
+    """Place of the file and row in it of rows that are counted over all files."""
+    starts = Origin(files=tuple(files)).starts
+    file = np.searchsorted(starts, positions, side="right") - 1
+    return file, positions - starts[file]
 
 
 def take(whole: "datasets.Dataset", rows: np.ndarray) -> pa.Table:

@@ -12,28 +12,39 @@ from pydantic import Field
 from secateur.pipelines.exports.picture_files import picture_column, pictures
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
-from secateur.pipelines.exports.tables import json_text, refuse_bytes
+from secateur.pipelines.exports.tables import json_text, refuse_bytes, texts_of_classes
 
 ShardRows = Annotated[int, Field(ge=1, le=10**9, description="most samples of a shard")]
 ShardMegabytes = Annotated[int, Field(ge=1, le=10**6, description="most megabytes of a shard, or one sample")]
+LabelNumbers = Annotated[
+    bool, Field(description="add cls, the number of the class, and classes.json, which names the numbers")
+]
 BLOCK = 512
 """Bytes that a tar file is counted in."""
 
 
 @exporter("")
 def webdataset(
-    selected: Selected, path: Path, *, shard_rows: ShardRows = 10_000, shard_megabytes: ShardMegabytes = 1000
+    selected: Selected,
+    path: Path,
+    *,
+    shard_rows: ShardRows = 10_000,
+    shard_megabytes: ShardMegabytes = 1000,
+    label_numbers: LabelNumbers = False,
 ) -> None:
-    """Kept samples as tar shards for WebDataset: `shard-000000.tar` …, keys are the original rows, zero-padded.
+    """Kept samples as tar shards for WebDataset: `shard-000000.tar` …, keys are rows of the user's file, zero-padded.
 
-    Members of a sample: its image (`png`, `jpg`, …) as it was encoded, or its text (`txt`); `cls`, its class; `json`
-    with the row, the weight if there is one, and every other column. sizes.json says how many samples each shard has.
-    Nothing in a shard depends on when, where or by whom it was written.
+    Of several files the number of the file stands before the row. Members of a sample: its image (`png`, `jpg`, …) as
+    it was encoded, or its text (`txt`); `json` with the row, the file if there are several, the weight if there is one,
+    and every other column, labels as the user has them; with `label_numbers` `cls`, the number of its class. sizes.json
+    says how many samples each shard has. Nothing in a shard depends on when, where or by whom it was written.
     """
-    width = len(str(selected.count - 1))
+    if label_numbers:
+        names = {str(label): name for label, name in sorted(selected.label_names.items())}
+        (path / "classes.json").write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     with Shards(path, shard_rows, shard_megabytes * 10**6) as shards:
-        for row, members in samples(selected):
-            shards.add(f"{row:0{width}d}", members)
+        for position, members in samples(selected, numbers=label_numbers):
+            shards.add(selected.located.key(position), members)
     (path / "sizes.json").write_text(json.dumps(shards.sizes, indent=2) + "\n", encoding="utf-8")
 
 
@@ -73,34 +84,36 @@ class Shards:
         return tarfile.open(self.folder / self.name, "w", format=tarfile.USTAR_FORMAT)
 
 
-def samples(selected: Selected) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """Row of each kept sample, and the members of its key by their endings."""
-    columns = selected.columns
+def samples(selected: Selected, *, numbers: bool) -> Iterator[tuple[int, dict[str, bytes]]]:
+    """Position of each kept sample, and the members of its key by their endings."""
+    columns, located = selected.columns, selected.located
     is_text = columns is not None and columns.text is not None
-    classes = selected.labels_hold == "class"
-    label = ("label" if columns is None else columns.labels[0]) if classes else None
     pictured = has_media(selected.data.features) or (columns is not None and columns.image is not None)
     column = picture_column(selected) if pictured else columns.text if columns and is_text else None
     others = selected.data.remove_columns([column] if column else [])
     refuse_bytes(others.features, others.features.arrow_schema, "a JSON member of a shard")
-    for position, row, members, record in _inputs(selected, column, pictured):
+    named = texts_of_classes(others.features)
+    for position, members, record in _inputs(selected, column, pictured):
+        place: dict[str, Any] = {"row": int(located.row[position])}
+        if located.several:
+            place["file"] = located.files[int(located.file[position])].name
         weight = {} if selected.weights is None else {"weight": float(selected.weights[position])}
-        rest = {name: value for name, value in record.items() if name != label}
-        if classes:
+        if numbers:
             members["cls"] = str(int(selected.labels[position])).encode()
-        members["json"] = json_text({"row": row, **weight, **rest}).encode()
-        yield row, members
+        own = {name: named[name](value) if name in named else value for name, value in record.items()}
+        members["json"] = json_text({**place, **weight, **own}).encode()
+        yield position, members
 
 
 def _inputs(
     selected: Selected, column: str | None, pictured: bool
-) -> Iterator[tuple[int, int, dict[str, bytes], dict[str, Any]]]:
+) -> Iterator[tuple[int, dict[str, bytes], dict[str, Any]]]:
     if column is not None and pictured:
-        for position, row, picture, record in pictures(selected, column):
-            yield position, row, {picture.ending: picture.bytes()}, record
+        for position, picture, record in pictures(selected, column):
+            yield position, {picture.ending: picture.bytes()}, record
         return
     for part, table in selected.blocks(selected.data):
         for position, record in zip(range(part.start, part.stop), table.to_pylist(), strict=True):
             value = record.pop(column) if column else None
             members = {} if value is None else {"txt": value.encode()}
-            yield position, int(selected.rows[position]), members, record
+            yield position, members, record

@@ -1,5 +1,6 @@
-"""Exports of kept rows as tables: Parquet, JSON lines, a folder of the `datasets` library.
+"""Exports of kept rows as tables: Parquet, CSV, JSON lines, a folder of the `datasets` library.
 
+Labels are the user's own values; CSV and JSON lines write the names of a column whose numbers the data itself names.
 Each holds the rows of the data set with all their columns, or, where no data set is given, the manifest's own table
 of kept rows, hashes, labels and scores. A selection that weights its samples adds its weights as a column.
 """
@@ -7,10 +8,13 @@ of kept rows, hashes, labels and scores. A selection that weights its samples ad
 import datetime
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -21,15 +25,30 @@ from secateur.pipelines.exports.selected import Selected, has_media
 from secateur.pipelines.manifests.document import ManifestError
 
 BYTES_PER_GROUP = 2**26
-RowColumn = Annotated[str, Field(description="name of an added column of original row numbers; empty for none")]
+RowColumn = Annotated[
+    str,
+    Field(
+        description="name of an added column of rows in the user's file, from 0, or FILE:ROW of several; empty for none"
+    ),
+]
+NumberColumn = Annotated[str, Field(description="name of an added column of class numbers; empty for none")]
 WeightColumn = Annotated[str, Field(description="name of the added column of weights, where the selection weights")]
+Separator = Annotated[
+    str, Field(max_length=1, description="between the fields; that of the study's files, or a comma, if empty")
+]
 ShardMegabytes = Annotated[int, Field(ge=1, le=10**6, description="most megabytes of a file")]
 
 
 class Rows:
-    """Kept rows as Arrow tables of one schema, with the added columns; pictures in files of their own are read in."""
+    """Kept rows as Arrow tables of one schema, with the added columns; pictures in files of their own are read in.
 
-    def __init__(self, selected: Selected, row_column: str, weight_column: str) -> None:
+    With `texts` numbers that the data set has names for become these names. Numbers of classes are a ClassLabel, so
+    that their names are written beside them where the format has a place for it.
+    """
+
+    def __init__(
+        self, selected: Selected, row_column: str, weight_column: str, number_column: str = "", *, texts: bool = False
+    ) -> None:
         import datasets
 
         self.selected = selected
@@ -37,13 +56,20 @@ class Rows:
         self.dataset = selected.data if of_data else datasets.Dataset(selected.manifest.table.to_arrow())
         self.added: dict[str, tuple[Any, Any]] = {}
         if row_column:
-            self.added[row_column] = (selected.rows, datasets.Value("int64"))
+            self.added[row_column] = places_of(selected)
         if of_data and weight_column and selected.weights is not None:
             self.added[weight_column] = (selected.weights, datasets.Value("float32"))
+        if number_column:
+            names, numbers = selected.label_names, datasets.Value("int64")
+            whole = not texts and sorted(names) == list(range(len(names)))
+            feature = datasets.ClassLabel(names=[names[label] for label in sorted(names)]) if whole else numbers
+            self.added[number_column] = (selected.labels, feature)
         if taken := next((name for name in self.added if name in self.dataset.features), None):
             raise ManifestError(f"the data set has a column {taken!r} already; name the added column otherwise")
         features = {name: feature for name, (_, feature) in self.added.items()}
-        self.features = datasets.Features({**self.dataset.features, **features})
+        self.named = texts_of_classes(self.dataset.features) if texts else {}
+        own = {name: text_feature(of) if name in self.named else of for name, of in self.dataset.features.items()}
+        self.features = datasets.Features({**own, **features})
         self.schema: pa.Schema = self.features.arrow_schema
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -53,6 +79,9 @@ class Rows:
         schema = self.dataset.features.arrow_schema
         for part, table in self._blocks():
             table = embed_table_storage(table.cast(schema)) if has_media(self.features) else table.cast(schema)
+            for name, of in self.named.items():
+                texts = pa.array(list(map(of, table[name].to_pylist())), self.schema.field(name).type)
+                table = table.set_column(table.schema.get_field_index(name), name, texts)
             for name, (values, _) in self.added.items():
                 table = table.append_column(name, pa.array(values[part]))
             yield table.cast(self.schema)
@@ -65,15 +94,65 @@ class Rows:
         self.selected.progress(len(self.dataset), len(self.dataset))
 
 
+def places_of(selected: Selected) -> tuple[Any, Any]:
+    """The user's row of each kept sample, and the feature of that column; of several files `FILE:ROW`."""
+    import datasets
+
+    located = selected.located
+    if not located.several:
+        return located.row, datasets.Value("int64")
+    names = [file.name for file in located.files]
+    pairs = zip(located.file.tolist(), located.row.tolist(), strict=True)
+    return np.array([f"{names[file]}:{row}" for file, row in pairs], dtype=object), datasets.Value("string")
+
+
+def texts_of_classes(features: Any) -> dict[str, Callable[[Any], Any]]:
+    """For columns of numbers that a data set has names for, and lists of them: what makes names of a cell."""
+    named = {name: getattr(getattr(of, "feature", of), "names", None) for name, of in features.items()}
+    return {name: partial(_named, names) for name, names in named.items() if names}
+
+
+def _named(names: Sequence[str], value: Any) -> Any:
+    if isinstance(value, list):
+        return [_named(names, each) for each in value]
+    return names[value] if value is not None and 0 <= value < len(names) else None
+
+
+def text_feature(feature: Any) -> Any:
+    """The feature of a column of class numbers as texts."""
+    import datasets
+
+    text = datasets.Value("string")
+    return text if isinstance(feature, datasets.ClassLabel) else datasets.List(text)
+
+
+def label_texts(selected: Selected) -> Callable[[Mapping[str, Any], int], Any]:
+    """What gives the label of a record as the user has it; its name where the data have no column for it."""
+    name = selected.columns.labels[0] if selected.columns and selected.columns.labels else "label"
+    named, names = texts_of_classes(selected.data.features), selected.class_names
+
+    def label_of(record: Mapping[str, Any], label: int) -> Any:
+        if name not in record:
+            return names.get(label) or label
+        return named[name](record[name]) if name in named else record[name]
+
+    return label_of
+
+
 @exporter(".parquet")
 def parquet(
-    selected: Selected, path: Path, *, row_column: RowColumn = "", weight_column: WeightColumn = "weight"
+    selected: Selected,
+    path: Path,
+    *,
+    row_column: RowColumn = "",
+    weight_column: WeightColumn = "weight",
+    number_column: NumberColumn = "",
 ) -> None:
     """Kept rows of the data set as Parquet, or without one the table of kept rows, hashes, labels and scores.
 
     Images and sounds that the data set keeps in files of their own travel within the Parquet file.
     """
-    rows = Rows(selected, row_column, weight_column)
+    rows = Rows(selected, row_column, weight_column, number_column)
     with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
         for group in grouped(rows):
             writer.write_table(group)
@@ -93,17 +172,54 @@ def grouped(tables: "Rows | Iterator[pa.Table]") -> Iterator[pa.Table]:
 
 @exporter(".jsonl")
 def jsonl(
-    selected: Selected, path: Path, *, row_column: RowColumn = "", weight_column: WeightColumn = "weight"
+    selected: Selected,
+    path: Path,
+    *,
+    row_column: RowColumn = "",
+    weight_column: WeightColumn = "weight",
+    number_column: NumberColumn = "",
 ) -> None:
     """Kept rows of the data set as JSON lines, or without one the table of kept rows, hashes, labels and scores.
 
     A NaN, which JSON does not know, is null; times are ISO 8601. Bytes and images cannot be held.
     """
-    rows = Rows(selected, row_column, weight_column)
+    rows = Rows(selected, row_column, weight_column, number_column, texts=True)
     refuse_bytes(rows.features, rows.schema, "JSON lines")
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for table in rows:
             file.writelines(json_text(record) + "\n" for record in table.to_pylist())
+
+
+@exporter(".csv")
+def csv(
+    selected: Selected,
+    path: Path,
+    *,
+    separator: Separator = "",
+    row_column: RowColumn = "",
+    weight_column: WeightColumn = "weight",
+    number_column: NumberColumn = "",
+) -> None:
+    """Kept rows of the data set as CSV in UTF-8, or without one the table of kept rows, hashes, labels and scores.
+
+    Fields of a study of CSV files are written as they stand there. An empty field is a missing value; times are ISO
+    8601. Lists, bytes and images cannot be held.
+    """
+    rows = Rows(selected, row_column, weight_column, number_column, texts=True)
+    refuse_bytes(rows.features, rows.schema, "CSV")
+    for field in rows.schema:
+        if pa.types.is_nested(field.type):
+            raise ManifestError(f"CSV cannot hold the column {field.name!r} of {field.type}; use jsonl or parquet")
+    between = separator or selected.manifest.selection.origin.separator
+    with path.open("wb") as file:
+        first = True
+        for table in rows:
+            frame = pl.from_arrow(table)
+            assert isinstance(frame, pl.DataFrame)
+            frame.write_csv(file, separator=between, include_header=first)
+            first = False
+        if first:
+            pl.DataFrame(pl.from_arrow(rows.schema.empty_table())).write_csv(file, separator=between)
 
 
 def refuse_bytes(features: Any, schema: pa.Schema, what: str) -> None:
@@ -156,13 +272,14 @@ def datasets(
     *,
     row_column: RowColumn = "",
     weight_column: WeightColumn = "weight",
+    number_column: NumberColumn = "",
     shard_megabytes: ShardMegabytes = 500,
 ) -> None:
     """Kept rows as a folder that `datasets.load_from_disk` opens, memory-mapped, images within."""
     from datasets import Dataset, DatasetInfo
     from datasets.arrow_writer import ArrowWriter
 
-    rows = Rows(selected, row_column, weight_column)
+    rows = Rows(selected, row_column, weight_column, number_column)
     origin = rows.dataset.info
     info = DatasetInfo(origin.description, origin.citation, origin.homepage, origin.license, features=rows.features)
     # An empty one of the same columns: what the library writes beside the rows is the library's to say.

@@ -11,7 +11,6 @@ from secateur.pipelines.manifests.kept_rows import group_of
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.places import Places
 
-
 READ = ("policies", "dropped", "label_names", "types")
 """What a manifest says of how its data was read, beside its provenance."""
 

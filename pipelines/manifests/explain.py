@@ -115,7 +115,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a study's assets know of all n samples: content hash, place and label of each, scores, perhaps embeddings."""
+    """What a study's assets know of all n samples: their table, the label of each, scores, perhaps embeddings."""
 
     samples: pl.DataFrame
     labels: np.ndarray

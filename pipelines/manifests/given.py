@@ -29,8 +29,8 @@ from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
 
 KINDS = (
-    "a datasets.Dataset or DatasetDict, a table of pandas, polars or Arrow, a list of dicts, a map-style torch Dataset, "
-    "or the path of a file or folder"
+    "a datasets.Dataset or DatasetDict, a table of pandas, polars or Arrow, a list of dicts, a map-style torch "
+    "Dataset, or the path of a file or folder"
 )
 
 
@@ -69,7 +69,7 @@ class Blocks(SourceFile):
 
 
 def given(target: Any, columns: Columns | None) -> Given:
-    """Data in hand; `columns` say what items of a torch data set are. Raises ManifestError for what is no data set of rows."""
+    """Data in hand; `columns` say what items of a torch data set are. Raises ManifestError for anything else."""
     import datasets
 
     kind = type(target).__module__.partition(".")[0]

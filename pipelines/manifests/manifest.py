@@ -180,7 +180,8 @@ class Manifest:
         """Row of each kept sample in data with these content hashes, int64 `[kept]`, aligned with `table`.
 
         Where the data is the file, or the training samples, that the manifest was made from these are their own rows.
-        A sample that moved is found by its content hash, equal samples as many times as they were kept. Raises ManifestError where kept samples are missing.
+        A sample that moved is found by its content hash, equal samples as many times as they were kept. Raises
+        ManifestError where kept samples are missing.
         """
         with explained(f"manifest {self.path}"):
             return self.selection.locate(hashes)

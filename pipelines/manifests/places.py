@@ -43,6 +43,9 @@ class Places:
         if not self.origin.files:
             return Place(None, row)
         found = row if self.whole else int(np.searchsorted(self.table["row"].to_numpy(), row))
+        if found >= self.table.height or self.table["row"][found] != row:
+            file = int(np.searchsorted(self.origin.starts, row, side="right")) - 1
+            return Place(self.origin.files[file].name, row - int(self.origin.starts[file]))
         path = self.table["path"][found] if "path" in self.table.columns else None
         return Place(self.origin.files[self.table["file"][found]].name, self.table["file_row"][found], path or None)
 
@@ -66,22 +69,33 @@ class Places:
         size = self.origin.files[file].rows
         if not 0 <= row < size:
             raise ManifestError(
-                f"there is no row {row}: rows of {self.origin.files[file].name} are 0 … {size - 1}, a header not counted"
+                f"there is no row {row}: rows of {self.origin.files[file].name} are 0 … {size - 1}, a header not "
+                "counted"
             )
+        if self._all:
+            return int(self.origin.starts[file]) + row
         found = self.table.filter((pl.col("file") == file) & (pl.col("file_row") == row))["row"]
         if len(found):
             return int(found[0])
         raise ManifestError(f"{self.origin.shown(file, row)} {self._why_absent}")
 
     @property
+    def _all(self) -> bool:
+        """Whether every row of the files is a training sample, so that its number follows from file and row."""
+        return int(self.origin.starts[-1]) == self.count
+
+    @property
     def _why_absent(self) -> str:
         if not self.whole:
             return (
-                "is not kept, and whether it is a training sample at all is known only where the study's assets are: set "
-                "SECATEUR_HOME to where it ran"
+                "is not kept, and whether it is a training sample at all is known only where the study's assets are: "
+                "set SECATEUR_HOME to where it ran"
             )
         left = ", ".join(f"{policy} left out {rows}" for policy, rows in self.origin.dropped.items() if rows)
-        return f"is no training sample: it is held out for testing, or left out by limit or a policy of data ({left or 'none did'})"
+        return (
+            "is no training sample: it is held out for testing, or left out by limit or a policy of data "
+            f"({left or 'none left out any'})"
+        )
 
     def _file_and_row(self, text: str) -> tuple[int, int | None]:
         """Number of a file and row in it; no row where the text names none."""
@@ -98,7 +112,9 @@ class Places:
             return 0, None
         files = self._files(match["file"])
         if len(files) > 1:
-            raise ManifestError(f"{match['file']!r} means {len(files)} files: {', '.join(self._names[f] for f in files[:5])}")
+            raise ManifestError(
+                f"{match['file']!r} means {len(files)} files: {', '.join(self._names[f] for f in files[:5])}"
+            )
         return files[0], int(match["row"])
 
     @cached_property
@@ -120,7 +136,7 @@ class Places:
                     raise ManifestError(f"{len(rows)} samples have the path {text!r}: name one as FILE:ROW")
                 if len(rows):
                     return int(rows[0])
-            absolute = self.table.filter((paths != "") & pl.lit(text).str.ends_with("/" + paths))["row"]
+            absolute = self.table.filter((paths != "") & pl.lit(text).str.ends_with("/" + pl.col("path")))["row"]
             if len(absolute) == 1:
                 return int(absolute[0])
             raise ManifestError(f"no {'training sample' if self.whole else 'kept sample'} has the path {text!r}")

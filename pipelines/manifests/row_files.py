@@ -92,9 +92,7 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
         raise ManifestError(f"rows are read from {', '.join(FORMATS)} files and folders that `datasets` saved")
     if kind == "csv":
         separator = "\t" if ending == ".tsv" else origin.separator
-        return CsvFile(
-            target, separator, origin.charset, tuple(columns.features or ()), tuple(columns.missing or ())
-        )
+        return CsvFile(target, separator, origin.charset, tuple(columns.features or ()), tuple(columns.missing or ()))
     return ParquetFile(target) if kind == "parquet" else JsonlFile(target)
 
 
@@ -125,7 +123,9 @@ def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:
     """Copy rows of a Parquet file by batches, under the schema, the metadata and the compression of the file."""
     with pq.ParquetFile(source) as file:
         packing = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "ZSTD"
-        with pq.ParquetWriter(output, file.schema_arrow, compression=packing.lower().replace("uncompressed", "none")) as to:
+        with pq.ParquetWriter(
+            output, file.schema_arrow, compression=packing.lower().replace("uncompressed", "none")
+        ) as to:
             start, waiting = 0, list[pa.RecordBatch]()
             for batch in file.iter_batches(1 << 14):
                 waiting.append(batch.filter(pa.array(keep[start : start + batch.num_rows])))

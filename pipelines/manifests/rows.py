@@ -69,7 +69,7 @@ class Rows(Payload):
     fingerprint: str
     classes: tuple[ClassCount, ...]
     columns: Mapping[str, Any] = field(default_factory=dict)
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
 
     @classmethod
     def chosen(
@@ -85,8 +85,9 @@ class Rows(Payload):
         """The rows that a mask keeps.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
-        int64, which `label_names` names; with `file`, `file_row` and perhaps `path` where `origin` lists files. `keep` is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises
-        ManifestError for input that does not fit together.
+        int64, which `label_names` names; with `file`, `file_row` and perhaps `path` where `origin` lists files. `keep`
+        is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
+        together.
         """
         with explained("these rows cannot be kept"):
             kept_rows.check_samples(samples, keep)
@@ -161,7 +162,7 @@ class Rows(Payload):
 
     @property
     def training_rows(self) -> np.ndarray:
-        """Numbers of kept rows among the training samples, int64, ascending: what a study's own arrays are counted by."""
+        """Numbers of kept rows among the training samples, int64, ascending: a study's own arrays count so."""
         return self.table["row"].to_numpy()
 
     @property
@@ -236,7 +237,9 @@ class Rows(Payload):
         found = []
         for rows in (self.origin.positions(self.table), self.training_rows):
             near = np.flatnonzero(rows < there.len())
-            same = there.gather(rows[near]) == self.hashes.gather(near) if len(near) else pl.Series([], dtype=pl.Boolean)
+            same = (
+                there.gather(rows[near]) == self.hashes.gather(near) if len(near) else pl.Series([], dtype=pl.Boolean)
+            )
             found.append((int(same.sum() or 0), rows))
         return found[0][1] if found[0][0] >= found[1][0] else found[1][1]
 

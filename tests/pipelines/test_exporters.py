@@ -53,7 +53,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_every_format_is_there() -> None:
     assert set(exporters()) == {
-        "bitmap", "card", "datasets", "hub", "imagefolder", "indices", "jsonl", "parquet", "text", "webdataset"
+        "bitmap", "card", "csv", "datasets", "hub", "imagefolder", "indices", "jsonl", "parquet", "text", "webdataset"
     }  # fmt: skip
     assert all(exporter.summary.endswith(".") for exporter in exporters().values())
 
@@ -94,7 +94,9 @@ def test_parquet_without_a_data_set_is_the_table(manifest: Manifest) -> None:
 def test_jsonl_of_a_data_set_is_its_kept_rows(manifest: Manifest) -> None:
     path = export(manifest, "jsonl", dataset=dataset_of(TEXTS), hash_rows=hash_texts)
     read = datasets.Dataset.from_json(str(path), cache_dir=str(path.parent / "cache"))
-    assert read.to_dict() == dataset_of(TEXTS).select(KEPT).to_dict()
+    expected = dataset_of(TEXTS).select(KEPT)
+    assert list(read["text"]) == list(expected["text"])
+    assert list(read["label"]) == ["ab"[label] for label in expected["label"]]
 
 
 def test_jsonl_without_a_data_set_is_the_table(manifest: Manifest) -> None:
@@ -155,7 +157,7 @@ def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> Non
 def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ManifestError, match="there is no 'zip'; there are: bitmap, card, datasets, hub"):
+    with pytest.raises(ManifestError, match="there is no 'zip'; there are: bitmap, card, csv, datasets, hub"):
         export(manifest, "zip")
     with pytest.raises(ManifestError, match="inside the manifest"):
         export(manifest, "indices", manifest.path / "rows.npy")

@@ -15,6 +15,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
@@ -52,7 +54,8 @@ def read_folder(path: Path, cache: Path) -> datasets.Dataset:
 
 
 def row_of(image: Any) -> int:
-    return int(Path(image["path"]).stem)
+    """The row of a picture of `files`, whose names count backwards."""
+    return COUNT - int(Path(image["path"]).stem)
 
 
 def listed(path: Path) -> list[tuple[str, int]]:
@@ -66,15 +69,18 @@ def test_a_folder_per_class(files: datasets.Dataset, manifest_of: ManifestOf, tm
     found = read_folder(path, tmp_path / "cache")
     assert found.features["label"].names == ["ant", "bee", "cat"]
     undecoded = found.cast_column("image", datasets.Image(decode=False))
-    # Readers of class folders go class by class, and by name within: the names sort by row.
+    # Readers of class folders go class by class, and by name within: the names are the user's own.
     labels = files["label"]
-    assert [row_of(cell) for cell in undecoded["image"]] == sorted(ROWS, key=lambda row: (labels[row], row))
+    assert [row_of(cell) for cell in undecoded["image"]] == sorted(
+        ROWS, key=lambda row: (labels[row], str(COUNT - row))
+    )
+    assert {Path(name).suffix for name, _ in listed(path)} == {".PNG", ".jpg"}
     assert [labels[row_of(cell)] for cell in undecoded["image"]] == list(found["label"])
     for cell, image in zip(undecoded["image"], found["image"], strict=True):
         original = Path(files.cast_column("image", datasets.Image(decode=False))[row_of(cell)]["image"]["path"])
         assert Path(cell["path"]).read_bytes() == original.read_bytes()
         assert np.array_equal(np.asarray(image), np.asarray(Image.open(original)))
-    order = [int(Path(name).stem) for name, _ in listed(path)]
+    order = [row_of({"path": name}) for name, _ in listed(path)]
     assert order == ROWS
     assert [label for _, label in listed(path)] == [labels[row] for row in ROWS]
     assert all((path / name).is_file() for name, _ in listed(path))
@@ -88,7 +94,12 @@ def test_one_folder_with_metadata_keeps_the_order(
     path = export(manifest, "imagefolder", dataset=files, settings={"layout": "metadata"})
     found = read_folder(path, tmp_path / "cache")
     assert list(found["row"]) == ROWS
-    assert list(found["label"]) == [files["label"][row] for row in ROWS]
+    assert list(found["label"]) == [["ant", "bee", "cat"][files["label"][row]] for row in ROWS]
+    numbered = {"layout": "metadata", "label_numbers": True}
+    numbers = read_folder(
+        export(manifest, "imagefolder", tmp_path / "numbers", dataset=files, settings=numbered), tmp_path / "cache"
+    )
+    assert list(numbers["label"]) == [files["label"][row] for row in ROWS]
     assert np.array_equal(np.asarray(found["weight"], np.float32), weights[ROWS])
     assert [np.asarray(image).tolist() for image in found["image"]] == [
         np.asarray(image).tolist() for image in files.select(ROWS)["image"]
@@ -102,10 +113,9 @@ def test_arrays_become_png(channels: int, manifest_of: ManifestOf, tmp_path: Pat
     arrays = [np.random.default_rng(row).integers(0, 256, shape, np.uint8) for row in range(9)]
     feature = datasets.Array2D(shape, "uint8") if not channels else datasets.Array3D(shape, "uint8")
     data = dataset_of(arrays, ["a", "b"], feature)
-    hashed = [f"{row:032x}" for row in range(9)]
     plain = dataset_of([Image.new("L", (1, 1), row) for row in range(9)], ["a", "b"])
     manifest = manifest_of(plain, COLUMNS, [0, 4, 5])
-    hashed = manifest.selection.hashes_of(plain)
+    hashed = list(content_hashes(plain, Columns(**COLUMNS)))
     path = export(manifest, "imagefolder", dataset=data, hash_rows=lambda _: hashed, settings={"layout": "metadata"})
     assert sorted(file.name for file in (path / "images").iterdir()) == ["0.png", "4.png", "5.png"]
     found = read_folder(path, tmp_path / "cache")
@@ -162,7 +172,8 @@ def read_shards(path: Path) -> list[dict[str, Any]]:
 
 def test_shards_of_images(files: datasets.Dataset, manifest_of: ManifestOf) -> None:
     manifest = manifest_of(files, COLUMNS, ROWS)
-    path = export(manifest, "webdataset", dataset=files, settings={"shard_rows": 20})
+    path = export(manifest, "webdataset", dataset=files, settings={"shard_rows": 20, "label_numbers": True})
+    assert json.loads((path / "classes.json").read_text()) == {"0": "ant", "1": "bee", "2": "cat"}
     assert json.loads((path / "sizes.json").read_text()) == {
         Path(name).name: min(20, len(ROWS) - 20 * number) for number, name in enumerate(shards(path))
     }
@@ -173,7 +184,7 @@ def test_shards_of_images(files: datasets.Dataset, manifest_of: ManifestOf) -> N
     undecoded = files.cast_column("image", datasets.Image(decode=False))
     for row, sample in zip(ROWS, found, strict=True):
         assert sample["png" if row % 2 else "jpg"] == Path(undecoded[row]["image"]["path"]).read_bytes()
-        assert json.loads(sample["json"]) == {"row": row}
+        assert json.loads(sample["json"]) == {"row": row, "label": ["ant", "bee", "cat"][files["label"][row]]}
     decoded = next(
         iter(webdataset.WebDataset(shards(path), shardshuffle=False).decode("rgb8").to_tuple("jpg;png", "cls"))
     )
@@ -189,11 +200,11 @@ def test_shards_of_texts_and_features(manifest_of: ManifestOf) -> None:
     rows = list(range(1, 50, 4))
     manifest = manifest_of(data, {"text": "text", "label": "label"}, rows, weights=weights)
     found = read_shards(export(manifest, "webdataset", dataset=data))
-    assert [(int(s["__key__"]), s["txt"].decode(), int(s["cls"])) for s in found] == [
-        (row, texts[row], labels[row]) for row in rows
+    assert [(int(s["__key__"]), s["txt"].decode(), "cls" in s) for s in found] == [
+        (row, texts[row], False) for row in rows
     ]
     assert [json.loads(s["json"]) for s in found] == [
-        {"row": row, "weight": float(weights[row]), "source": "s"} for row in rows
+        {"row": row, "weight": float(weights[row]), "label": labels[row], "source": "s"} for row in rows
     ]
 
 
@@ -202,7 +213,7 @@ def test_shards_of_tables(manifest_of: ManifestOf) -> None:
     manifest = manifest_of(data, {"features": ["x", "y"], "label": "label"}, [0, 7, 29])
     found = read_shards(export(manifest, "webdataset", dataset=data))
     assert [json.loads(sample["json"]) for sample in found] == [
-        {"row": row, "x": data["x"][row], "y": data["y"][row]} for row in (0, 7, 29)
+        {"row": row, "x": data["x"][row], "y": data["y"][row], "label": 0} for row in (0, 7, 29)
     ]
 
 

@@ -53,6 +53,8 @@ class CsvFile(SourceFile):
     features: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     """Texts that stand for a missing value in columns of features."""
+    verbatim: bool = False
+    """Whether texts keep their spaces, even those of nothing else."""
 
     joined = staticmethod(types.joined_texts)
 
@@ -87,14 +89,16 @@ class CsvFile(SourceFile):
                 table = table.slice(max(0, start - first))
                 yield pa.table(
                     {
-                        name: types.from_texts(self._texts(table, name), kind).to_arrow().cast(kind)
+                        name: types.from_texts(self._texts(table, name, kind), kind).to_arrow().cast(kind)
                         for name, kind in wanted.items()
                     }
                 )
 
-    def _texts(self, table: pa.Table, name: str) -> pl.Series:
+    def _texts(self, table: pa.Table, name: str, kind: pa.DataType | None = None) -> pl.Series:
         texts = pl.from_arrow(table[name])
         assert isinstance(texts, pl.Series)
+        if self.verbatim and kind == types.TEXT:
+            return texts.replace("", None)
         return types.without_missing(texts, self.missing if name in self.features else ())
 
     def _records(self, names: Sequence[str] = (), header: bool = False) -> Iterator[pa.Table]:

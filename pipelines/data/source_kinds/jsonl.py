@@ -55,7 +55,7 @@ class JsonlFile(SourceFile):
             for field in table.schema:
                 kind, before = without_dates(field.type), chosen.get(field.name, types.NOTHING)
                 if types.canonical(kind) is None:
-                    together: pa.DataType | None = kind
+                    together: pa.DataType | None = merged(before, kind)
                 else:
                     together = types.joined(types.canonical(before) or before, types.canonical(kind))
                 if together is None:
@@ -70,6 +70,9 @@ class JsonlFile(SourceFile):
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
         return {name: read_as(self._whole_schema[name], name, self.name) for name in names}
+
+    def stored_types(self) -> dict[str, pa.DataType]:
+        return {name: types.canonical(kind) or kind for name, kind in self._whole_schema.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         options = pyarrow.json.ParseOptions(
@@ -107,10 +110,23 @@ class JsonlFile(SourceFile):
             raise SourceError(f"{self.path} {fault_in(block, first, str(error))}") from error
 
 
+def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type of objects that have the fields of both; the other where there is none."""
+    try:
+        both = pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
+    except pa.ArrowException:
+        return other
+    return both.field("x").type
+
+
 def without_dates(kind: pa.DataType) -> pa.DataType:
     """The type that strings which look like dates have: texts."""
     if pa.types.is_timestamp(kind):
         return types.TEXT
+    if pa.types.is_struct(kind):
+        return pa.struct(
+            [(kind.field(place).name, without_dates(kind.field(place).type)) for place in range(kind.num_fields)]
+        )
     return pa.large_list(without_dates(kind.value_type)) if types.is_list(kind) else kind
 
 

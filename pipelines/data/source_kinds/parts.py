@@ -51,6 +51,10 @@ class SourceFile(ABC):
         Raises SourceError that names column and row for values of two types, and for types that no study reads.
         """
 
+    def stored_types(self) -> dict[str, pa.DataType]:
+        """Types of all columns, those that no study reads included."""
+        return self.types(self.columns)
+
     @abstractmethod
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         """Columns of these types, in batches of a bounded size, from row `start` on; raises SourceError."""
