@@ -132,7 +132,8 @@ def _of_items(target: Any, columns: Columns | None) -> SourceFile:
     """Items of a torch data set: dicts by column, or pairs of an input, or of features in their order, and a target."""
     if columns is None:
         return Blocks("the data", (), lambda names: iter(()))
-    names = [*columns.inputs, *columns.labels]
+    first = target[0] if len(target) else None
+    names = list(first) if isinstance(first, Mapping) else [*columns.inputs, *columns.labels]
 
     def tables(wanted: Sequence[str]) -> Iterator[pa.Table]:
         size = PICTURES if columns.image is not None else ROWS
@@ -225,7 +226,7 @@ def hashed(rows: SourceFile, columns: Columns, origin: Origin, folder: Path) -> 
     held = rows.types(names, [name for name, kind in told.items() if kind == types.TEXT])
     inputs, labels, faults = [np.zeros((0, 2), np.uint64)], [], list[str]()
     for table in rows.batches(held):
-        read = _as_told(table, told)
+        read = _as_told(table, told, columns)
         if columns.image is not None and read.schema.field(columns.image).type == types.TEXT:
             cells = cells_at(read[columns.image], folder)
             read = read.set_column(read.schema.get_field_index(columns.image), columns.image, cells)
@@ -240,8 +241,8 @@ def hashed(rows: SourceFile, columns: Columns, origin: Origin, folder: Path) -> 
     return HashedRows(np.concatenate(inputs), together, columns, own, origin.label_names, next(iter(faults), ""))
 
 
-def _as_told(table: pa.Table, told: Types) -> pa.Table:
-    """Texts as the values that they stood for in the source, where they can be that."""
+def _as_told(table: pa.Table, told: Types, columns: Columns) -> pa.Table:
+    """Texts as the values that they stood for in the source; labels may be names of what were numbers there."""
     for name, kind in told.items():
         place = table.schema.get_field_index(name)
         if table.schema.field(place).type != types.TEXT or kind not in (types.BOOLEAN, types.INTEGER, types.NUMBER):
@@ -250,6 +251,8 @@ def _as_told(table: pa.Table, told: Types) -> pa.Table:
         try:
             values = types.from_texts(texts, kind)
         except (pl.exceptions.PolarsError, ValueError) as error:
+            if name in columns.labels:
+                continue
             raise ManifestError(f"column {name!r} holds texts that are no {types.shown_type(kind)}") from error
         table = table.set_column(place, name, values.to_arrow().cast(kind))
     return table

@@ -12,20 +12,16 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from sample_tables import samples_table
+from sample_tables import study_manifest
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
-from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.csv import Csv
-from secateur.pipelines.data.sources import load
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.choices import Choices
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
-from secateur.pipelines.manifests.rows import Rows
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
 from secateur.trainers.experiments.channel_refits import ChannelRefits
 from secateur.trainers.experiments.delta_pruning import LARGE, PRETRAINED, DeltaPruning, Pruning, read_digits
@@ -62,7 +58,15 @@ def provenance(budget: int, **more: Any) -> Provenance:
 
 TEXTS = [f'tickét "{row}", {"x" * (row % 4)}' for row in range(40)]
 MOODS = ["good", "bad", "neither"]
-COLUMNS = {"text": "text", "label": "mood"}
+COLUMNS = "{text: text, label: mood}"
+REST = """
+proxy: {model: mlp, epochs: 1}
+scores: {el2n: }
+selections: {hardest: {selector: top, score: el2n}}
+keep: [0.5]
+training: {model: mlp, steps: 5}
+seeds: 2
+"""
 
 
 def save(table: pl.DataFrame, path: Path) -> None:
@@ -95,37 +99,51 @@ def tickets(tmp_path: Path) -> tuple[pl.DataFrame, Path]:
         {"id": range(40), "text": TEXTS, "mood": [MOODS[row % 3] for row in range(40)], "weight": np.arange(40) / 4}
     )
     save(table, tmp_path / "tickets.csv")
-    source = Csv(kind="csv", train=["tickets.csv"], test_fraction=0.25, label_names=MOODS)  # type: ignore[call-arg]
-    train = load(source, Columns(**COLUMNS), tmp_path, tmp_path / "cache").train
-    rows = Rows.chosen(samples_table(train, Columns(**COLUMNS)), np.arange(len(train)) % 2 == 0, label_names=MOODS)
-    Manifest.write(tmp_path / "m", rows, provenance(rows.count, columns=COLUMNS))
-    return table.filter(pl.col("id").is_in(train["id"][::2])), tmp_path
+    source = "{kind: csv, train: tickets.csv, test_fraction: 0.25, label_names: [good, bad, neither]}"
+    study = f"name: tickets\nsource: {source}\ncolumns: {COLUMNS}\n{REST}"
+    _, manifest = study_manifest(study, tmp_path, lambda samples: samples["row"] % 2 == 0)
+    return table.filter(pl.col("id").is_in(manifest.rows)), tmp_path
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".jsonl", ""])
 def test_rows_of_a_file_stay_in_its_format(tickets: tuple[pl.DataFrame, Path], ending: str) -> None:
     kept, folder = tickets
-    assert secateur("verify", folder / "m")["count"] == len(kept) == 15
+    manifest, count = folder / "manifest", len(kept)
+    assert secateur("verify", manifest)["count"] == count < 20
     whole = pl.DataFrame(read(folder / "tickets.csv")).sample(fraction=1.0, shuffle=True, seed=1)
     save(whole, folder / f"moved{ending}")
-    answer = secateur("apply", folder / "m", folder / f"moved{ending}", "-o", folder / f"kept{ending}")
-    assert answer == {"output": str(folder / f"kept{ending}"), "unit": "sample", "kept": 15, "of": 30}
+    answer = secateur("apply", manifest, folder / f"moved{ending}", "-o", folder / f"kept{ending}")
+    assert answer == {
+        "output": str(folder / f"kept{ending}"),
+        "unit": "sample",
+        "kept": count,
+        "of": len(pl.read_parquet(folder / "prepared" / "samples.parquet")),
+    }
     expected = [row for row in whole.to_dicts() if row["id"] in set(kept["id"])]
     assert read(folder / f"kept{ending}") == expected
     save(whole.head(20), folder / f"less{ending}")
-    refused("not made from this data", "apply", folder / "m", folder / f"less{ending}", "-o", folder / f"no{ending}")
+    refused(
+        "not made from this data", "apply", folder / "manifest", folder / f"less{ending}", "-o", folder / f"no{ending}"
+    )
 
 
 def test_files_that_are_no_rows_are_refused(tickets: tuple[pl.DataFrame, Path]) -> None:
     _, folder = tickets
     (folder / "rows.xml").write_text("<row/>")
     refused(
-        "samples are applied without tuned", "apply", folder / "m", folder / "x", "--tuned", "y", "-o", folder / "no"
+        "samples are applied without tuned",
+        "apply",
+        folder / "manifest",
+        folder / "x",
+        "--tuned",
+        "y",
+        "-o",
+        folder / "no",
     )
-    refused("rows are read from .parquet", "apply", folder / "m", folder / "rows.xml", "-o", folder / "no")
-    refused("there is no file or folder", "apply", folder / "m", folder / "absent.csv", "-o", folder / "no.csv")
+    refused("rows are read from .parquet", "apply", folder / "manifest", folder / "rows.xml", "-o", folder / "no")
+    refused("there is no file or folder", "apply", folder / "manifest", folder / "absent.csv", "-o", folder / "no.csv")
     (folder / "other.csv").write_text("a,b\n1,2\n")
-    refused("there is no column 'text'", "apply", folder / "m", folder / "other.csv", "-o", folder / "no.csv")
+    refused("there is no column 'text'", "apply", folder / "manifest", folder / "other.csv", "-o", folder / "no.csv")
 
 
 # --- channels

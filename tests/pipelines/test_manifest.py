@@ -509,7 +509,8 @@ def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
     assert sorted(manifest.apply(renamed, columns | {"text": "sentence"})["sentence"]) == sorted(TEXTS[::3])
     refused(r"Columns: 'sentence', 'label'", lambda: manifest.apply(renamed))
     refused("names no columns to hash", lambda: write(tmp_path / "bare").apply(dataset))
-    refused("one split, a datasets.Dataset, not DatasetDict", lambda: manifest.apply(datasets.DatasetDict(a=dataset)))
+    splits = manifest.apply(datasets.DatasetDict(a=dataset, b=dataset.select([0])))
+    assert (splits["a"]["text"][:], splits["b"]["text"][:]) == (TEXTS[::3], TEXTS[:1])
 
 
 def test_rows_that_moved_are_found(tmp_path: Path) -> None:
@@ -523,7 +524,7 @@ def test_rows_that_moved_are_found(tmp_path: Path) -> None:
 def test_other_data_is_refused_with_the_reason(tmp_path: Path) -> None:
     manifest = write(tmp_path / "m", kept=[1, 5, 6])
     without = [text for row, text in enumerate(TEXTS) if row not in (5, 6)]
-    shown = f"{hash_of(TEXTS[5])} and {hash_of(TEXTS[6])}"
+    shown = f"{hash_of(TEXTS[5])} and content hash {hash_of(TEXTS[6])}"
     message = f"not made from this data: 2 of its 3 kept samples are missing from the 18 rows given .*{shown}"
     refused(message, lambda: manifest.apply(dataset_of(without), hash_texts))
     refused("3 of its 3 kept samples are missing", lambda: manifest.apply(dataset_of(["a", "b"]), hash_texts))

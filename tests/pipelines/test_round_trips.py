@@ -229,7 +229,8 @@ def pictures(tmp_path: Path) -> tuple[StudyFile, Manifest, Path]:
         Image.fromarray(pixels).save(path, "JPEG" if row % 2 else "PNG")
     for kind in ("bee", "dog"):
         Image.new("RGB", (3, 3), kind == "dog").save(folder / kind / "same.png")
-    text = "name: pets\nsource: {kind: imagefolder, train: pets, test_fraction: 0.2}\ncolumns: {image: image, label: label}"
+    source = "name: pets\nsource: {kind: imagefolder, train: pets, test_fraction: 0.2}\n"
+    text = source + "columns: {image: image, label: label}"
     file, manifest = study_manifest(
         text + REST,
         tmp_path,
