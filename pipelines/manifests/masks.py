@@ -1,5 +1,6 @@
 """Weights, channels, deltas, heads or prompt tokens that a manifest keeps: a mask per group in `kept.safetensors`."""
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -21,6 +22,14 @@ from secateur.trainers.pruning.kept import Kept
 LISTED: Final = ("head", "token", "channel")
 """Units of which there are few: what stays is listed in manifest.json, too, for people to read."""
 MOST_LISTED = 20_000
+WRITERS: Final = {
+    "weight": ("checkpoints", "write_masked"),
+    "channel": ("checkpoints", "write_smaller"),
+    "delta": ("rescaled", "write_rescaled"),
+    "head": ("language", "write_without_heads"),
+    "token": ("language", "write_prompt"),
+}
+"""Module of this room, and its function, that applies masks of a unit."""
 GroupName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=500)]
 
 
@@ -155,24 +164,8 @@ def places_of(kept: Kept, name: str, count: int) -> tuple[tuple[int, ...], ...] 
 
 def writer_of(unit: Unit) -> Callable[..., None]:
     """What writes the rest of a target that masks of a unit leave; it loads torch, so it is imported when needed."""
-    if unit == "weight":
-        from secateur.pipelines.manifests.checkpoints import write_masked
-
-        return write_masked
-    if unit == "channel":
-        from secateur.pipelines.manifests.checkpoints import write_smaller
-
-        return write_smaller
-    if unit == "delta":
-        from secateur.pipelines.manifests.rescaled import write_rescaled
-
-        return write_rescaled
-    if unit == "head":
-        from secateur.pipelines.manifests.language import write_without_heads
-
-        return write_without_heads
-    if unit == "token":
-        from secateur.pipelines.manifests.language import write_prompt
-
-        return write_prompt
-    raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
+    if unit not in WRITERS:
+        raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
+    module, function = WRITERS[unit]
+    write: Callable[..., None] = getattr(importlib.import_module(f"secateur.pipelines.manifests.{module}"), function)
+    return write
