@@ -79,4 +79,7 @@ class PruningStudy(AnyStudy):
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         left_out = {"kind", "description"} | ({"arms", "keep", "seeds"} if trial else set())
-        return {"settings": self.model_dump(mode="json", exclude=left_out), "version": self.declared.version}
+        arms = [trial.name] if trial and trial.selection else []
+        experiment = self.declared(**self.settings)
+        versions = [experiment.version, *(experiment.versions(arm) for arm in arms)]
+        return {"settings": self.model_dump(mode="json", exclude=left_out), "versions": versions}
