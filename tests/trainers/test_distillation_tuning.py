@@ -11,6 +11,7 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation import tuning as module
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.tuning import best_of, tune_distillation
+from secateur.trainers.judging.outcome import Cost
 
 
 def numbered(count=100, classes=2):
@@ -41,6 +42,8 @@ def scripted(monkeypatch):
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "decided", decided)
     monkeypatch.setattr(module, "teacher_at", lambda heat, *rest: heat)
+    monkeypatch.setattr(module, "ALPHAS", ALPHAS)
+    monkeypatch.setattr(module, "TEMPERATURES", HEATS)
     monkeypatch.setattr(Distillation, "objective", objective)
     return log
 
@@ -64,8 +67,6 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
         Distillation(seed=77),
         draw,
         keep=[0.1, 0.5],
-        alphas=ALPHAS,
-        temperatures=HEATS,
         seeds=2,
         progress=lambda *each: told.append(each),
     )
@@ -79,7 +80,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     assert {(each[2].sum(), each[3]) for each in others} == {(8, 0), (8, 1), (40, 0), (40, 1)}
     assert all(each[1] is students for each in others)
     assert told[-1] == (12, 12)
-    assert (tuned.steps, tuned.samples_seen, tuned.seconds) == (42, 210, 10.5)
+    assert tuned.cost == Cost(210, 210, 10.5)
     assert len(tuned.results) == 12
 
 
@@ -99,23 +100,24 @@ def test_the_temperature_is_that_of_all_budgets_and_equals_go_to_the_earlier(tab
 def test_what_is_found_takes_its_place_in_the_settings(scripted):
     scripted.accuracy = accuracies(low=((1.0, 4.0), 0.9), high=((0.5, 4.0), 0.6))
     settings = Distillation(tune=True, top_k=3, cache=False)
-    budgets = {"keep": [50, 0.1], "alphas": ALPHAS, "temperatures": HEATS, "seeds": 1}
+    budgets = {"keep": [50, 0.1], "seeds": 1}
     found = tune_distillation(numbered(), TrainingConfig(steps=2), settings, draw, **budgets).settings
     assert found == Distillation(top_k=3, cache=False, temperature=4.0, curve=((0.1, 1.0), (0.5, 0.5)))
     assert found.alpha_at(0.3) == pytest.approx(0.75)
 
 
-def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
+def test_it_finds_that_a_teacher_helps_where_labels_are_wrong(monkeypatch):
     """No script: a third of the labels is wrong, so a teacher of all samples knows better than 16 labels do."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     inputs = (random.normal(size=(400, 2)) + 3 * labels[:, None]).astype(np.float32)
     noisy = np.where(random.random(400) < 0.35, 1 - labels, labels)
     config = TrainingConfig(steps=60, learning_rate=0.01, model_settings={"hidden": [16]})
-    asked = {"keep": [16], "alphas": (0.0, 1.0), "temperatures": (1.0,), "seeds": 3}
-    tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
+    monkeypatch.setattr(module, "ALPHAS", (0.0, 1.0))
+    monkeypatch.setattr(module, "TEMPERATURES", (1.0,))
+    tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, keep=[16])
     assert tuned.settings.alpha_at(16 / 400) == 1.0
-    again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
+    again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, keep=[16])
     assert again.results == tuned.results
 
 
@@ -124,7 +126,7 @@ def test_the_teacher_is_asked_as_students_will_ask_it(settings):
     data = Data(np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), np.arange(30) % 3, 3)
     taught = module.train(data, TrainingConfig(steps=2), seed=0)
     teacher = module.teacher_at(3.0, taught, data, TrainingConfig(steps=2), settings)
-    assert teacher.online is not settings.cache
+    assert (teacher.cached is not None) is settings.cache
     if teacher.cached is not None:
         assert teacher.cached.temperature == (3.0 if settings.top_k else None)
     inputs = torch.as_tensor(data.inputs)
