@@ -1,8 +1,7 @@
 """What a selection costs: its training, and everything that it would not have been made without.
 
-Assets save what they spent beside their values, a `Cost` as `<asset>_cost`. A
-trial is charged all of what it depends on, as if it were the only one: whoever trains once needs the whole proxy.
-Random subsets depend on nothing.
+Assets save what they spent beside their values, a `Cost` as `<asset>_cost`. A trial is charged all of what it depends
+on, as if it were the only one: whoever trains once needs the whole proxy. Random subsets depend on nothing.
 """
 
 from collections.abc import Iterable

@@ -23,10 +23,10 @@ from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.distillation import tuning
 from secateur.trainers.distillation.cached_logits import TeacherLogits, cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -217,8 +217,10 @@ def test_logits_of_other_data_are_refused(graph: Callable[..., Graph]) -> None:
 def test_what_the_search_found_is_what_students_and_cache_go_by(
     graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "ALPHAS", (0.0, 0.6))
-    monkeypatch.setattr(tuning, "TEMPERATURES", (1.0, 3.0))
+    def few(*args: Any, **kwargs: Any) -> Any:
+        return tune_distillation(*args, **kwargs, alphas=(0.0, 0.6), temperatures=(1.0, 3.0))
+
+    monkeypatch.setattr(module, "tune_distillation", few)
     taught = graph(tune=True, top_k=2)
     taught.materialise()
     found = taught.store.load(key("distillation_tuning"))

@@ -42,8 +42,6 @@ def scripted(monkeypatch):
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "decided", decided)
     monkeypatch.setattr(module, "teacher_at", lambda heat, *rest: heat)
-    monkeypatch.setattr(module, "ALPHAS", ALPHAS)
-    monkeypatch.setattr(module, "TEMPERATURES", HEATS)
     monkeypatch.setattr(Distillation, "objective", objective)
     return log
 
@@ -67,6 +65,8 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
         Distillation(seed=77),
         draw,
         keep=[0.1, 0.5],
+        alphas=ALPHAS,
+        temperatures=HEATS,
         seeds=2,
         progress=lambda *each: told.append(each),
     )
@@ -100,24 +100,23 @@ def test_the_temperature_is_that_of_all_budgets_and_equals_go_to_the_earlier(tab
 def test_what_is_found_takes_its_place_in_the_settings(scripted):
     scripted.accuracy = accuracies(low=((1.0, 4.0), 0.9), high=((0.5, 4.0), 0.6))
     settings = Distillation(tune=True, top_k=3, cache=False)
-    budgets = {"keep": [50, 0.1], "seeds": 1}
+    budgets = {"keep": [50, 0.1], "alphas": ALPHAS, "temperatures": HEATS, "seeds": 1}
     found = tune_distillation(numbered(), TrainingConfig(steps=2), settings, draw, **budgets).settings
     assert found == Distillation(top_k=3, cache=False, temperature=4.0, curve=((0.1, 1.0), (0.5, 0.5)))
     assert found.alpha_at(0.3) == pytest.approx(0.75)
 
 
-def test_it_finds_that_a_teacher_helps_where_labels_are_wrong(monkeypatch):
+def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
     """No script: a third of the labels is wrong, so a teacher of all samples knows better than 16 labels do."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     inputs = (random.normal(size=(400, 2)) + 3 * labels[:, None]).astype(np.float32)
     noisy = np.where(random.random(400) < 0.35, 1 - labels, labels)
     config = TrainingConfig(steps=60, learning_rate=0.01, model_settings={"hidden": [16]})
-    monkeypatch.setattr(module, "ALPHAS", (0.0, 1.0))
-    monkeypatch.setattr(module, "TEMPERATURES", (1.0,))
-    tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, keep=[16])
+    asked = {"keep": [16], "alphas": (0.0, 1.0), "temperatures": (1.0,), "seeds": 3}
+    tuned = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert tuned.settings.alpha_at(16 / 400) == 1.0
-    again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, keep=[16])
+    again = tune_distillation(Data(inputs, noisy, 2), config, Distillation(), draw, **asked)
     assert again.results == tuned.results
 
 

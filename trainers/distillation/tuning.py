@@ -47,6 +47,8 @@ def tune_distillation(
     draw: Draw,
     *,
     keep: Sequence[int | float],
+    alphas: Sequence[float] = ALPHAS,
+    temperatures: Sequence[float] = TEMPERATURES,
     fraction: float = 0.2,
     seeds: int = 3,
     progress: Callable[[int, int], None] | None = None,
@@ -57,7 +59,7 @@ def tune_distillation(
     equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task
     without temperatures is tried at the first one. Raises ValueError for a teacher from a folder, and as `Task.split`.
     """
-    alphas, temperatures = ALPHAS, TEMPERATURES if data.task.tempered else TEMPERATURES[:1]
+    temperatures = temperatures if data.task.tempered else temperatures[:1]
     pool, validation = data.task.split(data.targets, fraction, 0)
     inside, outside = data.take(pool), data.take(validation)
     taught = train(inside, settings.config_for(config), seed=settings.seed)
