@@ -76,11 +76,11 @@ class Ledger:
         return self.store.load(key, trial)
 
     def drop_others(self, key: Key, made_of: Mapping[str, str]) -> None:
-        """Remove the folders noted below a key that are of other inputs than these, by name."""
-        for place in sorted(self.place(key).with_suffix("").glob("*.json")):
-            below = (*names_of(key), place.stem)
-            if not self.holds(below, None, made_of.get(place.stem, "")):
-                shutil.rmtree(self.store.place(below), ignore_errors=True)
+        """Remove the folders below a key that are not results of these inputs, by name."""
+        for path in sorted(self.store.place(key).glob("[!.]*")):
+            below = (*names_of(key), path.name)
+            if not self.holds(below, None, made_of.get(path.name, "")):
+                shutil.rmtree(path)
                 self.forget(below)
 
     def holds(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
