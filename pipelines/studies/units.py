@@ -1,6 +1,7 @@
 """A study of other units than samples: one YAML file of `kind: pruning`, one experiment, one group of assets."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,6 +59,11 @@ class PruningStudy(AnyStudy):
         """The experiment's class."""
         return experiments_like(self.experiment)[self.experiment]
 
+    @cached_property
+    def instance(self) -> Experiment:
+        """The experiment under the study's settings."""
+        return self.declared(**self.declared.settings(**self.settings).model_dump(mode="json"))
+
     @property
     def unit(self) -> str:
         return self.declared.unit
@@ -79,7 +85,6 @@ class PruningStudy(AnyStudy):
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         left_out = {"kind", "description"} | ({"arms", "keep", "seeds"} if trial else set())
-        arms = [trial.name] if trial and trial.selection else []
-        experiment = self.declared(**self.settings)
-        versions = [experiment.version, *(experiment.versions(arm) for arm in arms)]
+        arm = trial.name if trial else ""
+        versions = self.instance.versions(arm) if arm else {"experiment": self.declared.version}
         return {"settings": self.model_dump(mode="json", exclude=left_out), "versions": versions}
