@@ -368,9 +368,9 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, cont
     code, resumed = run(tmp_path / "killed", "killed.txt")
     # The evaluation that was killed is made again, and no other.
     assert (code, resumed) == (0, [*whole[:7], *whole[6:]])
-    for path in sorted((tmp_path / "undisturbed" / "trials" / "evaluations").rglob("*.json")):
+    for stored in sorted((tmp_path / "undisturbed" / "trials" / "evaluations").rglob("*.json")):
         one, two = (
-            json.loads((tmp_path / root / path.relative_to(tmp_path / "undisturbed")).read_text())
+            json.loads((tmp_path / root / stored.relative_to(tmp_path / "undisturbed")).read_text())
             for root in ("undisturbed", "killed")
         )
         assert one | {"seconds": 0} == two | {"seconds": 0}
