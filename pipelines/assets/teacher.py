@@ -170,9 +170,9 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
 
         def blocks(number: int) -> Iterator[TeacherLogits]:
             told = secateur_progress.start(context, "teacher logits")
-            model, cached = models.load(loaded["teacher"]), {"top_k": settings.top_k, "temperature": heat}
-            place: dict[str, Any] = {"block": BLOCK, "start": number * BLOCK, "device": device_of_choice()}
-            return logits_in_blocks(model, data, **place, **cached, fingerprint=teacher, progress=told)
+            model, how = models.load(loaded["teacher"]), dict[str, Any](block=BLOCK, start=number * BLOCK)
+            how |= {"top_k": settings.top_k, "temperature": heat, "device": device_of_choice()}
+            return logits_in_blocks(model, data, **how, fingerprint=teacher, progress=told)
 
         def work() -> None:
             nonlocal resumed
