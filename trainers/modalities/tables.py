@@ -162,18 +162,6 @@ class TableEncoder:
         learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
         (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> "TableEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        columns = tuple(
-            Category(entry["name"], tuple(entry["values"]))
-            if entry["is"] == "Category"
-            else Number(entry["name"], entry["mean"], entry["deviation"], entry["marked"])
-            for entry in learned["columns"]
-        )
-        return cls(columns, tuple(learned["missing"]), learned["kind"])
-
 
 @dataclass
 class Moments:
