@@ -1,7 +1,7 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -106,5 +106,6 @@ def refuse_missing(task: Task, scores: Mapping[str, AnyScorer]) -> None:
 def settings_of(task: type[Task]) -> type[BaseModel]:
     """What a study may set of a task, as a model that rejects anything else."""
     known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
-    typed: dict[str, Any] = {name: (known[name].type, known[name].default) for name in task.settings}
+    types = get_type_hints(task, include_extras=True)
+    typed: dict[str, Any] = {name: (types[name], known[name].default) for name in task.settings}
     return create_model(f"{task.__name__}Settings", __config__=ConfigDict(extra="forbid"), **typed)

@@ -1,13 +1,14 @@
 """What a network costs to run: multiplications, parameters, and time on one thread."""
 
+from __future__ import annotations
+
 import statistics
 import time
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.scorers.lazy import nn, torch
 
 WARM_UP, REPEATS = 5, 40
 """Forward passes before, and in, a measurement of time."""
@@ -20,7 +21,7 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     value at a time (batch norm, ReLU, biases) does not.
     """
     was_training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(example)
     model.train(was_training)
     told, root = counter.get_flop_counts(), type(model).__name__

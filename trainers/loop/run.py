@@ -1,14 +1,14 @@
 """A training run under way: passes over a batch, what is told of them, and the state that the next step depends on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
-
 from secateur.scorers.contract import Observer, TrainingBatch
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import AfterStep, GradientBatch, Objective, TrainingConfig
 from secateur.trainers.loop.adam_r import pull_towards
 from secateur.trainers.loop.batches import Source, StepViews
@@ -17,8 +17,6 @@ from secateur.trainers.loop.trackers import EpochTotals
 from secateur.trainers.processes import MicroBatch, Processes
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnBatch, OwnTask
-
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -76,8 +74,9 @@ class Run:
 
     def cast(self) -> AbstractContextManager[Any]:
         """The precision that the network runs in."""
-        half = HALF.get(self.config.precision)
-        return nullcontext() if half is None else torch.autocast(self.device.type, half)
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.config.precision))
 
     def train_epoch(self, epoch: Epoch) -> Iterator[None]:
         """Train on what is left of an epoch, moving the position along; nothing here waits for the device."""

@@ -1,15 +1,15 @@
 """The training loop: kept samples in, model out, observers told of every batch."""
 
+from __future__ import annotations
+
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from secateur.scorers.contract import Observer
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
@@ -19,14 +19,14 @@ from secateur.trainers.loop.run import Run, optimiser_of, plain_objective
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rate_at, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import EpochTotals, Tracker
-from secateur.trainers.models.registry import Model, build
+from secateur.trainers.models.registry import build, networks
 from secateur.trainers.processes import private_randomness, processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask
 
 __all__ = ["Checkpoint", "Trained", "optimiser_of", "plain_objective", "rate_at", "train"]
 
-Checkpoint = Callable[[nn.Module, int, int], None]
+Checkpoint = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
 `load_state_dict` is part of snapshots."""
 
@@ -101,7 +101,7 @@ def train(
         saved = snapshots.read(made_of)
     shape = data.inputs.shape[1:]
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
-    if saved is None and start is None and isinstance(model, Model):
+    if saved is None and start is None and isinstance(model, networks.Model):
         model.standardise.fit(data, None if keep is None else rows.numpy())
     plain = objective is None and not config.label_smoothing
     run = Run(
