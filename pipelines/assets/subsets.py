@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.manifests.manifest import Manifest
@@ -121,7 +121,7 @@ def shown_of(
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
-    return subset_page(whole, keep, seed=trial.seed, others=others, score=score)
+    return shown(subset_page(whole, keep, seed=trial.seed, others=others, score=score))
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
