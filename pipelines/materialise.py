@@ -204,6 +204,8 @@ class Work:
                 self.job.execute_in_process(
                     instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
                 )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise

@@ -15,7 +15,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
-from secateur.pipelines.runs.choosing import Chosen, held_settings, read_by, signals_read, subset_of
+from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
@@ -90,7 +90,7 @@ def choices(
     signals: Mapping[str, np.ndarray],
     settings: Mapping[str, dict[str, Any]],
     tuning: Mapping[str, Any],
-) -> Iterator[tuple[Trial, Chosen]]:
+) -> Iterator[tuple[Trial, Subset]]:
     """The subset of each trial; a twin comes right behind its plain self, whose samples it shares."""
     for plain, twins in groupby(
         sorted(trials, key=lambda trial: (trial.plain, trial.distilled)), key=attrgetter("plain")
@@ -100,7 +100,7 @@ def choices(
         yield from ((trial, chosen) for trial in twins)
 
 
-def facts_of(chosen: Chosen) -> dict[str, Any]:
+def facts_of(chosen: Subset) -> dict[str, Any]:
     """What the UI shows of a subset beside its page."""
     return {
         "kept": int(chosen.keep.sum()),

@@ -21,7 +21,9 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     value at a time (batch norm, ReLU, biases) does not.
     """
     was_training = model.training
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(example)
     model.train(was_training)
     told, root = counter.get_flop_counts(), type(model).__name__
