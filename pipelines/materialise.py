@@ -158,7 +158,7 @@ class Work:
 
     def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
         """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
-        todo: dict[tuple[dg.AssetKey, ...], list[Trial | None]] = {}
+        made, todo = 0, dict[tuple[dg.AssetKey, ...], list[Trial | None]]()
         for cell in cells if keys else ():
             todo.setdefault(tuple(keys if again else self.stale(keys, cell)), []).append(cell)
         for stale, alike in todo.items():
@@ -166,10 +166,16 @@ class Work:
             names = self.study.selection_keys if any(trial.selection for trial in trials) else [""]
             if again:
                 self.forget(stale, alike)
+            before = self.results(stale, alike)
             for block in blocks(trials, names) if trials else [[]]:
                 self.run(stale, block)
-        count = sum(len(stale) * len(alike) for stale, alike in todo.items())
-        return Made(count, len(keys) * len(cells) - count)
+            made += len(stale) * len(alike) - len(before & self.results(stale, alike))
+        return Made(made, len(keys) * len(cells) - made)
+
+    def results(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]) -> set[tuple[Path, int]]:
+        """Entries of results with the times, in ns, when they were noted: a step that takes an earlier one adds none."""
+        places = [Ledger(self.store).place(key, trial) for key in keys for trial in trials]
+        return {(place, place.stat().st_mtime_ns) for place in places if place.exists()}
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""

@@ -108,15 +108,16 @@ def show_difference(found: "Difference", listed: dict[str, list[int]]) -> None:
     counts = (found.both, len(found.rows_only_a), len(found.rows_only_b))
     told = "the same samples" if found.same else "{:,} in both, {:,} only in A, {:,} only in B".format(*counts)
     say(f"{told}; Jaccard {found.jaccard:.4f} (matched by {found.matched_by})", style="bold")
-    by_change = sorted(found.classes, key=lambda one: -(one.only_a + one.only_b))
+    by_change = sorted(found.classes, key=lambda one: -(one.only_a + one.only_b))[:SHOWN]
     lines = [
         (one.name, one.both, one.only_a, one.only_b, f"{one.share_a:.2%}", f"{one.share_b:.2%}")
-        for one in by_change[:SHOWN]
+        for one in found.classes
+        if one in by_change
     ]
-    header = ("class", "both", "only A", "only B", "share of A", "share of B")
+    header = ("stratum", "both", "only A", "only B", "share of A", "share of B")
     out.print(table_of(header, lines, right=range(1, 6)))
-    if len(by_change) > SHOWN:
-        say(f"… and {len(by_change) - SHOWN} classes that differ no more than these; --json lists all")
+    if len(found.classes) > SHOWN:
+        say(f"… and {len(found.classes) - SHOWN} strata that differ no more than these; --json lists all")
     if found.provenance:
         differing = ((name, shown(mine), shown(theirs)) for name, (mine, theirs) in found.provenance.items())
         out.print(table_of(("differs", "A", "B"), differing))

@@ -1,6 +1,7 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -47,8 +48,16 @@ class Problem(Strict):
         if not self.own:
             require(self.kind, tasks(), "task (or module:factory)")
             checked(settings_of(self.declared), self.settings, f"task {self.kind}")
-        elif self.settings:
+            return self
+        if self.settings:
             raise ValueError(f"task {self.kind}: a task of your own takes no settings, got {', '.join(self.settings)}")
+        module = self.kind.partition(":")[0]
+        try:
+            known = find_spec(module)
+        except (ImportError, ValueError):
+            known = None
+        if known is None:
+            raise ValueError(f"there is no module {module!r} to take {self.kind} from: check the name, and PYTHONPATH")
         return self
 
     @property

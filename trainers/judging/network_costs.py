@@ -20,9 +20,9 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     `example` are inputs `[b, …]` as the network takes them. Matrix products and convolutions count; what is done to one
     value at a time (batch norm, ReLU, biases) does not.
     """
-    was_training = model.training
     from torch.utils.flop_counter import FlopCounterMode
 
+    was_training = model.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(example)
     model.train(was_training)
