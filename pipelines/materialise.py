@@ -1,6 +1,7 @@
 """Materialise a study or parts of it in this process: what the shell and the tests do, and the UI does by clicking."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -169,13 +170,20 @@ class Work:
             before = self.results(stale, alike)
             for block in blocks(trials, names) if trials else [[]]:
                 self.run(stale, block)
-            made += len(stale) * len(alike) - len(before & self.results(stale, alike))
+            after = self.results(stale, alike)
+            made += sum(not before[each] or before[each] != after[each] for each in before)
         return Made(made, len(keys) * len(cells) - made)
 
-    def results(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]) -> set[tuple[Path, int]]:
-        """Entries of results with the times, in ns, when they were noted: a step that takes an earlier one adds none."""
-        places = [Ledger(self.store).place(key, trial) for key in keys for trial in trials]
-        return {(place, place.stat().st_mtime_ns) for place in places if place.exists()}
+    def results(
+        self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]
+    ) -> dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]]:
+        """Entries of each asset's results and when they were noted, in ns: a step that takes these changes none."""
+        entered: dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]] = {}
+        for key, trial in itertools.product(keys, trials):
+            place = Ledger(self.store).place(key, trial)
+            entries = [place, *place.with_suffix("").rglob("*.json")] if trial is None else [place]
+            entered[key, trial] = {(entry, entry.stat().st_mtime_ns) for entry in entries if entry.exists()}
+        return entered
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""

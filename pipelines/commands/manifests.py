@@ -167,12 +167,12 @@ def show_explanation(found: "Explanation") -> None:
         for score in found.scores:
             standings = [placed(score.overall), placed(score.in_class)]
             lines.append((score.name, f"{score.value:.4g}", score.high_means, *standings[0], *standings[1]))
-        header = ("score", "value", "high means", "rank", "percentile", "in class", "percentile")
+        header = ("score", "value", "high means", "rank", "percentile", "in stratum", "percentile")
         out.print(table_of(header, lines, right=(1,)))
         say(f"ranks are among {found.scores[0].within}, 1 is the highest")
     facts: list[tuple[str, str]] = []
     if found.label is not None:
-        facts.append(("class", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
+        facts.append(("label", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
     if found.weight is not None:
         facts.append(("weight", f"{found.weight:.4g}"))
     if found.stratum:
@@ -182,7 +182,7 @@ def show_explanation(found: "Explanation") -> None:
     for name, near in (("nearest kept", found.nearest_kept), ("nearest", found.nearest)):
         if near:
             kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"
-            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, class {near.label}{kept}"))
+            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, label {near.label}{kept}"))
     if found.equal_rows:
         facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
     facts += [("not known", reason) for reason in found.unknown]

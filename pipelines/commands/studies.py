@@ -189,7 +189,7 @@ def select(
             (*(one[name] for name in ("selection", "seed", "kept", "of")), *(f"{one[name]:.1%}" for name in ends))
             for one in subsets
         ]
-        header = ("selection", "seed", "kept", "of", "least of a class", "most")
+        header = ("selection", "seed", "kept", "of", "least of a stratum", "most")
         out.print(table_of(header, lines, right=range(1, 6)))
         say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 

@@ -343,10 +343,10 @@ class Decision:
             label = int(strata_in(self.manifest.table.filter(pl.col("row") == self.row))[0])
         counted = next((found for found in self.manifest.declaration.payload.classes if found.label == label), None)
         if counted is None:
-            return "samples were drawn at random within each class; it was not drawn"
+            return "samples were drawn at random within each stratum; it was not drawn"
         drawn = "it was drawn" if self.kept else "it was not drawn"
         name, seed = counted.name or counted.label, self.manifest.provenance.seed
-        return f"class {name} gave {counted.after} of its {counted.before} samples at random (seed {seed}); {drawn}"
+        return f"stratum {name} gave {counted.after} of its {counted.before} samples at random (seed {seed}); {drawn}"
 
     def of_any(self) -> str:
         """The selector's own summary, and the sample's scores beside those that are kept."""

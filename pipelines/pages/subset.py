@@ -1,4 +1,4 @@
-"""What the UI shows of a subset: class balance, how it covers the data beside random, overlaps, samples of both sides.
+"""What the UI shows of a subset: balance of strata, how it covers the data beside random, overlaps, both sides.
 
 One function, `subset_page`, makes the page of a study's trial and of an ad-hoc selection alike.
 """
@@ -81,7 +81,7 @@ def subset_page(
     """
     random = random_beside(keep, seed)
     pages: dict[str, Any] = {
-        "class balance": class_balance(whole.strata, keep, whole.names),
+        "balance of strata": class_balance(whole.strata, keep, whole.names),
         "overlap with random": overlap(keep, random),
         "overlap": overlap_table(keep, others or {}),
         "kept and dropped": both_sides(whole, keep, seed=seed, score=score),
@@ -225,4 +225,4 @@ def class_balance(labels: np.ndarray, keep: Keep, names: Sequence[str]) -> str:
         axes.grid(axis="y", visible=False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
-    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "class balance")
+    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "balance of strata")

@@ -92,8 +92,8 @@ def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tupl
     if fits:
         return (fits[-1],), f"the last column that fits {task or 'a task'}; for another say --label COLUMN"
     raise SourceError(
-        f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words), like numbers or like lists "
-        f"of labels; name one with --label, there are: {', '.join(columns)}"
+        f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words), numbers or lists of "
+        f"labels; name one with --label, there are: {', '.join(columns)}"
     )
 
 

@@ -315,5 +315,6 @@ class Study(AnyStudy):
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
     """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
     if name not in known and name in scorers():
-        raise ValueError(f"{where}: the study has no score {name!r} yet: add the line `{name}:` below scores:")
+        there = ", ".join(known)
+        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
     require(name, known, where)

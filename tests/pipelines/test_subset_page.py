@@ -137,7 +137,7 @@ def test_hostile_samples_and_classes_do_nothing() -> None:
     assert not {"![](", "<script", "[x](", "<b>"} & {
         part for part in ("![](", "<script", "[x](", "<b>") if part in text
     }
-    ElementTree.fromstring(pictures_in(found["class balance"])[0].decode())
+    ElementTree.fromstring(pictures_in(found["balance of strata"])[0].decode())
 
 
 def test_shares_are_counted_and_of_many_classes_those_that_changed_most_are_shown() -> None:
