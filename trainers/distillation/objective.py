@@ -29,7 +29,7 @@ from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import torch
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
-from secateur.trainers.loop.train import plain_objective
+from secateur.trainers.loop.run import plain_objective
 from secateur.trainers.tasks.classification import Classification
 from secateur.trainers.tasks.contract import Task
 
