@@ -72,7 +72,8 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         proxy: Any,
     ) -> Iterator[Any]:
-        data, started, previews = data_of(inputs, samples, source), time.perf_counter(), previews_of(study, secateur_store)
+        data, started = data_of(inputs, samples, source), time.perf_counter()
+        previews = previews_of(study, secateur_store)
         folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
         model = fingerprint(folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
