@@ -110,7 +110,9 @@ def areas(name: str, tables: Tables, wrong: Wrong, seed: int) -> dict[str, float
     targets = tables["train"][study.columns.label]
     planted = np.zeros(len(targets), bool)
     planted[random.choice(len(targets), round(SHARE * len(targets)), replace=False)] = True
-    changed = [new if bad else old for old, new, bad in zip(targets, wrong(targets, random), planted, strict=True)]
+    changed = [
+        new if bad else old for old, new, bad in zip(targets.to_list(), wrong(targets, random), planted, strict=True)
+    ]
     train = tables["train"].with_columns(pl.Series(targets.name, changed, strict=False))
     task = study.task.task(("first", "second"))
     possible = [scorer for scorer, one in scorers().items() if not missing_signals(one, task)]
