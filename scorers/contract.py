@@ -112,6 +112,9 @@ class TrainingBatch(Batch):
     the signals; classification where none is named.
     """
 
+    detached: ClassVar[bool] = True
+    """Whether outputs and losses come without their gradients."""
+
     def __init__(
         self,
         ids: torch.Tensor,
@@ -121,9 +124,9 @@ class TrainingBatch(Batch):
         task: Signals | None = None,
     ) -> None:
         self.ids = ids
-        self.outputs = outputs.detach().float()
+        self.outputs = (outputs.detach() if self.detached else outputs).float()
         self.targets = targets
-        self.losses = losses.detach().float()
+        self.losses = (losses.detach() if self.detached else losses).float()
         self.task = task or ClassSignals()
 
     def take(self, places: torch.Tensor) -> TrainingBatch:
@@ -184,12 +187,18 @@ class Observer(ABC):
         return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from a `state_dict`; raises ValueError for one of another scorer or number of samples."""
+        """Continue from a `state_dict`; raises ValueError for one of another scorer or number of samples.
+
+        A tensor without entries, whose width shows in the first batch, takes the shape of the saved one.
+        """
+        for name, value in self.state_dict().items():
+            if not value.numel() and name in state:
+                setattr(self, name, torch.zeros_like(state[name], device=value.device))
         own = self.state_dict()
-        expected, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (own, state))
-        if expected != given:
+        expected, saved = ({name: tuple(value.shape) for name, value in each.items()} for each in (own, state))
+        if expected != saved:
             raise ValueError(
-                f"score {self.card.name!r} cannot continue: its state is {expected}, the saved one {given}"
+                f"score {self.card.name!r} cannot continue: its state is {expected}, the saved one {saved}"
             )
         for name, value in own.items():
             value.copy_(state[name])
@@ -216,7 +225,7 @@ def discover(package: Any, *kinds: type) -> dict[str, Any]:
 
     Raises ValueError where two rooms declare one name.
     """
-    found: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
     places: dict[str, str] = {}
     for module in modules_of(package):
         loaded, name = importlib.import_module(module), module.rpartition(".")[2]
@@ -225,8 +234,8 @@ def discover(package: Any, *kinds: type) -> dict[str, Any]:
             if isinstance(candidate, kinds) or (inspect.isclass(candidate) and issubclass(candidate, kinds)):
                 if places.setdefault(name, module) != module:
                     raise ValueError(f"{name!r} is declared in {places[name]} and in {module}: rename one of the files")
-                found[name] = candidate
-    return found
+                declared[name] = candidate
+    return declared
 
 
 def modules_of(package: Any) -> list[str]:
@@ -256,8 +265,8 @@ def settings_of(function: Callable[..., object], name: str | None = None) -> typ
 
 def annotation_of(parameter: inspect.Parameter, function: Callable[..., object]) -> Any:
     """The type of a parameter, also of one whose module keeps annotations as text: the others stay text."""
-    told = parameter.annotation
-    return eval(told, inspect.unwrap(function).__globals__) if isinstance(told, str) else told  # type: ignore[attr-defined]
+    kind = parameter.annotation
+    return eval(kind, inspect.unwrap(function).__globals__) if isinstance(kind, str) else kind  # type: ignore[attr-defined]
 
 
 def summary_of(thing: Any) -> str:

@@ -3,7 +3,7 @@ of these they read, so that a study that asks for one which its task cannot give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -35,6 +35,11 @@ Signal = Literal[
 """
 
 
+def of_task(signal: Signal) -> cached_property[torch.Tensor]:
+    """A signal as the batch's task gives it, computed when it is first asked for."""
+    return cached_property(lambda batch: getattr(batch.task, signal)(batch))
+
+
 class Batch:
     """Outputs of a network for some samples and their targets; what several scorers read of them is computed once.
 
@@ -47,40 +52,23 @@ class Batch:
     losses: torch.Tensor
     task: Signals
 
-    @cached_property
-    def probabilities(self) -> torch.Tensor:
-        """See `Signal`, as for all of these."""
-        return self.task.probabilities(self)
+    probabilities = of_task("probabilities")
+    target_probabilities = of_task("target_probabilities")
+    predictions = of_task("predictions")
+    correct = of_task("correct")
+    """Means nothing where an output is NaN."""
+    margin = of_task("margin")
+    probability_margin = of_task("probability_margin")
+    error = of_task("error")
 
-    @cached_property
-    def target_probabilities(self) -> torch.Tensor:
-        """Of what each part of a target is."""
-        return self.task.target_probabilities(self)
 
-    @cached_property
-    def predictions(self) -> torch.Tensor:
-        """What a score follows over training."""
-        return self.task.predictions(self)
+def refused(signal: Signal) -> Callable[..., torch.Tensor]:
+    """The method of a task that does not give a signal."""
 
-    @cached_property
-    def correct(self) -> torch.Tensor:
-        """Whether predictions count as right; means nothing where an output is NaN."""
-        return self.task.correct(self)
+    def refuse(task: Signals, *_: object) -> torch.Tensor:
+        raise task.refusal(signal)
 
-    @cached_property
-    def margin(self) -> torch.Tensor:
-        """Of outputs."""
-        return self.task.margin(self)
-
-    @cached_property
-    def probability_margin(self) -> torch.Tensor:
-        """Of probabilities."""
-        return self.task.probability_margin(self)
-
-    @cached_property
-    def error(self) -> torch.Tensor:
-        """Gradient of the loss by the outputs."""
-        return self.task.error(self)
+    return refuse
 
 
 class Signals:
@@ -102,45 +90,22 @@ class Signals:
         """Whether there are `smoothed_losses`."""
         return type(self).smoothed_losses is not Signals.smoothed_losses
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Signal`; with the gradient of the outputs."""
-        raise self.refusal("losses")
+    losses = refused("losses")
+    """`(outputs, targets)`, with the gradient of the outputs; see `Signal`, as for all of these."""
+    target_output = refused("target_output")
+    """`(outputs, targets)`, with the gradient of the outputs."""
+    probabilities = refused("probabilities")
+    """`(batch)`, as of those that follow."""
+    target_probabilities = refused("target_probabilities")
+    predictions = refused("predictions")
+    correct = refused("correct")
+    margin = refused("margin")
+    probability_margin = refused("probability_margin")
+    error = refused("error")
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         """Losses where a share `smoothing` of each target is given to all classes; ValueError where there are none."""
         raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.name} has none")
-
-    def target_output(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """See `Signal`; with the gradient of the outputs."""
-        raise self.refusal("target_output")
-
-    def probabilities(self, batch: Batch) -> torch.Tensor:
-        """See `Signal`, as for all that follow."""
-        raise self.refusal("probabilities")
-
-    def target_probabilities(self, batch: Batch) -> torch.Tensor:
-        """Of what each part of a target is."""
-        raise self.refusal("target_probabilities")
-
-    def predictions(self, batch: Batch) -> torch.Tensor:
-        """What a score follows over training."""
-        raise self.refusal("predictions")
-
-    def correct(self, batch: Batch) -> torch.Tensor:
-        """Whether predictions count as right."""
-        raise self.refusal("correct")
-
-    def margin(self, batch: Batch) -> torch.Tensor:
-        """Of outputs."""
-        raise self.refusal("margin")
-
-    def probability_margin(self, batch: Batch) -> torch.Tensor:
-        """Of probabilities."""
-        raise self.refusal("probability_margin")
-
-    def error(self, batch: Batch) -> torch.Tensor:
-        """Gradient of the loss by the outputs."""
-        raise self.refusal("error")
 
     def refusal(self, signal: Signal) -> NotImplementedError:
         """The error that says why there is no such signal."""

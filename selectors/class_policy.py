@@ -1,12 +1,12 @@
 """How classes share a budget: any selector, run inside each class with the quota of that class."""
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from secateur.scorers.contract import positional
 from secateur.selectors.contract import Selector
 from secateur.selectors.draws.quotas import Counts, apportion, balanced, proportional
 from secateur.selectors.draws.ranks import Keep
@@ -38,17 +38,17 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
     def choose(*args: Any, **kwargs: Any) -> Keep:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        given = dict(bound.arguments)
-        strata, budget = given["strata"], given["budget"]
-        if given.get("ids") is None:
-            given["ids"] = np.arange(len(strata))
+        arguments = dict(bound.arguments)
+        strata, budget = arguments["strata"], arguments["budget"]
+        if arguments.get("ids") is None:
+            arguments["ids"] = np.arange(len(strata))
         if "strata" not in chosen.reads:
-            del given["strata"]
+            del arguments["strata"]
         classes, occurring = codes_of(strata)
         sizes = sizes_of(classes, len(occurring))
-        room = np.array([chosen.most(int(size), given) for size in sizes])
+        room = np.array([chosen.most(int(size), arguments) for size in sizes])
         if policy == "none":
-            keep = chosen(**given)
+            keep = chosen(**arguments)
             kept = sizes_of(classes[keep], len(occurring))
             if (kept >= np.minimum(floor, sizes)).all():
                 return keep
@@ -56,22 +56,20 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         else:
             share_out = proportional if policy == "proportional" else balanced
             quotas = share_out(sizes, budget, floor=floor, room=room)
-        return stitched(chosen, given, classes, quotas)
+        return stitched(chosen, arguments, classes, quotas)
 
     choose.__signature__ = signature  # type: ignore[attr-defined]
-    return replace(
-        chosen, choose=choose, reads=tuple(positional_names(signature)), monotone=False, room=None, by_id=False
-    )
+    return replace(chosen, choose=choose, reads=positional(choose), monotone=False, room=None, by_id=False)
 
 
-def stitched(chosen: Selector[...], given: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:
+def stitched(chosen: Selector[...], arguments: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:
     """What the selector keeps inside each class, as one mask."""
     keep = np.zeros(len(classes), dtype=np.bool_)
     order = np.argsort(classes, kind="stable")
     members = np.split(order, np.searchsorted(classes[order], np.arange(1, len(quotas))))
     for rows, quota in zip(members, quotas, strict=True):
         if quota:
-            own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in given.items()}
+            own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
             keep[rows] = chosen(**own | {"budget": int(quota)})
     return keep
 
@@ -84,8 +82,3 @@ def with_strata(signature: inspect.Signature) -> inspect.Signature:
     strata = inspect.Parameter("strata", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=np.ndarray)
     at = [parameter.name for parameter in parameters].index("budget")
     return signature.replace(parameters=[*parameters[:at], strata, *parameters[at:]])
-
-
-def positional_names(signature: inspect.Signature) -> Iterator[str]:
-    """Names of the parameters that can be given by position."""
-    return (name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY)

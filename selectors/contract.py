@@ -54,26 +54,26 @@ class Selector(Generic[P]):
         1 … n, or above what the settings leave room for.
         """
         bound = inspect.signature(self.choose).bind(*args, **kwargs)
-        given = bound.arguments
-        arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+        arguments = bound.arguments
+        arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
         lengths = {name: len(value) for name, value in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"selector {self.name!r} needs NumPy arrays of one length, got {lengths}")
-        count, budget = next(iter(lengths.values())), given["budget"]
+        count, budget = next(iter(lengths.values())), arguments["budget"]
         if not 1 <= budget <= count:
             raise ValueError(f"selector {self.name!r}: budget {budget} is not within 1 … {count}")
-        most = self.most(count, given)
+        most = self.most(count, arguments)
         if budget > most:
             raise ValueError(
                 f"selector {self.name!r}: budget {budget} is above {most}, all that its settings leave of {count} "
-                f"samples ({self.room_settings(given)}); lower the budget or change them"
+                f"samples ({self.room_settings(arguments)}); lower the budget or change them"
             )
         for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
-        ids = given.get("ids")
+        ids = arguments.get("ids")
         if self.by_id and ids is not None and np.any(ids[1:] < ids[:-1]):
             order = np.argsort(ids, kind="stable")
-            given.update({name: values[order] for name, values in arrays.items()})
+            arguments.update({name: values[order] for name, values in arrays.items()})
             keep = np.empty(count, dtype=np.bool_)
             keep[order] = self.choose(*bound.args, **bound.kwargs)
         else:
@@ -95,6 +95,17 @@ class Selector(Generic[P]):
         return {name: settings.get(name, parameters[name].default) for name in names}
 
 
+def read_off(choose: Callable[..., Any]) -> dict[str, Any]:
+    """What the declaration of a selector takes from its function."""
+    return {
+        "choose": choose,
+        "name": choose.__name__,
+        "summary": summary_of(choose),
+        "reads": positional(choose),
+        "settings": settings_of(choose),
+    }
+
+
 def selector(
     *,
     paper: str = "",
@@ -109,13 +120,9 @@ def selector(
 
     def declare(choose: Callable[P, Keep]) -> Selector[P]:
         return Selector(
-            choose=choose,
-            name=choose.__name__,
+            **read_off(choose),
             version=version,
-            summary=summary_of(choose),
             paper=paper,
-            reads=positional(choose),
-            settings=settings_of(choose),
             tunable=tunable or {},
             draws=draws,
             monotone=monotone,
@@ -167,13 +174,9 @@ def mask_selector(
 
     def declare(choose: Callable[P, M]) -> MaskSelector[P, M]:
         return MaskSelector(
-            choose=choose,
-            name=choose.__name__,
+            **read_off(choose),
             version=version,
-            summary=summary_of(choose),
             paper=paper,
-            reads=positional(choose),
-            settings=settings_of(choose),
             units=units,
             draws=draws,
             exact=exact,

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from secateur.scorers.contract import TrainingBatch
-from secateur.scorers.signals import ClassSignals, Signals
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
@@ -112,16 +111,7 @@ def moved(batch: Any, device: torch.device) -> Any:
 class GradientBatch(TrainingBatch):
     """A `TrainingBatch` whose outputs `[b, width]` and losses `[b]`, float32, carry their gradients."""
 
-    def __init__(
-        self,
-        ids: torch.Tensor,
-        outputs: torch.Tensor,
-        targets: torch.Tensor,
-        losses: torch.Tensor,
-        task: Signals | None = None,
-    ) -> None:
-        self.ids, self.targets, self.task = ids, targets, task or ClassSignals()
-        self.outputs, self.losses = outputs.float(), losses.float()
+    detached = False
 
 
 Objective = Callable[[TrainingBatch, torch.Tensor], torch.Tensor]

@@ -20,7 +20,8 @@ def verify(path: ManifestPath, as_json: AsJson = False) -> None:
 
     Ends with exit code 1 if anything in it is wrong, and says the one thing that is.
     """
-    from secateur.pipelines.manifests.manifest import DOCUMENT, Manifest, ManifestError
+    from secateur.pipelines.manifests.document import DOCUMENT, ManifestError
+    from secateur.pipelines.manifests.manifest import Manifest
 
     folder = path.parent if path.name == DOCUMENT else path
     if not (folder / DOCUMENT).exists():

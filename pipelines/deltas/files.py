@@ -25,6 +25,8 @@ BUFFERS: Final = ("*running_mean", "*running_var", "*num_batches_tracked", "*pos
 """Tensors that are no parameters by the names that torch and transformers give them."""
 ENDS = 4096
 """Bytes of either end of a tensor that its fingerprint reads."""
+COMPARED = 1 << 20
+"""Entries that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,10 @@ class Stored:
         """Bytes of the entries `first` … `stop`-1."""
         size = (self.stop - self.start) // max(self.entries, 1)
         content = bytearray((stop - first) * size)
-        with self.file.open("rb", buffering=0) as file:
+        with self.file.open("rb") as file:
             file.seek(self.start + first * size)
-            view, done = memoryview(content), 0
-            while done < len(content):
-                got = file.readinto(view[done:])
-                if not got:
-                    raise ValueError(f"{self.file} became shorter while it was read")
-                done += got
+            if file.readinto(content) < len(content):
+                raise ValueError(f"{self.file} became shorter while it was read")
         return content
 
     def numbers(self, first: int, stop: int) -> torch.Tensor:
@@ -107,8 +105,8 @@ class Checkpoint:
             raise ValueError(f"{BITS} is what masks are called, not weights: give the checkpoint another name")
         headers, tensors = {}, {}
         for file in files:
-            headers[file], found = _header(file)
-            for name, stored in found.items():
+            headers[file], contents = _header(file)
+            for name, stored in contents.items():
                 if index and placed.get(name) != file:
                     raise ValueError(
                         f"{index} does not say that {name!r} lies in {file.name}: save the checkpoint anew"
@@ -122,13 +120,13 @@ class Checkpoint:
 def _in_folder(folder: Path) -> Path:
     indices = sorted(folder.glob("*.safetensors.index.json"))
     files = sorted(file for file in folder.glob("*.safetensors") if file.name != BITS)
-    found = indices or files
-    if len(found) != 1:
-        told = ", ".join(each.name for each in found[:5]) or "none"
+    candidates = indices or files
+    if len(candidates) != 1:
+        names = ", ".join(each.name for each in candidates[:5]) or "none"
         raise ValueError(
-            f"{folder} should hold one safetensors file or one index of several, it has: {told}; name the file"
+            f"{folder} should hold one safetensors file or one index of several, it has: {names}; name the file"
         )
-    return found[0]
+    return candidates[0]
 
 
 def _indexed(index: Path) -> dict[str, Path]:
@@ -152,11 +150,11 @@ def _header(file: Path) -> tuple[bytes, dict[str, Stored]]:
     with file.open("rb") as opened:
         length = opened.read(8)
         text = opened.read(int.from_bytes(length, "little"))
-    told = {name: each for name, each in json.loads(text).items() if name != "__metadata__"}
+    entries = {name: each for name, each in json.loads(text).items() if name != "__metadata__"}
     offset = 8 + len(text)
     tensors = {
         name: Stored(file, each["dtype"], tuple(each["shape"]), *(offset + end for end in each["data_offsets"]))
-        for name, each in sorted(told.items(), key=lambda item: item[1]["data_offsets"])
+        for name, each in sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
     }
     return length + text, tensors
 
@@ -185,10 +183,10 @@ def chosen_names(tuned: Checkpoint, only: Sequence[str], leave: Sequence[str]) -
     if odd := [name for name, kind in kinds.items() if kind not in FLOATS and not kind.startswith(WHOLE)]:
         allowed = ", ".join(FLOATS)
         raise ValueError(f"deltas are computed of {allowed}; leave out of {tuned.path}, or convert: {listed(odd)}")
-    found = tuple(name for name in named if tuned.tensors[name].dtype in FLOATS and tuned.tensors[name].entries)
-    if not found:
+    chosen = tuple(name for name in named if tuned.tensors[name].dtype in FLOATS and tuned.tensors[name].entries)
+    if not chosen:
         raise ValueError(f"no tensor of {tuned.path} is left to prune")
-    return found
+    return chosen
 
 
 def check_pair(base: Checkpoint, tuned: Checkpoint, names: Sequence[str], leave: Sequence[str]) -> None:
@@ -228,17 +226,15 @@ def _tied(checkpoint: Checkpoint, name: str) -> bool:
     )
 
 
-def same_bytes(one: Stored, other: Stored, entries: int = 1 << 20) -> bool:
+def same_bytes(one: Stored, other: Stored) -> bool:
     """Whether two tensors of one type and shape hold the same."""
-    if one.ends() != other.ends():
-        return False
-    spans = ((first, min(first + entries, one.entries)) for first in range(0, one.entries, entries))
-    return all(one.read(*span) == other.read(*span) for span in spans)
+    blocks = spans(one, COMPARED, whole_rows=False)
+    return one.ends() == other.ends() and all(one.read(*block) == other.read(*block) for block in blocks)
 
 
 def twins_of(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> dict[str, str]:
     """For every name the first one that holds the same bytes in all checkpoints: tied weights stored twice."""
-    found: dict[str, str] = {}
+    twins: dict[str, str] = {}
     alike: dict[tuple[object, ...], list[str]] = {}
     for name in names:
         stored = [each.tensors[name] for each in checkpoints]
@@ -249,10 +245,10 @@ def twins_of(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> dict[st
             for other in known
             if all(same_bytes(each.tensors[other], mine) for each, mine in zip(checkpoints, stored, strict=True))
         )
-        found[name] = next(same, name)
-        if found[name] == name:
+        twins[name] = next(same, name)
+        if twins[name] == name:
             known.append(name)
-    return found
+    return twins
 
 
 def fingerprint(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:

@@ -3,10 +3,11 @@
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 
@@ -18,39 +19,32 @@ FACTOR = re.compile(
 )
 
 
-class DeltaSource(Protocol):
+@dataclass(frozen=True)
+class DeltaSource(ABC):
     """Deltas of the tensors `names`, to be written in the `layout` of a checkpoint whose other tensors are copied.
 
     `twins` names for each tensor the first one of the same contents, whose mask it shares. `made_for` tells the delta
     from others.
     """
 
-    @property
-    def layout(self) -> Checkpoint: ...
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def twins(self) -> Mapping[str, str]: ...
-    @property
-    def made_for(self) -> str: ...
-    @property
-    def by_rows(self) -> bool:
-        """Whether blocks have to be of whole rows."""
+    layout: Checkpoint
+    names: tuple[str, ...]
+    twins: Mapping[str, str]
+    made_for: str
 
+    by_rows: ClassVar[bool] = False
+    """Whether blocks have to be of whole rows."""
+
+    @abstractmethod
     def block(self, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pre-trained values and delta of some entries, float32 (float64 where the tensor is) `[m]` each."""
 
 
 @dataclass(frozen=True)
-class TunedDelta:
+class TunedDelta(DeltaSource):
     """What a fine-tuned checkpoint has more than its base."""
 
     base: Checkpoint
-    layout: Checkpoint
-    names: tuple[str, ...]
-    twins: Mapping[str, str]
-    made_for: str
-    by_rows: bool = False
 
     @classmethod
     def of(
@@ -61,7 +55,7 @@ class TunedDelta:
         check_pair(base, tuned, names, leave)
         names = tuple(name for name in names if name in base.tensors)
         pair = (base, tuned)
-        return cls(base, tuned, names, twins_of(pair, names), fingerprint(pair, names))
+        return cls(tuned, names, twins_of(pair, names), fingerprint(pair, names), base)
 
     def block(self, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """See `DeltaSource.block`."""
@@ -72,16 +66,11 @@ class TunedDelta:
 
 
 @dataclass(frozen=True)
-class AdapterDelta:
+class AdapterDelta(DeltaSource):
     """What a LoRA adapter adds to its base: scaling · B A, computed a few rows at a time, never stored."""
 
-    layout: Checkpoint
-    adapter: Checkpoint
     factors: Mapping[str, "Factors"]
-    names: tuple[str, ...]
-    twins: Mapping[str, str]
-    made_for: str
-    by_rows: bool = True
+    by_rows = True
 
     @classmethod
     def of(cls, base: Checkpoint, folder: Path, only: Sequence[str] = (), leave: Sequence[str] = ()) -> "AdapterDelta":
@@ -103,7 +92,7 @@ class AdapterDelta:
         if not names:
             raise ValueError(f"{folder} has no factors for the tensors that were asked for")
         text = fingerprint((base, adapter), (*names, *adapter.tensors))
-        return cls(base, adapter, factors, names, {name: name for name in names}, text)
+        return cls(base, names, {name: name for name in names}, text, factors)
 
     def block(self, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """See `DeltaSource.block`; whole rows only."""
@@ -114,14 +103,8 @@ class AdapterDelta:
 
 
 @dataclass(frozen=True)
-class FactorDelta:
+class FactorDelta(DeltaSource):
     """An adapter's own factors as deltas from zero, each pruned by itself, as peft's `dare_linear` does."""
-
-    layout: Checkpoint
-    names: tuple[str, ...]
-    twins: Mapping[str, str]
-    made_for: str
-    by_rows: bool = False
 
     @classmethod
     def of(cls, folder: Path, only: Sequence[str] = (), leave: Sequence[str] = ()) -> "FactorDelta":
@@ -188,11 +171,11 @@ def factors_of(adapter: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Fa
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     strange = []
     for name, stored in adapter.tensors.items():
-        found = FACTOR.match(name)
-        if found is None or len(stored.shape) != 2:
+        match = FACTOR.match(name)
+        if match is None or len(stored.shape) != 2:
             strange.append(name)
             continue
-        sides.setdefault((found["module"], bool(found["embedding"])), {})[found["side"]] = name
+        sides.setdefault((match["module"], bool(match["embedding"])), {})[match["side"]] = name
     strange += [name for pair in sides.values() if len(pair) != 2 for name in pair.values()]
     if strange:
         raise ValueError(f"{adapter.path} holds what are not factors of linear layers or embeddings: {listed(strange)}")

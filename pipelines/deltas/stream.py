@@ -170,8 +170,8 @@ class Scored:
     def budgets(self) -> dict[str, int]:
         """Entries to keep of each tensor."""
         entries = {name: self.source.layout.tensors[name].entries for name in self.source.names}
-        found = tensor_budgets(entries, self.choice.keep)
-        return {name: found[self.source.twins[name]] for name in found}
+        budgets = tensor_budgets(entries, self.choice.keep)
+        return {name: budgets[self.source.twins[name]] for name in budgets}
 
     def scores(self, name: str, first: int, stop: int) -> np.ndarray:
         delta = _delta(self.source, name, first, stop)[1].float().numpy()
@@ -234,20 +234,20 @@ def divisors_of(
     if rescaling not in ("moments", "bound"):
         q = {"dare": choice.keep, "none": 1.0}.get(str(rescaling)) or float(rescaling)
         return rounded(dict.fromkeys(source.names, q))
-    found: dict[str, float] = {}
+    divisors: dict[str, float] = {}
     for name in source.names:
         if name not in inputs:
             continue
         bias = bias_of(name)
         sums, squares = _changes(source, name, inputs[name].means, bias if bias in source.names else None)
         if rescaling == "moments":
-            found[name] = q_by_moments(sums, squares, choice.keep).q
+            divisors[name] = q_by_moments(sums, squares, choice.keep).q
         else:
             assert choice.eta is not None
-            found[name] = q_by_bound(sums, squares, choice.keep, eta=choice.eta).q
-    mean = float(np.mean(list(found.values())))
-    weights = {bias_of(name): q for name, q in found.items()}
-    return rounded({name: found.get(name, weights.get(name, mean)) for name in source.names})
+            divisors[name] = q_by_bound(sums, squares, choice.keep, eta=choice.eta).q
+    mean = float(np.mean(list(divisors.values())))
+    weights = {bias_of(name): q for name, q in divisors.items()}
+    return rounded({name: divisors.get(name, weights.get(name, mean)) for name in source.names})
 
 
 def bias_of(weight: str) -> str:

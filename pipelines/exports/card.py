@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.exports.tables import RowColumn, Rows, ShardMegabytes, WeightColumn, grouped, sharded
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MOST_CLASSES = 1000
@@ -38,7 +38,7 @@ class Reported(BaseModel):
 def card(selected: Selected, path: Path, *, report: ReportPath = "") -> None:
     """A dataset card for the Hugging Face Hub: size, task, how the samples were chosen, and the report's verdict."""
     path.write_text(card_text(selected, report, {}), encoding="utf-8", newline="\n")
-    selected.told(len(selected.rows), len(selected.rows))
+    selected.progress(len(selected.rows), len(selected.rows))
 
 
 @exporter("")

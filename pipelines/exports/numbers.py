@@ -7,7 +7,7 @@ import numpy as np
 
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 BLOCK = 1 << 20
 MOST_ROWS = 2**33
@@ -19,7 +19,7 @@ def indices(selected: Selected, path: Path) -> None:
     """Kept rows, int64 ascending, as a NumPy array."""
     with path.open("wb") as file:
         np.save(file, selected.rows, allow_pickle=False)
-    selected.told(len(selected.rows), len(selected.rows))
+    selected.progress(len(selected.rows), len(selected.rows))
 
 
 @exporter(".txt")
@@ -29,7 +29,7 @@ def text(selected: Selected, path: Path) -> None:
         for start in range(0, len(selected.rows), BLOCK):
             part = selected.rows[start : start + BLOCK]
             file.write("\n".join(map(str, part.tolist())) + "\n")
-            selected.told(start + len(part), len(selected.rows))
+            selected.progress(start + len(part), len(selected.rows))
 
 
 @exporter(".npy")
@@ -45,7 +45,7 @@ def bitmap(selected: Selected, path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, shape)
         for bits in _bits(selected.rows, selected.count):
             file.write(bits.tobytes())
-    selected.told(len(selected.rows), len(selected.rows))
+    selected.progress(len(selected.rows), len(selected.rows))
 
 
 def _bits(rows: np.ndarray, count: int) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from secateur.pipelines.data.images import DECODING_FAILS
 from secateur.pipelines.exports.selected import Selected
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 if TYPE_CHECKING:
     import datasets
@@ -61,11 +61,12 @@ def picture_column(selected: Selected) -> str:
     if selected.columns is not None and selected.columns.image is not None:
         return str(selected.columns.image)
     arrays = (datasets.Image, datasets.Array2D, datasets.Array3D)
-    found = [name for name, feature in features.items() if isinstance(feature, arrays)]
-    if len(found) != 1:
-        told = f"columns {', '.join(found)} all hold images" if found else f"of {', '.join(features)} none holds images"
-        raise ManifestError(f"an image folder needs one column of images: {told}")
-    return str(found[0])
+    candidates = [name for name, feature in features.items() if isinstance(feature, arrays)]
+    if len(candidates) != 1:
+        none = f"of {', '.join(features)} none holds images"
+        fault = f"columns {', '.join(candidates)} all hold images" if candidates else none
+        raise ManifestError(f"an image folder needs one column of images: {fault}")
+    return str(candidates[0])
 
 
 def undecoded(dataset: "datasets.Dataset", column: str) -> "datasets.Dataset":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from secateur.pipelines.exports.picture_files import picture_column, pictures
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.exports.tables import json_text
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.folder_names import folder_names
 from secateur.pipelines.storage.whole_files import inside
 
@@ -31,52 +32,36 @@ def imagefolder(selected: Selected, path: Path, *, layout: Layout = "classes", l
     label. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
     there are no class folders, list.txt or classes.json, and metadata.csv has the label columns, lists as JSON.
     """
-    column = picture_column(selected)
-    if selected.labels_hold != "class":
-        if layout == "classes":
-            raise ManifestError(
-                f"layout classes needs one class per image, the labels here are {selected.labels_hold}: export with "
-                "layout metadata"
-            )
-        with_targets(selected, path, column, link=link)
-        return
-    names = selected.class_names
+    column, classed = picture_column(selected), selected.labels_hold == "class"
+    if layout == "classes" and not classed:
+        raise ManifestError(
+            f"layout classes needs one class per image, the labels here are {selected.labels_hold}: export with "
+            "layout metadata"
+        )
+    names = selected.class_names if classed else {}
     folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
+    labels = ("label",) if classed or selected.columns is None else selected.columns.labels
     width = len(str(selected.count - 1))
-    for folder in sorted({folders[label] for label in selected.labels.tolist()}):
+    for folder in sorted({folders.get(label, "images") for label in selected.labels.tolist()}):
         inside(path, folder).mkdir()
-    header = ["file_name", "row", "label", *(["weight"] if selected.weights is not None else [])]
-    with (
-        (path / "list.txt").open("w", encoding="utf-8", newline="\n") as listed,
-        (path / "metadata.csv").open("w", encoding="utf-8", newline="") as described,
-    ):
+    with ExitStack() as files:
+        described = files.enter_context((path / "metadata.csv").open("w", encoding="utf-8", newline=""))
         table = csv.writer(described)
-        table.writerow(header)
-        for position, row, picture, _ in pictures(selected, column):
+        table.writerow(["file_name", "row", *labels, *(["weight"] if selected.weights is not None else [])])
+        if classed:
+            listed = files.enter_context((path / "list.txt").open("w", encoding="utf-8", newline="\n"))
+        for position, row, picture, record in pictures(selected, column):
             label = int(selected.labels[position])
-            name = f"{folders[label]}/{row:0{width}d}.{picture.ending}"
+            name = f"{folders.get(label, 'images')}/{row:0{width}d}.{picture.ending}"
             picture.place(inside(path, name), link=link)
-            listed.write(f"{name} {label}\n")
             weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
-            table.writerow([name, row, label, *weight])
+            targets = [label] if classed else [json_text(record[each]) for each in labels]
+            table.writerow([name, row, *targets, *weight])
+            if classed:
+                listed.write(f"{name} {label}\n")
     if layout == "classes":
         # Readers of image folders take classes from a metadata.csv where there is one, and from folders otherwise.
         (path / "metadata.csv").rename(path / "rows.csv")
-    classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
-    (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def with_targets(selected: Selected, path: Path, column: str, *, link: bool) -> None:
-    """Images below `images`, and metadata.csv with file_name, row and the label columns."""
-    assert selected.columns is not None
-    labels, width = selected.columns.labels, len(str(selected.count - 1))
-    inside(path, "images").mkdir()
-    with (path / "metadata.csv").open("w", encoding="utf-8", newline="") as described:
-        table = csv.writer(described)
-        table.writerow(["file_name", "row", *labels, *(["weight"] if selected.weights is not None else [])])
-        for position, row, picture, record in pictures(selected, column):
-            name = f"images/{row:0{width}d}.{picture.ending}"
-            picture.place(inside(path, name), link=link)
-            weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
-            targets = [json_text(record[label]) for label in labels]
-            table.writerow([name, row, *targets, *weight])
+    if classed:
+        classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
+        (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

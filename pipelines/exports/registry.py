@@ -8,8 +8,7 @@ found by content hash if they moved.
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected, select
-from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError, explained, shortened
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import HashRows
 from secateur.pipelines.storage.ledger import library_versions
 from secateur.pipelines.storage.partial_names import remove_leftovers
 from secateur.pipelines.storage.whole_files import new_file, new_folder, refuse_existing
@@ -47,7 +48,7 @@ class Exporter:
     write: Callable[..., None]
 
 
-_FOUND: dict[str, Exporter] = {}
+_DECLARED: dict[str, Exporter] = {}
 
 
 def exporter(suffix: str) -> Callable[[Write], Write]:
@@ -55,7 +56,7 @@ def exporter(suffix: str) -> Callable[[Write], Write]:
 
     def declare(write: Write) -> Write:
         name = write.__name__
-        _FOUND[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write)
+        _DECLARED[name] = Exporter(name, suffix, summary_of(write), settings_of(write), write)
         return write
 
     return declare
@@ -68,7 +69,7 @@ def exporters() -> Mapping[str, Exporter]:
 
     for module in modules_of(secateur.pipelines.exports):
         importlib.import_module(module)
-    return dict(sorted(_FOUND.items()))
+    return dict(sorted(_DECLARED.items()))
 
 
 def export(
@@ -92,23 +93,23 @@ def export(
     made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
     that exists without `overwrite`, and a folder that is no export of ours even with it.
     """
-    with _one_sentence(f"cannot export to {shortened(target)}" if target is not None else "cannot export"):
+    with explained(f"cannot export to {shortened(target)}" if target is not None else "cannot export"):
         require(to, exporters(), "format")
         chosen = exporters()[to]
         checked(chosen.settings, settings or {}, f"format {to}")
         manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
         path = target_of(manifest, chosen, target)
         refuse_unsafe(path, manifest, chosen, dataset, overwrite=overwrite)
-        given = chosen.settings(**(settings or {})).model_dump()
+        filled = chosen.settings(**(settings or {})).model_dump()
         selected = select(manifest, dataset, hash_rows, path, progress)
         remove_leftovers(path)
         if chosen.suffix:
             with new_file(path, overwrite=overwrite) as partial:
-                chosen.write(selected, partial, **given)
+                chosen.write(selected, partial, **filled)
         else:
             with new_folder(path, overwrite=overwrite) as partial:
-                chosen.write(selected, partial, **given)
-                (partial / RECEIPT).write_text(receipt(selected, chosen, given), encoding="utf-8")
+                chosen.write(selected, partial, **filled)
+                (partial / RECEIPT).write_text(receipt(selected, chosen, filled), encoding="utf-8")
     return path
 
 
@@ -167,24 +168,3 @@ def receipt(selected: Selected, chosen: Exporter, settings: Mapping[str, Any]) -
         "version": library_versions()["secateur"],
     }
     return json.dumps(content, indent=2, ensure_ascii=True) + "\n"
-
-
-@contextmanager
-def _one_sentence(subject: str) -> Iterator[None]:
-    """Errors of files, libraries and settings become one ManifestError."""
-    try:
-        yield
-    except ManifestError:
-        raise
-    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-        reason = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            named = f" ({shortened(error.filename)})" if error.filename else ""
-            reason = f"{error.strerror}{named}"
-        raise ManifestError(f"{subject}: {reason}") from error
-
-
-def shortened(name: object) -> str:
-    """A path for a message, its end if it is long."""
-    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
-    return text if len(text) <= 200 else f"…{text[-199:]}"

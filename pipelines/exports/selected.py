@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns, Target
 from secateur.pipelines.data.targets import strata_in
-from secateur.pipelines.manifests.manifest import HashRows, Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import HashRows
 from secateur.trainers.contract import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Selected:
     dataset: "datasets.Dataset | None"
     columns: Columns | None
     target: Path
-    told: Progress
+    progress: Progress
 
     @property
     def data(self) -> "datasets.Dataset":
@@ -59,13 +61,6 @@ class Selected:
         """Name of each class by its label, as the manifest has them."""
         return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
-    @property
-    def kept_table(self) -> "datasets.Dataset":
-        """The manifest's own table of kept rows as a data set."""
-        import datasets
-
-        return datasets.Dataset(self.manifest.table.to_arrow())
-
     def blocks(self, dataset: "datasets.Dataset") -> Iterator[tuple[slice, pa.Table]]:
         """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; trials are not decoded."""
         size = PICTURES_AT_ONCE if has_media(dataset.features) else ROWS_AT_ONCE
@@ -73,9 +68,9 @@ class Selected:
         for start in range(0, len(self.rows), size):
             part = slice(start, min(start + size, len(self.rows)))
             yield part, take(whole, self.rows[part])
-            self.told(part.stop, len(self.rows))
+            self.progress(part.stop, len(self.rows))
         if not len(self.rows):
-            self.told(0, 0)
+            self.progress(0, 0)
 
 
 def select(
@@ -83,7 +78,7 @@ def select(
     dataset: "datasets.Dataset | None",
     hash_rows: "HashRows | Mapping[str, Any] | None",
     target: Path,
-    told: Progress | None,
+    progress: Progress | None,
 ) -> Selected:
     """What a manifest keeps of a data set, or without one of what it was made from.
 
@@ -91,7 +86,7 @@ def select(
     """
     located, count = manifest.rows, manifest.declaration.of
     if dataset is not None:
-        located, count = manifest.locate(manifest.hashes_of(dataset, hash_rows)), len(dataset)
+        located, count = manifest.locate(manifest.selection.hashes_of(dataset, hash_rows)), len(dataset)
     order = np.argsort(located, kind="stable")
     named = manifest.provenance.columns if hash_rows is None else hash_rows
     return Selected(
@@ -104,7 +99,7 @@ def select(
         # Without data nothing has read the columns, and a manifest may claim any.
         columns=None if dataset is None or callable(named) or not named else Columns(**named),
         target=target,
-        told=told or (lambda done, total: None),
+        progress=progress or (lambda done, total: None),
     )
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.exports.registry import exporters
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 
@@ -30,8 +31,8 @@ def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Pat
     report = root / manifest.provenance.dataset / "report" / "report.json"
     quotes = to in exporters() and "report" in exporters()[to].settings.model_fields
     plain = Path(manifest.provenance.dataset).name == manifest.provenance.dataset
-    found = quotes and plain and report.is_file()
-    return {"report": str(report), **settings} if found else settings
+    quoted = quotes and plain and report.is_file()
+    return {"report": str(report), **settings} if quoted else settings
 
 
 def described(path: Path, to: str, manifest: Manifest) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import datetime
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
-from secateur.pipelines.manifests.manifest import ManifestError
+from secateur.pipelines.manifests.document import ManifestError
 
 BYTES_PER_GROUP = 2**26
 RowColumn = Annotated[str, Field(description="name of an added column of original row numbers; empty for none")]
@@ -33,12 +33,12 @@ class Rows:
         import datasets
 
         self.selected = selected
-        given = selected.dataset is not None
-        self.dataset = selected.data if given else selected.kept_table
+        of_data = selected.dataset is not None
+        self.dataset = selected.data if of_data else datasets.Dataset(selected.manifest.table.to_arrow())
         self.added: dict[str, tuple[Any, Any]] = {}
         if row_column:
             self.added[row_column] = (selected.rows, datasets.Value("int64"))
-        if given and weight_column and selected.weights is not None:
+        if of_data and weight_column and selected.weights is not None:
             self.added[weight_column] = (selected.weights, datasets.Value("float32"))
         if taken := next((name for name in self.added if name in self.dataset.features), None):
             raise ManifestError(f"the data set has a column {taken!r} already; name the added column otherwise")
@@ -62,7 +62,7 @@ class Rows:
             yield from self.selected.blocks(self.dataset)
             return
         yield slice(0, len(self.dataset)), self.dataset.with_format("arrow")[:]
-        self.selected.told(len(self.dataset), len(self.dataset))
+        self.selected.progress(len(self.dataset), len(self.dataset))
 
 
 @exporter(".parquet")
@@ -163,11 +163,11 @@ def datasets(
     from datasets.arrow_writer import ArrowWriter
 
     rows = Rows(selected, row_column, weight_column)
-    told = rows.dataset.info
-    info = DatasetInfo(told.description, told.citation, told.homepage, told.license, features=rows.features)
+    origin = rows.dataset.info
+    info = DatasetInfo(origin.description, origin.citation, origin.homepage, origin.license, features=rows.features)
     # An empty one of the same columns: what the library writes beside the rows is the library's to say.
     empty = Dataset.from_dict({name: [] for name in rows.features}, info=info)
-    with quiet():
+    with own_manners():
         empty.save_to_disk(path)
     for file in path.glob("*.arrow"):
         file.unlink()
@@ -183,20 +183,6 @@ def datasets(
     state["_data_files"] = [{"filename": name} for name in files]
     state["_fingerprint"] = selected.manifest.declaration.root[:16]
     (path / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The `datasets` library without progress bars of its own."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def sharded(tables: Rows, size: int) -> Iterator[Iterator[pa.Table]]:

@@ -20,14 +20,14 @@ def write_masked(kept: Kept, checkpoint: Path, output: Path) -> None:
 
     Raises ValueError for a checkpoint of another model than the mask was made for, and a file that is no safetensors.
     """
-    tensors, told = read_for(kept, checkpoint)
+    tensors, metadata = read_for(kept, checkpoint)
     for name, mask in kept.groups.items():
         if name not in tensors or tuple(tensors[name].shape) != mask.shape:
             there = list(tensors[name].shape) if name in tensors else "absent"
             raise ValueError(f"the mask of {name} is of shape {list(mask.shape)}, the tensor is {there}")
         tensors[name].masked_fill_(~torch.from_numpy(mask), 0)
     with new_file(output) as partial:
-        save_file(tensors, partial, metadata=told)
+        save_file(tensors, partial, metadata=metadata)
 
 
 def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
@@ -36,7 +36,7 @@ def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
     The manifest says which tensors a layer's channels are cut out of. Raises ValueError for a checkpoint of another
     model than the channels were chosen for, a manifest that does not say it, and a file that is no safetensors.
     """
-    tensors, told = read_for(kept, checkpoint)
+    tensors, metadata = read_for(kept, checkpoint)
     for layer, mask in kept.groups.items():
         if not mask.any():
             raise ValueError(f"layer {layer!r} would keep no channel, which cuts the network")
@@ -49,7 +49,7 @@ def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
             stays = torch.from_numpy(np.flatnonzero(np.repeat(mask, cut.entries)))
             tensors[cut.tensor] = tensors[cut.tensor].index_select(cut.axis, stays)
     with new_file(output) as partial:
-        save_file(tensors, partial, metadata=told)
+        save_file(tensors, partial, metadata=metadata)
 
 
 def read_for(kept: Kept, checkpoint: Path) -> tuple[State, dict[str, str] | None]:
@@ -57,9 +57,9 @@ def read_for(kept: Kept, checkpoint: Path) -> tuple[State, dict[str, str] | None
     try:
         with safe_open(checkpoint, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = file.metadata()
+            metadata = file.metadata()
     except SafetensorError as error:
         raise ValueError(f"{checkpoint} is no safetensors file: {error}") from error
     if not is_made_for_state(kept.made_for, tensors):
         raise ValueError(f"{checkpoint} is another model than the mask was made for ({kept.made_for})")
-    return tensors, told
+    return tensors, metadata

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field, FiniteFloat, StrictBool
 
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
-from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Text, Unit
+from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Text, Unit
 from secateur.pipelines.storage.whole_files import refuse_existing, write_bytes
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
 
@@ -63,21 +64,14 @@ class Choices(Payload):
     @classmethod
     def of(cls, space: ArchitectureSpace, alive: Alive, contributions: np.ndarray) -> "Choices":
         """Choices of a space that are alive, with a contribution of each: both `[features]`."""
-        told = list(zip(alive.tolist(), contributions.astype(np.float64).tolist(), strict=True))
-        places, start = [], 0
+        facts = zip(alive.tolist(), contributions.astype(np.float64).tolist(), strict=True)
+        places = []
         for position in space.positions:
             always, rest = position.choices[: int(position.silent)], position.choices[int(position.silent) :]
-            facts = told[start : start + len(rest)]
-            start += len(rest)
-            choices = tuple(
-                Choice(name=name, kept=kept, contribution=mean) for name, (kept, mean) in zip(rest, facts, strict=True)
-            )
+            some = zip(rest, islice(facts, len(rest)), strict=True)
+            choices = tuple(Choice(name=name, kept=kept, contribution=mean) for name, (kept, mean) in some)
             places.append(Place(name=position.name, always=always, choices=choices))
         return cls(tuple(places))
-
-    @property
-    def unit(self) -> Unit:
-        return "choice"
 
     @property
     def count(self) -> int:
@@ -100,11 +94,6 @@ class Choices(Payload):
         """Choices that are left at each position."""
         return {place.name: place.left for place in self.positions}
 
-    def check_provenance(self, provenance: Provenance) -> None:
-        """See `Payload.check_provenance`."""
-        if provenance.budget != self.count:
-            raise ManifestError(f"{self.count} choices are kept, but the budget is {provenance.budget}")
-
     def write(self, folder: Path) -> None:
         """Choices are few: manifest.json says them all."""
 
@@ -112,17 +101,9 @@ class Choices(Payload):
     def check(cls, declaration: Declaration[Any]) -> None:
         """See `Payload.check`."""
         refuse_files(declaration)
-        payload = cls(declaration.payload.positions)
-        if len({place.name for place in payload.positions}) < len(payload.positions):
+        positions = declaration.payload.positions
+        if len({place.name for place in positions}) < len(positions):
             raise ManifestError("its positions do not have names of their own")
-        counts = (payload.count, payload.size)
-        if counts != (declaration.count, declaration.of) or declaration.provenance.budget != declaration.count:
-            raise ManifestError(
-                f"its positions keep {counts[0]} of {counts[1]}, it says {declaration.count} of {declaration.of} and a "
-                f"budget of {declaration.provenance.budget}"
-            )
-        if payload.made_for != declaration.made_for:
-            raise ManifestError("made_for: its positions are not those that it says it was made for")
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Choices":

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import group_of
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Difference:
             "only_a": len(self.rows_only_a),
             "only_b": len(self.rows_only_b),
             "jaccard": self.jaccard,
-            "classes": [vars(found) for found in self.classes],
+            "classes": [vars(each) for each in self.classes],
             "provenance": {name: {"a": a, "b": b} for name, (a, b) in self.provenance.items()},
         }
 
@@ -76,7 +77,7 @@ def compare(a: Manifest, b: Manifest) -> Difference:
     shared = mine.join(theirs, on=keys, how="semi")
     if not same_data and not shared.height:
         raise ManifestError(
-            f"{a.path} and {b.path} have no sample in common: the one is of {told_of(a)}, the other of {told_of(b)}"
+            f"{a.path} and {b.path} have no sample in common: the one is of {data_of(a)}, the other of {data_of(b)}"
         )
     only_mine, only_theirs = mine.join(theirs, on=keys, how="anti"), theirs.join(mine, on=keys, how="anti")
     return Difference(
@@ -96,7 +97,7 @@ def numbered(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def told_of(manifest: Manifest) -> str:
+def data_of(manifest: Manifest) -> str:
     """The data of a manifest in words, with what could make the same sample look like another."""
     source = manifest.provenance
     revision = f" at revision {source.revision}" if source.revision else ""
@@ -110,7 +111,7 @@ def by_class(
     names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.payload.classes}
     counts = [dict(part["label"].value_counts().iter_rows()) for part in (shared, only_a, only_b)]
     for label in sorted(names):
-        both, mine, theirs = (found.get(label, 0) for found in counts)
+        both, mine, theirs = (part.get(label, 0) for part in counts)
         yield ClassDifference(
             name=names[label] if names[label] is not None else str(label),  # type: ignore[arg-type]
             both=both,
@@ -123,30 +124,21 @@ def by_class(
 
 def described(manifest: Manifest) -> dict[str, Any]:
     """What a manifest says of its origin, one value per name."""
-    said = manifest.provenance.model_dump(mode="json")
-    flat: dict[str, Any] = {
+    origin: dict[str, Any] = {
         "rows of the data": manifest.declaration.of,
         "fingerprint": manifest.declaration.fingerprint,
+        **manifest.provenance.model_dump(mode="json"),
     }
-    for name, value in said.items():
-        if name == "scores":
-            for card in value:
-                flat |= flattened(
-                    f"score {card['name']}", {key: card[key] for key in ("scorer", "version", "settings")}
-                )
-        else:
-            flat |= flattened(name, value)
-    return flat
+    for card in origin.pop("scores"):
+        origin[f"score {card['name']}"] = {key: card[key] for key in ("scorer", "version", "settings")}
+    return {deep: inner for name, value in origin.items() for deep, inner in flattened(name, value).items()}
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:
     """A mapping's values under dotted names, anything else as it is."""
     if not isinstance(value, dict):
         return {name: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flattened(f"{name}.{key}", inner)
-    return found
+    return {deep: inner for key, part in value.items() for deep, inner in flattened(f"{name}.{key}", part).items()}
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

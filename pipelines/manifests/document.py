@@ -43,9 +43,17 @@ def explained(subject: str) -> Iterator[None]:
         raise ManifestError(f"{subject}: {place}: {first['msg']}, got {short(first['input'])}") from error
     except FileNotFoundError as error:
         raise ManifestError(f"{subject}: there is no file {error.filename}") from error
-    except (OSError, ValueError, MemoryError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         text = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror + (f" ({shortened(error.filename)})" if error.filename else "")
         raise ManifestError(text if text.startswith(subject) else f"{subject}: {text}") from error
+
+
+def shortened(name: object) -> str:
+    """A path for a message, its end if it is long."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return text if len(text) <= 200 else f"…{text[-199:]}"
 
 
 def short(value: object) -> str:
@@ -54,12 +62,6 @@ def short(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def folder_of(path: Path | str) -> Path:
-    """The folder of a manifest that is named by it or by its manifest.json."""
-    found = Path(path)
-    return found.parent if found.name == DOCUMENT else found
 
 
 def refuse_other_contents(folder: Path) -> None:
@@ -128,16 +130,11 @@ def _without_prose(value: Any) -> Any:
     return [_without_prose(inner) for inner in value] if isinstance(value, list) else value
 
 
-def seal_of(path: Path) -> FileSeal:
-    """Size and checksum of a file."""
-    return FileSeal(bytes=path.stat().st_size, sha256=sha256_of(path))
-
-
 def seals_of(folder: Path) -> dict[str, FileSeal]:
     """The seals of all files in a folder but manifest.json, by name."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    seals = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: seal_of(path) for name, path in seals.items() if name != DOCUMENT}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items() if name != DOCUMENT}
+    return {name: FileSeal(bytes=size, sha256=sha256_of(files[name])) for name, size in sizes.items()}
 
 
 def check_seals(folder: Path, files: Mapping[str, FileSeal], *, contents: bool) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.targets import strata_in
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import SCORE
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
-from secateur.pipelines.manifests.rows import fingerprint
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.rows import ClassCount, fingerprint
 from secateur.selectors.contract import selectors
 
 BLOCK = 1 << 14
@@ -154,11 +155,12 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     kept = position < len(manifest.rows) and int(manifest.rows[position]) == row
     known = arrays if isinstance(arrays, Arrays) else None
     label = int(known.labels[row]) if known else int(strata_in(manifest.table)[position]) if kept else None
-    counted = next((found for found in declaration.payload.classes if found.label == label), None)
+    counted = next((each for each in declaration.payload.classes if each.label == label), None)
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.keep()
     stratum = stratum_of(manifest, row, keep, known)
-    sentence = Decision(manifest, row, kept, known, scores, stratum).sentence()
+    sentence = Decision(manifest, kept, counted, scores, stratum).sentence()
+    distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(
         row=row,
@@ -170,8 +172,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
         stratum=stratum if isinstance(stratum, Stratum) else None,
         class_samples=counted.before if counted else None,
         class_kept=counted.after if counted else None,
-        nearest_kept=near(manifest, row, known, keep),
-        nearest=near(manifest, row, known, np.ones_like(keep)),
+        nearest_kept=near(manifest, known, distances, keep),
+        nearest=near(manifest, known, distances, np.ones_like(keep)),
         equal_rows=equal_rows(row, known),
         unknown=known.unknown if known else (str(arrays),),
     )
@@ -246,25 +248,24 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     return Stratum(number + 1, count, picked, float(edges[number]), float(edges[number + 1]), int(sizes[number]), quota)
 
 
-def near(manifest: Manifest, row: int, known: Arrays | None, among: np.ndarray) -> Near | None:
-    """The nearest other sample where `among` is true, by exact search; of equally near ones the first."""
-    if known is None or known.embeddings is None:
+def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:
+    """Euclidean distance of a row to every row, float64 `[n]`, infinite to itself; read by blocks."""
+    point, starts = np.asarray(embeddings[row], np.float64), range(0, len(embeddings), BLOCK)
+    distances = np.concatenate([np.linalg.norm(embeddings[at : at + BLOCK] - point, axis=1) for at in starts])
+    distances[row] = np.inf
+    return distances
+
+
+def near(manifest: Manifest, known: Arrays | None, distances: np.ndarray | None, among: np.ndarray) -> Near | None:
+    """The nearest sample where `among` is true; of equally near ones the first."""
+    if known is None or distances is None:
         return None
-    point, best = np.asarray(known.embeddings[row], np.float64), (np.inf, -1)
-    for start in range(0, len(among), BLOCK):
-        block = np.asarray(known.embeddings[start : start + BLOCK], np.float64)
-        distances = np.sqrt(np.square(block - point).sum(axis=1))
-        distances[~among[start : start + BLOCK]] = np.inf
-        if start <= row < start + len(block):
-            distances[row - start] = np.inf
-        place = int(distances.argmin())
-        best = min(best, (float(distances[place]), start + place))
-    if not np.isfinite(best[0]):
+    place = int(np.where(among, distances, np.inf).argmin())
+    if not among[place] or not np.isfinite(distances[place]):
         return None
     names = {counted.label: counted.name for counted in manifest.declaration.payload.classes}
-    label = int(known.labels[best[1]])
-    is_kept = bool(np.isin(best[1], manifest.rows))
-    return Near(best[1], best[0], names.get(label) or str(label), is_kept)
+    label = int(known.labels[place])
+    return Near(place, float(distances[place]), names.get(label) or str(label), bool(np.isin(place, manifest.rows)))
 
 
 def equal_rows(row: int, known: Arrays | None) -> tuple[int, ...] | None:
@@ -280,11 +281,16 @@ class Decision:
     """What is known of one decision, to be told in one sentence."""
 
     manifest: Manifest
-    row: int
     kept: bool
-    known: Arrays | None
+    counted: ClassCount | None
+    """The sample's class, where it is known."""
     scores: tuple[ScoreFacts, ...]
-    stratum: "Stratum | str | None"
+    stratum: Stratum | str | None
+
+    @property
+    def drawn(self) -> str:
+        """What a draw made of the sample."""
+        return "it was drawn" if self.kept else "it was not drawn"
 
     def sentence(self) -> str:
         """Kept or dropped, by whom, and why as far as that can be told."""
@@ -306,14 +312,14 @@ class Decision:
         score, end = self.scores[0], self.manifest.provenance.settings.get("end", "high")
         edge = score.kept_lowest if end == "high" else score.kept_highest
         beyond = score.value > edge if end == "high" else score.value < edge
-        told = f"its {score.name} of {score.value:.4g}"
+        own = f"its {score.name} of {score.value:.4g}"
         if score.value == edge:
-            return f"{told} is where the budget ends; among equals a hash of seed and row decides"
+            return f"{own} is where the budget ends; among equals a hash of seed and row decides"
         if beyond != self.kept:
             return self.of_any()  # a class policy: the end of the range is each class's own
         ending = "lowest" if end == "high" else "highest"
         side = ("above" if end == "high" else "below") if self.kept else ("below" if end == "high" else "above")
-        return f"{told} is {side} {edge:.4g}, the {ending} that this selection keeps (high means {score.high_means})"
+        return f"{own} is {side} {edge:.4g}, the {ending} that this selection keeps (high means {score.high_means})"
 
     def of_strata(self) -> str:
         """The cut-off, or the stratum and its quota."""
@@ -326,27 +332,20 @@ class Decision:
         place = f"stratum {there.number} of {there.of} of {there.score} has {there.samples} samples"
         if there.quota == there.samples:
             return f"{place}, no more than its part of the budget, and is taken whole"
-        drawn = "it was drawn" if self.kept else "it was not drawn"
-        return f"{place} and gives {there.quota} of them; {drawn} (seed {self.manifest.provenance.seed})"
+        return f"{place} and gives {there.quota} of them; {self.drawn} (seed {self.manifest.provenance.seed})"
 
     def of_chance(self) -> str:
         """How many of how many were drawn."""
-        declared, drawn = self.manifest.declaration, "it was drawn" if self.kept else "it was not drawn"
-        return (
-            f"{declared.count} of {declared.of} samples were drawn at random (seed {declared.provenance.seed}); {drawn}"
-        )
+        declared, seed = self.manifest.declaration, self.manifest.provenance.seed
+        return f"{declared.count} of {declared.of} samples were drawn at random (seed {seed}); {self.drawn}"
 
     def of_class_chance(self) -> str:
         """The class's part of the draw."""
-        label = int(self.known.labels[self.row]) if self.known else None
-        if self.kept and label is None:
-            label = int(strata_in(self.manifest.table.filter(pl.col("row") == self.row))[0])
-        counted = next((found for found in self.manifest.declaration.payload.classes if found.label == label), None)
-        if counted is None:
-            return "samples were drawn at random within each class; it was not drawn"
-        drawn = "it was drawn" if self.kept else "it was not drawn"
-        name, seed = counted.name or counted.label, self.manifest.provenance.seed
-        return f"class {name} gave {counted.after} of its {counted.before} samples at random (seed {seed}); {drawn}"
+        if self.counted is None:
+            return f"samples were drawn at random within each class; {self.drawn}"
+        name, seed = self.counted.name or self.counted.label, self.manifest.provenance.seed
+        quota = f"{self.counted.after} of its {self.counted.before} samples"
+        return f"class {name} gave {quota} at random (seed {seed}); {self.drawn}"
 
     def of_any(self) -> str:
         """The selector's own summary, and the sample's scores beside those that are kept."""
@@ -355,10 +354,10 @@ class Decision:
         summary = f" ({known.summary.rstrip('.')})" if known and known.summary else ""
         declared = self.manifest.declaration
         did = "chose it" if self.kept else "did not choose it"
-        told = f"{source.selector}{summary} {did} among the {declared.count} of {declared.of} that stay"
+        reason = f"{source.selector}{summary} {did} among the {declared.count} of {declared.of} that stay"
         for score in self.scores[:1]:
-            told += (
+            reason += (
                 f"; its {score.name} of {score.value:.4g} is number {score.overall.rank} of {score.overall.count} from "
                 f"the top, kept ones run from {score.kept_lowest:.4g} to {score.kept_highest:.4g}"
             )
-        return told
+        return reason

@@ -20,7 +20,6 @@ from secateur.pipelines.manifests.document import (
     check_told,
     declared,
     explained,
-    folder_of,
     parse_document,
     refuse_other_contents,
     seals_of,
@@ -35,10 +34,7 @@ from secateur.pipelines.storage.whole_files import new_folder
 from secateur.trainers.pruning.kept import Kept
 
 if TYPE_CHECKING:
-    import datasets
     import polars as pl
-
-__all__ = ["DOCUMENT", "PAYLOADS", "HashRows", "Manifest", "ManifestError"]
 
 PAYLOADS: Final[Mapping[str, type[Payload]]] = {"rows": Rows, "masks": Masks, "choices": Choices}
 """What a manifest can keep, by the `kind` of its payload."""
@@ -63,7 +59,6 @@ class Manifest:
         """
         folder = Path(folder)
         with explained(f"cannot write manifest {folder}"):
-            payload.check_provenance(provenance)
             refuse_other_contents(folder)
             with new_folder(folder, overwrite=overwrite) as partial:
                 payload.write(partial)
@@ -85,6 +80,7 @@ class Manifest:
             provenance=provenance,
             root="",
         )
+        check(declaration, type(payload))
         write_document(folder, payload.described(declaration) | {"secateur": declaration.model_dump(mode="json")})
         return cls.load(folder)
 
@@ -95,19 +91,18 @@ class Manifest:
         Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and that what they
         hold agrees with what is said of them. Raises ManifestError with the one thing that is wrong.
         """
-        folder = folder_of(path)
+        folder = Path(path).parent if Path(path).name == DOCUMENT else Path(path)
         with explained(f"manifest {folder}"):
             document = parse_document(folder / DOCUMENT)
             kind = payload_of(document)
             declaration = declared(document, kind.Part)
-            if not declaration.kept:
-                raise ManifestError(f"it does not say that its {declaration.unit}s are the kept ones")
-            if declaration.unit not in kind.units:
-                raise ManifestError(f"its unit is {declaration.unit!r}, its payload is of {' or '.join(kind.units)}")
-            kind.check(declaration)
+            check(declaration, kind)
             check_told(document, kind.described(declaration))
             check_seals(folder, declaration.files, contents=verify)
             payload = kind.read(folder, declaration, verify=verify)
+            for name, value in {"count": payload.count, "of": payload.size, "made_for": payload.made_for}.items():
+                if value != (said := getattr(declaration, name)):
+                    raise ManifestError(f"{name}: its {declaration.unit}s give {value}, it says {said}")
         return cls(folder, declaration, payload)
 
     def verify(self) -> None:
@@ -154,11 +149,6 @@ class Manifest:
         return self.selection.rows
 
     @property
-    def hashes(self) -> "pl.Series":
-        """Content hash of each kept row, 32 hexadecimal digits."""
-        return self.selection.hashes
-
-    @property
     def weights(self) -> np.ndarray | None:
         """Weight of each kept row, float32, or None where all weigh the same."""
         return self.selection.weights
@@ -176,16 +166,6 @@ class Manifest:
         """
         with explained(f"manifest {self.path}"):
             return self.selection.locate(hashes)
-
-    def hashes_of(
-        self, dataset: "datasets.Dataset", hash_rows: "HashRows | Mapping[str, Any] | None" = None
-    ) -> "pl.Series | Sequence[str]":
-        """Content hashes of a data set's rows, by the columns that the manifest names or as `hash_rows` says.
-
-        Raises ManifestError for anything but one split, and where the rows have no such columns.
-        """
-        with explained(f"manifest {self.path}"):
-            return self.selection.hashes_of(dataset, hash_rows)
 
     def apply(
         self,
@@ -208,13 +188,21 @@ class Manifest:
         """
         if hash_rows is not None:
             settings["hash_rows"] = hash_rows
-        with explained(f"manifest {self.path} cannot be applied to {short_target(target)}"):
+        name = target if isinstance(target, str | Path) else type(target).__name__
+        with explained(f"manifest {self.path} cannot be applied to {name}"):
             return self.payload.apply(target, None if output is None else Path(output), **settings)
 
 
-def short_target(target: Any) -> str:
-    """A target in an error message."""
-    return str(target) if isinstance(target, str | Path) else type(target).__name__
+def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
+    """Raise ManifestError, or ValueError, where a manifest of this kind says what cannot be."""
+    unit, count, budget = declaration.unit, declaration.count, declaration.provenance.budget
+    if not declaration.kept:
+        raise ManifestError(f"it does not say that its {unit}s are the kept ones")
+    if unit not in kind.units:
+        raise ManifestError(f"its unit is {unit!r}, its payload is of {' or '.join(kind.units)}")
+    if count != budget:
+        raise ManifestError(f"{count} {unit}s are kept, but the budget is {budget}")
+    kind.check(declaration)
 
 
 def payload_of(document: Mapping[str, Any]) -> type[Payload]:

@@ -1,8 +1,9 @@
 """Weights, channels, deltas, heads or prompt tokens that a manifest keeps: a mask per group in `kept.safetensors`."""
 
+import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
@@ -12,7 +13,7 @@ from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
 from secateur.pipelines.manifests.document import ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
-from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.pipelines.storage.whole_files import refuse_existing
 from secateur.scorers.contract import Unit as MaskUnit
@@ -21,6 +22,14 @@ from secateur.trainers.pruning.kept import Kept
 LISTED: Final = ("head", "token", "channel")
 """Units of which there are few: what stays is listed in manifest.json, too, for people to read."""
 MOST_LISTED = 20_000
+WRITERS: Final = {
+    "weight": ("checkpoints", "write_masked"),
+    "channel": ("checkpoints", "write_smaller"),
+    "delta": ("rescaled", "write_rescaled"),
+    "head": ("language", "write_without_heads"),
+    "token": ("language", "write_prompt"),
+}
+"""Module and function that apply masks, by unit."""
 GroupName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=500)]
 
 
@@ -61,10 +70,14 @@ class Masks(Payload):
         """Masks in memory: bool arrays, one per group, of at least one unit each; raises ManifestError for others."""
         for name, mask in kept.groups.items():
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.size:
-                told = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
-                raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {told}")
+                kind = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
+                raise ManifestError(f"the mask of {name!r} must be a bool array of units, it is {kind}")
+        groups = []
         with explained("these masks cannot be kept"):
-            return cls(kept, tuple(groups_of(kept)))
+            for name, mask in kept.groups.items():
+                count = int(np.count_nonzero(mask))
+                groups.append(Group(name=name, shape=mask.shape, kept=count, listed=places_of(kept, name, count)))
+        return cls(kept, tuple(groups))
 
     @property
     def unit(self) -> Unit:
@@ -86,13 +99,6 @@ class Masks(Payload):
     def part(self) -> MasksPart:
         return MasksPart(settings=dict(self.kept.settings), groups=self.groups)
 
-    def check_provenance(self, provenance: Provenance) -> None:
-        """See `Payload.check_provenance`."""
-        if not self.count:
-            raise ManifestError(f"nothing is kept of {self.size} {self.unit}s")
-        if provenance.budget != self.count:
-            raise ManifestError(f"{self.count} {self.unit}s are kept, but the budget is {provenance.budget}")
-
     def write(self, folder: Path) -> None:
         """See `Payload.write`."""
         write_masks(self.kept.groups, folder / BITS)
@@ -100,19 +106,11 @@ class Masks(Payload):
     @classmethod
     def check(cls, declaration: Declaration[Any]) -> None:
         """See `Payload.check`. Beside deltas lies the checkpoint that they make, whose files are sealed with them."""
-        groups, unit = declaration.payload.groups, declaration.unit
-        if unit != "delta" or BITS not in declaration.files:
+        if declaration.unit != "delta" or BITS not in declaration.files:
             refuse_files(declaration, BITS)
-        names = [group.name for group in groups]
+        names = [group.name for group in declaration.payload.groups]
         if len(set(names)) < len(names) or "__metadata__" in names:
             raise ManifestError("its groups do not have names of their own")
-        counts = (sum(group.kept for group in groups), sum(group.size for group in groups))
-        if counts != (declaration.count, declaration.of):
-            raise ManifestError(
-                f"its groups keep {counts[0]} of {counts[1]}, it says {declaration.count} of {declaration.of}"
-            )
-        if declaration.provenance.budget != declaration.count or not declaration.count:
-            raise ManifestError(f"it keeps {declaration.count}, but its budget is {declaration.provenance.budget}")
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Masks":
@@ -139,13 +137,6 @@ class Masks(Payload):
         return output
 
 
-def groups_of(kept: Kept) -> Iterator[Group]:
-    """The groups of a mask, in its order."""
-    for name, mask in kept.groups.items():
-        count = int(np.count_nonzero(mask))
-        yield Group(name=name, shape=mask.shape, kept=count, listed=places_of(kept, name, count))
-
-
 def places_of(kept: Kept, name: str, count: int) -> tuple[tuple[int, ...], ...] | None:
     """Places of the `count` units of a group that stay, None where there are too many to list."""
     if kept.unit not in LISTED or count > MOST_LISTED:
@@ -155,24 +146,8 @@ def places_of(kept: Kept, name: str, count: int) -> tuple[tuple[int, ...], ...] 
 
 def writer_of(unit: Unit) -> Callable[..., None]:
     """What writes the rest of a target that masks of a unit leave; it loads torch, so it is imported when needed."""
-    if unit == "weight":
-        from secateur.pipelines.manifests.checkpoints import write_masked
-
-        return write_masked
-    if unit == "channel":
-        from secateur.pipelines.manifests.checkpoints import write_smaller
-
-        return write_smaller
-    if unit == "delta":
-        from secateur.pipelines.manifests.rescaled import write_rescaled
-
-        return write_rescaled
-    if unit == "head":
-        from secateur.pipelines.manifests.language import write_without_heads
-
-        return write_without_heads
-    if unit == "token":
-        from secateur.pipelines.manifests.language import write_prompt
-
-        return write_prompt
-    raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
+    if unit not in WRITERS:
+        raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
+    module, name = WRITERS[unit]
+    writer: Callable[..., None] = getattr(importlib.import_module(f"secateur.pipelines.manifests.{module}"), name)
+    return writer

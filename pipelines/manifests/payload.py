@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Unit
 
 
 class Payload(ABC):
@@ -21,8 +21,9 @@ class Payload(ABC):
     units: ClassVar[tuple[Unit, ...]]
 
     @property
-    @abstractmethod
-    def unit(self) -> Unit: ...
+    def unit(self) -> Unit:
+        """What is kept: the first of `units`, unless the payload knows better."""
+        return self.units[0]
 
     @property
     @abstractmethod
@@ -43,10 +44,6 @@ class Payload(ABC):
     @abstractmethod
     def part(self) -> FrozenModel:
         """What the manifest says of this payload."""
-
-    @abstractmethod
-    def check_provenance(self, provenance: Provenance) -> None:
-        """Raise ManifestError where the provenance is of another choice than this one."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -82,7 +82,7 @@ def tuned_delta(kept: Kept, base: Checkpoint, tuned: Checkpoint) -> TunedDelta:
                 f"{checkpoint.path} lacks tensors of the manifest, or shapes them otherwise: {listed(wrong)}"
             )
     names = tuple(kept.groups)
-    return TunedDelta(base, tuned, names, {name: name for name in names}, fingerprint((base, tuned), names))
+    return TunedDelta(tuned, names, {name: name for name in names}, fingerprint((base, tuned), names), base)
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:

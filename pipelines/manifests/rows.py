@@ -13,7 +13,7 @@ from pydantic import StrictInt
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
-from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Provenance, Unit
+from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Unit
 from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
@@ -87,10 +87,6 @@ class Rows(Payload):
             return cls(table, samples.height, fingerprint(samples["content_hash"]), classes)
 
     @property
-    def unit(self) -> Unit:
-        return "sample"
-
-    @property
     def count(self) -> int:
         return self.table.height
 
@@ -106,19 +102,6 @@ class Rows(Payload):
     def part(self) -> RowsPart:
         return RowsPart(columns=tuple(self.table.columns), classes=self.classes)
 
-    def check_provenance(self, provenance: Provenance) -> None:
-        """See `Payload.check_provenance`: the budget is exact, and every score has a card."""
-        kept, of = self.count, self.size
-        resolved = resolve_keep(provenance.keep, of)
-        if kept != provenance.budget or kept != resolved:
-            raise ManifestError(
-                f"{kept} samples are kept, but the budget is {provenance.budget} and keep {provenance.keep} of {of} "
-                f"comes to {resolved}"
-            )
-        scores = {name.removeprefix(kept_rows.SCORE) for name in self.table.columns if name.startswith(kept_rows.SCORE)}
-        if unknown := sorted(scores - {card.name for card in provenance.scores}):
-            raise ManifestError(f"no score card says what the scores {unknown} mean")
-
     def write(self, folder: Path) -> None:
         """See `Payload.write`."""
         kept_rows.write(self.table, folder / ROWS)
@@ -131,12 +114,9 @@ class Rows(Payload):
         if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
             raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
         kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
-        resolved = resolve_keep(declaration.provenance.keep, declaration.of)
-        if not declaration.count == declaration.provenance.budget == resolved:
-            raise ManifestError(
-                f"it lists {declaration.count} kept rows, but its budget is {declaration.provenance.budget} "
-                f"and keep {declaration.provenance.keep} of {declaration.of} comes to {resolved}"
-            )
+        count, of, keep = declaration.count, declaration.of, declaration.provenance.keep
+        if count != (resolved := resolve_keep(keep, of)):
+            raise ManifestError(f"{count} rows are kept, but keep {keep} of {of} comes to {resolved}")
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Rows":
@@ -210,7 +190,10 @@ class Rows(Payload):
     def hashes_of(
         self, dataset: "datasets.Dataset", hash_rows: HashRows | Mapping[str, Any] | None = None
     ) -> pl.Series | Sequence[str]:
-        """See `Manifest.hashes_of`."""
+        """Content hashes of a data set's rows, by the columns that the manifest names or as `hash_rows` says.
+
+        Raises ManifestError for anything but one split, and where the rows have no such columns.
+        """
         import datasets
 
         if not isinstance(dataset, datasets.Dataset):

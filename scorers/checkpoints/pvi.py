@@ -38,20 +38,17 @@ def pvi(
     impossible = np.flatnonzero(np.isneginf(without_input))
     if len(impossible):
         raise ValueError(
-            f"the null model gives the label no probability at {rows_text(impossible)}; estimate it with smoothing"
+            f"the null model gives the label no probability at {rows_text(impossible)}; it must know every class"
         )
     with_input = -checkpoint_loss.astype(np.float64)
     return np.asarray((with_input - without_input) / np.log(2), np.float32)
 
 
-def null_model_of(
-    labels: Int64[np.ndarray, " n"], classes: int, *, smoothing: float = 0.0
-) -> Float64[np.ndarray, " classes"]:
+def null_model_of(labels: Int64[np.ndarray, " n"], classes: int) -> Float64[np.ndarray, " classes"]:
     """Log probabilities of the null model in the limit of training: the logarithms of the class frequencies.
 
     Of all constant predictions, the frequencies of the training labels have the smallest cross-entropy, so this is
-    what a network fed with empty inputs tends to, whatever its architecture. `smoothing` is added to each count, for
-    data with classes that training lacks.
+    what a network fed with empty inputs tends to, whatever its architecture.
     """
-    counts = np.bincount(labels, minlength=classes) + smoothing
+    counts = np.bincount(labels, minlength=classes)
     return np.asarray(np.log(counts / counts.sum(), where=counts > 0, out=np.full(classes, -np.inf)))

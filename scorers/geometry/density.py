@@ -7,13 +7,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from secateur.scorers.contract import Scores, scorer
+from secateur.scorers.geometry.vectors import VIEW
 
 
-@scorer(
-    high_means="sparser",
-    view="embeddings of one checkpoint (eval mode, not augmented)",
-    paper="https://doi.org/10.1214/aoms/1177700079",
-)
+@scorer(high_means="sparser", view=VIEW, paper="https://doi.org/10.1214/aoms/1177700079")
 def density(neighbour_distances: Float32[np.ndarray, "n k"], *, k: int | None = None) -> Scores:
     """Distance to the `k`-th nearest other sample, or to the last of the graph where `k` is left out.
 

@@ -1,19 +1,16 @@
 """Distance to the nearest other sample: almost zero for near-duplicates.
 
-Abbas et al., "SemDeDup", 2023, ranks by the same distance, as 1 - cosine; `near_duplicates` decides who stays.
+Abbas et al., "SemDeDup", 2023, ranks by the same distance, as 1 - cosine; `semantic_deduplication` selects by it.
 """
 
 import numpy as np
 from jaxtyping import Float32
 
 from secateur.scorers.contract import Scores, scorer
+from secateur.scorers.geometry.vectors import VIEW
 
 
-@scorer(
-    high_means="sparser",
-    view="embeddings of one checkpoint (eval mode, not augmented)",
-    paper="https://arxiv.org/abs/2303.09540",
-)
+@scorer(high_means="sparser", view=VIEW, paper="https://arxiv.org/abs/2303.09540")
 def nearest_sample(neighbour_distances: Float32[np.ndarray, "n k"]) -> Scores:
     """Distance to the nearest other sample, in the metric of the graph; 0 for an exact duplicate.
 

@@ -7,13 +7,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from secateur.scorers.contract import Scores, scorer
+from secateur.scorers.geometry.vectors import VIEW
 
 
-@scorer(
-    high_means="easier",
-    view="embeddings of one checkpoint (eval mode, not augmented)",
-    paper="https://doi.org/10.1109/TSMC.1972.4309137",
-)
+@scorer(high_means="easier", view=VIEW, paper="https://doi.org/10.1109/TSMC.1972.4309137")
 def neighbour_agreement(
     neighbour_indices: Int64[np.ndarray, "n k"], strata: Int64[np.ndarray, " n"], *, k: int | None = None
 ) -> Scores:

@@ -49,6 +49,17 @@ class Neighbours:
     metric: Metric
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a graph is searched by: see `nearest_neighbours`."""
+
+    count: int
+    engine: Engine
+    least_recall: float
+    audit: int
+    seed: int
+
+
 def nearest_neighbours(
     embeddings: Shaped[np.ndarray, "n d"],
     count: int,
@@ -75,9 +86,10 @@ def nearest_neighbours(
         raise ValueError(f"count of neighbours is {count}, but it must be at least 1")
     check_enough(len(embeddings), count, labels)
     chosen = choose_engine(embeddings, labels, count, engine, exact_seconds, available)
+    how = Search(count, chosen, least_recall, audit, seed)
     if labels is None:
-        return search_graph(Vectors(embeddings, metric), count, chosen, least_recall, audit, seed)
-    return within_classes(embeddings, labels, count, metric, chosen, least_recall, audit, seed)
+        return search_graph(Vectors(embeddings, metric), how)
+    return within_classes(embeddings, labels, metric, how)
 
 
 def check_enough(samples: int, count: int, labels: Int64[np.ndarray, " n"] | None) -> None:
@@ -124,25 +136,20 @@ def choose_engine(
     return cost.engine
 
 
-def search_graph(
-    vectors: Vectors, count: int, engine: Engine, least_recall: float, audit: int, seed: int
-) -> Neighbours:
+def search_graph(vectors: Vectors, how: Search) -> Neighbours:
     """Candidates by the engine, then true distances, ties and the audit."""
-    audited, truth = true_distances(vectors, count, audit, seed)
-    candidates = min(candidate_count(count), vectors.samples - 1)
-    if engine == "ivf":
-        return search_lists(vectors, count, candidates, audited, truth, least_recall, seed)
-    gpu = on_gpu(candidates + 1)
-    found = search_on_gpu(vectors, candidates) if gpu else self_search(vectors, candidates)
-    indices, distances = refine(vectors, found, count)
-    return Neighbours(
-        indices=indices,
-        distances=distances,
-        recall=recall(distances[audited], truth),
-        audited=len(audited),
-        engine="exact (gpu)" if gpu else "exact",
-        metric=vectors.metric,
-    )
+    audited, truth = true_distances(vectors, how)
+    candidates = min(candidate_count(how.count), vectors.samples - 1)
+    engine = "ivf"
+    if how.engine == "ivf":
+        indices, distances = search_lists(vectors, how, candidates, audited, truth)
+    else:
+        gpu = on_gpu(candidates + 1)
+        proposed = search_on_gpu(vectors, candidates) if gpu else self_search(vectors, candidates)
+        indices, distances = refine(vectors, proposed, how.count)
+        engine = "exact (gpu)" if gpu else "exact"
+    measured = recall(distances[audited], truth)
+    return Neighbours(indices, distances, measured, len(audited), engine, vectors.metric)
 
 
 def search_on_gpu(vectors: Vectors, candidates: int) -> Candidates:
@@ -155,7 +162,7 @@ def search_on_gpu(vectors: Vectors, candidates: int) -> Candidates:
 
 
 def refine(
-    vectors: Vectors, found: Candidates, count: int
+    vectors: Vectors, proposed: Candidates, count: int
 ) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
     """The `count` nearest of the candidates by distance and then index, and those distances.
 
@@ -164,10 +171,10 @@ def refine(
     """
     indices = np.empty((vectors.samples, count), np.int64)
     distances = np.empty((vectors.samples, count), np.float32)
-    exhaustive = found.indices.shape[1] == vectors.samples - 1
+    exhaustive = proposed.indices.shape[1] == vectors.samples - 1
     for span in vectors.spans():
         rows = np.arange(span.start, span.stop)
-        near, order = sorted_by_distance(vectors, rows, found.indices[span])
+        near, order = sorted_by_distance(vectors, rows, proposed.indices[span])
         indices[span], distances[span] = order[:, :count], near[:, :count]
         reach = furthest_similar(vectors, rows, near[:, count - 1])
         tied = vectors.squared(near[:, -1]) <= reach
@@ -251,24 +258,22 @@ def everybody_within(
 
 def search_lists(
     vectors: Vectors,
-    count: int,
+    how: Search,
     candidates: int,
     audited: Int64[np.ndarray, " a"],
     truth: Float32[np.ndarray, " a"],
-    least_recall: float,
-    seed: int,
-) -> Neighbours:
+) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
     """Inverted lists, with twice the lists probed until the audited samples reach `least_recall`."""
-    index = inverted_lists(vectors, seed)
+    index = inverted_lists(vectors, how.seed)
 
     def near(rows: Int64[np.ndarray, " b"]) -> tuple[Int64[np.ndarray, "b k"], Float32[np.ndarray, "b k"]]:
-        similarities, found = index.search(vectors.prepared(rows), candidates + 1)
-        others = without_self(Candidates(found, -similarities), rows)
+        similarities, proposed = index.search(vectors.prepared(rows), candidates + 1)
+        others = without_self(Candidates(proposed, -similarities), rows)
         distances, order = sorted_by_distance(vectors, rows, others.indices)
-        return order[:, :count], distances[:, :count]
+        return order[:, : how.count], distances[:, : how.count]
 
     index.nprobe = min(8, index.nlist)
-    while recall(near(audited)[1], truth) < least_recall and index.nprobe < index.nlist:
+    while recall(near(audited)[1], truth) < how.least_recall and index.nprobe < index.nlist:
         index.nprobe = min(2 * index.nprobe, index.nlist)
     # Samples in sparse lists may miss neighbours altogether although the recall is met: those probe every list.
     parts = [
@@ -277,11 +282,10 @@ def search_lists(
     indices, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
     short = np.flatnonzero((indices < 0).any(axis=1))
     if len(short):
-        log.info("inverted lists gave fewer than %d neighbours for %s: searched exhaustively", count, rows_text(short))
+        log.info("inverted lists gave too few neighbours for %s: searched exhaustively", rows_text(short))
         index.nprobe = index.nlist
         indices[short], distances[short] = near(short)
-    measured = recall(distances[audited], truth)
-    return Neighbours(indices, distances, measured, len(audited), "ivf", vectors.metric)
+    return indices, distances
 
 
 def inverted_lists(vectors: Vectors, seed: int):  # type: ignore[no-untyped-def] # an untyped library's index
@@ -299,11 +303,10 @@ def inverted_lists(vectors: Vectors, seed: int):  # type: ignore[no-untyped-def]
     return index
 
 
-def true_distances(
-    vectors: Vectors, count: int, audit: int, seed: int
-) -> tuple[Int64[np.ndarray, " a"], Float32[np.ndarray, " a"]]:
+def true_distances(vectors: Vectors, how: Search) -> tuple[Int64[np.ndarray, " a"], Float32[np.ndarray, " a"]]:
     """Rows drawn by `seed`, and each one's true distance to its `count`-th neighbour, from a float64 brute force."""
-    drawn = np.random.default_rng(seed).choice(vectors.samples, min(audit, vectors.samples), replace=False)
+    count, audit = how.count, min(how.audit, vectors.samples)
+    drawn = np.random.default_rng(how.seed).choice(vectors.samples, audit, replace=False)
     rows = np.sort(drawn).astype(np.int64)
     queries = vectors.prepared(rows).astype(np.float64)
     nearest = np.full((len(rows), count), np.inf)
@@ -325,23 +328,16 @@ def recall(distances: Float32[np.ndarray, "a k"], truth: Float32[np.ndarray, " a
 
 
 def within_classes(
-    embeddings: Shaped[np.ndarray, "n d"],
-    labels: Int64[np.ndarray, " n"],
-    count: int,
-    metric: Metric,
-    engine: Engine,
-    least_recall: float,
-    audit: int,
-    seed: int,
+    embeddings: Shaped[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"], metric: Metric, how: Search
 ) -> Neighbours:
     """One graph per class, put back in data-set order; the recall is that of all audited samples together."""
-    indices = np.empty((len(labels), count), np.int64)
-    distances = np.empty((len(labels), count), np.float32)
+    indices = np.empty((len(labels), how.count), np.int64)
+    distances = np.empty((len(labels), how.count), np.float32)
     audited, hits, engines = 0, 0.0, set()
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        share = max(1, audit * len(rows) // len(labels))
-        part = search_graph(Vectors(embeddings[rows], metric), count, engine, least_recall, share, seed)
+        share = max(1, how.audit * len(rows) // len(labels))
+        part = search_graph(Vectors(embeddings[rows], metric), replace(how, audit=share))
         indices[rows], distances[rows] = rows[part.indices], part.distances
         audited += part.audited
         hits += part.recall * part.audited

@@ -10,14 +10,10 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from secateur.scorers.contract import Scores, scorer
-from secateur.scorers.geometry.vectors import Metric, Vectors
+from secateur.scorers.geometry.vectors import VIEW, Metric, Vectors
 
 
-@scorer(
-    high_means="harder",
-    view="embeddings of one checkpoint (eval mode, not augmented)",
-    paper="https://openreview.net/forum?id=7D5EECbOaf9",
-)
+@scorer(high_means="harder", view=VIEW, paper="https://openreview.net/forum?id=7D5EECbOaf9")
 def prototype_distance(
     embeddings: Shaped[np.ndarray, "n d"],
     strata: Int64[np.ndarray, " n"],

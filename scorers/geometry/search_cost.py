@@ -5,8 +5,7 @@ the sizes; what is free is read from the operating system, including the limit o
 """
 
 import os
-import time
-from collections.abc import Callable
+import timeit
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,22 +124,12 @@ def group_limits(root: Path) -> list[int]:
 
 
 @cache
-def sgemm_rate(dimensions: int = 512) -> float:
-    """FLOP/s of a float32 matrix product of `[1024, d]` by `[d, 4096]`, the best of a few; takes about 0.2 s."""
-    left, right = np.ones((1024, dimensions), np.float32), np.ones((4096, dimensions), np.float32)
+def sgemm_rate() -> float:
+    """FLOP/s of a float32 matrix product of `[1024, 512]` by `[512, 4096]`, the best of a few; takes about 0.2 s."""
+    left, right = np.ones((1024, 512), np.float32), np.ones((4096, 512), np.float32)
     out = np.empty((1024, 4096), np.float32)
-    seconds = fastest(lambda: np.matmul(left, right.T, out=out), repeats=5)
-    return 2.0 * 1024 * 4096 * dimensions / seconds
-
-
-def fastest(work: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of a few calls."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+    seconds = min(timeit.repeat(lambda: np.matmul(left, right.T, out=out), number=1, repeat=5))
+    return 2.0 * 1024 * 4096 * 512 / seconds
 
 
 def gigabytes(size: int) -> str:

@@ -1,9 +1,4 @@
-"""How well a subset covers the whole: distances of all samples to the nearest one that is kept.
-
-Coverage radius: Sener & Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
-Mean distance: AUC_pr of Zheng et al., "Coverage-centric Coreset Selection", ICLR 2023, section 3: the area under
-the curve of the radius that covers a share p of the samples, over all p, is the mean distance to the subset.
-"""
+"""How well a subset covers the whole: distances of all samples to the nearest one that is kept."""
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
@@ -24,8 +19,8 @@ def distance_to_kept(
     keep: Bool[np.ndarray, " n"],
     *,
     metric: Metric = "euclidean",
-    rows: Int64[np.ndarray, " asked"] | None = None,
-) -> Float32[np.ndarray, " asked"]:
+    rows: Int64[np.ndarray, " q"] | None = None,
+) -> Float32[np.ndarray, " q"]:
     """Distance of each sample, or of each of `rows`, to the nearest kept one (0 for kept ones).
 
     Distances are Euclidean or 1 - cosine, float32; `embeddings` are float32 or float16 `[n, d]`, read by blocks; memory
@@ -34,27 +29,13 @@ def distance_to_kept(
     """
     if len(embeddings) != len(keep):
         raise ValueError(f"{len(embeddings)} embeddings but a keep mask of {len(keep)}")
-    kept, asked = np.flatnonzero(keep), np.arange(len(keep)) if rows is None else rows
+    kept, queries = np.flatnonzero(keep), np.arange(len(keep)) if rows is None else rows
     if len(kept) == 0:
         raise ValueError("nothing is kept, so that no distance to the nearest kept sample exists")
     vectors = Vectors(embeddings, metric)
-    result, pruned = np.zeros(len(asked), np.float32), np.flatnonzero(~keep[asked])
+    result, pruned = np.zeros(len(queries), np.float32), np.flatnonzero(~keep[queries])
     for start in range(0, len(pruned), QUERIES):
         places = pruned[start : start + QUERIES]
-        found = search(vectors, asked[places], kept, min(1 + SPARE, len(kept)))
-        result[places] = sorted_by_distance(vectors, asked[places], found.indices)[0][:, 0]
+        candidates = search(vectors, queries[places], kept, min(1 + SPARE, len(kept)))
+        result[places] = sorted_by_distance(vectors, queries[places], candidates.indices)[0][:, 0]
     return result
-
-
-def coverage_radius(
-    embeddings: Shaped[np.ndarray, "n d"], keep: Bool[np.ndarray, " n"], *, metric: Metric = "euclidean"
-) -> float:
-    """The largest distance of a sample to its nearest kept one (Sener & Savarese's δ)."""
-    return float(distance_to_kept(embeddings, keep, metric=metric).max())
-
-
-def mean_coverage_distance(
-    embeddings: Shaped[np.ndarray, "n d"], keep: Bool[np.ndarray, " n"], *, metric: Metric = "euclidean"
-) -> float:
-    """The mean distance of a sample to its nearest kept one, over all samples (CCS's AUC_pr)."""
-    return float(distance_to_kept(embeddings, keep, metric=metric).mean(dtype=np.float64))

@@ -9,6 +9,9 @@ from secateur.scorers.contract import rows_text
 
 Metric = Literal["euclidean", "cosine"]
 
+VIEW = "embeddings of one checkpoint (eval mode, not augmented)"
+"""What scorers of embeddings say they were computed on."""
+
 BLOCK_BYTES = 1 << 21
 """Bytes of float32 that a pass over rows reads at a time: what stays in a core's cache."""
 
@@ -44,14 +47,9 @@ class Vectors:
         self.mean = self._mean() if metric == "euclidean" else np.zeros(self.dimensions)
         self.scale = self._scale() if metric == "euclidean" else 1.0
 
-    @property
-    def rows_per_block(self) -> int:
-        """Rows that fit in one block of a pass."""
-        return max(1, BLOCK_BYTES // (4 * self.dimensions))
-
     def spans(self) -> list[slice]:
         """Slices that cover all rows, a block each."""
-        step = self.rows_per_block
+        step = max(1, BLOCK_BYTES // (4 * self.dimensions))
         return [slice(start, min(start + step, self.samples)) for start in range(0, self.samples, step)]
 
     def prepared(self, rows: slice | Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b d"]:

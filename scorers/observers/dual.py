@@ -8,7 +8,7 @@ from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
-from secateur.scorers.observers.windows import WindowMean, moments
+from secateur.scorers.observers.windows import Window, WindowMean, moments
 
 
 @observer(
@@ -30,10 +30,11 @@ class Dual(WindowMean):
         samples: int,
         device: torch.device,
         *,
-        window: Annotated[int, Field(ge=2, description="presentations of a sample in a window")] = 10,
+        window: Window = 10,
         epochs: Annotated[int, Field(ge=1, description="epochs from the start that count")] = 30,
     ) -> None:
-        super().__init__(samples, device, window=window, epochs=epochs)
+        super().__init__(samples, device, window=window)
+        self.epochs = epochs
 
     def followed(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.target_probabilities

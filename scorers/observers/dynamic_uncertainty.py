@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
 from secateur.scorers.observers.windows import WindowMean, moments
@@ -24,15 +20,6 @@ class DynamicUncertainty(WindowMean):
     numbers it follows the prediction in standard deviations of the targets, for several labels the probability of each;
     the score is then the mean over targets or labels (our derivation).
     """
-
-    def __init__(
-        self,
-        samples: int,
-        device: torch.device,
-        *,
-        window: Annotated[int, Field(ge=2, description="presentations of a sample in a window")] = 10,
-    ) -> None:
-        super().__init__(samples, device, window=window, epochs=None)
 
     def followed(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.predictions

@@ -9,7 +9,7 @@ class FirstEpochs(Observer):
     Goes before the observer that it limits in a class's list of parents.
     """
 
-    epochs: int | None
+    epochs: int | None = None
 
     def observe(self, batch: TrainingBatch) -> None:
         if self.epochs is None or int(self.epoch) < self.epochs:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from secateur.scorers.contract import TrainingBatch, observer, rows_text
+from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import PresentationMean
+from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
 @observer(
@@ -16,7 +17,7 @@ from secateur.scorers.observers.averages import PresentationMean
     reads=("error",),
     paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.2; early mean as in CCS",
 )
-class El2n(PresentationMean):
+class El2n(FirstEpochs, PresentationMean):
     """Euclidean length of (softmax - one-hot label), averaged over a sample's presentations in the first epochs.
 
     The Data Diet paper averages checkpoints of several runs in evaluation mode; this is the training-view mean of one
@@ -34,18 +35,6 @@ class El2n(PresentationMean):
     ) -> None:
         super().__init__(samples, device)
         self.epochs = epochs
-        self.counted = torch.zeros(samples, dtype=torch.int64, device=device)
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.error.square().sum(dim=1).sqrt()
-
-    def update(self, batch: TrainingBatch) -> None:
-        if int(self.epoch) < self.epochs:
-            super().update(batch)
-            self.counted.index_add_(0, batch.ids, torch.ones_like(batch.ids))
-
-    def reduce(self) -> torch.Tensor:
-        missed = (self.counted == 0).nonzero().flatten().cpu().numpy()
-        if len(missed):
-            raise ValueError(f"score 'el2n': the first {self.epochs} epochs never presented {rows_text(missed)}")
-        return self.total / self.counted

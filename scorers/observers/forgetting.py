@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from secateur.scorers.contract import Observer, TrainingBatch, observer
@@ -71,7 +70,3 @@ class Forgetting(Observer):
         never = self.presentations if self.never_learned == "presentations" else torch.zeros_like(self.events)
         events = torch.where(self.learned, self.events, never).double().masked_fill(self.broken, float("nan"))
         return events / self.presentations if self.per == "presentation" else events
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.residuals = torch.zeros_like(state["residuals"], device=self.residuals.device)
-        super().load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -10,6 +9,7 @@ from pydantic import Field
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
 from secateur.scorers.observers.early_epochs import FirstEpochs
+from secateur.scorers.observers.windows import Window
 
 
 @observer(
@@ -34,7 +34,7 @@ class Tdds(FirstEpochs):
         samples: int,
         device: torch.device,
         *,
-        window: Annotated[int, Field(ge=2, description="presentations of a sample in a window")] = 10,
+        window: Window = 10,
         decay: Annotated[float, Field(gt=0, le=1, description="weight of the latest window")] = 0.9,
         epochs: Annotated[int | None, Field(ge=1, description="epochs from the start that count, None for all")] = None,
     ) -> None:
@@ -62,7 +62,3 @@ class Tdds(FirstEpochs):
 
     def reduce(self) -> torch.Tensor:
         return self.average
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.latest = torch.zeros_like(state["latest"], device=self.latest.device)
-        super().load_state_dict(state)

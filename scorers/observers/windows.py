@@ -9,12 +9,16 @@ added up and forgotten. The value of a sample is the mean over the parts of its 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import torch
 from secateur.scorers.observers.averages import mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
+
+Window = Annotated[int, Field(ge=2, description="presentations of a sample in a window")]
 
 
 class WindowMean(FirstEpochs):
@@ -24,9 +28,9 @@ class WindowMean(FirstEpochs):
     `epochs` the whole run counts, else its first epochs; `presentations` are then those.
     """
 
-    def __init__(self, samples: int, device: torch.device, *, window: int, epochs: int | None) -> None:
+    def __init__(self, samples: int, device: torch.device, *, window: Window = 10) -> None:
         super().__init__(samples, device)
-        self.window, self.epochs = window, epochs
+        self.window = window
         # How many parts a target has shows in the first batch.
         self.recent = torch.zeros(samples, 0, window, dtype=torch.float32, device=device)
         self.total = torch.zeros(samples, dtype=torch.float64, device=device)
@@ -58,10 +62,6 @@ class WindowMean(FirstEpochs):
         parts = recent.shape[1]
         counts = None if count is None else count.repeat_interleave(parts)
         return mean_of_parts(self.value(recent.flatten(0, 1), counts).reshape(-1, parts))
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.recent = torch.zeros_like(state["recent"], device=self.recent.device)
-        super().load_state_dict(state)
 
 
 def moments(recent: torch.Tensor, count: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

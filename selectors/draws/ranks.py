@@ -54,6 +54,12 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
     return _keep_beyond(values, rank_of(values, budget - 1), np.less, budget, seed, ids)
 
 
+def keep_between(values: Num[np.ndarray, " n"], first: int, budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
+    """Mask of the `budget` smallest values behind the `first` smallest, as `keep_smallest` of both."""
+    keep = keep_smallest(values, first + budget, seed=seed, ids=ids)
+    return keep & ~keep_smallest(values, first, seed=seed, ids=ids) if first else keep
+
+
 def keep_largest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
     """Mask of the `budget` largest values, as `keep_smallest`."""
     return _keep_beyond(values, rank_of(values, len(values) - budget), np.greater, budget, seed, ids)

@@ -12,7 +12,7 @@ from pydantic import Field
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.one_dimensional_k_means import cluster_limits
-from secateur.selectors.draws.ranks import keep_smallest
+from secateur.selectors.draws.ranks import keep_between
 from secateur.selectors.samplers.contract import Draw, EpochSampler, KeptShare, Shard, shuffled
 from secateur.selectors.samplers.info_batch import part
 from secateur.selectors.samplers.observed_losses import ObservedLosses
@@ -116,10 +116,7 @@ class Seta(EpochSampler):
         groups = min(self.groups, len(losses))
         first, beyond = window_of(epoch, groups, self.window, self.rounding)
         low, high = first * len(losses) // groups, beyond * len(losses) // groups
-        inside = keep_smallest(losses, high, seed=seed)
-        if low:
-            inside &= ~keep_smallest(losses, low, seed=seed)
-        return inside
+        return keep_between(losses, low, high - low, seed=seed)
 
 
 def window_of(epoch: int, groups: int, window: float, rounding: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ Zheng, Tsai et al., "ELFS: Label-Free Coreset Selection with Proxy Training Dyna
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
+from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.static.coverage_centric import left_by_cutoff
 
 
@@ -25,7 +25,4 @@ def double_end(aum: Scores, budget: int, *, cutoff: float, seed: int = 0, ids: I
     array([2, 3, 4])
     """
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
-    keep = keep_smallest(aum, cut + budget, seed=seed, ids=ids)
-    if cut:
-        keep &= ~keep_smallest(aum, cut, seed=seed, ids=ids)
-    return keep
+    return keep_between(aum, cut, budget, seed=seed, ids=ids)

@@ -5,7 +5,7 @@ Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, section 
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
+from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 
 
 def left_by_offset(count: int, *, offset: float) -> int:
@@ -30,7 +30,4 @@ def el2n_offset(el2n: Scores, budget: int, *, offset: float, seed: int = 0, ids:
     array([5, 6, 7])
     """
     skipped = len(el2n) - left_by_offset(len(el2n), offset=offset)
-    keep = keep_smallest(-el2n, skipped + budget, seed=seed, ids=ids)
-    if skipped:
-        keep &= ~keep_smallest(-el2n, skipped, seed=seed, ids=ids)
-    return keep
+    return keep_between(-el2n, skipped, budget, seed=seed, ids=ids)

@@ -5,7 +5,6 @@ Algorithm 4.
 """
 
 import numpy as np
-from jaxtyping import Float64
 
 from secateur.selectors.contract import selector
 from secateur.selectors.draws.embedded import Embeddings, SquaredDistances
@@ -28,18 +27,12 @@ def herding(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | No
     wanted = mean.copy()  # where the next pick would make the two means equal
     keep = np.zeros(len(embeddings), dtype=np.bool_)
     for _ in range(budget):
-        found = distances.to(wanted)
-        found[keep] = np.inf
-        lowest = found.min()
-        close = np.flatnonzero(found <= lowest + CLOSE * lowest)
-        pick = int(close[np.lexsort((keys[close], exact_distances(embeddings, close, wanted)))[0]])
+        squares = distances.to(wanted)
+        squares[keep] = np.inf
+        lowest = squares.min()
+        close = np.flatnonzero(squares <= lowest + CLOSE * lowest)
+        exact = np.square(embeddings[close].astype(np.float64) - wanted).sum(axis=1)
+        pick = int(close[np.lexsort((keys[close], exact))[0]])
         keep[pick] = True
         wanted += mean - embeddings[pick]
     return keep
-
-
-def exact_distances(
-    embeddings: Embeddings, rows: np.ndarray, point: Float64[np.ndarray, " d"]
-) -> Float64[np.ndarray, " m"]:
-    """Squared distances of some rows to a point, in float64."""
-    return np.asarray(np.square(embeddings[rows].astype(np.float64) - point).sum(axis=1))

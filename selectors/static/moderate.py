@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from secateur.selectors.contract import selector
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.embedded import Embeddings
-from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
+from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.draws.strata import codes_of
 
 
@@ -26,11 +26,7 @@ def moderate(
     `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. Ties are drawn by `seed`.
     """
     distances = distances_to_medians(embeddings, strata)
-    closest = (len(strata) - budget) // 2
-    keep = keep_smallest(distances, closest + budget, seed=seed, ids=ids)
-    if closest:
-        keep &= ~keep_smallest(distances, closest, seed=seed, ids=ids)
-    return keep
+    return keep_between(distances, (len(strata) - budget) // 2, budget, seed=seed, ids=ids)
 
 
 def distances_to_medians(embeddings: Embeddings, strata: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

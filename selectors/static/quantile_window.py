@@ -4,7 +4,7 @@ import numpy as np
 
 from secateur.scorers.contract import Scores
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
+from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.draws.strata import draw_from_strata
 
 
@@ -28,7 +28,5 @@ def quantile_window(
     """
     count = len(scores)
     first, room = int(low * count), ranks_between(count, low=low, high=high)
-    outside = ~keep_smallest(scores, first + room, seed=seed, ids=ids)
-    if first:
-        outside |= keep_smallest(scores, first, seed=seed, ids=ids)
+    outside = ~keep_between(scores, first, room, seed=seed, ids=ids)
     return draw_from_strata(outside.view(np.uint8), 2, lambda _: np.array([budget, 0]), seed=seed + 1, ids=ids)

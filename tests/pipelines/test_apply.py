@@ -21,7 +21,8 @@ from secateur.pipelines.data.source_kinds.csv import Csv
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.choices import Choices
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows
@@ -326,14 +327,14 @@ def test_other_spaces_are_refused(space: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "said"),
     [
-        (("payload", "positions", 1, "choices", 1, "kept"), True, "keep 4 of 5, it says 3 of 5"),
+        (("payload", "positions", 1, "choices", 1, "kept"), True, "count: its choices give 4, it says 3"),
         (("payload", "positions", 1, "choices", 1, "kept"), 1, "kept: Input should be a valid boolean"),
         (("payload", "positions", 1, "choices", 1, "name"), "17", "made_for"),
         (("payload", "positions", 1, "name"), "edge", "names of their own"),
         (("payload", "positions"), [], "positions"),
         (("payload", "surprise"), 1, "surprise"),
-        (("count",), 4, "it says 4 of 5"),
-        (("provenance", "budget"), 4, "a budget of 4"),
+        (("count",), 4, "4 choices are kept, but the budget is 3"),
+        (("provenance", "budget"), 4, "3 choices are kept, but the budget is 4"),
         (("unit",), "sample", "its unit is 'sample', its payload is of choice"),
         (("files",), {"kept.parquet": {"bytes": 1, "sha256": "0" * 64}}, "must list no files"),
         (("kept",), False, "does not say that its choices are the kept ones"),

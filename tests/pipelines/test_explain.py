@@ -13,8 +13,9 @@ from scipy.stats import percentileofscore, rankdata
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, explain
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.storage.home import LAYOUT, MARK

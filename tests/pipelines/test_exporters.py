@@ -14,7 +14,8 @@ import pytest
 import xxhash
 
 from secateur.pipelines.exports.registry import export, exporters
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from secateur.pipelines.exports.card import prose, size_category
 from secateur.pipelines.exports.registry import export
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"text": "text", "label": "label"}

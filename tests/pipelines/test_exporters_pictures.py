@@ -16,7 +16,8 @@ import webdataset
 from PIL import Image
 
 from secateur.pipelines.exports.registry import export
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"image": "image", "label": "label"}
@@ -104,7 +105,7 @@ def test_arrays_become_png(channels: int, manifest_of: ManifestOf, tmp_path: Pat
     hashed = [f"{row:032x}" for row in range(9)]
     plain = dataset_of([Image.new("L", (1, 1), row) for row in range(9)], ["a", "b"])
     manifest = manifest_of(plain, COLUMNS, [0, 4, 5])
-    hashed = manifest.hashes_of(plain)
+    hashed = manifest.selection.hashes_of(plain)
     path = export(manifest, "imagefolder", dataset=data, hash_rows=lambda _: hashed, settings={"layout": "metadata"})
     assert sorted(file.name for file in (path / "images").iterdir()) == ["0.png", "4.png", "5.png"]
     found = read_folder(path, tmp_path / "cache")

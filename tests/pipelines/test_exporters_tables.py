@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from secateur.pipelines.exports.registry import export
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 
 ManifestOf = Callable[..., Manifest]
 COLUMNS = {"text": "text", "label": "label"}

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.diff import compare
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
 

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.pipelines.manifests import croissant, kept_rows
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows, fingerprint
 from secateur.pipelines.storage.ledger import library_versions
@@ -180,7 +181,7 @@ def refused(message: str, call: Callable[[], object]) -> None:
     [
         ({"scores": {"el2n": np.full(20, np.nan, dtype=np.float32)}}, r"score_el2n.*NaN or infinite at rows 0, 1"),
         ({"scores": {"el2n": np.zeros(19, dtype=np.float32)}}, r"score_el2n must be float32 \[20\], got \[19\]"),
-        ({"scores": {"aum": np.zeros(20, dtype=np.float32)}}, r"no score card says what the scores \['aum'\] mean"),
+        ({"scores": {"aum": np.zeros(20, dtype=np.float32)}}, "score_aum'.* but may only list"),
         ({"weights": np.full(20, np.inf, dtype=np.float32)}, "weight.*NaN or infinite"),
         ({"label_names": ["zero", "one"]}, "labels run from 0 to 2, but 2 label names"),
         ({"provenance": provenance_of(0.5, 9)}, "10 samples are kept, but the budget is 9"),

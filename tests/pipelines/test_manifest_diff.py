@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.diff import compare
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows

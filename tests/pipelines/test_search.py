@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from secateur.pipelines.definitions import build
-from secateur.pipelines.manifests.manifest import Manifest, ManifestError
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.architectures import architectures_of, guided_history, replay, space_of
 from secateur.pipelines.runs.evaluations import data_for

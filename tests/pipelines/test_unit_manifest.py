@@ -83,11 +83,11 @@ def test_few_units_are_listed_for_people_to_read(tmp_path: Path) -> None:
     [
         ({"a": np.array([1, 0])}, 1, "must be a bool array of units, it is int64"),
         ({"a": np.empty(0, bool)}, 1, "must be a bool array"),
-        ({"a": np.array([False])}, 1, "nothing is kept of 1"),
+        ({"a": np.array([False])}, 1, "0 weights are kept, but the budget is 1"),
         ({"a": np.array([True])}, 2, "1 weights are kept, but the budget is 2"),
         ({"a\n": np.array([True])}, 1, "name: String should match"),
         ({"__metadata__": np.array([True])}, 1, "cannot write"),
-        ({}, 1, "nothing is kept"),
+        ({}, 1, "at least 1 item"),
     ],
 )
 def test_what_is_no_mask_is_not_written(tmp_path: Path, groups: dict[str, Any], budget: int, said: str) -> None:

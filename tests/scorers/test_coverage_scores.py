@@ -1,23 +1,19 @@
-"""Scores of the graph, prototypes, near-duplicates and coverage of a subset, against literal references."""
+"""Scores of the graph, prototypes and coverage of a subset, against literal references."""
 
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestCentroid
 
 from secateur.scorers.contract import Scorer
-from secateur.scorers.geometry import near_duplicates as near_duplicates_module
 from secateur.scorers.geometry import subset_coverage
 from secateur.scorers.geometry.density import density
-from secateur.scorers.geometry.near_duplicates import near_duplicates
 from secateur.scorers.geometry.nearest_sample import nearest_sample
 from secateur.scorers.geometry.neighbour_agreement import neighbour_agreement
 from secateur.scorers.geometry.neighbours import nearest_neighbours
 from secateur.scorers.geometry.prototype_distance import prototype_distance
-from secateur.scorers.geometry.subset_coverage import coverage_radius, distance_to_kept, mean_coverage_distance
+from secateur.scorers.geometry.subset_coverage import distance_to_kept
 from secateur.scorers.registry import scorers
 
 
@@ -100,89 +96,6 @@ class TestPrototypeDistance:
             prototype_distance(np.float32([[1, 0], [np.nan, 0]]), np.int64([5, 5]))
 
 
-def greedy_reference(embeddings, epsilon, order, against):
-    """The rule, literally, in float64: partner of every sample."""
-    rows = embeddings.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    cosines = rows @ rows.T
-    partner = np.arange(len(rows))
-    for place, j in enumerate(order):
-        rivals = [i for i in order[:place] if against == "all" or partner[i] == i]
-        if rivals and (best := max(rivals, key=lambda i: cosines[i, j])) is not None and cosines[best, j] > 1 - epsilon:
-            partner[j] = best
-    return partner
-
-
-class TestNearDuplicates:
-    def planted(self, samples=400, dimensions=24):
-        embeddings = cloud(samples, dimensions)
-        embeddings[300] = 2.5 * embeddings[17] + 0.001 * cloud(1, dimensions, 9)[0]
-        embeddings[5] = embeddings[390]
-        return embeddings
-
-    def test_planted_pairs_are_found_with_the_right_partner(self):
-        duplicates = near_duplicates(self.planted(), epsilon=0.01)
-        assert np.flatnonzero(~duplicates.stays).tolist() == [300, 390]
-        assert duplicates.kept[[300, 390]].tolist() == [17, 5]
-        assert (duplicates.similarity[[300, 390]] > 0.9999).all()
-        graph = nearest_neighbours(self.planted(), 1, metric="cosine")
-        assert graph.indices[[300, 17, 5, 390], 0].tolist() == [17, 300, 390, 5]
-        assert set(nearest_sample(graph.distances).argsort()[:4].tolist()) == {5, 17, 300, 390}
-
-    def test_preference_decides_who_of_a_pair_stays(self):
-        preference = np.zeros(400, np.float32)
-        preference[300] = 1
-        duplicates = near_duplicates(self.planted(), epsilon=0.01, preference=preference)
-        assert duplicates.kept[[300, 17]].tolist() == [300, 300]
-        assert duplicates.kept[[5, 390]].tolist() == [5, 5]
-
-    @given(st.integers(0, 10_000), st.sampled_from(["kept", "all"]), st.sampled_from([0.01, 0.05, 0.3]), st.booleans())
-    @settings(max_examples=15, deadline=None)
-    def test_against_the_rule_literally(self, seed, against, epsilon, preferred):
-        embeddings = cloud(120, 3, seed)
-        preference = np.random.default_rng(seed).integers(0, 5, 120).astype(np.float32) if preferred else None
-        order = np.arange(120) if preference is None else np.argsort(-preference, kind="stable")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(near_duplicates_module, "BLOCK", 10 + seed % 50)
-            duplicates = near_duplicates(embeddings, epsilon=epsilon, preference=preference, against=against)
-        expected = greedy_reference(embeddings, epsilon, order.tolist(), against)
-        assert (duplicates.stays == (expected == np.arange(120))).all()
-        if against == "all":
-            assert (duplicates.partner == expected).all()
-        gone = np.flatnonzero(~duplicates.stays)
-        rows = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-        cosines = (rows[gone] * rows[duplicates.partner[gone]]).sum(axis=1)
-        assert (cosines > 1 - epsilon - 1e-6).all()
-        np.testing.assert_allclose(duplicates.similarity[gone], cosines, atol=1e-6)
-        assert duplicates.stays[duplicates.kept].all()
-        if against == "kept":
-            assert (duplicates.partner == duplicates.kept).all()
-
-    def test_a_chain_collapses_only_under_the_published_rule(self):
-        angles = np.float32(np.radians([0, 10, 20, 30, 40]))
-        embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        epsilon = float(1 - np.cos(np.radians(15)))
-        assert near_duplicates(embeddings, epsilon=epsilon).kept.tolist() == [0, 0, 2, 2, 4]
-        published = near_duplicates(embeddings, epsilon=epsilon, against="all")
-        assert published.kept.tolist() == [0] * 5
-        assert published.partner.tolist() == [0, 0, 1, 2, 3]
-
-    def test_clusters_are_not_compared_with_one_another(self):
-        embeddings = np.repeat(cloud(3, 4), 4, axis=0)
-        clusters = np.int64([0, 1] * 6)
-        assert near_duplicates(embeddings, epsilon=0.1, clusters=clusters).kept.tolist() == [
-            0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9,
-        ]  # fmt: skip
-
-    def test_bad_input(self, unchecked):
-        with pytest.raises(ValueError, match="must be within 0 … 1"):
-            near_duplicates(cloud(3, 2), epsilon=1.5)
-        with pytest.raises(ValueError, match=r"unequal lengths \[2, 3\]"):
-            near_duplicates(cloud(3, 2), epsilon=0.5, clusters=np.zeros(2, np.int64))
-        with pytest.raises(ValueError, match="zeros is undefined, at row 1;"):
-            near_duplicates(np.float32([[1, 0], [0, 0]]), epsilon=0.5)
-
-
 class TestSubsetCoverage:
     @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
     @pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
@@ -193,8 +106,6 @@ class TestSubsetCoverage:
         _, expected = pairwise_distances_argmin_min(embeddings.astype(float), embeddings[keep], metric=metric)
         expected = np.where(keep, 0, expected)
         np.testing.assert_allclose(distance_to_kept(embeddings, keep, metric=metric), expected, rtol=1e-5)
-        assert coverage_radius(embeddings, keep, metric=metric) == pytest.approx(expected.max(), rel=1e-5)
-        assert mean_coverage_distance(embeddings, keep, metric=metric) == pytest.approx(expected.mean(), rel=1e-5)
 
     def test_some_rows_alone_have_the_distances_that_they_have_among_all(self):
         embeddings, keep = cloud(300, 4), np.random.default_rng(2).random(300) < 0.2
@@ -202,24 +113,15 @@ class TestSubsetCoverage:
         found = distance_to_kept(embeddings, keep, rows=rows)
         np.testing.assert_array_equal(found, distance_to_kept(embeddings, keep)[rows])
 
-    def test_mean_distance_is_the_area_under_the_radius_that_covers_each_share(self):
-        """CCS's definition: r(p) is the least radius within which the subset covers a share p of the data."""
-        embeddings, keep = cloud(400, 4), np.arange(400) % 40 == 0
-        distances = distance_to_kept(embeddings, keep).astype(np.float64)
-        shares = (np.arange(400) + 0.5) / 400
-        radii = np.quantile(distances, shares, method="inverted_cdf")
-        assert mean_coverage_distance(embeddings, keep) == pytest.approx(radii.mean(), rel=1e-9)
-
     def test_a_larger_subset_covers_no_worse(self):
         embeddings, order = cloud(400, 4), np.random.default_rng(1).permutation(400)
         nested = [np.isin(np.arange(400), order[:size]) for size in (1, 10, 100, 400)]
-        for measure in (coverage_radius, mean_coverage_distance):
-            values = [measure(embeddings, keep) for keep in nested]
-            assert values == sorted(values, reverse=True)
-            assert values[-1] == 0
+        distances = np.stack([distance_to_kept(embeddings, keep) for keep in nested])
+        assert (np.diff(distances, axis=0) <= 0).all()
+        assert not distances[-1].any()
 
     def test_bad_input(self, unchecked):
         with pytest.raises(ValueError, match="nothing is kept"):
-            coverage_radius(cloud(3, 2), np.zeros(3, bool))
+            distance_to_kept(cloud(3, 2), np.zeros(3, bool))
         with pytest.raises(ValueError, match="3 embeddings but a keep mask of 2"):
-            coverage_radius(cloud(3, 2), np.ones(2, bool))
+            distance_to_kept(cloud(3, 2), np.ones(2, bool))

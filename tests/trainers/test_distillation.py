@@ -21,7 +21,8 @@ from secateur.trainers.distillation.cached_logits import cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.judging.evaluation import evaluate
-from secateur.trainers.loop.train import plain_objective, train
+from secateur.trainers.loop.run import plain_objective
+from secateur.trainers.loop.train import train
 from secateur.trainers.tasks.classification import divergence
 from secateur.trainers.tasks.multi_label import MultiLabel
 from secateur.trainers.tasks.regression import Regression

@@ -24,8 +24,8 @@ from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import train as loop
-from secateur.trainers.loop.schedule import Epoch, once_each
-from secateur.trainers.loop.train import rate_at, train
+from secateur.trainers.loop.schedule import Epoch, once_each, rate_at
+from secateur.trainers.loop.train import train
 from secateur.trainers.models.registry import Standardise
 
 CPU = torch.device("cpu")

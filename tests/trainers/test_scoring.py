@@ -51,14 +51,6 @@ def test_settings_reach_the_scorer(data: Data) -> None:
     assert not np.allclose(found["std"], found["variance"])
 
 
-def test_features_come_from_the_last_checkpoint_of_the_first_run(data: Data) -> None:
-    runs, rows, features = proxies(2), np.array([5, 1, 30, 31]), np.zeros((4, 6), np.float16)
-    score_rows(runs, data, rows, {}, device=CPU, batch_size=3, features=features)
-    last = runs[0][-1]
-    fed = nn.Sequential(last[0], last[1][:-1])(torch.from_numpy(data.inputs[rows]))
-    np.testing.assert_array_equal(features, fed.detach().numpy().astype(np.float16))
-
-
 def test_one_forward_pass_per_batch_and_run_serves_all_scorers_of_the_last_checkpoint(data: Data) -> None:
     (run,) = proxies(1, checkpoints=1)
     calls = []

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
-from secateur.trainers.loop.train import plain_objective
+from secateur.trainers.loop.run import plain_objective
 from secateur.trainers.tasks.classification import Classification
 from secateur.trainers.tasks.contract import Task
 

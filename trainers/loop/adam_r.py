@@ -6,23 +6,19 @@ moments over all parameters: the pull keeps its size relative to Adam's own norm
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
-Form = Literal["l2", "l1"]
 
-
-def pull_towards(
-    optimiser: torch.optim.Optimizer, anchor: Sequence[torch.Tensor], strength: float, *, form: Form = "l2"
-) -> RemovableHandle:
+def pull_towards(optimiser: torch.optim.Optimizer, anchor: Sequence[torch.Tensor], strength: float) -> RemovableHandle:
     """Have every step of an Adam or AdamW preceded by a pull towards `anchor`; remove the handle to end it.
 
     `anchor` has a tensor of the same shape for each parameter, in the optimiser's order, and is read, not copied.
-    `strength` is λ; by `l1` the pull goes by the sign of the distance. Parameters without a gradient stay where they
-    are. Nothing here waits for the device. Raises ValueError for another optimiser, anchors that do not fit and a
-    negative strength; a step raises it under float16's loss scaling, where gradients reach the optimiser scaled.
+    `strength` is λ. Parameters without a gradient stay where they are. Nothing here waits for the device. Raises
+    ValueError for another optimiser, anchors that do not fit and a negative strength; a step raises it under float16's
+    loss scaling, where gradients reach the optimiser scaled.
 
     >>> weight = torch.nn.Parameter(torch.ones(2))
     >>> handle = pull_towards(torch.optim.AdamW([weight]), [torch.zeros(2)], 0.1)
@@ -47,8 +43,7 @@ def pull_towards(
             for group in stepping.param_groups:
                 for each in group["params"]:
                     if each.grad is not None:
-                        away = each - towards[id(each)]
-                        each.sub_((group["lr"] * strength / scale) * (away if form == "l2" else away.sign()))
+                        each.sub_((group["lr"] * strength / scale) * (each - towards[id(each)]))
 
     return optimiser.register_step_pre_hook(pull)
 

@@ -25,7 +25,8 @@ def measured_again(model: nn.Module, data: Data) -> nn.Module:
     model.eval()
     order: list[Norm] = []
     first = data.blocks(2)
-    seen(model, [next(first)], {norm: lambda norm, _: order.append(norm) for norm in norms_of(model)})
+    norms = [module for module in model.modules() if isinstance(module, Norm)]
+    seen(model, [next(first)], {norm: lambda norm, _: order.append(norm) for norm in norms})
     for norm in dict.fromkeys(order):
         moments = Moments()
         seen(model, data.blocks(), {norm: moments.add})
@@ -59,11 +60,6 @@ class Moments:
         spread = self.squares - self.count * mean.square()
         norm.running_mean.copy_(self.origin[:, 0] + mean)
         norm.running_var.copy_(spread.clamp_min(0.0) / max(1, self.count - 1))
-
-
-def norms_of(model: nn.Module) -> list[Norm]:
-    """The batch norms of a model."""
-    return [module for module in model.modules() if isinstance(module, Norm)]
 
 
 def seen(model: nn.Module, blocks: Any, watchers: Mapping[Norm, Callable[[Norm, torch.Tensor], None]]) -> None:

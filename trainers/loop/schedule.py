@@ -29,12 +29,6 @@ def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constan
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 
-def epoch_order(rows: torch.Tensor, *, seed: int, epoch: int) -> torch.Tensor:
-    """The rows of one epoch in an order of `(seed, epoch)` alone."""
-    order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-    return rows[torch.from_numpy(order)]
-
-
 @dataclass
 class Position:
     """Where a run stands: `step` of `epoch` comes next; what it has cost so far, over all processes."""
@@ -103,7 +97,8 @@ class Schedule:
     def order(self, epoch: int) -> torch.Tensor:
         """Ids of an epoch, int64; under a sampler that is a collective call of all processes."""
         if self.sampler is None:
-            return epoch_order(self.rows, seed=self.seed, epoch=epoch)
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
+            return self.rows[torch.from_numpy(order)]
         self.sampler.set_epoch(epoch)
         return torch.from_numpy(self.sampler.epoch_ids())
 

@@ -46,8 +46,8 @@ class Snapshots:
 
     def __post_init__(self) -> None:
         """Raises ValueError where no interval is given, or one that is not above 0."""
-        given = [each for each in (self.seconds, self.steps, self.epochs) if each is not None]
-        if not given or min(given) <= 0:
+        intervals = [each for each in (self.seconds, self.steps, self.epochs) if each is not None]
+        if not intervals or min(intervals) <= 0:
             raise ValueError("snapshots need an interval above 0: seconds, steps or epochs")
         self._last = time.perf_counter()
 
@@ -56,17 +56,9 @@ class Snapshots:
         """The file that holds the snapshot."""
         return self.folder / NAME
 
-    def due_by_steps(self, steps_done: int) -> bool:
-        """Whether a snapshot is due after this step."""
-        return self.steps is not None and steps_done % self.steps == 0
-
     def due_by_time(self) -> bool:
         """Whether the last snapshot, or the start, is longer ago than it should be."""
         return self.seconds is not None and time.perf_counter() - self._last >= self.seconds
-
-    def due_by_epochs(self, epochs_done: int) -> bool:
-        """Whether a snapshot is due after this epoch."""
-        return self.epochs is not None and epochs_done % self.epochs == 0
 
     def write(self, made_of: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Replace the snapshot: the old one is there until the new one is whole and on disk."""
@@ -121,10 +113,10 @@ def summary_of_run(
     observers: Sequence[Observer],
 ) -> dict[str, Any]:
     """What tells runs apart whose snapshots must not be mixed up, before they begin; where inputs lie does not."""
-    told = config.model_dump(mode="json", exclude={"loading", "workers"})
+    settings = config.model_dump(mode="json", exclude={"loading", "workers"})
     return {
         **summary_of_data(data, rows),
-        **{f"config {name}": value for name, value in told.items()},
+        **{f"config {name}": value for name, value in settings.items()},
         "seed": seed,
         **(
             {}
@@ -167,11 +159,11 @@ def summary_of_objective(objective: Objective | AfterStep | None) -> Any:
 
 def summary_of_hooks(start: nn.Module | None, after_step: AfterStep | None) -> dict[str, Any]:
     """What tells runs apart that begin with a model, or have something done after each step; empty without."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     if start is not None:
         learning = [name for name, each in start.named_parameters() if each.requires_grad]
-        found["start"] = f"{type(start).__qualname__}, {weights_of(start)}, of which {', '.join(learning)} learn"
-    return found if after_step is None else found | {"after_step": summary_of_objective(after_step)}
+        parts["start"] = f"{type(start).__qualname__}, {weights_of(start)}, of which {', '.join(learning)} learn"
+    return parts if after_step is None else parts | {"after_step": summary_of_objective(after_step)}
 
 
 def summary_of_observer(watcher: Observer) -> str:

@@ -15,16 +15,14 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
 from secateur.trainers.loop.batches import StepViews, source_of
-from secateur.trainers.loop.run import Run, optimiser_of, plain_objective
-from secateur.trainers.loop.schedule import Schedule, check_sampler, rate_at, rows_to_train_on
+from secateur.trainers.loop.run import Run, plain_objective
+from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import EpochTotals, Tracker
 from secateur.trainers.models.registry import Model, build
 from secateur.trainers.processes import private_randomness, processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask
-
-__all__ = ["Checkpoint", "Trained", "optimiser_of", "plain_objective", "rate_at", "train"]
 
 Checkpoint = Callable[[nn.Module, int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
@@ -224,7 +222,8 @@ def follow(
 
 def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:
     """Whether the state is to be saved after a step, which may have ended an epoch; the same in all processes."""
-    if snapshots.due_by_steps(run.position.steps_done) or (ended and snapshots.due_by_epochs(run.position.epoch)):
+    steps, epochs = snapshots.steps, snapshots.epochs
+    if (steps and run.position.steps_done % steps == 0) or (ended and epochs and run.position.epoch % epochs == 0):
         return True
     if run.processes.world == 1:
         return snapshots.due_by_time()

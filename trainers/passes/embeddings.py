@@ -72,10 +72,18 @@ def embed(
     if texts is not None and len(texts) != len(data):
         raise ValueError(f"there are {len(texts)} texts for {len(data)} samples")
     device = device or (next(model.parameters()).device if model is not None else torch.device("cpu"))
-    compute = {"proxy": of_proxy, "encoder": of_encoder, "sklearn": of_sklearn}[settings.kind](
-        settings, data, model, texts, device
-    )
+    if settings.kind == "proxy":
+        compute = of_proxy(settings, data, model, device)
+    elif settings.kind == "encoder":
+        compute = of_encoder(settings, data, texts, device)
+    else:
+        compute = of_sklearn(settings, data, texts)
     return halves(compute, len(data), settings.block, start)
+
+
+def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Rows in runs of `size`, the last one shorter."""
+    return np.split(rows, range(size, len(rows), size))
 
 
 def halves(compute: Embed, count: int, size: int, start: int) -> Iterator[Block]:
@@ -92,13 +100,7 @@ def halves(compute: Embed, count: int, size: int, start: int) -> Iterator[Block]
         yield values.astype(np.float16)
 
 
-def of_proxy(
-    settings: EmbeddingSettings,
-    data: Data,
-    model: nn.Module | None,
-    texts: Sequence[str | None] | None,
-    device: torch.device,
-) -> Embed:
+def of_proxy(settings: EmbeddingSettings, data: Data, model: nn.Module | None, device: torch.device) -> Embed:
     """What the classifier of `model` is fed with."""
     if model is None:
         raise ValueError("embeddings of kind 'proxy' need the proxy model")
@@ -107,7 +109,7 @@ def of_proxy(
     def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
         parts = [
             forward_with_features(model, data.take(part).network_inputs(device))[1].cpu()
-            for part in np.split(rows, range(settings.batch_size, len(rows), settings.batch_size))
+            for part in in_batches(rows, settings.batch_size)
         ]
         return torch.cat(parts).numpy()
 
@@ -115,11 +117,7 @@ def of_proxy(
 
 
 def of_encoder(
-    settings: EmbeddingSettings,
-    data: Data,
-    model: nn.Module | None,
-    texts: Sequence[str | None] | None,
-    device: torch.device,
+    settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None, device: torch.device
 ) -> Embed:
     """Vectors of a pretrained encoder, of texts where there are any, otherwise of images."""
     from transformers import AutoModel
@@ -145,16 +143,12 @@ def text_encoder(settings: EmbeddingSettings, encoder: Any, texts: Sequence[str 
 
     @torch.no_grad()
     def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
-        found = [texts[row] or "" for row in rows.tolist()]
-        order = np.argsort([len(text) for text in found], kind="stable")
+        words = [texts[row] or "" for row in rows.tolist()]
+        order = np.argsort([len(text) for text in words], kind="stable")
         vectors = np.empty((len(rows), encoder.config.hidden_size), np.float32)
-        for part in np.split(order, range(settings.batch_size, len(order), settings.batch_size)):
+        for part in in_batches(order, settings.batch_size):
             batch = tokenizer(
-                [found[place] for place in part],
-                padding=True,
-                truncation=True,
-                max_length=longest,
-                return_tensors="pt",
+                [words[place] for place in part], padding=True, truncation=True, max_length=longest, return_tensors="pt"
             ).to(device)
             hidden = encoder(**batch).last_hidden_state
             vectors[part] = mean_of_real(hidden, batch["attention_mask"].bool()).float().cpu().numpy()
@@ -172,7 +166,7 @@ def image_encoder(settings: EmbeddingSettings, encoder: Any, data: Data, device:
     @torch.no_grad()
     def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
         parts = []
-        for part in np.split(rows, range(settings.batch_size, len(rows), settings.batch_size)):
+        for part in in_batches(rows, settings.batch_size):
             pixels = data.inputs[part]
             pixels = np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
             batch = processor(images=list(pixels), input_data_format="channels_last", return_tensors="pt").to(device)
@@ -183,13 +177,7 @@ def image_encoder(settings: EmbeddingSettings, encoder: Any, data: Data, device:
     return compute
 
 
-def of_sklearn(
-    settings: EmbeddingSettings,
-    data: Data,
-    model: nn.Module | None,
-    texts: Sequence[str | None] | None,
-    device: torch.device,
-) -> Embed:
+def of_sklearn(settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None) -> Embed:
     """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` rows."""
     random = np.random.default_rng(settings.seed)
     count = min(settings.fit_rows, len(data))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int64
+from jaxtyping import Int64
 from torch import nn
 
 from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
@@ -25,13 +25,11 @@ def score_rows(
     *,
     device: torch.device,
     batch_size: int = 512,
-    features: Float16[np.ndarray, "b d"] | Float32[np.ndarray, "b d"] | None = None,
 ) -> dict[str, Scores]:
     """Scores of some rows by name, float32 `[b]`, each averaged over proxy runs in float64.
 
     `runs` are the checkpoints of each proxy run, oldest first; where one scorer alone reads several checkpoints, the
-    others still see the last one only. Models are moved to the device and put into evaluation mode. Into `features`,
-    where given, goes what the classifier of the first run's last checkpoint is fed with, from the same forward pass.
+    others still see the last one only. Models are moved to the device and put into evaluation mode.
     Raises ValueError that names the rows (of the data) where a score is NaN or infinite, and for a score that the task
     cannot give.
     """
@@ -39,21 +37,18 @@ def score_rows(
     if missing:
         raise ValueError("; ".join(missing))
     # Numbers stay on the device until the end, so that the host can prepare the next batch while one is computed.
-    found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
-    stored = None if features is None else torch.from_numpy(features)
+    parts: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
     for number, run in enumerate(runs):
         for model in run:
             model.to(device).eval()
         for start in range(0, len(rows), batch_size):
-            part = data.take(rows[start : start + batch_size])
-            inputs = part.network_inputs(device)
-            targets = inputs if part.task.own_network else part.task.tensor(part.targets).to(device)
-            batch = CheckpointBatch(run, inputs, targets, part.task)
+            some = data.take(rows[start : start + batch_size])
+            inputs = some.network_inputs(device)
+            targets = inputs if some.task.own_network else some.task.tensor(some.targets).to(device)
+            batch = CheckpointBatch(run, inputs, targets, some.task)
             for name, (scorer, settings) in scorers.items():
-                found[name][number].append(scorer(batch, **settings))
-            if stored is not None and number == 0:
-                stored[start : start + batch_size].copy_(batch.features)
-    scores = {name: averaged(parts) for name, parts in found.items()}
+                parts[name][number].append(scorer(batch, **settings))
+    scores = {name: averaged(runs) for name, runs in parts.items()}
     for name, score in scores.items():
         if not np.isfinite(score).all():
             everywhere = np.zeros(len(data), np.float32)
