@@ -179,6 +179,7 @@ class Search(AnyStudy):
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
     arm: ClassVar[str] = "search"
+    outcome_asset: ClassVar[str] = "evaluations"
     titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided (unpruned)"}
 
     kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
@@ -230,4 +231,7 @@ class Search(AnyStudy):
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
-        return {"settings": self.model_dump(mode="json", exclude={"kind", "description"})}
+        if asset == "architectures":
+            return {"space": self.space.model_dump(mode="json")}
+        left_out = {"kind", "description"} | ({"seeds"} if trial else set())
+        return {"settings": self.model_dump(mode="json", exclude=left_out)}

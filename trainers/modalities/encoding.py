@@ -1,6 +1,5 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,7 @@ class Encoder(Protocol):
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load_encoder` reads."""
+        """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,3 @@ def encode(
     encoder = fit_encoder(encoding, train, columns, decode=decode)
     facts = encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
     return Encoded(encoder.encode(train), encoder.encode(test), encoder.model_settings, facts, encoder)
-
-
-def load_encoder(folder: Path, *, decode: Decode = decode_cell) -> Encoder:
-    """Read back the encoder that `Encoder.save` wrote into a folder."""
-    written = json.loads((folder / "encoding.json").read_text())["encoder"]
-    if written == "image":
-        return ImageEncoder.load(folder, decode)
-    kinds: dict[str, Any] = {"table": TableEncoder, "tokens": TokenEncoder, "tfidf": TfidfEncoder}
-    found: Encoder = kinds[written].load(folder)
-    return found

@@ -123,18 +123,6 @@ class TableEncoder:
         learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
         (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> "TableEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        columns = tuple(
-            Category(entry["name"], tuple(entry["values"]))
-            if entry["is"] == "Category"
-            else Number(entry["name"], entry["mean"], entry["marked"])
-            for entry in learned["columns"]
-        )
-        return cls(columns, tuple(learned["missing"]), learned["kind"])
-
 
 def table_of(rows: "datasets.Dataset", names: Sequence[str]) -> "pl.DataFrame":
     """Input columns as they are stored."""
