@@ -34,6 +34,8 @@ def labels_of(rows: "datasets.Dataset", columns: Columns) -> np.ndarray:
     if not pa.types.is_integer(values.type):
         strings = f"dataset.class_encode_column({name!r}) of the datasets library makes a ClassLabel of strings"
         cure = "cast the column to int64" if _is_number(values.type) else strings
+        if pa.types.is_nested(values.type):
+            cure = "write task: multi_label for sets of labels, task: regression for lists of numbers"
         example = f", for example {values[0].as_py()!r}" if len(values) else ""
         raise ValueError(f"label column {name!r} holds {feature_text(feature)}{example}, but {remedy}: {cure}")
     labels = values.cast(pa.int64()).to_numpy()

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.scorers.contract import rows_text
-from secateur.trainers.models.tabular_mlp import UNKNOWN
+from secateur.trainers.contract import UNKNOWN
 
 if TYPE_CHECKING:
     import datasets
