@@ -32,7 +32,7 @@ class Metric:
     unit: str = ""
     """Of a number that is no share: nats, or the unit of the user's target."""
     floor: float | None = None
-    """What a model reaches that learned nothing of the inputs; one that does no better is not called better than any."""
+    """Reached by a model that learned nothing of the inputs; an arm that does no better is never called better."""
 
     @property
     def title(self) -> str:
