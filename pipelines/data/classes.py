@@ -92,8 +92,8 @@ def _check_kind(splits: Mapping[str, SplitRows], name: str, kind: pa.DataType, s
             halves = np.flatnonzero(np.concatenate([(part != part.round()).fill_null(False) for part in parts]))
             if len(halves):
                 raise SourceError(
-                    f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a class "
-                    "is no fraction: write task: regression where the labels are numbers"
+                    f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a "
+                    "class is no fraction: write task: regression where the labels are numbers"
                 )
     elif kind not in (types.INTEGER, types.BOOLEAN, types.TEXT):
         raise SourceError(f"label column {name!r} holds {types.shown_type(kind)}: name a column of classes")
