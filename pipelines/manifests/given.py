@@ -1,5 +1,6 @@
 """Data in hand that a manifest of rows is applied to: as columns to hash, and as what gives the same kind back."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +120,13 @@ def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> SourceFile:
 
 
 def _is_map_style(target: Any) -> bool:
-    """Whether it is a torch data set, or looks like one: with a length, and items by number."""
-    if isinstance(target, str | bytes | Mapping | list | tuple | np.ndarray):
+    """Whether it is a torch data set with a length, and items by number."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # who holds a torch data set has loaded it
         return False
-    import torch.utils.data
-
-    iterable = isinstance(target, torch.utils.data.IterableDataset)
-    return isinstance(target, torch.utils.data.Dataset) and hasattr(target, "__len__") and not iterable
+    kinds = torch.utils.data
+    iterable = isinstance(target, kinds.IterableDataset)
+    return isinstance(target, kinds.Dataset) and hasattr(target, "__len__") and not iterable
 
 
 def _of_items(target: Any, columns: Columns | None) -> SourceFile:

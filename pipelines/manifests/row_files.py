@@ -29,11 +29,13 @@ from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
+from secateur.pipelines.manifests.payload import refuse_suffix
 
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.rows import Rows
 
 FORMATS: Final = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+PACKED: Final = (".gz", ".bz2", ".zst")
 BLOCK = 1 << 22
 """Bytes of a file of text that are looked at at once."""
 GROUP = 1 << 26
@@ -58,6 +60,10 @@ def write_kept(rows: "Rows", target: Path, output: Path | None, hash_rows: Any) 
                 kept.save_to_disk(partial)
             return output
         file = file_of(target, columns, rows.origin)
+        refuse_suffix(
+            output.with_suffix("") if output.suffix == ".gz" else output,
+            *(suffix for suffix, kind in FORMATS.items() if kind == FORMATS[ending_of(target)]),
+        )
         mine = of_name(rows, target)
         located, count = mine.located_in(file, columns, picture_folder(file, columns))
     keep = np.zeros(count, np.bool_)
@@ -86,7 +92,7 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
     """The file as a study would read it; raises ManifestError for a format that is none of ours."""
     if not target.is_file():
         raise ManifestError(f"there is no file or folder {target}")
-    ending = next((suffix for suffix in reversed(target.suffixes) if suffix not in (".gz", ".bz2", ".zst")), "")
+    ending = ending_of(target)
     kind = FORMATS.get(ending)
     if kind is None:
         raise ManifestError(f"rows are read from {', '.join(FORMATS)} files and folders that `datasets` saved")
@@ -94,6 +100,11 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
         separator = "\t" if ending == ".tsv" else origin.separator
         return CsvFile(target, separator, origin.charset, tuple(columns.features or ()), tuple(columns.missing or ()))
     return ParquetFile(target) if kind == "parquet" else JsonlFile(target)
+
+
+def ending_of(path: Path) -> str:
+    """The ending of a file's name that says its format, before that of its packing."""
+    return next((suffix for suffix in reversed(path.suffixes) if suffix not in PACKED), "")
 
 
 def of_name(rows: "Rows", target: Path) -> "Rows":

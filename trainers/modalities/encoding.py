@@ -1,6 +1,5 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ class Encoder(Protocol):
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load_encoder` reads."""
+        """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +158,3 @@ def blocks_of(
     for table in batches_of(rows, encoder.names):
         yield start, encoder.encode_batch(table, start)
         start += table.num_rows
-
-
-def load_encoder(folder: Path, *, decode: Decode = decode_cell) -> Encoder:
-    """Read back the encoder that `Encoder.save` wrote into a folder."""
-    written = json.loads((folder / "encoding.json").read_text())["encoder"]
-    if written == "image":
-        return ImageEncoder.load(folder, decode)
-    kinds: dict[str, Any] = {"table": TableEncoder, "tokens": TokenEncoder, "tfidf": TfidfEncoder}
-    found: Encoder = kinds[written].load(folder)
-    return found

@@ -99,12 +99,6 @@ class ImageEncoder:
         learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels")}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path, decode: Decode) -> "ImageEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        return cls(learned["column"], learned["height"], learned["width"], learned["channels"], decode)
-
 
 def decode_cell(cell: Any) -> "Image.Image | None":
     """A stored picture upright, palettes expanded; None where it cannot be read."""

@@ -12,8 +12,8 @@ from jaxtyping import Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import UNKNOWN
 from secateur.trainers.modalities.rows import Batches, batches_of
-from secateur.trainers.models.tabular_mlp import UNKNOWN
 
 if TYPE_CHECKING:
     import datasets
@@ -161,18 +161,6 @@ class TableEncoder:
         columns = [{"is": type(column).__name__} | asdict(column) for column in self.columns]
         learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
         (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> "TableEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        columns = tuple(
-            Category(entry["name"], tuple(entry["values"]))
-            if entry["is"] == "Category"
-            else Number(entry["name"], entry["mean"], entry["deviation"], entry["marked"])
-            for entry in learned["columns"]
-        )
-        return cls(columns, tuple(learned["missing"]), learned["kind"])
 
 
 @dataclass
