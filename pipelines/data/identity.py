@@ -200,7 +200,7 @@ def halves_of(values: pl.Series) -> Hashes:
     whole = plh.col("value").nchash.xxh3_128().fill_null(0)
     parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
     table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
-    return table.to_numpy()
+    return table.to_numpy(order="c")
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
@@ -228,7 +228,7 @@ DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint1
 
 def hex_of(hashes: Hashes) -> pa.Array:
     """Hashes as 32 hexadecimal digits, large_string `[n]`."""
-    letters = DIGITS[hashes.astype(">u8").view(np.uint8).reshape(-1)]
+    letters = DIGITS[np.ascontiguousarray(hashes, ">u8").view(np.uint8).reshape(-1)]
     offsets = np.arange(0, 32 * (len(hashes) + 1), 32, dtype=np.int64)
     return pa.Array.from_buffers(pa.large_string(), len(hashes), [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
