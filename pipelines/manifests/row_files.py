@@ -26,7 +26,7 @@ from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.tables import bounded
 from secateur.pipelines.data.sources import own_manners
-from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
+from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.manifests.payload import refuse_suffix
@@ -49,7 +49,6 @@ def write_kept(rows: "Rows", target: Path, output: Path | None, hash_rows: Any) 
     """
     if output is None:
         raise ManifestError("name the file to write as output")
-    refuse_existing(output, overwrite=False)
     if callable(hash_rows):
         raise ManifestError("hash_rows as a function is for data in hand: load the file and apply to that")
     columns = rows.columns_read(hash_rows)

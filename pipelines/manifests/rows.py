@@ -304,8 +304,6 @@ class Rows(Payload):
             from secateur.pipelines.manifests.row_files import write_kept
 
             return write_kept(self, Path(target), output, hash_rows)
-        if output is not None:
-            raise ManifestError("output is for files; what stays of data in hand is returned")
         import datasets
 
         if isinstance(target, datasets.DatasetDict):

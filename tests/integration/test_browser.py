@@ -258,7 +258,7 @@ def a_selection_is_asked_for(page: Any, ui: Ui) -> None:
     manifest = Manifest.load(path.inner_text().strip(), verify=True)
     scores = np.load(ui.home / "assets" / "shapes" / "scores" / "el2n.npy")
     expected = top(scores, 12, end="low", ids=np.arange(60))
-    assert manifest.rows.tolist() == np.flatnonzero(expected).tolist()
+    assert manifest.training_rows.tolist() == np.flatnonzero(expected).tolist()
     page.get_by_text("Show Markdown").first.click()
     assert pictures(page)
 

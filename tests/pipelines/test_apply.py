@@ -150,12 +150,12 @@ def test_outputs_that_cannot_be_are_refused(tickets: tuple[pl.DataFrame, Path]) 
     _, folder = tickets
     there, table = folder / "there.csv", folder / "tickets.csv"
     there.touch()
-    done = CliRunner().invoke(app, ["apply", str(folder / "m"), str(table), "-o", str(there)])
+    done = CliRunner().invoke(app, ["apply", str(folder / "manifest"), str(table), "-o", str(there)])
     assert isinstance(done.exception, ManifestError)
     assert "there.csv exists already: name another path" in str(done.exception)
     assert not there.read_bytes()
     said = "let its name end in .csv or .tsv"
-    refused(said, "apply", folder / "m", table, "-o", folder / "kept.parquet")
+    refused(said, "apply", folder / "manifest", table, "-o", folder / "kept.parquet")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_wrong_arguments_are_one_sentence(
 ) -> None:
     folder = tickets[1]
     with pytest.raises(ManifestError) as fault:
-        Manifest.load(folder / "m").apply(folder / "tickets.csv", **settings)
+        Manifest.load(folder / "manifest").apply(folder / "tickets.csv", **settings)
     assert said in str(fault.value)
 
 

@@ -154,9 +154,9 @@ def test_other_data_is_refused_in_a_sentence(holder: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("thing", [3, {"x": [1]}, ["a"], np.zeros(3), iter([]), None])
 def test_what_holds_no_rows_is_refused(thing: Any, tmp_path: Path) -> None:
     _, manifest = made("texts", tmp_path)
-    with pytest.raises(ManifestError, match="a datasets.Dataset or DatasetDict, a table of pandas, polars or Arrow"):
+    with pytest.raises(ManifestError, match=r"a datasets\.Dataset or DatasetDict, a table of pandas, polars or Arrow"):
         manifest.apply(thing)
-    with pytest.raises(ManifestError, match="output is for files"):
+    with pytest.raises(ManifestError, match="output is the path to write"):
         manifest.apply(pd.DataFrame(), output=tmp_path / "x")
 
 
@@ -339,7 +339,8 @@ def test_parquet_keeps_schema_metadata_and_compression(tmp_path: Path) -> None:
         }
     ).replace_schema_metadata({"ours": "yes"})
     pq.write_table(table, tmp_path / "all.parquet", row_group_size=7, compression="gzip")
-    text = "name: s\nsource: {kind: parquet, train: all.parquet, test_fraction: 0.3}\ncolumns: {text: body, label: label}\n"
+    text = "name: s\nsource: {kind: parquet, train: all.parquet, test_fraction: 0.3}\n"
+    text += "columns: {text: body, label: label}\n"
     _, manifest = study_manifest(text + REST, tmp_path, every_other)
     manifest.apply(tmp_path / "all.parquet", output=tmp_path / "kept.parquet")
     found = pq.read_table(tmp_path / "kept.parquet")
@@ -365,7 +366,8 @@ def test_a_saved_folder_comes_back_saved(tmp_path: Path) -> None:
 def test_a_code_that_became_a_number_is_named(tmp_path: Path) -> None:
     table = table_of(LABELS["texts"]).assign(shop=[f"{row % 7:02d}" for row in range(COUNT)])
     table.to_csv(tmp_path / "all.csv", index=False)
-    text = "name: s\nsource: {kind: csv, train: all.csv, test_fraction: 0.3}\ncolumns: {features: [x, shop], label: label}\n"
+    text = "name: s\nsource: {kind: csv, train: all.csv, test_fraction: 0.3}\n"
+    text += "columns: {features: [x, shop], label: label}\n"
     _, manifest = study_manifest(text + REST, tmp_path, every_other)
     with pytest.raises(ManifestError, match="column 'shop' holds whole numbers here and texts there"):
         manifest.apply(pd.read_csv(tmp_path / "all.csv"))
