@@ -164,18 +164,15 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         **scores: Any,
     ) -> dg.MaterializeResult:
-        table, faults = samples.collect(), []
+        table, origin, faults = samples.collect(), origin_of(study, source), []
         for trial in trials_of(context):
             if note := why_no_manifest(study, trial):
                 context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
+            held = {name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
             rows = Rows.chosen(
-                table,
-                np.asarray(subset[trial]),
-                scores={name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))},
-                label_names=source["strata"],
-                origin=origin_of(study, source),
+                table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
             )
             provenance = provenance_of(study, trial, source, settings, len(table))
             written = Manifest.write(secateur_store.place(key, trial), rows, provenance, overwrite=True)

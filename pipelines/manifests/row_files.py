@@ -8,10 +8,10 @@ import codecs
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,6 @@ from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.manifests.payload import refuse_suffix
 
-if TYPE_CHECKING:
-    from secateur.pipelines.manifests.rows import Rows
-
 FORMATS: Final = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 PACKED: Final = (".gz", ".bz2", ".zst")
 BLOCK = 1 << 22
@@ -42,7 +39,22 @@ GROUP = 1 << 26
 """Bytes of a row group."""
 
 
-def write_kept(rows: "Rows", target: Path, output: Path | None, hash_rows: Any) -> Path:
+class KeptRows(Protocol):
+    """What a manifest of rows has that finds them in a file: see `Rows`."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> Columns: ...
+
+    def of_file(self, file: int) -> "KeptRows": ...
+
+    def located_in(self, rows: SourceFile, columns: Columns, folder: Path) -> tuple[np.ndarray, int]: ...
+
+    def apply(self, target: Any, output: Path | None, *, hash_rows: Any = None) -> Any: ...
+
+
+def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
     """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder that `datasets` saved, in its order.
 
     Of a manifest of several files the one of the target's name counts. Raises ManifestError for other files.
@@ -106,7 +118,7 @@ def ending_of(path: Path) -> str:
     return next((suffix for suffix in reversed(path.suffixes) if suffix not in PACKED), "")
 
 
-def of_name(rows: "Rows", target: Path) -> "Rows":
+def of_name(rows: KeptRows, target: Path) -> KeptRows:
     """What is kept of the file of a name, where the manifest is of several; all where none has that name."""
     names = [file.name for file in rows.origin.files]
     path = os.path.abspath(target)

@@ -107,7 +107,7 @@ def test_regression_from_study_to_export(run: Run, tmp_path: Path) -> None:
     for name in ("loss", "el2n"):
         assert roc_auc_score(shifted, ran.value(f"scores/{name}")) >= 0.9
     samples = ran.value("samples").collect()
-    assert samples.columns == ["row", "content_hash", "target", "stratum", "preview"]
+    assert samples.columns == ["row", "file", "file_row", "content_hash", "target", "stratum"]
     np.testing.assert_array_equal(samples["target"], pl.read_parquet(tmp_path / "train.parquet")["pay"])
     strata = ran.value("source")["strata"]
     assert np.bincount(samples["stratum"]).tolist() == [50] * 6
