@@ -21,7 +21,6 @@ from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of
 from secateur.pipelines.data.identity import hex_of
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.sources import load
@@ -125,7 +124,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
-    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs, decode=decode_image)
+    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
     facts = encoder.facts(loaded.rows["train"])
     facts |= {f"test {name}": value for name, value in encoder.facts(loaded.rows["test"]).items()}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
