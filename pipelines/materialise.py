@@ -90,8 +90,8 @@ def run_study(
     `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
     makes those trials anew and nothing that they share with others.
 
-    Raises the first error of a step, StudyError for a broken study and for some trials of a study that is made as a
-    whole, and UnusableData where the data check rejects samples, before anything is trained.
+    Raises the first error of a step, StudyError for a broken study, and UnusableData where the data check rejects
+    samples, before anything is trained.
     """
     if file.study is None:
         raise StudyError(file.error)
@@ -99,8 +99,6 @@ def run_study(
     wanted = every if trials is None else list(trials)
     some = len(wanted) < len(every)
     work = Work(file, file.study, root, instance, part, progress, some=some)
-    if some and not work.of_trials:
-        raise StudyError(f"{file.name}: its arms share what they evaluate, so it is run as a whole: name no part of it")
     seeds = [Trial("", seed) for seed in sorted({trial.seed for trial in wanted})]
     made = Made(0, 0)
     for keys, cells in ((work.fixed, [None]), (work.of_seeds, seeds), (work.of_trials, wanted), (work.after, [None])):
@@ -124,7 +122,7 @@ class Work:
     ) -> None:
         defs = build([file], root, progress=progress)
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
-        self.study, self.store, self.instance = study, Store(root), instance
+        self.study, self.store, self.instance, self.some = study, Store(root), instance, some
         everything = set(self.graph.materializable_asset_keys)
         partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
@@ -186,12 +184,14 @@ class Work:
     def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
         """Drop what is noted of results, so that no step takes an earlier one for its own.
 
-        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot.
+        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot. The
+        trials of a study share it, so it stays where only some of them are made anew.
         """
         for key in keys:
             for trial in trials:
                 Ledger(self.store).forget(key, trial)
-            Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
+            if not self.some:
+                Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
         """Materialise assets, or a block of their trials, in this process, and note them as made."""

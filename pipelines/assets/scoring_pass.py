@@ -90,7 +90,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")
         run = spread or one_by_one(computing(folders, data, configured))
-        scores, tally = cache.scores_by(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
+        scores, tally = cache.scores(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
         passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
         save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)

@@ -20,6 +20,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
+from secateur.trainers.judging.outcome import Cost
 
 
 def form_of(selection: Selection) -> type[dg.Config]:
@@ -68,7 +69,7 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
                 chosen, chosen_for = subset_of(study, trial.plain, signals, given, picked), trial.plain
             secateur_store.save(key, chosen.keep, trial)
             secateur_store.save(key_of(study, "subset_settings"), chosen.settings, trial)
-            secateur_store.save(key_of(study, "subset_cost"), {"seconds": chosen.seconds}, trial)
+            secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
             wrong += [f"{trial}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
             unheld += [f"{trial}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
             context.add_asset_metadata(

@@ -100,5 +100,5 @@ def tuned(
     accuracies = {str(value): accuracy for value, accuracy in best.results.items()}
     return {
         "chosen": {"settings": {setting: best.value}, "validation_accuracy": accuracies},
-        "cost": {"steps": best.steps, "samples_seen": best.samples_seen, "seconds": best.seconds},
+        "cost": vars(best.cost),
     }

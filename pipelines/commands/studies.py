@@ -110,8 +110,9 @@ def run(
         for trial, outcome in outcomes.items()
     ]
     answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
-    answer["manifest"] = first_manifest(store, study, trials)
-    answer["best"] = best_of(store, study)
+    space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
+    answer["manifest"] = first_manifest(store, study, trials) or space or None
+    answer["best"] = best_of(store, study) if whole else None
 
     def show() -> None:
         if whole:
@@ -226,18 +227,12 @@ def report_of(store: "Store", study: "AnyStudy") -> dict[str, Any]:
 
 def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None:
     """Where the manifest of a trial is, if it has one."""
-    import dagster as dg
-
-    path = store.find(dg.AssetKey([study.name, "manifest"]), trial)
+    path = store.find((study.name, "manifest"), trial)
     return str(path) if path else None
 
 
 def first_manifest(store: "Store", study: "AnyStudy", trials: "list[Trial]") -> str | None:
     """A manifest to begin with: of the study's own selections before those of references and baselines."""
-    import dagster as dg
-
-    if not study.outcome_asset:
-        return str(store.place(dg.AssetKey([study.name, "pruned_search_space"])))
     last = {*study.references, study.baseline, study.second_baseline}
     ordered = sorted(trials, key=lambda trial: trial.name in last)
     return next((path for trial in ordered if (path := manifest_at(store, study, trial))), None)
@@ -245,9 +240,7 @@ def first_manifest(store: "Store", study: "AnyStudy", trials: "list[Trial]") -> 
 
 def best_of(store: "Store", study: "AnyStudy") -> dict[str, Any] | None:
     """The best architecture of a search; None where other units are pruned."""
-    import dagster as dg
-
-    key = dg.AssetKey([study.name, "best_architecture"])
+    key = (study.name, "best_architecture")
     best: dict[str, Any] | None = store.load(key) if store.find(key) else None
     return best
 

@@ -45,11 +45,6 @@ class Teacher:
         size = sum(array.nbytes for array in cached.arrays.values()) if cached is not None else 0
         self._resident, self._tables = size <= RESIDENT, dict[str, torch.Tensor]()
 
-    @property
-    def online(self) -> bool:
-        """Whether every batch costs a forward pass."""
-        return self.cached is None
-
     def __call__(
         self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."]
     ) -> Float[torch.Tensor, "b width"]:

@@ -1,6 +1,5 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class Encoder(Protocol):
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load_encoder` reads."""
+        """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +160,3 @@ def blocks_of(
             part = table.slice(first, size)
             yield start, encoder.encode_batch(part, start)
             start += part.num_rows
-
-
-def load_encoder(folder: Path) -> Encoder:
-    """Read back the encoder that `Encoder.save` wrote into a folder."""
-    written = json.loads((folder / "encoding.json").read_text())["encoder"]
-    kinds: dict[str, Any] = {
-        "image": ImageEncoder,
-        "table": TableEncoder,
-        "tokens": TokenEncoder,
-        "tfidf": TfidfEncoder,
-    }
-    found: Encoder = kinds[written].load(folder)
-    return found

@@ -126,13 +126,6 @@ class ImageEncoder:
         learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels", "ranges")}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> "ImageEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        ranges = {mode: (low, high) for mode, (low, high) in learned["ranges"].items()}
-        return cls(learned["column"], learned["height"], learned["width"], learned["channels"], ranges)
-
 
 def scaled(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "h w"]:
     """Values as 256 levels of equal width between two ends, those beyond them as the ends."""

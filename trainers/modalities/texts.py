@@ -158,15 +158,6 @@ class TokenEncoder:
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> "TokenEncoder":
-        """Read back what `save` wrote."""
-        from tokenizers import Tokenizer
-
-        learned = json.loads((folder / "encoding.json").read_text())
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(learned["column"], tokenizer, learned["padding_id"], learned["length"])
-
 
 @dataclass(frozen=True)
 class TfidfEncoder:
@@ -175,16 +166,13 @@ class TfidfEncoder:
     column: str
     vectoriser: "TfidfVectorizer"
 
-    @staticmethod
-    def empty(**settings: Any) -> "TfidfVectorizer":
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings)
-
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
         """Terms and their weights; raises ValueError where no training text holds a word."""
-        vectoriser = cls.empty(max_features=encoding.terms)
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        settings = {"ngram_range": (1, 2), "sublinear_tf": True, "dtype": np.float32}
+        vectoriser = TfidfVectorizer(max_features=encoding.terms, **settings)
         try:
             vectoriser.fit(text for texts in texts_of(rows, column) for text in texts)
         except ValueError as error:
@@ -218,11 +206,3 @@ class TfidfEncoder:
         terms = self.vectoriser.get_feature_names_out().tolist()
         learned = {"column": self.column, "terms": terms, "idf": self.vectoriser.idf_.tolist()}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "tfidf"} | learned) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> "TfidfEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        vectoriser = cls.empty(vocabulary=learned["terms"])
-        vectoriser.idf_ = np.asarray(learned["idf"], np.float32)
-        return cls(learned["column"], vectoriser)

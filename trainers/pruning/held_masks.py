@@ -79,11 +79,3 @@ def maskable(model: nn.Module) -> dict[str, nn.Parameter]:
             if parameter.ndim >= 2 and name.endswith("weight"):
                 found[f"{prefix}.{name}" if prefix else name] = parameter
     return found
-
-
-def sparsity(model: nn.Module, names: Mapping[str, object]) -> dict[str, float]:
-    """Share of zeros, counted in the weights: `whole` of all named parameters, and each by its name."""
-    parameters = dict(model.named_parameters())
-    zeros = {name: int((parameters[name] == 0).sum()) for name in names}
-    sizes = {name: parameters[name].numel() for name in names}
-    return {"whole": sum(zeros.values()) / sum(sizes.values())} | {name: zeros[name] / sizes[name] for name in names}

@@ -96,12 +96,10 @@ class Classification(ClassSignals, Task):
         return self.stratum_names()[int(target)]
 
 
-def calibration_error(
-    confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, bins: int = 15
-) -> float:
-    """ECE over bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
+    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
+    index = np.minimum((confidence * 15).astype(int), 14)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=15)
     return float(np.abs(gaps).sum() / len(correct))
 
 
