@@ -12,7 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from secateur.trainers.modalities.encoding import encoded_rows
-from secateur.trainers.modalities.tables import MISSING, UNKNOWN, Category, Number, TableEncoder, TableEncoding
+from secateur.trainers.modalities.tables import MISSING, UNKNOWN, Category, TableEncoder, TableEncoding
 
 WORDS = st.sampled_from(["red", "green", " blue ", "?", "", "navy"]) | st.none()
 
