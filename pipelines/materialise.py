@@ -1,6 +1,7 @@
 """Materialise a study or parts of it in this process: what the shell and the tests do, and the UI does by clicking."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -156,7 +157,7 @@ class Work:
 
     def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
         """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
-        todo: dict[tuple[dg.AssetKey, ...], list[Trial | None]] = {}
+        made, todo = 0, dict[tuple[dg.AssetKey, ...], list[Trial | None]]()
         for cell in cells if keys else ():
             todo.setdefault(tuple(keys if again else self.stale(keys, cell)), []).append(cell)
         for stale, alike in todo.items():
@@ -164,10 +165,23 @@ class Work:
             names = self.study.selection_keys if any(trial.selection for trial in trials) else [""]
             if again:
                 self.forget(stale, alike)
+            before = self.results(stale, alike)
             for block in blocks(trials, names) if trials else [[]]:
                 self.run(stale, block)
-        count = sum(len(stale) * len(alike) for stale, alike in todo.items())
-        return Made(count, len(keys) * len(cells) - count)
+            after = self.results(stale, alike)
+            made += sum(not before[each] or before[each] != after[each] for each in before)
+        return Made(made, len(keys) * len(cells) - made)
+
+    def results(
+        self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]
+    ) -> dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]]:
+        """Entries of each asset's results and when they were noted, in ns: a step that takes these changes none."""
+        entered: dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]] = {}
+        for key, trial in itertools.product(keys, trials):
+            place = Ledger(self.store).place(key, trial)
+            entries = [place, *place.with_suffix("").rglob("*.json")] if trial is None else [place]
+            entered[key, trial] = {(entry, entry.stat().st_mtime_ns) for entry in entries if entry.exists()}
+        return entered
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
@@ -204,6 +218,8 @@ class Work:
                 self.job.execute_in_process(
                     instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
                 )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise

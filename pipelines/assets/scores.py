@@ -54,7 +54,7 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
-        "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
+        "by stratum": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
         "highest and lowest": dg.MetadataValue.md(ends),
     }
 

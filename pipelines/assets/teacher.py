@@ -215,7 +215,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "distillation_tuning",
         ins=PLAIN,
-        description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
+        description="How much the teacher counts at each budget, and its temperature, chosen by the mean metric of "
         "random subsets on a validation split of the training samples, never on test samples.",
         accelerated=True,
     )
@@ -250,9 +250,9 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
             )
             best = {
                 "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
-                "validation_accuracy": [
-                    {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
-                    for (share, alpha, heat), accuracy in tuned.results.items()
+                "validation": [
+                    {"keep": share, "alpha": alpha, "temperature": heat, "mean": mean}
+                    for (share, alpha, heat), mean in tuned.results.items()
                 ],
             }
             secateur_store.save(key, best)

@@ -132,15 +132,13 @@ def run(
 
 def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
-    import dagster as dg
-
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
     made = make(file, store, "scores", again=again)
     scores: list[dict[str, Any]] = []
     for score, declared in study.scores.items():
-        key = dg.AssetKey([study.name, "scores", score])
+        key = (study.name, "scores", score)
         values = store.load(key)
         wide = values[:].astype("float64")
         numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
@@ -192,7 +190,7 @@ def select(
             (*(one[name] for name in ("selection", "seed", "kept", "of")), *(f"{one[name]:.1%}" for name in ends))
             for one in subsets
         ]
-        header = ("selection", "seed", "kept", "of", "least of a class", "most")
+        header = ("selection", "seed", "kept", "of", "least of a stratum", "most")
         out.print(table_of(header, lines, right=range(1, 6)))
         say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 
@@ -218,9 +216,7 @@ def in_words(made: "Made") -> str:
 
 def report_of(store: "Store", study: "AnyStudy") -> dict[str, Any]:
     """The comparison with random as JSON-able data, and where its page is."""
-    import dagster as dg
-
-    folder = store.load(dg.AssetKey([study.name, "report"]))
+    folder = store.load((study.name, "report"))
     report = json.loads((folder / "report.json").read_text())
     return {"report": report, "report_file": str(folder / "report.html")}
 

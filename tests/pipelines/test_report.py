@@ -398,3 +398,12 @@ def test_an_outcome_comes_back_from_json_and_wrong_ones_are_refused() -> None:
             Outcome.read(content | wrong, "evaluation of x")
     with pytest.raises(ValueError, match="frozen"):
         one.steps = 3  # type: ignore[misc]
+
+
+def test_long_names_are_shortened_in_their_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "coverage_centric_with_a_floor_for_every_class_and_a_cutoff_of_a_tenth@0.25"
+    Console(width=80).print(table_of(("selection", "verdict"), [(name, "no better than random, over five seeds")] * 2))
+    lines = capsys.readouterr().out.splitlines()
+    starts = [line for line in lines if line.startswith("coverage_centric")]
+    assert len(starts) == 2
+    assert all(line.split()[0].endswith("tenth@0.25") and "…" in line for line in starts)

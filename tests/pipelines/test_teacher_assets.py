@@ -225,7 +225,7 @@ def test_what_the_search_found_is_what_students_and_cache_go_by(
     taught.materialise()
     found = taught.store.load(key("distillation_tuning"))
     assert [share for share, _ in found["settings"]["curve"]] == [0.25, 0.5]
-    assert len(found["validation_accuracy"]) == 8
+    assert len(found["validation"]) == 8
     assert json.dumps(found)
     assert taught.store.load(key("distillation_tuning_cost"))["backward"] > 0
     cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))

@@ -11,7 +11,8 @@ from secateur.selectors.masks.random_mask import random_masks
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, build
+from secateur.trainers.models.networks import Model
+from secateur.trainers.models.registry import build
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
 

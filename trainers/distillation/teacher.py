@@ -1,9 +1,10 @@
 """A teacher as a student's objective asks it: logits of a batch, from the cache or by a forward pass."""
 
-import torch
-from jaxtyping import Float, Int64, Shaped
-from torch import nn
+from __future__ import annotations
 
+from jaxtyping import Float, Int64, Shaped
+
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.distillation.cached_logits import TeacherLogits, expanded
 

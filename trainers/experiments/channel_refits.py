@@ -4,6 +4,8 @@ Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.052
 (arXiv 1608.08710) and network slimming of Liu et al. 2017 (arXiv 1708.06519).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.contract import Objective, Progress
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial

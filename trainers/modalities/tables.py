@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import UNKNOWN
 from secateur.trainers.modalities.rows import Batches, batches_of
-from secateur.trainers.models.tabular_mlp import UNKNOWN
 
 if TYPE_CHECKING:
     import datasets

@@ -4,18 +4,17 @@ After every optimiser step they are set to zero again, so that neither momentum 
 forward pass sees exact zeros.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xxhash
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
-
-NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def maskable(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     found = {}
     for prefix, module in model.named_modules():
-        if isinstance(module, NORMALISATIONS):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.Embedding):
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim >= 2 and name.endswith("weight"):

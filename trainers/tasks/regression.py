@@ -1,15 +1,16 @@
 """Regression: one or several numbers per sample, standardised inside, reported in the user's units."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64
-from torch.nn import functional
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import functional, torch
 from secateur.scorers.signals import Batch, Signal
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
@@ -86,7 +87,7 @@ class Regression(Task):
         """Of each target."""
         return list(self.names) or [f"target_{number}" for number in range(self.width)]
 
-    def fitted(self, targets: Targets) -> "Regression":
+    def fitted(self, targets: Targets) -> Regression:
         """With mean, scale and strata of these targets, measured in float64."""
         if self.mean:
             return self
