@@ -123,7 +123,7 @@ def plain(opened: Image.Image) -> Image.Image:
     """A loaded picture upright, opaque and in one of the four modes."""
     picture: Image.Image = opened
     if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        picture = cast(Image.Image, ImageOps.exif_transpose(picture))
+        picture = ImageOps.exif_transpose(picture)
     mode = mode_of(picture)
     if mode in DEEP:
         # 16 bits are I;16 in a PNG, and I in a PGM: the same values are one picture.

@@ -55,7 +55,9 @@ class ImageEncoder:
         """
         from secateur.trainers.modalities.decoding import DEEP, GREY, decode_image, mode_in_header
 
-        size, modes, ranges = None, set(), {}
+        size: tuple[int, int] | None = None
+        modes: set[str | None] = set()
+        ranges: dict[str, tuple[float, float]] = {}
         for table in batches_of(rows, [column]):
             for cell in table[column].to_pylist():
                 mode = mode_in_header(cell)

@@ -241,7 +241,7 @@ def origin_of(values: "pl.Series") -> int:
 def exact(values: "pl.Series") -> bool:
     """Whether float64 holds each of some whole numbers."""
     low, high = values.min(), values.max()
-    return low is None or (low >= -(2**53) and high <= 2**53)  # type: ignore[operator]
+    return not isinstance(low, int) or not isinstance(high, int) or (low >= -(2**53) and high <= 2**53)
 
 
 def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[np.ndarray, " n"]:

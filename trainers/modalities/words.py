@@ -24,15 +24,17 @@ LOOKS = regex.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Variation selectors: marks that say how a character looks, such as an emoji."""
 
 
-def terms_of(text: str) -> list[str]:
+def terms_of(text: str, pairs: bool = True) -> list[str]:
     """Words of two or more signs and pairs of them, one to three characters in a row of scripts without spaces.
 
     Of the NFKC form in lower case: equal texts have equal terms, however they are encoded.
     """
     if text.isascii():
-        return with_pairs(ASCII.findall(text.lower()))
+        words: list[str] = ASCII.findall(text.lower())
+        return with_pairs(words) if pairs else words
     pieces = RUN.split(LOOKS.sub("", unicodedata.normalize("NFKC", text)).lower())
-    terms = [term for piece in pieces[::2] for term in with_pairs(WORD.findall(piece))]
+    spaced = [WORD.findall(piece) for piece in pieces[::2]]
+    terms = [term for words in spaced for term in (with_pairs(words) if pairs else words)]
     for run in pieces[1::2]:
         characters = CHARACTER.findall(run)
         for length in range(1, LONGEST + 1):
