@@ -63,7 +63,7 @@ def test_texts_are_projected_on_the_singular_vectors_of_their_tfidf():
 
 def test_texts_of_every_script_have_vectors():
     texts = ["हिन्दी में", "समाचार में", "天气很好", "今天天气", "สวัสดี", "สวัสดีครับ", "plain words", "other words"]
-    data = replace_inputs(TOKENS, len(texts))
+    data = Data(np.ones((8, 4), np.int32), LABELS[:8], 2, {"kind": "tokens"})
     found = whole(EmbeddingSettings(kind="sklearn", dimensions=4), data, texts=texts).astype(np.float64)
     near = found @ found.T
     np.fill_diagonal(near, -1)
