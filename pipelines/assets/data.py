@@ -125,8 +125,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
     encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
-    facts = encoder.facts(loaded.rows["train"])
-    facts |= {f"test {name}": value for name, value in encoder.facts(loaded.rows["test"]).items()}
+    facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows, strata = loaded.rows[split], task.strata(targets)

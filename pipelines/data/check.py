@@ -231,12 +231,10 @@ def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[F
     for split, prefix in (("train", ""), ("test", "test ")):
         lost, cut = (facts.get(f"{prefix}{name}", 0.0) for name in (WITHOUT_TERM, CUT))
         if lost > SEEN:
-            text = (
-                f"{lost:.1%} of the {split} texts hold none of the {facts['terms']} terms: encoding.terms says how many"
-            )
+            text = f"{lost:.1%} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
             found.append(Finding("texts without a term", split, 0, round(lost * sizes[split]), text))
         if cut > SEEN:
-            text = f"{cut:.1%} of the {split} texts cut at {facts['length']} tokens: encoding.max_length says where"
+            text = f"{cut:.1%} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
             found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
     return tuple(found)
 

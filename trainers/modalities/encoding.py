@@ -137,9 +137,15 @@ def encode(
     Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`.
     """
     encoder = fit_encoder(encoding, train, columns)
-    facts = encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
-    return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
+    return Encoded(inputs, test_inputs, encoder.model_settings, facts_of(encoder, train, test), encoder)
+
+
+def facts_of(
+    encoder: Encoder, train: "Batches | datasets.Dataset", test: "Batches | datasets.Dataset"
+) -> dict[str, Any]:
+    """What a reader should know of the encoding of both splits; names of the test rows' facts begin with "test "."""
+    return encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
 
 
 def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
