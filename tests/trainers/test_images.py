@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from secateur.trainers.modalities.decoding import decode_image, image_or_fault
+from secateur.trainers.modalities.decoding import decode_image, image_or_fault, mode_in_header
 from secateur.trainers.modalities.encoding import blocks_of, encode, encoded_rows, fit_encoder
 from secateur.trainers.modalities.images import ImageEncoding
 
@@ -145,6 +145,18 @@ def test_bombs_are_faults_of_their_row(monkeypatch):
         assert fault == "image 'bomb.png' unpacks to more than 100 pixels: scale it down"
     found = pixels(rows(saved(np.full((9, 9), 3, np.uint8)), saved(np.ones((15, 15), np.uint8)))).inputs
     assert [np.unique(image).tolist() for image in found] == [[3], [0]]
+
+
+def test_remarks_of_pillow_are_not_printed_for_each_picture(recwarn):
+    broken = tiff(np.zeros((2, 2), np.uint16)).replace(
+        struct.pack("<HHI", 258, 3, 1), struct.pack("<HHI", 258, 3, 9999)
+    )
+    with pytest.warns(UserWarning, match="Skipping tag"):
+        Image.open(io.BytesIO(broken))
+    before = len(recwarn)
+    image_or_fault({"bytes": broken, "path": None})
+    mode_in_header({"bytes": broken, "path": None})
+    assert len(recwarn) == before
 
 
 def bars(upright, colour, ground=(9, 9, 9)):

@@ -8,6 +8,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +42,7 @@ DECODING_FAILS = (
     Image.DecompressionBombError,
 )
 """What Pillow's readers raise on bytes that are no image; it has no class of its own for that."""
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decode_image(cell: Any) -> Image.Image | None:
@@ -60,16 +63,16 @@ def image_or_fault(cell: Any) -> Image.Image | str:
     path = None if isinstance(cell, Image.Image) else cell["path"]
     name = f"image {path!r}" if path else "image"
     try:
-        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+        with quiet():
             opened = opened_image(cell)
             if opened is None:
                 return f"{name} is not there"
             if loses_bits(opened):
                 return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
             opened.load()
-        picture = plain(opened)
-        reason = unusable(opened, picture)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            picture = plain(opened)
+            reason = unusable(opened, picture)
+    except BOMBS:
         return f"{name} unpacks to more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down"
     except DECODING_FAILS:
         return f"{name} cannot be decoded"
@@ -94,11 +97,20 @@ def opened_image(cell: Any) -> Image.Image | None:
 def mode_in_header(cell: Any) -> str | None:
     """The mode that a cell's header says, less the order of its bytes; None where there is no picture."""
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        with quiet():
             opened = opened_image(cell)
             return None if opened is None or loses_bits(opened) else mode_of(opened)
-    except DECODING_FAILS:
+    except (*DECODING_FAILS, *BOMBS):
         return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow without remarks on each of many files; what it only warns of as a bomb is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def image_bytes(cell: Any) -> bytes | None:
