@@ -137,12 +137,10 @@ def test_rows_that_moved_are_found(label: str, tmp_path: Path) -> None:
 def test_other_data_is_refused_in_a_sentence(holder: str, tmp_path: Path) -> None:
     table, manifest = made("texts", tmp_path)
     row = int(manifest.rows[3])
-    other = table.copy()
-    other.loc[row, "x"] += 1
+    other = table.assign(x=table["x"] + (table["id"] == row))
     with pytest.raises(ManifestError, match=rf"1 of its {len(manifest.rows)} kept samples .*row {row} of all.csv"):
         manifest.apply(HOLDERS[holder](other, tmp_path))
-    relabelled = table.copy()
-    relabelled.loc[row, "label"] = KINDS[(row + 1) % 3]
+    relabelled = table.assign(label=[KINDS[(i + (i == row)) % 3] for i in range(COUNT)])
     with pytest.raises(ManifestError, match="not made from this data"):
         manifest.apply(HOLDERS[holder](relabelled, tmp_path))
     with pytest.raises(ManifestError, match="there is no column 'label'"):
