@@ -294,7 +294,7 @@ def test_a_signal_that_ones_own_task_lacks_ends_the_first_action_of_the_run(run:
     [
         ({"task": "regresion"}, "did you mean 'regression'?"),
         ({"task": {"kind": "regression", "loss": "cubic"}}, "Input should be 'squared' or 'huber'"),
-        ({"task": {"kind": "regression", "los": "huber"}}, "settings: loss, delta, units"),
+        ({"task": {"kind": "regression", "los": "huber"}}, "there are: loss, delta, units"),
         ({"task": "classification", "columns": {"features": ["a"], "label": ["pay", "twice"]}}, "task: regression"),
         ({"scores": {"aum": None}}, "a number has no competing classes"),
         ({"scores": {"aum": None}}, "scores that it has"),
