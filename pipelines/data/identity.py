@@ -62,7 +62,12 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
     if columns.text is None:
         absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
-        faults = pl.select(pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))).to_series()
+        wrong = [pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))]
+        for name in names:
+            if pa.types.is_floating(table[name].type):
+                infinite = series_of(table[name]).is_infinite()
+                wrong.append(pl.when(infinite).then(pl.lit(f"feature column {name!r} is infinite")))
+        faults = pl.select(pl.coalesce(*wrong)).to_series()
     else:
         texts = series_of(table[columns.text])
         empty = pl.when(texts.str.strip_chars() == "").then(pl.lit("text is empty"))

@@ -19,6 +19,7 @@ from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import CheckpointWriter
+from secateur.trainers.loop.run import Diverged
 from secateur.trainers.loop.train import train
 
 
@@ -78,7 +79,10 @@ class ProxyRuns:
         return (self.study.name, "proxy", run)
 
     def train_anew(self, seed: int, made_of: str, progress: Callable[[int, int], None]) -> None:
-        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store."""
+        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store.
+
+        Raises Diverged where its losses stop being numbers: there are no scores then.
+        """
         watchers: dict[str, Observer] = {
             name: score.declared(len(self.data), self.device, **self.settings[name])  # type: ignore[call-arg, arg-type, misc]
             for name, score in self.observed.items()
@@ -88,17 +92,20 @@ class ProxyRuns:
         unfinished.mkdir(parents=True, exist_ok=True)
         snapshots = snapshots_of(self.store, self.study.name, f"proxy-{seed}", made_of)
         with trackers_of(self.study.name, f"proxy-{seed}", snapshots) as trackers:
-            trained = train(
-                self.data,
-                self.config,
-                seed=seed,
-                observers=list(watchers.values()),
-                device=self.device,
-                progress=progress,
-                checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
-                snapshots=snapshots,
-                trackers=trackers,
-            )
+            try:
+                trained = train(
+                    self.data,
+                    self.config,
+                    seed=seed,
+                    observers=list(watchers.values()),
+                    device=self.device,
+                    progress=progress,
+                    checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
+                    snapshots=snapshots,
+                    trackers=trackers,
+                )
+            except Diverged as error:
+                raise Diverged(f"proxy, seed {seed}: {error}; nothing is scored by it") from error
         with self.store.folder(self.key(f"seed-{seed}")) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
