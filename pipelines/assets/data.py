@@ -268,9 +268,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     return prepare
 
 
-def outputs_of(
-    study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]]
-) -> Iterator[dg.Output[Any]]:
+def outputs_of(study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
     """Every asset of the data with its metadata; `encoder` is the folder where that one lies.
 
     What the check found stands with the source, which the overview of a study begins with, and with the samples.

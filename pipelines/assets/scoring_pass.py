@@ -73,6 +73,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         proxy: Any,
     ) -> Iterator[Any]:
         data, started = data_of(inputs, samples, source), time.perf_counter()
+        previews = previews_of(study, secateur_store)
         folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
         model = fingerprint(folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
@@ -97,15 +98,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         for name, values in scores.items():
             counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
             nodes = {"shards by Ray node": dg.MetadataValue.json(spread.nodes)} if spread else {}
-            yield dg.Output(
-                values,
-                name,
-                metadata=score_metadata(
-                    values, configured[name][0].card, inputs, samples, source, previews_of(study, secateur_store)
-                )
-                | counted
-                | nodes,
-                data_version=version_of(values),
-            )
+            shown = score_metadata(values, configured[name][0].card, inputs, samples, source, previews)
+            yield dg.Output(values, name, metadata=shown | counted | nodes, data_version=version_of(values))
 
     return scoring_pass

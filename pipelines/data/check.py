@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.policy import Dropped
-from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows, words_of
+from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows
 from secateur.pipelines.data.sources import Loaded, Places
 
 LISTED = 100
@@ -170,10 +171,9 @@ def check_data(loaded: Loaded) -> DataReport:
     Holds eight bytes per row: a hash is looked at whole only where half of it occurs twice.
     """
     halves = {split: lower_halves(rows, INPUT) for split, rows in loaded.rows.items()}
-    shared = {
-        split: hashed_rows(loaded.rows[split], halves[split].is_in(halves[other].implode()).to_numpy())
-        for split, other in (("train", "test"), ("test", "train"))
-    }
+    both = {"train": among(halves["train"], np.sort(halves["test"]))}
+    both["test"] = among(halves["test"], np.unique(halves["train"][both["train"]]))
+    shared = {split: hashed_rows(loaded.rows[split], mask) for split, mask in both.items()}
     shared_train = shared["train"].join(shared["test"], on="input", how="semi").sort("row")
     shared_test = shared["test"].join(shared["train"], on="input", how="semi").sort("row")
     relabelled = shared_test.join(shared["train"], on="content", how="anti").sort("row")
@@ -199,16 +199,31 @@ def check_data(loaded: Loaded) -> DataReport:
     )
 
 
-def lower_halves(rows: SplitRows, name: str) -> pl.Series:
-    """Half of each hash, UInt64 `[n]`."""
-    parts = [words_of(table[name])[:, 1] for table in rows.batches([name])]
-    return pl.Series(np.concatenate([np.zeros(0, np.uint64), *parts]))
+def lower_halves(rows: SplitRows, name: str) -> UInt64[np.ndarray, " n"]:
+    """Half of each hash."""
+    halves, start = np.empty(len(rows), np.uint64), 0
+    for table in rows.batches([name]):
+        for chunk in table[name].chunks:
+            stop = start + len(chunk)
+            halves[start:stop] = np.frombuffer(chunk.buffers()[1], ">u8", 2 * len(chunk), 16 * chunk.offset)[1::2]
+            start = stop
+    return halves
+
+
+def among(values: UInt64[np.ndarray, " n"], ordered: UInt64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
+    """Which values are one of some that are in ascending order; in blocks, for places take as much as values."""
+    mask = np.zeros(len(values), np.bool_)
+    for start in range(0, len(values) if len(ordered) else 0, 1 << 20):
+        block = values[start : start + (1 << 20)]
+        places = np.minimum(np.searchsorted(ordered, block), len(ordered) - 1)
+        mask[start : start + len(block)] = ordered[places] == block
+    return mask
 
 
 def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
     """`row` and whole hashes `input` and `content`, as bytes, of some rows."""
     parts, start = [], 0
-    for table in rows.batches([INPUT, CONTENT]):
+    for table in rows.batches([INPUT, CONTENT]) if wanted.any() else ():
         mask = wanted[start : start + table.num_rows]
         if mask.any():
             some = pl.DataFrame(
@@ -224,9 +239,10 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
-def groups_of(rows: SplitRows, halves: pl.Series) -> tuple[Groups, Groups]:
+def groups_of(rows: SplitRows, halves: UInt64[np.ndarray, " n"]) -> tuple[Groups, Groups]:
     """Groups of duplicates and of conflicts, ascending, in the order of their first rows."""
-    table = hashed_rows(rows, halves.is_duplicated().to_numpy())
+    ordered = np.sort(halves)
+    table = hashed_rows(rows, among(halves, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
     return _grouped(table, "content", pl.len() > 1), _grouped(table, "input", pl.col("content").n_unique() > 1)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import label_text
+from secateur.pipelines.data.identity import label_text, series_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -88,12 +88,12 @@ def _check_kind(splits: Mapping[str, SplitRows], name: str, kind: pa.DataType, s
         )
     if kind == types.NUMBER:
         for split, rows in splits.items():
-            values = rows.column(name).fill_nan(None)
-            halves = np.flatnonzero((values != values.round()).fill_null(False).to_numpy())
+            parts = [series_of(table[name]).fill_nan(None) for table in rows.batches([name])]
+            halves = np.flatnonzero(np.concatenate([(part != part.round()).fill_null(False) for part in parts]))
             if len(halves):
                 raise SourceError(
-                    f"label column {name!r} is {values[int(halves[0])]} at {say(split, halves)}, and a class is no "
-                    "fraction: write task: regression where the labels are numbers"
+                    f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a "
+                    "class is no fraction: write task: regression where the labels are numbers"
                 )
     elif kind not in (types.INTEGER, types.BOOLEAN, types.TEXT):
         raise SourceError(f"label column {name!r} holds {types.shown_type(kind)}: name a column of classes")

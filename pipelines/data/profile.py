@@ -89,9 +89,7 @@ class Profile:
     """The rows that were looked at, without pictures."""
 
 
-def find_data(
-    data: str, test: str | None = None, separator: str | None = None, charset: str | None = None
-) -> Place:
+def find_data(data: str, test: str | None = None, separator: str | None = None, charset: str | None = None) -> Place:
     """The place that a path, or the name of bundled data, stands for; raises SourceError with the remedy."""
     if data in BUNDLED and not Path(data).exists():
         return Place(data)  # type: ignore[arg-type]
@@ -254,7 +252,9 @@ def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
 
         return [DatasetSplit(str(place.first), datasets.load_from_disk(str(place.first)))], []
     splits = {"train": place.train} | ({"test": place.test} if place.test else {})
-    found = {split: [file_at(place, path) for path in find([text], Path.cwd(), split)] for split, text in splits.items()}
+    found = {
+        split: [file_at(place, path) for path in find([text], Path.cwd(), split)] for split, text in splits.items()
+    }
     return found["train"], found.get("test", [])
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data import types
@@ -47,7 +48,7 @@ class SplitRows:
 
     @cached_property
     def _count(self) -> int:
-        return sum(batch.num_rows for batch in self.batches([ROW]))
+        return int(pyarrow.dataset.dataset([str(path) for path in self.shards], format="ipc").count_rows())
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of consecutive rows, read from disk and not mapped: memory holds one batch."""

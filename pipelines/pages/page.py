@@ -69,7 +69,10 @@ def page_of(
         note=note(report),
         details=tables,
         plots={**plots_of(report), **(pictures or {})},
-        content={"findings": list(findings)} | content_of(report) | {"table": table} | {title.lower(): each for title, each in tables},
+        content={"findings": list(findings)}
+        | content_of(report)
+        | {"table": table}
+        | {title.lower(): each for title, each in tables},
         tuning=tuning_table(report),
         findings=[finding["text"] for finding in findings],
     )

@@ -36,8 +36,8 @@ def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:
         values = np.asarray(store.load(key))
         if len(values) > 1 and values.min() == values.max():
             text = (
-                f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is chance: "
-                f"look at the settings of {score.scorer} and at proxy"
+                f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is "
+                f"chance: look at the settings of {score.scorer} and at proxy"
             )
             listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
     return listed

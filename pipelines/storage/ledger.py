@@ -197,8 +197,9 @@ def versions() -> dict[str, str]:
 LIBRARIES = ("accelerate", "datasets", "faiss-cpu", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "torch")
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of secateur and of the libraries whose numbers enter a selection, those that are installed."""
+    """Versions of secateur and of the installed libraries whose numbers enter a selection; not to be changed."""
     installed = {"secateur": metadata.version("secateur")}
     for name in LIBRARIES:
         try:

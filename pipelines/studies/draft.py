@@ -283,7 +283,11 @@ def note_test(draft: Draft, source: dict[str, Any]) -> None:
         draft.note("test", Path(source["test"]).name, "beside the training samples")
     else:
         why = "no test samples beside them; drawn by their inputs, equal ones on one side"
-        seed = f" (split_seed {source['split_seed']}, for one row of each class at least)" if "split_seed" in source else ""
+        seed = (
+            f" (split_seed {source['split_seed']}, for one row of each class at least)"
+            if "split_seed" in source
+            else ""
+        )
         draft.note("test", f"{source['test_fraction']:.0%} of the rows", why + seed)
 
 

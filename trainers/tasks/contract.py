@@ -31,6 +31,8 @@ class Metric:
     """Whether it is a share in [0, 1], shown in percent with one decimal."""
     unit: str = ""
     """Of a number that is no share: nats, or the unit of the user's target."""
+    floor: float | None = None
+    """Reached by a model that learned nothing of the inputs; an arm that does no better is never called better."""
 
     @property
     def title(self) -> str:

@@ -213,7 +213,7 @@ def measures(target: str, unit: str) -> list[Metric]:
     return [
         Metric(f"rmse{after}", higher_is_better=False, unit=unit),
         Metric(f"mae{after}", higher_is_better=False, unit=unit),
-        Metric(f"r2{after}"),
+        Metric(f"r2{after}", floor=0.0),
         Metric(f"spearman{after}"),
     ]
 

@@ -89,7 +89,8 @@ class ParquetFile(SourceFile):
     @contextmanager
     def _opened(self) -> Iterator[pyarrow.parquet.ParquetFile]:
         try:
-            with pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
+            # Read ahead, row groups would stay in memory until the last.
+            with pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{self.path} is not a readable Parquet file: {error}") from error
