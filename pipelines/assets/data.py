@@ -18,6 +18,7 @@ import xxhash
 from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of
 from secateur.pipelines.data.identity import hex_of
@@ -235,6 +236,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         group_name=study.name,
     )
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
+        refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="prepare-") as name:

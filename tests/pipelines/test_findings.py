@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import datasets
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.definitions import build
 from secateur.pipelines.runs import proxy
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.home import marked_home
@@ -179,3 +181,34 @@ def test_infinite_features_are_refused_by_file_and_row_or_dropped(
     assert "train split: feature column 'y' is infinite at rows 7, 30 of data/train.parquet" in str(done.exception)
     done = CliRunner().invoke(app, ["run", str(write_study(data={"bad_rows": "drop"}).path)])
     assert "a proxy was trained" in str(done.exception)  # the check let it through
+
+
+@pytest.mark.parametrize("first", ["prepare", "proxy"])
+def test_a_setting_of_a_later_step_is_refused_in_the_launchpad_before_training(
+    first: str, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study()
+    defs = build([file], tmp_path / "store")
+    job, wanted = defs.resolve_implicit_global_asset_job_def(), [dg.AssetKey(["blobs", "samples"])]
+    config: dict[str, Any] = {"blobs__subset": {"config": {"coverage_centric": {"bins": 0}}}}
+    config["blobs__trained_model"] = {"config": {"batch_size": 0}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        if first == "proxy":
+            selected = dg.AssetSelection.assets(*wanted).required_multi_asset_neighbors()
+            keys = sorted(selected.resolve(defs.resolve_asset_graph()))
+            job.execute_in_process(instance=instance, asset_selection=keys)
+        monkeypatch.setattr(proxy, "train", lambda *_, **__: pytest.fail("a proxy was trained"))
+        graph = defs.resolve_asset_graph()
+        keys = [key for key in graph.materializable_asset_keys if key.path[-1] != "report"]
+        if first == "proxy":
+            keys = [key for key in keys if key not in set(selected.resolve(graph))]
+        trial = str(next(iter(file.study.trials)))  # type: ignore[union-attr]
+        with pytest.raises(ValueError, match=r"launchpad: blobs__") as refused:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=sorted(keys),
+                run_config={"ops": config},
+                tags={"dagster/asset_partition_range_start": trial, "dagster/asset_partition_range_end": trial},
+            )
+    for setting in ("blobs__trained_model.batch_size", "blobs__subset.coverage_centric.bins"):
+        assert f"{setting}: Input should be greater than or equal to 1" in str(refused.value)
