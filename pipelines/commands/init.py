@@ -105,8 +105,9 @@ def written(
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
-    from secateur.pipelines.studies.draft_rows import read_rows
+    from secateur.pipelines.studies.draft_rows import look_at_texts, read_rows
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
+    from secateur.pipelines.studies.samples import Study
 
     place = find_data(data, test, separator, charset)
     mine = target.absolute() if target else None
@@ -121,7 +122,9 @@ def written(
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
     source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
     content = init_study.render(chosen, draft, source, init_study.settle(draft, loaded), loaded)
-    validated(yaml.safe_load(content), path)
+    study = validated(yaml.safe_load(content), path)
+    if isinstance(study, Study):
+        look_at_texts(draft, study, loaded)
     write_bytes(path, content.encode(), overwrite=overwrite)
     listed = base in [Path(os.path.abspath(folder)) for folder in study_folders()]
     return {

@@ -4,7 +4,7 @@ Two samples are duplicates where a model is shown the same (equal `input_hash`),
 targets differ they conflict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,27 @@ from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.policy import Dropped
 from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows
+from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.sources import Loaded, Places
+from secateur.trainers.modalities.texts import CUT, WITHOUT_TERM
 
+SEEN = 0.01
+"""Share of texts above which the encoding's losses are a finding."""
 LISTED = 100
 """Rows that a finding lists; it counts all of them."""
 
-Kind = Literal["leaked", "duplicates", "conflicts", "dropped", "absent classes", "single classes"]
+Kind = Literal[
+    "leaked",
+    "duplicates",
+    "conflicts",
+    "contradicting labels",
+    "dropped",
+    "skipped files",
+    "texts without a term",
+    "texts cut",
+    "absent classes",
+    "single classes",
+]
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -27,8 +42,8 @@ Groups = tuple[tuple[int, ...], ...]
 class Finding:
     """Something a reader should know of the data.
 
-    `importance` counts from 0, the gravest; `count` is the number of rows, or of classes; `rows` are the first of
-    them, by file and row in it, and `text` says it in one sentence.
+    `importance` counts from 0, the gravest; `count` is the number of rows, of files or of classes; `rows` are the first
+    of them, by file and row in it, `paths` the first of the files, and `text` says it in one sentence.
     """
 
     kind: Kind
@@ -37,6 +52,7 @@ class Finding:
     count: int
     text: str
     rows: tuple[tuple[str, int], ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,11 +95,17 @@ class DataReport:
     """Where rows are that stayed."""
     scanned: Places
     """Where rows are by the numbers of the scan, which those that were left out have."""
+    noted: tuple[Noted, ...] = ()
+    """What the source says of its files."""
+    texts: tuple[Finding, ...] = ()
+    """What the encoding does to texts."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
         parts = (self.train, self.test)
-        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part))]
+        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part)), *self.texts]
+        for note in self.noted:
+            listed.append(Finding(note.kind, note.split, 0, len(note.paths), note.text, paths=note.paths[:LISTED]))
         for left in self.dropped:
             reason = {"bad_rows": left.reasons[0] if left.reasons else "", "unlabelled": "no label"}.get(
                 left.policy, ""
@@ -196,7 +218,25 @@ def check_data(loaded: Loaded) -> DataReport:
         dropped=loaded.dropped,
         places=Places(loaded.rows, loaded.files),
         scanned=Places(loaded.scanned, loaded.files),
+        noted=loaded.noted,
     )
+
+
+def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[Finding, ...]:
+    """Texts that are cut and texts without a term, where they are more than `SEEN` of a split of so many rows.
+
+    `facts` are those of the encoder, of the test split behind the word test.
+    """
+    found = []
+    for split, prefix in (("train", ""), ("test", "test ")):
+        lost, cut = (facts.get(f"{prefix}{name}", 0.0) for name in (WITHOUT_TERM, CUT))
+        if lost > SEEN:
+            text = f"{lost:.1%} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
+            found.append(Finding("texts without a term", split, 0, round(lost * sizes[split]), text))
+        if cut > SEEN:
+            text = f"{cut:.1%} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
+            found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
+    return tuple(found)
 
 
 def lower_halves(rows: SplitRows, name: str) -> UInt64[np.ndarray, " n"]:

@@ -27,8 +27,8 @@ import xxhash
 from jaxtyping import UInt64
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
 from secateur.pipelines.data.types import is_list
+from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
 
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
@@ -241,17 +241,20 @@ def hex_of(hashes: Hashes) -> pa.Array:
 
 def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
     """Hashes of pictures as they are decoded, and their faults."""
-    records, faults = [], []
-    for cell in cells.to_pylist():
-        picture = decode_image(cell)
-        if picture is not None:
-            head = f"image {picture.mode} {picture.width} {picture.height} "
-            records.append(head.encode() + picture.tobytes())
-        else:
+    # Picture by picture, so that memory holds one, decoded.
+    digests, faults = bytearray(), []
+    for row in range(len(cells)):
+        cell = cells[row].as_py()
+        picture = image_or_fault(cell)
+        if isinstance(picture, str):
             data = image_bytes(cell)
-            records.append(b"no image" if data is None else b"raw image" + data)
-        faults.append(None if picture is not None else image_fault(cell))
-    return halves_of(pl.Series(records, dtype=pl.Binary)), pl.Series(faults, dtype=pl.String)
+            record = b"no image" if data is None else b"raw image" + data
+        else:
+            record = f"image {picture.mode} {picture.width} {picture.height} ".encode() + picture.tobytes()
+        digests += xxhash.xxh3_128_digest(record)
+        faults.append(picture if isinstance(picture, str) else None)
+    hashes = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
+    return hashes, pl.Series(faults, dtype=pl.String)
 
 
 def sized(data: bytes) -> bytes:

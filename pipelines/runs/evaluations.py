@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.runs.architectures import Evaluate, accuracies_of, in_scale, out_of_scale
 from secateur.pipelines.runs.choosing import choose
@@ -171,9 +170,7 @@ def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
     """Training and test samples as arrays."""
     columns = models.columns.reading(models.encoding)
     loaded = load(models.source, columns, base, cache, models.data)
-    encoded = encodings.encode(
-        models.resolved_encoding, loaded.rows["train"], loaded.rows["test"], columns.inputs, decode=decode_image
-    )
+    encoded = encodings.encode(models.resolved_encoding, loaded.rows["train"], loaded.rows["test"], columns.inputs)
     train, test = (
         Data(inputs, targets, len(loaded.label_names), encoded.model_settings)
         for inputs, targets in ((encoded.inputs, loaded.targets), (encoded.test_inputs, loaded.test_targets))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from secateur.pipelines.data.check import Finding
+from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft_target import Goal, goal_of
@@ -69,8 +69,13 @@ class Draft:
     goal: Goal = field(default_factory=lambda: Goal(("label",), "classification", "", ""))
     policy: dict[str, str] = field(default_factory=dict)
     """What the study's `data` says of rows that cannot be used."""
-    findings: list[Finding] = field(default_factory=list)
+    report: DataReport | None = None
     guesses: list[Guess] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the data check found."""
+        return self.report.findings() if self.report else []
 
     def note(self, what: str, value: object, why: str) -> None:
         """Remember a decision."""
@@ -234,7 +239,7 @@ def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
     """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
     import datasets
 
-    from secateur.pipelines.data.images import decode_image
+    from secateur.trainers.modalities.decoding import decode_image
 
     rows = loaded.train.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     step = max(1, len(rows) // 64)

@@ -204,8 +204,9 @@ def test_a_real_valued_target_is_regression(init: Init, tmp_path: Path) -> None:
     why = {guess["what"]: guess["why"] for guess in answer["guesses"]}
     assert why["task"].startswith("real numbers from -")
     assert set(study.scores) == {"loss", "el2n", "dynamic_uncertainty"}
-    assert "a class is a word, a whole number or a boolean; name another column (--label), or say --task regression" in refused(
-        tmp_path / "houses.csv", "--label", "target", "--task", "classification"
+    assert (
+        "a class is a word, a whole number or a boolean; name another column (--label), or say --task regression"
+        in refused(tmp_path / "houses.csv", "--label", "target", "--task", "classification")
     )
     study, _ = init(tmp_path / "houses.csv", "--label", "size", "--label", "target", "--overwrite")
     assert (study.task.kind, study.columns.label, study.columns.features) == (

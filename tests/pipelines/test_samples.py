@@ -22,7 +22,7 @@ from secateur.pipelines.data import identity as samples
 from secateur.pipelines.data.classes import labels_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import content_hashes, inspect_samples
-from secateur.pipelines.data.images import decode_image
+from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 PICTURE, TEXT = Columns(image="image", label="label"), Columns(text="text", label="label")

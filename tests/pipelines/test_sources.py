@@ -23,9 +23,9 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from secateur.pipelines.data.identity import content_hashes
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, stratified_rows
+from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 TEXT = Columns(text="text", label="label")

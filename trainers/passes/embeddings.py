@@ -7,6 +7,7 @@ run that is resumed at a block gives the bytes of one that was not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -195,10 +196,12 @@ def latent_semantics(settings: EmbeddingSettings, texts: Sequence[str | None], c
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    from secateur.trainers.modalities.words import terms_of
+
     def read(rows: Rows) -> list[str]:
         return [texts[row] or "" for row in rows.tolist()]
 
-    vectoriser = TfidfVectorizer(max_features=50_000, sublinear_tf=True)
+    vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
     weights = vectoriser.fit_transform(read(chosen))
     dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
     # In float64: in float32 the last digits of a product depend on how many rows share it.
