@@ -59,7 +59,7 @@ def refuse_out_of_range(context: dg.AssetExecutionContext) -> None:
 
     The launchpad checks types alone; a step would see its own settings only when its turn comes, after trainings.
     """
-    given = context.run.run_config.get("ops", {})
+    given: Mapping[str, Any] = context.run.run_config.get("ops", {})  # type: ignore[assignment]
     faults = []
     for node in context.op_execution_context.job_def.nodes:
         form_of = getattr(node.definition, "compute_fn", None)

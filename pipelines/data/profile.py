@@ -285,9 +285,8 @@ def types_of(files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, pa.
 def head_of(files: Sequence[SourceFile], kinds: Mapping[str, pa.DataType]) -> pl.DataFrame:
     """The first rows; of a data set of pictures and nothing else, none."""
     parts: list[pa.Table] = []
-    batches = (table for file in files for table in file.batches(kinds)) if kinds else iter(())
     rows = 0
-    for table in batches:
+    for table in (table for file in files for table in file.batches(kinds)) if kinds else ():
         parts.append(table.slice(0, LIMIT - rows))
         rows += parts[-1].num_rows
         if rows >= LIMIT:
