@@ -72,7 +72,7 @@ def pictures(path: Path) -> None:
 
 
 def tags(path: Path) -> None:
-    datasets.Dataset.from_pandas(table(tags=chosen(["a"], ["a", "b"], ["c"], []))).to_json(str(path))
+    datasets.Dataset.from_pandas(table(tags=chosen(["a"], ["a", "b"], ["c"], []))).to_parquet(str(path))
 
 
 FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]] = {
@@ -110,7 +110,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]
     "incomplete": ("a.parquet", incomplete, ["1", "2", "3"], {"bad_rows": "drop", "unlabelled": "drop"}),
     "texts": ("a.parquet", texts, ["false", "true"], {"bad_rows": "drop"}),
     "pictures": ("a.parquet", pictures, ["cat", "dog"], {"bad_rows": "drop"}),
-    "tags": ("a.jsonl", tags, ["a", "b", "c"], {}),
+    "tags": ("a.parquet", tags, ["a", "b", "c"], {}),
 }
 """By what they are: a file's name, its writer, the classes or labels there are, and the policies that it needs."""
 WHOLE = ("incomplete", "texts", "pictures", "tags")
