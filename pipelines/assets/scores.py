@@ -19,7 +19,6 @@ from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.score import score_by_class
-from secateur.pipelines.runs.possible import window_faults
 from secateur.pipelines.runs.proxy import ProxyRuns
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Score, Study
@@ -122,8 +121,6 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         if loaded:
             training = with_network_of(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        if faults := list(window_faults(observed, settings, training, len(data))):
-            raise ValueError("; ".join(faults))
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(key_of(study, "proxy_cost"), vars(spent))

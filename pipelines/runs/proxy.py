@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from secateur.pipelines.runs.possible import window_faults
 from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
 from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
@@ -61,8 +62,10 @@ class ProxyRuns:
         """Train the proxy of every seed, or go on with it, unless it is there; what all runs cost together.
 
         `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
-        never stand side by side.
+        never stand side by side. Raises ValueError where a score needs a longer run.
         """
+        if faults := list(window_faults(self.observed, self.settings, self.config, len(self.data))):
+            raise ValueError("; ".join(faults))
         ledger, runs = Ledger(self.store), self.study.proxy_runs
         made_of = {f"seed-{seed}": self.made_of(seed) for seed in range(runs)}
         ledger.drop_others((self.study.name, "proxy"), made_of)
