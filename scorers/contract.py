@@ -153,6 +153,8 @@ class Observer(ABC):
     settings: ClassVar[type[BaseModel]]
     reads: ClassVar[Reads] = ()
     """Of one that nobody declared, nothing is checked before it sees a batch."""
+    fills_windows: ClassVar[bool] = False
+    """Whether a sample that was shown fewer times than the setting `window` says has no score."""
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)

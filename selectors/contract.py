@@ -11,15 +11,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.ranks import Keep
+
+Cut = Annotated[float, Field(ge=0, lt=1)]
+"""A share of all samples that is cut."""
+Count = Annotated[int, Field(ge=1)]
+"""How many of something, of which there is one at least."""
 
 P = ParamSpec("P")
 M = TypeVar("M")

@@ -18,6 +18,7 @@ import xxhash
 from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of, text_findings
@@ -27,6 +28,8 @@ from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
 from secateur.pipelines.pages.previews import Previews, previews_in
+from secateur.pipelines.runs.findings import listed_in_markdown
+from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import Data
@@ -128,6 +131,9 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
+    names, strata = task.stratum_names(), task.strata(loaded.targets)
+    classed = loaded.targets.dtype == np.int64
+    check_possible(study, strata, names, len(np.unique(loaded.targets)) if classed else None)
     encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
     facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
@@ -137,13 +143,12 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures)
         write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
-    names = task.stratum_names()
     return Prepared(
         revision=loaded.revision,
         task=task,
         label_names=loaded.label_names,
         strata=names,
-        counts=tuple(np.bincount(task.strata(loaded.targets), minlength=len(names)).tolist()),
+        counts=tuple(np.bincount(strata, minlength=len(names)).tolist()),
         sizes=(len(loaded.targets), len(loaded.test_targets)),
         folder=folder,
         files=loaded.files,
@@ -251,6 +256,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         group_name=study.name,
     )
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
+        refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="prepare-") as name:
@@ -266,8 +272,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 if (folder / "rows").is_dir():
                     for split in (folder / "rows").iterdir():
                         split.rename(place / split.name)
-            yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve())
-        report = report_of(made.report)
+            report = report_of(made.report)
+            yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve(), report["findings"])
         secateur_store.save(key_of(study, "data_report"), report)
         problems = [finding["text"] for finding in report["findings"]]
         for problem in problems:
@@ -284,8 +290,12 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     return prepare
 
 
-def outputs_of(study: Study, made: Prepared, encoder: Path) -> Iterator[dg.Output[Any]]:
-    """Every asset of the data with its metadata; `encoder` is the folder where that one lies."""
+def outputs_of(study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
+    """Every asset of the data with its metadata; `encoder` is the folder where that one lies.
+
+    What the check found stands with the source, which the overview of a study begins with, and with the samples.
+    """
+    told = {"findings": dg.MetadataValue.md(listed_in_markdown(findings) or "nothing to report")}
     # What is made of a revision depends on the study's settings too.
     settings = [
         study.source and study.source.model_dump(mode="json"),
@@ -295,13 +305,13 @@ def outputs_of(study: Study, made: Prepared, encoder: Path) -> Iterator[dg.Outpu
         study.columns and study.resolved_encoding.model_dump(mode="json"),
     ]
     version = dg.DataVersion(xxhash.xxh3_128_hexdigest(json.dumps([made.revision, *settings], sort_keys=True).encode()))
-    yield dg.Output(made.source, "source", metadata={"revision": made.revision}, data_version=version)
+    yield dg.Output(made.source, "source", metadata=told | {"revision": made.revision}, data_version=version)
     for prefix, size in (("", made.sizes[0]), ("test_", made.sizes[1])):
         metadata: dict[str, Any] = {"revision": made.revision, "dagster/row_count": size}
         if not prefix:
             head = "class" if made.task.name == "classification" else "stratum"
             metadata |= {"classes": dg.MetadataValue.md(made.strata_table(head))}
-            metadata |= {"duplicates found": made.report.train.duplicate_rows if made.report else 0}
+            metadata |= told | {"duplicates found": made.report.train.duplicate_rows if made.report else 0}
         name = f"{prefix}samples"
         yield dg.Output(made.folder / f"{name}.parquet", name, metadata=metadata, data_version=version)
         inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")

@@ -5,7 +5,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 
@@ -52,6 +52,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else value
+
+
+def refuse_out_of_range(context: dg.AssetExecutionContext) -> None:
+    """Raise ValueError for a setting of any step of this run that is out of its range: before the first works.
+
+    The launchpad checks types alone; a step would see its own settings only when its turn comes, after trainings.
+    """
+    given: Mapping[str, Any] = context.run.run_config.get("ops", {})  # type: ignore[assignment]
+    faults = []
+    for node in context.op_execution_context.job_def.nodes:
+        form_of = getattr(node.definition, "compute_fn", None)
+        if node.name not in given or form_of is None or not form_of.has_config_arg():
+            continue
+        try:
+            form_of.get_config_arg().annotation(**given[node.name].get("config", {}))
+        except ValidationError as error:
+            faults += [f"{node.name}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    if faults:
+        raise ValueError(f"launchpad: {'; '.join(faults)}")
 
 
 def forms(name: str, parts: Mapping[str, type[dg.Config]]) -> type[dg.Config]:

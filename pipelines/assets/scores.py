@@ -13,7 +13,7 @@ import polars as pl
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of, previews_of, strata_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
@@ -115,6 +115,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         **loaded: Any,
     ) -> Iterator[Any]:
+        refuse_out_of_range(context)
         data, device = data_of(inputs, samples, source), device_of_choice()
         training = TrainingConfig(**config.proxy.model_dump())  # type: ignore[attr-defined]
         if loaded:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import Report
+from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.store import Store
 from secateur.trainers.judging.comparison import Verdict
 
@@ -13,8 +14,9 @@ from secateur.trainers.judging.comparison import Verdict
 def written_report(
     store: Store, key: dg.AssetKey, report: Report, pictures: Mapping[str, bytes] | None = None
 ) -> dg.MaterializeResult:
-    """Write the page, the text and the JSON of a report; what the UI shows of it."""
-    page, study = page_of(report, pictures), report.study
+    """Write the page, the text and the JSON of a report, findings at their top; what the UI shows of it."""
+    study = report.study
+    page = page_of(report, pictures, findings_of(store, study))
     with store.folder(key) as folder:
         page.write(folder)
     verdicts = [compared.verdict for _, compared in report.against(study.baseline)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, out, say, say_findings, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.draft import Wish
@@ -50,6 +50,7 @@ def init(
     test: Annotated[str | None, typer.Option(metavar="PATH", help="The test samples.")] = None,
     test_fraction: Fraction = None,
     separator: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
+    charset: Annotated[str | None, typer.Option(help="Encoding of a CSV file, such as latin-1.")] = None,
     keep: Budgets = None,
     model: Annotated[str | None, typer.Option(help="The network that scores and is trained.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the scoring run.")] = None,
@@ -80,28 +81,35 @@ def init(
         seeds=seeds,
         test_fraction=test_fraction,
     )
-    answer = written(data, target, wish, test=test, separator=separator, overwrite=overwrite)
+    answer = written(data, target, wish, test=test, separator=separator, charset=charset, overwrite=overwrite)
     tell(answer, as_json, lambda: show_guesses(answer))
 
 
 def written(
-    data: str, target: Path | None, wish: "Wish", *, test: str | None, separator: str | None, overwrite: bool
+    data: str,
+    target: Path | None,
+    wish: "Wish",
+    *,
+    test: str | None,
+    separator: str | None,
+    charset: str | None,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Write the study; its name, its file, what was guessed, and what to run next."""
     import os
+    from dataclasses import asdict
 
     import yaml
-    from pydantic import TypeAdapter
 
     from secateur.pipelines.data.profile import find_data
-    from secateur.pipelines.data.sources import Columns, Source, load
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
+    from secateur.pipelines.studies.draft_rows import look_at_texts, read_rows
     from secateur.pipelines.studies.files import read_studies, study_folders, validated
-    from secateur.pipelines.studies.problem import Problem
+    from secateur.pipelines.studies.samples import Study
 
-    place = find_data(data, test, separator)
+    place = find_data(data, test, separator, charset)
     mine = target.absolute() if target else None
     taken = [file.name for file in read_studies(study_folders()) if file.path.absolute() != mine]
     wanted = wish.name or (target.stem if target else init_study.name_of(place))
@@ -112,18 +120,17 @@ def written(
     draft = init_study.draft_columns(place, wish)
     if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
-    source = init_study.source_of(draft, base)
-    init_study.note_test(draft, source)
-    read: Any = TypeAdapter(Source).validate_python(source)
-    columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target)
-    loaded = load(read, columns, base, marked_home() / "assets" / ".cache")
+    source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
     content = init_study.render(chosen, draft, source, init_study.settle(draft, loaded), loaded)
-    validated(yaml.safe_load(content), path)
+    study = validated(yaml.safe_load(content), path)
+    if isinstance(study, Study):
+        look_at_texts(draft, study, loaded)
     write_bytes(path, content.encode(), overwrite=overwrite)
     listed = base in [Path(os.path.abspath(folder)) for folder in study_folders()]
     return {
         "study": chosen,
         "file": str(path),
+        "findings": [asdict(finding) for finding in draft.findings],
         "guesses": [vars(guess) for guess in draft.guesses],
         "left_aside": list(place.others),
         "next": f"secateur run {chosen if listed else path}",
@@ -131,7 +138,8 @@ def written(
 
 
 def show_guesses(answer: dict[str, Any]) -> None:
-    """What was guessed and why, and what to do with the file."""
+    """What the data check found, what was guessed and why, and what to do with the file."""
+    say_findings(answer["findings"])
     out.print(table_of(("what", "guess", "why"), (guess.values() for guess in answer["guesses"])))
     if answer["left_aside"]:
         say(f"left aside: {', '.join(answer['left_aside'])}")

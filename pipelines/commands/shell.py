@@ -5,7 +5,7 @@ errors go to standard error. Nothing heavy is imported here.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -54,6 +54,12 @@ def tell(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> Non
 def say(text: object, style: str = "") -> None:
     """A line on standard output as it is: no markup, no folding, so that a path can be copied."""
     out.print(Text(str(text), style=style), soft_wrap=True)
+
+
+def say_findings(findings: Iterable[Mapping[str, Any]]) -> None:
+    """What is wrong with the data or the scores, the gravest first, ahead of an answer's table."""
+    for finding in findings:
+        out.print(Text.assemble(("finding: ", "bold yellow"), finding["text"]), soft_wrap=True)
 
 
 def complain(error: object) -> None:

@@ -13,6 +13,7 @@ from secateur.pipelines.commands.shell import (
     find_study,
     out,
     say,
+    say_findings,
     table_of,
     tell,
 )
@@ -94,6 +95,7 @@ def run(
 
     What is fresh, made of the same settings and data as now, is not made again.
     """
+    from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.runs.outcomes import outcomes_at
     from secateur.pipelines.storage.store import Store
 
@@ -102,7 +104,7 @@ def run(
     whole = len(trials) == len(list(study.trials))
     made = make(file, store, "everything", trials, again=again)
     outcomes = outcomes_at(store, study, trials)
-    answer: dict[str, Any] = {"study": file.name, "kind": study.kind}
+    answer: dict[str, Any] = {"study": file.name, "kind": study.kind, "findings": findings_of(store, study)}
     answer["trials"] = [
         {"selection": trial.selection, "seed": trial.seed}
         | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
@@ -115,6 +117,7 @@ def run(
     answer["best"] = best_of(store, study) if whole else None
 
     def show() -> None:
+        say_findings(answer["findings"])
         if whole:
             show_report(answer)
         else:
@@ -132,6 +135,7 @@ def run(
 
 def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
+    from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -148,13 +152,16 @@ def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> Non
             | {"samples": len(wide), "path": str(store.find(key))}
         )
 
+    findings = findings_of(store, study)
+
     def show() -> None:
+        say_findings(findings)
         names = ("min", "mean", "max")
         lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in scores]
         out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
         say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
 
-    tell({"study": file.name, "scores": scores, **vars(made)}, as_json, show)
+    tell({"study": file.name, "findings": findings, "scores": scores, **vars(made)}, as_json, show)
 
 
 def select(
@@ -167,6 +174,7 @@ def select(
 ) -> None:
     """Choose the samples to keep, score first where that is needed, and write a manifest of each selection."""
     from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -184,7 +192,10 @@ def select(
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": path}
         )
 
+    findings = findings_of(store, study)
+
     def show() -> None:
+        say_findings(findings)
         ends = ("least_of_a_class", "most_of_a_class")
         lines = [
             (*(one[name] for name in ("selection", "seed", "kept", "of")), *(f"{one[name]:.1%}" for name in ends))
@@ -194,7 +205,7 @@ def select(
         out.print(table_of(header, lines, right=range(1, 6)))
         say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 
-    tell({"study": file.name, "subsets": subsets, **vars(made)}, as_json, show)
+    tell({"study": file.name, "findings": findings, "subsets": subsets, **vars(made)}, as_json, show)
 
 
 def make(

@@ -62,9 +62,15 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
     if columns.text is None:
         absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
+        wrong = [(absent, "every feature is missing")] if absent.any() else []
+        for name in names:
+            if pa.types.is_floating(table[name].type):
+                infinite = series_of(table[name]).is_infinite()
+                wrong += [(infinite, f"feature column {name!r} is infinite")] if infinite.any() else []
         faults = pl.Series([None], dtype=pl.String).new_from_index(0, table.num_rows)
-        if absent.any():
-            faults = pl.select(pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))).to_series()
+        if wrong:
+            said = [pl.when(pl.Series(mask)).then(pl.lit(text)) for mask, text in wrong]
+            faults = pl.select(pl.coalesce(said)).to_series()
     else:
         texts = series_of(table[columns.text])
         empty = pl.when(texts.str.strip_chars() == "").then(pl.lit("text is empty"))
@@ -200,7 +206,7 @@ def halves_of(values: pl.Series) -> Hashes:
     whole = plh.col("value").nchash.xxh3_128().fill_null(0)
     parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
     table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
-    return table.to_numpy(order="c")
+    return table.to_numpy(order="c")  # bytes of rows are read from it
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:

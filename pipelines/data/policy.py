@@ -27,7 +27,8 @@ class DataPolicy(BaseModel):
 
     bad_rows: Literal["reject", "drop"] = Field(
         default="reject",
-        description="rows without input, or one that cannot be decoded: an error that names them, or left out",
+        description="rows without input, or of one that cannot be decoded or is infinite: an error that names them, or "
+        "left out",
     )
     unlabelled: Literal["reject", "drop"] = Field(
         default="reject", description="rows whose label is missing: an error that names them, or left out"

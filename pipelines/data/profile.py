@@ -1,21 +1,31 @@
 """A data set before there is a study of it: which files it is made of, and what each of their columns holds."""
 
+import gzip
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import pyarrow as pa
 
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data import types
+from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.files import SourceError, find
+from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 
 BUNDLED = ("digits", "diabetes")
 """Data that need no file."""
 LIMIT = 200_000
 """Rows that are looked at."""
-READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+PLAIN = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+READERS = {**PLAIN, **{f"{ending}.gz": kind for ending, kind in PLAIN.items()}, ".parquet": "parquet"}
+MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
+"""Marks that usually stand for a missing value."""
 TRAINING, TESTING = ("train", "training"), ("test", "testing", "validation", "valid", "val", "dev", "eval")
 SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?$")
 
@@ -34,6 +44,7 @@ class Place:
     """The file or folder of training rows that is looked at."""
     path: str | None = None
     separator: str = ","
+    charset: str = "utf-8"
     others: tuple[str, ...] = ()
 
 
@@ -59,6 +70,12 @@ class Column:
     """The distinct values in order, where there are at most a thousand; of lists, of what they hold."""
     items: Literal["", "text", "integer"] = ""
     """What lists hold."""
+    whole: bool = False
+    """Whether every number is a whole one, also where the file holds it as 1.0."""
+    marks: tuple[str, ...] = ()
+    """Marks of a missing value without which a column of a CSV holds numbers or booleans."""
+    unmarked: "Column | None" = None
+    """The column as a feature, where it has such marks."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +85,11 @@ class Profile:
     place: Place
     columns: dict[str, Column] = field(default_factory=dict)
     rows: int = 0
+    head: pl.DataFrame = field(default_factory=pl.DataFrame, compare=False)
+    """The rows that were looked at, without pictures."""
 
 
-def find_data(data: str, test: str | None = None, separator: str | None = None) -> Place:
+def find_data(data: str, test: str | None = None, separator: str | None = None, charset: str | None = None) -> Place:
     """The place that a path, or the name of bundled data, stands for; raises SourceError with the remedy."""
     if data in BUNDLED and not Path(data).exists():
         return Place(data)  # type: ignore[arg-type]
@@ -86,6 +105,7 @@ def find_data(data: str, test: str | None = None, separator: str | None = None) 
         raise SourceError(f"--test: there is no file or folder {test!r}")
     changes: dict[str, Any] = {} if test is None else {"test": str(Path(test).expanduser())}
     changes |= {} if separator is None else {"separator": separator}
+    changes |= {} if charset is None else {"charset": charset}
     return Place(**{**vars(place), **changes})
 
 
@@ -100,7 +120,7 @@ def of_folder(folder: Path) -> Place:
         return Place("disk", train, test, folder / train, path=str(folder), others=others)
     if (folder / "state.json").is_file():
         return Place("disk", str(folder), first=folder)
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in READERS)
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and ending_of(entry) in READERS)
     if files:
         return of_files(files, folder)
     return of_pictures(folder)
@@ -133,26 +153,26 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def of_files(files: Sequence[Path], folder: Path) -> Place:
     """Tables: the training file or shards of it, the test file beside it, and what is left aside."""
-    suffix = files[0].suffix.lower()
-    if suffix not in READERS:
-        known, ending = ", ".join(READERS), suffix or "without an ending"
-        raise SourceError(f"{files[0]}: a file {ending} is not read; convert it to one of {known}")
+    ending = ending_of(files[0])
+    if ending not in READERS:
+        known, shown = ", ".join(READERS), ending or "without an ending"
+        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}")
     stems: dict[str, list[Path]] = {}
     given = list(files)
     beside = sorted(folder.glob(f"*{files[0].suffix}"))
-    for file in (file for file in (beside if len(given) == 1 else given) if file.suffix.lower() == suffix):
-        stems.setdefault(SHARD.sub("", file.stem) or file.stem, []).append(file)
-    if len(given) == 1 and not is_split(given[0].stem, TRAINING):
-        mine, rest = given[0].stem, {}
+    for file in (file for file in (beside if len(given) == 1 else given) if ending_of(file) == ending):
+        stems.setdefault(SHARD.sub("", stem_of(file)) or stem_of(file), []).append(file)
+    if len(given) == 1 and not is_split(stem_of(given[0]), TRAINING):
+        mine, rest = stem_of(given[0]), {}
         stems = {mine: given}
     else:
-        mine = first_of([SHARD.sub("", given[0].stem)] if len(given) == 1 else list(stems), TRAINING) or ""
+        mine = first_of([SHARD.sub("", stem_of(given[0]))] if len(given) == 1 else list(stems), TRAINING) or ""
         rest = {stem: parts for stem, parts in stems.items() if stem != mine} if mine else {}
     test = partner_of(mine, list(rest))
     parts = stems[mine] if mine else [file for several in stems.values() for file in several]
-    separator = separator_of(parts[0]) if READERS[suffix] == "csv" else ","
+    separator = separator_of(parts[0]) if READERS[ending] == "csv" else ","
     return Place(
-        READERS[suffix],  # type: ignore[arg-type]
+        READERS[ending],  # type: ignore[arg-type]
         train=pattern_of(parts, folder),
         test=None if test is None else pattern_of(rest[test], folder),
         first=parts[0],
@@ -161,14 +181,24 @@ def of_files(files: Sequence[Path], folder: Path) -> Place:
     )
 
 
+def ending_of(path: Path) -> str:
+    """The last suffix of a file, or the last two where the last is .gz, in lower case."""
+    return "".join(path.suffixes[-2 if path.suffix.lower() == ".gz" else -1 :]).lower()
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without its ending."""
+    return path.name[: len(path.name) - len(ending_of(path))]
+
+
 def pattern_of(files: Sequence[Path], folder: Path) -> str:
     """One file's path, or the glob that finds several."""
     if len(files) == 1:
         return str(files[0])
-    shared = SHARD.sub("", files[0].stem)
-    if all(SHARD.sub("", file.stem) == shared for file in files):
-        return str(folder / f"{shared}*{files[0].suffix}")
-    return str(folder / f"*{files[0].suffix}")
+    shared, ending = SHARD.sub("", stem_of(files[0])), files[0].name[len(stem_of(files[0])) :]
+    if all(SHARD.sub("", stem_of(file)) == shared for file in files):
+        return str(folder / f"{shared}*{ending}")
+    return str(folder / f"*{ending}")
 
 
 def first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -190,78 +220,111 @@ def is_split(stem: str, words: Sequence[str]) -> bool:
 
 def separator_of(path: Path) -> str:
     """The character between the fields of the header, the most frequent of the usual ones."""
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        header = lines.readline()
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+        header = lines.readline(1 << 20)
     return max(",;\t|", key=lambda mark: (header.count(mark), mark == ","))
 
 
 def profile(place: Place) -> Profile:
-    """Look at the columns; raises SourceError where the file cannot be read."""
+    """Look at the columns, typed as the reader types them; raises SourceError where a file cannot be read."""
     if place.kind in ("imagefolder", *BUNDLED):
         return Profile(place)
-    try:
-        table, names, pictures = read_head(place)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"{place.first}: {' '.join(str(error).split())}") from error
-    if not table.height:
-        raise SourceError(f"{place.first}: no rows")
-    columns = {column.name: described(column, names.get(column.name, ())) for column in table}
-    columns |= {name: Column(name, "image", table.height) for name in pictures}
-    return Profile(place, columns, table.height)
-
-
-def read_head(place: Place) -> tuple[pl.DataFrame, dict[str, tuple[str, ...]], list[str]]:
-    """The first rows without pictures, class names by column, and the columns of pictures."""
-    import datasets
-
-    if place.kind in ("csv", "jsonl"):
-        if place.kind == "csv":
-            table = pl.read_csv(place.first, separator=place.separator, n_rows=LIMIT, infer_schema_length=None)
+    files, tests = files_at(place)
+    kinds = types_of([*files, *tests], files[0].columns)
+    plain = {name: kind for name, kind in kinds.items() if kind not in (None, types.PICTURE)}
+    head = head_of(files, plain)
+    columns = {}
+    for name, kind in kinds.items():
+        if kind is None or kind == types.PICTURE:
+            columns[name] = Column(name, "other" if kind is None else "image", head.height)
         else:
-            table = pl.read_ndjson(place.first, n_rows=LIMIT, infer_schema_length=None)
-        return table, {}, []
-    if place.kind == "parquet":
-        import pyarrow.parquet
+            columns[name] = described(head[name], files[0].label_names.get(name, ()))
+    if place.kind == "csv":
+        columns |= with_marks([*files, *tests], columns, head)
+    return Profile(place, columns, head.height, head)
 
-        features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(place.first))
-    else:
-        rows = datasets.load_from_disk(str(place.first))
-        features = rows.features
-    pictures = [name for name, feature in features.items() if is_picture(feature)]
-    names = {
-        name: tuple(feature.names) for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)
+
+def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
+    """Files of training rows, and of test rows that are there."""
+    if place.kind == "disk":
+        import datasets
+
+        return [DatasetSplit(str(place.first), datasets.load_from_disk(str(place.first)))], []
+    splits = {"train": place.train} | ({"test": place.test} if place.test else {})
+    found = {
+        split: [file_at(place, path) for path in find([text], Path.cwd(), split)] for split, text in splits.items()
     }
-    plain = [name for name in features if name not in pictures]
-    if place.kind == "parquet":
-        lazy = pl.scan_parquet(place.first)
-        table = lazy.select(plain or pl.len().alias("")).head(LIMIT).collect()
-        if not plain:
-            table = pl.DataFrame({"": range(int(table.item()))})
-    else:
-        head = rows.select(range(min(len(rows), LIMIT))).select_columns(plain).with_format("arrow")
-        table = pl.DataFrame(pl.from_arrow(head[:]))
-    return table, names, pictures
+    return found["train"], found.get("test", [])
 
 
-def is_picture(feature: Any) -> bool:
-    """Whether a column holds encoded pictures."""
-    import datasets
+def file_at(place: Place, path: Path) -> SourceFile:
+    """A file as the reader of its kind has it."""
+    if place.kind == "csv":
+        return CsvFile(path, place.separator, place.charset)
+    return JsonlFile(path) if place.kind == "jsonl" else ParquetFile(path)
 
-    kind = str(getattr(feature, "dtype", ""))
-    cell = isinstance(feature, dict) and {"bytes", "path"} <= set(feature)
-    return isinstance(feature, datasets.Image) or cell or kind in ("binary", "large_binary")
+
+def types_of(files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, pa.DataType | None]:
+    """One type per column over all files; None for a column that no study can read."""
+    shared = [name for name in names if all(name in file.columns for file in files)]
+    try:
+        return dict(settled_types(files, shared, ()))
+    except SourceError:
+        if isinstance(files[0], CsvFile):  # texts always go together: it cannot be read at all
+            raise
+    kinds: dict[str, pa.DataType | None] = {}
+    for name in shared:
+        try:
+            kinds[name] = settled_types(files, [name], ())[name]
+        except SourceError:
+            kinds[name] = None
+    return kinds
+
+
+def head_of(files: Sequence[SourceFile], kinds: Mapping[str, pa.DataType]) -> pl.DataFrame:
+    """The first rows; of a data set of pictures and nothing else, none."""
+    parts: list[pa.Table] = []
+    rows = 0
+    for table in (table for file in files for table in file.batches(kinds)) if kinds else ():
+        parts.append(table.slice(0, LIMIT - rows))
+        rows += parts[-1].num_rows
+        if rows >= LIMIT:
+            break
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables(parts))) if parts else pl.DataFrame()
+
+
+def with_marks(files: Sequence[SourceFile], columns: Mapping[str, Column], head: pl.DataFrame) -> dict[str, Column]:
+    """Columns of texts that are numbers or booleans but for marks of missing values, with the marks of all rows."""
+    names = tuple(name for name, column in columns.items() if column.holds in ("text", "path"))
+    if not names:
+        return {}
+    cleaned = [replace(file, features=names, missing=MISSING) for file in files if isinstance(file, CsvFile)]
+    kinds = {name: kind for name, kind in settled_types(cleaned, names, ()).items() if kind != types.TEXT}
+    marks: dict[str, set[str]] = {name: set() for name in kinds}
+    for file in files if kinds else ():
+        for table in file.batches(dict.fromkeys(kinds, types.TEXT)):
+            for name in kinds:
+                texts = pl.Series(pl.from_arrow(table[name])).str.strip_chars()
+                marks[name] |= set(texts.filter(texts.is_in(MISSING)).unique())
+    found = {}
+    for name, kind in kinds.items():
+        values = types.from_texts(types.without_missing(head[name], MISSING), kind)
+        unmarked = described(values, ())
+        found[name] = replace(columns[name], marks=tuple(sorted(marks[name])), unmarked=unmarked)
+    return found
 
 
 def described(column: pl.Series, names: tuple[str, ...]) -> Column:
-    """What a column holds."""
+    """What a column holds; NaN is a missing value."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
     kind, rows, missing = column.dtype, len(column), column.null_count()
     there = column.drop_nulls()
     if not len(there):
         return Column(column.name, "nothing", rows, missing=missing)
     if isinstance(kind, pl.List | pl.Array):
         return described_lists(column, there, missing)
-    if not (kind.is_numeric() or kind in (pl.Boolean, pl.String)):
-        return Column(column.name, "other", rows, missing=missing)
     distinct = there.n_unique()
     values = tuple(there.unique().sort().to_list()) if distinct <= 1000 else ()
     facts: dict[str, Any] = {"distinct": distinct, "missing": missing, "names": names, "values": values}
@@ -275,7 +338,8 @@ def described(column: pl.Series, names: tuple[str, ...]) -> Column:
     low, high = float(there.min()), float(there.max())  # type: ignore[arg-type]
     counts_up = distinct == rows and kind.is_integer() and bool((steps == 1).all())
     holds: Holds = "integer" if kind.is_integer() else "number"
-    return Column(column.name, holds, rows, low=low, high=high, counts_up=counts_up, **facts)
+    whole = kind.is_integer() or bool((there == there.round()).all())
+    return Column(column.name, holds, rows, low=low, high=high, counts_up=counts_up, whole=whole, **facts)
 
 
 def described_lists(column: pl.Series, there: pl.Series, missing: int) -> Column:

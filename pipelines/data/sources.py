@@ -43,6 +43,10 @@ FORMAT = "2"
 """Changes with what a scan writes."""
 
 
+class ClassLeftEmpty(SourceError):
+    """A split that was drawn lacks a class that the other has."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Both splits; row i of `train` is the same sample everywhere in a run.
@@ -178,14 +182,14 @@ def read_splits(
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], share: float) -> None:
-    """SourceError where a split that was drawn lacks a class that the other has."""
+    """ClassLeftEmpty where a split that was drawn lacks a class that the other has."""
     if targets["train"].dtype != np.int64:
         return
     counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}
     for split, other in (("test", "train"), ("train", "test")):
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
-            raise SourceError(
+            raise ClassLeftEmpty(
                 f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has "
                 f"{counts[other][empty[0]]} rows in all: name another split_seed or test_fraction ({share}), or leave "
                 "the class out"

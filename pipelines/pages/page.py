@@ -33,11 +33,15 @@ class Page:
     """JSON-able numbers behind all of it."""
     tuning: Table = field(default_factory=list)
     """Settings that held-out training samples chose; empty where nothing was tuned."""
+    findings: Sequence[str] = ()
+    """Sentences on what is wrong with the data or the scores, the gravest first."""
 
     def markdown(self) -> str:
-        """Verdict, tables and pictures, whole in one text."""
+        """Findings, verdict, tables and pictures, whole in one text."""
         pictures = [inline(svg, name) for name, svg in self.plots.items()]
-        parts = [f"**{self.verdict}**", text_table(self.table), self.note, *pictures]
+        listed = [f"{place}. {text}" for place, text in enumerate(self.findings, start=1)]
+        parts = ["### Findings", "\n".join(listed)] if listed else []
+        parts += [f"**{self.verdict}**", text_table(self.table), self.note, *pictures]
         for title, table in self.details:
             parts += [f"### {title}", text_table(table)]
         return "\n\n".join(parts)
@@ -52,8 +56,10 @@ class Page:
         (folder / "report.json").write_text(json.dumps(self.content, indent=2) + "\n", encoding="utf-8")
 
 
-def page_of(report: Report, pictures: Mapping[str, bytes] | None = None) -> Page:
-    """The report of a study, pictures of its own behind the common ones."""
+def page_of(
+    report: Report, pictures: Mapping[str, bytes] | None = None, findings: Sequence[Mapping[str, Any]] = ()
+) -> Page:
+    """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`."""
     study, table, tables = report.study, main_table(report), details(report)
     return Page(
         title=study.name,
@@ -63,8 +69,12 @@ def page_of(report: Report, pictures: Mapping[str, bytes] | None = None) -> Page
         note=note(report),
         details=tables,
         plots={**plots_of(report), **(pictures or {})},
-        content=content_of(report) | {"table": table} | {title.lower(): each for title, each in tables},
+        content={"findings": list(findings)}
+        | content_of(report)
+        | {"table": table}
+        | {title.lower(): each for title, each in tables},
         tuning=tuning_table(report),
+        findings=[finding["text"] for finding in findings],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from secateur.pipelines.runs.possible import window_faults
 from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
 from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
@@ -19,6 +20,7 @@ from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import CheckpointWriter
+from secateur.trainers.loop.run import Diverged
 from secateur.trainers.loop.train import train
 
 
@@ -60,8 +62,10 @@ class ProxyRuns:
         """Train the proxy of every seed, or go on with it, unless it is there; what all runs cost together.
 
         `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
-        never stand side by side.
+        never stand side by side. Raises ValueError where a score needs a longer run.
         """
+        if faults := list(window_faults(self.observed, self.settings, self.config, len(self.data))):
+            raise ValueError("; ".join(faults))
         ledger, runs = Ledger(self.store), self.study.proxy_runs
         made_of = {f"seed-{seed}": self.made_of(seed) for seed in range(runs)}
         ledger.drop_others((self.study.name, "proxy"), made_of)
@@ -78,7 +82,10 @@ class ProxyRuns:
         return (self.study.name, "proxy", run)
 
     def train_anew(self, seed: int, made_of: str, progress: Callable[[int, int], None]) -> None:
-        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store."""
+        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store.
+
+        Raises Diverged where its losses stop being numbers: there are no scores then.
+        """
         watchers: dict[str, Observer] = {
             name: score.declared(len(self.data), self.device, **self.settings[name])  # type: ignore[call-arg, arg-type, misc]
             for name, score in self.observed.items()
@@ -88,17 +95,20 @@ class ProxyRuns:
         unfinished.mkdir(parents=True, exist_ok=True)
         snapshots = snapshots_of(self.store, self.study.name, f"proxy-{seed}", made_of)
         with trackers_of(self.study.name, f"proxy-{seed}", snapshots) as trackers:
-            trained = train(
-                self.data,
-                self.config,
-                seed=seed,
-                observers=list(watchers.values()),
-                device=self.device,
-                progress=progress,
-                checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
-                snapshots=snapshots,
-                trackers=trackers,
-            )
+            try:
+                trained = train(
+                    self.data,
+                    self.config,
+                    seed=seed,
+                    observers=list(watchers.values()),
+                    device=self.device,
+                    progress=progress,
+                    checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
+                    snapshots=snapshots,
+                    trackers=trackers,
+                )
+            except Diverged as error:
+                raise Diverged(f"proxy, seed {seed}: {error}; nothing is scored by it") from error
         with self.store.folder(self.key(f"seed-{seed}")) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)

@@ -2,14 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from secateur.pipelines.data.profile import BUNDLED, Column, Place, Profile, profile
+from secateur.pipelines.data.check import DataReport, Finding
+from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft_target import Goal, goal_of
 from secateur.pipelines.studies.rejections import did_you_mean
@@ -17,7 +18,6 @@ from secateur.pipelines.studies.rejections import did_you_mean
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
-MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
 MOST_CATEGORIES = 1000
 DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
 KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -26,6 +26,8 @@ KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "diabetes": ({"features": DIABETES, "label": "progression"}, "regression", "scikit-learn's diabetes"),
 }
 """Columns, task and reason of places that need no look."""
+OFFERED = (("leaked", "leaked", "drop_from_training"), ("duplicates", "duplicates", "drop"))
+"""Policies that a study may want: key, kind of finding, choice."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,15 @@ class Draft:
     columns: dict[str, Any] = field(default_factory=dict)
     encoding: dict[str, Any] = field(default_factory=dict)
     goal: Goal = field(default_factory=lambda: Goal(("label",), "classification", "", ""))
+    policy: dict[str, str] = field(default_factory=dict)
+    """What the study's `data` says of rows that cannot be used."""
+    report: DataReport | None = None
     guesses: list[Guess] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the data check found."""
+        return self.report.findings() if self.report else []
 
     def note(self, what: str, value: object, why: str) -> None:
         """Remember a decision."""
@@ -91,7 +101,7 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
     draft.note("label", ", ".join(goal.columns), f"{goal.column_why}{counted}")
     draft.note("task", goal.task, goal.task_why)
     out = (*goal.columns, *wish.leave_out)
-    guess_inputs(draft, {name: column for name, column in found.columns.items() if name not in out})
+    guess_inputs(draft, {n: column.unmarked or column for n, column in found.columns.items() if n not in out})
     draft.columns["label"] = goal.label
     return draft
 
@@ -142,11 +152,13 @@ def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
         raise SourceError(f"no column can be a feature; name some with --features, there are: {', '.join(rest)}")
     draft.columns = {"features": kept}
     columns = draft.profile.columns
-    coded = [name for name in kept if columns[name].holds == "integer" and is_code(columns[name])]
+    known = {name: columns[name].unmarked or columns[name] for name in kept}
+    coded = [name for name in kept if known[name].holds == "integer" and is_code(known[name])]
     if coded:
         draft.encoding["categorical"] = coded
         draft.note("categories", ", ".join(coded), "whole numbers whose names speak of codes")
-    marks = sorted({mark for name in kept for mark in MISSING if mark in map(str.strip, texts_in(columns[name]))})
+    worded = {mark for name in kept for mark in MISSING if mark in map(str.strip, texts_in(known[name]))}
+    marks = sorted(worded.union(*(columns[name].marks for name in kept)))
     if marks:
         draft.encoding["missing"] = marks
         draft.note("missing values", " ".join(marks), "marks that usually stand for nothing")
@@ -263,18 +275,25 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
         source["test_fraction"] = wish.test_fraction or 0.2
     if place.kind == "csv" and place.separator != ",":
         source["separator"] = place.separator
+    if place.kind == "csv" and place.charset != "utf-8":
+        source["charset"] = place.charset
     return source | ({"label_names": list(draft.goal.label_names)} if draft.goal.label_names else {})
 
 
 def note_test(draft: Draft, source: dict[str, Any]) -> None:
     """Remember where the test samples come from."""
-    by = "class" if draft.goal.task == "classification" else "stratum"
     if draft.profile.place.kind in BUNDLED:
-        draft.note("test", "a fifth of the rows", f"drawn by {by}")
+        draft.note("test", "a fifth of the rows", "drawn by their inputs")
     elif "test" in source:
         draft.note("test", Path(source["test"]).name, "beside the training samples")
     else:
-        draft.note("test", f"{source['test_fraction']:.0%} of the rows", f"no test samples beside them; drawn by {by}")
+        why = "no test samples beside them; drawn by their inputs, equal ones on one side"
+        seed = (
+            f" (split_seed {source['split_seed']}, for one row of each class at least)"
+            if "split_seed" in source
+            else ""
+        )
+        draft.note("test", f"{source['test_fraction']:.0%} of the rows", why + seed)
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -289,7 +308,7 @@ def name_of(place: Place) -> str:
     if place.kind in BUNDLED:
         return place.kind
     path = Path(os.path.abspath(place.path or place.train))
-    plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", path.stem)
+    plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", stem_of(path))
     dull = plain.lower() in ("", "train", "training", "data", "dataset", "all")
     return path.parent.name if dull else plain
 
@@ -313,6 +332,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         f"columns: {flowed(draft.columns)}",
         f"task: {task}",
         *encoding,
+        *policies_of(draft.policy, draft.findings),
         "",
         "# One training run on all samples; scores watch it.",
         f"proxy: {flowed(settled['proxy'])}",
@@ -335,6 +355,17 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
     ]
     return "\n".join(lines) + "\n"
+
+
+def policies_of(policy: Mapping[str, str], findings: Sequence[Finding]) -> list[str]:
+    """Lines of the policies that the rows need, and of those that they could do with, each with what was seen."""
+    seen = {name: [finding.text for finding in findings if finding.kind == kind] for name, kind, _ in OFFERED}
+    offers = [(name, choice, seen[name][0]) for name, _, choice in OFFERED if seen[name]]
+    lines = ["# What becomes of rows that cannot be used, or should not."] if policy or offers else []
+    lines += [f"data: {flowed(dict(policy))}"] if policy else []
+    for name, choice, text in offers:
+        lines += [f"# {text.partition('; ')[0]}:", f"# {'  ' if policy else ''}data: {{{name}: {choice}}}"]
+    return lines
 
 
 def scores_of(task: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.profile import Column, Place, Profile, read_head
+from secateur.pipelines.data.profile import Column, Profile
 from secateur.pipelines.data.sources import SourceError
 
 LABELS = (
@@ -17,6 +17,8 @@ TASKS = ("classification", "regression", "multi_label")
 MOST_CLASSES = 1000
 FEW = 20
 """Distinct whole numbers with gaps between them that still look like classes."""
+SIGNS = (-1, 0, 1)
+"""Labels of which -1 is a class, and no mark of a sample without one."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,15 @@ def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Se
     else:
         names, why = guess_columns(columns, task)
     known = [profile.columns[name] for name in names]
-    kind, reason = (task, "you said so") if task else guess_task(profile.place, known)
+    kind, reason = (task, "you said so") if task else guess_task(profile, known)
     if kind == "classification":
         if len(known) > 1:
             raise SourceError(
                 f"{len(known)} label columns ({', '.join(names)}) are no classes: name one with --label, or say "
                 "--task multi_label or --task regression"
             )
-        written = class_names(known[0])
-        classes = written or known[0].names or tuple(str(value) for value in known[0].values)
-        return Goal(names, kind, why, reason, written, classes)
-    refuse_missing(known)
+        classes = known[0].names or tuple(str(value) for value in known[0].values)
+        return Goal(names, kind, why, reason, class_names(known[0]), classes)
     if kind == "regression":
         for column in known:
             if column.holds not in ("integer", "number", "numbers"):
@@ -69,7 +69,7 @@ def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Se
             f"got {', '.join(f'{column.name!r} ({column.holds})' for column in known)}"
         )
     found = tuple(str(value) for value in known[0].values) if lists else names
-    return Goal(names, kind, why, reason, found if lists and known[0].items == "text" else (), found)
+    return Goal(names, kind, why, reason, (), found)
 
 
 def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tuple[str, ...], str]:
@@ -97,29 +97,28 @@ def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tupl
     )
 
 
-def guess_task(place: Place, known: Sequence[Column]) -> tuple[str, str]:
+def guess_task(profile: Profile, known: Sequence[Column]) -> tuple[str, str]:
     """Regression of real or many-valued numbers, multi_label of lists or flags, otherwise classification; and why."""
     if len(known) > 1:
         if all(map(is_flag, known)):
-            return "multi_label", flags_why(place, known)
+            return "multi_label", flags_why(profile, known)
         return "regression", f"{len(known)} columns of numbers"
     [column] = known
     if column.holds == "list":
         return "multi_label", f"lists of {column.distinct} distinct labels"
     if column.holds == "numbers":
         return "regression", "lists of numbers"
-    if column.holds == "number":
+    if column.holds == "number" and not column.whole:
         return "regression", f"real numbers from {column.low:g} to {column.high:g}"
-    counted = column.names or (column.low == 0 and column.distinct == (column.high or 0) + 1)
-    if column.holds == "integer" and not counted and column.distinct > FEW:
+    if column.whole and not (column.names or is_counted(column)) and column.distinct > FEW:
         return "regression", f"{column.distinct} distinct whole numbers, with gaps between them or none at 0"
-    return "classification", f"{column.distinct} distinct {'words' if column.holds == 'text' else 'whole numbers'}"
+    held = {"text": "words", "boolean": "booleans"}.get(column.holds, "whole numbers")
+    return "classification", f"{column.distinct} distinct {held}"
 
 
-def flags_why(place: Place, known: Sequence[Column]) -> str:
+def flags_why(profile: Profile, known: Sequence[Column]) -> str:
     """Why columns of 0 and 1 are sets of labels; raises SourceError where each row has exactly one."""
-    table, _, _ = read_head(place)
-    sums = table.select(column.name for column in known).cast(pl.Int64).sum_horizontal().to_numpy()
+    sums = profile.head.select(column.name for column in known).drop_nulls().cast(pl.Int64).sum_horizontal().to_numpy()
     if np.all(sums == 1):
         raise SourceError(
             f"each row has a 1 in exactly one of {', '.join(column.name for column in known)}: that is one class per "
@@ -129,13 +128,19 @@ def flags_why(place: Place, known: Sequence[Column]) -> str:
 
 
 def is_class_like(column: Column) -> bool:
-    """Few distinct whole numbers from 0 or words, each several times."""
+    """Few distinct booleans, words or whole numbers, each several times."""
     if column.names:
         return True
     few = 2 <= column.distinct <= min(MOST_CLASSES, max(2, column.rows // 2))
-    if column.holds == "text":
+    if column.holds in ("text", "boolean"):
         return few and column.words < 4
-    return few and column.holds == "integer" and column.low in (0.0, 1.0) and (column.high or 0) <= 2 * column.distinct
+    return few and column.whole and (is_counted(column) or column.distinct <= FEW)
+
+
+def is_counted(column: Column) -> bool:
+    """Whole numbers from 0 or 1 on without a gap."""
+    low, high = column.low or 0.0, column.high or 0.0
+    return column.whole and low in (0.0, 1.0) and column.distinct == high - low + 1
 
 
 def is_number(column: Column) -> bool:
@@ -153,38 +158,21 @@ def is_flag(column: Column) -> bool:
     return column.holds == "boolean" or (column.holds == "integer" and column.values in ((0, 1), (0,), (1,)))
 
 
-def refuse_missing(columns: Sequence[Column]) -> None:
-    """Raise SourceError where a label column is empty in some rows."""
-    for column in columns:
-        if column.missing:
-            raise SourceError(
-                f"label column {column.name!r} is empty in {column.missing} of {column.rows} rows: drop or label these"
-            )
-
-
 def class_names(column: Column) -> tuple[str, ...]:
-    """Names to write into the study, empty where labels are numbered without gaps or the file names them.
+    """Names to write into the study: empty but where their order, or that they are names, cannot be seen.
 
-    Raises SourceError for what cannot be a class, with the remedy.
+    Raises SourceError for what cannot be classes, with the remedy.
     """
     where = f"label column {column.name!r}"
-    if column.names:
-        return ()
-    refuse_missing([column])
-    if column.holds == "text":
-        if not column.values:
-            raise SourceError(f"{where} has {column.distinct} distinct texts: that is no set of classes (--label)")
-        return tuple(str(value) for value in column.values)
-    if column.holds != "integer":
-        remedy = "; cast it to whole numbers" if column.holds == "boolean" else ", or say --task regression"
+    if column.holds not in ("text", "boolean", "path", "nothing") and not column.whole:
         raise SourceError(
-            f"{where} holds {column.holds}s, and labels are whole numbers 0 … C-1 or words{remedy} (--label)"
+            f"{where} holds {column.holds}s, and a class is a word, a whole number or a boolean; name another column "
+            "(--label), or say --task regression"
         )
-    if column.low is not None and column.low < 0:
-        raise SourceError(f"{where} goes down to {column.low:g}: number classes from 0, and drop unlabelled rows (-1)")
-    high = int(column.high or 0)
-    if column.distinct == high + 1:
-        return ()
-    if high >= MOST_CLASSES + 2:
-        raise SourceError(f"{where} goes up to {high}: number the {column.distinct} classes 0 … {column.distinct - 1}")
-    return tuple(str(number) for number in range(high + 1))
+    if column.distinct > MOST_CLASSES and not column.names:
+        held = "texts" if column.holds in ("text", "path") else "numbers"
+        raise SourceError(f"{where} has {column.distinct} distinct {held}: that is no set of classes (--label)")
+    if column.distinct < 2:
+        held = f"is {column.values[0]!r} in every row" if column.values else "is empty"
+        raise SourceError(f"{where} {held}: a study needs two classes; name another column (--label)")
+    return tuple(map(str, SIGNS)) if not column.names and tuple(column.values) == SIGNS else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ class Tdds(FirstEpochs):
     Keeps the log-probabilities of each sample's latest presentation: samples x classes float32, beside
     samples x (window - 1). For a thousand classes that is 4 GB per million samples.
     """
+
+    fills_windows: ClassVar[bool] = True
 
     def __init__(
         self,

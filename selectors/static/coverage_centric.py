@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Count, Cut, selector
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.quotas import water_filling
 from secateur.selectors.draws.ranks import Ids, Keep, first_by_key, keep_smallest, rank_of
@@ -36,7 +36,7 @@ def left_by_cutoff(count: int, *, cutoff: float) -> int:
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 )
 def coverage_centric(
-    scores: Scores, aum: Scores, budget: int, *, cutoff: float, bins: int = 50, seed: int, ids: Ids | None = None
+    scores: Scores, aum: Scores, budget: int, *, cutoff: Cut, bins: Count = 50, seed: int, ids: Ids | None = None
 ) -> Keep:
     """Cut the hardest samples, then draw evenly from equal-width bins of the score.
 

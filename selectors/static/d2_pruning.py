@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
 
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Count, Cut, selector
 from secateur.selectors.draws.embedded import Embeddings, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 from secateur.selectors.static.coverage_centric import left_by_cutoff
@@ -29,8 +29,8 @@ def d2_pruning(
     embeddings: Embeddings,
     budget: int,
     *,
-    cutoff: float,
-    neighbours: int = 5,
+    cutoff: Cut,
+    neighbours: Count = 5,
     gamma: float = 0.1,
     seed: int = 0,
     ids: Ids | None = None,

@@ -4,7 +4,7 @@ Zheng, Tsai et al., "ELFS: Label-Free Coreset Selection with Proxy Training Dyna
 """
 
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Cut, selector
 from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.static.coverage_centric import left_by_cutoff
 
@@ -15,7 +15,7 @@ from secateur.selectors.static.coverage_centric import left_by_cutoff
     room=left_by_cutoff,
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 )
-def double_end(aum: Scores, budget: int, *, cutoff: float, seed: int = 0, ids: Ids | None = None) -> Keep:
+def double_end(aum: Scores, budget: int, *, cutoff: Cut, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Cut the `int(cutoff * n)` samples of lowest area under the margin and keep the next lowest.
 
     `cutoff` is a fraction of *all* samples. Equal values are drawn by `seed`. Raises ValueError where the budget

@@ -5,7 +5,7 @@ Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data
 
 from typing import Literal
 
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Count, selector
 from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
 
@@ -16,7 +16,7 @@ def prototypes(
     budget: int,
     *,
     end: Literal["hard", "easy"] = "hard",
-    clusters: int = 100,
+    clusters: Count = 100,
     seed: int,
     ids: Ids | None = None,
 ) -> Keep:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Count, selector
 from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 
@@ -22,7 +22,7 @@ def semantic_deduplication(
     embeddings: Embeddings,
     budget: int,
     *,
-    samples_per_cluster: int = 1000,
+    samples_per_cluster: Count = 1000,
     first: Literal["hard", "easy"] = "hard",
     seed: int,
     ids: Ids | None = None,

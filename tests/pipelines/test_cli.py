@@ -27,7 +27,7 @@ from secateur.pipelines.studies.grid import Trial
 ManifestOf = Callable[..., Any]
 WriteStudy = Callable[..., StudyFile]
 SHAPE = {
-    *("study", "kind", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
+    *("study", "kind", "findings", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
 }
 """Keys of what `run --json` prints, for every kind of study."""
 COMMANDS = ("init", "studies", "ui", "run", "prune", "score", "select", "verify", "export", "diff", "explain")

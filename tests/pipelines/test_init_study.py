@@ -13,7 +13,6 @@ from typer.testing import CliRunner, Result
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.profile import find_data
-from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.studies.draft import Wish, draft_columns, free_name
 from secateur.pipelines.studies.files import load_study
@@ -101,13 +100,13 @@ def test_a_table(ending: str, init: Init, tmp_path: Path) -> None:
     assert study.columns.features == ["age", "income", "job", "zip_code"]
     assert study.columns.label == "outcome"
     assert study.encoding == {"categorical": ["zip_code"], "missing": ["?"]}
-    assert study.source.label_names == ["leaves", "stays"]
+    assert study.source.label_names is None  # words say themselves
     assert study.proxy.model == study.training.model == "tabular_mlp"
     assert values(answer)["left out"] == "person_id, row; country"
     loaded = load(study.source, study.columns, tmp_path / "out", tmp_path / "cache")
     assert (len(loaded.train), len(loaded.test)) == (200, 60)
     words = people(200, 0)["outcome"]
-    assert [loaded.label_names[number] for number in loaded.train["outcome"]] == list(words)
+    assert [loaded.label_names[number] for number in loaded.targets] == list(words)
     text = (tmp_path / "out" / "mine.yaml").read_text()
     assert text.count("#") >= 6
     assert "../people/train" in text
@@ -205,8 +204,9 @@ def test_a_real_valued_target_is_regression(init: Init, tmp_path: Path) -> None:
     why = {guess["what"]: guess["why"] for guess in answer["guesses"]}
     assert why["task"].startswith("real numbers from -")
     assert set(study.scores) == {"loss", "el2n", "dynamic_uncertainty"}
-    assert "labels are whole numbers 0 … C-1 or words, or say --task regression" in refused(
-        tmp_path / "houses.csv", "--label", "target", "--task", "classification"
+    assert (
+        "a class is a word, a whole number or a boolean; name another column (--label), or say --task regression"
+        in refused(tmp_path / "houses.csv", "--label", "target", "--task", "classification")
     )
     study, _ = init(tmp_path / "houses.csv", "--label", "size", "--label", "target", "--overwrite")
     assert (study.task.kind, study.columns.label, study.columns.features) == (
@@ -233,7 +233,7 @@ def test_lists_and_columns_of_0_and_1_are_several_labels(init: Init, tmp_path: P
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "notes.parquet")
     study, answer = init(tmp_path / "notes.parquet")
     assert (study.task.kind, study.columns.label) == ("multi_label", "tags")
-    assert study.source.label_names == ["a", "b", "c"]
+    assert study.source.label_names is None
     assert "lists of 3 distinct labels" in [guess["why"] for guess in answer["guesses"]]
     flags = {"red": rng.integers(0, 2, 60), "round": rng.integers(0, 2, 60), "x": rng.normal(size=60)}
     datasets.Dataset.from_dict(flags).to_csv(tmp_path / "things.csv")
@@ -248,13 +248,14 @@ def test_lists_and_columns_of_0_and_1_are_several_labels(init: Init, tmp_path: P
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([1, -1] * 20, "goes down to -1"),
-        ([True, False] * 20, "cast it to whole numbers"),
-        ([0, 1, None, 1] * 10, "empty in 10"),
+        (["a"] * 40, "is 'a' in every row: a study needs two classes"),
+        ([None] * 40, "is empty"),
+        ([-1, 0, 1, 2] * 10, "-1 usually marks an unlabelled sample"),
+        ([f"name {row}" for row in range(1200)], "has 1200 distinct texts: that is no set of classes"),
     ],
 )
 def test_labels_that_no_study_can_have(labels: list[Any], said: str, tmp_path: Path) -> None:
-    rows = datasets.Dataset.from_dict({"x": np.arange(40) / 7, "label": labels})
+    rows = datasets.Dataset.from_dict({"x": np.arange(len(labels)) / 7, "label": labels})
     rows.to_parquet(tmp_path / "rows.parquet")
     assert said in refused(tmp_path / "rows.parquet", "--label", "label")
 
@@ -299,20 +300,6 @@ def test_the_real_data_sets_as_the_shipped_studies_have_them(
     if folder == "adult":
         assert draft.encoding == {"missing": ["?"]}
     assert (draft.goal.columns, draft.goal.task) == (("label",), "classification")
-
-
-def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:
-    people(40, 0).to_csv(tmp_path / "rows.csv")
-    study = {"kind": "csv", "train": str(tmp_path / "rows.csv"), "test_fraction": 0.5}
-    from pydantic import TypeAdapter
-
-    from secateur.pipelines.data.sources import Columns, Source
-
-    columns = Columns(features=["age"], label="outcome")
-    for names, said in ((None, "list all classes in source.label_names"), (["stays"], "is 'leaves' at row")):
-        source: Any = TypeAdapter(Source).validate_python(study | {"label_names": names})
-        with pytest.raises(SourceError, match=said):
-            load(source, columns, tmp_path, tmp_path / "cache")
 
 
 def test_the_last_column_is_the_label_where_no_name_says_it(init: Init, tmp_path: Path) -> None:

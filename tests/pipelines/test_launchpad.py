@@ -26,7 +26,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "prototypes": {"clusters": 5},
     "semantic_deduplication": {"samples_per_cluster": 8},
     "quantile_window": {"low": 0.1, "high": 0.8},
-    "tdds": {"epochs": 4},
+    "tdds": {"epochs": 4, "window": 2},
     "mean_probability": {"epochs": 4},
 }
 """Where the default is unfit for 120 samples, or settings depend on one another: the values of the study."""

@@ -19,6 +19,10 @@ from secateur.trainers.processes import MicroBatch, Processes, private_randomnes
 from secateur.trainers.tasks.own import OwnBatch, OwnTask
 
 
+class Diverged(ValueError):
+    """A training run whose losses are not numbers any more."""
+
+
 def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """The config's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
     parameters = [each for each in model.parameters() if each.requires_grad]
@@ -74,6 +78,8 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
         self.sampler = self.schedule.sampler
         listens = self.sampler is not None and self.sampler.observed is not None
+        self.broken = torch.zeros((), dtype=torch.bool, device=self.device)
+        """Whether a loss of this process was NaN or infinite; a look at it waits for the device."""
         self.watched = bool(self.observers) or listens or self.totals is not None
 
     @contextmanager
@@ -151,6 +157,7 @@ class Run:
                 with self.cast():
                     outputs = self.network(inputs)
                 losses = self.losses(outputs, target, inputs)
+                self.broken |= ~losses.detach().isfinite().all()
                 each = losses
                 if self.objective is not None:
                     with self.cast():
@@ -219,7 +226,12 @@ class Run:
             self.totals.add(batch.losses, self.processes.gather(joined(descended), step))
 
     def end_epoch(self) -> None:
-        """Tell the observers."""
+        """Tell the observers; raises Diverged where a loss was NaN or infinite in any process."""
+        if any(bool(part) for part in self.processes.collect(self.broken.to(torch.uint8).reshape(1), self.device)):
+            raise Diverged(
+                f"training diverged: a loss is NaN or infinite in epoch {self.position.epoch + 1}; lower learning_rate "
+                f"({self.config.learning_rate:g}) or lengthen warmup ({self.config.warmup:g})"
+            )
         for watcher in self.observers:
             watcher.end_epoch(self.position.epoch)
 

@@ -1,0 +1,48 @@
+"""What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
+
+from typing import Any
+
+import numpy as np
+
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.study import AnyStudy
+
+AHEAD = ("leaked",)
+"""Kinds of findings that weigh more than a constant score."""
+
+
+def findings_of(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
+    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`.
+
+    Those of the data check, and behind test rows that are in training the scores that do not tell samples apart.
+    """
+    key = (study.name, "data_report")
+    checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
+    constant = constant_scores(store, study) if isinstance(study, Study) else []
+    grave = [finding for finding in checked if finding["kind"] in AHEAD]
+    others = [finding for finding in checked if finding["kind"] not in AHEAD]
+    ordered = [*grave, *constant, *others]
+    return [finding | {"importance": place} for place, finding in enumerate(ordered)]
+
+
+def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:
+    """One finding for each score that is there and is the same number for all samples."""
+    listed = []
+    for name, score in study.scores.items():
+        key = (study.name, "scores", name)
+        if not store.find(key):
+            continue
+        values = np.asarray(store.load(key))
+        if len(values) > 1 and values.min() == values.max():
+            text = (
+                f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is "
+                f"chance: look at the settings of {score.scorer} and at proxy"
+            )
+            listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
+    return listed
+
+
+def listed_in_markdown(findings: list[dict[str, Any]]) -> str:
+    """The sentences as a Markdown list, in their order."""
+    return "\n".join(f"{place}. {finding['text']}" for place, finding in enumerate(findings, start=1))

@@ -1,0 +1,63 @@
+"""The rows of a first study: read as its run will read them, with policies for those that it would reject."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from secateur.pipelines.data.check import check_data, text_findings
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.sources import ClassLeftEmpty, Columns, Loaded, Source, load
+from secateur.pipelines.studies.draft import Draft, note_test, source_of
+from secateur.pipelines.studies.problem import Problem
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.modalities import encoding as encodings
+
+FRACTIONS, SEEDS = (0.2, 0.3, 0.5), 8
+"""Shares for testing and seeds of the split that are tried, until every class has rows on both sides."""
+NEEDED = {"bad_rows": "rows without input, or that cannot be decoded", "unlabelled": "rows without label"}
+
+
+def read_rows(draft: Draft, base: Path, cache: Path) -> tuple[dict[str, Any], Loaded]:
+    """The `source` section and both splits; the draft learns its policies, its test samples and what the check found.
+
+    Raises SourceError for data that no study can read.
+    """
+    columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target).reading(draft.encoding)
+    lenient = DataPolicy(bad_rows="drop", unlabelled="drop")
+    tries = list(sources(source_of(draft, base), draft))
+    for source in tries:
+        try:
+            loaded = load(TypeAdapter(Source).validate_python(source), columns, base, cache, lenient)
+            break
+        except ClassLeftEmpty:
+            if source is tries[-1]:
+                raise
+    note_test(draft, source)
+    for name in dict.fromkeys(left.policy for left in loaded.dropped):
+        draft.policy[name] = "drop"
+        count = sum(len(left.rows) for left in loaded.dropped if left.policy == name)
+        draft.note(NEEDED[name], f"{count} left out", f"data.{name}: drop; a run rejects them without it")
+    draft.report = check_data(loaded)
+    return source, loaded
+
+
+def look_at_texts(draft: Draft, study: Study, loaded: Loaded) -> None:
+    """Add to the report of the draft what the encoding of the written study loses of its texts."""
+    if draft.report and study.columns and study.columns.text:
+        encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
+        facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
+        sizes = {split: len(rows) for split, rows in loaded.rows.items()}
+        draft.report = replace(draft.report, texts=text_findings(facts, sizes))
+
+
+def sources(source: dict[str, Any], draft: Draft) -> Iterator[dict[str, Any]]:
+    """The source, then with other draws of the test samples where it draws any."""
+    yield source
+    if "test_fraction" in source:
+        for share in FRACTIONS if draft.wish.test_fraction is None else (draft.wish.test_fraction,):
+            for seed in range(SEEDS):
+                if seed or share != source["test_fraction"]:
+                    yield source | {"test_fraction": share} | ({"split_seed": seed} if seed else {})

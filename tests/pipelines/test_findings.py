@@ -1,0 +1,214 @@
+"""What is wrong with data and scores stands in every answer, the gravest first; what is impossible stops before
+training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import datasets
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.definitions import build
+from secateur.pipelines.runs import proxy
+from secateur.pipelines.runs.findings import findings_of
+from secateur.pipelines.storage.home import marked_home
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.loop import run as loop
+
+WriteStudy = Callable[..., StudyFile]
+
+
+def blobs(count: int, seed: int) -> datasets.Dataset:
+    """Three clouds of points in the plane."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    places = rng.normal(size=(count, 2)) + 4 * np.stack([labels, -labels], axis=1)
+    return datasets.Dataset.from_dict({"x": places[:, 0], "y": places[:, 1], "label": labels})
+
+
+def shell(*words: str) -> Result:
+    """A command of the shell, which has to succeed."""
+    done = CliRunner().invoke(app, list(words), env={"COLUMNS": "400", "NO_COLOR": "1"})
+    assert done.exit_code == 0, done.exception
+    return done
+
+
+def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
+    write_study: WriteStudy, tmp_path: Path
+) -> None:
+    leaked = blobs(120, 0)
+    twice = datasets.concatenate_datasets([leaked, leaked.select([5])])
+    twice.to_parquet(tmp_path / "data" / "train.parquet")
+    leaked.select(range(40)).to_parquet(tmp_path / "data" / "test.parquet")
+    hardest = {"hardest": {"selector": "top", "score": "el2n"}}
+    study = str(write_study(keep=[0.25], seeds=1, selections=hardest).path)
+    said = "40 test rows of 40 also in train: results on test are too good"
+    double = "1 group of equal train rows, 1 more than needed"
+    for command, head in (("score", "high means"), ("select", "least of a stratum"), ("run", "One seed")):
+        told = shell(command, study).stdout
+        assert told.startswith("finding: " + said), told
+        assert told.index(said) < told.index(double) < told.index(head)
+        findings = json.loads(shell(command, study, "--json").stdout)["findings"]
+        assert [finding["kind"] for finding in findings] == ["leaked", "duplicates"]
+        assert [finding["importance"] for finding in findings] == [0, 1]
+        assert findings[0]["count"] == 40
+        assert findings[1]["rows"] == [["data/train.parquet", 5], ["data/train.parquet", 120]]
+    report = marked_home() / "assets" / "blobs" / "report"
+    page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
+    assert page.index(said) < page.index(double) < page.index('class="verdict"')
+    assert text.index(said) < text.index(double) < text.index("| selection |")
+    assert [finding["kind"] for finding in json.loads((report / "report.json").read_text())["findings"]] == [
+        "leaked",
+        "duplicates",
+    ]
+
+
+def test_init_prints_findings_and_offers_policies(tmp_path: Path) -> None:
+    rows = blobs(120, 0)
+    both = datasets.concatenate_datasets([rows, rows.select([3])])
+    (tmp_path / "set").mkdir()
+    both.to_csv(tmp_path / "set" / "train.csv")
+    rows.select(range(50)).to_csv(tmp_path / "set" / "test.csv")
+    target = tmp_path / "mine.yaml"
+    told = shell("init", str(tmp_path / "set"), "-o", str(target)).stdout
+    assert told.startswith("finding: 50 test rows of 50 also in train")
+    assert told.index("50 test rows") < told.index("1 group of equal train rows") < told.index("guess")
+    text = target.read_text()
+    assert "# data: {leaked: drop_from_training}" in text
+    assert "# data: {duplicates: drop}" in text
+    assert "data" not in yaml.safe_load(text)
+    answer = json.loads(shell("init", str(tmp_path / "set"), "-o", str(target), "--overwrite", "--json").stdout)
+    assert [finding["kind"] for finding in answer["findings"]] == ["leaked", "duplicates"]
+
+
+def test_a_constant_score_is_a_finding_behind_leaks_and_before_duplicates(
+    write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secateur.scorers.observers.forgetting import Forgetting
+
+    monkeypatch.setattr(Forgetting, "reduce", lambda self: self.presentations.double() * 0 + 3)
+    file = write_study(selections={"hardest": {"selector": "top", "score": "forgetting"}}, keep=[0.5])
+    told = shell("score", str(file.path)).stdout
+    assert told.startswith("finding: score forgetting is 3 for all 120 samples, so what is selected by it is chance")
+    store, study = Store(marked_home() / "assets"), file.study
+    assert study
+    report = store.load(("blobs", "data_report"))
+    known = {"split": "train", "count": 1, "text": "", "rows": [], "importance": 0}
+    report["findings"] = [known | {"kind": "leaked"}, known | {"kind": "duplicates"}]
+    store.save(("blobs", "data_report"), report)
+    findings = findings_of(store, study)
+    assert [finding["kind"] for finding in findings] == ["leaked", "constant score", "duplicates"]
+    assert [finding["importance"] for finding in findings] == [0, 1, 2]
+
+
+def test_a_diverged_proxy_is_called_that(write_study: WriteStudy) -> None:
+    wild = {"optimiser": "sgd", "learning_rate": 1e30, "warmup": 0.0, "epochs": 4, "batch_size": 16}
+    file = write_study(proxy={"model": "mlp", "model_settings": {"hidden": [16]}, **wild})
+    done = CliRunner().invoke(app, ["score", str(file.path)])
+    assert isinstance(done.exception, loop.Diverged)
+    assert "proxy, seed 0: training diverged" in str(done.exception)
+    assert "lower learning_rate (1e+30)" in str(done.exception)
+    assert not Store(marked_home() / "assets").find(("blobs", "scores", "aum"))
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy may be trained."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a proxy was trained")
+
+    monkeypatch.setattr(proxy, "train", refuse)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"keep": [200]}, "keep: 200 is more than the 120 training rows there are"),
+        (
+            {"selections": {"each": {"selector": "uniform_random", "classes": {"floor": 30}}}, "keep": [0.25]},
+            "selections.each.classes.floor: 30 of each of 3 classes are 90 rows, and keep: 0.25 leaves 30 of 120",
+        ),
+        ({"scores": {"el2n": {}, "aum": {}, "tdds": {}}}, "scores.tdds.window: tdds looks at windows of 10"),
+        (
+            {"scores": {"el2n": {}, "aum": {}, "tdds": {"window": 3, "epochs": 2}}},
+            "windows of 3 presentations of a sample, and 2 epochs of the proxy count",
+        ),
+        (
+            {
+                "scores": {"el2n": {}, "aum": {}, "tdds": {"window": 3}},
+                "proxy": {"model": "mlp", "steps": 8, "batch_size": 30},
+            },
+            "and 2 epochs of the proxy count",
+        ),
+    ],
+)
+def test_what_the_rows_cannot_give_is_refused_before_training(
+    changes: dict[str, Any], said: str, write_study: WriteStudy, untrained: None
+) -> None:
+    done = CliRunner().invoke(app, ["run", str(write_study(**changes).path)])
+    assert isinstance(done.exception, SourceError), done.exception
+    assert said in str(done.exception)
+
+
+def test_one_class_is_refused_before_training(write_study: WriteStudy, tmp_path: Path, untrained: None) -> None:
+    for split in ("train", "test"):
+        rows = blobs(90, 0).to_pandas()
+        rows["label"] = "spam"
+        datasets.Dataset.from_pandas(rows).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    done = CliRunner().invoke(app, ["run", str(write_study().path)])
+    assert isinstance(done.exception, ValueError), done.exception
+    assert "train split: all 90 rows are of class 'spam' (column 'label')" in str(done.exception)
+
+
+def test_infinite_features_are_refused_by_file_and_row_or_dropped(
+    write_study: WriteStudy, tmp_path: Path, untrained: None
+) -> None:
+    rows = blobs(120, 0).to_pandas()
+    blobs(60, 1).to_parquet(tmp_path / "data" / "test.parquet")
+    rows.loc[[7, 30], "y"] = [np.inf, -np.inf]
+    datasets.Dataset.from_pandas(rows).to_parquet(tmp_path / "data" / "train.parquet")
+    done = CliRunner().invoke(app, ["run", str(write_study().path)])
+    assert isinstance(done.exception, SourceError), done.exception
+    assert "train split: feature column 'y' is infinite at rows 7, 30 of data/train.parquet" in str(done.exception)
+    done = CliRunner().invoke(app, ["run", str(write_study(data={"bad_rows": "drop"}).path)])
+    assert "a proxy was trained" in str(done.exception)  # the check let it through
+
+
+@pytest.mark.parametrize("first", ["prepare", "proxy"])
+def test_a_setting_of_a_later_step_is_refused_in_the_launchpad_before_training(
+    first: str, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study()
+    defs = build([file], tmp_path / "store")
+    job, wanted = defs.resolve_implicit_global_asset_job_def(), [dg.AssetKey(["blobs", "samples"])]
+    config: dict[str, Any] = {"blobs__subset": {"config": {"coverage_centric": {"bins": 0}}}}
+    config["blobs__trained_model"] = {"config": {"batch_size": 0}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        if first == "proxy":
+            selected = dg.AssetSelection.assets(*wanted).required_multi_asset_neighbors()
+            keys = sorted(selected.resolve(defs.resolve_asset_graph()))
+            job.execute_in_process(instance=instance, asset_selection=keys)
+        monkeypatch.setattr(proxy, "train", lambda *_, **__: pytest.fail("a proxy was trained"))
+        graph = defs.resolve_asset_graph()
+        keys = [key for key in graph.materializable_asset_keys if key.path[-1] != "report"]
+        if first == "proxy":
+            keys = [key for key in keys if key not in set(selected.resolve(graph))]
+        trial = str(next(iter(file.study.trials)))  # type: ignore[union-attr]
+        with pytest.raises(ValueError, match=r"launchpad: blobs__") as refused:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=sorted(keys),
+                run_config={"ops": config},
+                tags={"dagster/asset_partition_range_start": trial, "dagster/asset_partition_range_end": trial},
+            )
+    for setting in ("blobs__trained_model.batch_size", "blobs__subset.coverage_centric.bins"):
+        assert f"{setting}: Input should be greater than or equal to 1" in str(refused.value)
