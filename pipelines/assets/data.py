@@ -138,9 +138,9 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
-        rows, strata = loaded.rows[split], task.strata(targets)
+        rows = loaded.rows[split]
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
-        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures)
+        write_samples(folder / f"{prefix}samples.parquet", rows, targets, task.strata(targets), pictures)
         write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
     return Prepared(
