@@ -1,6 +1,6 @@
 """Classes of rows: texts of labels, numbered in the order of the names that a study or a file gives, else their own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,7 @@ def class_names(
     """Names of the classes 0 … C-1.
 
     Those that the study gives, else those that the files declare, else the texts of the labels: numbers in their order,
-    then words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
+    words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
     SourceError for names that contradict the labels, and for labels that are none.
     """
     kind = splits["train"].schema.field(columns.labels[0]).type
@@ -43,11 +43,13 @@ def class_names(
     present = labels_there(splits, columns.labels[0])
     if not present:
         raise SourceError(f"label column {columns.labels[0]!r}: no row has a label")
-    _check_kind(splits, columns.labels[0], kind, say)
+    if kind == types.NUMBER:
+        _refuse_fractions(splits, columns.labels[0], say)
     if given or known:
         names = tuple(given or known or ())
-        numbered = kind == types.INTEGER and not set(present) & set(names)
-        allowed = {str(place) for place in range(len(names))} if numbered else set(names)
+        allowed = numbers_of_texts(names, kind, present)
+        if len(allowed) < len(names):
+            raise SourceError(f"source.label_names: two of the names are one label: {', '.join(names[:20])}")
         if unknown := [text for text in present if text not in allowed]:
             raise SourceError(
                 f"label column {columns.labels[0]!r} is {unknown[0]!r} at "
@@ -69,6 +71,21 @@ def class_names(
     return tuple(ordered)
 
 
+def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[str]) -> dict[str, int]:
+    """Number of each class by the text that its labels have in a column of a kind; `present` are the texts there."""
+    texts = list(names)
+    if kind == types.BOOLEAN:
+        texts = [str(types.BOOLEANS[name]).lower() if name in types.BOOLEANS else name for name in names]
+    elif kind == types.NUMBER:
+        # A number that the user writes as the file does: 1.0.
+        values = pl.Series(texts, dtype=pl.String).cast(pl.Float64, strict=False)
+        numbers = label_text(values.to_arrow()).to_list()
+        texts = [name if number is None else number for name, number in zip(names, numbers, strict=True)]
+    if kind in (types.INTEGER, types.NUMBER) and not set(present) & set(texts):
+        texts = [str(place) for place in range(len(names))]
+    return {text: number for number, text in enumerate(texts)}
+
+
 def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
     """How often each label is there, by its text, in the order of their first rows."""
     counts: dict[str, int] = {}
@@ -80,23 +97,15 @@ def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
     return counts
 
 
-def _check_kind(splits: Mapping[str, SplitRows], name: str, kind: pa.DataType, say: Say) -> None:
-    if types.is_list(kind):
-        raise SourceError(
-            f"label column {name!r} holds lists: write task: multi_label for sets of labels, or task: regression for "
-            "lists of numbers"
-        )
-    if kind == types.NUMBER:
-        for split, rows in splits.items():
-            values = rows.column(name).fill_nan(None)
-            halves = np.flatnonzero((values != values.round()).fill_null(False).to_numpy())
-            if len(halves):
-                raise SourceError(
-                    f"label column {name!r} is {values[int(halves[0])]} at {say(split, halves)}, and a class is no "
-                    "fraction: write task: regression where the labels are numbers"
-                )
-    elif kind not in (types.INTEGER, types.BOOLEAN, types.TEXT):
-        raise SourceError(f"label column {name!r} holds {types.shown_type(kind)}: name a column of classes")
+def _refuse_fractions(splits: Mapping[str, SplitRows], name: str, say: Say) -> None:
+    for split, rows in splits.items():
+        values = rows.column(name).fill_nan(None)
+        halves = np.flatnonzero((values != values.round()).fill_null(False).to_numpy())
+        if len(halves):
+            raise SourceError(
+                f"label column {name!r} is {values[int(halves[0])]} at {say(split, halves)}, and a class is no "
+                "fraction: write task: regression where the labels are numbers"
+            )
 
 
 def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say) -> str:
@@ -109,15 +118,11 @@ def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say
 
 def labels_of(rows: SplitRows, name: str, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
     """Class of each row, int64; -1 where the label is missing."""
+    kind = rows.schema.field(name).type
+    present = labels_there({"": rows}, name) if kind in (types.INTEGER, types.NUMBER) else ()
+    numbers = numbers_of_texts(names, kind, present)
     parts = [np.zeros(0, np.int64)]
-    numbers = {text: number for number, text in enumerate(names)}
     for table in rows.batches([name]):
-        values = table[name]
-        texts = label_text(values)
-        if values.type == types.INTEGER and not texts.drop_nulls().unique().is_in(list(numbers)).any():
-            codes = pl.from_arrow(values)
-        else:
-            codes = texts.replace_strict(numbers, default=None, return_dtype=pl.Int64)
-        assert isinstance(codes, pl.Series)
+        codes = label_text(table[name]).replace_strict(numbers, default=None, return_dtype=pl.Int64)
         parts.append(codes.fill_null(-1).to_numpy())
     return np.concatenate(parts)

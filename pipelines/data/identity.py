@@ -7,7 +7,8 @@ from the typed, decoded value before any fitted encoding:
   picture keeps its hash; bytes that are no picture stand for themselves;
 - text: UTF-8 of its NFC form; a missing text differs from an empty one;
 - features: name and typed value of each column, in the order of the names. Numbers count by value, so 1 equals 1.0
-  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null;
+  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null, and so is
+  a blank text;
 - target: a class by the text of its label (`label_text`), numbers as float64, a set of labels by their texts, a missing
   one as such.
 
@@ -24,7 +25,7 @@ import polars as pl
 import polars_hash as plh
 import pyarrow as pa
 import xxhash
-from jaxtyping import UInt64
+from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
@@ -116,6 +117,12 @@ def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
     series = pl.from_arrow(values)
     assert isinstance(series, pl.Series)
     return series
+
+
+def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
+    """Where a column is null or NaN."""
+    empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
+    return empty.fill_null(True).to_numpy()
 
 
 def cells_of(values: pa.ChunkedArray, name: str) -> Cells:
@@ -261,7 +268,7 @@ def content_hashes(rows: Any, columns: Columns) -> pl.Series:
     split = DatasetSplit("the data", rows)
     hashes = [np.zeros((0, 2), np.uint64)]
     for table in split.batches(split.types(needed(columns))):
-        table = with_nulls(table, columns.features or (), columns.missing or ())
+        table = with_nulls(table, columns)
         inputs, _ = input_hashes(table, columns)
         hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
     return series_of(hex_of(np.concatenate(hashes)))

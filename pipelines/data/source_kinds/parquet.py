@@ -72,15 +72,9 @@ class ParquetFile(SourceFile):
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         size = PICTURES if types.PICTURE in wanted.values() else ROWS
         with self._opened() as file:
-            groups: list[int] = []
             first = 0
-            for place in range(file.metadata.num_row_groups):
-                rows = file.metadata.row_group(place).num_rows
-                if not groups and first + rows <= start:
-                    first += rows
-                else:
-                    groups.append(place)
-            for batch in file.iter_batches(size, row_groups=groups, columns=list(wanted)):
+            # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
+            for batch in file.iter_batches(size, columns=list(wanted)):
                 row, first = first, first + batch.num_rows
                 if first > start:
                     table = pa.Table.from_batches([batch.slice(max(0, start - row))])
@@ -92,4 +86,4 @@ class ParquetFile(SourceFile):
             with pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{self.path} is not a readable Parquet file: {error}") from error
+            raise SourceError(f"{self.path} is not a readable Parquet file: {' '.join(str(error).split())}") from error

@@ -155,14 +155,14 @@ def texts_in(columns: Columns) -> tuple[str, ...]:
     return tuple(name for name in (columns.text, columns.image) if name is not None)
 
 
-def with_nulls(table: pa.Table, names: Sequence[str], missing: Sequence[str]) -> pa.Table:
-    """Features with null for texts that stand for a missing value."""
-    if not missing:
-        return table
-    for name in names:
+def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:
+    """Features with null for texts that stand for a missing value, features and labels with null for blank ones."""
+    features = columns.features or ()
+    for name in (*features, *columns.labels):
         if table.schema.field(name).type == types.TEXT:
             values = pl.from_arrow(table[name])
             assert isinstance(values, pl.Series)
+            missing = columns.missing or () if name in features else ()
             cleaned = types.without_missing(values, missing).to_arrow().cast(types.TEXT)
             table = table.set_column(table.schema.get_field_index(name), name, cleaned)
     return table
