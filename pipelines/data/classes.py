@@ -57,7 +57,8 @@ def class_names(
                 f"({', '.join(names[:20])}{', …' if len(names) > 20 else ''})"
             )
         return names
-    ordered = sorted(present, key=float) if kind in (types.INTEGER, types.NUMBER) else sorted(present)
+    order = {types.INTEGER: int, types.NUMBER: float}
+    ordered = sorted(present, key=order.get(kind))
     if (
         kind == types.INTEGER
         and ordered == [str(number) for number in range(-1, len(ordered) - 1)]

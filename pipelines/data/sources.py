@@ -107,7 +107,7 @@ def load(
             kept[split] = part_of(kept[split], mask, folder / split)
             targets[split] = targets[split][drawn]
     if source.held_out is not None:
-        check_classes(targets, label_names, "source.split.after" if "split" in source.model_fields_set else "split_seed or test_fraction")
+        check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(kept, scans, targets["train"], targets["test"], label_names, revision, names, tuple(dropped))
 
 
@@ -155,7 +155,9 @@ def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source)
 
 def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, tuple[str, ...]]:
     """Names that one of the files has for the classes of a label column, for files that hold their numbers alone."""
-    return {name: named for file in reversed(files) for name, named in file.label_names.items() if name in columns.labels}
+    return {
+        name: named for file in reversed(files) for name, named in file.label_names.items() if name in columns.labels
+    }
 
 
 def read_splits(
@@ -183,7 +185,7 @@ def read_splits(
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans:
-            key = "split" if "split" in source.model_fields_set else "test_fraction"
+            key = "split" if source.read_besides else "test_fraction"
             raise SourceError(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans
 
@@ -196,10 +198,10 @@ def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: 
     for split, other in (("test", "train"), ("train", "test")):
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
+            count = int(counts[other][empty[0]])
             raise SourceError(
-                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has "
-                f"{counts[other][empty[0]]} row{'s' * (counts[other][empty[0]] > 1)}: name another {key}, or leave the "
-                "class out"
+                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has {count} "
+                f"row{'s' if count > 1 else ''}: name another source.{key}, or leave the class out"
             )
 
 

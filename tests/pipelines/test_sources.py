@@ -125,7 +125,9 @@ def test_image_folders(tmp_path: Path, read: Read) -> None:
             picture(seed, tmp_path / split / names[seed % 3] / f"{seed}.png")
     (tmp_path / "t[r]ain" / "zebra" / "torn.png").write_bytes(b"\x89PNG torn")
     torn = str(tmp_path / "t[r]ain" / "zebra" / "torn.png")
-    with pytest.raises(SourceError, match=rf"train split: image {re.escape(repr(torn))} cannot be decoded .*bad_rows: drop"):
+    with pytest.raises(
+        SourceError, match=rf"train split: image {re.escape(repr(torn))} cannot be decoded .*bad_rows: drop"
+    ):
         read(PICTURE, kind="imagefolder", train="t[r]ain", test="exam")
     loaded = read(PICTURE, DataPolicy(bad_rows="drop"), kind="imagefolder", train="t[r]ain", test="exam")
     assert loaded.label_names == tuple(names)
@@ -256,7 +258,9 @@ def test_a_test_split_is_drawn_where_none_is_given(tmp_path: Path, read: Read) -
     with pytest.raises(SourceError, match=r"test_fraction: no row is left for the test split"):
         read(**source | {"test_fraction": 1e-9})
     write(tmp_path, "csv", frame.with_columns(label=pl.Series([*labels[:-1], 2])))
-    with pytest.raises(SourceError, match=r"split that was drawn has no row of class '2', which has 1 row: .*split_seed"):
+    with pytest.raises(
+        SourceError, match=r"split that was drawn has no row of class '2', which has 1 row: .*split_seed"
+    ):
         read(**source)
 
 
@@ -423,9 +427,13 @@ def test_classes_that_differ_between_files_are_refused(tmp_path: Path, read: Rea
     ordered = read(kind="parquet", train="a.parquet", test="b.parquet", label_names=["z", "x", "y"])
     assert (ordered.label_names, ordered.targets.tolist()) == (("z", "x", "y"), [1, 2, 0, 1, 2, 0])
     for names in (["one", "two", "three"], ["x", "y"]):
-        with pytest.raises(SourceError, match=r"label_names and the classes of the file differ .*: name all of x, y, z"):
+        with pytest.raises(
+            SourceError, match=r"label_names and the classes of the file differ .*: name all of x, y, z"
+        ):
             read(kind="parquet", train="a.parquet", test="b.parquet", label_names=names)
-    with pytest.raises(SourceError, match=r"'label' is '2' at rows 2, 5 of train\.parquet, which is not in source\.label_names"):
+    with pytest.raises(
+        SourceError, match=r"'label' is '2' at rows 2, 5 of train\.parquet, which is not in source\.label_names"
+    ):
         read(kind="parquet", train="train.parquet", test="test.parquet", label_names=["one", "two"])
 
 

@@ -73,7 +73,7 @@ class JsonlFile(SourceFile):
         return chosen
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        return {name: read_as(self._whole_schema[name], name, self.name) for name in names}
+        return {name: read_as(self._whole_schema[name], name, self.name, ()) for name in names}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         options = pyarrow.json.ParseOptions(
@@ -145,9 +145,11 @@ def fault_in(block: bytes, first: int, reason: str) -> str:
                 return f"row {row}: not a JSON object"
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             return f"row {row}: {error}"
-    match = re.search(r"Column\((?P<place>[^)]*)\) (?P<fault>.*) in row (?P<row>\d+)", reason)
+    match = re.search(r"error: (Column\((?P<place>[^)]*)\) )?(?P<fault>.*) in row (?P<row>\d+)", reason)
     if match is None:
         return f"rows from {first}: {reason}"
+    if match["place"] is None:
+        return f"row {first + int(match['row'])}: {match['fault']}"
     column, *inner = match["place"].strip("/").split("/")
     within = " within a list" if inner else ""
     return f"row {first + int(match['row'])}: column {column!r} {match['fault']}{within}; a column is of one type"

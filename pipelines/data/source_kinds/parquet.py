@@ -67,7 +67,11 @@ class ParquetFile(SourceFile):
         return {name: tuple(names) for name, names in named.items() if names}
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        return {name: read_as(self.footer[0].field(name).type, name, self.name) for name in names}
+        return {name: read_as(self.footer[0].field(name).type, name, self.name, self._column(name)) for name in names}
+
+    def _column(self, name: str) -> Iterator[pa.RecordBatch]:
+        with self._opened() as file:
+            yield from file.iter_batches(ROWS, columns=[name])
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         size = PICTURES if types.PICTURE in wanted.values() else ROWS

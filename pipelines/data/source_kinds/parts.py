@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
@@ -78,7 +79,11 @@ class DatasetSplit(SourceFile):
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
         schema = self.rows.data.schema
-        return {name: read_as(schema.field(name).type, name, self.name) for name in names}
+        data = self.rows.with_format("arrow")
+        return {
+            name: read_as(schema.field(name).type, name, self.name, data.select_columns([name]).iter(ROWS))
+            for name in names
+        }
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         import datasets
@@ -94,9 +99,15 @@ class DatasetSplit(SourceFile):
             yield typed(chosen[first : first + size], wanted, self.name, first)
 
 
-def read_as(kind: pa.DataType, name: str, where: str) -> pa.DataType:
-    """The type that a stored column is read as; SourceError where no study reads it."""
+def read_as(kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch]) -> pa.DataType:
+    """The type that a stored column is read as; SourceError where no study reads it.
+
+    Numbers of 64 bits without a sign are texts where one of the `values` is beyond those with a sign: rounded to floats
+    they would be others.
+    """
     chosen = types.canonical(kind)
+    if kind == pa.uint64() and any((pc.max(part[name]).as_py() or 0) >= 2**63 for part in values):
+        return types.TEXT
     if chosen is None:
         raise SourceError(f"{where}: column {name!r} holds {kind}, which no study reads: make it numbers or texts")
     return chosen
