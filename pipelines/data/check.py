@@ -4,13 +4,14 @@ Two samples are duplicates where a model is shown the same (equal `input_hash`),
 targets differ they conflict.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.identity import label_text
 from secateur.pipelines.data.policy import Dropped
 from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows, words_of
 from secateur.pipelines.data.sources import Loaded, Places
@@ -18,7 +19,7 @@ from secateur.pipelines.data.sources import Loaded, Places
 LISTED = 100
 """Rows that a finding lists; it counts all of them."""
 
-Kind = Literal["leaked", "duplicates", "conflicts", "dropped", "absent classes", "single classes"]
+Kind = Literal["leaked", "duplicates", "conflicts", "groups", "dropped", "absent classes", "single classes"]
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -78,6 +79,8 @@ class DataReport:
     """Where rows are that stayed."""
     scanned: Places
     """Where rows are by the numbers of the scan, which those that were left out have."""
+    across_groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Rows of each split whose input a row of another group has, in either split."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
@@ -154,6 +157,9 @@ class DataReport:
                 f"{many(part.conflicting_rows, f'{part.split} row')} with an input that another row labels differently"
             )
             groups.append(self._finding("conflicts", part.split, [r for group in part.conflicts for r in group], text))
+        if rows := self.across_groups.get(part.split):
+            text = f"{many(len(rows), f'{part.split} row')} with an input that a row of another group has"
+            groups.append(self._finding("groups", part.split, rows, text))
         return groups
 
     def _finding(
@@ -196,6 +202,7 @@ def check_data(loaded: Loaded) -> DataReport:
         dropped=loaded.dropped,
         places=Places(loaded.rows, loaded.files),
         scanned=Places(loaded.scanned, loaded.files),
+        across_groups=across_groups(loaded, halves) if loaded.group else {},
     )
 
 
@@ -205,10 +212,26 @@ def lower_halves(rows: SplitRows, name: str) -> pl.Series:
     return pl.Series(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
-    """`row` and whole hashes `input` and `content`, as bytes, of some rows."""
+def across_groups(loaded: Loaded, halves: Mapping[str, pl.Series]) -> dict[str, tuple[int, ...]]:
+    """Rows of each split whose input is in several groups; a row without a group is one of its own."""
+    several = pl.concat(list(halves.values()))
+    several = several.filter(several.is_duplicated()).unique()
+    parts = []
+    for split, half in halves.items():
+        rows = hashed_rows(loaded.rows[split], half.is_in(several.implode()).to_numpy(), loaded.group)
+        alone = pl.concat_str(pl.lit(f"\0{split} "), "row")
+        parts.append(
+            rows.select("row", "input", pl.lit(split).alias("split"), pl.coalesce("group", alone).alias("group"))
+        )
+    found = pl.concat(parts).filter(pl.col("group").n_unique().over("input") > 1)
+    return {split: tuple(found.filter(pl.col("split") == split)["row"].sort()) for split in halves}
+
+
+def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -> pl.DataFrame:
+    """`row`, whole hashes `input` and `content`, as bytes, and the text of a column `group`, of some rows."""
     parts, start = [], 0
-    for table in rows.batches([INPUT, CONTENT]):
+    named = [group] if group else []
+    for table in rows.batches([INPUT, CONTENT, *named]):
         mask = wanted[start : start + table.num_rows]
         if mask.any():
             some = pl.DataFrame(
@@ -217,10 +240,11 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
                     to: pl.from_arrow(table[name].cast("large_binary")).filter(pl.Series(mask))
                     for to, name in (("input", INPUT), ("content", CONTENT))
                 }
+                | {"group": label_text(table[name]).filter(pl.Series(mask)) for name in named}
             )
             parts.append(some)
         start += table.num_rows
-    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary}
+    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary} | {"group": pl.String for _ in named}
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
@@ -248,7 +272,22 @@ def many(count: int, singular: str, plural: str = "") -> str:
 
 
 def report_of(report: DataReport | None) -> dict[str, Any]:
-    """The report as JSON: findings, and the numbers for the UI."""
+    """The report as JSON: findings, the numbers for the UI, and rows left out by file, row in it and reason."""
     if report is None:
-        return {"findings": [], "counts": {}}
-    return {"findings": [asdict(finding) for finding in report.findings()], "counts": report.counts()}
+        return {"findings": [], "counts": {}, "dropped": []}
+    dropped = [
+        {
+            "split": left.split,
+            "policy": left.policy,
+            "count": len(left.rows),
+            "rows": [
+                [file, row, reason]
+                for (file, row), reason in zip(
+                    report.scanned.pairs(left.split, left.rows[: len(left.reasons)]), left.reasons, strict=True
+                )
+            ],
+        }
+        for left in report.dropped
+    ]
+    findings = [asdict(finding) for finding in report.findings()]
+    return {"findings": findings, "counts": report.counts(), "dropped": dropped}

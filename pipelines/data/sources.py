@@ -52,7 +52,7 @@ class Loaded:
     `targets` and `test_targets` are int64 `[n]` of classes, float64 `[n, k]` of numbers or bool `[n, labels]` of sets
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
     content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
-    the rows that policies left out, by their numbers among the rows `scanned`.
+    the rows that policies left out, by their numbers among the rows `scanned`, `group` the column of groups.
     """
 
     rows: Mapping[str, SplitRows]
@@ -63,6 +63,7 @@ class Loaded:
     revision: str
     files: tuple[str, ...]
     dropped: tuple[Dropped, ...] = ()
+    group: str | None = None
 
     @cached_property
     def train(self) -> "datasets.Dataset":
@@ -108,7 +109,9 @@ def load(
             targets[split] = targets[split][drawn]
     if source.held_out is not None:
         check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
-    return Loaded(kept, scans, targets["train"], targets["test"], label_names, revision, names, tuple(dropped))
+    return Loaded(
+        kept, scans, targets["train"], targets["test"], label_names, revision, names, tuple(dropped), columns.group
+    )
 
 
 def parts_of(split: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
@@ -195,7 +198,8 @@ def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: 
     if targets["train"].dtype != np.int64:
         return
     counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}
-    for split, other in (("test", "train"), ("train", "test")):
+    # After a time a class may have ended; one that has not begun before cannot be learned.
+    for split, other in (("train", "test"), ("test", "train"))[: 1 if key == "split.after" else 2]:
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
             count = int(counts[other][empty[0]])

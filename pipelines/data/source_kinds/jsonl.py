@@ -15,7 +15,7 @@ import pyarrow.json
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
 BLOCK = 1 << 24
@@ -77,14 +77,15 @@ class JsonlFile(SourceFile):
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         options = pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema(list(wanted.items())), unexpected_field_behavior="ignore"
+            explicit_schema=pa.schema([(name, parsed_as(kind)) for name, kind in wanted.items()]),
+            unexpected_field_behavior="ignore",
         )
         row = 0
         for block in self._blocks():
             first, table = row, self._parsed(block, row, options)
             row = first + table.num_rows
             if row > start:
-                yield table.select(list(wanted)).slice(max(0, start - first))
+                yield typed(table.slice(max(0, start - first)), wanted, self.name, max(first, start))
 
     def _blocks(self) -> Iterator[bytes]:
         """Whole lines, at least one that is not empty."""
@@ -129,6 +130,11 @@ def without_dates(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return types.TEXT
     return pa.large_list(without_dates(kind.value_type)) if types.is_list(kind) else kind
+
+
+def parsed_as(kind: pa.DataType) -> pa.DataType:
+    """The type that the parser has for values of a settled one: its lists are of 32 bits."""
+    return pa.list_(kind.value_type) if types.is_list(kind) else kind
 
 
 def holds_numbers(kind: pa.DataType) -> bool:
