@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import label_text
+from secateur.pipelines.data.identity import coded_labels, label_text
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -23,8 +23,8 @@ def class_names(
     declared: Sequence[tuple[str, ...]],
     given: Sequence[str] | None,
     say: Say,
-) -> tuple[str, ...]:
-    """Names of the classes 0 … C-1.
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names of the classes 0 … C-1, and the number of each by the text of its labels.
 
     Those that the study gives, else those that the files declare, else the texts of the labels: numbers in their order,
     words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
@@ -56,7 +56,7 @@ def class_names(
                 f"{_first_place(splits, columns.labels[0], unknown[0], say)}, which is not in source.label_names "
                 f"({', '.join(names[:20])}{', …' if len(names) > 20 else ''})"
             )
-        return names
+        return names, allowed
     order = {types.INTEGER: int, types.NUMBER: float}
     ordered = sorted(present, key=order.get(kind))
     if (
@@ -69,7 +69,7 @@ def class_names(
             f"0 … {len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a "
             "class, list all classes in source.label_names"
         )
-    return tuple(ordered)
+    return tuple(ordered), {text: number for number, text in enumerate(ordered)}
 
 
 def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[str]) -> dict[str, int]:
@@ -92,9 +92,10 @@ def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for rows in splits.values():
         for table in rows.batches([name]):
-            texts = label_text(table[name]).drop_nulls()
-            for text, count in texts.value_counts(sort=False).iter_rows():
-                counts[text] = counts.get(text, 0) + count
+            texts, places = coded_labels(table[name])
+            for text, count in zip(texts, np.bincount(places[places >= 0], minlength=len(texts)).tolist(), strict=True):
+                if text is not None:
+                    counts[text] = counts.get(text, 0) + count
     return counts
 
 
@@ -117,13 +118,11 @@ def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say
     return "no row"
 
 
-def labels_of(rows: SplitRows, name: str, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Class of each row, int64; -1 where the label is missing."""
-    kind = rows.schema.field(name).type
-    present = labels_there({"": rows}, name) if kind in (types.INTEGER, types.NUMBER) else ()
-    numbers = numbers_of_texts(names, kind, present)
+def labels_of(rows: SplitRows, name: str, numbers: Mapping[str, int]) -> Int64[np.ndarray, " n"]:
+    """Class of each row, int64, by the text of its label; -1 where the label is missing."""
     parts = [np.zeros(0, np.int64)]
     for table in rows.batches([name]):
-        codes = label_text(table[name]).replace_strict(numbers, default=None, return_dtype=pl.Int64)
-        parts.append(codes.fill_null(-1).to_numpy())
+        texts, places = coded_labels(table[name])
+        # The last code is that of place -1: no label.
+        parts.append(np.array([*(numbers.get(text, -1) for text in texts), -1], np.int64)[places])
     return np.concatenate(parts)

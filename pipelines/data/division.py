@@ -93,7 +93,9 @@ class Division:
             after = str(after)
         elif isinstance(values.dtype, pl.Datetime):
             after = _moment(after, zoned=values.dtype.time_zone is not None)
-        if after is None or dated and values.dtype.is_numeric() or values.dtype == pl.Boolean:
+        elif isinstance(after, str | date) or not values.dtype.is_numeric():
+            after = None
+        if after is None:
             raise ValueError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {self.after!r}")
         self._refuse(values, missing_in(values), rows, "which is on neither side")
         return (values >= after).to_numpy()
@@ -119,7 +121,7 @@ def _moment(after: Any, *, zoned: bool) -> datetime | None:
     if not isinstance(whole, datetime):
         whole = datetime.combine(whole, time())
     if zoned:
-        return whole if whole.tzinfo else whole.replace(tzinfo=UTC)
+        return whole.astimezone(UTC) if whole.tzinfo else whole.replace(tzinfo=UTC)
     return whole.astimezone(UTC).replace(tzinfo=None) if whole.tzinfo else whole
 
 

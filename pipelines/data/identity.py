@@ -86,17 +86,22 @@ def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence
     if not columns.labels:
         return []
     name = columns.labels[0]
-    coded = table[name].combine_chunks().dictionary_encode()
-    words = text_cells(label_text(coded.dictionary, names.get(name)))
-    places = series_of(coded.indices).fill_null(0).to_numpy()
-    absent = series_of(coded.indices).is_null().to_numpy()
-    if not len(coded.dictionary):
+    texts, places = coded_labels(table[name], names.get(name))
+    if not len(texts):
         return [Cells(MISSING, np.zeros(table.num_rows, np.uint64))]
+    words, absent, places = text_cells(texts), places < 0, np.maximum(places, 0)
     assert isinstance(words.kinds, np.ndarray)
     assert words.uppers is not None
     zero = np.uint64(0)
     parts = (np.where(absent, zero, words.words[places]), np.where(absent, zero, words.uppers[places]))
     return [Cells(np.where(absent, MISSING, words.kinds[places]), *parts)]
+
+
+def coded_labels(values: pa.ChunkedArray, names: Sequence[str] | None = None) -> tuple[pl.Series, np.ndarray]:
+    """Each label once, as `label_text` has it, and the place of each row's among them, int32 `[n]`, -1 for none."""
+    coded = values.combine_chunks().dictionary_encode()
+    indices = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
+    return label_text(coded.dictionary, names), indices.to_numpy()
 
 
 def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None = None) -> pl.Series:
@@ -210,19 +215,20 @@ def halves_of(values: pl.Series) -> Hashes:
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
     """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the sum of what the words leave out."""
-    count = len(cells)
-    words = np.empty((rows, count + 1), np.uint64)
-    rest = words[:, count]
-    rest[:] = 0
-    records = np.empty((rows, 16 + count + words.shape[1] * 8), np.uint8)
-    records[:, :16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
+    count, rest = len(cells), np.zeros(rows, np.uint64)
+    template = np.zeros(16 + count + 8 * (count + 1), np.uint8)
+    template[:16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
+    template[16 : 16 + count] = [part.kinds if isinstance(part.kinds, int) else 0 for part in cells]
+    records = np.empty((rows, len(template)), np.uint8)
+    records[:] = template
     for place, part in enumerate(cells):
-        records[:, 16 + place] = part.kinds
-        words[:, place] = part.words
+        if not isinstance(part.kinds, int):
+            records[:, 16 + place] = part.kinds
         if part.uppers is not None:
             # The place is a factor, so that texts which change places change the sum.
             rest += part.uppers * np.uint64((STEP * (2 * place + 1)) % 2**64)
-    records[:, 16 + count :] = words.view(np.uint8).reshape(rows, -1)
+    words = np.stack([*(part.words for part in cells), rest], axis=1)
+    records[:, 16 + count :] = words.view(np.uint8)
     offsets = np.arange(0, (rows + 1) * records.shape[1], records.shape[1], dtype=np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records)]
     return halves_of(series_of(pa.Array.from_buffers(pa.large_binary(), rows, buffers)))

@@ -52,9 +52,9 @@ class SplitRows:
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of consecutive rows, read from disk and not mapped: memory holds one batch."""
+        places = [self.schema.get_field_index(name) for name in names]
         for path in self.shards:
             with pa.OSFile(str(path)) as file:
-                places = [pa.ipc.open_file(file).schema.get_field_index(name) for name in names]
                 reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=places))
                 for number in range(reader.num_record_batches):
                     yield pa.Table.from_batches([reader.get_batch(number)]).select(list(names))
@@ -68,7 +68,7 @@ class SplitRows:
         """A column of hashes, uint64 `[n, 2]`."""
         return np.concatenate([np.zeros((0, 2), np.uint64), *(words_of(t[name]) for t in self.batches([name]))])
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the shards."""
         with pa.OSFile(str(self.shards[0])) as file:

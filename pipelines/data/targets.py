@@ -33,8 +33,8 @@ def read_targets(
     SourceError that names split, column, row and remedy for a value that cannot be one.
     """
     if columns.target in (None, "class"):
-        known = class_names(splits, columns, declared, names, say)
-        return {split: labels_of(rows, columns.labels[0], known) for split, rows in splits.items()}, known
+        known, numbers = class_names(splits, columns, declared, names, say)
+        return {split: labels_of(rows, columns.labels[0], numbers) for split, rows in splits.items()}, known
     if columns.target == "numbers":
         if names:
             raise SourceError("source.label_names: targets are numbers, which have no names of classes: leave it out")

@@ -270,7 +270,7 @@ def test_features_of_other_types_are_refused() -> None:
 def test_hashes_go_with_their_rows_in_any_order_and_batch(order: list[int], batch: int) -> None:
     rows = texts([f"sentence {i % 5}" for i in range(12)], [i % 3 for i in range(12)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("secateur.pipelines.data.source_kinds.parts.ROWS", batch)
+        patch.setattr("secateur.pipelines.data.source_kinds.parts.TEXTS", batch)
         moved = content_hashes(rows.select(order), TEXT)
     assert moved.equals(content_hashes(rows, TEXT)[order])
 

@@ -231,7 +231,8 @@ def numbers_of(values: "pl.Series", first: int = 0) -> Float64[np.ndarray, " n"]
     """Numbers with NaN where missing; raises ValueError for infinite ones."""
     import polars as pl
 
-    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    wide = values.cast(pl.Float64)
+    numbers = (wide.fill_null(float("nan")) if wide.null_count() else wide).to_numpy()
     wrong = np.flatnonzero(np.isinf(numbers))
     if len(wrong):
         raise ValueError(

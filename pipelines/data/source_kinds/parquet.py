@@ -13,7 +13,7 @@ import pyarrow.parquet
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import PICTURES, ROWS, SourceFile, Types, read_as, typed
+from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile, Types, batch_rows, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import RATIO, UNPACKED, TableSource
 
 
@@ -74,7 +74,7 @@ class ParquetFile(SourceFile):
             yield from file.iter_batches(ROWS, columns=[name])
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        size = PICTURES if types.PICTURE in wanted.values() else ROWS
+        size = batch_rows(wanted)
         with self._opened() as file:
             first = 0
             # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.

@@ -17,8 +17,8 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 if TYPE_CHECKING:
     import datasets
 
-ROWS, PICTURES = 32_768, 256
-"""Rows of a batch, and of one of encoded pictures."""
+ROWS, TEXTS, PICTURES = 65_536, 16_384, 256
+"""Rows of a batch of numbers, of one with texts or lists, and of one with encoded pictures."""
 
 Types = Mapping[str, pa.DataType]
 """Type of each column that is read, as `data/types.py` has them."""
@@ -94,9 +94,16 @@ class DatasetSplit(SourceFile):
             chosen = chosen.cast_column(name, datasets.Image(decode=False))
         # Rows of a contiguous data set are slices; one with an index mapping is gathered batch by batch.
         chosen = chosen.with_format("arrow")
-        size = PICTURES if types.PICTURE in wanted.values() else ROWS
+        size = batch_rows(wanted)
         for first in range(start, len(chosen), size):
             yield typed(chosen[first : first + size], wanted, self.name, first)
+
+
+def batch_rows(wanted: Types) -> int:
+    """Rows of a batch of columns of these types."""
+    if types.PICTURE in wanted.values():
+        return PICTURES
+    return TEXTS if any(kind == types.TEXT or types.is_list(kind) for kind in wanted.values()) else ROWS
 
 
 def read_as(kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch]) -> pa.DataType:
