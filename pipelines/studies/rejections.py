@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from secateur.pipelines.studies.plain_yaml import shortened
+
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -28,7 +30,7 @@ def shipped(name: str) -> Callable[[dict[str, Any]], None]:
 
 def mapping(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise ValueError(f"must be a mapping from names to settings, got {given!r}")
+        raise ValueError(f"must be a mapping from names to settings, got {shortened(repr(given))}")
     return given
 
 
@@ -77,4 +79,4 @@ def fault_text(fault: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
     text = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault["type"] not in ("missing", "value_error")
-    return f"{where}: {text}" + (f", got {fault['input']!r}" if shown else "") if where else text
+    return f"{where}: {text}" + (f", got {shortened(repr(fault['input']))}" if shown else "") if where else text
