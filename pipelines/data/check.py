@@ -240,11 +240,11 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -
                     to: pl.from_arrow(table[name].cast("large_binary")).filter(pl.Series(mask))
                     for to, name in (("input", INPUT), ("content", CONTENT))
                 }
-                | {"group": label_text(table[name]).filter(pl.Series(mask)) for name in named}
+                | ({"group": label_text(table[group]).filter(pl.Series(mask))} if group else {})
             )
             parts.append(some)
         start += table.num_rows
-    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary} | {"group": pl.String for _ in named}
+    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary} | ({"group": pl.String} if group else {})
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 

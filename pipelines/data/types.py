@@ -1,7 +1,8 @@
 """Types of columns: one for each column over all files and splits, settled before a value is converted.
 
 A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, `MOMENT` or `ZONED` (times, by
-which a source may be split), or `NOTHING` where every value is missing. A file with types of its own (Parquet, JSON lines) says which; a CSV's follow from all its values.
+which a source may be split), or `NOTHING` where every value is missing. A file with types of its own (Parquet, JSON
+lines) says which; a CSV's follow from all its values.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""YAML that a person wrote: a key once, nothing that unfolds to far more than it is, faults in one sentence with line."""
+"""YAML that a person wrote: a key once, nothing that unfolds to far more than it is, faults in one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes, and a study has at most {MOST_BYTES}")
-        return yaml.load(path.read_text(encoding="utf-8"), PlainLoader)  # noqa: S506
+        return yaml.load(path.read_text(encoding="utf-8"), PlainLoader)
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{where}{shortened(error.problem or error.context or 'not YAML')}") from error

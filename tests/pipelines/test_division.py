@@ -164,6 +164,6 @@ def test_settings_of_a_split_by_time(tmp_path: Path) -> None:
     for split in ({"column": "when"}, {"column": "when", "after": 1, "before": 2}):
         with pytest.raises(ValidationError):
             TypeAdapter(Source).validate_python({"kind": "csv", "train": "a.csv", "split": split})
+    frame = pl.DataFrame({"x": [0, 1], "label": [0, 1], "when": [1, 2]})
     with pytest.raises(SourceError, match=r"there is no column 'wen'; did you mean 'when'\?"):
-        frame = pl.DataFrame({"x": [0, 1], "label": [0, 1], "when": [1, 2]})
         read(tmp_path, frame, FEATURES, split={"column": "wen", "after": 1})

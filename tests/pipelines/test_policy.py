@@ -1,4 +1,4 @@
-"""The four policies for rows that cannot be used, or should not: alike for tables, texts, pictures and sets of labels."""
+"""The four policies for rows that cannot be used, or should not: alike for tables, texts, pictures, sets of labels."""
 
 import io
 from pathlib import Path

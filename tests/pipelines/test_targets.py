@@ -113,11 +113,11 @@ def test_a_label_that_no_list_of_names_has(tmp_path: Path) -> None:
         match=r"'y' holds 'b' at rows? \d.* of rows\.parquet, which is none of the labels \(a\).*label_names",
     ):
         read(tmp_path, table, LABELS | {"label": "y"}, label_names=["a"])
+    split = {"column": "x", "after": 3}
+    table = {"x": [1, 2, 3], "y": [0, 2, 1], "z": [0, 1, 1]}
     with pytest.raises(
         SourceError, match=r"holds 2 at row 1 of rows\.parquet; of several label columns each is 0 or 1"
     ):
-        split = {"column": "x", "after": 3}
-        table = {"x": [1, 2, 3], "y": [0, 2, 1], "z": [0, 1, 1]}
         read(tmp_path, table, LABELS | {"label": ["y", "z"]}, test_fraction=None, split=split)
 
 

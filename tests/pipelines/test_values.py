@@ -140,7 +140,7 @@ def test_a_flag_is_a_boolean_or_a_word_but_never_both(tmp_path: Path, read: Read
     (tmp_path / "b.csv").write_text("flag,label\n" + "true,0\nunknown,1\n" * 20)
     columns = {"features": ["flag"], "label": "label"}
     assert set(read(columns, kind="csv", train="a.csv", test="b.csv").train["flag"]) == {"True", "False"}
-    assert list(read(columns, kind="csv", train="a.csv", test_fraction=0.2).train["flag"][:1])[0] in (True, False)
+    assert next(iter(read(columns, kind="csv", train="a.csv", test_fraction=0.2).train["flag"][:1])) in (True, False)
     (tmp_path / "b.csv").write_text("flag,label\n" + "true,0\nFALSE,1\n" * 20)
     assert list(read(columns, kind="csv", train="a.csv", test="b.csv").test["flag"][:2]) == [True, False]
 
@@ -183,7 +183,7 @@ def test_words_for_missing_values_are_those_of_the_study(tmp_path: Path, read: R
             loaded = read(columns | {"missing": missing}, **source, label_names=["nan", "None"])
             assert list(loaded.train["fence"]) == fence, kind
             assert list(loaded.train["country"]) == (
-                [None, *"DE FR ?".split()] if "NA" in missing else ["NA", "DE", "FR", None]
+                [None, *["DE", "FR", "?"]] if "NA" in missing else ["NA", "DE", "FR", None]
             )
             assert loaded.targets.tolist() == [1, 0, 1, 0]
             hashes.append(loaded.rows["train"].column(CONTENT).to_list())
