@@ -2,13 +2,14 @@
 
     python benchmarks/reading.py [rows …]
 
-Without arguments: tables of 10⁵, 10⁶ and 4·10⁶ rows of 20 numbers and a class in Parquet. Each is prepared in a process
-of its own, with a test split that is drawn (`test_fraction`) and with a file of test rows: read, hashed, checked, encoded
-to standardised float32 in an `.npy` file. Memory is the peak above that of the interpreter with its imports, and bytes
-per row are the growth of the peak from one table to the next by the growth of the rows. A preparation may hold 500 MB.
+Without arguments: tables of 10⁵, 10⁶ and 4·10⁶ rows of 20 numbers and a class in Parquet. Each is prepared in a
+process of its own, with a test split that is drawn (`test_fraction`) and with a file of test rows: read, hashed,
+checked, encoded to standardised float32 in an `.npy` file. Memory is the peak above that of the interpreter with its
+imports, and bytes per row are the growth of the peak from one table to the next by the growth of the rows. A
+preparation may hold 500 MB.
 
-The ratio is of processor seconds (user and system, all threads) and of wall-clock seconds, after imports, to what polars
-takes to read the Parquet file, hash its rows and write the standardised numbers as float32. It may be 5.
+The ratio is of processor seconds (user and system, all threads) and of wall-clock seconds, after imports, to what
+polars takes to read the Parquet file, hash its rows and write the standardised numbers as float32. It may be 5.
 """
 
 import json

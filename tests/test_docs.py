@@ -249,6 +249,7 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / floor).symlink_to(tmp_path / "secateur" / floor)
     shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", tmp_path / "secateur")
     shutil.copytree(ROOT / "tests" / "scorers", tmp_path / "tests" / "scorers")
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
     (tmp_path / "tests" / "selectors").mkdir()
     (tmp_path / "tests" / "pipelines").mkdir()
     shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", tmp_path / "tests" / "pipelines")
