@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HAS_GPU := $(shell command -v nvidia-smi)
 export SECATEUR_HOME ?= $(CURDIR)/.secateur
 
-.PHONY: help setup demo ui test lint types docs wheel bench clean
+.PHONY: help setup demo ui test nightly lint types docs wheel bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ ui: $(READY) ## the Dagster UI at http://localhost:3000
 
 test: $(READY) lint types ## everything that decides whether a change lands
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist worksteal
+
+nightly: $(READY) ## the tests that `make test` leaves out: minutes each, and a download of every dependency
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m nightly
 
 lint: $(READY)
 	$(RUN)/ruff check .

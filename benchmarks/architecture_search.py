@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from known_spaces import nas_bench_201, nas_bench_macro
 
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings
 from secateur.scorers.architectures.encoding import ArchitectureSpace
-from secateur.scorers.architectures.known_spaces import nas_bench_201, nas_bench_macro
 from secateur.scorers.architectures.rank_metrics import rank_metrics
 from secateur.selectors.searches.choice_pruning import PruningSettings
 from secateur.selectors.searches.contract import ArchitectureSearch, search
@@ -108,7 +108,7 @@ def compare(space: ArchitectureSpace, accuracies: np.ndarray, failed_below: floa
                 batch=1 if name.startswith("evolution") else 50,
                 enough=best,  # nothing that follows would change a number
             )
-            found = history.best_so_far
+            found = np.maximum.accumulate(history.fitness)
             assert len(set(space.keys_of(history.rows).tolist())) == len(history.rows), "a network counted twice"
             early.append(best - found[min(149, len(found) - 1)])
             late.append(best - found[min(299, len(found) - 1)])

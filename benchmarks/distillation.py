@@ -125,7 +125,7 @@ def teach(
         temperatures=TEMPERATURES,
         seeds=TUNING_SEEDS,
     )
-    print(f"{name}: {tuned.settings.curve}, {tuned.settings.temperature}, {tuned.seconds:.0f} s", flush=True)
+    print(f"{name}: {tuned.settings.curve}, {tuned.settings.temperature}, {tuned.cost.seconds:.0f} s", flush=True)
     taught = train(train_on, config, seed=asked.seed, device=CPU)
     teacher = Teacher(cached=cache_logits(taught.model, train_on))
     accuracies = []

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore
+from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore, one_by_one
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.models.registry import build
@@ -44,7 +44,7 @@ def main(rows: int) -> None:
         store, spent = ScoreStore(Path(folder)), []
         for asked in (rows, count, count):
             started = time.process_time()
-            _, tally = store.scores(keys, hashes[:asked], compute)
+            _, tally = store.scores(one_by_one(compute), keys, hashes[:asked])
             spent.append(time.process_time() - started)
             print(f"{asked} rows, {max(tally.computed.values())} of them computed: {spent[-1]:.2f} s", flush=True)
     print(f"adding 1% of rows costs {spent[1] / spent[0]:.2%} of scoring all of them (wanted: at most 3%), ")

@@ -19,7 +19,8 @@ from torch import nn
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data
 from secateur.trainers.models.image_encoder import resnet18
-from secateur.trainers.models.registry import Standardise, cnn, mlp
+from secateur.trainers.models.networks import Standardise
+from secateur.trainers.models.registry import cnn, mlp
 from secateur.trainers.passes.scoring import score_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,7 @@
 """Materialise a study or parts of it in this process: what the shell and the tests do, and the UI does by clicking."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -90,8 +91,8 @@ def run_study(
     `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
     makes those trials anew and nothing that they share with others.
 
-    Raises the first error of a step, StudyError for a broken study and for some trials of a study that is made as a
-    whole, and UnusableData where the data check rejects samples, before anything is trained.
+    Raises the first error of a step, StudyError for a broken study, and UnusableData where the data check rejects
+    samples, before anything is trained.
     """
     if file.study is None:
         raise StudyError(file.error)
@@ -99,8 +100,6 @@ def run_study(
     wanted = every if trials is None else list(trials)
     some = len(wanted) < len(every)
     work = Work(file, file.study, root, instance, part, progress, some=some)
-    if some and not work.of_trials:
-        raise StudyError(f"{file.name}: its arms share what they evaluate, so it is run as a whole: name no part of it")
     seeds = [Trial("", seed) for seed in sorted({trial.seed for trial in wanted})]
     made = Made(0, 0)
     for keys, cells in ((work.fixed, [None]), (work.of_seeds, seeds), (work.of_trials, wanted), (work.after, [None])):
@@ -124,7 +123,7 @@ class Work:
     ) -> None:
         defs = build([file], root, progress=progress)
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
-        self.study, self.store, self.instance = study, Store(root), instance
+        self.study, self.store, self.instance, self.some = study, Store(root), instance, some
         everything = set(self.graph.materializable_asset_keys)
         partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
@@ -158,7 +157,7 @@ class Work:
 
     def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
         """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
-        todo: dict[tuple[dg.AssetKey, ...], list[Trial | None]] = {}
+        made, todo = 0, dict[tuple[dg.AssetKey, ...], list[Trial | None]]()
         for cell in cells if keys else ():
             todo.setdefault(tuple(keys if again else self.stale(keys, cell)), []).append(cell)
         for stale, alike in todo.items():
@@ -166,10 +165,23 @@ class Work:
             names = self.study.selection_keys if any(trial.selection for trial in trials) else [""]
             if again:
                 self.forget(stale, alike)
+            before = self.results(stale, alike)
             for block in blocks(trials, names) if trials else [[]]:
                 self.run(stale, block)
-        count = sum(len(stale) * len(alike) for stale, alike in todo.items())
-        return Made(count, len(keys) * len(cells) - count)
+            after = self.results(stale, alike)
+            made += sum(not before[each] or before[each] != after[each] for each in before)
+        return Made(made, len(keys) * len(cells) - made)
+
+    def results(
+        self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]
+    ) -> dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]]:
+        """Entries of each asset's results and when they were noted, in ns: a step that takes these changes none."""
+        entered: dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]] = {}
+        for key, trial in itertools.product(keys, trials):
+            place = Ledger(self.store).place(key, trial)
+            entries = [place, *place.with_suffix("").rglob("*.json")] if trial is None else [place]
+            entered[key, trial] = {(entry, entry.stat().st_mtime_ns) for entry in entries if entry.exists()}
+        return entered
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
         """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
@@ -186,12 +198,14 @@ class Work:
     def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
         """Drop what is noted of results, so that no step takes an earlier one for its own.
 
-        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot.
+        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot. The
+        trials of a study share it, so it stays where only some of them are made anew.
         """
         for key in keys:
             for trial in trials:
                 Ledger(self.store).forget(key, trial)
-            Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
+            if not self.some:
+                Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
         """Materialise assets, or a block of their trials, in this process, and note them as made."""
@@ -204,6 +218,8 @@ class Work:
                 self.job.execute_in_process(
                     instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
                 )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
         except dg.DagsterError as error:
             if "data_quality" not in str(error):
                 raise

@@ -21,9 +21,12 @@ class LazyModule(ModuleType):
 
 if TYPE_CHECKING:
     import torch as torch
+    from safetensors import torch as safetensors_torch
     from torch import distributed as distributed
     from torch import nn as nn
     from torch.nn import functional as functional
+
+    safetensors = safetensors_torch
 else:
     torch, distributed, nn = map(LazyModule, ("torch", "torch.distributed", "torch.nn"))
-    functional = LazyModule("torch.nn.functional")
+    functional, safetensors = map(LazyModule, ("torch.nn.functional", "safetensors.torch"))

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ EXAMPLES = [
     if language == "python" and not {"notest"} & set(words.split()) and not re.search("file=|line=", words)
 ]
 KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
+ADDING = sorted((ROOT / "docs").glob("add-*.md"))
+SCORER_TEST = "test_rival_probability"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python docs/reference_pages.py"
 
@@ -167,7 +170,14 @@ def components() -> dict[str, type[BaseModel]]:
 
 
 @pytest.mark.parametrize(("page", "text"), YAMLS)
-def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
+def test_yaml_on_pages_is_a_study_or_a_part_of_one(
+    page: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules that a page has its reader write are there, as they are for the reader."""
+    for _, words, module in FENCE.findall(page.read_text()):
+        if re.fullmatch(r"file=\w+\.py", words.strip()):
+            (tmp_path / words.strip().removeprefix("file=")).write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
     content = yaml.safe_load(text)
     if "attributes" in content:
         assert isinstance(validated(content["attributes"], page), components()[content["type"]])
@@ -221,7 +231,6 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_hosts(tmp
 
 
 GRAPH = """
-import sys
 from pathlib import Path
 from secateur.pipelines.definitions import build
 from secateur.pipelines.data.source_kinds.registry import source_kinds
@@ -229,45 +238,35 @@ from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.studies.files import read_studies
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+from secateur.trainers.tasks.registry import tasks
 print("exporters:", *exporters())
 print("sources:", *source_kinds())
 print("scorers:", *scorers())
 print("selectors:", *selectors())
-(file,) = read_studies([Path("studies")])
-assert file.study, file.error
-graph = build([file], Path("store")).resolve_asset_graph()
-print("assets:", *("/".join(key.path) for key in graph.materializable_asset_keys))
-print("trials:", *file.study.selection_keys)
+print("tasks:", *tasks())
+for folder in sorted(Path("studies").iterdir()):
+    (file,) = read_studies([folder])
+    assert file.study, file.error
+    graph = build([file], Path("store")).resolve_asset_graph()
+    print(f"{folder.name} assets:", *("/".join(key.path) for key in graph.materializable_asset_keys))
+    print(f"{folder.name} trials:", *file.study.selection_keys)
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the four folders that comes before the installed ones when `secateur` is imported."""
-    for floor in FLOORS:
-        shutil.copytree(ROOT / floor, tmp_path / "secateur" / floor, ignore=shutil.ignore_patterns("__pycache__"))
-        (tmp_path / floor).symlink_to(tmp_path / "secateur" / floor)
-    shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", tmp_path / "secateur")
-    shutil.copytree(ROOT / "tests" / "scorers", tmp_path / "tests" / "scorers")
-    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
-    (tmp_path / "tests" / "selectors").mkdir()
-    (tmp_path / "tests" / "pipelines").mkdir()
-    shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", tmp_path / "tests" / "pipelines")
-    (tmp_path / "studies").mkdir()
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
-
-
-def follow(page: str, checkout: Path) -> list[str]:
-    """Write every file of a page where it says; returns their paths."""
-    names = []
-    for _, words, content in FENCE.findall((ROOT / "docs" / page).read_text()):
-        if "file=" in words:
-            names.append(words.strip().removeprefix("file="))
-            assert not (checkout / names[-1]).exists(), f"{names[-1]} is there already"
-            (checkout / names[-1]).parent.mkdir(exist_ok=True)
-            (checkout / names[-1]).write_text(content)
-    return names
+def follow(page: Path, checkout: Path) -> None:
+    """Write every file of a page where it says, each study in a folder of the page's name, and change its line."""
+    for _, words, content in FENCE.findall(page.read_text()):
+        where, _, name = words.strip().partition("=")
+        path = checkout / name.replace("studies/", f"studies/{page.stem}/")
+        if where == "file":
+            assert not path.exists(), f"{name} is there already"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+        elif where == "line":
+            start = content.partition("=")[0]
+            text, count = re.subn(f"^{start}=.*\n", lambda _: content, path.read_text(), flags=re.MULTILINE)  # noqa: B023
+            assert count == 1, f"{name}: {start}is there {count} times"
+            path.write_text(text)
 
 
 def python(checkout: Path, *words: str) -> str:
@@ -280,80 +279,59 @@ def python(checkout: Path, *words: str) -> str:
     return done.stdout
 
 
-def listed(seen: str, kind: str) -> list[str]:
-    """Names that `GRAPH` printed behind a word."""
-    return next(line for line in seen.splitlines() if line.startswith(f"{kind}:")).split()[1:]
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the four folders, which comes before the installed ones on import, after every page on adding."""
+    root = tmp_path_factory.mktemp("checkout")
+    for floor in FLOORS:
+        shutil.copytree(ROOT / floor, root / "secateur" / floor, ignore=shutil.ignore_patterns("__pycache__"))
+        (root / floor).symlink_to(root / "secateur" / floor)
+    shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", root / "secateur")
+    shutil.copytree(ROOT / "tests" / "scorers", root / "tests" / "scorers")
+    (root / "tests" / "pipelines").mkdir()
+    shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", root / "tests" / "pipelines")
+    (root / "studies").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for page in ADDING:
+        follow(page, root)
+    return root
 
 
-def test_following_the_page_on_scorers_adds_a_scorer(checkout: Path) -> None:
-    assert len(follow("add-a-scorer.md", checkout)) == 3
-    seen = python(checkout, "-c", GRAPH)
-    assert "rival_probability" in listed(seen, "scorers")
-    assert "pencils/scores/rival_probability" in seen.split()
-    assert "hardest@0.3" in seen.split()
-    laws = "tests/scorers/test_checkpoint_scorers.py"
-    ran = python(
-        checkout,
-        "-m",
-        "pytest",
-        "-q",
-        "-k",
-        "rival_probability or classes_ahead",
-        "tests/scorers/test_rival_probability.py",
-        laws,
-    )
-    assert re.search(r"\b([3-9]|\d\d+) passed", ran), ran
+def test_what_the_pages_add_is_registered_and_in_the_graph(checkout: Path) -> None:
+    lines = dict(line.split(": ", 1) for line in python(checkout, "-c", GRAPH).splitlines())
+    seen = {kind: names.split() for kind, names in lines.items()}
+    assert "labels" in seen["exporters"]
+    assert "npz" in seen["sources"]
+    assert "rival_probability" in seen["scorers"]
+    assert "nearest_quantile" in seen["selectors"]
+    assert seen["tasks"] == ["classification", "counts", "multi_label", "regression"]
+    assert "pencils/scores/rival_probability" in seen["add-a-scorer assets"]
+    assert "hardest@0.3" in seen["add-a-scorer trials"]
+    assert "nearest_quantile@0.3" in seen["add-a-selector trials"]
+    assert "top@0.3" in seen["add-a-source trials"]
 
 
-def test_following_the_page_on_selectors_adds_a_selector(checkout: Path) -> None:
-    assert len(follow("add-a-selector.md", checkout)) == 3
-    seen = python(checkout, "-c", GRAPH)
-    assert "nearest_quantile" in listed(seen, "selectors")
-    assert "nearest_quantile@0.3" in seen.split()
-    ran = python(checkout, "-m", "pytest", "-q", "tests/selectors/test_nearest_quantile.py")
-    assert "2 passed" in ran
+def test_the_tests_of_the_pages_pass(checkout: Path) -> None:
+    """Those that the pages write, and of the laws of checkpoint scorers those of the new one."""
+    tests = {"test_labels": 3, "test_npz": 2, "test_nearest_quantile": 2, "test_feature_pruning": 2, "test_counts": 3}
+    laws = checkout / "tests" / "scorers" / "test_checkpoint_scorers.py"
+    files = [str(path) for path in sorted(checkout.glob("tests/*/*.py")) if path.stem in {*tests, SCORER_TEST}]
+    assert len(files) == len(ADDING)
+    chosen = "rival_probability or not test_checkpoint_scorers"
+    ran = python(checkout, "-m", "pytest", "-q", "-rA", "-k", chosen, *files, str(laws))
+    passed = Counter(re.findall(r"^PASSED tests/\w+/(\w+)\.py", ran, re.MULTILINE))
+    assert {name: passed[name] for name in tests} == tests
+    assert passed[SCORER_TEST] > 0
+    assert passed[laws.stem] > 1
 
 
-def test_following_the_page_on_units_adds_a_unit(checkout: Path) -> None:
-    (checkout / "tests" / "trainers").mkdir()
-    (line,) = re.findall(
-        r"```python line=scorers/contract.py\n(.*)\n```", (ROOT / "docs" / "add-a-unit.md").read_text()
-    )
-    place = checkout / "scorers" / "contract.py"
-    text, count = re.subn(r"^Unit = .*$", line, place.read_text(), flags=re.MULTILINE)
-    assert count == 1
-    place.write_text(text)
-    assert len(follow("add-a-unit.md", checkout)) == 4
-    assert "2 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_feature_pruning.py")
-    command = "from secateur.pipelines.commands.main import main; main()"
+def test_a_study_of_the_unit_of_the_page_runs(checkout: Path) -> None:
+    code = "import os; os.environ['SECATEUR_STUDIES'] = 'studies/add-a-unit'"
+    command = f"{code}; from secateur.pipelines.commands.main import main; main()"
     report = json.loads(python(checkout, "-c", command, "prune", "wines", "--json"))["report"]
     assert "separating" in json.dumps(report)
     manifest = checkout / ".secateur" / "assets" / "wines" / "manifest" / "separating@0.2" / "0"
     assert '"feature"' in (manifest / "manifest.json").read_text()
-
-
-def test_following_the_page_on_exporters_adds_an_exporter(checkout: Path) -> None:
-    assert len(follow("add-an-exporter.md", checkout)) == 2
-    shutil.copy(SHIPPED / "digits.yaml", checkout / "studies")
-    assert "labels" in listed(python(checkout, "-c", GRAPH), "exporters")
-    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_labels.py")
-    assert "3 passed" in ran
-
-
-def test_following_the_page_on_sources_adds_a_source(checkout: Path) -> None:
-    assert len(follow("add-a-source.md", checkout)) == 3
-    seen = python(checkout, "-c", GRAPH)
-    assert "npz" in listed(seen, "sources")
-    assert "top@0.3" in listed(seen, "trials")
-    ran = python(checkout, "-m", "pytest", "-q", "tests/pipelines/test_npz.py")
-    assert "2 passed" in ran
-
-
-def test_following_the_page_on_tasks_adds_a_task(checkout: Path) -> None:
-    assert len(follow("add-a-task.md", checkout)) == 2
-    code = "from secateur.trainers.tasks.registry import tasks; print(*tasks())"
-    assert python(checkout, "-c", code).split() == ["classification", "counts", "multi_label", "regression"]
-    assert "3 passed" in python(checkout, "-m", "pytest", "-q", "tests/trainers/test_counts.py")
 
 
 @pytest.fixture

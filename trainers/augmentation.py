@@ -6,11 +6,14 @@ convolutional neural networks with cutout", section 3). What is random comes out
 apart from the pixels: the same state of it gives the same views wherever the pixels lie and whoever gathered them.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from secateur.scorers.lazy import torch
 
 
 class Augmentation(BaseModel):
@@ -59,7 +62,7 @@ class Views:
     centre_y: torch.Tensor | None
     centre_x: torch.Tensor | None
 
-    def take(self, rows: slice) -> "Views":
+    def take(self, rows: slice) -> Views:
         """The views of some images of the batch: several processes share what one draw gave."""
         return Views(*(None if values is None else values[rows] for values in vars(self).values()))
 

@@ -1,16 +1,17 @@
 """What trainers speak of: the data they learn from and the config they follow."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
@@ -19,7 +20,10 @@ from secateur.trainers.tasks.own import OwnTask, Rows, Split
 InputKind = Literal["numbers", "tokens", "codes"]
 """What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
 
-Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
+UNKNOWN = 0
+"""Code of a category that training did not have: its embedding is zero and stays so."""
+
+Factory = TypeVar("Factory", bound="Callable[..., nn.Module]")
 
 
 def reads(kind: InputKind) -> Callable[[Factory], Factory]:
@@ -74,12 +78,12 @@ class Data:
         return len(self.targets)
 
     @classmethod
-    def of(cls, task: OwnTask, split: Split) -> "Data":
+    def of(cls, task: OwnTask, split: Split) -> Data:
         """The samples of a task of the user's own; none is read yet."""
         samples = task.samples(split)
         return cls(Rows(samples, task.collate), np.empty((len(samples), 0)), task)
 
-    def take(self, rows: Shaped[np.ndarray, " m"]) -> "Data":
+    def take(self, rows: Shaped[np.ndarray, " m"]) -> Data:
         """The same data at a keep mask or at row numbers."""
         return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
 
@@ -91,7 +95,7 @@ class Data:
         inputs = torch.from_numpy(np.asarray(self.inputs))
         return inputs if device is None else inputs.to(device)
 
-    def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator["Data"]:
+    def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator[Data]:
         """The data, or these rows of it, in blocks, for passes that must not hold it all."""
         for start in range(0, len(self) if rows is None else len(rows), size):
             yield self.take(
@@ -114,14 +118,14 @@ class GradientBatch(TrainingBatch):
     detached = False
 
 
-Objective = Callable[[TrainingBatch, torch.Tensor], torch.Tensor]
+Objective = Callable[[TrainingBatch, "torch.Tensor"], "torch.Tensor"]
 """What a step descends: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
 `[b]`, with gradient. `batch.losses` are the task's plain ones."""
 
 Progress = Callable[[int, int], None]
 """Gets (done, in all): steps, samples, rows or tensors, as the function that calls it says."""
 
-AfterStep = Callable[[nn.Module, int, int], None]
+AfterStep = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each optimiser step, in every process; it may change the weights. In all
 is an estimate where a sampler decides how long epochs are. Its attribute `made_of`, a mapping, tells it from others in
 snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
@@ -171,7 +175,7 @@ class TrainingConfig(BaseModel):
     workers: Annotated[int, Field(ge=1, description="processes that read inputs which do not fit")] = 4
 
     @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
+    def _one_length(self) -> TrainingConfig:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give the length of the run as either epochs or steps")
         if self.pull and (self.optimiser != "adamw" or self.precision == "float16"):

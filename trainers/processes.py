@@ -5,6 +5,8 @@ batch is the same as in one process, and so are its gradient, up to rounding, an
 Where a process shares nothing with others, none of this is imported.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,10 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import torch
-import torch.distributed as distributed
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from secateur.scorers.lazy import distributed, nn, torch
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ class Processes:
             yield model
             return
         if device.type != "cuda":
-            yield DistributedDataParallel(model)
+            yield nn.parallel.DistributedDataParallel(model)
         else:
             plain = {
                 name: each for name, each in model.named_modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)
             }
             shared = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            yield DistributedDataParallel(shared, device_ids=[device])
+            yield nn.parallel.DistributedDataParallel(shared, device_ids=[device])
             for name, each in plain.items():
                 model.set_submodule(name, each)  # which shares its parameters and buffers with its stand-in
         for buffer in model.buffers():

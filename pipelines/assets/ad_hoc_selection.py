@@ -17,7 +17,7 @@ import dagster as dg
 import numpy as np
 from pydantic import Field, create_model
 
-from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.asset import key_of, shown
 from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.subsets import provenance_of
@@ -266,7 +266,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             "settings": dg.MetadataValue.json(asked.settings),
             "seed": asked.seed,
             "seconds": seconds,
-            **page,
+            **shown(page),
         }
         context.log.info(f"{budget} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")
         context.log_event(dg.AssetMaterialization(folder_key(study), metadata=metadata))

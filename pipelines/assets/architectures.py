@@ -11,13 +11,12 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
-from secateur.pipelines.assets.evaluations import evaluations_asset, subset_agreement_asset
-from secateur.pipelines.assets.search_report import report_asset
+from secateur.pipelines.assets.evaluations import evaluations_asset, report_asset, subset_agreement_asset
 from secateur.pipelines.manifests.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
 from secateur.pipelines.runs.architectures import architectures_of, fitted, guided_history, replay, space_of
 from secateur.pipelines.runs.evaluations import data_for, parts_of
-from secateur.pipelines.runs.training import RECORD, record_of
+from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
@@ -26,7 +25,6 @@ from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.architectures import space_of_configs
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
-from secateur.trainers.models import registry as models
 
 
 def search_definitions(search: Search, base: Path) -> dg.Definitions:
@@ -84,7 +82,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any
     ) -> dg.MaterializeResult:
         table = architectures.collect()
-        space, history = space_of(search, table), guided_history(evaluations)
+        space, history = space_of(search, table), guided_history(search, evaluations)
         model, choices = fitted(search, space, history), space.choices_of(history.rows)
         metrics, predicted = cross_validate(
             space, choices, history.fitness, space.keys_of(history.rows), search.search.predictor
@@ -135,7 +133,7 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store], architectures: Any, evaluations: Any, predictor: Any
     ) -> dg.MaterializeResult:
         table = architectures.collect()
-        space, history = space_of(search, table), guided_history(evaluations)
+        space, history = space_of(search, table), guided_history(search, evaluations)
         taught = search.search.predictor.trained_on(history.fitness)
         means = fitted(search, space, history).first_order(space.choices_of(history.rows[taught]))
         alive = replay(search, space, history).alive
@@ -173,7 +171,7 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
     )
     def best_architecture(architectures: Any, evaluations: Any, pruned_search_space: Any) -> dg.MaterializeResult:
         table = architectures.collect()
-        space, history = space_of(search, table), guided_history(evaluations)
+        space, history = space_of(search, table), guided_history(search, evaluations)
         best: dict[str, Any] = {
             "row": history.best_row,
             "choices": space.describe(history.best_row),
@@ -211,21 +209,19 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
 
         def work() -> None:
             trained = train(data, config, seed=0)
-            metrics = evaluate(trained.model, test)
-            record = {"steps": trained.steps, "seconds": trained.seconds}
+            outcome = outcome_of(trained).model_copy(update={"metrics": dict(evaluate(trained.model, test))})
             with secateur_store.folder(key) as folder:
-                models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
-                for name, content in (("metrics.json", metrics), (RECORD, record)):
-                    (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+                save_trained(folder, trained, outcome, config, data)
 
         tested = {"test_inputs": test.inputs, "test_targets": test.targets}
         made_of = digest_of(config=config.model_dump(mode="json"), **parts_of(data), **tested)
         folder = Ledger(secateur_store).once(key, None, made_of, work)
+        outcome = trained_outcome(folder)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(folder.resolve()),
-                "test accuracy": json.loads((folder / "metrics.json").read_text())["accuracy"],
-                **record_of(folder),
+                **{f"test {name}": number for name, number in outcome.metrics.items()},
+                **outcome.model_dump(include={"steps", "seconds"}),
             }
         )
 

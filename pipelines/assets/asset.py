@@ -56,6 +56,11 @@ def study_asset(
     return declare
 
 
+def shown(page: Mapping[str, Any]) -> dict[str, Any]:
+    """A page as the metadata of an asset: texts are Markdown."""
+    return {name: dg.MetadataValue.md(value) if isinstance(value, str) else value for name, value in page.items()}
+
+
 def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
     """Selections times seeds; samples never are partitions."""
     return dg.MultiPartitionsDefinition(

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from jaxtyping import Bool, Int64, Shaped
 
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.check import DataReport, check_data, report_of
+from secateur.pipelines.data.check import DataReport, check_data, report_of, text_findings
 from secateur.pipelines.data.identity import hex_of
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.sources import load
@@ -125,9 +124,9 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
-    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs, decode=decode_image)
-    facts = encoder.facts(loaded.rows["train"])
-    facts |= {f"test {name}": value for name, value in encoder.facts(loaded.rows["test"]).items()}
+    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
+    facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
+    report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows, strata = loaded.rows[split], task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata)

@@ -14,9 +14,12 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.pages.previews import rows_in
-from secateur.pipelines.storage.ledger import digest_of
+from secateur.pipelines.runs.resumption import block_by_block, block_places
+from secateur.pipelines.runs.worker import save_array
+from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.embeddings import embed
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from secateur.scorers.geometry.neighbours import Neighbours
 
 
-def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+def embeddings_asset(study: Study) -> dg.AssetsDefinition:
     """One vector per training sample, float16, computed and committed block by block."""
     key, settings = key_of(study, "embeddings"), study.embeddings
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
@@ -44,40 +47,40 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        started, samples = time.perf_counter(), loaded["samples"]
-        data, model, texts = data_of(loaded["inputs"], samples, loaded["source"]), None, None
-        depends: list[Any] = [settings.model_dump(), loaded["source"]["revision"]]
-        if settings.kind == "proxy":
-            folder = loaded["proxy"] / "seed-0"
-            model = models.load(folder)
-            depends.append(fingerprint([folder]))
-        elif study.columns and study.columns.text is not None:
-            texts = rows_in(secateur_store.place(key_of(study, "rows")) / "train").dataset()[study.columns.text]
-        shards = secateur_store.root / study.name / ".embeddings" / digest_of(depends=depends)[:16]
-        told, count = secateur_progress.start(context, "embeddings"), len(data)
-        starts = list(range(0, count, settings.block))
-        there = [start for start in starts if shard_of(shards, start).exists()]
-        begin = next((start for start in starts if start not in there), count)
-        blocks = embed(settings, data, model=model, texts=texts, device=device_of_choice(), start=begin)
-        for start, block in zip(range(begin, count, settings.block), blocks, strict=True):
-            with new_file(shard_of(shards, start), overwrite=True) as partial, partial.open("wb") as file:
-                np.save(file, block, allow_pickle=False)
-            told(min(start + settings.block, count), count)
-        path = secateur_store.place(key).with_suffix(".npy")
-        join_shards(shards, starts, count, path)
-        shutil.rmtree(shards.parent)
-        whole = np.load(path, mmap_mode="r")
-        # Blocks that an earlier, killed run made took their time too.
-        seconds = (time.perf_counter() - started) * count / max(1, count - begin)
-        secateur_store.save(key_of(study, "embeddings_cost"), {"seconds": seconds, "forward": count})
+        started, data = time.perf_counter(), data_of(loaded["inputs"], loaded["samples"], loaded["source"])
+        costs, count, resumed = key_of(study, "embeddings_cost"), len(data), 0
+        encoder = Path(settings.encoder) if settings.encoder and Path(settings.encoder).exists() else None
+        network = {"encoder": encoder, "proxy": fingerprint([loaded["proxy"] / "seed-0"]) if "proxy" in loaded else ""}
+        made_of = digest_of(settings=settings.model_dump(), **network, **data_parts(study, loaded["source"]))
+
+        def blocks(number: int) -> Iterator[np.ndarray]:
+            told, start = secateur_progress.start(context, "embeddings"), number * settings.block
+            read = read_for(study, loaded.get("proxy"), secateur_store)
+            for block in embed(settings, data, **read, device=device_of_choice(), start=start):
+                yield block
+                start += len(block)
+                told(start, count)
+
+        def work() -> None:
+            nonlocal resumed
+            folder, path = secateur_store.root / study.name / ".embeddings", secateur_store.place(key)
+            places = block_places(folder / made_of[:16], count, settings.block)
+            resumed = block_by_block(places, blocks, save_array)
+            join_blocks(places, count, path.with_suffix(".npy"))
+            shutil.rmtree(folder)
+            # Blocks that an earlier, killed run made took their time too.
+            seconds = (time.perf_counter() - started) * count / max(1, count - resumed * settings.block)
+            secateur_store.save(costs, vars(Cost(count, seconds=seconds)))
+
+        whole = Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         return dg.MaterializeResult(
             data_version=version_of(whole),
             metadata={
-                "path": dg.MetadataValue.path(path.resolve()),
+                "path": dg.MetadataValue.path(secateur_store.place(key).with_suffix(".npy").resolve()),
                 "dimensions": whole.shape[1],
                 "dagster/row_count": count,
-                "blocks resumed": len(there),
-                "bytes": path.stat().st_size,
+                "blocks resumed": resumed,
+                "bytes": whole.nbytes,
                 "seconds": time.perf_counter() - started,
             },
         )
@@ -85,18 +88,21 @@ def embeddings_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     return embeddings
 
 
-def shard_of(folder: Path, start: int) -> Path:
-    """File of the block that begins at a row."""
-    return folder / f"{start:012d}.npy"
+def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:
+    """What `embed` reads besides the inputs: the proxy's model, or the texts where there are any."""
+    if proxy is not None:
+        return {"model": models.load(proxy / "seed-0")}
+    if study.columns is None or study.columns.text is None:
+        return {}
+    return {"texts": rows_in(store.place(key_of(study, "rows")) / "train").dataset()[study.columns.text]}
 
 
-def join_shards(folder: Path, starts: Sequence[int], count: int, path: Path) -> None:
-    """Write the blocks that begin at `starts` as one array float16 `[count, d]`, one block in memory at a time."""
-    blocks = [np.load(shard_of(folder, start), mmap_mode="r") for start in starts]
+def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
+    """Write blocks as one array float16 `[count, d]`, one of them in memory at a time."""
+    blocks = [np.load(place, mmap_mode="r") for place in places]
     with new_file(path, overwrite=True) as partial:
         whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, blocks[0].shape[1]))
-        for start, block in zip(starts, blocks, strict=True):
-            whole[start : start + len(block)] = block
+        np.concatenate(blocks, out=whole)
         whole.flush()
 
 
@@ -144,7 +150,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         graph = nearest_neighbours(embeddings, **settings.model_dump())
         seconds = time.perf_counter() - started
         metadata = facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds}
-        secateur_store.save(key_of(study, "neighbours_cost"), {"seconds": seconds})
+        secateur_store.save(key_of(study, "neighbours_cost"), vars(Cost(seconds=seconds)))
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(

@@ -1,33 +1,45 @@
-"""Assets that evaluate architectures: `evaluations`, and `subset_agreement` where they train on part of the data."""
+"""Assets that evaluate architectures: `evaluations` by search, budget and seed, `report`, and `subset_agreement` where
+networks train on a part of the data.
+"""
 
 import dataclasses
-import time
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
-import polars as pl
 
-from secateur.pipelines.assets.asset import study_asset
+from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.runs.architectures import run, searchers, space_of
+from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.pages.plots import best_so_far
+from secateur.pipelines.pages.report import build_report, title_of
+from secateur.pipelines.runs.architectures import accuracies_of, run, searchers, space_of
 from secateur.pipelines.runs.evaluations import evaluator, training_data
+from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.grid import Trial
+from secateur.scorers.architectures.rank_metrics import rank_metrics
 from secateur.selectors.searches.random_search import RandomSearch
-from secateur.trainers.judging.architectures import agreement
+from secateur.trainers.judging.outcome import Outcome
+
+NOTE = "It is the best accuracy that a search has seen by then, on the samples that guide it."
 
 
 def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """Everything that the searches evaluated."""
+    """What each search came to within each budget, and all that it evaluated."""
+    key = key_of(search, "evaluations")
 
     @study_asset(
         search,
         "evaluations",
         ins=("architectures",),
-        description="What the guided search, the same without pruning, regularised evolution and random search "
-        "evaluated, in order, over seeds. A network is evaluated once, however many searches ask for it.",
+        trials="all",
+        description="What the guided search, the same without pruning, regularised evolution and random search came "
+        "to, with all that they evaluated, in order. A network is evaluated once, however many searches ask for it.",
         accelerated=True,
     )
     def evaluations(
@@ -35,34 +47,73 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store],
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         architectures: Any,
-    ) -> dg.MaterializeResult:
-        started, table = time.perf_counter(), architectures.collect()
+    ) -> None:
+        table = architectures.collect()
         space, there = space_of(search, table), table["key"].n_unique()
         told = secateur_progress.start(context, "networks evaluated")
         data, keep = training_data(search, base, secateur_store)
         answer = evaluator(
             search, space, table, secateur_store, data, keep=keep, progress=lambda done: told(done, there)
         )
-        frames = []
-        for name, begin in searchers(search, space).items():
-            for seed in range(search.seeds):
-                history = run(search, name, begin(seed), answer)
-                columns = {"evaluation": np.arange(len(history.rows)), "row": history.rows, "accuracy": history.fitness}
-                frames.append(
-                    pl.DataFrame(columns).select(pl.lit(name).alias("search"), pl.lit(seed).alias("seed"), "*")
+        trained_on = "every sample" if keep is None else f"{int(keep.sum())} of {len(keep)} samples"
+        begin = searchers(search, space)
+        share = 100.0 if search.space.scale == "percent" else 1.0
+        ordered = sorted(trials_of(context), key=lambda trial: (trial.name, trial.seed))
+        for (name, seed), group in groupby(ordered, key=lambda trial: (trial.name, trial.seed)):
+            spent = {trial: int(trial.keep) for trial in group}
+            # A smaller budget is where the same search stood earlier.
+            history = run(
+                search, name, begin[name](seed), lambda rows: accuracies_of(answer(rows)), max(spent.values())
+            )
+            for trial, budget in spent.items():
+                rows, accuracies = history.rows[:budget], history.fitness[:budget]
+                outcome = Outcome(
+                    metrics={"accuracy": float(accuracies.max()) / share},
+                    kept=budget,
+                    of=search.search.budget,
+                    seconds=sum(each.seconds for each in answer(rows)),
+                    facts={"rows": rows.tolist(), "accuracies": accuracies.tolist()},
                 )
-        value = pl.concat(frames)
-        return dg.MaterializeResult(
-            value=value,
-            metadata={
-                "dagster/row_count": len(value),
-                "networks evaluated": table["key"].gather(value["row"].unique()).n_unique(),
-                "seconds": time.perf_counter() - started,
-                "trained on": "every sample" if keep is None else f"{int(keep.sum())} of {len(keep)} samples",
-            },
-        )
+                secateur_store.save(key, outcome.model_dump(mode="json"), trial)
+                facts = {
+                    "evaluated": len(rows),
+                    "seconds": outcome.seconds,
+                    **outcome.metrics,
+                    "trained on": trained_on,
+                }
+                context.add_asset_metadata(facts, asset_key=key, partition_key=str(trial))
 
     return evaluations
+
+
+def report_asset(search: Search) -> dg.AssetsDefinition:
+    """Every search beside random search after as many evaluations."""
+    key = key_of(search, "report")
+
+    @study_asset(
+        search,
+        "report",
+        ins=("evaluations",),
+        description="The guided search, the same without pruning and regularised evolution beside random search after "
+        "as many evaluations, over seeds, with intervals and a verdict.",
+    )
+    def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:
+        outcomes = outcomes_in(search, evaluations)
+        pictures = {"best so far": best_so_far(curves_of(search, outcomes))}
+        return written_report(secateur_store, key, build_report(search, outcomes, NOTE), pictures)
+
+    return report
+
+
+def curves_of(search: Search, outcomes: Mapping[Trial, Outcome]) -> dict[str, np.ndarray]:
+    """Best accuracy so far, `[seeds, budget]` by the title of a search; one that ended early stays where it was."""
+    curves: dict[str, list[np.ndarray]] = {}
+    for trial, outcome in outcomes.items():
+        if trial.keep == search.search.budget:
+            best = np.maximum.accumulate(outcome.facts["accuracies"])
+            run_of_seed = np.pad(best, (0, search.search.budget - len(best)), mode="edge")
+            curves.setdefault(title_of(search, trial.name), []).append(run_of_seed)
+    return {title: np.stack(runs) for title, runs in curves.items()}
 
 
 def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
@@ -96,7 +147,8 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
             )
             for mask in (keep, None)
         )
-        agreed = dataclasses.asdict(agreement(part, full, rows)) | {"kept": int(keep.sum()), "of": len(keep)}
+        order = rank_metrics(accuracies_of(full(rows)), accuracies_of(part(rows)))
+        agreed = dataclasses.asdict(order) | {"kept": int(keep.sum()), "of": len(keep)}
         return dg.MaterializeResult(value=agreed, metadata=agreed)
 
     return subset_agreement

@@ -14,7 +14,7 @@ import dagster as dg
 import torch
 
 from secateur.pipelines.files.whole_files import write_bytes
-from secateur.pipelines.runs.worker import JOB, OUTCOME, TrainingJob, load_outcome
+from secateur.pipelines.runs.worker import JOB, TrainingJob, load_outcome
 from secateur.trainers.loop.train import Trained
 
 TAIL = 60
@@ -35,14 +35,11 @@ def launch(context: dg.AssetExecutionContext, job: TrainingJob, folder: Path, pr
     there are GPUs. However this call ends, no process is left.
     """
     refuse_too_many(processes)
-    if not (folder / OUTCOME).exists():
-        write_bytes(folder / JOB, job.model_dump_json(indent=2).encode(), overwrite=True)
-        with dg.open_pipes_session(
-            context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
-        ) as session:
-            run(command(folder, processes), {**os.environ, **session.get_bootstrap_env_vars()}, processes)
-        for result in session.get_reported_results():
-            context.log.info(f"trained in {processes} processes: {numbers_of(result)}")
+    write_bytes(folder / JOB, job.model_dump_json(indent=2).encode(), overwrite=True)
+    with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()) as session:
+        run(command(folder, processes), {**os.environ, **session.get_bootstrap_env_vars()}, processes)
+    for result in session.get_reported_results():
+        context.log.info(f"trained in {processes} processes: {numbers_of(result)}")
     trained = load_outcome(folder)
     shutil.rmtree(folder)
     return trained

@@ -30,7 +30,7 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     return [
         prepare_asset(study, base),
         proxy_asset(study),
-        *([embeddings_asset(study, base)] if "embeddings" in study.signals else []),
+        *([embeddings_asset(study)] if "embeddings" in study.signals else []),
         *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),

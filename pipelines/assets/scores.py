@@ -24,6 +24,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Score, Study
 from secateur.scorers.contract import Card, Scorer, Scores
 from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.processes import device_of_choice
 
@@ -53,7 +54,7 @@ def score_metadata(
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
-        "by class": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
+        "by stratum": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
         "highest and lowest": dg.MetadataValue.md(ends),
     }
 
@@ -121,10 +122,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         spent = runs.train(partial(secateur_progress.start, context))
-        secateur_store.save(key_of(study, "proxy_cost"), spent)
+        secateur_store.save(key_of(study, "proxy_cost"), vars(spent))
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
-        yield dg.Output(None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **spent}, data_version=weights)
+        yield dg.Output(
+            None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **vars(spent)}, data_version=weights
+        )
         for name, score in observed.items():
             values = runs.scores(name)
             metadata = score_metadata(
@@ -163,7 +166,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         signals, started = signals_in(loaded), time.perf_counter()
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
-        secateur_store.save(key_of(study, "scores_cost", name), {"seconds": time.perf_counter() - started})
+        secateur_store.save(key_of(study, "scores_cost", name), vars(Cost(seconds=time.perf_counter() - started)))
         return dg.MaterializeResult(
             value=values,
             data_version=version_of(values),

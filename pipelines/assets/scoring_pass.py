@@ -73,6 +73,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         proxy: Any,
     ) -> Iterator[Any]:
         data, started = data_of(inputs, samples, source), time.perf_counter()
+        previews = previews_of(study, secateur_store)
         folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
         model = fingerprint(folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
@@ -90,22 +91,14 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")
         run = spread or one_by_one(computing(folders, data, configured))
-        scores, tally = cache.scores_by(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
+        scores, tally = cache.scores(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
         passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
         save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
             counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
             nodes = {"shards by Ray node": dg.MetadataValue.json(spread.nodes)} if spread else {}
-            yield dg.Output(
-                values,
-                name,
-                metadata=score_metadata(
-                    values, configured[name][0].card, inputs, samples, source, previews_of(study, secateur_store)
-                )
-                | counted
-                | nodes,
-                data_version=version_of(values),
-            )
+            shown = score_metadata(values, configured[name][0].card, inputs, samples, source, previews)
+            yield dg.Output(values, name, metadata=shown | counted | nodes, data_version=version_of(values))
 
     return scoring_pass

@@ -1,12 +1,14 @@
 """Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
@@ -14,12 +16,13 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
-from secateur.pipelines.runs.choosing import held_settings, read_by, signals_read, subset_of
+from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
+from secateur.trainers.judging.outcome import Cost
 
 
 def form_of(selection: Selection) -> type[dg.Config]:
@@ -57,49 +60,58 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        tuning, signals = loaded["tuning"], signals_in(loaded)
-        wrong, unheld = [], []
-        chosen, chosen_for = None, None
-        # A twin comes right behind its plain self, whose samples it shares.
-        for trial in sorted(trials_of(context), key=lambda trial: (trial.plain, trial.distilled)):
-            if chosen is None or chosen_for != trial.plain:
-                given = getattr(config, trial.plain.name).model_dump() if trial.plain.name in sections else {}
-                picked = tuning.get(trial.plain.selection, {}).get("settings", {})
-                chosen, chosen_for = subset_of(study, trial.plain, signals, given, picked), trial.plain
+        signals = signals_in(loaded)
+        faults: dict[str, bool] = {}
+        settings = {name: getattr(config, name).model_dump() for name in sections}
+        for trial, chosen in choices(study, trials_of(context), signals, settings, loaded["tuning"]):
             secateur_store.save(key, chosen.keep, trial)
             secateur_store.save(key_of(study, "subset_settings"), chosen.settings, trial)
-            secateur_store.save(key_of(study, "subset_cost"), {"seconds": chosen.seconds}, trial)
-            wrong += [f"{trial}: {chosen.fault}"] if chosen.fault and not chosen.in_training else []
-            unheld += [f"{trial}: {chosen.fault}"] if chosen.fault and chosen.in_training else []
-            context.add_asset_metadata(
-                {
-                    "kept": int(chosen.keep.sum()),
-                    "of": len(chosen.keep),
-                    "in training": chosen.in_training is not None,
-                    "settings": dg.MetadataValue.json(chosen.settings),
-                    "seconds": chosen.seconds,
-                    **(chosen.in_training or {}),
-                },
-                asset_key=key,
-                partition_key=str(trial),
-            )
+            secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
+            if chosen.fault:
+                faults[f"{trial}: {chosen.fault}"] = not chosen.in_training
+            context.add_asset_metadata(facts_of(chosen), asset_key=key, partition_key=str(trial))
         # Once all are chosen, for each stands beside the others.
         for trial in trials_of(context):
             context.add_asset_metadata(
                 shown_of(study, trial, signals, loaded, secateur_store), asset_key=key, partition_key=str(trial)
             )
-        return dg.MaterializeResult(
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not wrong and not unheld,
-                    check_name="budget_exact",
-                    severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
-                    description="; ".join([*wrong, *unheld]) or "every subset, or epoch, has its exact budget",
-                )
-            ]
+        result = dg.AssetCheckResult(
+            passed=not faults,
+            check_name="budget_exact",
+            severity=dg.AssetCheckSeverity.ERROR if any(faults.values()) else dg.AssetCheckSeverity.WARN,
+            description="; ".join(faults) or "every subset, or epoch, has its exact budget",
         )
+        return dg.MaterializeResult(check_results=[result])
 
     return subset
+
+
+def choices(
+    study: Study,
+    trials: Iterable[Trial],
+    signals: Mapping[str, np.ndarray],
+    settings: Mapping[str, dict[str, Any]],
+    tuning: Mapping[str, Any],
+) -> Iterator[tuple[Trial, Subset]]:
+    """The subset of each trial; a twin comes right behind its plain self, whose samples it shares."""
+    for plain, twins in groupby(
+        sorted(trials, key=lambda trial: (trial.plain, trial.distilled)), key=attrgetter("plain")
+    ):
+        tuned = tuning.get(plain.selection, {}).get("settings", {})
+        chosen = subset_of(study, plain, signals, settings.get(plain.name, {}), tuned)
+        yield from ((trial, chosen) for trial in twins)
+
+
+def facts_of(chosen: Subset) -> dict[str, Any]:
+    """What the UI shows of a subset beside its page."""
+    return {
+        "kept": int(chosen.keep.sum()),
+        "of": len(chosen.keep),
+        "in training": chosen.in_training is not None,
+        "settings": dg.MetadataValue.json(chosen.settings),
+        "seconds": chosen.seconds,
+        **(chosen.in_training or {}),
+    }
 
 
 def shown_of(
@@ -124,7 +136,7 @@ def shown_of(
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
-    return subset_page(whole, keep, seed=trial.seed, others=others, score=score)
+    return shown(subset_page(whole, keep, seed=trial.seed, others=others, score=score))
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:

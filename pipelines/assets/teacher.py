@@ -7,14 +7,15 @@ They read `study.distillation`, a `Distillation`; without one there are none. Fo
     objective = objective_for(study, training, taught, kept=budget, samples=len(data))
     train(data, training, seed=trial.seed, keep=keep, objective=objective)
 
-What they cost is saved beside them as `proxy_cost` is: `teacher_cost` (training), `teacher_logits_cost` (the pass over
-all samples) and `distillation_tuning_cost` (its students and its own teacher), each with `seconds`, `steps` and
-`samples_seen`. A teacher from a folder costs nothing here, which says nothing of what it cost where it was made.
+What they cost is saved beside them as a `Cost`, as `proxy_cost` is: `teacher_cost` (training), `teacher_logits_cost`
+(the pass over all samples) and `distillation_tuning_cost` (its students and its own teacher). A teacher from a folder
+costs nothing here, which says nothing of what it cost where it was made.
 """
 
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,17 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.files.whole_files import new_folder
+from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.contract import Data, Progress, TrainingConfig
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
@@ -97,7 +100,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             parts |= {"config": training.model_dump(mode="json", exclude={"loading", "workers"}), "seed": settings.seed}
 
         def work() -> None:
-            cost: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples_seen": 0}
+            cost = Cost()
             if given:
                 with secateur_store.folder(key) as folder:
                     copy_teacher(given, folder, data)
@@ -106,8 +109,8 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 trained = train(data, training, seed=settings.seed, device=device_of_choice(), progress=told)
                 with secateur_store.folder(key) as folder:
                     models.save(trained.model.cpu(), folder, training, data.inputs.shape[1:])
-                cost = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
-            secateur_store.save(costs, cost)
+                cost = Cost.of(trained)
+            secateur_store.save(costs, vars(cost))
 
         Ledger(secateur_store).once(key, None, digest_of(**parts), work, beside=[costs])
         cost = secateur_store.load(costs)
@@ -165,17 +168,21 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
             teacher=teacher, top_k=settings.top_k, temperature=heat, **data_parts(study, loaded["source"])
         )
 
+        def blocks(number: int) -> Iterator[TeacherLogits]:
+            told = secateur_progress.start(context, "teacher logits")
+            model, how = models.load(loaded["teacher"]), dict[str, Any](block=BLOCK, start=number * BLOCK)
+            how |= {"top_k": settings.top_k, "temperature": heat, "device": device_of_choice()}
+            return logits_in_blocks(model, data, **how, fingerprint=teacher, progress=told)
+
         def work() -> None:
             nonlocal resumed
-            blocks = secateur_store.root / study.name / ".teacher_logits" / made_of[:16]
-            told = secateur_progress.start(context, "teacher logits")
-            resumed = commit_blocks(blocks, loaded["teacher"], data, settings.top_k, heat, told)
+            unfinished = secateur_store.root / study.name / ".teacher_logits" / made_of[:16]
+            places = block_places(unfinished, len(data), BLOCK)
+            resumed = block_by_block(places, blocks, save_logits)
             with secateur_store.folder(key) as folder:
-                parts = (TeacherLogits.load(block_of(blocks, start)) for start in range(0, len(data), BLOCK))
-                write(folder, parts, len(data))
-            shutil.rmtree(blocks.parent)
-            seconds = time.perf_counter() - started
-            secateur_store.save(costs, {"seconds": seconds, "steps": 0, "samples_seen": len(data)})
+                write(folder, map(TeacherLogits.load, places), len(data))
+            shutil.rmtree(unfinished.parent)
+            secateur_store.save(costs, vars(Cost(len(data), seconds=time.perf_counter() - started)))
 
         Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         return dg.MaterializeResult(
@@ -194,31 +201,10 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     return teacher_logits
 
 
-def commit_blocks(
-    blocks: Path, teacher: Path, data: Data, top_k: int | None, temperature: float, progress: Progress
-) -> int:
-    """Compute logits and commit them block by block, behind those that are there; returns how many were there."""
-    begin = next((start for start in range(0, len(data), BLOCK) if not block_of(blocks, start).exists()), len(data))
-    parts = logits_in_blocks(
-        models.load(teacher),
-        data,
-        device=device_of_choice(),
-        top_k=top_k,
-        temperature=temperature,
-        block=BLOCK,
-        start=begin,
-        fingerprint=fingerprint([teacher]),
-        progress=progress,
-    )
-    for start, part in zip(range(begin, len(data), BLOCK), parts, strict=True):
-        with new_folder(block_of(blocks, start), overwrite=True) as folder:
-            part.save(folder)
-    return begin // BLOCK
-
-
-def block_of(folder: Path, start: int) -> Path:
-    """Folder of the block that begins at a row."""
-    return folder / f"{start:012d}"
+def save_logits(place: Path, block: TeacherLogits) -> None:
+    """Write the logits of a block, whole or not at all."""
+    with new_folder(place, overwrite=True) as folder:
+        block.save(folder)
 
 
 def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
@@ -229,7 +215,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "distillation_tuning",
         ins=PLAIN,
-        description="How much the teacher counts at each budget, and its temperature, chosen by mean accuracy of "
+        description="How much the teacher counts at each budget, and its temperature, chosen by the mean metric of "
         "random subsets on a validation split of the training samples, never on test samples.",
         accelerated=True,
     )
@@ -264,14 +250,13 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
             )
             best = {
                 "settings": {"temperature": tuned.settings.temperature, "curve": tuned.settings.curve, "tune": False},
-                "validation_accuracy": [
-                    {"keep": share, "alpha": alpha, "temperature": heat, "accuracy": accuracy}
-                    for (share, alpha, heat), accuracy in tuned.results.items()
+                "validation": [
+                    {"keep": share, "alpha": alpha, "temperature": heat, "mean": mean}
+                    for (share, alpha, heat), mean in tuned.results.items()
                 ],
             }
             secateur_store.save(key, best)
-            cost = {"seconds": tuned.seconds, "steps": tuned.steps, "samples_seen": tuned.samples_seen}
-            secateur_store.save(costs, cost)
+            secateur_store.save(costs, vars(tuned.cost))
 
         best = Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         chosen = {"chosen": dg.MetadataValue.json(best)}

@@ -17,12 +17,12 @@ from secateur.pipelines.assets.written_report import written_report
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
+from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import evaluate
-from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models import registry as models
 
 
@@ -121,9 +121,8 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     def report(
         secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
     ) -> dg.MaterializeResult:
-        outcomes = {trial: Outcome.read(evaluation[trial], f"evaluation of {trial}") for trial in evaluation}
         note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
-        report = build_report(study, outcomes, note, tuning=tuning)
+        report = build_report(study, outcomes_in(study, evaluation), note, tuning=tuning)
         return written_report(secateur_store, key, report)
 
     return report

@@ -29,8 +29,8 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "tuning",
         ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
-        description="Settings that the study leaves open, each chosen by mean accuracy on a validation split "
-        "of the training samples, never on test samples.",
+        description="Settings that the study leaves open, each chosen by its mean of the deciding metric on a "
+        "validation split of the training samples, never on test samples.",
         accelerated=True,
     )
     def tuning(
@@ -97,8 +97,8 @@ def tuned(
         seeds=study.validation.seeds,
         progress=told,
     )
-    accuracies = {str(value): accuracy for value, accuracy in best.results.items()}
+    means = {str(value): mean for value, mean in best.results.items()}
     return {
-        "chosen": {"settings": {setting: best.value}, "validation_accuracy": accuracies},
-        "cost": {"steps": best.steps, "samples_seen": best.samples_seen, "seconds": best.seconds},
+        "chosen": {"settings": {setting: best.value}, "validation": means},
+        "cost": vars(best.cost),
     }

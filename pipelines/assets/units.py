@@ -15,6 +15,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -142,19 +143,21 @@ def run_trial(
             f"{study.name}: nothing is prepared for seed {trial.seed}; materialise `prepared` first"
         )
 
+    settings = store.load(key_of(study, "prepared_record"), seed)["settings"]
+    experiment = study.declared(**settings)
+    versions = experiment.versions(trial.name)
+
     def work() -> None:
         told, started = progress.start(context, f"{trial.selection}, seed {trial.seed}"), time.perf_counter()
-        settings = store.load(key_of(study, "prepared_record"), seed)["settings"]
-        experiment = study.declared(**settings)
         result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
         outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
         if result.kept is not None:
-            provenance = provenance_of(study, trial, result.kept, settings, shared.made_of)
+            provenance = provenance_of(study, trial, result.kept, settings, versions, shared.made_of)
             Manifest.write(manifest, Masks.of(result.kept), provenance, overwrite=True)
         store.save(key, outcome.model_dump(mode="json"), trial)
 
     manifest = store.place(key_of(study, "manifest"), trial)
-    made_of = digest_of(prepared=shared.made_of, arm=trial.name, keep=trial.keep)
+    made_of = digest_of(prepared=shared.made_of, arm=trial.name, keep=trial.keep, versions=versions)
     return Outcome.read(
         ledger.once(key, trial, made_of, work, beside=[key_of(study, "manifest")]), f"outcome of {trial}"
     )
@@ -173,14 +176,16 @@ def checked_outcome(experiment: Experiment, trial: Trial, result: Result, second
     return outcome.model_copy(update={**kept, "seconds": round(seconds, 3)})
 
 
-def provenance_of(study: PruningStudy, trial: Trial, kept: Kept, settings: dict[str, Any], prepared: str) -> Provenance:
+def provenance_of(
+    study: PruningStudy, trial: Trial, kept: Kept, settings: dict[str, Any], versions: dict[str, str], prepared: str
+) -> Provenance:
     """All that a manifest says of how its units were chosen."""
     return Provenance(
         dataset=study.name,
         revision=prepared,
         selection=trial.selection,
         selector=f"{study.experiment}.{trial.name}",
-        selector_version=study.declared.version,
+        selector_version=", ".join(f"{name} {version}" for name, version in versions.items()),
         settings=settings,
         keep=float(trial.keep),
         budget=kept.count,
@@ -200,9 +205,7 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         "intervals and a verdict.",
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
-        outcomes = {
-            trial: Outcome.read(pruned[trial], f"outcome of {trial}") for trial in study.trials if trial in pruned
-        }
+        outcomes = outcomes_in(study, pruned)
         seed = Trial("", next(iter(outcomes)).seed)
         experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
         pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})

@@ -76,7 +76,6 @@ def heads(
         write(target, answer)
     if manifest is not None:
         write_manifest(manifest, experiment, causal, without_top(scores, mask or 0), model)
-
     tell(answer, as_json, lambda: show_heads(answer, threshold, mask))
 
 

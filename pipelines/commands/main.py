@@ -17,7 +17,7 @@ from secateur.pipelines.commands.heads import heads
 from secateur.pipelines.commands.init import init
 from secateur.pipelines.commands.manifests import apply, diff, explain, verify
 from secateur.pipelines.commands.prompts import prompts
-from secateur.pipelines.commands.shell import FAILED, MISTAKE, complain
+from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, complain
 from secateur.pipelines.commands.studies import run, score, select, studies, ui
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
@@ -83,12 +83,16 @@ add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")
 
 
 def main() -> None:
-    """Entry point: a mistake becomes one sentence and exit code 2, anything else that breaks a traceback and 3."""
+    """Entry point: a mistake and Ctrl-C become one sentence and exit codes 2 and 130, others a traceback and 3."""
     warnings.filterwarnings(
         "ignore", module=r"secateur\.pipelines\.|dagster", message=".*is currently in (beta|preview)"
     )
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            complain("interrupted; what is done stays: the same command again goes on from there")
+        raise
     except (OSError, ValueError) as error:  # errors of ours are ValueErrors
         complain(error)
         raise SystemExit(MISTAKE) from error

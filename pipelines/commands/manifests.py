@@ -109,15 +109,16 @@ def show_difference(found: "Difference", listed: dict[str, list[int]]) -> None:
     counts = (found.both, len(found.rows_only_a), len(found.rows_only_b))
     told = "the same samples" if found.same else "{:,} in both, {:,} only in A, {:,} only in B".format(*counts)
     say(f"{told}; Jaccard {found.jaccard:.4f} (matched by {found.matched_by})", style="bold")
-    by_change = sorted(found.classes, key=lambda one: -(one.only_a + one.only_b))
+    by_change = sorted(found.classes, key=lambda one: -(one.only_a + one.only_b))[:SHOWN]
     lines = [
         (one.name, one.both, one.only_a, one.only_b, f"{one.share_a:.2%}", f"{one.share_b:.2%}")
-        for one in by_change[:SHOWN]
+        for one in found.classes
+        if one in by_change
     ]
-    header = ("class", "both", "only A", "only B", "share of A", "share of B")
+    header = ("stratum", "both", "only A", "only B", "share of A", "share of B")
     out.print(table_of(header, lines, right=range(1, 6)))
-    if len(by_change) > SHOWN:
-        say(f"… and {len(by_change) - SHOWN} classes that differ no more than these; --json lists all")
+    if len(found.classes) > SHOWN:
+        say(f"… and {len(found.classes) - SHOWN} strata that differ no more than these; --json lists all")
     if found.provenance:
         differing = ((name, shown(mine), shown(theirs)) for name, (mine, theirs) in found.provenance.items())
         out.print(table_of(("differs", "A", "B"), differing))
@@ -167,12 +168,12 @@ def show_explanation(found: "Explanation") -> None:
         for score in found.scores:
             standings = [placed(score.overall), placed(score.in_class)]
             lines.append((score.name, f"{score.value:.4g}", score.high_means, *standings[0], *standings[1]))
-        header = ("score", "value", "high means", "rank", "percentile", "in class", "percentile")
+        header = ("score", "value", "high means", "rank", "percentile", "in stratum", "percentile")
         out.print(table_of(header, lines, right=(1,)))
         say(f"ranks are among {found.scores[0].within}, 1 is the highest")
     facts: list[tuple[str, str]] = []
     if found.label is not None:
-        facts.append(("class", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
+        facts.append(("label", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
     if found.weight is not None:
         facts.append(("weight", f"{found.weight:.4g}"))
     if found.stratum:
@@ -182,7 +183,7 @@ def show_explanation(found: "Explanation") -> None:
     for name, near in (("nearest kept", found.nearest_kept), ("nearest", found.nearest)):
         if near:
             kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"
-            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, class {near.label}{kept}"))
+            facts.append((name, f"row {near.row}, distance {near.distance:.4g}, label {near.label}{kept}"))
     if found.equal_rows:
         facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
     facts += [("not known", reason) for reason in found.unknown]

@@ -12,16 +12,18 @@ from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
 if TYPE_CHECKING:
     from secateur.trainers.pruning.kept import Kept
 
+Examples = Annotated[
+    Path,
+    typer.Option(metavar="FILE.jsonl", help="Objects with a text per placeholder and `label`.", show_default=False),
+]
+
 
 def prompts(
     model: ModelName,
     prompt: Annotated[
         Path, typer.Argument(metavar="PROMPT", help="Text file with the prompt and placeholders such as {text}.")
     ],
-    examples: Annotated[
-        Path,
-        typer.Option(metavar="FILE.jsonl", help="Objects with a text per placeholder and `label`.", show_default=False),
-    ],
+    examples: Examples,
     label: Annotated[
         list[str], typer.Option(help="A word that stands for a label, of one token; repeatable.", show_default=False)
     ],
@@ -64,20 +66,16 @@ def prompts(
         passes=passes,
     )
     outcomes = run_arms(experiment, arms, keep, seed)
+    pruned = outcomes[arms[0]].outcome.facts["prompt"]
+    if target is not None:
+        write_bytes(target, pruned.encode(), overwrite=True)
+    if manifest is not None:
+        write_manifest(manifest, experiment, prompt, arms[0], outcomes[arms[0]].kept, keep=keep, seed=seed)
     answers = [
         {"method": arm, **one.outcome.metrics, "prompt": one.outcome.facts["prompt"]} for arm, one in outcomes.items()
     ]
-    chosen = next(one for one in answers if one["method"] == arms[0])
-    if target is not None:
-        write_bytes(target, chosen["prompt"].encode(), overwrite=True)
-    if manifest is not None:
-        write_manifest(manifest, experiment, prompt, arms[0], outcomes[arms[0]].kept, keep=keep, seed=seed)
-
-    tell(
-        {"model": model, "keep": keep, "seed": seed, "prompts": answers},
-        as_json,
-        lambda: show_prompts(answers, chosen["prompt"]),
-    )
+    answer = {"model": model, "keep": keep, "seed": seed, "prompts": answers}
+    tell(answer, as_json, lambda: show_prompts(answers, pruned))
 
 
 def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:

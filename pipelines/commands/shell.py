@@ -71,16 +71,23 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
-    """A table that fits the terminal: numbers to the right and whole, the rest folded where it must be."""
+    """A table that fits the terminal: names in front and numbers whole, the rest folded where it must be.
+
+    A name longer than half of a line is shortened in its middle.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     numeric = set(right)
-    for place, name in enumerate(header):
-        table.add_column(
-            escape(name), justify="right" if place in numeric else "left", no_wrap=place in numeric, overflow="fold"
-        )
-    for line in lines:
-        table.add_row(*(escape(str(cell)) for cell in line))
+    for place, head in enumerate(header):
+        whole = place in numeric or not place
+        table.add_column(escape(head), justify="right" if place in numeric else "left", no_wrap=whole, overflow="fold")
+    for name, *cells in lines:
+        table.add_row(escape(shortened(str(name), out.width // 2)), *(escape(str(cell)) for cell in cells))
     return table
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many characters, its middle left out where it has more."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
 
 
 def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":

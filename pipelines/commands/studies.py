@@ -110,8 +110,9 @@ def run(
         for trial, outcome in outcomes.items()
     ]
     answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
-    answer["manifest"] = first_manifest(store, study, trials)
-    answer["best"] = best_of(store, study)
+    space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
+    answer["manifest"] = first_manifest(store, study, trials) or space or None
+    answer["best"] = best_of(store, study) if whole else None
 
     def show() -> None:
         if whole:
@@ -131,15 +132,13 @@ def run(
 
 def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
-    import dagster as dg
-
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
     made = make(file, store, "scores", again=again)
     scores: list[dict[str, Any]] = []
     for score, declared in study.scores.items():
-        key = dg.AssetKey([study.name, "scores", score])
+        key = (study.name, "scores", score)
         values = store.load(key)
         wide = values[:].astype("float64")
         numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
@@ -191,7 +190,7 @@ def select(
             (*(one[name] for name in ("selection", "seed", "kept", "of")), *(f"{one[name]:.1%}" for name in ends))
             for one in subsets
         ]
-        header = ("selection", "seed", "kept", "of", "least of a class", "most")
+        header = ("selection", "seed", "kept", "of", "least of a stratum", "most")
         out.print(table_of(header, lines, right=range(1, 6)))
         say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 
@@ -217,27 +216,19 @@ def in_words(made: "Made") -> str:
 
 def report_of(store: "Store", study: "AnyStudy") -> dict[str, Any]:
     """The comparison with random as JSON-able data, and where its page is."""
-    import dagster as dg
-
-    folder = store.load(dg.AssetKey([study.name, "report"]))
+    folder = store.load((study.name, "report"))
     report = json.loads((folder / "report.json").read_text())
     return {"report": report, "report_file": str(folder / "report.html")}
 
 
 def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None:
     """Where the manifest of a trial is, if it has one."""
-    import dagster as dg
-
-    path = store.find(dg.AssetKey([study.name, "manifest"]), trial)
+    path = store.find((study.name, "manifest"), trial)
     return str(path) if path else None
 
 
 def first_manifest(store: "Store", study: "AnyStudy", trials: "list[Trial]") -> str | None:
     """A manifest to begin with: of the study's own selections before those of references and baselines."""
-    import dagster as dg
-
-    if not study.outcome_asset:
-        return str(store.place(dg.AssetKey([study.name, "pruned_search_space"])))
     last = {*study.references, study.baseline, study.second_baseline}
     ordered = sorted(trials, key=lambda trial: trial.name in last)
     return next((path for trial in ordered if (path := manifest_at(store, study, trial))), None)
@@ -245,9 +236,7 @@ def first_manifest(store: "Store", study: "AnyStudy", trials: "list[Trial]") -> 
 
 def best_of(store: "Store", study: "AnyStudy") -> dict[str, Any] | None:
     """The best architecture of a search; None where other units are pruned."""
-    import dagster as dg
-
-    key = dg.AssetKey([study.name, "best_architecture"])
+    key = (study.name, "best_architecture")
     best: dict[str, Any] | None = store.load(key) if store.find(key) else None
     return best
 

@@ -10,16 +10,33 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.identity import label_text
 from secateur.pipelines.data.policy import Dropped
-from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows, words_of
+from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows
+from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.sources import Loaded, Places
+from secateur.trainers.modalities.texts import CUT, WITHOUT_TERM
 
+SEEN = 0.01
+"""Share of texts above which the encoding's losses are a finding."""
 LISTED = 100
 """Rows that a finding lists; it counts all of them."""
 
-Kind = Literal["leaked", "duplicates", "conflicts", "groups", "dropped", "absent classes", "single classes"]
+Kind = Literal[
+    "leaked",
+    "duplicates",
+    "conflicts",
+    "groups",
+    "contradicting labels",
+    "dropped",
+    "skipped files",
+    "texts without a term",
+    "texts cut",
+    "absent classes",
+    "single classes",
+]
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -27,8 +44,8 @@ Groups = tuple[tuple[int, ...], ...]
 class Finding:
     """Something a reader should know of the data.
 
-    `importance` counts from 0, the gravest; `count` is the number of rows, or of classes; `rows` are the first of
-    them, by file and row in it, and `text` says it in one sentence.
+    `importance` counts from 0, the gravest; `count` is the number of rows, of files or of classes; `rows` are the first
+    of them, by file and row in it, `paths` the first of the files, and `text` says it in one sentence.
     """
 
     kind: Kind
@@ -37,6 +54,7 @@ class Finding:
     count: int
     text: str
     rows: tuple[tuple[str, int], ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,13 +97,19 @@ class DataReport:
     """Where rows are that stayed."""
     scanned: Places
     """Where rows are by the numbers of the scan, which those that were left out have."""
+    noted: tuple[Noted, ...] = ()
+    """What the source says of its files."""
+    texts: tuple[Finding, ...] = ()
+    """What the encoding does to texts."""
     across_groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Rows of each split whose input a row of another group has, in either split."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
         parts = (self.train, self.test)
-        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part))]
+        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part)), *self.texts]
+        for note in self.noted:
+            listed.append(Finding(note.kind, note.split, 0, len(note.paths), note.text, paths=note.paths[:LISTED]))
         for left in self.dropped:
             reason = {"bad_rows": left.reasons[0] if left.reasons else "", "unlabelled": "no label"}.get(
                 left.policy, ""
@@ -176,10 +200,9 @@ def check_data(loaded: Loaded) -> DataReport:
     Holds eight bytes per row: a hash is looked at whole only where half of it occurs twice.
     """
     halves = {split: lower_halves(rows, INPUT) for split, rows in loaded.rows.items()}
-    shared = {
-        split: hashed_rows(loaded.rows[split], halves[split].is_in(halves[other].implode()).to_numpy())
-        for split, other in (("train", "test"), ("test", "train"))
-    }
+    both = {"train": among(halves["train"], np.sort(halves["test"]))}
+    both["test"] = among(halves["test"], np.unique(halves["train"][both["train"]]))
+    shared = {split: hashed_rows(loaded.rows[split], mask) for split, mask in both.items()}
     shared_train = shared["train"].join(shared["test"], on="input", how="semi").sort("row")
     shared_test = shared["test"].join(shared["train"], on="input", how="semi").sort("row")
     relabelled = shared_test.join(shared["train"], on="content", how="anti").sort("row")
@@ -202,23 +225,56 @@ def check_data(loaded: Loaded) -> DataReport:
         dropped=loaded.dropped,
         places=Places(loaded.rows, loaded.files),
         scanned=Places(loaded.scanned, loaded.files),
+        noted=loaded.noted,
         across_groups=across_groups(loaded, halves) if loaded.group else {},
     )
 
 
-def lower_halves(rows: SplitRows, name: str) -> pl.Series:
-    """Half of each hash, UInt64 `[n]`."""
-    parts = [words_of(table[name])[:, 1] for table in rows.batches([name])]
-    return pl.Series(np.concatenate([np.zeros(0, np.uint64), *parts]))
+def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[Finding, ...]:
+    """Texts that are cut and texts without a term, where they are more than `SEEN` of a split of so many rows.
+
+    `facts` are those of the encoder, of the test split behind the word test.
+    """
+    found = []
+    for split, prefix in (("train", ""), ("test", "test ")):
+        lost, cut = (facts.get(f"{prefix}{name}", 0.0) for name in (WITHOUT_TERM, CUT))
+        if lost > SEEN:
+            text = f"{lost:.1%} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
+            found.append(Finding("texts without a term", split, 0, round(lost * sizes[split]), text))
+        if cut > SEEN:
+            text = f"{cut:.1%} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
+            found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
+    return tuple(found)
 
 
-def across_groups(loaded: Loaded, halves: Mapping[str, pl.Series]) -> dict[str, tuple[int, ...]]:
+def lower_halves(rows: SplitRows, name: str) -> UInt64[np.ndarray, " n"]:
+    """Half of each hash."""
+    halves, start = np.empty(len(rows), np.uint64), 0
+    for table in rows.batches([name]):
+        for chunk in table[name].chunks:
+            stop = start + len(chunk)
+            halves[start:stop] = np.frombuffer(chunk.buffers()[1], ">u8", 2 * len(chunk), 16 * chunk.offset)[1::2]
+            start = stop
+    return halves
+
+
+def among(values: UInt64[np.ndarray, " n"], ordered: UInt64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
+    """Which values are one of some that are in ascending order; in blocks, for places take as much as values."""
+    mask = np.zeros(len(values), np.bool_)
+    for start in range(0, len(values) if len(ordered) else 0, 1 << 20):
+        block = values[start : start + (1 << 20)]
+        places = np.minimum(np.searchsorted(ordered, block), len(ordered) - 1)
+        mask[start : start + len(block)] = ordered[places] == block
+    return mask
+
+
+def across_groups(loaded: Loaded, halves: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """Rows of each split whose input is in several groups; a row without a group is one of its own."""
-    several = pl.concat(list(halves.values()))
-    several = several.filter(several.is_duplicated()).unique()
+    ordered = np.sort(np.concatenate(list(halves.values())))
+    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     parts = []
     for split, half in halves.items():
-        rows = hashed_rows(loaded.rows[split], half.is_in(several.implode()).to_numpy(), loaded.group)
+        rows = hashed_rows(loaded.rows[split], among(half, several), loaded.group)
         alone = pl.concat_str(pl.lit(f"\0{split} "), "row")
         parts.append(
             rows.select("row", "input", pl.lit(split).alias("split"), pl.coalesce("group", alone).alias("group"))
@@ -231,7 +287,7 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -
     """`row`, whole hashes `input` and `content`, as bytes, and the text of a column `group`, of some rows."""
     parts, start = [], 0
     named = [group] if group else []
-    for table in rows.batches([INPUT, CONTENT, *named]):
+    for table in rows.batches([INPUT, CONTENT, *named]) if wanted.any() else ():
         mask = wanted[start : start + table.num_rows]
         if mask.any():
             some = pl.DataFrame(
@@ -248,9 +304,10 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
-def groups_of(rows: SplitRows, halves: pl.Series) -> tuple[Groups, Groups]:
+def groups_of(rows: SplitRows, halves: UInt64[np.ndarray, " n"]) -> tuple[Groups, Groups]:
     """Groups of duplicates and of conflicts, ascending, in the order of their first rows."""
-    table = hashed_rows(rows, halves.is_duplicated().to_numpy())
+    ordered = np.sort(halves)
+    table = hashed_rows(rows, among(halves, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
     return _grouped(table, "content", pl.len() > 1), _grouped(table, "input", pl.col("content").n_unique() > 1)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import coded_labels, label_text
+from secateur.pipelines.data.identity import coded_labels, label_text, series_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -101,12 +101,12 @@ def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
 
 def _refuse_fractions(splits: Mapping[str, SplitRows], name: str, say: Say) -> None:
     for split, rows in splits.items():
-        values = rows.column(name).fill_nan(None)
-        halves = np.flatnonzero((values != values.round()).fill_null(False).to_numpy())
+        parts = [series_of(table[name]).fill_nan(None) for table in rows.batches([name])]
+        halves = np.flatnonzero(np.concatenate([(part != part.round()).fill_null(False) for part in parts]))
         if len(halves):
             raise SourceError(
-                f"label column {name!r} is {values[int(halves[0])]} at {say(split, halves)}, and a class is no "
-                "fraction: write task: regression where the labels are numbers"
+                f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a class is "
+                "no fraction: write task: regression where the labels are numbers"
             )
 
 

@@ -98,7 +98,7 @@ class Division:
         if after is None:
             raise ValueError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {self.after!r}")
         self._refuse(values, missing_in(values), rows, "which is on neither side")
-        return (values >= after).to_numpy()
+        return np.asarray((values >= after).to_numpy())
 
     def _refuse(self, values: pl.Series, wrong: pl.Series | np.ndarray, rows: np.ndarray, why: str) -> None:
         places = np.flatnonzero(wrong)

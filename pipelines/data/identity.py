@@ -28,8 +28,8 @@ import xxhash
 from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.images import decode_image, image_bytes, image_fault
 from secateur.pipelines.data.types import is_list
+from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
 
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
@@ -63,7 +63,9 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
     if columns.text is None:
         absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
-        faults = pl.select(pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))).to_series()
+        faults = pl.Series([None], dtype=pl.String).new_from_index(0, table.num_rows)
+        if absent.any():
+            faults = pl.select(pl.when(pl.Series(absent)).then(pl.lit("every feature is missing"))).to_series()
     else:
         texts = series_of(table[columns.text])
         empty = pl.when(texts.str.strip_chars() == "").then(pl.lit("text is empty"))
@@ -207,10 +209,10 @@ def set_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[st
 
 def halves_of(values: pl.Series) -> Hashes:
     """xxh3-128 of each text or bytes, zero of a null."""
-    frame = pl.DataFrame({"value": values})
-    whole = frame.select(plh.col("value").nchash.xxh3_128()).to_series().fill_null(0)
-    low = whole & ((1 << 64) - 1)
-    return np.stack([(whole // (1 << 64)).cast(pl.UInt64).to_numpy(), low.cast(pl.UInt64).to_numpy()], axis=1)
+    whole = plh.col("value").nchash.xxh3_128().fill_null(0)
+    parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
+    table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
+    return table.to_numpy()
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
@@ -246,17 +248,20 @@ def hex_of(hashes: Hashes) -> pa.Array:
 
 def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
     """Hashes of pictures as they are decoded, and their faults."""
-    records, faults = [], []
-    for cell in cells.to_pylist():
-        picture = decode_image(cell)
-        if picture is not None:
-            head = f"image {picture.mode} {picture.width} {picture.height} "
-            records.append(head.encode() + picture.tobytes())
-        else:
+    # Picture by picture, so that memory holds one, decoded.
+    digests, faults = bytearray(), []
+    for row in range(len(cells)):
+        cell = cells[row].as_py()
+        picture = image_or_fault(cell)
+        if isinstance(picture, str):
             data = image_bytes(cell)
-            records.append(b"no image" if data is None else b"raw image" + data)
-        faults.append(None if picture is not None else image_fault(cell))
-    return halves_of(pl.Series(records, dtype=pl.Binary)), pl.Series(faults, dtype=pl.String)
+            record = b"no image" if data is None else b"raw image" + data
+        else:
+            record = f"image {picture.mode} {picture.width} {picture.height} ".encode() + picture.tobytes()
+        digests += xxhash.xxh3_128_digest(record)
+        faults.append(picture if isinstance(picture, str) else None)
+    hashes = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
+    return hashes, pl.Series(faults, dtype=pl.String)
 
 
 def sized(data: bytes) -> bytes:

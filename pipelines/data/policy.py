@@ -6,12 +6,13 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.pipelines.data.classes import Say
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, missing_in
+from secateur.pipelines.data.identity import Hashes, missing_in, series_of
 from secateur.pipelines.data.scan import CONTENT, FAULT, INPUT, SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -98,13 +99,23 @@ def decide(
 
 def _wrong(rows: SplitRows, columns: Columns) -> Iterator[tuple[str, Bool[np.ndarray, " n"], Callable[[int], str]]]:
     """Policies of single rows: name, mask of the rows that are wrong, and why one is."""
-    faults = rows.column(FAULT)
-    yield "bad_rows", faults.is_not_null().to_numpy(), lambda row: str(faults[int(row)])
-    absent = np.zeros(len(rows), np.bool_)
-    for name in columns.labels:
-        absent |= missing_in(rows.column(name))
+    parts = [
+        (missing_in(series_of(table[FAULT])), absent_in(table, columns))
+        for table in rows.batches([FAULT, *columns.labels])
+    ]
+    whole, absent = (np.concatenate([np.zeros(0, np.bool_), *(part[place] for part in parts)]) for place in (0, 1))
+    faults = rows.column(FAULT) if not whole.all() else pl.Series(FAULT, [])
+    yield "bad_rows", ~whole, lambda row: str(faults[int(row)])
     names = ", ".join(map(repr, columns.labels))
     yield "unlabelled", absent, lambda row: f"label column {names} is null"
+
+
+def absent_in(table: pa.Table, columns: Columns) -> Bool[np.ndarray, " n"]:
+    """Rows of which a label column is null or NaN."""
+    absent = np.zeros(table.num_rows, np.bool_)
+    for name in columns.labels:
+        absent |= missing_in(series_of(table[name]))
+    return absent
 
 
 def firsts(hashes: Hashes, among: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

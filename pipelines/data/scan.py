@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data import types
@@ -48,7 +49,7 @@ class SplitRows:
 
     @cached_property
     def _count(self) -> int:
-        return sum(batch.num_rows for batch in self.batches([ROW]))
+        return int(pyarrow.dataset.dataset([str(path) for path in self.shards], format="ipc").count_rows())
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of consecutive rows, read from disk and not mapped: memory holds one batch."""
@@ -160,8 +161,8 @@ def scanned(
         done["shards"] += 1
         done["file"], done["row"] = (following[0], following[1]) if following else (len(files), 0)
         write_bytes(state, json.dumps(done).encode(), overwrite=True)
-    names = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
-    return {name: SplitRows(tuple(sorted(folder.glob(f"{name}-*.arrow")))) for name in sorted(names)}
+    splits = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
+    return {split: SplitRows(tuple(sorted(folder.glob(f"{split}-*.arrow")))) for split in sorted(splits)}
 
 
 def source_batches(

@@ -29,7 +29,7 @@ from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division, drawn_rows
 from secateur.pipelines.data.policy import DataPolicy, Dropped, decide
 from secateur.pipelines.data.scan import FILE, ROW, SplitRows, scanned
-from secateur.pipelines.data.source_kinds.contract import check_names
+from secateur.pipelines.data.source_kinds.contract import Noted, check_names
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, needed, settled_types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
@@ -52,7 +52,8 @@ class Loaded:
     `targets` and `test_targets` are int64 `[n]` of classes, float64 `[n, k]` of numbers or bool `[n, labels]` of sets
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
     content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
-    the rows that policies left out, by their numbers among the rows `scanned`, `group` the column of groups.
+    the rows that policies left out, by their numbers among the rows `scanned`, `noted` what the source says of its
+    files, `group` the column of groups.
     """
 
     rows: Mapping[str, SplitRows]
@@ -63,6 +64,7 @@ class Loaded:
     revision: str
     files: tuple[str, ...]
     dropped: tuple[Dropped, ...] = ()
+    noted: tuple[Noted, ...] = ()
     group: str | None = None
 
     @cached_property
@@ -110,7 +112,16 @@ def load(
     if source.held_out is not None:
         check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(
-        kept, scans, targets["train"], targets["test"], label_names, revision, names, tuple(dropped), columns.group
+        rows=kept,
+        scanned=scans,
+        targets=targets["train"],
+        test_targets=targets["test"],
+        label_names=label_names,
+        revision=revision,
+        files=names,
+        dropped=tuple(dropped),
+        noted=tuple(source.noted(columns, base, scans)),
+        group=columns.group,
     )
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from secateur.pipelines.data.images import DECODING_FAILS
 from secateur.pipelines.exports.selected import Selected
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.trainers.modalities.decoding import DECODING_FAILS
 
 if TYPE_CHECKING:
     import datasets

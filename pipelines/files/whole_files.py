@@ -66,7 +66,7 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None:
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise FileExistsError where something, be it a dangling link, stands at `path` and may not be replaced."""
     if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists already; name another target, or allow it to be overwritten")
+        raise FileExistsError(f"{path} exists already: name another path, or overwrite it if there is an option to")
 
 
 def inside(folder: Path, name: str) -> Path:

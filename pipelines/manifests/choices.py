@@ -12,9 +12,9 @@ import xxhash
 import yaml
 from pydantic import Field, FiniteFloat, StrictBool
 
-from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
+from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings, refuse_suffix
 from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Text, Unit
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
 
@@ -115,9 +115,11 @@ class Choices(Payload):
         refuse_settings(self.unit, settings)
         if isinstance(target, Mapping):
             return self.pruned(target)
+        if not isinstance(target, str | Path):
+            raise ManifestError(f"choices are applied to a mapping or a path, not to a {type(target).__name__}")
         if output is None:
             raise ManifestError("name the file to write as output, .json or .yaml")
-        refuse_existing(output, overwrite=False)
+        refuse_suffix(output, ".json", ".yaml", ".yml")
         left = self.pruned(positions_in(Path(target)))
         text = json.dumps(left, indent=2) if output.suffix == ".json" else yaml.safe_dump(left, sort_keys=False)
         write_bytes(output, text.encode())

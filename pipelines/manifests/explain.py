@@ -342,10 +342,10 @@ class Decision:
     def of_class_chance(self) -> str:
         """The class's part of the draw."""
         if self.counted is None:
-            return f"samples were drawn at random within each class; {self.drawn}"
+            return f"samples were drawn at random within each stratum; {self.drawn}"
         name, seed = self.counted.name or self.counted.label, self.manifest.provenance.seed
         quota = f"{self.counted.after} of its {self.counted.before} samples"
-        return f"class {name} gave {quota} at random (seed {seed}); {self.drawn}"
+        return f"stratum {name} gave {quota} at random (seed {seed}); {self.drawn}"
 
     def of_any(self) -> str:
         """The selector's own summary, and the sample's scores beside those that are kept."""

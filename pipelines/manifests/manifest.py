@@ -5,6 +5,7 @@ go. Nothing in the folder depends on when or where it was written, so the same c
 any byte is found, and nothing that a hostile folder claims is believed before it has been counted.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,11 +187,19 @@ class Manifest:
         `tuned`; heads of a model's folder; tokens of a prompt's file, with `model`, or of the manifest's own template
         for a model's folder; choices of a study or of a file of positions. Returns the output.
         """
-        if hash_rows is not None:
-            settings["hash_rows"] = hash_rows
         name = target if isinstance(target, str | Path) else type(target).__name__
         with explained(f"manifest {self.path} cannot be applied to {name}"):
-            return self.payload.apply(target, None if output is None else Path(output), **settings)
+            if hash_rows is not None:
+                if not callable(hash_rows) and not isinstance(hash_rows, Mapping):
+                    raise ManifestError(f"hash_rows is a mapping of columns or a function, not {hash_rows!r}")
+                settings["hash_rows"] = hash_rows
+            if output is not None:
+                if not isinstance(output, str | Path) or not isinstance(target, str | Path):
+                    raise ManifestError("output is the path to write for a target that is a path")
+                output = Path(output)
+                if os.path.lexists(output):
+                    raise ManifestError(f"{output} exists already: name another path to write")
+            return self.payload.apply(target, output, **settings)
 
 
 def check(declaration: Declaration[Any], kind: type[Payload]) -> None:

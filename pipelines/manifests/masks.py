@@ -11,9 +11,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
 import numpy as np
 from pydantic import Field, JsonValue, StrictInt, StringConstraints
 
-from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.document import ManifestError, explained
-from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
+from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings, refuse_suffix
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Unit
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks, write_masks
 from secateur.scorers.contract import Unit as MaskUnit
@@ -132,7 +131,7 @@ class Masks(Payload):
             raise ManifestError("name the file or folder to write as output")
         write = writer_of(self.unit)
         refuse_settings(self.unit, settings, *inspect.signature(write).parameters)
-        refuse_existing(output, overwrite=False)
+        refuse_suffix(output, *([".safetensors"] if self.unit in ("weight", "channel") else []))
         write(self.kept, Path(target), output, **settings)
         return output
 

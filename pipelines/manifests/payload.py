@@ -76,6 +76,12 @@ def refuse_files(declaration: Declaration[Any], *names: str) -> None:
         raise ManifestError(f"it must list {listed}")
 
 
+def refuse_suffix(output: Path, *known: str) -> None:
+    """Raise ManifestError where a file is to be written that ends in none of these; without any, a folder is."""
+    if known and output.suffix not in known:
+        raise ManifestError(f"{output} would not say what it holds: let its name end in {' or '.join(known)}")
+
+
 def refuse_settings(unit: Unit, settings: Mapping[str, Any], *known: str) -> None:
     """Raise ManifestError for settings of `Manifest.apply` that a unit has no use for."""
     if strange := sorted(set(settings) - set(known)):

@@ -62,7 +62,7 @@ class Provenance(FrozenModel):
     seed: StrictInt
     scores: tuple[ScoreCard, ...] = ()
     columns: dict[str, JsonValue] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=library_versions)
+    versions: dict[str, str] = Field(default_factory=lambda: dict(library_versions()))
     license: str | None = None
     url: str | None = None
 

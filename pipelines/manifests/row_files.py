@@ -15,8 +15,9 @@ from secateur.pipelines.data.source_kinds.disk import Disk
 from secateur.pipelines.data.source_kinds.jsonl import Jsonl
 from secateur.pipelines.data.source_kinds.parquet import Parquet
 from secateur.pipelines.data.sources import open_images, own_manners
-from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
+from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.payload import refuse_suffix
 
 if TYPE_CHECKING:
     import datasets
@@ -38,12 +39,14 @@ def write_kept(
     """
     if output is None:
         raise ManifestError("name the file to write as output")
-    refuse_existing(output, overwrite=False)
     if not named:
         raise ManifestError("it names no columns to find its rows by: load the data and give them as hash_rows")
     columns, separator = Columns(**named), "\t" if target.suffix == ".tsv" else ","
     with own_manners(), tempfile.TemporaryDirectory() as cache:
-        data = source_of(target, separator).read(columns, target.absolute().parent, Path(cache))[0]["train"]
+        source = source_of(target, separator)
+        if target.is_file():
+            refuse_suffix(output, *(suffix for suffix, kind in FORMATS.items() if kind == source.kind))
+        data = source.read(columns, target.absolute().parent, Path(cache))[0]["train"]
         check_names(data.column_names, columns, str(target))
         classes = columns.target in (None, "class")
         labelled = number_labels(data, columns, label_names, str(target)) if classes else data

@@ -74,9 +74,7 @@ def tuning_table(report: Report) -> Table:
         [
             name,
             ", ".join(f"{setting} {value}" for setting, value in tuned["settings"].items()),
-            ", ".join(
-                f"{value}: {number(each, report.metric)}" for value, each in tuned["validation_accuracy"].items()
-            ),
+            ", ".join(f"{value}: {number(each, report.metric)}" for value, each in tuned["validation"].items()),
         ]
         for name, tuned in report.tuning.items()
     ]

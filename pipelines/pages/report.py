@@ -1,8 +1,10 @@
 """The report: every arm of a study, of whatever kind, beside random at the same budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from secateur.pipelines.pages.words import sentence_of
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
@@ -168,6 +170,12 @@ def build_report(
     unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in study.unbudgeted}
     whole = references | {name: trials for name, trials in unbudgeted.items() if trials}
     whole_rows = tuple(rows_of_the_whole(study, metrics, whole))
+    if useless := {trial.name for trial, outcome in outcomes.items() if not learned(metrics, [outcome])}:
+        floor = next(metric for metric in metrics if metric.floor is not None)
+        note += (
+            f" Some models of {', '.join(sorted(useless))} learned nothing ({floor.title} at most {floor.floor:g}); an "
+            "arm of which that is the mean is not called better."
+        )
     return Report(study, metrics, note, lengths.pop(), tuple(rows), whole_rows, tuning or {})
 
 
@@ -213,6 +221,11 @@ def comparisons(
     taught_random = twins.pop(f"{study.baseline}{KD}", None)
     if taught_random:
         against[title_of(study, f"{study.baseline}{KD}")] = compare(twins, taught_random, higher_is_better=better)
+    useless = {name for name, trials in outcomes.items() if not learned(metrics, trials)}
+    for compared in against.values():
+        for name, comparison in compared.items():
+            if name in useless and comparison.verdict is Verdict.BETTER:
+                compared[name] = replace(comparison, verdict=Verdict.NO_BETTER)
     return against
 
 
@@ -233,6 +246,13 @@ def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list
         row_of(study, metrics, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
         for name, trials in family.items()
     ]
+
+
+def learned(metrics: Metrics, outcomes: Sequence[Outcome]) -> bool:
+    """Whether models are above the floor of each metric that has one, in the mean over seeds."""
+    floors = {metric.name: metric.floor for metric in metrics if metric.floor is not None}
+    held = {name: [outcome.metrics[name] for outcome in outcomes if name in outcome.metrics] for name in floors}
+    return all(float(np.mean(values)) > floors[name] for name, values in held.items() if values)
 
 
 def values_of(metrics: Metrics, outcomes: Sequence[Outcome]) -> list[float]:

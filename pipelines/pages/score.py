@@ -81,4 +81,4 @@ def score_by_class(scores: Scores, labels: Int64[np.ndarray, " n"], names: Seque
         axes.set(xlabel=f"{card.name} (high: {card.high_means}): median, quarters, and 5 % to 95 %")
         axes.grid(axis="y", visible=False)
 
-    return inline(picture(draw, height=0.9 + 0.24 * len(drawn)), f"{card.name} by class")
+    return inline(picture(draw, height=0.9 + 0.24 * len(drawn)), f"{card.name} by stratum")

@@ -1,4 +1,4 @@
-"""What the UI shows of a subset: class balance, how it covers the data beside random, overlaps, samples of both sides.
+"""What the UI shows of a subset: balance of strata, how it covers the data beside random, overlaps, both sides.
 
 One function, `subset_page`, makes the page of a study's trial and of an ad-hoc selection alike.
 """
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
@@ -60,7 +59,7 @@ def others_at(
     study: Study, store: Store, budget: int, seed: int, count: int, but: Trial | None = None
 ) -> dict[str, Keep]:
     """Masks of the study's static selections at a budget and a seed, by name, as far as they have been made."""
-    key, found = dg.AssetKey([study.name, "subset"]), {}
+    key, found = (study.name, "subset"), {}
     for trial in (Trial(selection, seed) for selection in study.selection_keys):
         static = trial.name in study.selections and not study.selections[trial.name].in_training
         if trial == but or not static or resolve_keep(trial.keep, count) != budget or not store.find(key, trial):
@@ -79,13 +78,16 @@ def subset_page(
     others: Mapping[str, Keep] | None = None,
     score: tuple[str, Scores] | None = None,
 ) -> dict[str, Any]:
-    """Metadata of a subset beside a random one of its size; `others` are other selections at its budget and seed."""
+    """Numbers and Markdown of a subset beside a random one of its size, by name.
+
+    `others` are other selections at its budget and seed.
+    """
     random = random_beside(keep, seed)
     pages: dict[str, Any] = {
-        "class balance": dg.MetadataValue.md(class_balance(whole.strata, keep, whole.names)),
+        "balance of strata": class_balance(whole.strata, keep, whole.names),
         "overlap with random": overlap(keep, random),
-        "overlap": dg.MetadataValue.md(overlap_table(keep, others or {})),
-        "kept and dropped": dg.MetadataValue.md(both_sides(whole, keep, seed=seed, score=score)),
+        "overlap": overlap_table(keep, others or {}),
+        "kept and dropped": both_sides(whole, keep, seed=seed, score=score),
     }
     if whole.embeddings is None:
         return pages | {"coverage": "not known: this study makes no embeddings, which distances are taken in"}
@@ -96,7 +98,7 @@ def subset_page(
         "coverage radius of random": float(its.max()),
         "mean distance to kept": float(mine.mean(dtype=np.float64)),
         "mean distance to kept of random": float(its.mean(dtype=np.float64)),
-        "coverage": dg.MetadataValue.md(coverage_table(mine, its, len(keep))),
+        "coverage": coverage_table(mine, its, len(keep)),
     }
 
 
@@ -226,4 +228,4 @@ def class_balance(labels: np.ndarray, keep: Keep, names: Sequence[str]) -> str:
         axes.grid(axis="y", visible=False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
-    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "class balance")
+    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "balance of strata")

@@ -1,6 +1,6 @@
 """Search spaces from tables, callables and configs, as a table of architectures, and the searches over them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.studies.architectures import GUIDED, CallableSpace, ModelSpace, Scale, Search, TableSpace
+from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.scorers.architectures.encoding import LISTED, ArchitectureSpace, Position, Rows, choice_numbers
@@ -18,9 +19,10 @@ from secateur.selectors.searches.gbdt_search import GbdtSearch
 from secateur.selectors.searches.random_search import RandomSearch
 from secateur.selectors.searches.regularised_evolution import RegularisedEvolution
 from secateur.trainers.judging.architectures import space_of_configs
+from secateur.trainers.judging.outcome import Outcome
 
-Evaluate = Callable[[Rows], np.ndarray]
-"""Accuracies, float64 `[n]`, of rows of the space."""
+Evaluate = Callable[[Rows], list[Outcome]]
+"""What rows of the space came to; accuracies are in the scale of the search."""
 
 
 def architectures_of(search: Search, base: Path) -> pl.DataFrame:
@@ -151,16 +153,27 @@ def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[i
     }
 
 
-def run(search: Search, name: str, begun: ArchitectureSearch, answer: Evaluate) -> History:
-    """Spend the budget; evolution learns from each evaluation, the others from a round of them."""
+def run(
+    search: Search, name: str, begun: ArchitectureSearch, answer: Callable[[Rows], np.ndarray], budget: int
+) -> History:
+    """Spend a budget of evaluations; evolution learns from each of them, the others from a round of them.
+
+    `answer` gives accuracies, float64 `[n]`. A smaller budget ends the same search earlier.
+    """
     batch = 1 if name == "evolution" else search.search.per_round
-    return run_search(begun, answer, search.search.budget, batch=batch)
+    return run_search(begun, answer, budget, batch=batch)
 
 
-def guided_history(evaluations: pl.LazyFrame) -> History:
+def accuracies_of(outcomes: Iterable[Outcome]) -> np.ndarray:
+    """Accuracies, float64 `[n]`."""
+    return np.array([outcome.metrics["accuracy"] for outcome in outcomes])
+
+
+def guided_history(search: Search, evaluations: Mapping[Trial, Any]) -> History:
     """What the guided search of seed 0 evaluated, in order."""
-    mine = evaluations.filter((pl.col("search") == GUIDED) & (pl.col("seed") == 0)).sort("evaluation").collect()
-    return History(mine["row"].to_numpy().copy(), mine["accuracy"].to_numpy().copy())
+    trial = Trial(selection_key(GUIDED, search.search.budget), 0)
+    facts = Outcome.read(evaluations[trial], f"outcome of {trial}").facts
+    return History(np.array(facts["rows"], dtype=np.int64), np.array(facts["accuracies"]))
 
 
 def replay(search: Search, space: ArchitectureSpace, history: History) -> GbdtSearch:
@@ -168,7 +181,7 @@ def replay(search: Search, space: ArchitectureSpace, history: History) -> GbdtSe
     answers = dict(zip(history.rows.tolist(), history.fitness.tolist(), strict=True))
     begun = searchers(search, space)[GUIDED](0)
     assert isinstance(begun, GbdtSearch)
-    run(search, GUIDED, begun, lambda rows: np.array([answers[row] for row in rows.tolist()]))
+    run(search, GUIDED, begun, lambda rows: np.array([answers[row] for row in rows.tolist()]), search.search.budget)
     return begun
 
 

@@ -1,8 +1,7 @@
 """What a selection costs: its training, and everything that it would not have been made without.
 
-Assets save what they spent beside their values, as `<asset>_cost`: seconds, and samples that went through a network. A
-trial is charged all of what it depends on, as if it were the only one: whoever trains once needs the whole proxy.
-Random subsets depend on nothing.
+Assets save what they spent beside their values, a `Cost` as `<asset>_cost`. A trial is charged all of what it depends
+on, as if it were the only one: whoever trains once needs the whole proxy. Random subsets depend on nothing.
 """
 
 from collections.abc import Iterable
@@ -63,30 +62,29 @@ def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict
         for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
             if keys:
                 spent[part] = total(saved(study, store, key) for key in keys)
-        place = (study.name, "subset_cost")
-        spent["choosing"] = Cost.of(store.load(place, trial)) if store.find(place, trial) else Cost()
+        spent["choosing"] = saved(study, store, ("subset_cost",), trial)
         tuning = (study.name, "tuning_cost")
         if tuned := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
-            spent["tuning"] = Cost.of(tuned)
+            spent["tuning"] = Cost(**tuned)
     if trial.distilled:
         names = ("teacher_cost", "teacher_logits_cost", "distillation_tuning_cost")
         spent["teacher"] = total(saved(study, store, (name,)) for name in names)
     return {part: cost for part in PARTS if (cost := spent.get(part, Cost())) != Cost()}
 
 
-def saved(study: Study, store: Store, key: tuple[str, ...]) -> Cost:
+def saved(study: Study, store: Store, key: tuple[str, ...], trial: Trial | None = None) -> Cost:
     """What an asset spent; nothing where it does not belong to this study."""
     place = (study.name, *key)
-    return Cost.of(store.load(place)) if store.find(place) else Cost()
+    spent = store.load(place, trial) if store.find(place, trial) else {}
+    return Cost(**{name: number for name, number in spent.items() if name != "model"})
 
 
 def save_pass_cost(store: Store, study: str, model: str, seconds: float, forwarded: int) -> None:
     """Add what a scoring pass spent to what earlier ones did for the same model: rows found there cost nothing now."""
     place = (study, "scoring_pass_cost")
-    spent: dict[str, Any] = store.load(place) if store.find(place) else {}
-    if spent.get("model") != model:
-        spent = {"seconds": 0.0, "forward": 0}
+    before: dict[str, Any] = dict(store.load(place)) if store.find(place) else {}
+    if before.pop("model", None) != model:
+        before = {}
     elif not forwarded:
         return
-    spent = {"seconds": spent["seconds"] + seconds, "forward": spent["forward"] + forwarded}
-    store.save(place, {"model": model, **spent})
+    store.save(place, {"model": model, **vars(Cost(**before) + Cost(forwarded, seconds=seconds))})

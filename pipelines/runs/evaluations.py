@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.runs.architectures import Evaluate, in_scale, out_of_scale
+from secateur.pipelines.runs.architectures import Evaluate, accuracies_of, in_scale, out_of_scale
 from secateur.pipelines.runs.choosing import choose
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
@@ -31,6 +30,7 @@ from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.architectures import ValidationAccuracy, network_key, space_of_configs
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.processes import device_of_choice
@@ -47,7 +47,7 @@ class Network:
 
 @dataclass
 class Evaluations:
-    """Accuracies of rows of a space, means over training seeds; what is stored is not evaluated again.
+    """Outcomes of rows of a space, means over training seeds; what is stored is not evaluated again.
 
     `network` gives what a row stands for, `made_of` is a digest of what decides all evaluations alike, and `scale` is
     what an accuracy is multiplied by.
@@ -61,36 +61,38 @@ class Evaluations:
     seeds: int = 1
     scale: float = 1.0
     progress: Callable[[int], None] | None = None
-    known: dict[int, float] = field(default_factory=dict)
-    """Accuracies by key of the space."""
+    known: dict[int, Outcome] = field(default_factory=dict)
+    """By key of the space."""
 
-    def __call__(self, rows: Rows) -> np.ndarray:
-        """Accuracies, float64 `[n]`; raises what measuring one of them raises."""
+    def __call__(self, rows: Rows) -> list[Outcome]:
+        """What the rows came to; raises what measuring one of them raises."""
         keys = self.space.keys_of(rows).tolist()
-        return np.array([self.accuracy(row, key) for row, key in zip(rows.tolist(), keys, strict=True)])
+        return [self.mean(row, key) for row, key in zip(rows.tolist(), keys, strict=True)]
 
-    def accuracy(self, row: int, key: int) -> float:
-        """Accuracy of the network of a row."""
+    def mean(self, row: int, key: int) -> Outcome:
+        """What the trainings of the network of a row came to, together."""
         if key not in self.known:
             network = self.network(row)
-            results = [self.outcome(row, network, seed)["accuracy"] for seed in range(self.seeds)]
-            self.known[key] = self.scale * float(np.mean(results))
+            outcomes = [self.outcome(row, network, seed) for seed in range(self.seeds)]
+            accuracy = self.scale * float(np.mean(accuracies_of(outcomes)))
+            self.known[key] = Outcome(metrics={"accuracy": accuracy}, seconds=sum(each.seconds for each in outcomes))
             if self.progress:
                 self.progress(len(self.known))
         return self.known[key]
 
-    def outcome(self, row: int, network: Network, seed: int) -> dict[str, Any]:
+    def outcome(self, row: int, network: Network, seed: int) -> Outcome:
         """What one training of a network came to."""
         key, made_of = (self.search, ".evaluations"), digest_of(network=network.text, made_of=self.made_of)
         trial = Trial(made_of[:16], seed)
 
         def work() -> None:
             started = time.perf_counter()
-            outcome = {"choices": self.space.describe(row), "accuracy": network.measure(seed)}
-            self.ledger.store.save(key, outcome | {"seconds": time.perf_counter() - started}, trial)
+            metrics, facts = {"accuracy": network.measure(seed)}, {"choices": self.space.describe(row)}
+            outcome = Outcome(metrics=metrics, seconds=time.perf_counter() - started, facts=facts)
+            self.ledger.store.save(key, outcome.model_dump(mode="json"), trial)
 
-        outcome: dict[str, Any] = self.ledger.once(key, trial, digest_of(made_of=made_of, seed=seed), work)
-        return outcome
+        stored = self.ledger.once(key, trial, digest_of(made_of=made_of, seed=seed), work)
+        return Outcome.read(stored, f"evaluation of {network.text}")
 
 
 def evaluator(
@@ -106,7 +108,7 @@ def evaluator(
     """What answers for rows of the space; `data` are the training samples where networks are trained for it."""
     if search.space.table:
         accuracies = table["accuracy"].to_numpy()
-        return lambda rows: np.asarray(accuracies[rows])
+        return lambda rows: [Outcome(metrics={"accuracy": known}) for known in accuracies[rows].tolist()]
     evaluations = partial(Evaluations, Ledger(store), search.name, space, progress=progress)
     if search.space.callable:
         settings = search.space.callable
@@ -166,10 +168,9 @@ def parts_of(data: Data) -> dict[str, Any]:
 
 def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
     """Training and test samples as arrays."""
-    loaded = load(models.source, models.columns, base, cache)
-    encoded = encodings.encode(
-        models.resolved_encoding, loaded.train, loaded.test, models.columns.inputs, decode=decode_image
-    )
+    columns = models.columns.reading(models.encoding)
+    loaded = load(models.source, columns, base, cache, models.data)
+    encoded = encodings.encode(models.resolved_encoding, loaded.rows["train"], loaded.rows["test"], columns.inputs)
     train, test = (
         Data(inputs, targets, len(loaded.label_names), encoded.model_settings)
         for inputs, targets in ((encoded.inputs, loaded.targets), (encoded.test_inputs, loaded.test_targets))

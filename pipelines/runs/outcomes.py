@@ -1,21 +1,20 @@
 """Outcomes of trials, read back from a store, whatever the kind of study."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import dagster as dg
-
-from secateur.pipelines.runs.search_outcomes import outcomes_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.outcome import Outcome
 
 
+def outcomes_in(study: AnyStudy, loaded: Mapping[Trial, Any]) -> dict[Trial, Outcome]:
+    """Outcomes of the trials that were loaded, in the order of the study; ValueError for what is no outcome."""
+    name = study.outcome_asset
+    return {trial: Outcome.read(loaded[trial], f"{name} of {trial}") for trial in study.trials if trial in loaded}
+
+
 def outcomes_at(store: Store, study: AnyStudy, trials: Iterable[Trial]) -> dict[Trial, Outcome]:
     """What trials that were run came to; raises FileNotFoundError for one that was not."""
-    if isinstance(study, Search):
-        every = outcomes_of(study, store.load(dg.AssetKey([study.name, "evaluations"])).collect())
-        return {trial: every[trial] for trial in trials}
-    key = dg.AssetKey([study.name, study.outcome_asset])
-    return {trial: Outcome.read(store.load(key, trial), f"{study.outcome_asset} of {trial}") for trial in trials}
+    return outcomes_in(study, {trial: store.load((study.name, study.outcome_asset), trial) for trial in trials})

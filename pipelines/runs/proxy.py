@@ -1,6 +1,5 @@
 """Proxy trainings, one per seed: watched by every observer of the study, resumable, and not repeated without need."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ import numpy as np
 import torch
 
 from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
-from secateur.pipelines.runs.training import RECORD, record_of
+from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Score, Study
 from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import CheckpointWriter
 from secateur.trainers.loop.train import train
-from secateur.trainers.models import registry as models
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class ProxyRuns:
             **data_parts(self.study, self.source),
         )
 
-    def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> dict[str, Any]:
+    def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> Cost:
         """Train the proxy of every seed, or go on with it, unless it is there; what all runs cost together.
 
         `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
@@ -65,17 +64,14 @@ class ProxyRuns:
         """
         ledger, runs = Ledger(self.store), self.study.proxy_runs
         made_of = {f"seed-{seed}": self.made_of(seed) for seed in range(runs)}
-        for path in sorted(self.place.glob("seed-*")):
-            if not ledger.holds(self.key(path.name), None, made_of.get(path.name, "")):
-                shutil.rmtree(path)
-                ledger.forget(self.key(path.name))
-        records = []
+        ledger.drop_others((self.study.name, "proxy"), made_of)
+        cost = Cost()
         for seed, (name, digest) in enumerate(made_of.items()):
             told = progress(f"proxy training, run {seed + 1} of {runs}")
             work = partial(self.train_anew, seed, digest, told)
-            records.append(record_of(ledger.once(self.key(name), None, digest, work)))
+            cost += trained_outcome(ledger.once(self.key(name), None, digest, work)).compute["training"]
         shutil.rmtree(self.unfinished, ignore_errors=True)  # what killed runs of other inputs left
-        return {what: sum(record[what] for record in records) for what in ("seconds", "steps", "samples_seen")}
+        return cost
 
     def key(self, run: str) -> tuple[str, ...]:
         """Key of one run."""
@@ -103,14 +99,12 @@ class ProxyRuns:
                 snapshots=snapshots,
                 trackers=trackers,
             )
-        record = {"seconds": trained.seconds, "steps": trained.steps, "samples_seen": trained.samples_seen}
         with self.store.folder(self.key(f"seed-{seed}")) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
+            save_trained(folder, trained, outcome_of(trained), self.config, self.data)
             for name, watcher in watchers.items():
                 np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
-            (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         shutil.rmtree(unfinished)
 
     def scores(self, name: str) -> Scores:

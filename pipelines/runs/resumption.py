@@ -1,15 +1,18 @@
-"""How trainings of a study go on after a kill: where their state is saved, and where their curves are written."""
+"""How work that was killed goes on: where trainings save their state and write their curves, and blocks of a pass."""
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.store import Store
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 
+T = TypeVar("T")
 EVERY_SECONDS = 60.0
 """Between snapshots of a training: what a kill costs at most."""
 
@@ -37,3 +40,21 @@ def trackers_of(study: str, run: str, snapshots: Snapshots) -> Iterator[list[Tra
 def plain(run: str) -> str:
     """A run's name as that of a folder."""
     return run.replace("/", "-").replace("|", "-")
+
+
+def block_by_block(
+    places: Sequence[Path], blocks: Callable[[int], Iterator[T]], write: Callable[[Path, T], None]
+) -> int:
+    """Write a block to each place, on from the first that is missing; `blocks` gives those from a number on.
+
+    Returns how many were there. `write` writes a block whole or not at all.
+    """
+    there = next((number for number, place in enumerate(places) if not place.exists()), len(places))
+    for place, block in zip(places[there:], blocks(there) if there < len(places) else iter(()), strict=True):
+        write(place, block)
+    return there
+
+
+def block_places(folder: Path, count: int, size: int) -> list[Path]:
+    """Where the blocks of so many rows stand, each named by its first row."""
+    return [folder / f"{start:012d}" for start in range(0, count, size)]

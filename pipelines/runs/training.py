@@ -26,7 +26,7 @@ from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
 RECORD = "training.json"
-"""Beside the model: the outcome of its training, without metrics."""
+"""Beside the model: the outcome of its training."""
 Launch = Callable[[TrainingJob, Path], Trained]
 """Trains a job in processes of its own, with a folder for what they hand each other."""
 
@@ -52,21 +52,16 @@ class Trials:
 
     def train(self, trial: Trial, keep: np.ndarray) -> tuple[Outcome, str]:
         """Train a trial, unless its model was trained of the same: an outcome without metrics, and when it was."""
-        ledger, made_of, trained = Ledger(self.store), self.made_of(trial, keep), "before, of the same inputs"
+        made_of, trained = self.made_of(trial, keep), "before, of the same inputs"
+        # All selections are one where all samples stay.
+        alike = (o for o in self.study.trials if keep.all() and o.seed == trial.seed and o != trial)
 
         def work() -> None:
             nonlocal trained
-            # All selections are one where all samples stay.
-            others = (o for o in self.study.trials if keep.all() and o.seed == trial.seed and o != trial)
-            other = next((other for other in others if ledger.holds(self.key, other, made_of)), None)
-            trained = f"as {other}, of the same inputs" if other else "now"
-            if other is None:
-                self.train_anew(trial, keep, made_of)
-                return
-            with self.store.folder(self.key, trial) as folder:
-                shutil.copytree(self.store.place(self.key, other), folder, dirs_exist_ok=True)
+            trained = "now"
+            self.train_anew(trial, keep, made_of)
 
-        return trained_outcome(ledger.once(self.key, trial, made_of, work)), trained
+        return trained_outcome(Ledger(self.store).once(self.key, trial, made_of, work, alike=alike)), trained
 
     def train_anew(self, trial: Trial, keep: np.ndarray, made_of: str) -> None:
         """Train a trial; its model and the outcome of its training go to the store."""
@@ -81,20 +76,16 @@ class Trials:
         seen, seconds = trained.samples_seen, round(trained.seconds, 3)
         # A teacher whose logits are not at hand goes over every batch, too.
         forward = 2 * seen if trial.distilled and "teacher_logits" not in self.taught else seen
-        outcome = Outcome(
-            kept=kept,
-            of=len(keep),
-            in_training=in_training,
-            compare_at="equal epochs" if self.config.length == "epochs" else "equal steps",
-            steps=trained.steps,
-            epochs=trained.epochs,
-            samples_seen=seen,
-            compute={"training": Cost(forward, seen, seconds)},
-            seconds=seconds,
-        )
+        facts = {
+            "kept": kept,
+            "of": len(keep),
+            "in_training": in_training,
+            "compare_at": "equal epochs" if self.config.length == "epochs" else "equal steps",
+            "compute": {"training": Cost(forward, seen, seconds)},
+            "seconds": seconds,
+        }
         with self.store.folder(self.key, trial) as folder:
-            models.save(trained.model.cpu(), folder, self.config, self.data.inputs.shape[1:])
-            (folder / RECORD).write_text(outcome.model_dump_json(indent=2) + "\n")
+            save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), self.config, self.data)
 
     def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
         """Train a trial in this process, going on from where a run that was killed was saved."""
@@ -170,14 +161,23 @@ class Trials:
         return digest_of(**parts, **data_parts(self.study, self.source))
 
 
-def record_of(folder: Path | None) -> dict[str, Any]:
-    """What is known of the training of the model in a folder; empty where it has no record."""
-    if folder is None or not (folder / RECORD).exists():
-        return {}
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-    return record
+def outcome_of(trained: Trained) -> Outcome:
+    """The outcome, without metrics, of a training of all samples."""
+    return Outcome(
+        steps=trained.steps,
+        epochs=trained.epochs,
+        samples_seen=trained.samples_seen,
+        compute={"training": Cost.of(trained)},
+        seconds=trained.seconds,
+    )
 
 
-def trained_outcome(folder: Path | None) -> Outcome:
-    """The outcome, without metrics, of the training of the model in a folder; raises ValueError where it has none."""
-    return Outcome.read(record_of(folder), f"{folder}/{RECORD}")
+def save_trained(folder: Path, trained: Trained, outcome: Outcome, config: TrainingConfig, data: Data) -> None:
+    """Write the model of a training and what it came to; `models.load` and `trained_outcome` read them back."""
+    models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
+    (folder / RECORD).write_text(outcome.model_dump_json(indent=2) + "\n")
+
+
+def trained_outcome(folder: Path) -> Outcome:
+    """The outcome of the training of the model in a folder; raises ValueError for what is none."""
+    return Outcome.read(json.loads((folder / RECORD).read_text()), f"{folder}/{RECORD}")

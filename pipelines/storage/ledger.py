@@ -9,7 +9,7 @@ an entry is there only once its result is: a run that is killed leaves whole res
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
@@ -55,18 +55,33 @@ class Ledger:
         work: Callable[[], object],
         *,
         beside: Sequence[Key] = (),
+        alike: Iterable[Trial] = (),
     ) -> Any:
         """The result of these inputs as the store loads it; where it is not there, `work` writes it to the store first.
 
         `made_of` is a `digest_of` everything that the result follows from, `beside` names what the work may write
-        besides, without which the result is not whole. The entry goes before the work and comes back after it, so that
-        no result of other inputs, and none that is half done, is taken for this one.
+        besides, without which the result is not whole. Where one of the trials `alike` has a folder of the same inputs,
+        that is copied instead. The entry goes before the work and comes back after it, so that no result of other
+        inputs, and none that is half done, is taken for this one.
         """
         if not self.holds(key, trial, made_of, beside=beside):
             self.place(key, trial).unlink(missing_ok=True)
-            work()
+            twin = next((other for other in alike if self.holds(key, other, made_of)), None)
+            if twin:
+                with self.store.folder(key, trial) as folder:
+                    shutil.copytree(self.store.place(key, twin), folder, dirs_exist_ok=True)
+            else:
+                work()
             self.note(key, trial, made_of, beside=beside)
         return self.store.load(key, trial)
+
+    def drop_others(self, key: Key, made_of: Mapping[str, str]) -> None:
+        """Remove the folders below a key that are not results of these inputs, by name."""
+        for path in sorted(self.store.place(key).glob("[!.]*")):
+            below = (*names_of(key), path.name)
+            if not self.holds(below, None, made_of.get(path.name, "")):
+                shutil.rmtree(path)
+                self.forget(below)
 
     def holds(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
         """Whether a result of these inputs is there, whole; a copy of a store holds what the store held."""
@@ -157,7 +172,7 @@ def digestible(part: Any) -> Any:
 
 def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
     """What the arrays of a study's data were made of, and what else every training depends on."""
-    described = (study.source, study.columns, study.resolved_encoding if study.columns else None)
+    described = (study.source, study.columns, study.data, study.resolved_encoding if study.columns else None)
     return {
         "revision": source["revision"],
         "samples": source["samples"],
@@ -182,8 +197,9 @@ def versions() -> dict[str, str]:
 LIBRARIES = ("accelerate", "datasets", "faiss-cpu", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "torch")
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of secateur and of the libraries whose numbers enter a selection, those that are installed."""
+    """Versions of secateur and of the installed libraries whose numbers enter a selection; not to be changed."""
     installed = {"secateur": metadata.version("secateur")}
     for name in LIBRARIES:
         try:

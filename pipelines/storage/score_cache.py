@@ -83,28 +83,17 @@ class ScoreStore:
 
     def scores(
         self,
-        keys: Mapping[str, ScoreKey],
-        hashes: pl.Series,
-        compute: Compute,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[dict[str, Scores], Tally]:
-        """Score of every row by name, float32 `[n]` in the order of `hashes`, computing only rows that are not known.
-
-        Rows of one content are computed once. `compute` is called for one shard at a time, with all scores that miss
-        the same rows together, so that they share their forward pass.
-        """
-        return self.scores_by(one_by_one(compute), keys, hashes, progress=progress)
-
-    def scores_by(
-        self,
         run: Pass,
         keys: Mapping[str, ScoreKey],
         hashes: pl.Series,
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[dict[str, Scores], Tally]:
-        """The same by a pass over the parts that are not known; each is committed as soon as the pass gives it."""
+        """Score of every row by name, float32 `[n]` in the order of `hashes`, computing only rows that are not known.
+
+        Rows of one content are computed once. A part has all scores that miss the same rows of a shard, so that they
+        share their forward pass; it is committed as soon as the pass gives it.
+        """
         rows = pl.DataFrame({"content_hash": hashes, "row": np.arange(len(hashes), dtype=np.int64)})
         first = rows.unique("content_hash", keep="first", maintain_order=True)
         missing = {

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import Strict, checked, require, shipped
@@ -93,6 +94,7 @@ class ModelSpace(Strict):
 
     source: Annotated[Source, Field(description="as in a study")]
     columns: Annotated[Columns, Field(description="as in a study")]
+    data: Annotated[DataPolicy, Field(description="as in a study")] = DataPolicy()
     encoding: Annotated[dict[str, Any], Field(description="as in a study")] = Field(default_factory=dict)
     training: Annotated[TrainingConfig, Field(description="what is not chosen of the networks' training")]
     positions: Annotated[
@@ -179,6 +181,7 @@ class Search(AnyStudy):
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
     arm: ClassVar[str] = "search"
+    outcome_asset: ClassVar[str] = "evaluations"
     titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided (unpruned)"}
 
     kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
@@ -220,7 +223,7 @@ class Search(AnyStudy):
 
     def revision(self, base: Path, cache: Path) -> str:
         if models := self.space.models:
-            return load(models.source, models.columns, base, cache).revision
+            return load(models.source, models.columns, base, cache, models.data).revision
         if self.space.table:
             path = base / self.space.table.path
         else:
@@ -230,4 +233,7 @@ class Search(AnyStudy):
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
-        return {"settings": self.model_dump(mode="json", exclude={"kind", "description"})}
+        if asset == "architectures":
+            return {"space": self.space.model_dump(mode="json")}
+        left_out = {"kind", "description"} | ({"seeds"} if trial else set())
+        return {"settings": self.model_dump(mode="json", exclude=left_out)}

@@ -227,7 +227,7 @@ def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
     """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
     import datasets
 
-    from secateur.pipelines.data.images import decode_image
+    from secateur.trainers.modalities.decoding import decode_image
 
     rows = loaded.train.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     step = max(1, len(rows) // 64)

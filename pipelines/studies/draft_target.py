@@ -73,7 +73,7 @@ def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Se
 
 
 def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tuple[str, ...], str]:
-    """A ClassLabel, a column of a usual name, one of lists, several of 0 and 1, or the last that fits the task."""
+    """A ClassLabel, a column of a usual name, one of lists, several of 0 and 1, or the last that fits."""
     wanted = {"classification": is_class_like, "regression": is_number, "multi_label": is_label_list}
     fitting = [wanted[task]] if task else list(wanted.values())
     fits = [name for name, column in columns.items() if any(fit(column) for fit in fitting)]
@@ -89,12 +89,11 @@ def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tupl
     told = any(column.holds in ("image", "path") or column.words >= 4 for column in columns.values())
     if len(flags) > 1 and (task == "multi_label" or (told and task is None)):
         return flags, "the columns of 0 and 1"
-    likely = [name for name in fits if task or is_class_like(columns[name])]
-    if likely:
-        return (likely[-1],), "the last column of few distinct values" if not task else f"the last that fits {task}"
+    if fits:
+        return (fits[-1],), f"the last column that fits {task or 'a task'}; for another say --label COLUMN"
     raise SourceError(
-        f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words), like lists of labels, or "
-        f"has a usual name such as target; name one with --label, there are: {', '.join(columns)}"
+        f"no column looks like classes (2 to {MOST_CLASSES} distinct whole numbers or words), numbers or lists of "
+        f"labels; name one with --label, there are: {', '.join(columns)}"
     )
 
 

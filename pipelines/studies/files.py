@@ -54,9 +54,8 @@ def validated(content: Any, path: Path) -> AnyStudy:
         require(str(kind), kinds(), "kind")
         return kinds()[kind](**content)
     except ValidationError as error:
-        faults = "\n".join(f"  {fault_text(fault)}" for fault in error.errors())
-        keys = ", ".join(kinds()[kind].model_fields)
-        raise StudyError(f"{path}:\n{faults}\n  keys of a study of kind {kind!r}: {keys}") from error
+        faults = "\n".join(f"  {fault_text(fault, kinds()[kind])}" for fault in error.errors())
+        raise StudyError(f"{path}:\n{faults}") from error
     except TypeError as error:
         raise StudyError(f"{path}: keys must be text: {error}") from error
     except ValueError as error:

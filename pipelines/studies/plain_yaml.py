@@ -19,7 +19,7 @@ class PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > DEEPEST:
-            raise _fault(f"values are nested more than {DEEPEST} deep", self.peek_event())
+            raise _fault(f"values are nested more than {DEEPEST} deep", parent)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -70,8 +70,8 @@ PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_
 PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", PlainLoader.construct_yaml_timestamp)
 
 
-def _fault(problem: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+def _fault(problem: str, at: yaml.Node | None) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark if at else None)  # type: ignore[arg-type]
 
 
 def read_yaml(path: Path) -> Any:

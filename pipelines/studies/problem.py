@@ -1,7 +1,8 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -47,8 +48,16 @@ class Problem(Strict):
         if not self.own:
             require(self.kind, tasks(), "task (or module:factory)")
             checked(settings_of(self.declared), self.settings, f"task {self.kind}")
-        elif self.settings:
+            return self
+        if self.settings:
             raise ValueError(f"task {self.kind}: a task of your own takes no settings, got {', '.join(self.settings)}")
+        module = self.kind.partition(":")[0]
+        try:
+            known = find_spec(module)
+        except (ImportError, ValueError):
+            known = None
+        if known is None:
+            raise ValueError(f"there is no module {module!r} to take {self.kind} from: check the name, and PYTHONPATH")
         return self
 
     @property
@@ -106,5 +115,6 @@ def refuse_missing(task: Task, scores: Mapping[str, AnyScorer]) -> None:
 def settings_of(task: type[Task]) -> type[BaseModel]:
     """What a study may set of a task, as a model that rejects anything else."""
     known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
-    typed: dict[str, Any] = {name: (known[name].type, known[name].default) for name in task.settings}
+    types = get_type_hints(task, include_extras=True)
+    typed: dict[str, Any] = {name: (types[name], known[name].default) for name in task.settings}
     return create_model(f"{task.__name__}Settings", __config__=ConfigDict(extra="forbid"), **typed)

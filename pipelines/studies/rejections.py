@@ -1,9 +1,10 @@
 """Settings from YAML, checked when they load: each refusal says key, fault and what is allowed."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -69,14 +70,37 @@ def checked(settings: type[BaseModel], given: Mapping[str, Any], where: str) -> 
     try:
         settings(**given)
     except ValidationError as error:
-        faults = "; ".join(fault_text(fault) for fault in error.errors())
-        allowed = ", ".join(settings.model_fields) or "none"
-        raise ValueError(f"{where}: {faults} (settings: {allowed})") from error
+        faults = "; ".join(fault_text(fault, settings) for fault in error.errors())
+        raise ValueError(f"{where}: {faults}") from error
 
 
-def fault_text(fault: Mapping[str, Any]) -> str:
-    """One pydantic fault as `key: what is wrong, got what`."""
+def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
+    """One pydantic fault as `key: what is wrong, got what`; an unknown key of a model with the keys that there are."""
     where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
+    if fault["type"] == "extra_forbidden" and model:
+        *path, key = fault["loc"]
+        known = keys_at(model, path)
+        return f"{where}: there is no such key; {did_you_mean(str(key), known)}there are: {', '.join(known) or 'none'}"
     text = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault["type"] not in ("missing", "value_error")
     return f"{where}: {text}" + (f", got {shortened(repr(fault['input']))}" if shown else "") if where else text
+
+
+def keys_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    """Keys of the models that a fault's path leads to, through fields, entries of mappings and tags of unions."""
+    models = [model]
+    for part in path:
+        fields = [each.model_fields[str(part)].annotation for each in models if part in each.model_fields]
+        tagged = [
+            each for each in models if part in get_args(getattr(each.model_fields.get("kind"), "annotation", None))
+        ]
+        models = [inner for field in fields for inner in models_in(field)] or tagged or models
+    return list(dict.fromkeys(key for each in models for key in each.model_fields))
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model in an annotation, however deep."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)

@@ -217,15 +217,17 @@ class Study(AnyStudy):
                         f"selections.{name}.score: {selection.selector!r} reads a score; name one of "
                         f"{', '.join(self.scores)}"
                     )
-                require(selection.score, self.scores, f"selections.{name}.score")
+                require_score(selection.score, self.scores, f"selections.{name}.score")
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
             for signal in set(selection.reads) - SIGNALS.keys():
-                require(signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score")
+                require_score(
+                    signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score"
+                )
         for name, score in self.scores.items():
             for signal in score.signals - SIGNALS.keys():
                 others = {other for other in self.scores if other != name}
-                require(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
+                require_score(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self
 
     @model_validator(mode="after")
@@ -312,3 +314,11 @@ class Study(AnyStudy):
         selection = self.selections.get(trial.plain.name) if trial else None
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
         return {"settings": settings, "scorers": versions, "selection": chosen}
+
+
+def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
+    if name not in known and name in scorers():
+        there = ", ".join(known)
+        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
+    require(name, known, where)

@@ -1,5 +1,6 @@
 """What a study may write under `compute`: where scoring passes run and how a model is trained."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,12 @@ from secateur.pipelines.studies.rejections import require
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.models.registry import check_config
+
+CRON = (
+    *((0, 59, ""), (0, 23, ""), (1, 31, "")),
+    *((1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"), (0, 7, "sun mon tue wed thu fri sat")),
+)
+"""Least and greatest number of each field of a cron line, and the names that numbers have from the least on."""
 
 
 class Compute(BaseModel):
@@ -89,9 +96,7 @@ class Recurring(_Settings):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, given: str | None) -> str | None:
-        from dagster._utils.schedules import is_valid_cron_string
-
-        if given is not None and (len(given.split()) != 5 or not is_valid_cron_string(given)):
+        if given is not None and not is_cron(given):
             raise ValueError(f"{given!r} is not a cron line: minute, hour, day of month, month, day of week")
         return given
 
@@ -105,3 +110,25 @@ class Recurring(_Settings):
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"there is no timezone {given!r}; names are like Europe/London or UTC") from error
         return given
+
+
+def is_cron(line: str) -> bool:
+    """Whether these are five fields of numbers, names, ranges, steps and lists, on a day that its months may have."""
+    fields = line.lower().split()
+    if len(fields) != len(CRON) or not all(is_field(*each) for each in zip(fields, CRON, strict=True)):
+        return False
+    days, months = (set(re.findall(r"\*|\w+", field)) for field in fields[2:4])
+    return not (days <= {"30", "31"} and months <= {"2", "feb"})
+
+
+def is_field(field: str, known: tuple[int, int, str]) -> bool:
+    """Whether each part of a field is a number, or `*` or a range with or without steps, within the bounds."""
+    least, most, names = known
+    for number, name in enumerate(names.split(), least):
+        field = re.sub(rf"\b{name}\b", str(number), field)
+    for part in field.split(","):
+        match = re.fullmatch(r"(\d+)|(?:\*|(\d+)-(\d+))(?:/[1-9]\d*)?", part, re.ASCII)
+        numbers = [int(number) for number in match.groups() if number] if match else []
+        if not match or numbers != sorted(numbers) or not all(least <= one <= most for one in numbers):
+            return False
+    return True

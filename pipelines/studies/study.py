@@ -46,8 +46,8 @@ class AnyStudy(Strict, ABC):
     """Names of arms and references as readers see them, where these differ."""
     by_share: ClassVar[bool] = False
     """Whether readers see a budget as the share that it keeps, not as the count."""
-    outcome_asset: ClassVar[str] = ""
-    """The asset that holds the outcome of each trial; empty where an asset without trials holds them all."""
+    outcome_asset: ClassVar[str]
+    """The asset that holds the outcome of each trial."""
 
     @property
     @abstractmethod

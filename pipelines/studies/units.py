@@ -1,6 +1,7 @@
 """A study of other units than samples: one YAML file of `kind: pruning`, one experiment, one group of assets."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,6 +59,11 @@ class PruningStudy(AnyStudy):
         """The experiment's class."""
         return experiments_like(self.experiment)[self.experiment]
 
+    @cached_property
+    def instance(self) -> Experiment:
+        """The experiment under the study's settings."""
+        return self.declared(**self.declared.settings(**self.settings).model_dump(mode="json"))
+
     @property
     def unit(self) -> str:
         return self.declared.unit
@@ -79,4 +85,6 @@ class PruningStudy(AnyStudy):
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         left_out = {"kind", "description"} | ({"arms", "keep", "seeds"} if trial else set())
-        return {"settings": self.model_dump(mode="json", exclude=left_out), "version": self.declared.version}
+        arm = trial.name if trial else ""
+        versions = self.instance.versions(arm) if arm else {"experiment": self.declared.version}
+        return {"settings": self.model_dump(mode="json", exclude=left_out), "versions": versions}

@@ -142,11 +142,7 @@ def cross_validate(
     choices: Choices,
     accuracies: Accuracies,
     keys: Int64[np.ndarray, " n"],
-    settings: PredictorSettings = PredictorSettings(),  # noqa: B008 - frozen
-    *,
-    folds: int = 5,
-    top: float = 0.1,
-    seed: int = 0,
+    settings: PredictorSettings,
 ) -> tuple[RankMetrics, Accuracies]:
     """Rank metrics over architectures that the predictor never saw, and those predictions.
 
@@ -154,8 +150,8 @@ def cross_validate(
     """
 
     def fit_predict(train: Int64[np.ndarray, " train"], test: Int64[np.ndarray, " test"]) -> Accuracies:
-        fitted = AccuracyPredictor.fit(space, choices[train], accuracies[train], settings, seed=seed)
+        fitted = AccuracyPredictor.fit(space, choices[train], accuracies[train], settings)
         return fitted.predict(choices[test], threads=1)
 
-    predicted = out_of_fold(fit_predict, keys, folds=folds, seed=seed)
-    return rank_metrics(accuracies, predicted, top=top), predicted
+    predicted = out_of_fold(fit_predict, keys)
+    return rank_metrics(accuracies, predicted), predicted

@@ -18,15 +18,16 @@ from jaxtyping import Bool, Float64, Int64
 from secateur.scorers.architectures.boosted_trees import Leaf
 from secateur.scorers.architectures.encoding import Features
 
-USES = ("both", "first only", "second only", "neither")
+BLOCK = 128
+"""Architectures whose interaction values are in memory at a time."""
 
 
 @dataclass(frozen=True)
 class PairContributions:
     """Mean SHAP interaction value of each pair of features, by which of the two an architecture uses.
 
-    `pairs` int64 `[pairs, 2]`, the lower feature first; `means` float64 `[pairs, 4]` in the order of `USES`, in the
-    unit of the prediction, 0 where no architecture is of that kind.
+    `pairs` int64 `[pairs, 2]`, the lower feature first; `means` float64 `[pairs, 4]`: of architectures that
+    use both, the first only, the second only and neither, in the unit of the prediction, 0 where there is none.
     """
 
     pairs: Int64[np.ndarray, "pairs 2"]
@@ -67,14 +68,14 @@ def interactions(
 
 
 def pair_contributions(
-    trees: Sequence[Sequence[Leaf]], features: Features, *, factor: float = 1.0, block: int = 128
+    trees: Sequence[Sequence[Leaf]], features: Features, *, factor: float = 1.0
 ) -> PairContributions:
     """Means of the interaction values over the architectures, by blocks of them."""
     count = features.shape[1]
     one, two = np.triu_indices(count, k=1)
     totals, numbers = np.zeros((len(one), 4)), np.zeros((len(one), 4))
-    for start in range(0, len(features), block):
-        part = features[start : start + block]
+    for start in range(0, len(features), BLOCK):
+        part = features[start : start + BLOCK]
         values, used = interactions(trees, part, factor=factor)[:, one, two], part > 0
         kinds = (used[:, one] & used[:, two], used[:, one] & ~used[:, two], ~used[:, one] & used[:, two])
         for kind, chosen in enumerate((*kinds, ~(used[:, one] | used[:, two]))):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+FOLDS, TOP = 5, 0.1
 Values = Float64[np.ndarray, " n"]
 
 
@@ -19,11 +20,11 @@ class RankMetrics:
     count: int
 
 
-def rank_metrics(true: Values, predicted: Values, *, top: float = 0.1) -> RankMetrics:
+def rank_metrics(true: Values, predicted: Values) -> RankMetrics:
     """Kendall's tau-b, Spearman's rho, and the share of the truly best among the ones predicted best.
 
-    `top` is the share of architectures that counts as best, at least one of them; ties for a place among them go to
-    earlier rows. Raises ValueError for fewer than two architectures and for NaN.
+    A share of `TOP` counts as best, at least one architecture; ties for a place among them go to earlier rows. Raises
+    ValueError for fewer than two architectures and for NaN.
     """
     from scipy import stats
 
@@ -31,7 +32,7 @@ def rank_metrics(true: Values, predicted: Values, *, top: float = 0.1) -> RankMe
         raise ValueError(f"ranks need two architectures and one prediction for each, got {len(true)}, {len(predicted)}")
     if not (np.isfinite(true).all() and np.isfinite(predicted).all()):
         raise ValueError("accuracies and predictions must be finite")
-    best = max(1, round(top * len(true)))
+    best = max(1, round(TOP * len(true)))
     first, second = (set(np.argsort(-values, kind="stable")[:best].tolist()) for values in (true, predicted))
     precision = len(first & second) / best
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
@@ -47,9 +48,6 @@ def rank_metrics(true: Values, predicted: Values, *, top: float = 0.1) -> RankMe
 def out_of_fold(
     fit_predict: Callable[[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]], Values],
     groups: Int64[np.ndarray, " n"],
-    *,
-    folds: int = 5,
-    seed: int = 0,
 ) -> Values:
     """A prediction of each row by a model that never saw it.
 
@@ -58,11 +56,11 @@ def out_of_fold(
     folds.
     """
     names, member = np.unique(groups, return_inverse=True)
-    if len(names) < folds:
-        raise ValueError(f"{len(names)} different architectures do not fill {folds} folds; evaluate more of them")
-    fold = np.random.default_rng((seed, folds)).permutation(len(names))[member] % folds
+    if len(names) < FOLDS:
+        raise ValueError(f"{len(names)} different architectures do not fill {FOLDS} folds; evaluate more of them")
+    fold = np.random.default_rng((0, FOLDS)).permutation(len(names))[member] % FOLDS
     predicted = np.empty(len(groups))
-    for number in range(folds):
+    for number in range(FOLDS):
         test = np.flatnonzero(fold == number).astype(np.int64)
         predicted[test] = fit_predict(np.flatnonzero(fold != number).astype(np.int64), test)
     return predicted

@@ -6,7 +6,7 @@ nothing is left to propose.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,15 +31,9 @@ class AskTell(Protocol):
     def tell(self, proposals: Proposals, fitness: Fitness, /) -> None:
         """How good proposals that were asked for turned out to be."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue, JSON-able."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`."""
-
 
 class ArchitectureSearch(ABC):
-    """What searches share: isomorphic architectures count once, all randomness is private, state can be saved.
+    """What searches share: isomorphic architectures count once, and all randomness is private.
 
     A subclass proposes in `propose` and, where it must know of each evaluation, learns in `learn`.
     """
@@ -105,37 +99,6 @@ class ArchitectureSearch(ABC):
                 break
         return found
 
-    def extra_state(self) -> dict[str, Any]:
-        """What a subclass must save beside the common part."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - nothing to read back
-        """Read back what `extra_state` gave."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `AskTell.state_dict`."""
-        return {
-            "search": type(self).__name__,
-            "features": list(self.space.features),
-            "asked": list(self.asked),
-            "rows": list(self.rows),
-            "fitness": list(self.fitness),
-            "generator": self.generator.bit_generator.state,
-            **self.extra_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `AskTell.load_state_dict`; raises ValueError for the state of another search or space."""
-        own = {"search": type(self).__name__, "features": list(self.space.features)}
-        if any(state[name] != value for name, value in own.items()):
-            raise ValueError(f"the state is of a {state['search']} over {len(state['features'])} features, not of this")
-        self.asked, self.rows = list(state["asked"]), list(state["rows"])
-        self.fitness = list(state["fitness"])
-        self.generator.bit_generator.state = state["generator"]
-        self._seen = set(self.space.keys_of(np.array(self.asked, dtype=np.int64)).tolist())
-        self._waiting = set(self.asked) - set(self.rows)
-        self.load_extra_state(state)
-
 
 @dataclass(frozen=True)
 class History:
@@ -143,11 +106,6 @@ class History:
 
     rows: Proposals
     fitness: Fitness
-
-    @property
-    def best_so_far(self) -> Fitness:
-        """Highest fitness after each evaluation."""
-        return np.asarray(np.maximum.accumulate(self.fitness))
 
     @property
     def best_row(self) -> int:

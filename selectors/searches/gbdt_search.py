@@ -2,9 +2,6 @@
 Model for Neural Architecture Search", arXiv 2007.04785).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings
@@ -83,12 +80,3 @@ class GbdtSearch(ArchitectureSearch):
         best = candidates[np.argsort(-predicted, kind="stable")]
         guided = self.fresh(best, self.guided)
         self.queue = self.fresh(np.concatenate([guided, candidates]), self.per_round).tolist()
-
-    def extra_state(self) -> dict[str, Any]:
-        """Choices left, rounds done and what the current round has still to propose."""
-        return {"alive": self.alive.tolist(), "rounds": self.rounds, "queue": list(self.queue)}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Read back choices left, rounds and queue."""
-        self.alive = np.array(state["alive"], dtype=bool)
-        self.rounds, self.queue = int(state["rounds"]), list(state["queue"])

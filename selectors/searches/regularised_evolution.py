@@ -2,9 +2,6 @@
 Search", AAAI 2019, arXiv 1802.01548).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Rows
@@ -69,11 +66,3 @@ class RegularisedEvolution(ArchitectureSearch):
         there = len(self.space.positions[place].choices)
         choices[0, place] = (choices[0, place] + self.generator.integers(1, max(there, 2))) % there
         return int(self.space.rows_of(choices)[0])
-
-    def extra_state(self) -> dict[str, Any]:
-        """The population, oldest first."""
-        return {"members": [list(member) for member in self.members]}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Read back the population."""
-        self.members = [(int(row), float(fitness)) for row, fitness in state["members"]]

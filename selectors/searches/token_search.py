@@ -8,8 +8,8 @@ other examples, because the fitness of a mask on a handful of them is mostly luc
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Hashable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -94,43 +94,6 @@ class TokenSearch(ABC):
         chosen = [mask for mask, _ in best if once[self.key(mask)] is mask]
         return np.stack(chosen[:most])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue, JSON-able."""
-        return {
-            "search": type(self).__name__,
-            "tokens": len(self.prunable),
-            "archive": [[bits(mask), value] for mask, value in self.archive],
-            "waiting": [bits(mask) for mask in self._waiting],
-            "generator": self.generator.bit_generator.state,
-            **self.extra_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`; raises ValueError for that of another search or prompt."""
-        if (state["search"], state["tokens"]) != (type(self).__name__, len(self.prunable)):
-            raise ValueError(f"the state is of a {state['search']} over {state['tokens']} tokens, not of this")
-        self.archive = [(mask_of(text), value) for text, value in state["archive"]]
-        self._waiting = deque(mask_of(text) for text in state["waiting"])
-        self.generator.bit_generator.state = state["generator"]
-        self.load_extra_state(state)
-
-    def extra_state(self) -> dict[str, Any]:
-        """What a subclass must save beside the common part."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - nothing to read back
-        """Read back what `extra_state` gave."""
-
-
-def bits(mask: Mask) -> str:
-    """A mask as zeros and ones."""
-    return "".join("1" if bit else "0" for bit in mask)
-
-
-def mask_of(text: str) -> np.ndarray:
-    """A mask from zeros and ones."""
-    return np.array([bit == "1" for bit in text], dtype=np.bool_)
-
 
 class RandomMasks(TokenSearch):
     """Masks of a random number of tokens within the budget, each prompt once."""
@@ -153,10 +116,6 @@ class RandomMasks(TokenSearch):
                     found.append(mask)
                     break
         return found
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """What was seen follows from what was asked for."""
-        self._seen = {self.key(mask) for mask in [*(mask for mask, _ in self.archive), *self._waiting]}
 
 
 class TokenEvolution(TokenSearch):
@@ -244,18 +203,6 @@ class TokenEvolution(TokenSearch):
         """Whether the prompts of the population are as short as they need be."""
         return float(np.mean([mask.sum() for mask, _ in self.members])) <= self.shortest
 
-    def extra_state(self) -> dict[str, Any]:
-        """See `TokenSearch.extra_state`."""
-        told = {name: [[bits(mask), value] for mask, value in getattr(self, name)] for name in ("members", "children")}
-        return {**told, "to_start": self.to_start, "slots": self.slots}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """See `TokenSearch.load_extra_state`."""
-        self.members, self.children = (
-            [(mask_of(text), value) for text, value in state[name]] for name in ("members", "children")
-        )
-        self.to_start, self.slots = state["to_start"], state["slots"]
-
 
 class ThresholdAccepting(TokenSearch):
     """TAPruning: first-choice hill climbing that accepts a little less (section 3.1).
@@ -322,13 +269,3 @@ class ThresholdAccepting(TokenSearch):
             if self.current.sum() == 1:
                 self.sweep = []
         self.best = max(self.best, fitness)
-
-    def extra_state(self) -> dict[str, Any]:
-        """See `TokenSearch.extra_state`."""
-        own = {"threshold": self.threshold, "best": self.best, "sweep": self.sweep, "dropped": self.dropped}
-        return {**own, "current": bits(self.current)}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """See `TokenSearch.load_extra_state`."""
-        self.threshold, self.best, self.dropped = state["threshold"], state["best"], state["dropped"]
-        self.sweep, self.current = list(state["sweep"]), mask_of(state["current"])

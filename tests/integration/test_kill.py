@@ -4,8 +4,8 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,94 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.trainers.models import registry as models
 
-SCRIPT = """
-import sys
+DRIVER = """
+import json, os, signal, sys, time
 from pathlib import Path
 import dagster as dg
+import torch
+from secateur.pipelines import definitions
 from secateur.pipelines.materialise import run_study
+from secateur.pipelines.runs import resumption
 from secateur.pipelines.studies.files import StudyFile, load_study
-path = Path(sys.argv[1])
-with dg.DagsterInstance.ephemeral() as instance:
-    run_study(StudyFile(path, load_study(path)), Path(sys.argv[2]), instance)
+from secateur.trainers.loop.snapshots import Snapshots
+
+torch.set_num_threads(1)
+path, root, resumed = (Path(word) for word in sys.argv[1:])
+
+def run():
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(StudyFile(path, load_study(path)), root, instance)
+
+def watch_snapshots(awaited):
+    if awaited.startswith(".snapshots"):
+        resumption.EVERY_SECONDS = 0.02
+    def read(self, made_of, read=Snapshots.read):
+        state = read(self, made_of)
+        if state is not None:
+            with resumed.open("a") as file:
+                file.write(self.folder.name.rpartition("-")[0] + chr(10))
+        return state
+    def write(self, made_of, state, write=Snapshots.write):
+        write(self, made_of, state)
+        if self.path in (root / "blobs").glob(awaited or "nothing"):
+            time.sleep(240)
+    Snapshots.read, Snapshots.write = read, write
+
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if not child:
+        try:
+            os.dup2(2, 1)
+            if order["snapshots"]:
+                watch_snapshots(order["until"])
+            run()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    ended = status = 0
+    while not ended:
+        if order["until"] and any((root / "blobs").glob(order["until"])):
+            os.kill(child, signal.SIGKILL)
+            ended, status = os.waitpid(child, 0)
+        else:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.002)
+    print(status, flush=True)
 """
+"""Runs a study in processes forked from one that has imported everything and started no thread, and kills them."""
+
+
+class Driver:
+    """Runs of one study below one root, each in a process of its own."""
+
+    def __init__(self, file: StudyFile, root: Path, process: subprocess.Popen[str]) -> None:
+        self.file, self.root, self.process = file, root, process
+
+    def run(self, until: str = "", *, snapshots: bool = False) -> int:
+        """Exit status of a run, killed once a file or folder of this pattern is there; `snapshots` are taken often,
+        and the run waits to be killed behind the first that is of the pattern.
+        """
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps({"until": until, "snapshots": snapshots}) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@contextmanager
+def driver(file: StudyFile, root: Path, resumed: Path) -> Iterator[Driver]:
+    """A driver; the names of what a run took up again from a snapshot are written to `resumed`."""
+    command = [sys.executable, "-W", "ignore", "-c", DRIVER, *map(str, (file.path, root, resumed))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield Driver(file, root, process)
+        process.stdin.close()
 
 
 def whole(store: Store, study: str) -> int:
@@ -49,76 +127,9 @@ def whole(store: Store, study: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("moment", ["scores", "subset", "manifest", "trained_model"])
-def test_a_kill_at_any_moment_leaves_only_whole_files(
-    moment: str, write_study: Callable[..., StudyFile], tmp_path: Path
-) -> None:
-    file = write_study(seeds=3, keep=[0.25])
-    root = tmp_path / "killed"
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(file.path), str(root)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    ) as run:
-        until = time.monotonic() + 120
-        while not (root / "blobs" / moment).exists() and run.poll() is None and time.monotonic() < until:
-            time.sleep(0.005)
-        run.send_signal(signal.SIGKILL)
-    assert whole(Store(root), "blobs") > 0
-    with dg.DagsterInstance.ephemeral() as instance:
-        run_study(file, root, instance)
-        if moment == "trained_model":
-            run_study(file, tmp_path / "undisturbed", instance)
-            for name in ("scores/aum.npy", "subset/hardest@0.25/2.npy", "manifest/hardest@0.25/2/kept.parquet"):
-                again, first = (place / "blobs" / name for place in (root, tmp_path / "undisturbed"))
-                assert again.read_bytes() == first.read_bytes()
-
-
-RESUMING = (
-    """
-from secateur.pipelines.runs import resumption
-from secateur.trainers.loop.snapshots import Snapshots
-import sys
-resumption.EVERY_SECONDS = 0.02
-def read(self, made_of, read=Snapshots.read):
-    state = read(self, made_of)
-    if state is not None:
-        with open(sys.argv[3], "a") as file:
-            file.write(self.folder.name.rpartition("-")[0] + "\\n")
-    return state
-Snapshots.read = read
-"""
-    + SCRIPT
-)
-LONG: dict[str, Any] = {
-    "seeds": 2,
-    "keep": [0.25],
-    "proxy": {"model": "mlp", "model_settings": {"hidden": [16]}, "epochs": 60, "batch_size": 8},
-    "training": {"model": "mlp", "model_settings": {"hidden": [16]}, "steps": 700, "batch_size": 8},
-    "scores": {"aum": None, "el2n": {"epochs": 2}, "checkpoint_loss": None},
-    "selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}, "info_batch": None},
-}
-
-
-def killed_at(pattern: str, file: StudyFile, root: Path, told: Path) -> bool:
-    """Run a study in a process of its own until a file of this pattern is there, then kill it; whether it was."""
-    with subprocess.Popen(
-        [sys.executable, "-c", RESUMING, str(file.path), str(root), str(told)],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ) as run:
-        until = time.monotonic() + 240
-        while run.poll() is None and time.monotonic() < until:
-            if any((root / "blobs").glob(pattern)):
-                run.send_signal(signal.SIGKILL)
-                run.wait()
-                return True
-            time.sleep(0.002)
-        run.kill()
-    return False
-
-
 def results(root: Path) -> dict[str, Any]:
     """Scores, subsets and weights as bytes, metrics as numbers."""
-    store, kinds = root / "blobs", ("scores/*.npy", "subset/**/*.npy", "**/*.safetensors")
+    store, kinds = root / "blobs", ("scores/*.npy", "subset/**/*.npy", "**/[!.]*/model.safetensors")
     found: dict[str, Any] = {
         str(path.relative_to(store)): path.read_bytes() for kind in kinds for path in store.glob(kind)
     }
@@ -128,18 +139,52 @@ def results(root: Path) -> dict[str, Any]:
     return found
 
 
+def test_a_kill_at_any_moment_leaves_only_whole_files_and_the_last_run_the_same_bytes(
+    write_study: Callable[..., StudyFile], tmp_path: Path
+) -> None:
+    file = write_study(seeds=2, keep=[0.25], selections={"hardest": {"selector": "top", "score": "el2n"}})
+    root, calm = tmp_path / "killed", tmp_path / "undisturbed"
+    with driver(file, root, tmp_path / "resumed.txt") as driven:
+        counts = []
+        for moment in ("scores", "subset", "manifest", "trained_model"):
+            assert driven.run(moment) == signal.SIGKILL, f"the run ended before there was {moment}"
+            counts.append(whole(Store(root), "blobs"))
+        assert counts[0] > 0
+        assert counts == sorted(counts), "a killed run takes nothing away"
+        assert driven.run() == 0
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(file, calm, instance)
+    again, once = results(root), results(calm)
+    assert again.keys() == once.keys()
+    assert [name for name in once if again[name] != once[name]] == []
+    kept = Path("blobs/manifest/hardest@0.25/1/kept.parquet")
+    assert (root / kept).read_bytes() == (calm / kept).read_bytes()
+
+
+LONG: dict[str, Any] = {
+    "seeds": 2,
+    "keep": [0.25],
+    "proxy": {"model": "mlp", "model_settings": {"hidden": [16]}, "epochs": 30, "batch_size": 8},
+    "training": {"model": "mlp", "model_settings": {"hidden": [16]}, "steps": 200, "batch_size": 8},
+    "scores": {"aum": None, "el2n": {"epochs": 2}, "checkpoint_loss": None},
+    "selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}, "info_batch": None},
+}
+
+
 def test_trainings_and_scoring_that_are_killed_go_on_to_the_same_bits(
     write_study: Callable[..., StudyFile], tmp_path: Path
 ) -> None:
-    file, root, told = write_study(**LONG), tmp_path / "killed", tmp_path / "resumed.txt"
+    file, root, resumed = write_study(**LONG), tmp_path / "killed", tmp_path / "resumed.txt"
     trial = "info_batch@0.25-1"
-    for moment in (".snapshots/proxy-0-*/snapshot.pt", ".score_store/*/*.parquet", f".snapshots/{trial}-*/snapshot.pt"):
-        assert killed_at(moment, file, root, told), f"the run ended before there was {moment}"
-    ended = subprocess.run(
-        [sys.executable, "-c", RESUMING, str(file.path), str(root), str(told)], capture_output=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr.decode()[-2000:]
-    assert told.read_text().split() == ["proxy-0", trial]
+    with driver(file, root, resumed) as driven:
+        for moment in (
+            ".snapshots/proxy-0-*/snapshot.pt",
+            ".score_store/*/*.parquet",
+            f".snapshots/{trial}-*/snapshot.pt",
+        ):
+            assert driven.run(moment, snapshots=True) == signal.SIGKILL, f"the run ended before there was {moment}"
+        assert driven.run(snapshots=True) == 0
+    assert resumed.read_text().split() == ["proxy-0", trial]
     assert not list((root / "blobs").glob(".snapshots/*/*"))
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, tmp_path / "undisturbed", instance)

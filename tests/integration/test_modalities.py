@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from secateur.pipelines.materialise import instance_at, run_study
+from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, load_study
 from secateur.pipelines.studies.grid import Trial
@@ -31,7 +31,7 @@ def run(folder: Path, **parts: object) -> tuple[Store, str]:
     body = {"name": "tried", "scores": SCORES, "selections": SELECTIONS, "keep": [0.5], "seeds": 2} | parts
     path = folder / "tried.yaml"
     path.write_text(yaml.safe_dump(body))
-    with instance_at(folder / "home") as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         run_study(StudyFile(path, load_study(path)), folder / "assets", instance)
     return Store(folder / "assets"), "tried"
 

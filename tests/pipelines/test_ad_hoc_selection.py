@@ -130,7 +130,13 @@ def test_the_page_is_that_of_the_studys_own_subset(desk: Desk) -> None:
         limit=1,
     )[0].asset_materialization
     assert event is not None
-    same = "coverage radius", "coverage radius of random", "class balance", "kept and dropped", "overlap with random"
+    same = (
+        "coverage radius",
+        "coverage radius of random",
+        "balance of strata",
+        "kept and dropped",
+        "overlap with random",
+    )
     assert {name: page[name] for name in same} == {name: event.metadata[name].value for name in same}
     assert page["coverage radius"] > 0
 

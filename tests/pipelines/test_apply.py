@@ -128,6 +128,36 @@ def test_files_that_are_no_rows_are_refused(tickets: tuple[pl.DataFrame, Path]) 
     refused("there is no column 'text'", "apply", folder / "m", folder / "other.csv", "-o", folder / "no.csv")
 
 
+def test_outputs_that_cannot_be_are_refused(tickets: tuple[pl.DataFrame, Path]) -> None:
+    _, folder = tickets
+    there, table = folder / "there.csv", folder / "tickets.csv"
+    there.touch()
+    done = CliRunner().invoke(app, ["apply", str(folder / "m"), str(table), "-o", str(there)])
+    assert isinstance(done.exception, ManifestError)
+    assert "there.csv exists already: name another path" in str(done.exception)
+    assert not there.read_bytes()
+    said = "let its name end in .csv or .tsv"
+    refused(said, "apply", folder / "m", table, "-o", folder / "kept.parquet")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hash_rows": ["text"]}, "hash_rows is a mapping of columns or a function, not ['text']"),
+        ({"output": 5}, "output is the path to write"),
+        ({"colour": "red"}, "samples are applied without colour"),
+        ({}, "name the file to write as output"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(
+    tickets: tuple[pl.DataFrame, Path], settings: dict[str, Any], said: str
+) -> None:
+    folder = tickets[1]
+    with pytest.raises(ManifestError) as fault:
+        Manifest.load(folder / "m").apply(folder / "tickets.csv", **settings)
+    assert said in str(fault.value)
+
+
 # --- channels
 
 

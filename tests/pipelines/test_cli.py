@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -19,6 +24,7 @@ from secateur.pipelines.materialise import blocks
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 
+ManifestOf = Callable[..., Any]
 WriteStudy = Callable[..., StudyFile]
 SHAPE = {
     *("study", "kind", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
@@ -67,15 +73,73 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert ("--json" in text) == (command != "ui")
 
 
-def test_help_and_the_module_load_no_pipeline() -> None:
+def loaded_by(words: Sequence[str], heavy: set[str]) -> str:
+    """Which of these modules a command loads that ends well; empty for none."""
     code = (
         "import sys; from secateur.pipelines.commands import main as cli\n"
-        "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'dagster', 'torch', 'numpy', 'polars', 'pydantic', 'datasets', 'yaml'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+        f"try: cli.app({list(words)!r})\n"
+        "except SystemExit as end: assert end.code in (0, 1), end.code\n"
+        f"print(*sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.strip()
+
+
+@pytest.mark.parametrize("command", [[], *([one] for one in COMMANDS), ["experiments"], ["deltas"]], ids=" ".join)
+def test_help_loads_no_pipeline(command: list[str]) -> None:
+    heavy = {"dagster", "torch", "numpy", "polars", "datasets", "yaml"} | (set() if command else {"pydantic"})
+    assert not loaded_by([*command, "--help"], heavy)
+
+
+@pytest.mark.parametrize("command", ["studies", "experiments", "verify", "diff", "explain", "init"])
+def test_small_commands_load_neither_torch_nor_dagster(
+    command: str, write_study: WriteStudy, manifest_of: ManifestOf, tmp_path: Path
+) -> None:
+    write_study()
+    table = datasets.Dataset.from_dict({"x": [0.5, 1.5, 2.5, 3.5] * 10, "label": [0, 1, 0, 1] * 10})
+    table.to_csv(tmp_path / "rows.csv")
+    manifest = str(manifest_of(table, {"features": ["x"], "label": "label"}, [0, 3]).path)
+    words = {
+        "verify": [manifest],
+        "diff": [manifest, manifest],
+        "explain": [manifest, "3"],
+        "init": [str(tmp_path / "rows.csv"), "-o", str(tmp_path / "rows.yaml")],
+    }
+    assert not loaded_by([command, *words.get(command, [])], {"torch", "dagster"})
+
+
+def test_ctrl_c_in_a_step_is_one_sentence(write_study: WriteStudy, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "slow_network.py").write_text(
+        "import pathlib, time\n\n\n"
+        "def slow(shape, classes):\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n"
+        "    time.sleep(300)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", str(tmp_path), *filter(None, sys.path)])}
+    slow = {"model": "slow_network:slow", "epochs": 1}
+    study = {**yaml.safe_load(write_study().path.read_text()), "proxy": slow}
+    (tmp_path / "slow.yaml").write_text(yaml.safe_dump(study))
+    command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()"]
+    with subprocess.Popen(
+        [*command, "run", str(tmp_path / "slow.yaml")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            while not begun.exists():
+                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in errors
+    assert errors.count("error: ") == 1
+    assert "interrupted" in errors
 
 
 def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
@@ -198,7 +262,8 @@ def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -
         (["run", "no/such.yaml"], "no/such.yaml: not readable"),
         (["score", "digits_search"], "is of kind 'search' and selects no samples: use secateur run digits_search"),
         (["select", "digits_pdp"], "is of kind 'pruning' and selects no samples: use secateur run digits_pdp"),
-        (["run", "digits_search", "--seed", "0"], "is run as a whole: name no part of it"),
+        (["run", "digits_search", "--selection", "randon"], "no selection 'randon'; did you mean 'random'?"),
+        (["run", "digits_search", "--keep", "7"], "has no keep '7'"),
         (["select", "digits", "--selection", "hardes"], "no selection 'hardes'; did you mean 'hardest'?"),
         (["select", "digits", "--keep", "0.7"], "has no keep '0.7'; did you mean '0.3'? there are: 0.1, 0.3"),
         (["run", "digits", "--seed", "9"], "has no seed '9'"),

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from secateur.pipelines.runs.costs import costs_of, parts_of, save_pass_cost, total
+from secateur.pipelines.runs.costs import costs_of, parts_of, save_pass_cost, saved, total
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -39,13 +39,13 @@ def store(tmp_path: Path) -> Store:
     """Every asset's cost, each a power of two: a sum tells its parts."""
     store = Store(tmp_path / "store")
     costs: dict[tuple[str, ...], dict[str, Any]] = {
-        ("proxy_cost",): {"samples_seen": 1, "steps": 1, "seconds": 1.0},
-        ("scoring_pass_cost",): {"forward": 2, "seconds": 2.0},
-        ("scores_cost", "density"): {"seconds": 4.0},
-        ("embeddings_cost",): {"forward": 8, "seconds": 8.0},
-        ("neighbours_cost",): {"seconds": 16.0},
-        ("teacher_cost",): {"samples_seen": 32, "steps": 1, "seconds": 32.0},
-        ("teacher_logits_cost",): {"samples_seen": 64, "steps": 0, "seconds": 64.0},
+        ("proxy_cost",): vars(Cost(1, 1, 1.0)),
+        ("scoring_pass_cost",): {"model": "a", **vars(Cost(2, seconds=2.0))},
+        ("scores_cost", "density"): vars(Cost(seconds=4.0)),
+        ("embeddings_cost",): vars(Cost(8, seconds=8.0)),
+        ("neighbours_cost",): vars(Cost(seconds=16.0)),
+        ("teacher_cost",): vars(Cost(32, 32, 32.0)),
+        ("teacher_logits_cost",): vars(Cost(64, seconds=64.0)),
     }
     for key, cost in costs.items():
         store.save(dg.AssetKey(["blobs", *key]), cost)
@@ -82,10 +82,8 @@ def test_keeping_everything_needs_no_score(study: Study, store: Store) -> None:
 
 def test_choosing_and_tuning_count(study: Study, store: Store) -> None:
     trial = Trial("coverage_centric@0.25", 1)
-    store.save(dg.AssetKey(["blobs", "subset_cost"]), {"seconds": 0.5}, trial)
-    store.save(
-        dg.AssetKey(["blobs", "tuning_cost"]), {trial.selection: {"samples_seen": 7, "steps": 1, "seconds": 3.0}}
-    )
+    store.save(dg.AssetKey(["blobs", "subset_cost"]), vars(Cost(seconds=0.5)), trial)
+    store.save(dg.AssetKey(["blobs", "tuning_cost"]), {trial.selection: vars(Cost(7, 7, 3.0))})
     costs = costs_of(study, trial, store, TRAINED)
     assert costs["choosing"] == Cost(seconds=0.5)
     assert costs["tuning"] == Cost(7, 7, 3.0)
@@ -98,17 +96,17 @@ def test_a_shared_asset_is_charged_once(study: Study) -> None:
 
 
 def test_a_forward_pass_counts_a_third_of_a_sample_trained_on() -> None:
-    assert Cost.of({"samples_seen": 90, "steps": 3, "seconds": 1.0}).samples == 90
-    assert Cost.of({"samples_seen": 90, "steps": 0, "seconds": 1.0}).samples == 30
-    assert Cost.of({"samples_seen": 90, "steps": 3, "forward": 90, "seconds": 1.0}).samples == 120
+    assert Cost(90, 90, 1.0).samples == 90
+    assert Cost(90, 0, 1.0).samples == 30
+    assert Cost(180, 90, 1.0).samples == 120
 
 
-def test_rows_that_were_scored_before_keep_their_cost(tmp_path: Path) -> None:
-    store, place = Store(tmp_path), dg.AssetKey(["blobs", "scoring_pass_cost"])
+def test_rows_that_were_scored_before_keep_their_cost(study: Study, tmp_path: Path) -> None:
+    store, place = Store(tmp_path), ("scoring_pass_cost",)
     save_pass_cost(store, "blobs", "model a", 5.0, 100)
     save_pass_cost(store, "blobs", "model a", 0.1, 0)
-    assert Cost.of(store.load(place)) == Cost(forward=100, seconds=5.0)
+    assert saved(study, store, place) == Cost(forward=100, seconds=5.0)
     save_pass_cost(store, "blobs", "model a", 1.0, 10)
-    assert Cost.of(store.load(place)) == Cost(forward=110, seconds=6.0)
+    assert saved(study, store, place) == Cost(forward=110, seconds=6.0)
     save_pass_cost(store, "blobs", "model b", 2.0, 50)
-    assert Cost.of(store.load(place)) == Cost(forward=50, seconds=2.0)
+    assert saved(study, store, place) == Cost(forward=50, seconds=2.0)

@@ -134,7 +134,7 @@ def test_a_study_runs_from_source_to_report_and_again_to_the_same_bytes(
     assert {row["kept"] for row in report["rows"]} == {30, 60}
     assert "<svg" in (store.load(key("report")) / "accuracy.svg").read_text()
     tuned = store.load(key("tuning"))["coverage_centric@0.25"]
-    assert str(tuned["settings"]["cutoff"]) in tuned["validation_accuracy"]
+    assert str(tuned["settings"]["cutoff"]) in tuned["validation"]
     kept = Manifest.load(store.load(key("manifest"), Trial("coverage_centric@0.25", 1)))
     assert kept.provenance.settings["cutoff"] == tuned["settings"]["cutoff"]
     assert [card.name for card in kept.provenance.scores] == ["aum"]
@@ -177,10 +177,10 @@ def test_the_ui_gets_numbers_and_small_pictures(
     assert score["histogram"].startswith("![aum](data:image/svg+xml;base64,")
     subset = metadata(key("subset"), "0|coverage_centric@0.25")
     assert subset["kept"] == 30
-    assert subset["class balance"].startswith("![")
+    assert subset["balance of strata"].startswith("![")
     assert "cutoff" in subset["settings"]
     assert len(score["histogram"]) < 100_000
-    assert len(subset["class balance"]) < 100_000
+    assert len(subset["balance of strata"]) < 100_000
     assert len(metadata(key("report"))["report"]) < 200_000
 
 

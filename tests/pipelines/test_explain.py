@@ -215,7 +215,7 @@ def test_the_command(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert answer.exit_code == 0
     assert json.loads(answer.stdout)["equal_rows"] == [7]
     shown = run(app, ["explain", str(manifest.path), "3"], env={"COLUMNS": "80", "NO_COLOR": "1"}).stdout
-    for word in ("row 3:", "el2n", "nearest kept", "equal rows", "class"):
+    for word in ("row 3:", "el2n", "nearest kept", "equal rows", "stratum"):
         assert word in shown
     assert "\x1b[" not in shown
     refused = run(app, ["explain", str(manifest.path), str(COUNT)])

@@ -313,3 +313,16 @@ def test_strings_as_labels_need_names_and_name_the_row(tmp_path: Path) -> None:
         source: Any = TypeAdapter(Source).validate_python(study | {"label_names": names})
         with pytest.raises(SourceError, match=said):
             load(source, columns, tmp_path, tmp_path / "cache")
+
+
+def test_the_last_column_is_the_label_where_no_name_says_it(init: Init, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {"grade": rng.integers(0, 3, 90), "size": rng.normal(size=90), "price": rng.normal(size=90)}
+    datasets.Dataset.from_dict(table).to_csv(tmp_path / "houses.csv")
+    study, answer = init(tmp_path / "houses.csv")
+    assert (study.task.kind, study.columns.label) == ("regression", "price")
+    [label] = [guess for guess in answer["guesses"] if guess["what"] == "label"]
+    assert "for another say --label COLUMN" in label["why"]
+    datasets.Dataset.from_dict({"y": table["grade"], **table}).to_csv(tmp_path / "named.csv")
+    study, _ = init(tmp_path / "named.csv", "--overwrite")
+    assert (study.task.kind, study.columns.label) == ("classification", "y")

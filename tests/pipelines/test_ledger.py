@@ -68,6 +68,28 @@ def test_a_result_that_is_not_whole_is_made_again(damage: Callable[[Store], obje
     assert ledger.holds(KEY, TRIAL, "a", beside=[COST])
 
 
+def test_a_result_of_another_trial_and_the_same_inputs_is_copied(ledger: Ledger) -> None:
+    work, other = Work(ledger), Trial("all@1.0", 2)
+    ledger.once(KEY, TRIAL, "a", work)
+    path = ledger.once(KEY, other, "a", work, alike=[Trial("none", 0), TRIAL])
+    assert (work.times, (path / "weights.bin").read_bytes()) == (1, bytes([1] * 8))
+    assert ledger.holds(KEY, other, "a")
+    ledger.once(KEY, TRIAL, "b", work, alike=[other])
+    assert work.times == 2
+
+
+def test_folders_of_other_inputs_are_dropped(ledger: Ledger) -> None:
+    store = ledger.store
+    for name, made_of in (("one", "a"), ("two", "a"), ("three", "a")):
+        with store.folder((*KEY, name)) as folder:
+            (folder / "x").write_bytes(b"x")
+        ledger.note((*KEY, name), None, made_of)
+    ledger.forget((*KEY, "three"))
+    ledger.drop_others(KEY, {"one": "a", "two": "b", "three": "a"})
+    assert [path.name for path in store.place(KEY).iterdir()] == ["one"]
+    assert ledger.entry((*KEY, "two")) is None
+
+
 def test_work_that_fails_behind_its_result_leaves_no_entry_of_either(ledger: Ledger) -> None:
     work = Work(ledger)
     ledger.once(KEY, TRIAL, "a", work)

@@ -105,3 +105,19 @@ def test_exit_codes_and_json(tmp_path: Path) -> None:
     assert max(map(len, shown.stdout.splitlines())) <= 80
     refused = run(app, ["diff", a, other])
     assert isinstance(refused.exception, ManifestError)
+
+
+def test_strata_are_shown_in_their_order(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(12, dtype=np.int64), 4)
+    hashes = [f"{row:032x}" for row in range(48)]
+    samples = pl.DataFrame({"row": np.arange(48, dtype=np.int64), "content_hash": hashes, "label": labels})
+    said = {"dataset": "d", "revision": "", "selection": "s", "selector": "top", "selector_version": "1"}
+    folders = []
+    for name, kept in (("a", [0, 40, 41, 44]), ("b", [1, 4, 8, 47])):
+        rows = Rows.chosen(samples, np.isin(np.arange(48), kept))
+        source = Provenance(**said, settings={}, keep=4, budget=4, seed=0)  # type: ignore[arg-type]
+        folders.append(str(Manifest.write(tmp_path / name, rows, source).path))
+    shown = CliRunner().invoke(app, ["diff", *folders]).stdout
+    _, *lines = shown[shown.index("stratum ") :].splitlines()
+    numbers = [int(line.split()[0]) for line in lines[:12]]
+    assert numbers == list(range(12))

@@ -21,7 +21,7 @@ from secateur.pipelines.runs.drift import Change, compare_scorings, rank_correla
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
-from secateur.pipelines.studies.sections import Drift, Recurring
+from secateur.pipelines.studies.sections import Drift, Recurring, is_cron
 from secateur.scorers.registry import scorers
 
 WriteStudy = Callable[..., StudyFile]
@@ -232,3 +232,17 @@ def test_what_is_over_a_bound_is_said() -> None:
 def test_wrong_settings_are_refused_when_the_study_loads(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Recurring(**given)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("0 6 * * 1", "*/15 0-6,22 1,15 * mon-fri", "0 0 31 jan *", "0 0 29 feb *", "0-30/5 * * * 7"),
+        *("60 * * * *", "* 24 * * *", "0 0 0 * *", "0 0 1 13 *", "0 0 * * 8", "0 0 30 2 *", "0 0 31 feb *"),
+        *("0 0 * jan", "0 0 * * * *", "0 0 * * jan", "0 0 mon * *", "a * * * *", "1- * * * *", "*/0 * * * *", ""),
+    ],
+)
+def test_a_cron_line_is_judged_as_dagster_does(line: str) -> None:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    assert is_cron(line) == (len(line.split()) == 5 and is_valid_cron_string(line))

@@ -335,7 +335,10 @@ class Sugar(AnyStudy):
     arms: ClassVar[tuple[str, ...]] = ("uniform_random", "near", "far")
     keep: ClassVar[tuple[int, ...]] = (30,)
     unit: ClassVar[str] = "sample"
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric("rmse", higher_is_better=False, unit="mmol/l"), Metric("r2"))
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("rmse", higher_is_better=False, unit="mmol/l"),
+        Metric("r2", floor=0.0),
+    )
     baseline: ClassVar[str] = "uniform_random"
     references: ClassVar[tuple[str, ...]] = ("full",)
     arm: ClassVar[str] = "selection"
@@ -381,6 +384,24 @@ def test_of_an_error_less_is_better_everywhere(tmp_path: Path) -> None:
     page_of(report).write(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("r2", "verdict"), [(-0.3, Verdict.NO_BETTER), (0.0, Verdict.NO_BETTER), (0.01, Verdict.BETTER)]
+)
+def test_models_that_learned_nothing_are_not_called_better(r2: float, verdict: Verdict) -> None:
+    """Of permuted targets, a model that saw small residuals stays near the mean: a smaller error that means nothing."""
+    errors = {"uniform_random@30": [52.0, 52.1, 51.9], "near@30": [41.5, 41.7, 41.3]}
+    report = build_report(
+        Sugar(),
+        {
+            Trial(name, seed): Outcome(metrics={"rmse": error, "r2": r2 if name == "near@30" else 0.4}, kept=30, of=90)
+            for name, values in errors.items()
+            for seed, error in enumerate(values)
+        },
+    )
+    assert row(report, "near").against["random"].verdict is verdict
+    assert ("near learned nothing" in report.note) == (verdict is Verdict.NO_BETTER)
+
+
 def test_an_outcome_comes_back_from_json_and_wrong_ones_are_refused() -> None:
     one = outcome(0.8, facts={"curve": [1, 2]})
     content = json.loads(one.model_dump_json())
@@ -398,3 +419,12 @@ def test_an_outcome_comes_back_from_json_and_wrong_ones_are_refused() -> None:
             Outcome.read(content | wrong, "evaluation of x")
     with pytest.raises(ValueError, match="frozen"):
         one.steps = 3  # type: ignore[misc]
+
+
+def test_long_names_are_shortened_in_their_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "coverage_centric_with_a_floor_for_every_class_and_a_cutoff_of_a_tenth@0.25"
+    Console(width=80).print(table_of(("selection", "verdict"), [(name, "no better than random, over five seeds")] * 2))
+    lines = capsys.readouterr().out.splitlines()
+    starts = [line for line in lines if line.startswith("coverage_centric")]
+    assert len(starts) == 2
+    assert all(line.split()[0].endswith("tenth@0.25") and "…" in line for line in starts)

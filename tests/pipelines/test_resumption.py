@@ -1,6 +1,7 @@
 """What was worked through of the same inputs is not worked through again; what is killed goes on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,17 @@ def test_a_proxy_of_two_runs_goes_on_behind_the_first(
     for name in ("aum", "el2n", "forgetting"):
         again, once = (np.load(root / "blobs" / "scores" / f"{name}.npy") for root in (broken, whole))
         assert (again == once).all()
+
+
+def test_results_of_a_killed_run_are_counted_as_fresh(write_study: WriteStudy, tmp_path: Path) -> None:
+    file = write_study(seeds=1, keep=[0.25])
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = run_study(file, tmp_path / "store", instance)
+        shutil.rmtree(
+            tmp_path / "store" / "blobs" / ".ledger" / "graph"
+        )  # a run that is killed in a step notes nothing
+        again = run_study(file, tmp_path / "store", instance)
+    assert first.fresh == 0
+    assert again.made + again.fresh == first.made
+    trained = len(list(file.study.trials)) if file.study else 0
+    assert again.fresh >= 1 + trained  # the proxy and the trained models were taken again

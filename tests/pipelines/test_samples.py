@@ -21,9 +21,9 @@ from sample_tables import samples_table
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import content_hashes, hex_of, input_hashes, series_of
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit
+from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 PICTURE, TEXT = Columns(image="image", label="label"), Columns(text="text", label="label")

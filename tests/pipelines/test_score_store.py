@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore
+from secateur.pipelines.storage.score_cache import ScoreKey, ScoreStore, one_by_one
 
 KEY = ScoreKey("grand", "1", {"norm": 2}, "model-a")
 
@@ -44,10 +44,10 @@ def files(root: Path) -> dict[str, bytes]:
 
 def test_appended_rows_alone_are_computed(tmp_path: Path) -> None:
     store, old = ScoreStore(tmp_path, shard=8), contents(*range(20))
-    store.scores({"a": KEY}, old, Counting(old))
+    store.scores(one_by_one(Counting(old)), {"a": KEY}, old)
     new = contents(*range(20), 100, 101)
     counting = Counting(new)
-    scores, tally = store.scores({"a": KEY}, new, counting)
+    scores, tally = store.scores(one_by_one(counting), {"a": KEY}, new)
     assert counting.rows == [20, 21]
     assert tally.computed == {"a": 2}
     assert tally.found == {"a": 20}
@@ -56,10 +56,10 @@ def test_appended_rows_alone_are_computed(tmp_path: Path) -> None:
 
 def test_rows_that_moved_keep_their_scores(tmp_path: Path) -> None:
     store, old = ScoreStore(tmp_path, shard=8), contents(*range(20))
-    store.scores({"a": KEY}, old, Counting(old))
+    store.scores(one_by_one(Counting(old)), {"a": KEY}, old)
     moved = old[::-1]
     counting = Counting(moved)
-    scores, _ = store.scores({"a": KEY}, moved, counting)
+    scores, _ = store.scores(one_by_one(counting), {"a": KEY}, moved)
     assert not counting.asked
     np.testing.assert_array_equal(scores["a"], truth(moved))
 
@@ -74,9 +74,9 @@ def test_rows_that_moved_keep_their_scores(tmp_path: Path) -> None:
 )
 def test_version_settings_and_model_each_make_scores_of_their_own(other: ScoreKey, tmp_path: Path) -> None:
     store, rows = ScoreStore(tmp_path), contents(*range(5))
-    store.scores({"a": KEY, "b": KEY}, rows, Counting(rows))
+    store.scores(one_by_one(Counting(rows)), {"a": KEY, "b": KEY}, rows)
     counting = Counting(rows)
-    store.scores({"kept": KEY, "changed": other}, rows, counting)
+    store.scores(one_by_one(counting), {"kept": KEY, "changed": other}, rows)
     assert counting.asked == [([0, 1, 2, 3, 4], ["changed"])]
 
 
@@ -84,19 +84,19 @@ def test_scores_that_miss_the_same_rows_share_a_pass(tmp_path: Path) -> None:
     store, rows = ScoreStore(tmp_path, shard=4), contents(*range(6))
     other = ScoreKey("el2n", "1", {}, "model-a")
     counting = Counting(rows)
-    store.scores({"a": KEY, "b": other}, rows, counting)
+    store.scores(one_by_one(counting), {"a": KEY, "b": other}, rows)
     assert counting.asked == [([0, 1, 2, 3], ["a", "b"]), ([4, 5], ["a", "b"])]
 
 
 def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = contents(*range(30))
     undisturbed = ScoreStore(tmp_path / "whole", shard=8)
-    whole, _ = undisturbed.scores({"a": KEY}, rows, Counting(rows))
+    whole, _ = undisturbed.scores(one_by_one(Counting(rows)), {"a": KEY}, rows)
     store = ScoreStore(tmp_path / "killed", shard=8)
     with pytest.raises(KeyboardInterrupt):
-        store.scores({"a": KEY}, rows, Counting(rows, fail_after=2))
+        store.scores(one_by_one(Counting(rows, fail_after=2)), {"a": KEY}, rows)
     counting = Counting(rows)
-    resumed, _ = store.scores({"a": KEY}, rows, counting)
+    resumed, _ = store.scores(one_by_one(counting), {"a": KEY}, rows)
     assert counting.rows == list(range(16, 30))
     assert resumed["a"].tobytes() == whole["a"].tobytes()
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
@@ -111,7 +111,7 @@ def test_whatever_came_before_every_row_has_its_own_score(
     for numbers in versions:
         rows = contents(*numbers)
         counting = Counting(rows)
-        scores, _ = store.scores({"a": KEY}, rows, counting)
+        scores, _ = store.scores(one_by_one(counting), {"a": KEY}, rows)
         np.testing.assert_array_equal(scores["a"], truth(rows))
         assert len(counting.rows) == len(set(numbers) - seen)
         seen |= set(numbers)

@@ -1,5 +1,6 @@
 """Searches: what is read from YAML and tables and what is refused, and small searches from space to trained model."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,9 +21,11 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.architectures import architectures_of, guided_history, replay, space_of
 from secateur.pipelines.runs.evaluations import data_for
+from secateur.pipelines.runs.outcomes import outcomes_at
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import SHIPPED, StudyError, StudyFile, load_file, read_studies
+from secateur.pipelines.studies.grid import Trial
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging import architectures as judging
@@ -174,15 +177,18 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     for name in ("one", "two"):
         run_study(file, tmp_path / name, instance)
     store, key = Store(tmp_path / "one"), lambda name: dg.AssetKey(["trials", name])
-    table, evaluations = store.load(key("architectures")).collect(), store.load(key("evaluations")).collect()
-    keys = evaluations.with_columns(table["key"].gather(evaluations["row"]).alias("key"))
-    for _, run in keys.group_by("search", "seed"):
-        assert run["key"].n_unique() == len(run) <= 15
-    accuracies = table["accuracy"].to_numpy()[evaluations["row"].to_numpy()]
-    assert np.array_equal(evaluations["accuracy"].to_numpy(), accuracies)
-    assert set(evaluations["search"]) == {"gbdt_s3", "gbdt", "evolution", "random"}
+    table, outcomes = store.load(key("architectures")).collect(), outcomes_at(store, search, search.trials)
+    assert {trial.name for trial in outcomes} == {"gbdt_s3", "gbdt", "evolution", "random"}
+    for trial, outcome in outcomes.items():
+        rows, accuracies = outcome.facts["rows"], outcome.facts["accuracies"]
+        assert table["key"].gather(rows).n_unique() == len(rows) <= trial.keep == outcome.kept
+        assert accuracies == table["accuracy"].gather(rows).to_list()
+        assert outcome.metrics == {"accuracy": max(accuracies) / 100}
+        whole = outcomes[Trial(f"{trial.name}@15", trial.seed)].facts
+        assert (rows, accuracies) == (whole["rows"][: len(rows)], whole["accuracies"][: len(rows)])
 
-    space, history = space_of(search, table), guided_history(evaluations.lazy())
+    space = space_of(search, table)
+    history = guided_history(search, {trial: outcome.model_dump() for trial, outcome in outcomes.items()})
     best = store.load(key("best_architecture"))
     assert best["accuracy"] == history.fitness.max()
     assert best["choices"] == space.describe(int(history.rows[best["found_at"] - 1]))
@@ -209,6 +215,28 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     kept.write_bytes(kept.read_bytes().replace(b'"kept": true', b'"kept": false', 1))
     with pytest.raises(ManifestError):
         Manifest.load(kept.parent)
+
+
+def test_a_part_of_a_search_is_run_alone_and_is_fresh_when_the_whole_is(
+    tmp_path: Path, content: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    file, store = write(tmp_path, content | {"seeds": 2}), Store(tmp_path / "store")
+    search, part = search_of(file), [Trial("gbdt@7", 1), Trial("random@7", 1)]
+    run_study(file, store.root, instance, trials=part)
+    alone = outcomes_at(store, search, part)
+    assert [len(outcome.facts["rows"]) for outcome in alone.values()] == [7, 7]
+    assert store.find(("trials", "evaluations"), Trial("gbdt@7", 0)) is None
+    assert store.find(("trials", "report")) is None
+    assert run_study(file, store.root, instance, trials=part).made == 0
+
+    made = run_study(file, store.root, instance)
+    # The table, predictor, pruned space, best architecture and report come once; the part is there already.
+    assert (made.made, made.fresh) == (len(list(search.trials)) - 2 + 4, 2 + 1)
+    run_study(file, tmp_path / "whole", instance)
+    assert outcomes_at(Store(tmp_path / "whole"), search, part) == alone
+    # Another seed makes nothing stale of those that there are.
+    more = write(tmp_path, content | {"seeds": 3})
+    assert run_study(more, store.root, instance, trials=[Trial("gbdt@7", 2), *part]).made == 1
 
 
 def test_a_python_function_is_asked_once_per_architecture(
@@ -341,13 +369,19 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, cont
     code, resumed = run(tmp_path / "killed", "killed.txt")
     # The evaluation that was killed is made again, and no other.
     assert (code, resumed) == (0, [*whole[:7], *whole[6:]])
-    for name in ("evaluations.parquet", "best_architecture.json", "predictor/trees.txt"):
+    for stored in sorted((tmp_path / "undisturbed" / "trials" / "evaluations").rglob("*.json")):
+        one, two = (
+            json.loads((tmp_path / root / stored.relative_to(tmp_path / "undisturbed")).read_text())
+            for root in ("undisturbed", "killed")
+        )
+        assert one | {"seconds": 0} == two | {"seconds": 0}
+    for name in ("best_architecture.json", "predictor/trees.txt"):
         once, again = (tmp_path / root / "trials" / name for root in ("undisturbed", "killed"))
         assert once.read_bytes() == again.read_bytes()
     # With all evaluations stored the function is not asked again; where its file has changed it is.
     assert run(tmp_path / "killed", "killed.txt")[1] == resumed
     (tmp_path / "my_evaluation.py").write_text(EVALUATION + "# other\n")
-    assert run(tmp_path / "killed", "killed.txt")[1] == [*resumed, *whole]
+    assert run(tmp_path / "killed", "killed.txt") == (0, [*resumed, *whole])
 
 
 def test_networks_trained_before_a_failure_are_not_trained_again(
@@ -386,14 +420,15 @@ def test_networks_trained_before_a_failure_are_not_trained_again(
     run_study(file, root, instance)
     # Guided, unguided and random searches and evolution of two seeds share the trainings of a network.
     assert len(trained) == len(set(trained))
-    evaluations = pl.read_parquet(root / "trials" / "evaluations.parquet")
+    search = search_of(file)
+    every = [outcome.facts for outcome in outcomes_at(Store(root), search, search.trials).values()]
+    known = {row: accuracy for each in every for row, accuracy in zip(each["rows"], each["accuracies"], strict=True)}
     table = pl.read_parquet(root / "trials" / "architectures.parquet")
-    keys = table["key"].gather(evaluations["row"])
-    assert len(trained) == 2 * keys.n_unique() < 2 * len(evaluations)
-    models = search_of(file).space.models
+    assert len(trained) == 2 * table["key"].gather(list(known)).n_unique() < sum(len(each["rows"]) for each in every)
+    models = search.space.models
     assert models is not None
     data, _ = data_for(models, tmp_path, tmp_path / "cache")
     _, configs = space_of_configs(models.training, models.positions)
     accuracy = judging.ValidationAccuracy(data)
-    for row, known in evaluations.unique("row").select("row", "accuracy").rows()[:2]:
-        assert known == 100 * np.mean([accuracy(configs[row], seed=seed) for seed in (0, 1)])
+    for row in list(known)[:2]:
+        assert known[row] == 100 * np.mean([accuracy(configs[row], seed=seed) for seed in (0, 1)])

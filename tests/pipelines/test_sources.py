@@ -25,11 +25,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from secateur.pipelines.data.division import stratified_rows
 from secateur.pipelines.data.identity import content_hashes
-from secateur.pipelines.data.images import decode_image
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FAULT
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
+from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 TEXT = Columns(text="text", label="label")

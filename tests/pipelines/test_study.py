@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from secateur.pipelines.studies.files import SHIPPED, StudyError, load_study, read_studies
+from secateur.pipelines.studies.files import SHIPPED, StudyError, load_study, read_studies, validated
 from secateur.pipelines.studies.grid import Trial, selection_key
 
 
@@ -53,13 +53,13 @@ REFUSED = [
         ["kind: there is no 'prunning'; did you mean 'pruning'?", "there are: pruning, samples, search"],
     ),
     ({"kind": ["search"]}, ["kind: there is no"]),
-    ({"kind": "search"}, ["space", "Field required", "keys of a study of kind 'search': kind, name"]),
-    ({"kep": 0.5}, ["kep", "Extra inputs", "keys of a study of kind 'samples': kind, name"]),
+    ({"kind": "search"}, ["space", "Field required"]),
+    ({"kep": 0.5}, ["kep: there is no such key; did you mean 'keep'?", "there are: kind, name"]),
     ({"scores": {"magnitude": None}}, ["magnitude.scorer: 'magnitude' is for weights; there are:", "el2n"]),
     ({"selections": {"random_entries": None}}, ["random_entries.selector: 'random_entries' is for deltas", "top"]),
     ({"scores": {"amu": None}}, ["amu.scorer", "did you mean 'aum'", "there are:", "forgetting"]),
     ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
-    ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "settings: epochs"]),
+    ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "there are: epochs"]),
     ({"scores": {"forgetting": {"never_learned": "nan"}}}, ["never_learned", "'presentations' or 'zero'", "got 'nan'"]),
     ({"scores": {}}, ["scores", "at least 1"]),
     ({"selections": {"best": {"selector": "tops", "score": "aum"}}}, ["best.selector", "did you mean 'top'"]),
@@ -146,3 +146,37 @@ def test_budgets_survive_their_partition_key(keep: float) -> None:
     assert trial.keep == keep
     assert type(trial.keep) is type(keep)
     assert (trial.name, trial.seed) == ("a_b", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({"selectons": {}}, "selectons: there is no such key; did you mean 'selections'? there are: kind, name", "got"),
+        ({"proxy": {"model": "mlp", "epoch": 3}}, "proxy.epoch: there is no such key; did you mean 'epochs'?", "seeds"),
+        ({"seeds": 0}, "seeds: Input should be greater than or equal to 1, got 0", "there are"),
+        (
+            {"task": "no_module:factory"},
+            "task: there is no module 'no_module' to take",
+            "source",
+        ),
+        (
+            {"selections": {"hardest": {"selector": "top", "score": "grand"}}},
+            "there is no 'grand' yet: add the line `grand:` below scores:, there are: aum, el2n",
+            "description",
+        ),
+    ],
+)
+def test_a_fault_names_its_key_and_the_remedy(
+    changes: dict[str, Any], said: str, unsaid: str, study_content: dict[str, Any]
+) -> None:
+    with pytest.raises(StudyError) as fault:
+        validated(study_content | changes, Path("blobs.yaml"))
+    assert said in str(fault.value)
+    assert unsaid not in str(fault.value)
+
+
+def test_an_unknown_key_of_a_source_is_told_with_those_of_its_kind(study_content: dict[str, Any]) -> None:
+    study_content["source"] |= {"tset": "x"}
+    with pytest.raises(StudyError, match=r"source.parquet.tset: .* did you mean 'test'\?") as fault:
+        validated(study_content, Path("blobs.yaml"))
+    assert "separator" not in str(fault.value)

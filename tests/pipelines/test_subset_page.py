@@ -54,7 +54,7 @@ def test_coverage_is_that_of_all_pairs_and_beside_the_studys_random() -> None:
         assert found[f"coverage radius{of}"] == pytest.approx(literal.max(), rel=1e-5)
         assert found[f"mean distance to kept{of}"] == pytest.approx(literal.mean(), rel=1e-5)
     assert found["overlap with random"] == pytest.approx(overlap(keep, random_beside(keep, 3)))
-    assert f"{found['coverage radius']:.4g}" in found["coverage"].value
+    assert f"{found['coverage radius']:.4g}" in found["coverage"]
 
 
 def test_coverage_of_many_samples_is_of_a_draw_that_is_the_same_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_coverage_of_many_samples_is_of_a_draw_that_is_the_same_for_all(monkeypa
     assert data.embeddings is not None
     literal = cdist(data.embeddings[rows].astype(float), data.embeddings[keep].astype(float)).min(axis=1)
     assert found["coverage radius"] == pytest.approx(literal.max(), rel=1e-5)
-    assert "16 of 400 samples" in found["coverage"].value
+    assert "16 of 400 samples" in found["coverage"]
 
 
 @pytest.mark.parametrize(("count", "kept", "width"), [(50_000, 5_000, 512), (10**6, 300_000, 768), (10**7, 10**6, 64)])
@@ -88,7 +88,7 @@ def test_without_embeddings_coverage_is_said_to_be_unknown() -> None:
 
 def test_overlaps_are_listed_with_what_chance_gives() -> None:
     keep = np.arange(60) < 20
-    text = subset_page(whole(), keep, seed=0, others={"same": keep, "none": ~keep})["overlap"].value
+    text = subset_page(whole(), keep, seed=0, others={"same": keep, "none": ~keep})["overlap"]
     assert "| same | 1.00 | 20 |" in text
     assert "| none | 0.00 | 0 |" in text
     assert text.index("| same") < text.index("| none")
@@ -103,7 +103,7 @@ def test_chance_overlap_is_what_random_subsets_have() -> None:
 
 def test_samples_of_both_sides_are_drawn_from_their_side_and_stand_by_score() -> None:
     keep, score = np.arange(60) % 2 == 0, np.arange(60)[::-1].astype(np.float32)
-    text = subset_page(whole(), keep, seed=1, score=("aum", score))["kept and dropped"].value
+    text = subset_page(whole(), keep, seed=1, score=("aum", score))["kept and dropped"]
     kept, dropped = (
         [int(line.split("|")[1]) for line in part.splitlines() if line.startswith("| ") and line[2].isdigit()]
         for part in text.split("**Dropped**")
@@ -122,7 +122,7 @@ def test_images_become_two_small_strips() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (60, 40, 40, 3), dtype=np.uint8)
     text = subset_page(Whole(data.strata, data.names, noise, data.samples), np.arange(60) < 5, seed=0)[
         "kept and dropped"
-    ].value
+    ]
     strips = pictures_in(text)
     assert [Image.open(io.BytesIO(strip)).width // 60 for strip in strips] == [5, SHOWN]
     assert all(len(base64.b64encode(strip)) < LIMIT for strip in strips)
@@ -133,11 +133,11 @@ def test_hostile_samples_and_classes_do_nothing() -> None:
     data = whole(previews=hostile)
     named = Whole(data.strata, ["<b>|", "`x`", "$\\frac"], data.inputs, data.samples)
     found = subset_page(named, np.arange(60) < 30, seed=0)
-    text = found["kept and dropped"].value
+    text = found["kept and dropped"]
     assert not {"![](", "<script", "[x](", "<b>"} & {
         part for part in ("![](", "<script", "[x](", "<b>") if part in text
     }
-    ElementTree.fromstring(pictures_in(found["class balance"].value)[0].decode())
+    ElementTree.fromstring(pictures_in(found["balance of strata"])[0].decode())
 
 
 def test_shares_are_counted_and_of_many_classes_those_that_changed_most_are_shown() -> None:

@@ -224,3 +224,8 @@ def test_columns_of_several_labels() -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             Columns(text="t", **columns)  # type: ignore[arg-type]
+
+
+def test_lists_as_classes_are_told_the_tasks_of_lists(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="write task: multi_label for sets of labels"):
+        read(tmp_path, {"x": [*range(3)], "tags": [["a"], ["b"], []]}, {"features": ["x"], "label": "tags"}, "parquet")

@@ -137,16 +137,6 @@ def test_regression_from_study_to_export(run: Run, tmp_path: Path) -> None:
     assert np.bincount(samples["stratum"].to_numpy()[stratified]).tolist() == [25] * 6
 
 
-def test_rescoring_of_regression_compares_with_the_last(run: Run, tmp_path: Path) -> None:
-    content = slopes(tmp_path) | {"seeds": 1, "keep": [0.5]}
-    del content["distillation"]
-    ran = run(content)
-    defs = build([ran.file], ran.root)
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert defs.resolve_job_def("slopes_rescoring").execute_in_process(instance=instance).success
-    assert (ran.value("drift") / "latest.parquet").is_file()
-
-
 def test_several_numbers_are_learned_together(run: Run, tmp_path: Path) -> None:
     content = slopes(tmp_path) | {"columns": {"features": ["a", "b", "c"], "label": ["pay", "twice"]}, "seeds": 1}
     del content["distillation"], content["recurring"]
@@ -215,6 +205,28 @@ def test_several_labels_from_study_to_export(run: Run, tmp_path: Path) -> None:
     stratified = ran.value("subset", Trial("stratified_random@0.5", 0))
     has = np.array([[name in tags for name in "wxyz"] for tags in written])
     assert np.abs(has[stratified].sum(axis=0) - has.sum(axis=0) / 2).max() <= 3
+
+
+@pytest.mark.parametrize("write", [slopes, shop])
+def test_rescoring_compares_with_the_last(write: Callable[[Path], dict[str, Any]], run: Run, tmp_path: Path) -> None:
+    content = write(tmp_path) | {"seeds": 1, "scores": {"loss": None}, "recurring": {"watch_seconds": 60}}
+    content |= {"selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}}}
+    content |= {"proxy": TABLE | {"epochs": 2}, "training": TABLE | {"steps": 3}}
+    del content["distillation"]
+    ran, name = run(content), content["name"]
+    rows = pl.read_parquet(tmp_path / "train.parquet")
+    rows.head(len(rows) - 20).write_parquet(tmp_path / "train.parquet")
+    defs = build([ran.file], ran.root)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def(f"{name}_rescoring").execute_in_process(instance=instance).success
+        event = instance.get_latest_materialization_event(dg.AssetKey([name, "drift"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    numbers = {key: value.value for key, value in event.asset_materialization.metadata.items()}
+    assert (numbers["shared samples"], numbers["removed samples"]) == (len(rows) - 20, 20)
+    assert numbers["rank correlation of loss"] > 0.5
+    last = pl.read_parquet(ran.value("drift") / "previous.parquet")
+    assert last["subset:easiest@0.5"].sum() == len(rows) // 2
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"

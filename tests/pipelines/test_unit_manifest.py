@@ -276,14 +276,14 @@ def test_a_mask_is_applied_to_a_checkpoint_from_the_shell(tmp_path: Path) -> Non
     save_file(model(width=5).state_dict(), tmp_path / "other.safetensors")
     shell = CliRunner()
     done = shell.invoke(
-        app, ["apply", str(tmp_path / "m"), str(tmp_path / "model.safetensors"), "-o", str(tmp_path / "p")]
+        app, ["apply", str(tmp_path / "m"), str(tmp_path / "model.safetensors"), "-o", str(tmp_path / "p.safetensors")]
     )
     assert done.exit_code == 0, done.output
-    pruned, plain = load_file(tmp_path / "p"), model().state_dict()
+    pruned, plain = load_file(tmp_path / "p.safetensors"), model().state_dict()
     assert torch.equal(pruned["0.weight"], plain["0.weight"] * torch.from_numpy(mask))
     assert all(torch.equal(pruned[name], plain[name]) for name in plain if name != "0.weight")
     wrong = shell.invoke(
-        app, ["apply", str(tmp_path / "m"), str(tmp_path / "other.safetensors"), "-o", str(tmp_path / "q")]
+        app, ["apply", str(tmp_path / "m"), str(tmp_path / "other.safetensors"), "-o", str(tmp_path / "q.safetensors")]
     )
     assert isinstance(wrong.exception, ValueError)
-    assert not (tmp_path / "q").exists()
+    assert not (tmp_path / "q.safetensors").exists()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
 from secateur.pipelines.studies.grid import Trial
+from secateur.scorers.registry import scorers
+from secateur.selectors.contract import mask_selectors
 from secateur.trainers.contract import Progress
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.judging.comparison import Verdict
@@ -176,6 +179,34 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         RUNS.clear()
         run_study(written(settings={"size": 20}), store.root, instance, trials=[trial])
         assert RUNS == [("prepare", 1.0, 1), ("largest", 0.5, 1)]
+
+
+def test_an_arm_is_run_again_where_the_version_of_its_scorer_or_selector_has_changed(
+    written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"random": Arm(selector="random_mask"), "largest": Arm("magnitude", "global_mask")}
+    monkeypatch.setattr(Toy, "unit", "weight")
+    monkeypatch.setattr(Toy, "arms", arms)
+    monkeypatch.setattr(Toy, "masks", lambda *rest: None)
+    store, trial = Store(tmp_path / "store"), Trial("largest@0.5", 0)
+
+    def run() -> list[tuple[str, float, int]]:
+        RUNS.clear()
+        run_study(written(keep=[0.5], seeds=1), store.root, instance)
+        return list(RUNS)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run() == [("prepare", 1.0, 0), ("whole", 1.0, 0), ("random", 0.5, 0), ("largest", 0.5, 0)]
+        assert run() == []
+        scorer, selector = scorers("weight")["magnitude"], mask_selectors("weight")["global_mask"]
+        changed = replace(scorer, card=replace(scorer.card, version="new"))
+        monkeypatch.setitem(scorers("weight"), "magnitude", changed)
+        assert run() == [("largest", 0.5, 0)]
+        provenance = Manifest.load(store.place(("numbers", "manifest"), trial)).declaration.provenance
+        assert provenance.selector_version == f"experiment 1, magnitude new, global_mask {selector.version}"
+        assert run() == []
+        monkeypatch.setitem(mask_selectors("weight"), "global_mask", replace(selector, version="new"))
+        assert run() == [("largest", 0.5, 0)]
 
 
 def test_a_killed_run_goes_on_with_the_trials_that_are_missing(

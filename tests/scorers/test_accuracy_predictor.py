@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from known_spaces import mobile_net_like, nas_bench_101, nas_bench_201, nas_bench_macro
 
+from secateur.scorers.architectures import choice_contributions
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings, cross_validate
 from secateur.scorers.architectures.boosted_trees import leaves_of
 from secateur.scorers.architectures.choice_contributions import interactions, mean_where_used, pair_contributions
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
-from secateur.scorers.architectures.known_spaces import mobile_net_like, nas_bench_101, nas_bench_201, nas_bench_macro
 from secateur.scorers.architectures.rank_metrics import out_of_fold, rank_metrics
 
 
@@ -126,12 +127,13 @@ def test_interaction_values_are_those_of_the_definition() -> None:
         np.testing.assert_allclose(found[row], expected, atol=1e-10)
 
 
-def test_pairs_are_averaged_by_which_of_the_two_is_used() -> None:
+def test_pairs_are_averaged_by_which_of_the_two_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     space = nas_bench_macro()
     choices, accuracies = synthetic(space, 150)
     fitted = AccuracyPredictor.fit(space, choices, accuracies, PredictorSettings(trees=10))
     features = space.encode(choices)
-    values, found = interactions(fitted.trees, features), pair_contributions(fitted.trees, features, block=37)
+    monkeypatch.setattr(choice_contributions, "BLOCK", 37)
+    values, found = interactions(fitted.trees, features), pair_contributions(fitted.trees, features)
     for pair in (0, 50, 200):
         one, two = found.pairs[pair]
         for kind, (a, b) in enumerate([(1, 1), (1, 0), (0, 1), (0, 0)]):
@@ -173,7 +175,7 @@ def test_rank_metrics_are_those_of_their_definitions() -> None:
     pairs = comb(40, 2)
     tied = [sum(v[i] == v[j] for i in range(40) for j in range(i)) for v in (true, guess)]
     tau = sum(signs) / np.sqrt((pairs - tied[0]) * (pairs - tied[1]))
-    found = rank_metrics(true, guess, top=0.1)
+    found = rank_metrics(true, guess)
     assert found.kendall == pytest.approx(tau)
     ranks = [np.array([(v < x).sum() + ((v == x).sum() + 1) / 2 for x in v]) for v in (true, guess)]
     assert found.spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])
@@ -194,10 +196,10 @@ def test_folds_never_part_isomorphic_architectures_nor_show_what_they_ask() -> N
         asked.extend(test.tolist())
         return test.astype(np.float64)
 
-    assert out_of_fold(fit_predict, groups, folds=4).tolist() == list(range(33))
+    assert out_of_fold(fit_predict, groups).tolist() == list(range(33))
     assert sorted(asked) == list(range(33))
     with pytest.raises(ValueError, match="3 different architectures do not fill 5 folds"):
-        out_of_fold(fit_predict, np.array([0, 1, 2, 2]), folds=5)
+        out_of_fold(fit_predict, np.array([0, 1, 2, 2]))
 
 
 def test_cross_validation_finds_order_where_there_is_one_and_none_where_there_is_none() -> None:

@@ -9,9 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, choice_numbers
-from secateur.scorers.architectures.known_spaces import (
+from known_spaces import (
     CELL_OPERATIONS,
     GRAPH_OPERATIONS,
     cell_keys,
@@ -22,6 +20,8 @@ from secateur.scorers.architectures.known_spaces import (
     nas_bench_201,
     nas_bench_macro,
 )
+
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, choice_numbers
 
 SMALL = [Position("a", ("x", "y", "z")), Position("b", ("off", "on"), silent=True), Position("c", ("p", "q"))]
 

@@ -13,7 +13,8 @@ from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointSco
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 from secateur.scorers.checkpoints.self_confidence import self_confidence
 from secateur.scorers.registry import scorers
-from secateur.trainers.models.registry import Standardise, cnn, mlp
+from secateur.trainers.models.networks import Standardise
+from secateur.trainers.models.registry import cnn, mlp
 
 ALL = {name: one for name, one in scorers().items() if isinstance(one, CheckpointScorer)}
 CLASSES, SAMPLES = 5, 13

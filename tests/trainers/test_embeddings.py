@@ -61,6 +61,15 @@ def test_texts_are_projected_on_the_singular_vectors_of_their_tfidf():
     assert not found[29].any()
 
 
+def test_texts_of_every_script_have_vectors():
+    texts = ["हिन्दी में", "समाचार में", "天气很好", "今天天气", "สวัสดี", "สวัสดีครับ", "plain words", "other words"]
+    data = Data(np.ones((8, 4), np.int32), LABELS[:8], 2, {"kind": "tokens"})
+    found = whole(EmbeddingSettings(kind="sklearn", dimensions=4), data, texts=texts).astype(np.float64)
+    near = found @ found.T
+    np.fill_diagonal(near, -1)
+    assert near.argmax(axis=1).tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+
+
 def test_codes_are_spelled_out_before_their_components_are_taken():
     codes = np.stack([RANDOM.normal(size=30), RANDOM.integers(1, 4, 30)], axis=1).astype(np.float32)
     data = Data(codes, LABELS, 2, {"kind": "codes", "categories": [0, 4]})

@@ -52,7 +52,7 @@ def test_metrics_are_those_of_other_libraries(seed, samples, classes, scale):
 
 def test_calibration_error_by_hand():
     # Confidences 0.9 (right), 0.9 (wrong), 0.6 (right): gaps |1 - 1.8| and |1 - 0.6|, over 3 samples.
-    error = calibration_error(np.array([0.9, 0.9, 0.6]), np.array([True, False, True]), bins=10)
+    error = calibration_error(np.array([0.9, 0.9, 0.6]), np.array([True, False, True]))
     assert error == pytest.approx((0.8 + 0.4) / 3, abs=1e-12)
 
 

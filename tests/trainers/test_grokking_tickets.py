@@ -13,9 +13,9 @@ from torch.nn import functional
 from secateur.trainers.experiments import grokking_tickets
 from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.grokking_tickets import GrokkingTickets, course_mean, with_norms
-from secateur.trainers.experiments.modular_addition import ProductMlp
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import train
+from secateur.trainers.models.modular_networks import ProductMlp
 from secateur.trainers.pruning.held_masks import apply, maskable
 
 TINY = {"modulus": 23, "fraction": 0.8, "steps": 300, "dense_steps": 400, "evaluate_every": 10, "learning_rate": 0.01}

@@ -26,7 +26,7 @@ from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import train as loop
 from secateur.trainers.loop.schedule import Epoch, once_each, rate_at
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Standardise
+from secateur.trainers.models.networks import Standardise
 
 CPU = torch.device("cpu")
 

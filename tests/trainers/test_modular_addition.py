@@ -10,9 +10,6 @@ from torch.nn import functional
 from secateur.trainers.contract import GradientBatch, TrainingConfig
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
-    LookupMlp,
-    OneLayerTransformer,
-    ProductMlp,
     data_of,
     first_reached,
     float64_cross_entropy,
@@ -21,6 +18,7 @@ from secateur.trainers.experiments.modular_addition import (
     split_pairs,
 )
 from secateur.trainers.loop.train import train
+from secateur.trainers.models.modular_networks import LookupMlp, OneLayerTransformer, ProductMlp
 
 
 @pytest.fixture(autouse=True)

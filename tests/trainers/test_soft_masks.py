@@ -16,14 +16,13 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.identity import shapes_of
+from secateur.trainers.pruning.soft_mask import SoftMask, threshold
 from secateur.trainers.pruning.soft_masks import (
     PruningSchedule,
-    SoftMask,
     hard_masks,
     harden,
     settle,
     soft_masks,
-    threshold,
     with_soft_masks,
     without_soft_masks,
 )

@@ -179,13 +179,11 @@ def test_the_cache_answers_for_stored_samples_and_the_model_for_varied_ones():
     model, cached = Table(table), compress(logits(12, 3, 1))
     ids, inputs = torch.tensor([3, 5]), torch.tensor([[4.0], [6.0]])
     plain = Teacher(model, cached=cached)
-    assert not plain.online
     assert torch.equal(plain(ids, inputs), read(cached, ids))
     assert torch.equal(Teacher(model, cached=cached, augmentation=Augmentation())(ids, inputs), read(cached, ids))
     assert model.rows == 0
     for augmentation in (Augmentation(flip=True), Augmentation(crop_padding=1), Augmentation(cutout=2)):
         varied = Teacher(model.train(), cached=cached, augmentation=augmentation)
-        assert varied.online
         answer = varied(ids, inputs)
         assert torch.equal(answer, table[[4, 6]])
         assert not answer.requires_grad

@@ -1,16 +1,21 @@
 """Texts become token ids by a tokenizer that is the same in every process, or TF-IDF as scikit-learn has it."""
 
+import json
 import os
 import subprocess
 import sys
+import unicodedata
 
 import datasets
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from secateur.trainers.modalities.encoding import load_encoder
+from secateur.trainers.modalities.encoding import encoded_rows
 from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
+from secateur.trainers.modalities.words import terms_of
 
 TEXTS = ["My card has not arrived yet", "Where is my card?", "top-up failed, again", "Exchange rate of a card payment"]
 TOKENS, TFIDF = TextEncoding(kind="tokens", vocabulary=120), TextEncoding(kind="tfidf")
@@ -37,7 +42,7 @@ def test_another_process_trains_the_same_tokenizer():
 
 def test_ids_spell_the_text_and_are_padded_on_the_right():
     encoder = TokenEncoder.fit(rows(TEXTS * 3), "text", TOKENS)
-    ids = encoder.encode(rows(TEXTS))
+    ids = encoded_rows(encoder, rows(TEXTS))
     assert ids.dtype == np.int32
     for text, row in zip(TEXTS, ids, strict=True):
         real = row[row != encoder.padding_id]
@@ -55,28 +60,106 @@ def test_ids_spell_the_text_and_are_padded_on_the_right():
 def test_long_texts_are_cut_and_counted():
     split = rows(["a b c d e f g h", "a b", "c d e f g h a b", "h"])
     encoder = TokenEncoder.fit(split, "text", TextEncoding(kind="tokens", max_length=5, vocabulary=64))
-    ids = encoder.encode(split)
+    ids = encoded_rows(encoder, split)
     assert ids.shape == (4, 5)
     assert encoder.tokenizer.id_to_token(ids[0, -1]) == "[SEP]"
     assert encoder.facts(split) == {"length": 5, "share of texts cut": 0.5}
-    short = TokenEncoder.fit(rows(["a b"] * 3), "text", TextEncoding(kind="tokens", vocabulary=64))
+    short = TokenEncoder.fit(rows(["a b"] * 3), "text", TextEncoding(kind="tokens", vocabulary=64, max_length=64))
     assert short.length == 4  # no wider than the longest training text
 
 
+@pytest.mark.parametrize("longest", [3, 20, 90, 700])
+def test_the_length_follows_the_training_texts(longest):
+    words = np.random.default_rng(0).integers(1, longest + 1, 200)
+    split = rows([" ".join("ab"[number % 2] for number in range(count)) for count in words])
+    encoder = TokenEncoder.fit(split, "text", TextEncoding(kind="tokens", vocabulary=64))
+    encoder.tokenizer.no_truncation()
+    lengths = [len(encoder.tokenizer.encode(text).ids) for text in split["text"]]
+    usual = np.percentile(lengths, 95, method="inverted_cdf")
+    assert encoder.length == min(max(int(np.ceil(usual / 8)) * 8, 16), 512)
+    assert encoder.facts(split) == {
+        "length": encoder.length,
+        "share of texts cut": np.mean([length > encoder.length for length in lengths]),
+    }
+    assert max(lengths) <= 512 or encoder.facts(split)["share of texts cut"] > 0.2
+
+
+@pytest.mark.parametrize(("told", "positions", "expected"), [(24, None, 24), (24, 20, 20), (None, 40, 40)])
+def test_the_length_is_at_most_what_the_model_reads(told, positions, expected, tmp_path):
+    special = {"pad_token": "[PAD]"} | ({"model_max_length": told} if told else {})
+    name = saved_tokenizer(tmp_path, **special)
+    if positions:
+        from transformers import BertConfig
+
+        BertConfig(max_position_embeddings=positions).save_pretrained(name)
+    split = rows(["a b c d " * 20] * 5)
+    assert TokenEncoder.fit(split, "text", TextEncoding(kind="tokens", tokenizer=name)).length == expected
+
+
 @pytest.mark.parametrize(("kind", "encoding"), [(TokenEncoder, TOKENS), (TfidfEncoder, TFIDF)])
-def test_missing_texts_are_empty_and_encoders_come_back_from_disk(kind, encoding, tmp_path):
+def test_missing_texts_are_empty_and_encoders_say_what_they_learned(kind, encoding, tmp_path):
     encoder = kind.fit(rows(TEXTS), "text", encoding)
     split = rows([*TEXTS, None, "", "unheard-of Ωords"])
-    found = encoder.encode(split)
+    found = encoded_rows(encoder, split)
     np.testing.assert_array_equal(found[4], found[5])
     encoder.save(tmp_path)
-    np.testing.assert_array_equal(load_encoder(tmp_path).encode(split), found)
+    assert json.loads((tmp_path / "encoding.json").read_text())["column"] == "text"
 
 
 def test_tfidf_is_that_of_scikit_learn():
     reference = TfidfVectorizer(max_features=9, ngram_range=(1, 2), sublinear_tf=True).fit(TEXTS)
-    found = TfidfEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tfidf", terms=9)).encode(rows(TEXTS[::-1]))
+    found = encoded_rows(TfidfEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tfidf", terms=9)), rows(TEXTS[::-1]))
     np.testing.assert_allclose(found, reference.transform(TEXTS[::-1]).toarray(), rtol=1e-6)
+
+
+PLAIN = st.text(st.sampled_from("aBcéßøŁž ABC\u0391β\u03b3Джи0123456789_'\u2019-.,!?—…\n\t "), max_size=60)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PLAIN)
+def test_words_of_scripts_with_spaces_are_those_of_scikit_learn(text):
+    analyser = CountVectorizer(ngram_range=(1, 2)).build_analyzer()
+    plain = unicodedata.normalize("NFKC", text)
+    assert sorted(terms_of(text)) == sorted(analyser(plain))
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("हिन्दी में समाचार", ["हिन्दी", "में", "समाचार", "हिन्दी में", "में समाचार"]),
+        ("தமிழ் செய்தி", ["தமிழ்", "செய்தி", "தமிழ் செய்தி"]),
+        ("العَرَبِيَّة", ["العَرَبِيَّة"]),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]),
+        ("한국어 뉴스", ["한국어", "뉴스", "한국어 뉴스"]),
+        ("中文新闻", [*"中文新闻", "中文", "文新", "新闻", "中文新", "文新闻"]),
+        ("カード", ["カ", "ー", "ド", "カー", "ード", "カード"]),
+        ("ที่นี่", ["ที่", "นี่", "ที่นี่"]),
+        ("ພາສາ", ["ພ", "າ", "ສ", "າ", "ພາ", "າສ", "ສາ", "ພາສ", "າສາ"]),
+        ("ខ្មែរ", ["ខ្", "មែ", "រ", "ខ្មែ", "មែរ", "ខ្មែរ"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ", "မြန်", "န်မာ", "မြန်မာ"]),
+        ("买iPhone 15", ["买", "iphone", "15", "iphone 15"]),
+        ("❤\ufe0flove❤\ufe0f", ["love"]),
+        ("\uff26\uff55\uff4c\uff4c \ufb01ne", ["full", "fine", "full fine"]),
+        ("cafe\u0301", ["café"]),
+    ],
+)
+def test_words_keep_their_marks_and_scripts_without_spaces_give_sequences(text, terms):
+    assert sorted(terms_of(text)) == sorted(terms)
+
+
+def test_equal_texts_have_equal_terms_however_they_are_encoded():
+    for text in ("ｶｰﾄﾞ", "\ufb01le", "①②③"):
+        assert terms_of(text) == terms_of(unicodedata.normalize("NFKC", text))
+
+
+@pytest.mark.parametrize("language", [["天气很好", "今天下雨", "明天天气"], ["हिन्दी में", "समाचार में", "हिन्दी समाचार"]])
+def test_texts_of_other_scripts_have_terms_and_those_without_are_counted(language):
+    encoder = TfidfEncoder.fit(rows(language), "text", TFIDF)
+    found = encoded_rows(encoder, rows([*language, "nothing known", None]))
+    assert (np.linalg.norm(found, axis=1) > 0).tolist() == [True] * 3 + [False] * 2
+    np.testing.assert_allclose(np.linalg.norm(found[:3], axis=1), 1, rtol=1e-6)
+    assert encoder.facts(rows(language))["share of texts without a term"] == 0
+    assert encoder.facts(rows([*language, "nothing known", None]))["share of texts without a term"] == 2 / 5
 
 
 def test_texts_without_a_word_are_refused():
@@ -96,9 +179,9 @@ def test_a_tokenizer_by_name_gives_the_ids_of_transformers(tmp_path):
     from transformers import AutoTokenizer
 
     name = saved_tokenizer(tmp_path, pad_token="[PAD]", unk_token="[UNK]")
-    encoder = TokenEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tokens", tokenizer=name))
+    encoder = TokenEncoder.fit(rows(TEXTS), "text", TextEncoding(kind="tokens", tokenizer=name, max_length=512))
     reference = AutoTokenizer.from_pretrained(name)(TEXTS, padding=True)["input_ids"]
-    np.testing.assert_array_equal(encoder.encode(rows(TEXTS)), reference)
+    np.testing.assert_array_equal(encoded_rows(encoder, rows(TEXTS)), reference)
 
 
 def test_a_tokenizer_without_padding_or_that_is_not_there_is_refused(tmp_path):

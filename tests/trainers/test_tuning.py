@@ -186,4 +186,5 @@ def test_tuning_finds_the_candidate_that_learns():
     assert tuned.results[1.0] > 0.9
     assert tuned.results[0.0] < 0.7
     again = tune(data, TrainingConfig(steps=60, learning_rate=0.01), choose, (0.0, 1.0), keep=0.2, seeds=2)
-    assert replace(again, seconds=tuned.seconds) == tuned
+    assert replace(again, cost=tuned.cost) == tuned
+    assert again.cost.backward == tuned.cost.backward > 0

@@ -14,6 +14,8 @@ Cached logits are those of the samples as stored. They say nothing of a randomly
 "Knowledge distillation: a good teacher is patient and consistent", section 3.1: teacher and student see the same view).
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float16, Integer, Shaped
-from torch import nn
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
 
 LOWEST = float(np.finfo(np.float16).min)
@@ -59,7 +60,7 @@ class TeacherLogits:
         found = {"values": self.values, "indices": self.indices, "rest": self.rest}
         return {name: array for name, array in found.items() if array is not None}
 
-    def take(self, rows: Shaped[np.ndarray, " m"]) -> "TeacherLogits":
+    def take(self, rows: Shaped[np.ndarray, " m"]) -> TeacherLogits:
         """The logits of some rows, in that order."""
         return replace(self, **{name: array[rows] for name, array in self.arrays.items()})
 
@@ -76,7 +77,7 @@ class TeacherLogits:
         write(folder, [self], len(self))
 
     @classmethod
-    def load(cls, folder: Path) -> "TeacherLogits":
+    def load(cls, folder: Path) -> TeacherLogits:
         """Read back what `save` or `write` wrote, arrays memory-mapped."""
         told = json.loads((folder / "teacher_logits.json").read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told.pop("arrays")}
@@ -142,7 +143,7 @@ def compress(
     )
 
 
-def halved(values: torch.Tensor) -> Float16[np.ndarray, "..."]:
+def halved(values: torch.Tensor) -> Float16[np.ndarray, ...]:
     """Values in float16, those beyond its range at its end."""
     return values.clamp(min=LOWEST, max=-LOWEST).half().cpu().numpy()
 

@@ -17,14 +17,16 @@ their weights multiply the loss of a sample as a whole. In code:
     train(data, config, seed=0, keep=keep, objective=settings.objective(teacher, config, keep=keep.mean()))
 """
 
+from __future__ import annotations
+
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import torch
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.loop.run import plain_objective
@@ -61,7 +63,7 @@ class Distillation(BaseModel):
     seed: Annotated[int, Field(ge=0, description="of the teacher; students count from 0")] = 1000
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Distillation":
+    def _consistent(self) -> Distillation:
         shares = [share for share, _ in self.curve]
         if any(before >= after for before, after in pairwise(shares)):
             raise ValueError(f"curve: shares kept must rise, got {shares}")

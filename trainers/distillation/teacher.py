@@ -1,9 +1,10 @@
 """A teacher as a student's objective asks it: logits of a batch, from the cache or by a forward pass."""
 
-import torch
-from jaxtyping import Float, Int64, Shaped
-from torch import nn
+from __future__ import annotations
 
+from jaxtyping import Float, Int64, Shaped
+
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.distillation.cached_logits import TeacherLogits, expanded
 
@@ -44,11 +45,6 @@ class Teacher:
             raise ValueError(f"{held}give the teacher's model")
         size = sum(array.nbytes for array in cached.arrays.values()) if cached is not None else 0
         self._resident, self._tables = size <= RESIDENT, dict[str, torch.Tensor]()
-
-    @property
-    def online(self) -> bool:
-        """Whether every batch costs a forward pass."""
-        return self.cached is None
 
     def __call__(
         self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."]

@@ -18,6 +18,7 @@ from secateur.trainers.distillation.cached_logits import compress
 from secateur.trainers.distillation.objective import Curve, Distillation
 from secateur.trainers.distillation.teacher import Teacher, varies
 from secateur.trainers.judging.evaluation import decided, outputs_of
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.train import Trained, train
 
 Draw = Callable[[Ids, int, int], Keep]
@@ -31,14 +32,12 @@ class TunedDistillation:
     """Settings with the curve and the temperature found, and what they were found by.
 
     `results` are means over seeds of the metric that decides, on held-out samples, by (share kept, alpha, temperature).
-    `steps`, `samples_seen` and `seconds` are the cost of the whole search, its teacher included.
+    `cost` is that of the whole search, its teacher included.
     """
 
     settings: Distillation
     results: Mapping[tuple[float, float, float], float]
-    steps: int
-    samples_seen: int
-    seconds: float
+    cost: Cost
 
 
 def tune_distillation(
@@ -86,13 +85,7 @@ def tune_distillation(
     sign = 1.0 if data.task.metrics[0].higher_is_better else -1.0
     heat, curve = best_of({each: sign * value for each, value in results.items()}, shares, alphas, temperatures)
     found = settings.model_copy(update={"temperature": heat, "curve": curve, "tune": False})
-    return TunedDistillation(
-        found,
-        results,
-        steps=sum(run.steps for run in runs),
-        samples_seen=sum(run.samples_seen for run in runs),
-        seconds=sum(run.seconds for run in runs),
-    )
+    return TunedDistillation(found, results, Cost.of(*runs))
 
 
 def teacher_at(

@@ -4,16 +4,17 @@ Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.052
 (arXiv 1608.08710) and network slimming of Liu et al. 2017 (arXiv 1708.06519).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.contract import Objective, Progress
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
@@ -30,8 +31,12 @@ from secateur.trainers.pruning.channels import (
 )
 from secateur.trainers.pruning.slimming import scale_penalty
 
-OF_SLIMMING = {"layer_mask": "global_mask", "random_mask": "shuffled_mask"}
-"""Network slimming selects over all layers together."""
+LEAST = {"least": 1}
+METHODS = {
+    "l1_filter": arms_of(Arm("l1_filter", "layer_mask", LEAST), Arm("", "random_mask", LEAST)),
+    # Network slimming selects over all layers together.
+    "slimming": arms_of(Arm("slimming", "global_mask", LEAST), Arm("slimming", "shuffled_mask", LEAST)),
+}
 
 
 class NarrowedNetwork(BigNetwork):
@@ -71,7 +76,7 @@ class ChannelRefits(Refits):
 
     unit = "channel"
     claim = "A pruned architecture trained from scratch at equal work does as well as with its inherited weights."
-    arms: ClassVar[Arms] = arms_of(Arm("l1_filter", "layer_mask", {"least": 1}), Arm("", "random_mask", {"least": 1}))
+    arms: ClassVar[Arms] = METHODS["l1_filter"]
     network = NarrowedNetwork
 
     def __init__(
@@ -105,10 +110,7 @@ class ChannelRefits(Refits):
 
     def arm(self, name: str) -> Arm:
         """An arm whose channels the method of the settings chooses."""
-        declared = super().arm(name)
-        if self.method == "l1_filter" or not declared.selector:
-            return declared
-        return replace(declared, scorer="slimming", selector=OF_SLIMMING[declared.selector])
+        return METHODS[self.method].get(name) or super().arm(name)
 
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
         """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""

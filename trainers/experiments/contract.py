@@ -128,9 +128,26 @@ class Experiment(ABC):
         """What an arm or a reference is under the experiment's settings."""
         return self.arms[name] if name in self.arms else self.references[name]
 
+    def scorer_of(self, arm: Arm) -> Any:
+        """The scorer that an arm names; raises ValueError where there is none of that name."""
+        return declared(scorers(self.unit), arm.scorer, f"a scorer of {self.unit}s")
+
+    def selector_of(self, arm: Arm) -> MaskSelector[..., Any]:
+        """The selector that an arm names; raises ValueError where there is none of that name."""
+        selector: MaskSelector[..., Any] = declared(
+            mask_selectors(self.unit), arm.selector, f"a selector of {self.unit}s"
+        )
+        return selector
+
+    def versions(self, name: str) -> dict[str, str]:
+        """What the outcomes of an arm or a reference change with: versions of experiment, scorer and selector."""
+        arm, versions = self.arm(name), {"experiment": self.version}
+        versions |= {arm.scorer: self.scorer_of(arm).card.version} if arm.scorer else {}
+        return versions | ({arm.selector: self.selector_of(arm).version} if arm.selector else {})
+
     def masks(self, trial: ArmTrial, units: Any) -> Any:
         """What the arm's selector keeps of the units, by what its scorer makes of them."""
-        selector = declared(mask_selectors(self.unit), trial.arm.selector, f"a selector of {self.unit}s")
+        selector = self.selector_of(trial.arm)
         values = {name: trial.keep if name == "keep" else None for name in selector.reads}
         for name in values:
             if values[name] is None:
@@ -139,12 +156,12 @@ class Experiment(ABC):
 
     def scores(self, trial: ArmTrial, units: Any) -> Any:
         """What the arm's scorer makes of the units."""
-        scorer: Any = declared(scorers(self.unit), trial.arm.scorer, f"a scorer of {self.unit}s")
+        scorer = self.scorer_of(trial.arm)
         return scorer(**{name: getattr(units, name) for name in scorer.signals}, **own(scorer.settings, trial))
 
     def draws_units(self, trial: ArmTrial) -> bool:
         """Whether the arm's selector draws units, so that its masks suit other weights as well."""
-        return mask_selectors(self.unit)[trial.arm.selector].draws
+        return self.selector_of(trial.arm).draws
 
     def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
         """The seed that a selector has in a trial of this seed."""

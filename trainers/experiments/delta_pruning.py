@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
+from secateur.scorers.lazy import nn, safetensors, torch
 from secateur.scorers.networks.output_change import output_change
 from secateur.selectors.contract import MaskSelector
 from secateur.selectors.draws.keyed_permutation import derive_seed
@@ -42,7 +40,7 @@ from secateur.trainers.pruning.delta_rescaling import (
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.contract import Metric
 
-State = dict[str, torch.Tensor]
+State = dict[str, "torch.Tensor"]
 Masks = dict[str, np.ndarray]
 Divisors = dict[str, float]
 
@@ -149,14 +147,14 @@ class DeltaPruning(Experiment):
             data = digits.upright if name == PRETRAINED else digits.turned
             trained = train(data, config, seed=derive_seed(seed, done), start=start, device=torch.device("cpu"))
             start = trained.model if name == PRETRAINED else start
-            save_file(trained.model.state_dict(), folder / f"{name}.safetensors")
+            safetensors.save_file(trained.model.state_dict(), folder / f"{name}.safetensors")
             progress(done + 1, len(self.configs))
 
     def units(self, trial: ArmTrial, prepared: Path) -> Pruning:
         """The delta that the arm prunes."""
         digits, whole = read_digits(), trial.setting("whole")
         names = (whole, whole) if whole else (PRETRAINED, trial.setting("tuned", LARGE))
-        base, tuned = (load_file(prepared / f"{name}.safetensors") for name in names)
+        base, tuned = (safetensors.load_file(prepared / f"{name}.safetensors") for name in names)
         model = self.model(tuned, digits.turned)
         return Pruning(model, base, tuned, trial.keep, digits, self.draws)
 

@@ -3,12 +3,14 @@
 Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023, arXiv 2305.11203.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.groups import counts_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
@@ -19,7 +21,7 @@ from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, check_config, load, save
+from secateur.trainers.models.registry import check_config, load, networks, save
 from secateur.trainers.pruning.held_masks import apply, kept_weights
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.pruning.soft_masks import (
@@ -42,7 +44,7 @@ FIXED_TEMPERATURE = 1e-4
 class DenseNetwork(NamedTuple):
     """The network that all arms start from, and its data."""
 
-    model: Model
+    model: networks.Model
     train: Data
     test: Data
 
@@ -149,7 +151,7 @@ class DifferentiablePruning(Experiment):
         return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts), kept)
 
     def at_once(
-        self, trial: ArmTrial, dense: Model, data: Data, progress: Progress
+        self, trial: ArmTrial, dense: networks.Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, Kept | None, int]:
         """Masks chosen before the second part of training and held through it, or none for the reference."""
         kept = held = None
@@ -165,7 +167,7 @@ class DifferentiablePruning(Experiment):
         return measured_again(trained.model.cpu(), data), kept, trained.samples_seen
 
     def gradually(
-        self, trial: ArmTrial, dense: Model, data: Data, progress: Progress
+        self, trial: ArmTrial, dense: networks.Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, nn.Module, Kept, int]:
         """The hardened network, the one with masks as it was trained, what is kept, and the samples it took."""
         temperature = trial.setting("temperature", self.temperature)

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
-from torch import nn
 
+from secateur.scorers.lazy import nn, safetensors, torch
 from secateur.scorers.networks.magnitude import magnitude
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.global_mask import global_mask
@@ -40,7 +38,7 @@ from secateur.trainers.experiments.random_pruning import refuse_moved
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.models.registry import Model, build
+from secateur.trainers.models.registry import build, networks
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.tasks.contract import Metric
 
@@ -61,14 +59,14 @@ class Tickets:
     prepared: Path
     moment: str
 
-    def weights(self, moment: str) -> Model:
+    def weights(self, moment: str) -> networks.Model:
         """The dense network at a moment of its run."""
         model = self.experiment.network(self.data["train"], self.seed)
-        model.load_state_dict(load_file(self.prepared / f"{moment}.safetensors"))
+        model.load_state_dict(safetensors.load_file(self.prepared / f"{moment}.safetensors"))
         return model
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> networks.Model:
         """The network whose weights are scored."""
         return self.weights(self.moment)
 
@@ -234,12 +232,18 @@ class GrokkingTickets(Experiment):
         with np.load(prepared / "split.npz", allow_pickle=False) as file:
             return {name: data_of(file[name], self.operation, self.modulus) for name in ("train", "test")}
 
-    def network(self, data: Data, seed: int) -> Model:
+    def network(self, data: Data, seed: int) -> networks.Model:
         """The untrained network of a seed."""
         return build(self.config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
 
     def follow(
-        self, start: Model, data: Data, config: TrainingConfig, watch: Watch, seed: int, held: AfterStep | None = None
+        self,
+        start: networks.Model,
+        data: Data,
+        config: TrainingConfig,
+        watch: Watch,
+        seed: int,
+        held: AfterStep | None = None,
     ) -> Trained:
         """Train on whole batches, looked at before the first step and along the way."""
         watch.look(copy.deepcopy(start), 0)
@@ -381,4 +385,4 @@ def course_mean(steps: np.ndarray, values: np.ndarray) -> float:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """All parameters and buffers as safetensors, under the names that masks go by."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, path)
+    safetensors.save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, path)

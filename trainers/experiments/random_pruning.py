@@ -4,6 +4,8 @@ Liu et al., "The Unreasonable Effectiveness of Random Pruning: Return of the Mos
 ICLR 2022, arXiv 2202.02643.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.global_mask import global_mask
 from secateur.selectors.masks.groups import Masks, Scores, Shapes
@@ -29,7 +30,7 @@ from secateur.trainers.judging.evaluation import outputs_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, build
+from secateur.trainers.models.registry import build, networks
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
@@ -43,7 +44,7 @@ BATCH, PER_CLASS = 128, 25
 """Training samples that SNIP scores on, and of each class that GraSP does."""
 SCORING = 2
 """What the seed of a copy that is scored is derived for."""
-Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """Inputs `[b, …]` as the network takes them, labels int64 `[b]`."""
 
 
@@ -107,7 +108,7 @@ class RandomPruning(Experiment):
         write_splits(folder / "data.npz", train_split, test_split, **outliers(test_split))
         progress(1, 1)
 
-    def units(self, trial: ArmTrial, prepared: Path) -> "Networks":
+    def units(self, trial: ArmTrial, prepared: Path) -> Networks:
         """An untrained network of each width, and the data."""
         train_split, test_split, strange = read_arrays(prepared / "data.npz")
         xavier = trial.setting("weights") == "xavier"
@@ -118,12 +119,12 @@ class RandomPruning(Experiment):
             networks[width] = FreshNetwork(start, config, train_split, trial.keep, trial.seed, xavier)
         return Networks(networks, train_split, test_split, strange)
 
-    def masks(self, trial: ArmTrial, units: "Networks") -> dict[int, Masks]:
+    def masks(self, trial: ArmTrial, units: Networks) -> dict[int, Masks]:
         """Masks for each width."""
         return {width: super(RandomPruning, self).masks(trial, network) for width, network in units.by_width.items()}
 
     def outcome(
-        self, trial: ArmTrial, units: "Networks", masks: Mapping[int, Masks] | None, progress: Progress
+        self, trial: ArmTrial, units: Networks, masks: Mapping[int, Masks] | None, progress: Progress
     ) -> Result:
         """Train at every width; metrics are those of the last one, with the accuracy at the others."""
         metrics: dict[int, dict[str, float]] = {}
@@ -186,7 +187,7 @@ class RandomPruning(Experiment):
 class FreshNetwork:
     """An untrained network, and what scorers and selectors of weights read of it and of the training data."""
 
-    start: Model
+    start: networks.Model
     config: TrainingConfig
     data: Data
     keep: float
@@ -246,7 +247,7 @@ class Networks:
     strange: Mapping[str, Data]
 
 
-def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
+def fresh(config: TrainingConfig, data: Data, seed: int) -> networks.Model:
     """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
     model = build(config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
@@ -256,7 +257,7 @@ def fresh(config: TrainingConfig, data: Data, seed: int) -> Model:
     return model
 
 
-def with_xavier(model: Model, names: Sequence[str], seed: int) -> nn.Module:
+def with_xavier(model: networks.Model, names: Sequence[str], seed: int) -> nn.Module:
     """A copy whose weights are drawn from Glorot's normal distribution."""
     scored = copy.deepcopy(model)
     generator, parameters = torch.Generator().manual_seed(derive_seed(seed, SCORING)), dict(scored.named_parameters())

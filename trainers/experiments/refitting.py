@@ -3,6 +3,8 @@
 The protocol of Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, for any unit.
 """
 
+from __future__ import annotations
+
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,10 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.groups import counts_in
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
@@ -28,7 +29,7 @@ from secateur.trainers.judging.network_costs import latency, macs_by_layer, para
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import Model, check_config, load, save
+from secateur.trainers.models.registry import check_config, load, networks, save
 from secateur.trainers.processes import private_randomness
 from secateur.trainers.pruning.held_masks import maskable
 from secateur.trainers.pruning.kept import Kept
@@ -58,7 +59,7 @@ class Pruned:
 class BigNetwork:
     """The trained network that is pruned, with the data and the samples it was trained on."""
 
-    model: Model
+    model: networks.Model
     train: Data
     test: Data
     samples: int

@@ -4,13 +4,15 @@ Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.052
 al. 2015 (arXiv 1506.02626).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import nn
 
+from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
 from secateur.trainers.experiments.pruning_data import DataName

@@ -1,15 +1,13 @@
 """Evaluate architectures for real: each choice sets a part of a config, each evaluation is a training."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 from pydantic import ValidationError
 
-from secateur.scorers.architectures.encoding import ArchitectureSpace, Position, Rows
-from secateur.scorers.architectures.rank_metrics import RankMetrics, rank_metrics
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Position
 from secateur.selectors.draws.ranks import Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import decided
@@ -78,10 +76,3 @@ class ValidationAccuracy:
     def __call__(self, config: TrainingConfig, *, seed: int) -> float:
         """Train once from this seed, and judge."""
         return decided(train(self._pool, config, seed=seed).model, self._validation)
-
-
-def agreement(
-    subset: Callable[[Rows], Float64[np.ndarray, " n"]], full: Callable[[Rows], Float64[np.ndarray, " n"]], rows: Rows
-) -> RankMetrics:
-    """How well accuracies after training on a subset order architectures as training on everything does."""
-    return rank_metrics(full(rows), subset(rows))

@@ -1,14 +1,15 @@
 """What a trained model is worth on a split, by the metrics of its task."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask

@@ -1,13 +1,14 @@
 """What a network costs to run: multiplications, parameters, and time on one thread."""
 
+from __future__ import annotations
+
 import statistics
 import time
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.scorers.lazy import nn, torch
 
 WARM_UP, REPEATS = 5, 40
 """Forward passes before, and in, a measurement of time."""
@@ -19,6 +20,8 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     `example` are inputs `[b, …]` as the network takes them. Matrix products and convolutions count; what is done to one
     value at a time (batch norm, ReLU, biases) does not.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     was_training = model.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(example)

@@ -1,11 +1,13 @@
 """What one trial came to: one arm at one budget and one seed, whatever it prunes."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from secateur.trainers.loop.train import Trained
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -28,11 +30,10 @@ class Cost:
         return (self.forward + 2 * self.backward) / 3
 
     @classmethod
-    def of(cls, saved: Mapping[str, Any]) -> "Cost":
-        """From what an asset saved: `seconds`, `samples_seen`, and `steps`, none of which were taken in a mere pass."""
-        seen = int(saved.get("samples_seen", 0))
-        backward = int(saved.get("backward", seen if saved.get("steps") else 0))
-        return cls(seen + int(saved.get("forward", 0)), backward, float(saved["seconds"]))
+    def of(cls, *trainings: "Trained") -> "Cost":
+        """What some trainings took together."""
+        seen = sum(each.samples_seen for each in trainings)
+        return cls(seen, seen, sum(each.seconds for each in trainings))
 
 
 class Outcome(BaseModel):

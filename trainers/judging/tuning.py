@@ -9,6 +9,7 @@ from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import best_of, decided
+from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.train import train
 
 Choose = Callable[[Ids, int, float, int], Keep]
@@ -17,14 +18,12 @@ Choose = Callable[[Ids, int, float, int], Keep]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The candidate chosen and what it cost; `results` are the metric that decides, the mean over seeds on held-out
+    """The candidate chosen and what that cost; `results` are the metric that decides, the mean over seeds on held-out
     samples, of each candidate that the budget allows."""
 
     value: float
     results: Mapping[float, float]
-    steps: int
-    samples_seen: int
-    seconds: float
+    cost: Cost
 
 
 def tune(
@@ -48,7 +47,7 @@ def tune(
     inside, outside = data.take(pool), data.take(validation)
     budget = resolve_keep(resolve_keep(keep, len(data)) / len(data), len(pool))
     means: dict[float, float] = {}
-    refusal, steps, seen, seconds = "", 0, 0, 0.0
+    refusal, cost = "", Cost()
     for number, candidate in enumerate(candidates):
         results: list[float] = []
         for seed in range(seeds):
@@ -59,11 +58,11 @@ def tune(
                 break
             trained = train(inside, config, seed=seed, keep=mask)
             results.append(decided(trained.model, outside))
-            steps, seen, seconds = steps + trained.steps, seen + trained.samples_seen, seconds + trained.seconds
+            cost += Cost.of(trained)
         if results:
             means[candidate] = float(np.mean(results))
         if progress:
             progress(number + 1, len(candidates))
     if not means:
         raise ValueError(f"no candidate of {candidates} fits a budget of {budget} out of {len(pool)}: {refusal}")
-    return Tuned(best_of(means, data.task), means, steps=steps, samples_seen=seen, seconds=seconds)
+    return Tuned(best_of(means, data.task), means, cost)

@@ -5,14 +5,17 @@ Before each step of Adam, θ ← θ - (lr · λ / R) (θ - θ₀), where R is th
 moments over all parameters: the pull keeps its size relative to Adam's own normalised step.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch.utils.hooks import RemovableHandle
+from secateur.scorers.lazy import torch
 
 
-def pull_towards(optimiser: torch.optim.Optimizer, anchor: Sequence[torch.Tensor], strength: float) -> RemovableHandle:
+def pull_towards(
+    optimiser: torch.optim.Optimizer, anchor: Sequence[torch.Tensor], strength: float
+) -> torch.utils.hooks.RemovableHandle:
     """Have every step of an Adam or AdamW preceded by a pull towards `anchor`; remove the handle to end it.
 
     `anchor` has a tensor of the same shape for each parameter, in the optimiser's order, and is read, not copied.

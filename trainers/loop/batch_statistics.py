@@ -4,15 +4,13 @@ Where a pruned channel is active in few samples, batches without these bring its
 next such sample is then blown up by hundreds.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
-
-Norm = nn.modules.batchnorm._BatchNorm
 
 
 def measured_again(model: nn.Module, data: Data) -> nn.Module:
@@ -23,9 +21,9 @@ def measured_again(model: nn.Module, data: Data) -> nn.Module:
     variance unbiased as torch has it. (Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576.)
     """
     model.eval()
-    order: list[Norm] = []
+    order: list[Any] = []
     first = data.blocks(2)
-    norms = [module for module in model.modules() if isinstance(module, Norm)]
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     seen(model, [next(first)], {norm: lambda norm, _: order.append(norm) for norm in norms})
     for norm in dict.fromkeys(order):
         moments = Moments()
@@ -52,7 +50,7 @@ class Moments:
         self.sums = self.sums + (rows - self.origin).sum(1)
         self.squares = self.squares + (rows - self.origin).square().sum(1)
 
-    def put_into(self, norm: Norm) -> None:
+    def put_into(self, norm: Any) -> None:
         """Make them the statistics of a batch norm."""
         if norm.running_mean is None or norm.running_var is None:
             return
@@ -62,10 +60,10 @@ class Moments:
         norm.running_var.copy_(spread.clamp_min(0.0) / max(1, self.count - 1))
 
 
-def seen(model: nn.Module, blocks: Any, watchers: Mapping[Norm, Callable[[Norm, torch.Tensor], None]]) -> None:
+def seen(model: nn.Module, blocks: Any, watchers: Mapping[Any, Callable[[Any, torch.Tensor], None]]) -> None:
     """Show each watcher what its batch norm is given, over forward passes of all blocks."""
 
-    def hook(watcher: Callable[[Norm, torch.Tensor], None]) -> Callable[[Any, Any], None]:
+    def hook(watcher: Callable[[Any, torch.Tensor], None]) -> Callable[[Any, Any], None]:
         return lambda norm, inputs: watcher(norm, inputs[0])
 
     handles = [norm.register_forward_pre_hook(hook(watcher)) for norm, watcher in watchers.items()]

@@ -2,16 +2,17 @@
 the same bits either way: what is in a batch, and how it is augmented, is decided elsewhere.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Int64, Shaped
-from torch.utils.data import DataLoader, Dataset, Sampler
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, draw_views
 from secateur.trainers.contract import Data, moved
@@ -79,7 +80,7 @@ class Collated:
             yield self.data.take(ids.numpy()[part]).network_inputs(self.device)
 
 
-class RowReader(Dataset[Any]):
+class RowReader:
     """Reads whole batches: indexed with row numbers, int64 `[b]`, it gives inputs `[b, …]`."""
 
     def __init__(self, data: Data) -> None:
@@ -90,7 +91,7 @@ class RowReader(Dataset[Any]):
         return self.data.take(rows).network_inputs()
 
 
-class ListedBatches(Sampler[np.ndarray]):
+class ListedBatches:
     """The batches of the epoch at hand; replaced between epochs, so that workers can stay."""
 
     def __init__(self) -> None:
@@ -108,8 +109,9 @@ class Loaded:
 
     def __init__(self, data: Data, device: torch.device, *, workers: int, ahead: int = 4) -> None:
         self.device, self.order = device, ListedBatches()
-        self.loader: DataLoader[Any] = DataLoader(
-            RowReader(data),
+        dataset: Any = RowReader(data)
+        self.loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+            dataset,
             batch_size=None,
             sampler=self.order,
             num_workers=workers,

@@ -1,24 +1,22 @@
 """A training run under way: passes over a batch, what is told of them, and the state that the next step depends on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
-
 from secateur.scorers.contract import Observer, TrainingBatch
-from secateur.trainers.contract import AfterStep, GradientBatch, Objective, TrainingConfig
+from secateur.scorers.lazy import nn, torch
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.trainers.contract import AfterStep, Data, GradientBatch, Objective, TrainingConfig
 from secateur.trainers.loop.adam_r import pull_towards
-from secateur.trainers.loop.batches import Source, StepViews
+from secateur.trainers.loop.batches import StepViews, source_of
 from secateur.trainers.loop.schedule import Epoch, Position, Schedule, once_each, rate_at
 from secateur.trainers.loop.trackers import EpochTotals
-from secateur.trainers.processes import MicroBatch, Processes
-from secateur.trainers.tasks.contract import Task
+from secateur.trainers.processes import MicroBatch, Processes, private_randomness
 from secateur.trainers.tasks.own import OwnBatch, OwnTask
-
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -51,22 +49,26 @@ def plain_objective(label_smoothing: float) -> Objective:
 class Run:
     """A training run under way: `train_epoch` yields after every optimiser step."""
 
-    config: TrainingConfig
+    data: Data
     model: nn.Module
     schedule: Schedule
-    source: Source
-    objective: Objective | None
-    observers: Sequence[Observer]
-    task: Task
-    targets: torch.Tensor
     device: torch.device
     processes: Processes
-    views: StepViews | None
+    objective: Objective | None
+    observers: Sequence[Observer]
     totals: EpochTotals | None
     after_step: AfterStep | None = None
     position: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:
+        data, config = self.data, self.schedule.config
+        self.config, self.task = config, data.task
+        self.targets = data.task.tensor(data.targets).to(self.device)
+        self.source = source_of(data, self.schedule.rows, self.device, loading=config.loading, workers=config.workers)
+        augmentation, shape = config.augmentation, data.inputs.shape[1:]
+        self.views = StepViews(augmentation, shape, self.schedule.seed, self.device) if augmentation else None
+        if self.objective is None and config.label_smoothing:
+            self.objective = plain_objective(config.label_smoothing)
         self.network: Any = self.model
         self.optimiser = optimiser_of(self.model, self.config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
@@ -74,10 +76,20 @@ class Run:
         listens = self.sampler is not None and self.sampler.observed is not None
         self.watched = bool(self.observers) or listens or self.totals is not None
 
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Its own random numbers, and the network that all processes train together."""
+        seed, rank = self.schedule.seed, self.processes.rank
+        own = private_randomness(derive_seed(seed, rank) if rank else seed, self.device)
+        with own, self.processes.sharing(self.model, self.device) as network:
+            self.network = torch.compile(network) if self.config.compile else network
+            yield
+
     def cast(self) -> AbstractContextManager[Any]:
         """The precision that the network runs in."""
-        half = HALF.get(self.config.precision)
-        return nullcontext() if half is None else torch.autocast(self.device.type, half)
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.config.precision))
 
     def train_epoch(self, epoch: Epoch) -> Iterator[None]:
         """Train on what is left of an epoch, moving the position along; nothing here waits for the device."""

@@ -1,13 +1,15 @@
 """When a run ends and what it trains on until then: epochs of a subset or of a sampler, and the rate along the way."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, TrainingConfig

@@ -5,6 +5,8 @@ observers, other parties that have a state (such as a `CheckpointWriter`), and t
 a CPU, in one process, the run that goes on gives the same bits as one that was never interrupted.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xxhash
-from torch import nn
 
 from secateur.scorers.contract import Observer
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, TrainingConfig
 from secateur.trainers.models.identity import weights_of

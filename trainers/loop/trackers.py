@@ -10,12 +10,14 @@ Numbers per epoch: `loss` (mean plain cross-entropy over the samples presented, 
 of what was descended), `learning_rate` (of the last step), `samples_per_second` and `epoch_samples`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-import torch
+from secateur.scorers.lazy import torch
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -58,7 +60,7 @@ class Curves:
     RuntimeError. `parameters` become the tracker's hyperparameters.
     """
 
-    def __init__(self, tracker: "GeneralTracker", parameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tracker: GeneralTracker, parameters: Mapping[str, Any] | None = None) -> None:
         self.tracker, self.parameters, self.started = tracker, dict(parameters or {}), False
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:

@@ -1,4 +1,16 @@
-"""The training loop: kept samples in, model out, observers told of every batch."""
+"""The training loop: kept samples in, model out, observers told of every batch.
+
+With a sampler `config.steps` is exactly that many optimiser steps over as many epochs as it takes, and `config.epochs`
+that many epochs of the sampler; the schedule ends where the run ends either way.
+
+`batch_size` is that of an optimiser step. With `config.accumulate` it is computed in parts, and where several processes
+were launched together each takes a share of it: the gradient is that of the whole batch, and observers and sampler are
+told the whole batch in every process (batch norm measures parts, and over processes on the CPU shares). All processes
+make the same call; the first one alone writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss
+scaler may leave out steps, the first few usually; they count.
+"""
+
+from __future__ import annotations
 
 import copy
 import time
@@ -6,25 +18,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from secateur.scorers.contract import Observer
-from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
-from secateur.trainers.loop.batches import StepViews, source_of
-from secateur.trainers.loop.run import Run, plain_objective
+from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import EpochTotals, Tracker
-from secateur.trainers.models.registry import Model, build
-from secateur.trainers.processes import private_randomness, processes_here
+from secateur.trainers.models.registry import build, networks
+from secateur.trainers.processes import processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask
 
-Checkpoint = Callable[[nn.Module, int, int], None]
+Checkpoint = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
 `load_state_dict` is part of snapshots."""
 
@@ -72,15 +80,6 @@ def train(
     plain per-sample losses of each batch, before the update, whatever the objective. Initial weights and order come
     from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
 
-    With a sampler `config.steps` is exactly that many optimiser steps over as many epochs as it takes, and
-    `config.epochs` that many epochs of the sampler; the schedule ends where the run ends either way.
-
-    `batch_size` is that of an optimiser step. With `config.accumulate` it is computed in parts, and where several
-    processes were launched together each takes a share of it: the gradient is that of the whole batch, and observers
-    and sampler are told the whole batch in every process (batch norm measures parts, and over processes on the CPU
-    shares). All processes make the same call; the first one alone writes and calls `progress`, `checkpoint` and
-    `trackers`. Under float16 the loss scaler may leave out steps, the first few usually; they count.
-
     With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
     again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for targets
     that the task does not take, for observers of signals that it does not give, and for the snapshot of another run.
@@ -90,49 +89,38 @@ def train(
         check_sampler(sampler, data, keep)
     rows = rows_to_train_on(data, keep)
     check_fit(data, config, observers)
-    started = time.perf_counter()
-    saved, made_of = None, {}
+    started, saved, made_of = time.perf_counter(), None, {}
     if snapshots is not None:
         made_of = summary_of_run(data, rows, config, seed, sampler, objective, observers)
         made_of |= summary_of_hooks(start, after_step)
         made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
         saved = snapshots.read(made_of)
-    shape = data.inputs.shape[1:]
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
-    if saved is None and start is None and isinstance(model, Model):
+    if saved is None and start is None and isinstance(model, networks.Model):
         model.standardise.fit(data, None if keep is None else rows.numpy())
-    plain = objective is None and not config.label_smoothing
-    run = Run(
-        config=config,
-        model=on_device(model, device, config),
-        schedule=Schedule(config, rows, sampler, seed),
-        source=source_of(data, rows, device, loading=config.loading, workers=config.workers),
-        objective=None if plain else objective or plain_objective(config.label_smoothing),
-        observers=observers,
-        task=data.task,
-        targets=data.task.tensor(data.targets).to(device),
-        device=device,
-        processes=processes,
-        views=StepViews(config.augmentation, shape, seed, device) if config.augmentation else None,
-        totals=EpochTotals(device) if trackers else None,
-        after_step=after_step,
-    )
-    own_seed = derive_seed(seed, processes.rank) if processes.rank else seed
-    with private_randomness(own_seed, device), processes.sharing(model, device) as network:
-        run.network = torch.compile(network) if config.compile else network
+    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed)
+    totals = EpochTotals(device) if trackers else None
+    run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step)
+    with run.under_way():
         if saved is not None:
             run.load_state_dict(saved, checkpoint)
-        follow(run, made_of, started - run.position.seconds, progress, checkpoint, snapshots, trackers)
+        began = started - run.position.seconds
+        follow(run, made_of, began, progress, checkpoint, snapshots, trackers)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    at = run.position
+    return trained(run, time.perf_counter() - began)
+
+
+def trained(run: Run, seconds: float) -> Trained:
+    """What a run that has ended came to."""
+    at, model = run.position, run.model
     return Trained(
-        model=(laid_out(model, torch.contiguous_format) if config.channels_last else model).eval(),
+        model=(laid_out(model, torch.contiguous_format) if run.config.channels_last else model).eval(),
         steps=at.steps_done,
         epochs=at.epoch,
         samples_seen=at.samples_seen,
-        seconds=time.perf_counter() - started + (saved["position"]["seconds"] if saved else 0.0),
-        length=config.length,
+        seconds=seconds,
+        length=run.config.length,
         epoch_samples=tuple(at.epoch_samples),
     )
 

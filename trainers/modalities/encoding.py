@@ -1,6 +1,6 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from secateur.trainers.contract import TrainingConfig, kind_read_by
-from secateur.trainers.modalities.images import Decode, ImageEncoder, ImageEncoding, decode_cell
+from secateur.trainers.modalities.images import ImageEncoder, ImageEncoding
 from secateur.trainers.modalities.rows import Batches, batches_of
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
@@ -25,6 +25,9 @@ Encoding = ImageEncoding | TextEncoding | TableEncoding
 
 ENCODINGS: Mapping[Modality, type[Encoding]] = {"image": ImageEncoding, "text": TextEncoding, "features": TableEncoding}
 """Settings of a study's `encoding` by what its columns hold."""
+
+BLOCK = 1 << 25
+"""Bytes of a block of encoded rows."""
 
 KIND_READ_AS = {"text": {"tokens": "tokens", "numbers": "tfidf"}, "features": {"codes": "codes", "numbers": "one_hot"}}
 """Encoding by the kind of input that models read."""
@@ -57,7 +60,7 @@ class Encoder(Protocol):
         """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load_encoder` reads."""
+        """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,10 @@ def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[
     return encoding.model_copy(update={"kind": chosen})
 
 
-def fit_encoder(
-    encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str], *, decode: Decode = decode_cell
-) -> Encoder:
+def fit_encoder(encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str]) -> Encoder:
     """Learn from the training rows how columns become an array."""
     if isinstance(encoding, ImageEncoding):
-        return ImageEncoder.fit(rows, columns[0], encoding, decode)
+        return ImageEncoder.fit(rows, columns[0], encoding)
     if isinstance(encoding, TableEncoding):
         return TableEncoder.fit(rows, columns, encoding)
     if encoding.kind == "tokens":
@@ -130,17 +131,21 @@ def encode(
     train: "Batches | datasets.Dataset",
     test: "Batches | datasets.Dataset",
     columns: Sequence[str],
-    *,
-    decode: Decode = decode_cell,
 ) -> Encoded:
     """Both splits by an encoder that saw the training rows alone.
 
     Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`.
     """
-    encoder = fit_encoder(encoding, train, columns, decode=decode)
-    facts = encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
+    encoder = fit_encoder(encoding, train, columns)
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
-    return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
+    return Encoded(inputs, test_inputs, encoder.model_settings, facts_of(encoder, train, test), encoder)
+
+
+def facts_of(
+    encoder: Encoder, train: "Batches | datasets.Dataset", test: "Batches | datasets.Dataset"
+) -> dict[str, Any]:
+    """What a reader should know of the encoding of both splits; names of the test rows' facts begin with "test "."""
+    return encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
 
 
 def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
@@ -154,18 +159,10 @@ def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped
 def blocks_of(
     encoder: Encoder, rows: "Batches | datasets.Dataset"
 ) -> Iterator[tuple[int, Shaped[np.ndarray, "b ..."]]]:
-    """Consecutive rows as arrays, each with the row that it begins at; memory holds one."""
-    start = 0
+    """Consecutive rows as arrays of at most 32 MiB, each with the row that it begins at; memory holds one."""
+    start, size = 0, max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
     for table in batches_of(rows, encoder.names):
-        yield start, encoder.encode_batch(table, start)
-        start += table.num_rows
-
-
-def load_encoder(folder: Path, *, decode: Decode = decode_cell) -> Encoder:
-    """Read back the encoder that `Encoder.save` wrote into a folder."""
-    written = json.loads((folder / "encoding.json").read_text())["encoder"]
-    if written == "image":
-        return ImageEncoder.load(folder, decode)
-    kinds: dict[str, Any] = {"table": TableEncoder, "tokens": TokenEncoder, "tfidf": TfidfEncoder}
-    found: Encoder = kinds[written].load(folder)
-    return found
+        for first in range(0, table.num_rows, size):
+            part = table.slice(first, size)
+            yield start, encoder.encode_batch(part, start)
+            start += part.num_rows

@@ -1,9 +1,8 @@
 """Images as arrays: uint8 `[n, height, width, channels]`."""
 
-import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-Decode = Callable[[Any], "Image.Image | None"]
-"""A stored cell, `{"bytes", "path"}` or a picture, to a picture; None where it is broken."""
+
+VALUES = {"I": "whole numbers of 16 or 32 bits", "F": "floats"}
+"""What pictures hold whose values have no range of their own, by mode."""
 
 
 class ImageEncoding(BaseModel):
@@ -36,26 +36,45 @@ class ImageEncoding(BaseModel):
 class ImageEncoder:
     """Images of one size (bilinear where they have another), of one channel or three.
 
-    Undecodable images become zeros: the data check names their rows.
+    `ranges` are the least and the greatest value of the training images by mode, of whole numbers (`I`) and of floats
+    (`F`): they become 0 and 255, and so do values beyond them. Undecodable images become zeros: the data check names
+    their rows.
     """
 
     column: str
     height: int
     width: int
     channels: int
-    decode: Decode
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def fit(
-        cls, rows: "Batches | datasets.Dataset", column: str, encoding: ImageEncoding, decode: Decode
-    ) -> "ImageEncoder":
-        """Size and channels of the first image that can be decoded; raises ValueError where none can."""
-        found = (decode(cell) for table in batches_of(rows, [column]) for cell in table[column].to_pylist())
-        first = next((image for image in found if image is not None), None)
-        if first is None:
+    def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: ImageEncoding) -> "ImageEncoder":
+        """Channels and ranges of all images, size of the first one; raises ValueError where none can be decoded.
+
+        Headers tell colour from grey; what is decoded is the first image and those whose values need a range.
+        """
+        from secateur.trainers.modalities.decoding import DEEP, GREY, decode_image, mode_in_header
+
+        size: tuple[int, int] | None = None
+        modes: set[str | None] = set()
+        ranges: dict[str, tuple[float, float]] = {}
+        for table in batches_of(rows, [column]):
+            for cell in table[column].to_pylist():
+                mode = mode_in_header(cell)
+                if mode is not None and (mode in DEEP or size is None):
+                    image = decode_image(cell)
+                    if image is None:
+                        continue
+                    size = size or (image.height, image.width)
+                    if image.mode in DEEP:
+                        low, high = np.asarray(image).min(), np.asarray(image).max()
+                        before = ranges.get(image.mode, (low, high))
+                        ranges[image.mode] = float(min(low, before[0])), float(max(high, before[1]))
+                modes.add(mode)
+        if size is None:
             raise ValueError(f"column {column!r}: no training image can be decoded")
-        height, width = encoding.size or (first.height, first.width)
-        return cls(column, height, width, 1 if first.mode.split(";")[0] in ("1", "L", "LA", "I", "F") else 3, decode)
+        height, width = encoding.size or size
+        return cls(column, height, width, 3 if modes - {None, *GREY} else 1, ranges)
 
     @property
     def model_settings(self) -> dict[str, Any]:
@@ -72,48 +91,47 @@ class ImageEncoder:
     dtype = np.dtype(np.uint8)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> UInt8[np.ndarray, "b height width channels"]:
-        """Pixels of every row."""
+        """Pixels of every row; ValueError for one that needs a range where training had no image like it."""
+        from secateur.trainers.modalities.decoding import DEEP, decode_image
+
         pixels = np.zeros((table.num_rows, *self.shape), np.uint8)
         for row, cell in enumerate(table[self.column].to_pylist()):
-            image = self.decode(cell)
-            if image is not None:
-                pixels[row] = self.array_of(image)
+            image = decode_image(cell)
+            if image is None:
+                continue
+            if image.mode in DEEP and image.mode not in self.ranges:
+                name = f"the image {cell['path']!r}" if cell["path"] else f"the image of row {first + row}"
+                raise ValueError(
+                    f"column {self.column!r}: {name} holds {VALUES[image.mode]}, and no training image does, so that "
+                    "their range is not known: save it with 8 bits"
+                )
+            pixels[row] = self.array_of(image)
         return pixels
 
     def array_of(self, image: "Image.Image") -> UInt8[np.ndarray, "height width channels"]:
-        if image.mode.startswith("I;16"):
-            from PIL import Image
+        """Pixels of a decoded image."""
+        from PIL import Image
 
-            # Conversion would clip everything above 255 to white.
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode in self.ranges:
+            image = Image.fromarray(scaled(np.asarray(image), *self.ranges[image.mode]))
         image = image.convert("L" if self.channels == 1 else "RGB")
         if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), resample=2)
+            image = image.resize((self.width, self.height), Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(self.height, self.width, self.channels)
 
     def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
-        return {}
+        """Least and greatest value of the training images that have no range of their own."""
+        return {f"range of {VALUES[mode]}": list(ends) for mode, ends in self.ranges.items()}
 
     def save(self, folder: Path) -> None:
         """Write `encoding.json`."""
-        learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels")}
+        learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels", "ranges")}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path, decode: Decode) -> "ImageEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        return cls(learned["column"], learned["height"], learned["width"], learned["channels"], decode)
 
-
-def decode_cell(cell: Any) -> "Image.Image | None":
-    """A stored picture upright, palettes expanded; None where it cannot be read."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        source = io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
-        image: Image.Image = Image.open(source)
-        image.load()
-        return ImageOps.exif_transpose(image.convert("RGB") if image.mode in ("P", "PA") else image)
-    except (OSError, UnidentifiedImageError, TypeError, AttributeError, SyntaxError, ValueError):
-        return None
+def scaled(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "h w"]:
+    """Values as 256 levels of equal width between two ends, those beyond them as the ends."""
+    wide = np.clip(values.astype(np.float64), low, high)
+    # 16 bits of full range lose their lower 8, and a range of 0 … 255 stays what it is.
+    levels = (wide - low) * 256 / (high - low) if high > low else np.zeros_like(wide)
+    return np.minimum(levels, 255).astype(np.uint8)

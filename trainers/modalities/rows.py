@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-BATCH = 8192
+BATCH, PICTURES = 8192, 256
+"""Rows of a batch, and of one of encoded pictures."""
 
 
 @runtime_checkable
@@ -27,8 +28,8 @@ def batches_of(rows: "Batches | datasets.Dataset", names: Sequence[str]) -> "Ite
         return
     import datasets
 
-    chosen = rows.select_columns(list(names))
+    chosen, size = rows.select_columns(list(names)), BATCH
     for name in names:
         if isinstance(chosen.features[name], datasets.Image):
-            chosen = chosen.cast_column(name, datasets.Image(decode=False))
-    yield from chosen.with_format("arrow").iter(batch_size=BATCH)
+            chosen, size = chosen.cast_column(name, datasets.Image(decode=False)), PICTURES
+    yield from chosen.with_format("arrow").iter(batch_size=size)

@@ -3,23 +3,24 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.scorers.contract import rows_text
+from secateur.trainers.contract import UNKNOWN
 from secateur.trainers.modalities.rows import Batches, batches_of
-from secateur.trainers.models.tabular_mlp import UNKNOWN
 
 if TYPE_CHECKING:
     import datasets
     import polars as pl
     import pyarrow as pa
 
+FLOAT32 = float(np.finfo(np.float32).max)
 MISSING, FIRST = 1, 2
 """Code of a missing category, and of the first of those that training had."""
 
@@ -41,13 +42,15 @@ class TableEncoding(BaseModel):
 class Number:
     """A numeric column: mean and standard deviation in training, and whether a column of marks follows.
 
-    A missing value becomes the mean.
+    The mean is that of the values less `origin`, a whole number that is 0 unless whole numbers are too large for
+    floats. A missing value becomes the mean. The deviation of a column of one value is 0, and counts as 1.
     """
 
     name: str
     mean: float
     deviation: float
     marked: bool
+    origin: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,11 @@ class TableEncoder:
                     texts = plain(values, missing).drop_nulls()
                     counts.setdefault(name, Counter()).update(dict(texts.value_counts().iter_rows()))
                 else:
-                    moments.setdefault(name, Moments()).add(numbers_of(values))
+                    moments.setdefault(name, Moments(name)).add(values)
         described: list[Number | Category] = []
         for name in names:
             if name in moments:
-                described.append(moments[name].column(name))
+                described.append(moments[name].column())
             else:
                 kept = sorted(counts[name].items(), key=lambda item: (-item[1], item[0]))[: encoding.max_categories]
                 described.append(Category(name, tuple(sorted(value for value, _ in kept))))
@@ -133,11 +136,12 @@ class TableEncoder:
             if isinstance(column, Category):
                 parts.append(codes_of(values, column, self.missing))
                 continue
-            numbers = numbers_of(values, first)
+            numbers = numbers_of(values, column.origin, first)
             absent = np.isnan(numbers)
             # In float64 until here: of seconds since 1970 float32 keeps minutes.
-            standard = (numbers - column.mean) / (column.deviation or 1.0)
-            parts.append(np.where(absent, 0.0, standard).astype(np.float32))
+            standard = np.where(absent, 0.0, (numbers - column.mean) / (column.deviation or 1.0))
+            refuse(values.name, np.abs(standard) > FLOAT32, "more deviations from the mean than float32 holds", first)
+            parts.append(standard.astype(np.float32))
             parts += [absent.astype(np.float32)] if column.marked else []
         codes = np.stack(parts, axis=1)
         return one_hot(codes, self.categories) if self.kind == "one_hot" else codes
@@ -162,43 +166,45 @@ class TableEncoder:
         learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
         (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> "TableEncoder":
-        """Read back what `save` wrote."""
-        learned = json.loads((folder / "encoding.json").read_text())
-        columns = tuple(
-            Category(entry["name"], tuple(entry["values"]))
-            if entry["is"] == "Category"
-            else Number(entry["name"], entry["mean"], entry["deviation"], entry["marked"])
-            for entry in learned["columns"]
-        )
-        return cls(columns, tuple(learned["missing"]), learned["kind"])
-
 
 @dataclass
 class Moments:
     """Mean and squared deviations of a column that comes in parts (Chan et al. 1979), float64."""
 
+    name: str
+    origin: int = 0
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
-    absent: int = field(default=0)
+    absent: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
 
-    def add(self, numbers: Float64[np.ndarray, " n"]) -> None:
-        """Take in a part, NaN where missing."""
+    def add(self, values: "pl.Series") -> None:
+        """Take in a part."""
+        self.origin = self.origin if self.count else origin_of(values)
+        numbers = numbers_of(values, self.origin)
         there = numbers[~np.isnan(numbers)]
         self.absent += len(numbers) - len(there)
         if not len(there):
             return
-        mean, count = float(there.mean()), self.count + len(there)
-        gap = mean - self.mean
-        self.squares += float(np.square(there - mean).sum()) + gap * gap * self.count * len(there) / count
+        self.low, self.high = min(self.low, float(there.min())), max(self.high, float(there.max()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, count = float(there.mean()), self.count + len(there)
+            gap = mean - self.mean
+            squares = float(np.square(there - mean).sum()) + gap * gap * self.count * len(there) / count
+        self.squares += squares
         self.mean += gap * len(there) / count
         self.count = count
 
-    def column(self, name: str) -> Number:
-        """The column as training had it."""
-        return Number(name, self.mean, float(np.sqrt(self.squares / max(1, self.count))), self.absent > 0)
+    def column(self) -> Number:
+        """The column as training had it; ValueError where float64 cannot hold the squares of its deviations."""
+        if not np.isfinite(self.squares):
+            raise ValueError(f"column {self.name!r}: deviations from the mean are beyond 1e154: scale the column")
+        if self.low == self.high:  # of which rounding would make a mean beside the value
+            return Number(self.name, self.low, 0.0, self.absent > 0, self.origin)
+        deviation = float(np.sqrt(self.squares / max(1, self.count)))
+        return Number(self.name, self.mean, deviation, self.absent > 0, self.origin)
 
 
 def column_of(table: "pa.Table", name: str) -> "pl.Series":
@@ -217,7 +223,7 @@ def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
     if values.dtype.is_integer():
         return values.cast(pl.String)
     if values.dtype.is_float():
-        # 1, 1.0 and True are one category whatever a split stores.
+        # 1 and 1.0 are one category whatever a split stores.
         wide = values.cast(pl.Float64).fill_nan(None)
         whole = wide.cast(pl.Int64, strict=False)
         texts = pl.when(whole.cast(pl.Float64) == wide).then(whole.cast(pl.String)).otherwise(wide.cast(pl.String))
@@ -227,18 +233,35 @@ def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
     return pl.select(pl.when(~absent).then(stripped)).to_series().alias(values.name)
 
 
-def numbers_of(values: "pl.Series", first: int = 0) -> Float64[np.ndarray, " n"]:
-    """Numbers with NaN where missing; raises ValueError for infinite ones."""
+def origin_of(values: "pl.Series") -> int:
+    """What is taken from each value before it is a float: 0 where floats hold all of them."""
+    return int(values.drop_nulls()[0]) if values.dtype.is_integer() and not exact(values) else 0
+
+
+def exact(values: "pl.Series") -> bool:
+    """Whether float64 holds each of some whole numbers."""
+    low, high = values.min(), values.max()
+    return not isinstance(low, int) or not isinstance(high, int) or (low >= -(2**53) and high <= 2**53)
+
+
+def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[np.ndarray, " n"]:
+    """Numbers less the origin, with NaN where missing; raises ValueError for infinite ones."""
     import polars as pl
 
-    wide = values.cast(pl.Float64)
-    numbers = (wide.fill_null(float("nan")) if wide.null_count() else wide).to_numpy()
-    wrong = np.flatnonzero(np.isinf(numbers))
-    if len(wrong):
-        raise ValueError(
-            f"column {values.name!r} is infinite at {rows_text(wrong + first)}: correct these or make them missing"
-        )
-    return numbers
+    if values.dtype.is_integer() and (origin or not exact(values)):
+        wide = pl.lit(values.cast(pl.Int128)) - pl.lit(origin, pl.Int128)
+        return pl.select(wide.cast(pl.Float64).fill_null(float("nan"))).to_series().to_numpy()
+    floats = values.cast(pl.Float64)
+    numbers = (floats.fill_null(float("nan")) if floats.null_count() else floats).to_numpy()
+    refuse(values.name, np.isinf(numbers), "infinite", first)
+    return numbers - float(origin) if origin else numbers
+
+
+def refuse(name: str, wrong: Bool[np.ndarray, " n"], fault: str, first: int) -> None:
+    """ValueError that names the rows where something is wrong, counted from `first`."""
+    if wrong.any():
+        rows = rows_text(np.flatnonzero(wrong) + first)
+        raise ValueError(f"column {name!r} is {fault} at {rows}: correct these or make them missing")
 
 
 def codes_of(values: "pl.Series", column: Category, missing: tuple[str, ...]) -> Float32[np.ndarray, " n"]:
@@ -246,8 +269,10 @@ def codes_of(values: "pl.Series", column: Category, missing: tuple[str, ...]) ->
     import polars as pl
 
     texts = plain(values, missing)
+    if not column.values:
+        return np.where(texts.is_null().to_numpy(), MISSING, UNKNOWN).astype(np.float32)
     codes = dict(zip(column.values, range(FIRST, column.size), strict=True))
-    known = texts.replace_strict(codes, default=UNKNOWN, return_dtype=pl.Int64) if codes else texts.is_null() * UNKNOWN
+    known = texts.replace_strict(codes, default=UNKNOWN, return_dtype=pl.Int64)
     return np.where(texts.is_null().to_numpy(), MISSING, known.fill_null(MISSING).to_numpy()).astype(np.float32)
 
 

@@ -1,10 +1,12 @@
 """What tells one model from another: the names and shapes of its tensors, or these and what they hold."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
-import torch
 import xxhash
-from torch import nn
+
+from secateur.scorers.lazy import nn, torch
 
 
 def shapes_of(model: nn.Module) -> str:

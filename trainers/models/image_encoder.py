@@ -1,17 +1,15 @@
 """Networks of the transformers library under a linear classifier of images: residual ones, vision transformers, and any
 other by its configuration or by the name of its weights."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional
-
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import reads
-from secateur.trainers.models.pooling import pooled
 from secateur.trainers.models.transformer import load_pretrained
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -22,51 +20,6 @@ LEAST_SIDE = {"cifar": 8, "imagenet": 32}
 """Pixels that become one before pooling, by stem."""
 LEAST_WIDTH = 16
 """Strided 1 x 1 convolutions of fewer channels, channels last, write past their memory on CPUs (oneDNN issue 6035)."""
-
-
-class ImageClassifier(nn.Module):
-    """Encoder, one vector per image, linear classifier: float `[b, channels, height, width]` -> logits `[b, classes]`.
-
-    The vector is the encoder's pooled output, or its class token. With `size` images are resized to it first (bilinear
-    with antialiasing); with `copies` a grey channel is repeated so often.
-    """
-
-    rebuild_settings: dict[str, Any]
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        shape: tuple[int, ...],
-        classes: int,
-        *,
-        dropout: float = 0.0,
-        size: tuple[int, int] | None = None,
-        copies: int = 1,
-    ) -> None:
-        super().__init__()
-        self.encoder, self.size, self.copies = encoder, size, copies
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self._width(shape), classes)
-
-    def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the classifier is fed with, `[b, d]`."""
-        if self.size is not None:
-            inputs = functional.interpolate(inputs, self.size, mode="bilinear", antialias=True)
-        if self.copies > 1:
-            inputs = inputs.expand(-1, self.copies, -1, -1)
-        return pooled(self.encoder(pixel_values=inputs)).flatten(1)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.dropout(self.features(inputs)))  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _width(self, shape: tuple[int, ...]) -> int:
-        """Length of the vector, from one black image: a shape that the encoder refuses is refused here."""
-        height, width, channels = shape
-        self.encoder.eval()
-        found = self.features(torch.zeros(1, channels, height, width)).shape[1]
-        self.encoder.train()
-        return found
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -93,6 +46,8 @@ def resnet(layers: int) -> Callable[..., nn.Module]:
     ) -> nn.Module:
         from transformers import ResNetConfig, ResNetModel
         from transformers.models.resnet.modeling_resnet import ResNetConvLayer
+
+        from secateur.trainers.models.networks import ImageClassifier
 
         height, across, channels = image_shape(name, shape)
         chosen = stem or ("cifar" if max(height, across) <= SMALL_IMAGES else "imagenet")
@@ -152,6 +107,8 @@ def vit(
     """
     from transformers import ViTConfig, ViTModel
 
+    from secateur.trainers.models.networks import ImageClassifier
+
     height, across, channels = image_shape("vit", shape)
     if height % patch or across % patch:
         both = math.gcd(height, across)
@@ -203,6 +160,8 @@ def image_encoder(
     for an encoder of colours. Raises ValueError where the encoder reads no images, or none of this size.
     """
     from transformers import AutoConfig, AutoModel
+
+    from secateur.trainers.models.networks import ImageClassifier
 
     *sides, channels = image_shape("image_encoder", shape)
     if (pretrained is None) == (config is None):

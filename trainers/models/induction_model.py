@@ -6,6 +6,8 @@ contexts are not learnt from scratch in minutes, so contexts grow while it train
 where each step has the longest so far, the network learns to copy in contexts of that length alone.
 """
 
+from __future__ import annotations
+
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -16,10 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64
-from torch.utils.data import IterableDataset
 
+from secateur.scorers.lazy import torch
 from secateur.trainers.models.transformer import quiet_transformers
 from secateur.trainers.processes import private_randomness
 
@@ -60,7 +61,7 @@ def copies(
     return np.concatenate([begin, symbols, again], axis=1), starts + 1
 
 
-class Copying(IterableDataset[dict[str, torch.Tensor]]):
+class Copying:
     """Whole batches to copy, of about as many tokens each; a step is the same whatever came before it."""
 
     def __init__(self, *, seed: int, steps: int, tokens: int, curriculum: Curriculum) -> None:
@@ -77,7 +78,7 @@ class Copying(IterableDataset[dict[str, torch.Tensor]]):
             yield {"input_ids": torch.from_numpy(tokens), "labels": torch.from_numpy(labels)}
 
 
-def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) -> "LlamaForCausalLM":
+def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) -> LlamaForCausalLM:
     """A Llama with random weights for the symbols here; `seed` alone decides the weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -101,7 +102,7 @@ def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) 
         return LlamaForCausalLM(config)
 
 
-def symbol_tokenizer() -> "PreTrainedTokenizerFast":
+def symbol_tokenizer() -> PreTrainedTokenizerFast:
     """Symbols as words `s0` … `s63` between blanks; a text begins with `<s>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -136,13 +137,16 @@ def train_induction_model(
     """
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    class Batches(Copying, torch.utils.data.IterableDataset[Any]):
+        """What the Trainer takes for a data set."""
+
     class Told(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             if progress and state.global_step % 20 == 0:
                 progress(state.global_step, steps)
 
     model = tiny_llama(seed=seed, layers=layers, width=width, heads=heads)
-    data = Copying(seed=seed, steps=steps, tokens=tokens, curriculum=curriculum or Curriculum())
+    data = Batches(seed=seed, steps=steps, tokens=tokens, curriculum=curriculum or Curriculum())
     with TemporaryDirectory() as scratch, quiet_transformers(), generators_kept():
         arguments = TrainingArguments(
             output_dir=scratch,

@@ -1,8 +1,10 @@
 """One vector of each sequence of token vectors."""
 
+from __future__ import annotations
+
 from typing import Any
 
-import torch
+from secateur.scorers.lazy import torch
 
 
 def pooled(output: Any) -> torch.Tensor:
@@ -14,3 +16,9 @@ def pooled(output: Any) -> torch.Tensor:
         return found  # type: ignore[no-any-return]
     last: torch.Tensor = output.last_hidden_state
     return last[:, 0] if last.ndim == 3 else last.mean(dim=(2, 3))
+
+
+def mean_of_real(hidden: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Mean over real tokens, `[b, length, d]` and bool `[b, length]` -> `[b, d]`; zeros where there is none."""
+    weights = real.unsqueeze(2).to(hidden.dtype)
+    return hidden.masked_fill(~real.unsqueeze(2), 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -3,6 +3,8 @@
 A trained model is therefore whole: its file and this module turn the data set's own values into outputs.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import itertools
@@ -10,14 +12,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-
-from secateur.trainers.contract import Data, TrainingConfig, kind_read_by, reads
+from secateur.scorers.lazy import LazyModule, nn, safetensors, torch
+from secateur.trainers.contract import TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
@@ -26,48 +24,10 @@ from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask
 from secateur.trainers.tasks.registry import task_from
 
-
-class Standardise(nn.Module):
-    """Raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images to channels first.
-
-    Columns in `exempt` (codes of categories) keep their values; with 0 channels nothing is touched (token ids).
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, channels: int, exempt: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.exempt = list(exempt)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-
-    def fit(self, data: Data, rows: np.ndarray | None = None) -> None:
-        """Measure the data, or these rows, by blocks in float64; a channel that never varies keeps a deviation of 1.
-
-        Blocks are merged as by Chan, Golub & LeVeque (1979) and counted from the first sample: a mean of squares less
-        the square of the mean would lose small deviations beside a large mean, and find some where there are none.
-        """
-        if not len(self.mean):
-            return
-        origin = torch.as_tensor(next(data.blocks(1, rows=rows)).inputs).double().flatten(0, -2)[0]
-        count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
-        for block in data.blocks(rows=rows):
-            values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin
-            here = values.mean(0)
-            share = len(values) / (count + len(values))
-            squares += (values - here).square().sum(0) + (here - mean).square() * count * share
-            count, mean = count + len(values), mean + (here - mean) * share
-        deviation = (squares / count).sqrt()
-        self.mean.copy_(origin + mean)
-        self.std.copy_(torch.where(deviation > 0, deviation, 1.0))
-        self.mean[self.exempt], self.std[self.exempt] = 0.0, 1.0
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if not len(self.mean):
-            return inputs
-        values = (inputs.float() - self.mean) / self.std
-        return values.movedim(-1, 1) if values.ndim == 4 else values
+if TYPE_CHECKING:
+    from secateur.trainers.models import networks as networks
+else:
+    networks = LazyModule("secateur.trainers.models.networks")
 
 
 @reads("numbers")
@@ -150,21 +110,6 @@ def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-class Model(nn.Sequential):
-    """`Standardise`, then a network; remembers its task, and what the encoding of its inputs told it."""
-
-    def __init__(self, standardise: Standardise, network: nn.Module, task: Task, learned: Mapping[str, Any]) -> None:
-        super().__init__(standardise, network)
-        self.task, self.learned = task, dict(learned)
-
-    @property
-    def standardise(self) -> Standardise:
-        """The first layer."""
-        first = self[0]
-        assert isinstance(first, Standardise)
-        return first
-
-
 def build(
     config: TrainingConfig,
     shape: tuple[int, ...],
@@ -172,7 +117,7 @@ def build(
     *,
     seed: int,
     learned: Mapping[str, Any] | None = None,
-) -> Model:
+) -> networks.Model:
     """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
 
     It puts out as many numbers as the task says; a number is short for classification into so many classes. `learned`
@@ -193,7 +138,7 @@ def build(
         torch.manual_seed(seed)
         network = factory(shape, task.width, **given)
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
-    return Model(Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned)
+    return networks.Model(networks.Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned)
 
 
 def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:
@@ -202,8 +147,9 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
     A network that was built from other files (pretrained weights) names the settings that do without them in its
     attribute `rebuild_settings`.
     """
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    network: Any = model[1] if isinstance(model, Model) else model
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    safetensors.save_file(weights, folder / "model.safetensors")
+    network: Any = model[1] if isinstance(model, networks.Model) else model
     task: Any = model.task
     settings = getattr(network, "rebuild_settings", config.model_settings)
     rebuild: dict[str, Any] = {
@@ -226,5 +172,5 @@ def load(folder: Path) -> Any:
         model.task = task
     else:
         model = build(config, shape, task, seed=0, learned=rebuild.get("learned"))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(safetensors.load_file(folder / "model.safetensors"))
     return model.eval()

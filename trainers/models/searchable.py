@@ -1,16 +1,17 @@
 """Networks whose layers are choices, for searches over small spaces of them."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from torch import nn
-
+from secateur.scorers.lazy import nn
 from secateur.trainers.contract import reads
 
 Layer = int | Literal["skip"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "gelu": "GELU"}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -42,7 +43,8 @@ def searchable_mlp(
     widths = [math.prod(shape), *map(int, hidden)]
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in itertools.pairwise(widths):
-        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalise else []), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalise else [])]
+        layers.append(getattr(nn, ACTIVATIONS[activation])())
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
@@ -66,7 +68,7 @@ def searchable_cnn(
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1), *([nn.BatchNorm2d(after)] if normalise else [])]
-        layers.append(ACTIVATIONS[activation]())
+        layers.append(getattr(nn, ACTIVATIONS[activation])())
         if side > 3:
             layers.append(nn.MaxPool2d(2))
             side //= 2

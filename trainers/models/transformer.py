@@ -1,53 +1,13 @@
 """A transformer that classifies token ids: small and from scratch, or one of the transformers library by name."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import nn
-
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import reads
-
-
-class TokenClassifier(nn.Module):
-    """Encoder, mean over real tokens, linear classifier: ids int `[b, length]` -> logits `[b, classes]`.
-
-    Ids equal to `padding_id` are masked out everywhere; a row of nothing else is classified by a zero vector.
-    """
-
-    def __init__(self, encoder: nn.Module, classes: int, padding_id: int, dropout: float) -> None:
-        super().__init__()
-        self.padding_id = padding_id
-        self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(encoder.config.hidden_size, classes)  # type: ignore[union-attr, arg-type]
-
-    @property
-    def rebuild_settings(self) -> dict[str, Any]:
-        """Settings of `transformer` that build the same network from nothing but its weights."""
-        config = json.loads(self.encoder.config.to_json_string())  # type: ignore[union-attr, operator]
-        return {"config": config, "dropout": self.dropout.p}
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The layer that looks token ids up, as the transformers library calls it."""
-        return self.encoder.get_input_embeddings()  # type: ignore[operator, no-any-return]
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        ids, real = inputs.long(), inputs != self.padding_id
-        if ids.device.type == "cpu":
-            # Padding that the whole batch shares is left out; on a GPU asking for its length would wait for the device.
-            longest = int(real.any(dim=0).nonzero().max()) + 1 if real.any() else 1
-            ids, real = ids[:, :longest], real[:, :longest]
-        hidden = self.encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
-        return self.classifier(self.dropout(mean_of_real(hidden, real)))  # type: ignore[no-any-return]
-
-
-def mean_of_real(hidden: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Mean over real tokens, `[b, length, d]` and bool `[b, length]` -> `[b, d]`; zeros where there is none."""
-    weights = real.unsqueeze(2).to(hidden.dtype)
-    return hidden.masked_fill(~real.unsqueeze(2), 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 @contextmanager
@@ -122,6 +82,8 @@ def transformer(
         raise ValueError(
             f"the tokenizer has {vocabulary} tokens and the encoder {known}: encoding.tokenizer must be its own"
         )
+    from secateur.trainers.models.networks import TokenClassifier
+
     return TokenClassifier(encoder, classes, padding_id, dropout)
 
 

@@ -4,21 +4,23 @@ Blocks always begin at multiples of the block size, and what is fitted is fitted
 run that is resumed at a block gives the bytes of one that was not.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float16, Float32, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
 
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
 from secateur.trainers.modalities.tables import one_hot
-from secateur.trainers.models.pooling import pooled
-from secateur.trainers.models.transformer import load_pretrained, mean_of_real
+from secateur.trainers.models.pooling import mean_of_real, pooled
+from secateur.trainers.models.transformer import load_pretrained
 
 Block = Float16[np.ndarray, "b d"]
 Rows = Int64[np.ndarray, " b"]
@@ -46,7 +48,7 @@ class EmbeddingSettings(BaseModel):
     seed: Annotated[int, Field(description="of the rows that SVD and PCA are fitted on")] = 0
 
     @model_validator(mode="after")
-    def _named(self) -> "EmbeddingSettings":
+    def _named(self) -> EmbeddingSettings:
         if (self.encoder is not None) != (self.kind == "encoder"):
             raise ValueError("encoder: name one where kind is 'encoder', and only there")
         return self
@@ -194,10 +196,12 @@ def latent_semantics(settings: EmbeddingSettings, texts: Sequence[str | None], c
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    from secateur.trainers.modalities.words import terms_of
+
     def read(rows: Rows) -> list[str]:
         return [texts[row] or "" for row in rows.tolist()]
 
-    vectoriser = TfidfVectorizer(max_features=50_000, sublinear_tf=True)
+    vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
     weights = vectoriser.fit_transform(read(chosen))
     dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
     # In float64: in float32 the last digits of a product depend on how many rows share it.

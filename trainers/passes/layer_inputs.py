@@ -1,14 +1,16 @@
 """What goes into the linear layers of a network on average, for scores and rescaling of deltas that depend on it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 from safetensors.numpy import load_file, save_file
-from torch import nn
+
+from secateur.scorers.lazy import nn, torch
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ batch norm behind a layer with its running statistics, and the inputs of the lay
 flatten lies between.
 """
 
+from __future__ import annotations
+
 import copy
 import operator
 from collections.abc import Mapping, Sequence
@@ -12,15 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
 
 CUTS = "cuts"
 """Key of the settings under which `Kept` says what goes with the channels of each layer."""
-PRODUCERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def channel_layers(model: nn.Module, example: torch.Tensor) -> dict[str, Channel
         root = parts[0][0]
         norms = [module for module, _ in parts if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         others = [(module, out) for module, out in parts if module not in norms and module is not root]
-        plain = all(isinstance(module, PRODUCERS) and not out and grouped(module) == 1 for module, out in others)
-        if others and plain and isinstance(root, PRODUCERS) and grouped(root) == 1 and len(norms) <= 1:
+        plain = all(makes_channels(module) and not out and grouped(module) == 1 for module, out in others)
+        if others and plain and makes_channels(root) and grouped(root) == 1 and len(norms) <= 1:
             found[names[root]] = ChannelLayer(len(root.weight), names[norms[0]] if norms else None)
     if not found:
         raise ValueError("the model has no layer whose output channels only go to other layers: nothing can be pruned")
@@ -102,7 +102,7 @@ def cuts_by_layer(model: nn.Module, layers: Sequence[str], example: torch.Tensor
                 continue
             if list(places) != list(range(last * entries, (last + 1) * entries)):
                 raise ValueError(f"{names[module]!r} does not read the channels of {layer!r} in their order")
-            reads = isinstance(module, PRODUCERS) and not dep.handler.__name__.endswith("out_channels")
+            reads = makes_channels(module) and not dep.handler.__name__.endswith("out_channels")
             # What reads channels has them second in its weight; else they come first in every tensor.
             tensors = ["weight"] if reads else [name for name, value in module.state_dict().items() if value.ndim]
             cuts[layer] += [[f"{names[module]}.{name}", int(reads), entries] for name in tensors]
@@ -168,3 +168,8 @@ def graph_of(model: nn.Module, example: torch.Tensor) -> Any:
 def grouped(module: nn.Module) -> int:
     """Groups of a convolution; 1 for any other layer."""
     return int(getattr(module, "groups", 1))
+
+
+def makes_channels(module: nn.Module) -> bool:
+    """Whether each row of a module's weight makes one channel."""
+    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)

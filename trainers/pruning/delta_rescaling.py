@@ -17,6 +17,8 @@ Sums = Float64[np.ndarray, " outputs"]
 
 PATIENCE = 3
 """Values of q in a row that improve nothing, after which one more ends the search."""
+CONFIDENCE = 0.95
+"""Of the bound."""
 PASSED = 0.8
 """Share of a layer's outputs that must be past their minimum for the scan to end."""
 
@@ -30,21 +32,16 @@ class FoundQ:
     tried: tuple[tuple[float, float], ...] = ()
 
 
-def q_by_search(
-    score: Callable[[float], float], keep: float, *, step: float | None = None, highest: float = 1.0
-) -> FoundQ:
+def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
     """One q for the whole delta: the highest `score` of a coarse grid, then of a fine one around its best.
 
-    The grid starts at `keep`, which is DARE, and goes by `step` (a quarter of `keep` if left out) up to `highest`,
-    ending early once more than `PATIENCE` in a row were no better than the best; then from 0.9 steps below the best to
-    a step above it by tenths of a step, never below `keep`. Of equal scores the smallest q wins. `score` should
-    average several draws of the mask, or the q fits one draw. Raises ValueError for a keep outside (0, 1], a step
-    that is not above 0 and NaN scores.
+    The grid starts at `keep`, which is DARE, and goes by a quarter of `keep` up to 1, ending early once more than
+    `PATIENCE` in a row were no better than the best; then from 0.9 steps below the best to a step above it by tenths of
+    a step, never below `keep`. Of equal scores the smallest q wins. `score` should average several draws of the mask,
+    or the q fits one draw. Raises ValueError for a keep outside (0, 1] and for NaN scores.
     """
     check_keep(keep)
-    step = keep / 4 if step is None else step
-    if not step > 0:
-        raise ValueError(f"the grid of q needs a step above 0, got {step}")
+    step = keep / 4
     tried: dict[float, float] = {}
 
     def best() -> float:
@@ -57,7 +54,7 @@ def q_by_search(
                 raise ValueError(f"the score at q = {q:g} is NaN: q cannot be chosen by it")
 
     worse = 0
-    for place in range(int((highest - keep) / step + 1e-9) + 1):
+    for place in range(int((1 - keep) / step + 1e-9) + 1):
         q = keep + place * step
         before = tried[best()] if tried else -math.inf
         try_out(q)
@@ -67,7 +64,7 @@ def q_by_search(
     around = best()
     for tenth in range(-9, 10):
         q = around + tenth * step / 10
-        if tenth and keep <= q <= highest:
+        if tenth and keep <= q <= 1:
             try_out(q)
     q = best()
     return FoundQ(q, at_bound=q in (min(tried), max(tried)), tried=tuple(sorted(tried.items())))
@@ -102,23 +99,21 @@ def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
     return FoundQ(keep + (1 - keep) * spread / whole, at_bound=False)
 
 
-def q_by_bound(
-    sums: Sums, squares: Sums, keep: float, *, eta: float, confidence: float = 0.95, step: float = 1e-3
-) -> FoundQ:
+def q_by_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
     """DAREx's q of a layer: for each output the q that is least in a bound on its change, then their mean.
 
     With p = 1 - keep and Φ = (1 - 2p) / ln((1 - p)/p) an output's bound is
-    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - confidence))|, scanned from q = keep to 0.999 until
-    `PASSED` of the outputs are past their minimum; the others take the best q so far. `eta` has to be chosen, by labels
-    or by how much outputs change. The least value may lie at an end of the scan: `at_bound` tells that it did for half
-    of the outputs or more. Raises ValueError for keep, eta or confidence out of range.
+    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - CONFIDENCE))|, scanned from q = keep to 0.999 by thousandths
+    until `PASSED` of the outputs are past their minimum; the others take the best q so far. `eta` has to be chosen, by
+    labels or by how much outputs change. The least value may lie at an end of the scan: `at_bound` tells that it did
+    for half of the outputs or more. Raises ValueError for keep or eta out of range.
     """
     check_keep(keep)
-    if not (eta > 0 and 0 <= confidence < 1):
-        raise ValueError(f"eta must be above 0 and the confidence within [0, 1), got {eta} and {confidence}")
+    if not eta > 0:
+        raise ValueError(f"eta must be above 0, got {eta}")
     phi = 0.5 if math.isclose(keep, 0.5) else (2 * keep - 1) / math.log(keep / (1 - keep)) if keep < 1 else 0.0
-    slack = math.log(2 / (1 - confidence))
-    grid = keep + step * np.arange(max(int((0.999 - keep) / step + 1e-9), 0) + 1)
+    slack = math.log(2 / (1 - CONFIDENCE))
+    grid = keep + 1e-3 * np.arange(max(int((0.999 - keep) / 1e-3 + 1e-9), 0) + 1)
     least, chosen = np.full(len(sums), np.inf), np.full(len(sums), keep)
     passed = np.zeros(len(sums), dtype=np.bool_)
     last = keep

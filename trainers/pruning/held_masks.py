@@ -4,18 +4,17 @@ After every optimiser step they are set to zero again, so that neither momentum 
 forward pass sees exact zeros.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xxhash
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
-
-NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,9 @@ def maskable(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     found = {}
     for prefix, module in model.named_modules():
-        if isinstance(module, NORMALISATIONS):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.Embedding):
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim >= 2 and name.endswith("weight"):
                 found[f"{prefix}.{name}" if prefix else name] = parameter
     return found
-
-
-def sparsity(model: nn.Module, names: Mapping[str, object]) -> dict[str, float]:
-    """Share of zeros, counted in the weights: `whole` of all named parameters, and each by its name."""
-    parameters = dict(model.named_parameters())
-    zeros = {name: int((parameters[name] == 0).sum()) for name in names}
-    sizes = {name: parameters[name].numel() for name in names}
-    return {"whole": sum(zeros.values()) / sum(sizes.values())} | {name: zeros[name] / sizes[name] for name in names}

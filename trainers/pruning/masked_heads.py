@@ -6,16 +6,17 @@ output projection; *uniform* makes a head attend to everything alike, by a query
 "Retrieval Head Mechanistically Explains Long-Context Factuality" (arXiv 2404.15574, Wu et al.) do.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool
-from torch import nn
 
+from secateur.scorers.lazy import nn, torch
 from secateur.selectors.masks.without_highest_heads import KeptHeads
 from secateur.trainers.models.identity import is_made_for, weights_of
 from secateur.trainers.pruning.kept import Kept

@@ -4,6 +4,8 @@ A pruned prompt is text: the tokens kept are decoded, the example is put in, and
 user of the prompt would. Tokens merge in other ways then, so lengths and equality are those of the new text.
 """
 
+from __future__ import annotations
+
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -11,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int64
 
+from secateur.scorers.lazy import torch
 from secateur.selectors.searches.token_search import Mask, Masks
 from secateur.trainers.models.causal_model import CausalModel
 
@@ -140,7 +142,6 @@ class Evaluator:
         """A template with the texts of an example in the places of its placeholders."""
         return PLACEHOLDER.sub(lambda found: fields[found[1]], text)
 
-    @torch.inference_mode()
     def label_logits(self, texts: Sequence[str]) -> Float64[np.ndarray, "texts labels"]:
         """Logits of the verbalisers right behind each text, float64 `[texts, labels]`."""
         coded = self.causal.tokenizer(list(texts), padding=False)["input_ids"]
@@ -154,7 +155,8 @@ class Evaluator:
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), self.batch):
             places = order[start : start + self.batch]
-            found[places] = self.last_logits([coded[place] for place in places]).double().cpu().numpy()
+            with torch.inference_mode():
+                found[places] = self.last_logits([coded[place] for place in places]).double().cpu().numpy()
         self.passes += len(texts)
         self.tokens += int(lengths.sum())
         return found

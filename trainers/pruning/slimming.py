@@ -1,12 +1,12 @@
 """Training that pulls the scales of batch norm towards zero, so that channels can be told apart by them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Objective
 
 

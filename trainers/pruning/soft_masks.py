@@ -6,16 +6,15 @@ The forward pass uses m(w) w, so that weights near the border still move and tho
 Nothing about the mask is learned. Weight decay acts on w, not on m(w) w.
 """
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
+from secateur.scorers.lazy import LazyModule, nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.draws.ranks import random_keys
 from secateur.selectors.masks.global_mask import global_mask
@@ -26,75 +25,14 @@ from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
 
+if TYPE_CHECKING:
+    from secateur.trainers.pruning import soft_mask as soft_mask
+else:
+    soft_mask = LazyModule("secateur.trainers.pruning.soft_mask")
+
 Form = Literal["unstructured", "n_of_m", "channel"]
 """What goes together: single weights of a layer; N of each M consecutive inputs; whole rows (filters)."""
 UNDECIDED = -1
-
-
-class SoftMask(nn.Module):
-    """The mask of one weight `[out, in, …]` as a parametrisation: m(w) w, of the weight's shape and type.
-
-    Units are compared within groups: the weights of a layer, M of its inputs in a row, or its filters by their L2 norm.
-    The threshold t is found anew in each forward pass, and no gradient goes through it, nor through τ, which is
-    `temperature` itself where it is `absolute`, else so many times the layer's t² (its mean over groups). A temperature
-    of 0, or `hard`, makes the mask 0 or 1: a gradient then reaches only what stays. While nothing is to go the weight
-    is used as is.
-
-    What changes in a run are buffers, int64, so that states of the model hold them: `pruned` and `final` units of each
-    group that go now and at the end (-1 before that is decided), and whether it is `hard` now.
-    """
-
-    pruned: torch.Tensor
-    final: torch.Tensor
-    hard: torch.Tensor
-
-    def __init__(self, size: int, *, form: Form, m: int, temperature: float, absolute: bool) -> None:
-        super().__init__()
-        self.size, self.form, self.m, self.temperature, self.absolute = size, form, m, temperature, absolute
-        self.register_buffer("pruned", torch.tensor(0))
-        self.register_buffer("final", torch.tensor(UNDECIDED))
-        self.register_buffer("hard", torch.tensor(0))
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """The weight times its mask, of the same shape."""
-        pruned = int(self.pruned)
-        return weight * self.mask(weight, pruned) if pruned else weight
-
-    def mask(self, weight: torch.Tensor, pruned: int) -> torch.Tensor:
-        """m(w), of a shape that broadcasts over the weight, where so many units of each group are to go."""
-        squares = self.grouped(weight.square())
-        border = threshold(squares.detach().sqrt(), pruned).square()
-        if not self.temperature or int(self.hard):
-            return self.spread((squares.detach() > border).to(weight.dtype), weight.shape)
-        scale = 1.0 if self.absolute else border.mean().clamp_min(torch.finfo(weight.dtype).tiny)
-        return self.spread(torch.sigmoid((squares - border) / (self.temperature * scale)), weight.shape)
-
-    def grouped(self, squares: torch.Tensor) -> torch.Tensor:
-        """Squares of weights as those of units, `[groups, size]`."""
-        if self.form == "channel":
-            return squares.flatten(1).sum(1)[None]
-        if self.form == "n_of_m":
-            return squares.movedim(1, -1).reshape(-1, self.m)
-        return squares.reshape(1, -1)
-
-    def spread(self, units: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """A value per unit `[groups, size]` at each weight; of filters `[out, 1, …]`."""
-        if self.form == "channel":
-            return units.reshape(-1, *[1] * (len(shape) - 1))
-        if self.form == "n_of_m":
-            return units.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
-        return units.reshape(tuple(shape))
-
-
-def threshold(values: torch.Tensor, pruned: int) -> torch.Tensor:
-    """Halfway between the largest value that goes and the smallest that stays of each row `[groups, size]`.
-
-    `[groups, 1]`. Raises ValueError where not at least one goes and one stays.
-    """
-    if not 0 < pruned < values.shape[1]:
-        raise ValueError(f"no threshold lies between {pruned} of {values.shape[1]} units and the others")
-    below = values.kthvalue(pruned, dim=1, keepdim=True).values
-    return (below + values.kthvalue(pruned + 1, dim=1, keepdim=True).values) / 2
 
 
 def with_soft_masks(
@@ -117,21 +55,21 @@ def with_soft_masks(
         if form == "n_of_m" and (m < 2 or shape[1] % m):
             raise ValueError(f"{name} has {shape[1]} inputs, not groups of {m}: change m (from 2) or the width")
         size = {"unstructured": weights[name].numel(), "n_of_m": m, "channel": shape[0]}[form]
-        mask = SoftMask(size, form=form, m=m, temperature=temperature, absolute=absolute)
+        mask = soft_mask.SoftMask(size, form=form, m=m, temperature=temperature, absolute=absolute)
         prefix, _, own = name.rpartition(".")
-        parametrize.register_parametrization(masked.get_submodule(prefix), own, mask.to(weights[name].device))
+        nn.utils.parametrize.register_parametrization(masked.get_submodule(prefix), own, mask.to(weights[name].device))
     return masked
 
 
-def soft_masks(model: nn.Module) -> dict[str, tuple[SoftMask, torch.Tensor]]:
+def soft_masks(model: nn.Module) -> dict[str, tuple[soft_mask.SoftMask, torch.Tensor]]:
     """Each soft mask of a model with the weight behind it, by the name that the weight has without it.
 
     Raises ValueError where there is none.
     """
-    found: dict[str, tuple[SoftMask, torch.Tensor]] = {}
+    found: dict[str, tuple[soft_mask.SoftMask, torch.Tensor]] = {}
     for prefix, module in model.named_modules():
         for name, chain in getattr(module, "parametrizations", {}).items():
-            if isinstance(chain[0], SoftMask):
+            if isinstance(chain[0], soft_mask.SoftMask):
                 found[f"{prefix}.{name}" if prefix else name] = (chain[0], chain.original.detach())
     if not found:
         raise ValueError("the model has no soft masks: give train a start from with_soft_masks")
@@ -207,7 +145,7 @@ def n_of(keep: int | float, m: int) -> int:
     return count
 
 
-def magnitudes(mask: SoftMask, weight: torch.Tensor) -> np.ndarray:
+def magnitudes(mask: soft_mask.SoftMask, weight: torch.Tensor) -> np.ndarray:
     """|w| of each weight or the L2 norm of each filter, float32 `[groups, size]`."""
     return mask.grouped(weight.float().square()).sqrt().cpu().numpy()
 
@@ -238,7 +176,7 @@ def without_soft_masks(model: nn.Module) -> nn.Module:
         # Copies share the class that carries the mask's property, and torch takes the property off that class.
         kind = type(module)
         module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
-        parametrize.remove_parametrizations(module, own, leave_parametrized=False)
+        nn.utils.parametrize.remove_parametrizations(module, own, leave_parametrized=False)
     return plain
 
 

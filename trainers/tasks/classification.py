@@ -1,15 +1,16 @@
 """Classification: each sample has one of several classes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
-from torch.nn import functional
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import functional, torch
 from secateur.scorers.signals import ClassSignals
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
@@ -42,7 +43,7 @@ class Classification(ClassSignals, Task):
         """One logit per class."""
         return self.classes
 
-    def fitted(self, targets: Int64[np.ndarray, " n"]) -> "Classification":
+    def fitted(self, targets: Int64[np.ndarray, " n"]) -> Classification:
         """Itself: classes teach nothing."""
         return self
 
@@ -96,12 +97,10 @@ class Classification(ClassSignals, Task):
         return self.stratum_names()[int(target)]
 
 
-def calibration_error(
-    confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, bins: int = 15
-) -> float:
-    """ECE over bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
+    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
+    index = np.minimum((confidence * 15).astype(int), 14)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=15)
     return float(np.abs(gaps).sum() / len(correct))
 
 

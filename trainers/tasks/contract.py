@@ -4,16 +4,18 @@ Modalities say how inputs become arrays and know nothing of targets; a task know
 file is one task: a class of `Task` whose `name` is that of the file.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import torch
 from secateur.scorers.signals import Signal, Signals
 
 __all__ = ["Metric", "Signal", "Task", "refuse_not_finite"]
@@ -29,6 +31,8 @@ class Metric:
     """Whether it is a share in [0, 1], shown in percent with one decimal."""
     unit: str = ""
     """Of a number that is no share: nats, or the unit of the user's target."""
+    floor: float | None = None
+    """Reached by a model that learned nothing of the inputs; an arm that does no better is never called better."""
 
     @property
     def title(self) -> str:
@@ -70,7 +74,7 @@ class Task(Signals, ABC):
         """Numbers that a network puts out per sample."""
 
     @abstractmethod
-    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "Task":
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Task:
         """The task with what it learns from the targets of the training rows, such as their mean and scale.
 
         A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.

@@ -1,14 +1,15 @@
 """Several labels at once: each sample has any number of labels, each of which is there or is not."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64, Shaped
-from torch.nn import functional
 
+from secateur.scorers.lazy import functional, torch
 from secateur.scorers.signals import Batch, Signal
 from secateur.selectors.draws.iterative_stratification import draw_by_labels
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
@@ -55,7 +56,7 @@ class MultiLabel(Task):
         """One logit per label."""
         return self.labels
 
-    def fitted(self, targets: Targets) -> "MultiLabel":
+    def fitted(self, targets: Targets) -> MultiLabel:
         """With the number of these rows that have each label, which says which label of a row is its rarest."""
         if self.counts:
             return self

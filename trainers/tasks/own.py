@@ -1,6 +1,8 @@
 """A task of the user's own, over samples that the user's own data set yields: a detector, a segmenter, whatever has a
 loss per sample. `task: module:factory` in a study names a function without arguments that returns an `OwnTask`."""
 
+from __future__ import annotations
+
 import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,12 +10,10 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Int64, Shaped
-from torch import nn
-from torch.utils.data import default_collate
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.lazy import nn, torch
 from secateur.scorers.signals import Signal, Signals
 from secateur.trainers.tasks.contract import Task
 
@@ -60,7 +60,7 @@ class OwnTask(Task):
 
     def collate(self, samples: list[Any]) -> Any:
         """A batch of samples; torch's default."""
-        return default_collate(samples)
+        return torch.utils.data.default_collate(samples)
 
     def ids(self, split: Split) -> Sequence[str] | None:
         """A name for each sample, by which pages and exports call it; None for row numbers."""
@@ -71,7 +71,7 @@ class OwnTask(Task):
         """Not asked for: the network is the task's own."""
         raise self.not_known("the width of its network")
 
-    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> "OwnTask":
+    def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> OwnTask:
         """Itself."""
         return self
 
@@ -127,14 +127,14 @@ class OwnBatch(TrainingBatch):
         self.__dict__.update(signals)  # where cached properties look first
 
     @classmethod
-    def of(cls, ids: torch.Tensor, outputs: Any, targets: Any, losses: torch.Tensor, task: OwnTask) -> "OwnBatch":
+    def of(cls, ids: torch.Tensor, outputs: Any, targets: Any, losses: torch.Tensor, task: OwnTask) -> OwnBatch:
         """Of what the network put out for a collated batch."""
         whole = cls(ids, losses, {}, task)
         whole.outputs, whole.targets = outputs, targets
         names = sorted(task.provides - {"losses", "target_output"})
         return cls(ids, losses, {name: getattr(whole, name).detach() for name in names}, task)
 
-    def take(self, places: torch.Tensor) -> "OwnBatch":
+    def take(self, places: torch.Tensor) -> OwnBatch:
         """Some samples of the batch, int64 `[…]`."""
         signals = {name: values[places] for name, values in self.signals.items()}
         return OwnBatch(self.ids[places], self.losses[places], signals, self.task)  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: Shaped[np.ndarray, " m"]) -> "Rows":
+    def __getitem__(self, rows: Shaped[np.ndarray, " m"]) -> Rows:
         """The samples of a keep mask, of row numbers or of a slice; none is read yet."""
         return Rows(self.samples, self.collate, self.rows[rows])
 

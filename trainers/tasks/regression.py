@@ -1,15 +1,16 @@
 """Regression: one or several numbers per sample, standardised inside, reported in the user's units."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64
-from torch.nn import functional
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import functional, torch
 from secateur.scorers.signals import Batch, Signal
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
@@ -86,7 +87,7 @@ class Regression(Task):
         """Of each target."""
         return list(self.names) or [f"target_{number}" for number in range(self.width)]
 
-    def fitted(self, targets: Targets) -> "Regression":
+    def fitted(self, targets: Targets) -> Regression:
         """With mean, scale and strata of these targets, measured in float64."""
         if self.mean:
             return self
@@ -212,7 +213,8 @@ def measures(target: str, unit: str) -> list[Metric]:
     return [
         Metric(f"rmse{after}", higher_is_better=False, unit=unit),
         Metric(f"mae{after}", higher_is_better=False, unit=unit),
-        Metric(f"r2{after}"),
+        # Of several targets one may be beyond learning: the mean over all decides.
+        Metric(f"r2{after}", floor=None if target else 0.0),
         Metric(f"spearman{after}"),
     ]
 

@@ -5,23 +5,38 @@ A kind is a file of this room with a class named like it. Every kind takes `labe
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
 from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.trainers.modalities.rows import Batches
 
 if TYPE_CHECKING:
     import datasets
 
 Splits = dict[str, "datasets.Dataset | Sequence[SourceFile]"]
 """Data sets, or files that are read in batches, by the name of their split."""
+
+
+NotedKind = Literal["skipped files", "contradicting labels"]
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What a reader should know of the files of a split, in one sentence, and which files they are."""
+
+    kind: NotedKind
+    split: str
+    text: str
+    paths: tuple[str, ...]
 
 
 class SourceKind(BaseModel):
@@ -53,6 +68,10 @@ class SourceKind(BaseModel):
         The revision changes exactly when the data do: the hub's commit, or a digest of the content. `base` is what
         relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
         """
+
+    def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
+        """What a reader should know of the files, now that the rows of the splits are there."""
+        return []
 
     def files(self, base: Path) -> dict[str, list[Path]]:
         """Files of each split, or of each key that names some; SourceError where there are none."""

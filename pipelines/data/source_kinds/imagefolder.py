@@ -1,14 +1,19 @@
 """Folders of pictures."""
 
 import glob
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.source_kinds.contract import NamedSplits, Splits
+from secateur.pipelines.data.source_kinds.contract import NamedSplits, Noted, NotedKind, Splits
 from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, files_in, folder_at, in_one_sentence
+from secateur.trainers.modalities.rows import Batches
 
 
 class Imagefolder(NamedSplits):
@@ -37,6 +42,34 @@ class Imagefolder(NamedSplits):
             )
         return dict(splits), revision
 
+    def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
+        """Files that were skipped, and labels of a metadata file that are another class's folder."""
+        if columns.image is None:
+            return []
+        known = {split: cells_in(part, columns) for split, part in rows.items()}
+        read = {os.path.abspath(path) for table in known.values() for path in table["path"].drop_nulls()}
+        found = []
+        for split, inside in self.files(base).items():
+            skipped = [path for path in inside if str(path) not in read and not is_read(path)]
+            if skipped:
+                text = (
+                    f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} of {split} skipped: {kinds_of(skipped)}"
+                )
+                found.append(noted("skipped files", split, text, skipped, base))
+        labels = pl.concat([table["label"] for table in known.values()]).unique().drop_nulls()
+        for split, table in known.items():
+            # A folder that is no class, such as `images`, contradicts nothing.
+            astray = table.filter(pl.col("folder").is_in(labels.implode()) & (pl.col("folder") != pl.col("label")))
+            if len(astray):
+                first = astray.row(0, named=True)
+                text = (
+                    f"{len(astray)} {'picture' if len(astray) == 1 else 'pictures'} of {split} in the folder of another"
+                    f" class than the metadata says, which count: {shown_path(first['path'], base)} is "
+                    f"{first['label']!r}"
+                )
+                found.append(noted("contradicting labels", split, text, astray["path"].to_list(), base))
+        return found
+
     def files(self, base: Path) -> dict[str, list[Path]]:
         """All files below the folder of each split."""
         return {split: files_in(folder) for split, folder in self.folders(base).items()}
@@ -44,6 +77,54 @@ class Imagefolder(NamedSplits):
     def folders(self, base: Path) -> dict[str, Path]:
         """Folder of each split."""
         return {split: folder_at(name, base, split) for split, name in self.splits.items()}
+
+
+def cells_in(rows: Batches, columns: Columns) -> pl.DataFrame:
+    """`path` and `folder` of each picture, and its `label` as text where it has one."""
+    assert columns.image is not None
+    parts = [pl.DataFrame(schema={"path": pl.String, "folder": pl.String, "label": pl.String})]
+    for table in rows.batches([columns.image, columns.labels[0]]):
+        frame = pl.DataFrame(pl.from_arrow(table))
+        path, label = pl.col(columns.image).struct.field("path"), pl.col(columns.labels[0])
+        several = isinstance(frame.schema[columns.labels[0]], pl.List)
+        parts.append(
+            frame.select(
+                path=path,
+                folder=path.str.split("/").list.get(-2, null_on_oob=True),
+                label=pl.lit(None, pl.String) if several else label.cast(pl.String),
+            )
+        )
+    return pl.concat(parts)
+
+
+def is_read(path: Path) -> bool:
+    """Whether the reader takes a file that is no picture of its own: a metadata file, or an archive of pictures."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
+
+    return path.name in Reader.METADATA_FILENAMES or path.suffix.lower() == ".zip"
+
+
+def kinds_of(paths: Sequence[Path]) -> str:
+    """How many files of which suffix, and why pictures among them were skipped."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
+
+    counts = Counter(path.suffix.lower() for path in paths)
+    words = [
+        f"{count} {suffix or 'without a suffix'}"
+        + (" that metadata does not list" if suffix in Reader.EXTENSIONS else "")
+        for suffix, count in counts.most_common()
+    ]
+    return ", ".join(words)
+
+
+def noted(kind: NotedKind, split: str, text: str, paths: Sequence[str | Path], base: Path) -> Noted:
+    """A note with the paths of files from the study's folder."""
+    return Noted(kind, split, text, tuple(shown_path(path, base) for path in paths))
+
+
+def shown_path(path: str | Path, base: Path) -> str:
+    """A path from the study's folder where it lies in it."""
+    return str(Path(path).relative_to(base)) if Path(path).is_relative_to(base) else str(path)
 
 
 def check_classes(split: str, folder: Path, inside: list[Path]) -> None:

@@ -102,8 +102,9 @@ class ParquetFile(SourceFile):
     def _opened(self, texts: Sequence[str] = ()) -> Iterator[pyarrow.parquet.ParquetFile]:
         """The file; columns of texts come as places in a dictionary, so that a long one which recurs is held once."""
         try:
+            # Read ahead, row groups would stay in memory until the last.
             with pyarrow.parquet.ParquetFile(
-                self.path, page_checksum_verification=True, read_dictionary=list(texts)
+                self.path, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(texts)
             ) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
