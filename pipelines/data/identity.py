@@ -212,7 +212,8 @@ def halves_of(values: pl.Series) -> Hashes:
     whole = plh.col("value").nchash.xxh3_128().fill_null(0)
     parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
     table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
-    return table.to_numpy()
+    # Row by row: who writes these takes them as they lie.
+    return table.to_numpy(order="c")
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:

@@ -113,7 +113,7 @@ def words_of(values: pa.ChunkedArray) -> Hashes:
 
 def bytes_of(hashes: Hashes) -> pa.Array:
     """Hashes as an Arrow column of 16 bytes each."""
-    return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(hashes.astype(">u8"))])
+    return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(hashes.astype(">u8", order="C"))])
 
 
 def scanned(

@@ -98,7 +98,7 @@ def test_what_is_planted_is_said_in_sentences(tmp_path: Path) -> None:
     assert counts["train_duplicate_rows"] == 2
     assert counts["train_conflicting_rows"] == 2
     assert counts["train_dropped"] == 2
-    assert counts["train_classes_below_two"] == 2
+    assert counts["train_classes_below_two"] == 3
     assert counts["shared_train_rows"] == 5
     assert counts["shared_test_rows"] == 2
     assert counts["relabelled_test_rows"] == 1
