@@ -5,13 +5,14 @@ targets differ they conflict.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, UInt64
 
+from secateur.pipelines.data.identity import label_text
 from secateur.pipelines.data.policy import Dropped
 from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows
 from secateur.pipelines.data.source_kinds.contract import Noted
@@ -27,6 +28,7 @@ Kind = Literal[
     "leaked",
     "duplicates",
     "conflicts",
+    "groups",
     "contradicting labels",
     "dropped",
     "skipped files",
@@ -99,6 +101,8 @@ class DataReport:
     """What the source says of its files."""
     texts: tuple[Finding, ...] = ()
     """What the encoding does to texts."""
+    across_groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Rows of each split whose input a row of another group has, in either split."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
@@ -177,6 +181,9 @@ class DataReport:
                 f"{many(part.conflicting_rows, f'{part.split} row')} with an input that another row labels differently"
             )
             groups.append(self._finding("conflicts", part.split, [r for group in part.conflicts for r in group], text))
+        if rows := self.across_groups.get(part.split):
+            text = f"{many(len(rows), f'{part.split} row')} with an input that a row of another group has"
+            groups.append(self._finding("groups", part.split, rows, text))
         return groups
 
     def _finding(
@@ -219,6 +226,7 @@ def check_data(loaded: Loaded) -> DataReport:
         places=Places(loaded.rows, loaded.files),
         scanned=Places(loaded.scanned, loaded.files),
         noted=loaded.noted,
+        across_groups=across_groups(loaded, halves) if loaded.group else {},
     )
 
 
@@ -260,10 +268,26 @@ def among(values: UInt64[np.ndarray, " n"], ordered: UInt64[np.ndarray, " m"]) -
     return mask
 
 
-def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
-    """`row` and whole hashes `input` and `content`, as bytes, of some rows."""
+def across_groups(loaded: Loaded, halves: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Rows of each split whose input is in several groups; a row without a group is one of its own."""
+    ordered = np.sort(np.concatenate(list(halves.values())))
+    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    parts = []
+    for split, half in halves.items():
+        rows = hashed_rows(loaded.rows[split], among(half, several), loaded.group)
+        alone = pl.concat_str(pl.lit(f"\0{split} "), "row")
+        parts.append(
+            rows.select("row", "input", pl.lit(split).alias("split"), pl.coalesce("group", alone).alias("group"))
+        )
+    found = pl.concat(parts).filter(pl.col("group").n_unique().over("input") > 1)
+    return {split: tuple(found.filter(pl.col("split") == split)["row"].sort()) for split in halves}
+
+
+def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -> pl.DataFrame:
+    """`row`, whole hashes `input` and `content`, as bytes, and the text of a column `group`, of some rows."""
     parts, start = [], 0
-    for table in rows.batches([INPUT, CONTENT]) if wanted.any() else ():
+    named = [group] if group else []
+    for table in rows.batches([INPUT, CONTENT, *named]) if wanted.any() else ():
         mask = wanted[start : start + table.num_rows]
         if mask.any():
             some = pl.DataFrame(
@@ -272,10 +296,11 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray) -> pl.DataFrame:
                     to: pl.from_arrow(table[name].cast("large_binary")).filter(pl.Series(mask))
                     for to, name in (("input", INPUT), ("content", CONTENT))
                 }
+                | ({"group": label_text(table[group]).filter(pl.Series(mask))} if group else {})
             )
             parts.append(some)
         start += table.num_rows
-    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary}
+    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary} | ({"group": pl.String} if group else {})
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
@@ -304,7 +329,22 @@ def many(count: int, singular: str, plural: str = "") -> str:
 
 
 def report_of(report: DataReport | None) -> dict[str, Any]:
-    """The report as JSON: findings, and the numbers for the UI."""
+    """The report as JSON: findings, the numbers for the UI, and rows left out by file, row in it and reason."""
     if report is None:
-        return {"findings": [], "counts": {}}
-    return {"findings": [asdict(finding) for finding in report.findings()], "counts": report.counts()}
+        return {"findings": [], "counts": {}, "dropped": []}
+    dropped = [
+        {
+            "split": left.split,
+            "policy": left.policy,
+            "count": len(left.rows),
+            "rows": [
+                [file, row, reason]
+                for (file, row), reason in zip(
+                    report.scanned.pairs(left.split, left.rows[: len(left.reasons)]), left.reasons, strict=True
+                )
+            ],
+        }
+        for left in report.dropped
+    ]
+    findings = [asdict(finding) for finding in report.findings()]
+    return {"findings": findings, "counts": report.counts(), "dropped": dropped}

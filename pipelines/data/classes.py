@@ -1,6 +1,6 @@
 """Classes of rows: texts of labels, numbered in the order of the names that a study or a file gives, else their own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import label_text, series_of
+from secateur.pipelines.data.identity import coded_labels, label_text, series_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -23,11 +23,11 @@ def class_names(
     declared: Sequence[tuple[str, ...]],
     given: Sequence[str] | None,
     say: Say,
-) -> tuple[str, ...]:
-    """Names of the classes 0 … C-1.
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names of the classes 0 … C-1, and the number of each by the text of its labels.
 
     Those that the study gives, else those that the files declare, else the texts of the labels: numbers in their order,
-    then words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
+    words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
     SourceError for names that contradict the labels, and for labels that are none.
     """
     kind = splits["train"].schema.field(columns.labels[0]).type
@@ -43,19 +43,22 @@ def class_names(
     present = labels_there(splits, columns.labels[0])
     if not present:
         raise SourceError(f"label column {columns.labels[0]!r}: no row has a label")
-    _check_kind(splits, columns.labels[0], kind, say)
+    if kind == types.NUMBER:
+        _refuse_fractions(splits, columns.labels[0], say)
     if given or known:
         names = tuple(given or known or ())
-        numbered = kind == types.INTEGER and not set(present) & set(names)
-        allowed = {str(place) for place in range(len(names))} if numbered else set(names)
+        allowed = numbers_of_texts(names, kind, present)
+        if len(allowed) < len(names):
+            raise SourceError(f"source.label_names: two of the names are one label: {', '.join(names[:20])}")
         if unknown := [text for text in present if text not in allowed]:
             raise SourceError(
                 f"label column {columns.labels[0]!r} is {unknown[0]!r} at "
                 f"{_first_place(splits, columns.labels[0], unknown[0], say)}, which is not in source.label_names "
                 f"({', '.join(names[:20])}{', …' if len(names) > 20 else ''})"
             )
-        return names
-    ordered = sorted(present, key=float) if kind in (types.INTEGER, types.NUMBER) else sorted(present)
+        return names, allowed
+    order = {types.INTEGER: int, types.NUMBER: float}
+    ordered = sorted(present, key=order.get(kind))
     if (
         kind == types.INTEGER
         and ordered == [str(number) for number in range(-1, len(ordered) - 1)]
@@ -66,7 +69,22 @@ def class_names(
             f"0 … {len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a "
             "class, list all classes in source.label_names"
         )
-    return tuple(ordered)
+    return tuple(ordered), {text: number for number, text in enumerate(ordered)}
+
+
+def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[str]) -> dict[str, int]:
+    """Number of each class by the text that its labels have in a column of a kind; `present` are the texts there."""
+    texts = list(names)
+    if kind == types.BOOLEAN:
+        texts = [str(types.BOOLEANS[name]).lower() if name in types.BOOLEANS else name for name in names]
+    elif kind == types.NUMBER:
+        # A number that the user writes as the file does: 1.0.
+        values = pl.Series(texts, dtype=pl.String).cast(pl.Float64, strict=False)
+        numbers = label_text(values.to_arrow()).to_list()
+        texts = [name if number is None else number for name, number in zip(names, numbers, strict=True)]
+    if kind in (types.INTEGER, types.NUMBER) and not set(present) & set(texts):
+        texts = [str(place) for place in range(len(names))]
+    return {text: number for number, text in enumerate(texts)}
 
 
 def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
@@ -74,29 +92,22 @@ def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for rows in splits.values():
         for table in rows.batches([name]):
-            texts = label_text(table[name]).drop_nulls()
-            for text, count in texts.value_counts(sort=False).iter_rows():
-                counts[text] = counts.get(text, 0) + count
+            texts, places = coded_labels(table[name])
+            for text, count in zip(texts, np.bincount(places[places >= 0], minlength=len(texts)).tolist(), strict=True):
+                if text is not None:
+                    counts[text] = counts.get(text, 0) + count
     return counts
 
 
-def _check_kind(splits: Mapping[str, SplitRows], name: str, kind: pa.DataType, say: Say) -> None:
-    if types.is_list(kind):
-        raise SourceError(
-            f"label column {name!r} holds lists: write task: multi_label for sets of labels, or task: regression for "
-            "lists of numbers"
-        )
-    if kind == types.NUMBER:
-        for split, rows in splits.items():
-            parts = [series_of(table[name]).fill_nan(None) for table in rows.batches([name])]
-            halves = np.flatnonzero(np.concatenate([(part != part.round()).fill_null(False) for part in parts]))
-            if len(halves):
-                raise SourceError(
-                    f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a "
-                    "class is no fraction: write task: regression where the labels are numbers"
-                )
-    elif kind not in (types.INTEGER, types.BOOLEAN, types.TEXT):
-        raise SourceError(f"label column {name!r} holds {types.shown_type(kind)}: name a column of classes")
+def _refuse_fractions(splits: Mapping[str, SplitRows], name: str, say: Say) -> None:
+    for split, rows in splits.items():
+        parts = [series_of(table[name]).fill_nan(None) for table in rows.batches([name])]
+        halves = np.flatnonzero(np.concatenate([(part != part.round()).fill_null(False) for part in parts]))
+        if len(halves):
+            raise SourceError(
+                f"label column {name!r} is {rows.column(name)[int(halves[0])]} at {say(split, halves)}, and a class is "
+                "no fraction: write task: regression where the labels are numbers"
+            )
 
 
 def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say) -> str:
@@ -107,17 +118,11 @@ def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say
     return "no row"
 
 
-def labels_of(rows: SplitRows, name: str, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Class of each row, int64; -1 where the label is missing."""
+def labels_of(rows: SplitRows, name: str, numbers: Mapping[str, int]) -> Int64[np.ndarray, " n"]:
+    """Class of each row, int64, by the text of its label; -1 where the label is missing."""
     parts = [np.zeros(0, np.int64)]
-    numbers = {text: number for number, text in enumerate(names)}
     for table in rows.batches([name]):
-        values = table[name]
-        texts = label_text(values)
-        if values.type == types.INTEGER and not texts.drop_nulls().unique().is_in(list(numbers)).any():
-            codes = pl.from_arrow(values)
-        else:
-            codes = texts.replace_strict(numbers, default=None, return_dtype=pl.Int64)
-        assert isinstance(codes, pl.Series)
-        parts.append(codes.fill_null(-1).to_numpy())
+        texts, places = coded_labels(table[name])
+        # The last code is that of place -1: no label.
+        parts.append(np.array([*(numbers.get(text, -1) for text in texts), -1], np.int64)[places])
     return np.concatenate(parts)

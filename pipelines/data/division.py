@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ import pyarrow as pa
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, halves_of, label_text, series_of
+from secateur.pipelines.data.identity import Hashes, halves_of, label_text, missing_in, series_of
 from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, share_below, words_of
 from secateur.pipelines.data.source_kinds.contract import SourceKind
-from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.selectors.draws.ranks import hash_in_place, random_keys
 
 
@@ -63,9 +62,9 @@ class Division:
         return len(distinct) < rows
 
     def __call__(self, table: pa.Table, hashes: Hashes) -> Mapping[str, Bool[np.ndarray, " n"]]:
-        """Masks of a batch by split."""
+        """Masks of a batch by split; ValueError for a value that cannot be compared with `after`."""
         if self.column is not None:
-            test = self._after(series_of(table[self.column]))
+            test = self._after(series_of(table[self.column]), table[ROW].to_numpy())
         else:
             keys = hashes[:, 0].copy()
             if self.by_row:
@@ -80,15 +79,50 @@ class Division:
             test = share_below(keys, self.share)
         return {"train": ~test, "test": test}
 
-    def _after(self, values: pl.Series) -> Bool[np.ndarray, " n"]:
-        if values.null_count():
-            raise SourceError(f"source.split: column {self.column!r} is null in some rows, which are on neither side")
-        after = self.after.isoformat() if isinstance(self.after, date | datetime) else self.after
+    def _after(self, values: pl.Series, rows: np.ndarray) -> Bool[np.ndarray, " n"]:
+        after, dated = self.after, isinstance(self.after, date)
+        if values.dtype == pl.Null:
+            values = values.cast(pl.String)
         if values.dtype == pl.String:
+            if dated:
+                # Texts in the order of time, whichever of T and a space stands between day and hour.
+                after = after.isoformat().replace("T", " ")
+                wrong = ~values.str.contains(r"^\d{4}-\d{2}-\d{2}")
+                values = values.str.replace("T", " ", literal=True)
+                self._refuse(values, wrong.fill_null(False), rows, "which does not begin like 2026-01-31")
             after = str(after)
-        elif isinstance(after, str) or not values.dtype.is_numeric():
-            raise SourceError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {after!r}")
-        return (values >= after).to_numpy()
+        elif isinstance(values.dtype, pl.Datetime):
+            after = _moment(after, zoned=values.dtype.time_zone is not None)
+        elif isinstance(after, str | date) or not values.dtype.is_numeric():
+            after = None
+        if after is None:
+            raise ValueError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {self.after!r}")
+        self._refuse(values, missing_in(values), rows, "which is on neither side")
+        return np.asarray((values >= after).to_numpy())
+
+    def _refuse(self, values: pl.Series, wrong: pl.Series | np.ndarray, rows: np.ndarray, why: str) -> None:
+        places = np.flatnonzero(wrong)
+        if len(places):
+            value = values[int(places[0])]
+            raise ValueError(
+                f"source.split: column {self.column!r} is {'null' if value is None else repr(value)} in row "
+                f"{rows[places[0]]}, {why}"
+            )
+
+
+def _moment(after: Any, *, zoned: bool) -> datetime | None:
+    """A time to compare with those of a column; one without a zone is UTC where the column's have one."""
+    try:
+        whole = datetime.fromisoformat(after) if isinstance(after, str) else after
+    except ValueError:
+        return None
+    if not isinstance(whole, date):
+        return None
+    if not isinstance(whole, datetime):
+        whole = datetime.combine(whole, time())
+    if zoned:
+        return whole.astimezone(UTC) if whole.tzinfo else whole.replace(tzinfo=UTC)
+    return whole.astimezone(UTC).replace(tzinfo=None) if whole.tzinfo else whole
 
 
 def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:

@@ -7,7 +7,8 @@ from the typed, decoded value before any fitted encoding:
   picture keeps its hash; bytes that are no picture stand for themselves;
 - text: UTF-8 of its NFC form; a missing text differs from an empty one;
 - features: name and typed value of each column, in the order of the names. Numbers count by value, so 1 equals 1.0
-  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null;
+  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null, and so is
+  a blank text;
 - target: a class by the text of its label (`label_text`), numbers as float64, a set of labels by their texts, a missing
   one as such.
 
@@ -24,7 +25,7 @@ import polars as pl
 import polars_hash as plh
 import pyarrow as pa
 import xxhash
-from jaxtyping import UInt64
+from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.types import is_list
@@ -93,17 +94,22 @@ def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence
     if not columns.labels:
         return []
     name = columns.labels[0]
-    coded = table[name].combine_chunks().dictionary_encode()
-    words = text_cells(label_text(coded.dictionary, names.get(name)))
-    places = series_of(coded.indices).fill_null(0).to_numpy()
-    absent = series_of(coded.indices).is_null().to_numpy()
-    if not len(coded.dictionary):
+    texts, places = coded_labels(table[name], names.get(name))
+    if not len(texts):
         return [Cells(MISSING, np.zeros(table.num_rows, np.uint64))]
+    words, absent, places = text_cells(texts), places < 0, np.maximum(places, 0)
     assert isinstance(words.kinds, np.ndarray)
     assert words.uppers is not None
     zero = np.uint64(0)
     parts = (np.where(absent, zero, words.words[places]), np.where(absent, zero, words.uppers[places]))
     return [Cells(np.where(absent, MISSING, words.kinds[places]), *parts)]
+
+
+def coded_labels(values: pa.ChunkedArray, names: Sequence[str] | None = None) -> tuple[pl.Series, np.ndarray]:
+    """Each label once, as `label_text` has it, and the place of each row's among them, int32 `[n]`, -1 for none."""
+    coded = values.combine_chunks().dictionary_encode()
+    indices = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
+    return label_text(coded.dictionary, names), indices.to_numpy()
 
 
 def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None = None) -> pl.Series:
@@ -124,6 +130,12 @@ def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
     series = pl.from_arrow(values)
     assert isinstance(series, pl.Series)
     return series
+
+
+def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
+    """Where a column is null or NaN."""
+    empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
+    return empty.fill_null(True).to_numpy()
 
 
 def cells_of(values: pa.ChunkedArray, name: str) -> Cells:
@@ -206,24 +218,26 @@ def halves_of(values: pl.Series) -> Hashes:
     whole = plh.col("value").nchash.xxh3_128().fill_null(0)
     parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
     table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
-    return table.to_numpy(order="c")  # bytes of rows are read from it
+    # Row by row: who writes these takes them as they lie.
+    return table.to_numpy(order="c")
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
     """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the sum of what the words leave out."""
-    count = len(cells)
-    words = np.empty((rows, count + 1), np.uint64)
-    rest = words[:, count]
-    rest[:] = 0
-    records = np.empty((rows, 16 + count + words.shape[1] * 8), np.uint8)
-    records[:, :16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
+    count, rest = len(cells), np.zeros(rows, np.uint64)
+    template = np.zeros(16 + count + 8 * (count + 1), np.uint8)
+    template[:16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
+    template[16 : 16 + count] = [part.kinds if isinstance(part.kinds, int) else 0 for part in cells]
+    records = np.empty((rows, len(template)), np.uint8)
+    records[:] = template
     for place, part in enumerate(cells):
-        records[:, 16 + place] = part.kinds
-        words[:, place] = part.words
+        if not isinstance(part.kinds, int):
+            records[:, 16 + place] = part.kinds
         if part.uppers is not None:
             # The place is a factor, so that texts which change places change the sum.
             rest += part.uppers * np.uint64((STEP * (2 * place + 1)) % 2**64)
-    records[:, 16 + count :] = words.view(np.uint8).reshape(rows, -1)
+    words = np.stack([*(part.words for part in cells), rest], axis=1)
+    records[:, 16 + count :] = words.view(np.uint8)
     offsets = np.arange(0, (rows + 1) * records.shape[1], records.shape[1], dtype=np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records)]
     return halves_of(series_of(pa.Array.from_buffers(pa.large_binary(), rows, buffers)))
@@ -272,7 +286,7 @@ def content_hashes(rows: Any, columns: Columns) -> pl.Series:
     split = DatasetSplit("the data", rows)
     hashes = [np.zeros((0, 2), np.uint64)]
     for table in split.batches(split.types(needed(columns))):
-        table = with_nulls(table, columns.features or (), columns.missing or ())
+        table = with_nulls(table, columns)
         inputs, _ = input_hashes(table, columns)
         hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
     return series_of(hex_of(np.concatenate(hashes)))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.pipelines.data.classes import Say
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, series_of
+from secateur.pipelines.data.identity import Hashes, missing_in, series_of
 from secateur.pipelines.data.scan import CONTENT, FAULT, INPUT, SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 
@@ -80,8 +80,6 @@ def decide(
                 dropped.append(
                     Dropped(split, "duplicates", again, ["equals an earlier row"] * min(len(again), MOST_LISTED))
                 )
-        if not keep[split].any():
-            raise SourceError(f"{split} split: no row is left (data: {policy.model_dump()})")
     if policy.leaked == "drop_from_training" and "test" in splits:
         tested = pl.Series(splits["test"].words(INPUT)[keep["test"]][:, 1])
         leaks = np.flatnonzero(
@@ -92,6 +90,11 @@ def decide(
             dropped.append(
                 Dropped("train", "leaked", leaks, ["its input is in the test split"] * min(len(leaks), MOST_LISTED))
             )
+    for split, mask in keep.items():
+        if not mask.any():
+            first = next(left for left in dropped if left.split == split)
+            settings = ", ".join(f"{name}: {value}" for name, value in policy.model_dump().items())
+            raise SourceError(f"{split} split: no row is left, of {len(mask)} ({first.reasons[0]}; data: {settings})")
     return keep, dropped
 
 
@@ -114,12 +117,6 @@ def absent_in(table: pa.Table, columns: Columns) -> Bool[np.ndarray, " n"]:
     for name in columns.labels:
         absent |= missing_in(series_of(table[name]))
     return absent
-
-
-def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
-    """Where a column is null or NaN."""
-    empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-    return empty.fill_null(True).to_numpy()
 
 
 def firsts(hashes: Hashes, among: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

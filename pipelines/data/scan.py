@@ -21,7 +21,8 @@ from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes
+from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes, label_text
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
 
@@ -52,9 +53,9 @@ class SplitRows:
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of consecutive rows, read from disk and not mapped: memory holds one batch."""
+        places = [self.schema.get_field_index(name) for name in names]
         for path in self.shards:
             with pa.OSFile(str(path)) as file:
-                places = [pa.ipc.open_file(file).schema.get_field_index(name) for name in names]
                 reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=places))
                 for number in range(reader.num_record_batches):
                     yield pa.Table.from_batches([reader.get_batch(number)]).select(list(names))
@@ -68,7 +69,7 @@ class SplitRows:
         """A column of hashes, uint64 `[n, 2]`."""
         return np.concatenate([np.zeros((0, 2), np.uint64), *(words_of(t[name]) for t in self.batches([name]))])
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the shards."""
         with pa.OSFile(str(self.shards[0])) as file:
@@ -112,7 +113,7 @@ def words_of(values: pa.ChunkedArray) -> Hashes:
 
 def bytes_of(hashes: Hashes) -> pa.Array:
     """Hashes as an Arrow column of 16 bytes each."""
-    return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes, ">u8"))])
+    return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(hashes.astype(">u8", order="C"))])
 
 
 def scanned(
@@ -122,11 +123,13 @@ def scanned(
     folder: Path,
     base: Path,
     divide: Divide,
+    names: Mapping[str, Sequence[str]] | None = None,
     offset: int = 0,
 ) -> dict[str, SplitRows]:
     """Shards of every split, below `folder`; relative paths of pictures start from `base`.
 
-    `offset` is the number of the first of these files among all files of the source.
+    `names` are those of classes in label columns of files that hold numbers and no names of their own, `offset` is the
+    number of the first of these files among all files of the source. Raises SourceError.
     """
     state = folder / "progress.json"
     done: dict[str, int] = {"shards": 0, "file": 0, "row": 0}
@@ -142,7 +145,13 @@ def scanned(
             while following is not None and rows < SHARD_ROWS and size < SHARD_BYTES:
                 place, first, table = following
                 rows, size = rows + table.num_rows, size + table.nbytes
-                for split, part in divided(table, files[place], columns, base, place + offset, first, divide):
+                file = files[place]
+                named = {**(names or {}), **file.label_names}
+                try:
+                    parts = divided(table, named, columns, base, place + offset, first, divide)
+                except ValueError as error:
+                    raise SourceError(f"{file.name}: {error}") from error
+                for split, part in parts.items():
                     if split not in writers:
                         path = folder / f"{split}-{done['shards']:05}.arrow"
                         partial = stack.enter_context(new_file(path, overwrite=True))
@@ -152,8 +161,8 @@ def scanned(
         done["shards"] += 1
         done["file"], done["row"] = (following[0], following[1]) if following else (len(files), 0)
         write_bytes(state, json.dumps(done).encode(), overwrite=True)
-    names = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
-    return {name: SplitRows(tuple(sorted(folder.glob(f"{name}-*.arrow")))) for name in sorted(names)}
+    splits = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
+    return {split: SplitRows(tuple(sorted(folder.glob(f"{split}-*.arrow")))) for split in sorted(splits)}
 
 
 def source_batches(
@@ -169,17 +178,23 @@ def source_batches(
 
 
 def divided(
-    table: pa.Table, file: SourceFile, columns: Columns, base: Path, place: int, first: int, divide: Divide
-) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of a batch by split, with hashes, faults and where they come from."""
-    table = with_nulls(table, columns.features or (), columns.missing or ())
+    table: pa.Table,
+    names: Mapping[str, Sequence[str]],
+    columns: Columns,
+    base: Path,
+    place: int,
+    first: int,
+    divide: Divide,
+) -> dict[str, pa.Table]:
+    """The rows of a batch by split, with hashes, faults and where they come from; `names` are those of classes."""
+    table = with_nulls(table, columns)
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
         table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
     inputs, faults = input_hashes(table, columns)
-    contents = content_hashes_of(inputs, table, columns, file.label_names)
+    contents = content_hashes_of(inputs, table, columns, names)
     for name in columns.labels:
-        table = with_label_texts(table, name, file)
+        table = with_label_texts(table, name, names.get(name))
     rows = table.num_rows
     added = {
         INPUT: bytes_of(inputs),
@@ -190,19 +205,13 @@ def divided(
     }
     for name, values in added.items():
         table = table.append_column(name, values)
-    for split, mask in divide(table, inputs).items():
-        if mask.all():
-            yield split, table
-        elif mask.any():
-            yield split, table.filter(pa.array(mask))
+    masks = divide(table, inputs)
+    return {split: table if mask.all() else table.filter(pa.array(mask)) for split, mask in masks.items() if mask.any()}
 
 
-def with_label_texts(table: pa.Table, name: str, file: SourceFile) -> pa.Table:
-    """Numbers of classes that the file names as these names."""
-    from secateur.pipelines.data.identity import label_text
-
-    names, kind = file.label_names.get(name), table.schema.field(name).type
-    if names is None or kind != types.INTEGER:
+def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) -> pa.Table:
+    """Numbers of classes that have names as these names."""
+    if names is None or table.schema.field(name).type != types.INTEGER:
         return table
     texts = label_text(table[name], names).to_arrow().cast(types.TEXT)
     return table.set_column(table.schema.get_field_index(name), name, texts)

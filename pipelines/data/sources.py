@@ -39,8 +39,10 @@ from secateur.scorers.contract import rows_text
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes with what a scan writes."""
+PLAIN = (types.NOTHING, types.BOOLEAN, types.INTEGER, types.NUMBER, types.TEXT)
+"""Types of features and groups."""
 
 
 class ClassLeftEmpty(SourceError):
@@ -55,7 +57,7 @@ class Loaded:
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
     content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
     the rows that policies left out, by their numbers among the rows `scanned`, `noted` what the source says of its
-    files.
+    files, `group` the column of groups.
     """
 
     rows: Mapping[str, SplitRows]
@@ -67,6 +69,7 @@ class Loaded:
     files: tuple[str, ...]
     dropped: tuple[Dropped, ...] = ()
     noted: tuple[Noted, ...] = ()
+    group: str | None = None
 
     @cached_property
     def train(self) -> "datasets.Dataset":
@@ -96,7 +99,7 @@ def load(
         wanted = typed_columns(files, columns, source)
         keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json")]
         folder = cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps([*keys, str(base)]).encode())
-        scans = read_splits(source, parts, wanted, columns, folder, base)
+        scans = read_splits(source, parts, wanted, columns, folder, base, class_names_of(files, columns))
     names = tuple(file.shown(base) for file in files)
     keep, dropped = decide(scans, columns, policy, Places(scans, names).text)
     kept = {split: part_of(rows, keep[split], folder / split) for split, rows in scans.items()}
@@ -111,7 +114,7 @@ def load(
             kept[split] = part_of(kept[split], mask, folder / split)
             targets[split] = targets[split][drawn]
     if source.held_out is not None:
-        check_classes(targets, label_names, source.held_out)
+        check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(
         rows=kept,
         scanned=scans,
@@ -122,6 +125,7 @@ def load(
         files=names,
         dropped=tuple(dropped),
         noted=tuple(source.noted(columns, base, scans)),
+        group=columns.group,
     )
 
 
@@ -145,12 +149,33 @@ def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source)
             raise SourceError(f"{first}: image column {name!r} holds {types.shown_type(kind)}, not pictures or paths")
         if columns.text is not None and kind != types.TEXT:
             raise SourceError(f"{first}: text column {name!r} holds {types.shown_type(kind)}, not strings")
-        if columns.features is not None and (types.is_list(kind) or kind == types.PICTURE):
+        if columns.features is not None and kind not in PLAIN:
             raise SourceError(
                 f"{first}: feature column {name!r} holds {types.shown_type(kind)}; features are numbers, booleans and "
                 "strings"
             )
+    for name in columns.labels:
+        if types.is_list(wanted[name]) and columns.target in (None, "class"):
+            raise SourceError(
+                f"{first}: label column {name!r} holds lists: write task: multi_label for sets of labels, or task: "
+                "regression for lists of numbers"
+            )
+        if not types.is_list(wanted[name]) and wanted[name] not in PLAIN:
+            raise SourceError(
+                f"{first}: label column {name!r} holds {types.shown_type(wanted[name])}; labels are texts, numbers, "
+                "booleans or lists of them"
+            )
+    if columns.group is not None and wanted[columns.group] not in PLAIN:
+        kind = types.shown_type(wanted[columns.group])
+        raise SourceError(f"{first}: group column {columns.group!r} holds {kind}; groups are numbers and strings")
     return wanted
+
+
+def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, tuple[str, ...]]:
+    """Names that one of the files has for the classes of a label column, for files that hold their numbers alone."""
+    return {
+        name: named for file in reversed(files) for name, named in file.label_names.items() if name in columns.labels
+    }
 
 
 def read_splits(
@@ -160,8 +185,9 @@ def read_splits(
     columns: Columns,
     folder: Path,
     base: Path,
+    names: Mapping[str, Sequence[str]],
 ) -> dict[str, SplitRows]:
-    """Shards of both splits, from `folder` where they are there already."""
+    """Shards of both splits, from `folder` where they are there already; `names` are those of classes."""
     scans: dict[str, SplitRows] = {}
     offset = 0
     for name, files in parts.items():
@@ -170,29 +196,31 @@ def read_splits(
         def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
             return by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
 
-        scans |= scanned(files, wanted, columns, folder / name, base, divide, offset)
+        scans |= scanned(files, wanted, columns, folder / name, base, divide, names, offset)
         if division and division.misses(scans):
             by_row = replace(division, by_row=True)
-            scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, offset)
+            scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, names, offset)
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans:
-            raise SourceError(f"source.test_fraction: no row is left for the {split} split; name another share or seed")
+            key = "split" if source.read_besides else "test_fraction"
+            raise SourceError(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans
 
 
-def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], share: float) -> None:
-    """ClassLeftEmpty where a split that was drawn lacks a class that the other has."""
+def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:
+    """ClassLeftEmpty where a split that was drawn lacks a class that the other has; `key` is what would draw another."""
     if targets["train"].dtype != np.int64:
         return
     counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}
-    for split, other in (("test", "train"), ("train", "test")):
+    # After a time a class may have ended; one that has not begun before cannot be learned.
+    for split, other in (("train", "test"), ("test", "train"))[: 1 if key == "split.after" else 2]:
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
+            count = int(counts[other][empty[0]])
             raise ClassLeftEmpty(
-                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has "
-                f"{counts[other][empty[0]]} rows in all: name another split_seed or test_fraction ({share}), or leave "
-                "the class out"
+                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has {count} "
+                f"row{'s' if count > 1 else ''}: name another source.{key}, or leave the class out"
             )
 
 

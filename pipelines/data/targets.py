@@ -14,8 +14,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from secateur.pipelines.data.classes import Say, class_names, labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import series_of
-from secateur.pipelines.data.policy import missing_in
+from secateur.pipelines.data.identity import missing_in, series_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import is_list, shown_type
@@ -34,8 +33,8 @@ def read_targets(
     SourceError that names split, column, row and remedy for a value that cannot be one.
     """
     if columns.target in (None, "class"):
-        known = class_names(splits, columns, declared, names, say)
-        return {split: labels_of(rows, columns.labels[0], known) for split, rows in splits.items()}, known
+        known, numbers = class_names(splits, columns, declared, names, say)
+        return {split: labels_of(rows, columns.labels[0], numbers) for split, rows in splits.items()}, known
     if columns.target == "numbers":
         if names:
             raise SourceError("source.label_names: targets are numbers, which have no names of classes: leave it out")

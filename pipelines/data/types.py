@@ -1,7 +1,8 @@
 """Types of columns: one for each column over all files and splits, settled before a value is converted.
 
-A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, or `NOTHING` where every value is
-missing. A file with types of its own (Parquet, JSON lines) says which; a CSV's follow from all its values.
+A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, `MOMENT` or `ZONED` (times, by
+which a source may be split), or `NOTHING` where every value is missing. A file with types of its own (Parquet, JSON
+lines) says which; a CSV's follow from all its values.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ INTEGER: Final = pa.int64()
 NUMBER: Final = pa.float64()
 TEXT: Final = pa.large_string()
 PICTURE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+MOMENT: Final = pa.timestamp("us")
+ZONED: Final = pa.timestamp("us", tz="UTC")
 
 BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 """How a CSV writes booleans."""
@@ -28,7 +31,7 @@ REAL: Final = (
 
 
 def canonical(kind: pa.DataType) -> pa.DataType | None:
-    """The type that a stored Arrow type is read as; None for what no column of a study can hold, such as dates."""
+    """The type that a stored Arrow type is read as; None for what no column of a study can hold."""
     if pa.types.is_dictionary(kind):
         return canonical(kind.value_type)
     if pa.types.is_null(kind) or pa.types.is_boolean(kind):
@@ -39,6 +42,8 @@ def canonical(kind: pa.DataType) -> pa.DataType | None:
         return NUMBER
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return TEXT
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return ZONED if pa.types.is_timestamp(kind) and kind.tz else MOMENT
     if is_list(kind):
         inner = canonical(kind.value_type)
         return None if inner is None or is_list(inner) else pa.large_list(inner)
@@ -61,6 +66,7 @@ def shown_type(kind: pa.DataType | None) -> str:
     if is_list(kind):
         return f"lists of {shown_type(kind.value_type)}"
     names = {NOTHING: "nothing", BOOLEAN: "booleans", INTEGER: "whole numbers", NUMBER: "numbers", TEXT: "texts"}
+    names |= {MOMENT: "times", ZONED: "times with a zone"}
     return names.get(kind, "pictures" if kind == PICTURE else str(kind))
 
 
@@ -85,10 +91,13 @@ def type_of_texts(values: pl.Series) -> pa.DataType:
         return NOTHING
     if there.is_in(list(BOOLEANS)).all():
         return BOOLEAN
-    if there.str.contains(WHOLE).all():
-        # A longer number is a code: as a float it would be another one.
-        return TEXT if there.cast(pl.Int64, strict=False).null_count() else INTEGER
-    return NUMBER if there.str.contains(REAL).all() else TEXT
+    if not there.str.contains(REAL).all():
+        return TEXT
+    whole = there.filter(there.str.contains(WHOLE))
+    # A longer whole number is a code: as a float it would be another one.
+    if whole.cast(pl.Int64, strict=False).null_count():
+        return TEXT
+    return INTEGER if len(whole) == len(there) else NUMBER
 
 
 def joined_texts(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -110,5 +119,5 @@ def from_texts(values: pl.Series, kind: pa.DataType) -> pl.Series:
 
 def without_missing(values: pl.Series, missing: Iterable[str]) -> pl.Series:
     """Texts with null for those that are empty or, less the spaces around them, stand for a missing value."""
-    absent = values.str.strip_chars().is_in(["", *missing])
+    absent = values.str.strip_chars().is_in(["", *(text.strip() for text in missing)])
     return pl.select(pl.when(~absent).then(values)).to_series().alias(values.name)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from secateur.pipelines.studies.plain_yaml import read_yaml
 from secateur.pipelines.studies.rejections import SHIPPED as SHIPPED
 from secateur.pipelines.studies.rejections import fault_text, require
 from secateur.pipelines.studies.study import DEFAULT_KIND, AnyStudy, kinds
@@ -39,9 +39,9 @@ def load_file(path: Path) -> StudyFile:
 def load_study(path: Path) -> AnyStudy:
     """The study, of any kind, that a file holds; raises StudyError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except ValueError as error:
+        raise StudyError(f"{path}: not readable as YAML: {error}") from error
     return validated(content, path)
 
 

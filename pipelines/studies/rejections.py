@@ -9,6 +9,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from secateur.pipelines.studies.plain_yaml import shortened
+
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -29,7 +31,7 @@ def shipped(name: str) -> Callable[[dict[str, Any]], None]:
 
 def mapping(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise ValueError(f"must be a mapping from names to settings, got {given!r}")
+        raise ValueError(f"must be a mapping from names to settings, got {shortened(repr(given))}")
     return given
 
 
@@ -81,7 +83,7 @@ def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -
         return f"{where}: there is no such key; {did_you_mean(str(key), known)}there are: {', '.join(known) or 'none'}"
     text = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault["type"] not in ("missing", "value_error")
-    return f"{where}: {text}" + (f", got {fault['input']!r}" if shown else "") if where else text
+    return f"{where}: {text}" + (f", got {shortened(repr(fault['input']))}" if shown else "") if where else text
 
 
 def keys_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:

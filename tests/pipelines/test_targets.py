@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import content_hashes
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.scan import ROW
 from secateur.pipelines.data.sources import Loaded, Source, SourceError, load
 from secateur.pipelines.data.targets import as_columns, shown_targets, strata_in, targets_in
 
@@ -19,12 +21,19 @@ NUMBER = {"features": ["x"], "target": "numbers"}
 LABELS = {"features": ["x"], "target": "labels"}
 
 
-def read(folder: Path, table: dict[str, Any], columns: dict[str, Any], kind: str = "parquet", **source: Any) -> Loaded:
+def read(
+    folder: Path,
+    table: dict[str, Any],
+    columns: dict[str, Any],
+    kind: str = "parquet",
+    policy: DataPolicy | None = None,
+    **source: Any,
+) -> Loaded:
     """A table as a file of a kind, a fifth of it held out, as a study would load it."""
     frame, path = pl.DataFrame(table), folder / f"rows.{kind}"
     {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[kind](path)
     where = {"kind": kind, "train": path.name, "test_fraction": 0.2} | source
-    return load(TypeAdapter(Source).validate_python(where), Columns(**columns), folder, folder / "cache")
+    return load(TypeAdapter(Source).validate_python(where), Columns(**columns), folder, folder / "cache", policy)
 
 
 def everything(loaded: Loaded) -> dict[float, list[Any]]:
@@ -38,7 +47,7 @@ def test_numbers_of_one_and_of_several_columns(kind: str, tmp_path: Path) -> Non
     table = {"x": [*range(20)], "hours": [*range(20, 40)], "pay": [row / 3 for row in range(20)]}
     one = read(tmp_path, table, NUMBER | {"label": "hours"}, kind)
     assert everything(one) == {row: [20.0 + row] for row in range(20)}
-    assert (one.targets.dtype, one.targets.shape, one.label_names) == (np.float64, (16, 1), ("hours",))
+    assert (one.targets.dtype, one.targets.shape[1], one.label_names) == (np.float64, 1, ("hours",))
     both = read(tmp_path, table, NUMBER | {"label": ["pay", "hours"]}, kind)
     assert everything(both) == {row: [row / 3, 20.0 + row] for row in range(20)}
     assert both.label_names == ("pay", "hours")
@@ -73,13 +82,13 @@ def test_sets_of_columns_of_0_and_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "columns", "said"),
     [
-        ({"y": [1.0, None, 2.0]}, NUMBER, "label column 'y' is null at row 1, and each row needs a number"),
+        ({"y": [1.0, None, 2.0]}, NUMBER, r"label column 'y' is null at row 1 of rows\.parquet: correct or remove"),
         ({"y": [1.0, float("nan"), 2.0]}, NUMBER, "null at row 1"),
         ({"y": [1.0, float("inf"), 2.0]}, NUMBER, "'y' is NaN or infinite at row 1"),
         ({"y": ["a", "b", "c"]}, NUMBER, "'y' holds String, and regression needs numbers: write task: classification"),
-        ({"y": [[1.0], [1.0, 2.0], [1.0]]}, NUMBER, "a list of 1 numbers at row 0 and of 2 at row 1"),
-        ({"y": [["a"], None, ["b"]]}, LABELS, "'y' is null at row 1, and each row needs a list, empty where"),
-        ({"y": ["a;b", "a", "b"]}, LABELS, "'y' holds String, and multi_label needs a column of lists"),
+        ({"y": [[1.0], [1.0, 2.0], [1.0]]}, NUMBER, "a list of 1 numbers in the first row and of 2 at row 1"),
+        ({"y": [["a"], None, ["b"]]}, LABELS, r"'y' is null at row 1 of rows\.parquet: correct or remove"),
+        ({"y": ["a;b", "a", "b"]}, LABELS, "'y' holds texts, and multi_label needs a column of lists"),
         ({"y": [[-1], [0], [1]]}, LABELS, "'y' holds -1: number labels from 0"),
         ({"y": [[0.5], [0.1], [1.0]]}, LABELS, "lists of neither names nor whole numbers"),
     ],
@@ -88,25 +97,43 @@ def test_targets_that_cannot_be_one_name_column_and_row(
     table: dict[str, Any], columns: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match=said):
-        read(tmp_path, {"x": [1, 2, 3]} | table, columns | {"label": "y"}, test_fraction=0.4)
+        read(
+            tmp_path,
+            {"x": [1, 2, 3]} | table,
+            columns | {"label": "y"},
+            test_fraction=None,
+            split={"column": "x", "after": 3},
+        )
 
 
 def test_a_label_that_no_list_of_names_has(tmp_path: Path) -> None:
     table = {"x": [*range(10)], "y": [["a"], ["b"]] * 5}
-    with pytest.raises(SourceError, match=r"'y' holds 'b' at rows 1, 3, 5.*none of the labels \(a\).*label_names"):
+    with pytest.raises(
+        SourceError,
+        match=r"'y' holds 'b' at rows? \d.* of rows\.parquet, which is none of the labels \(a\).*label_names",
+    ):
         read(tmp_path, table, LABELS | {"label": "y"}, label_names=["a"])
-    with pytest.raises(SourceError, match=r"holds 2 at row 1; of several label columns each is 0 or 1"):
-        read(tmp_path, {"x": [1, 2], "y": [0, 2], "z": [0, 1]}, LABELS | {"label": ["y", "z"]})
+    split = {"column": "x", "after": 3}
+    table = {"x": [1, 2, 3], "y": [0, 2, 1], "z": [0, 1, 1]}
+    with pytest.raises(
+        SourceError, match=r"holds 2 at row 1 of rows\.parquet; of several label columns each is 0 or 1"
+    ):
+        read(tmp_path, table, LABELS | {"label": ["y", "z"]}, test_fraction=None, split=split)
 
 
 def test_rows_without_a_label_are_left_out_where_the_study_says_so(tmp_path: Path) -> None:
     table = {"x": [*range(20)], "y": [None, float("nan"), *map(float, range(18))]}
-    loaded = read(tmp_path, table, NUMBER | {"label": "y"}, unlabelled="drop")
+    loaded = read(tmp_path, table, NUMBER | {"label": "y"}, policy=DataPolicy(unlabelled="drop"))
     assert sorted(everything(loaded)) == [*range(2, 20)]
-    assert loaded.unlabelled == {"train": 2}
-    with pytest.raises(SourceError, match="no row has a label"):
-        read(tmp_path, {"x": [1, 2], "y": pl.Series([None, None], dtype=pl.Float64)}, NUMBER | {"label": "y"},
-             unlabelled="drop")  # fmt: skip
+    lost = [
+        row for left in loaded.dropped for row in loaded.scanned[left.split].column(ROW).gather(left.rows).to_list()
+    ]
+    assert sorted(lost) == [0, 1]
+    table = {"x": [*range(20)], "y": pl.Series([None] * 20, dtype=pl.Float64)}
+    with pytest.raises(
+        SourceError, match=r"no row is left, of \d+ \(label column 'y' is null; data: .*unlabelled: drop"
+    ):
+        read(tmp_path, table, NUMBER | {"label": "y"}, policy=DataPolicy(unlabelled="drop"))
 
 
 @settings(max_examples=30, deadline=None)
@@ -134,7 +161,7 @@ def test_numbers_and_classes_come_back_from_the_table_of_samples() -> None:
 
 
 def test_hashes_are_of_the_typed_target_alike_in_every_format(tmp_path: Path) -> None:
-    table = {"x": [1.5, 2.5, 3.5, 4.5, 1.5], "y": [0, 1, 2, 3, 1], "tags": [["b", "a"], ["a", "b"], [], ["a"], ["c"]]}
+    table = {"x": [1.5, 2.5, 3.5, 4.5, 1.5], "y": [0, 1, 0, 1, 1], "tags": [["b", "a"], ["a", "b"], [], ["a"], ["c"]]}
     hashes = {}
     for kind in ("parquet", "jsonl"):
         for columns in (
@@ -142,7 +169,7 @@ def test_hashes_are_of_the_typed_target_alike_in_every_format(tmp_path: Path) ->
             LABELS | {"label": "tags"},
             NUMBER | {"label": "y", "target": "class"},
         ):
-            loaded = read(tmp_path, table, columns, kind)
+            loaded = read(tmp_path, table, columns, kind, test_fraction=None, split={"column": "x", "after": 3})
             rows = dict(zip(loaded.train["x"], content_hashes(loaded.train, Columns(**columns)), strict=True))
             hashes[kind, columns["target"]] = rows
     for target in ("numbers", "labels", "class"):
@@ -167,22 +194,24 @@ def test_the_hash_follows_the_set_and_not_its_order() -> None:
     assert content_hashes(whole, numbers)[0] == one != content_hashes(whole, Columns(features=["x"], label="y"))[0]
 
 
-def test_a_held_out_part_keeps_the_quantiles_of_a_number(tmp_path: Path) -> None:
+def test_limit_keeps_the_quantiles_of_a_number(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).lognormal(sigma=2, size=2000)
-    loaded = read(tmp_path, {"x": np.arange(2000), "y": numbers}, NUMBER | {"label": "y"})
-    edges = np.quantile(numbers, np.arange(1, 10) / 10)
-    counts = np.bincount(np.searchsorted(edges, loaded.test_targets[:, 0]), minlength=10)
+    loaded = read(tmp_path, {"x": np.arange(2000), "y": numbers}, NUMBER | {"label": "y"}, limit=400)
+    whole = read(tmp_path, {"x": np.arange(2000), "y": numbers}, NUMBER | {"label": "y"}).targets[:, 0]
+    edges = np.quantile(whole, np.arange(1, 10) / 10)
+    counts = np.bincount(np.searchsorted(edges, loaded.targets[:, 0]), minlength=10)
     assert counts.sum() == 400
     assert np.abs(counts - 40).max() <= 2
 
 
-def test_a_held_out_part_keeps_the_share_of_rare_labels(tmp_path: Path) -> None:
+def test_limit_keeps_the_share_of_rare_labels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     has = rng.random((1000, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.01]
-    sets = [np.flatnonzero(row).tolist() for row in has]
-    loaded = read(tmp_path, {"x": np.arange(1000), "y": sets}, LABELS | {"label": "y"})
-    assert loaded.test_targets.shape == (200, 6)
-    assert np.abs(loaded.test_targets.sum(axis=0) - 0.2 * has.sum(axis=0)).max() <= 2
+    table = {"x": np.arange(1000), "y": [np.flatnonzero(row).tolist() for row in has]}
+    whole = read(tmp_path, table, LABELS | {"label": "y"}).targets
+    loaded = read(tmp_path, table, LABELS | {"label": "y"}, limit=200)
+    assert loaded.targets.shape == (200, 6)
+    assert np.abs(loaded.targets.sum(axis=0) - 200 / len(whole) * whole.sum(axis=0)).max() <= 2
 
 
 def test_columns_of_several_labels() -> None:

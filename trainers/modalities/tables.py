@@ -251,7 +251,8 @@ def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[
     if values.dtype.is_integer() and (origin or not exact(values)):
         wide = pl.lit(values.cast(pl.Int128)) - pl.lit(origin, pl.Int128)
         return pl.select(wide.cast(pl.Float64).fill_null(float("nan"))).to_series().to_numpy()
-    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    floats = values.cast(pl.Float64)
+    numbers = (floats.fill_null(float("nan")) if floats.null_count() else floats).to_numpy()
     refuse(values.name, np.isinf(numbers), "infinite", first)
     return numbers - float(origin) if origin else numbers
 

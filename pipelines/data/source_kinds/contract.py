@@ -108,7 +108,7 @@ class TimeSplit(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    column: str = Field(description="column of numbers, or of texts whose order is that of time, such as 2026-01-31")
+    column: str = Field(description="column of times, of numbers, or of texts that begin like 2026-01-31")
     after: int | float | date | datetime | str = Field(description="the least value of a test row")
 
 

@@ -1,9 +1,10 @@
 """CSV files."""
 
 import codecs
-import gzip
+import csv
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +41,7 @@ class Csv(TableSource):
             raise ValueError(f"no encoding is called {value!r}; usual ones are utf-8, latin-1, cp1252") from error
 
     def file(self, path: Path, columns: Columns) -> "CsvFile":
-        return CsvFile(path, self.separator, self.charset, tuple(columns.features or ()), tuple(columns.missing or ()))
+        return CsvFile(path, self.separator, self.charset, columns.features, columns.labels, columns.missing)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class CsvFile(SourceFile):
     path: Path
     separator: str = ","
     charset: str = "utf-8"
-    features: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+    features: Sequence[str] | None = None
+    labels: Sequence[str] = ()
+    missing: Sequence[str] | None = None
     """Texts that stand for a missing value in columns of features."""
     verbatim: bool = False
     """Whether texts keep their spaces, even those of nothing else."""
@@ -64,8 +66,13 @@ class CsvFile(SourceFile):
 
     @cached_property
     def columns(self) -> Sequence[str]:  # type: ignore[override]
-        names = [str(column[0]) for column in next(self._records(header=True)).to_pydict().values()]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        with self._in_one_sentence(), bounded(self.path) as stream:
+            lines = io.TextIOWrapper(stream, "utf-8-sig" if self.charset == "utf-8" else self.charset, newline="")
+            names = next((names for names in csv.reader(lines, delimiter=self.separator) if names), [])
+        if not names:
+            raise SourceError(f"{self.path}: the file is empty; its first line is a header that names the columns")
+        # Columns behind a trailing separator have no name, and nobody reads them.
+        if twice := next((name for name in names if name and names.count(name) > 1), None):
             raise SourceError(f"{self.path}: the header names column {twice!r} twice: rename one of the two")
         return names
 
@@ -99,44 +106,47 @@ class CsvFile(SourceFile):
         assert isinstance(texts, pl.Series)
         if self.verbatim and kind == types.TEXT:
             return texts.replace("", None)
-        return types.without_missing(texts, self.missing if name in self.features else ())
+        if name in (self.features or ()) or name in self.labels:
+            return types.without_missing(texts, self.missing or () if name in (self.features or ()) else ())
+        return texts.replace("", None)
 
-    def _records(self, names: Sequence[str] = (), header: bool = False) -> Iterator[pa.Table]:
-        """Fields as texts, in batches; or the header alone, as the first record."""
+    def _records(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """Fields as texts, in batches."""
+        with self._in_one_sentence():
+            yield from self._read(names, use_threads=True)
+
+    @contextmanager
+    def _in_one_sentence(self) -> Iterator[None]:
         try:
-            yield from self._read(names, header, use_threads=True)
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            yield
+        except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
             raise SourceError(f"{self.path}{self._fault(error)}") from error
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
 
-    def _read(self, names: Sequence[str], header: bool, use_threads: bool) -> Iterator[pa.Table]:
-        kinds = {"f0": pa.string()} if header else dict.fromkeys(names, types.TEXT)
+    def _read(self, names: Sequence[str], use_threads: bool) -> Iterator[pa.Table]:
         with bounded(self.path) as stream:
             reader = pyarrow.csv.open_csv(
                 stream,
                 pyarrow.csv.ReadOptions(
                     use_threads=use_threads,
                     block_size=BLOCK,
-                    autogenerate_column_names=header,
                     encoding=self.charset,
                 ),
                 pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
                 pyarrow.csv.ConvertOptions(
-                    column_types=kinds, include_columns=[] if header else list(names), strings_can_be_null=False
+                    column_types=dict.fromkeys(names, types.TEXT),
+                    include_columns=list(names),
+                    strings_can_be_null=False,
                 ),
             )
-            if header:
-                batch = next(iter(reader))
-                yield pa.Table.from_batches([batch.slice(0, 1)]).cast(
-                    pa.schema([(name, pa.string()) for name in batch.schema.names])
-                )
-                return
             for batch in reader:
                 yield pa.Table.from_batches([batch])
 
     def _fault(self, error: Exception) -> str:
         """Where a file is at fault: the line of a byte that is none of its encoding, or the record."""
-        with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
-            for number, line in enumerate(io.BufferedReader(file), start=1):  # type: ignore[arg-type]
+        with bounded(self.path) as stream:
+            for number, line in enumerate(io.BufferedReader(stream), start=1):
                 try:
                     line.decode(self.charset)
                 except UnicodeDecodeError as fault:
@@ -145,7 +155,7 @@ class CsvFile(SourceFile):
                         "the file as source.charset, for example latin-1 or cp1252"
                     )
         try:
-            for _ in self._read((), False, use_threads=False):
+            for _ in self._read((), use_threads=False):
                 pass
         except pa.ArrowInvalid as located:
             error = located

@@ -1,5 +1,6 @@
 """JSON lines."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,12 @@ import pyarrow.json
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
 BLOCK = 1 << 24
 """Bytes of lines that are parsed at once."""
+LONG_NUMBER = re.compile(rb"(?<![\d.])\d{19}")
 
 
 class Jsonl(TableSource):
@@ -48,10 +50,12 @@ class JsonlFile(SourceFile):
     def _whole_schema(self) -> dict[str, pa.DataType]:
         """Arrow type of every key of the file."""
         chosen: dict[str, pa.DataType] = {}
-        rows = 0
-        for first, block in self._blocks():
-            table = self._parsed(block, first, pyarrow.json.ParseOptions(newlines_in_values=False))
+        first = rows = 0
+        for block in self._blocks():
+            first, table = rows, self._parsed(block, rows, pyarrow.json.ParseOptions(newlines_in_values=False))
             rows += table.num_rows
+            if any(holds_numbers(field.type) for field in table.schema):
+                self._refuse_long_numbers(block, first)
             for field in table.schema:
                 kind, before = without_dates(field.type), chosen.get(field.name, types.NOTHING)
                 if types.canonical(kind) is None:
@@ -69,45 +73,59 @@ class JsonlFile(SourceFile):
         return chosen
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        return {name: read_as(self._whole_schema[name], name, self.name) for name in names}
+        return {name: read_as(self._whole_schema[name], name, self.name, ()) for name in names}
 
     def stored_types(self) -> dict[str, pa.DataType]:
         return {name: types.canonical(kind) or kind for name, kind in self._whole_schema.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         options = pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema(list(wanted.items())), unexpected_field_behavior="ignore"
+            explicit_schema=pa.schema([(name, parsed_as(kind)) for name, kind in wanted.items()]),
+            unexpected_field_behavior="ignore",
         )
         row = 0
-        for first, block in self._blocks():
-            table = self._parsed(block, first, options)
+        for block in self._blocks():
+            first, table = row, self._parsed(block, row, options)
             row = first + table.num_rows
             if row > start:
-                yield table.select(list(wanted)).slice(max(0, start - first))
+                yield typed(table.slice(max(0, start - first)), wanted, self.name, max(first, start))
 
-    def _blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines, with the row that they begin at; empty lines are no rows."""
-        with bounded(self.path) as stream:
-            first, rest = 0, b""
-            while data := stream.read(BLOCK):
-                cut = data.rfind(b"\n") + 1
-                if cut:
-                    yield first, rest + data[:cut]
-                    first += rows_in(rest + data[:cut])
-                    rest = data[cut:]
-                else:
-                    rest += data
-            if rest.strip():
-                yield first, rest
+    def _blocks(self) -> Iterator[bytes]:
+        """Whole lines, at least one that is not empty."""
+        try:
+            with bounded(self.path) as stream:
+                rest = b""
+                while data := stream.read(BLOCK):
+                    cut = data.rfind(b"\n") + 1
+                    if (block := rest + data[:cut]).strip() and cut:
+                        yield block
+                    rest = data[cut:] if cut else rest + data
+                if rest.strip():
+                    yield rest
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
 
     def _parsed(self, block: bytes, first: int, options: Any) -> pa.Table:
-        if not block.strip():
-            return pa.table({})
         reading = pyarrow.json.ReadOptions(block_size=len(block) + 1)
         try:
-            return pyarrow.json.read_json(pa.BufferReader(block), reading, options)
-        except pa.ArrowInvalid as error:
+            table = pyarrow.json.read_json(pa.BufferReader(block), reading, options)
+            table.validate(full=True)  # the parser lets bytes pass that are no UTF-8
+            return table
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise SourceError(f"{self.path} {fault_in(block, first, str(error))}") from error
+
+    def _refuse_long_numbers(self, block: bytes, first: int) -> None:
+        """The parser rounds whole numbers beyond 64 bits to floats; here they are an error that names the row."""
+        if not LONG_NUMBER.search(block):
+            return
+        for row, line in enumerate((line for line in block.splitlines() if line.strip()), start=first):
+            for name, value in json.loads(line).items() if LONG_NUMBER.search(line) else ():
+                for number in value if isinstance(value, list) else [value]:
+                    if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                        raise SourceError(
+                            f"{self.path} row {row}: column {name!r} is {number}, beyond 64 bits: write it as a text "
+                            "where it is a code, or with a point where it is a quantity"
+                        )
 
 
 def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -130,29 +148,30 @@ def without_dates(kind: pa.DataType) -> pa.DataType:
     return pa.large_list(without_dates(kind.value_type)) if types.is_list(kind) else kind
 
 
-def rows_in(block: bytes) -> int:
-    """Lines of a block that are not empty."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    # Counting is exact without empty lines, which are rare: only then are the lines taken apart.
-    return (
-        lines
-        if b"\n\n" not in block and b"\n\r" not in block and block[:1] != b"\n"
-        else sum(map(bool, map(bytes.strip, block.splitlines())))
-    )
+def parsed_as(kind: pa.DataType) -> pa.DataType:
+    """The type that the parser has for values of a settled one: its lists are of 32 bits."""
+    return pa.list_(kind.value_type) if types.is_list(kind) else kind
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether cells are floats, or lists of them."""
+    return bool(pa.types.is_floating(kind.value_type if types.is_list(kind) else kind))
 
 
 def fault_in(block: bytes, first: int, reason: str) -> str:
     """The row that the parser stumbled over: one that is no JSON object, else the parser's, counted from the start."""
-    rows = (line for line in block.splitlines() if line.strip())
+    rows = (line for line in block.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip())
     for row, line in enumerate(rows, start=first):
         try:
             if not isinstance(json.loads(line), dict):
                 return f"row {row}: not a JSON object"
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             return f"row {row}: {error}"
-    match = re.search(r"Column\((?P<place>[^)]*)\) (?P<fault>.*) in row (?P<row>\d+)", reason)
+    match = re.search(r"error: (Column\((?P<place>[^)]*)\) )?(?P<fault>.*) in row (?P<row>\d+)", reason)
     if match is None:
         return f"rows from {first}: {reason}"
+    if match["place"] is None:
+        return f"row {first + int(match['row'])}: {match['fault']}"
     column, *inner = match["place"].strip("/").split("/")
     within = " within a list" if inner else ""
     return f"row {first + int(match['row'])}: column {column!r} {match['fault']}{within}; a column is of one type"

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds import tables
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import PICTURES, ROWS, SourceFile, Types, read_as, typed
-from secateur.pipelines.data.source_kinds.tables import RATIO, UNPACKED, TableSource
+from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile, Types, batch_rows, read_as, typed
+from secateur.pipelines.data.source_kinds.tables import TableSource
 
 
 class Parquet(TableSource):
@@ -41,9 +43,7 @@ class ParquetFile(SourceFile):
         """Schema and rows; SourceError for a file that says of itself that it unpacks to far more than it is."""
         with self._opened() as file:
             groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-            unpacked, size = sum(group.total_byte_size for group in groups), self.path.stat().st_size
-            if unpacked > max(UNPACKED, RATIO * size):
-                raise SourceError(f"{self.path}: {size} bytes that unpack to {unpacked}: it is not read")
+            self._refuse(sum(group.total_byte_size for group in groups))
             return file.schema_arrow, file.metadata.num_rows
 
     @property
@@ -67,30 +67,53 @@ class ParquetFile(SourceFile):
         return {name: tuple(names) for name, names in named.items() if names}
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        return {name: read_as(self.footer[0].field(name).type, name, self.name) for name in names}
+        kinds = [self.footer[0].field(name).type for name in names]
+        # A run of equal numbers takes no room in the file, whatever its length.
+        self._refuse(self.footer[1] * sum(kind.bit_width for kind in kinds if pa.types.is_primitive(kind)) // 8)
+        return {name: read_as(self.footer[0].field(name).type, name, self.name, self._column(name)) for name in names}
+
+    def _column(self, name: str) -> Iterator[pa.RecordBatch]:
+        with self._opened() as file:
+            yield from file.iter_batches(ROWS, columns=[name])
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        size = PICTURES if types.PICTURE in wanted.values() else ROWS
-        with self._opened() as file:
-            groups: list[int] = []
-            first = 0
-            for place in range(file.metadata.num_row_groups):
-                rows = file.metadata.row_group(place).num_rows
-                if not groups and first + rows <= start:
-                    first += rows
-                else:
-                    groups.append(place)
-            for batch in file.iter_batches(size, row_groups=groups, columns=list(wanted)):
+        size = batch_rows(wanted)
+        texts = [name for name, kind in wanted.items() if kind == types.TEXT]
+        with self._opened(texts) as file:
+            first = unpacked = 0
+            # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
+            for batch in file.iter_batches(size, columns=list(wanted)):
                 row, first = first, first + batch.num_rows
+                unpacked += sum(bytes_of(batch[name]) for name in texts)
+                self._refuse(unpacked)
                 if first > start:
                     table = pa.Table.from_batches([batch.slice(max(0, start - row))])
                     yield typed(table, wanted, self.name, max(row, start))
 
+    def _refuse(self, unpacked: int) -> None:
+        """SourceError where that many bytes are far more than the file is."""
+        size = self.path.stat().st_size
+        if unpacked > max(tables.UNPACKED, tables.RATIO * size):
+            raise SourceError(
+                f"{self.path}: {size} bytes that unpack to {unpacked} or more, which no study reads: name a part of it"
+            )
+
     @contextmanager
-    def _opened(self) -> Iterator[pyarrow.parquet.ParquetFile]:
+    def _opened(self, texts: Sequence[str] = ()) -> Iterator[pyarrow.parquet.ParquetFile]:
+        """The file; columns of texts come as places in a dictionary, so that a long one which recurs is held once."""
         try:
             # Read ahead, row groups would stay in memory until the last.
-            with pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False) as file:
+            with pyarrow.parquet.ParquetFile(
+                self.path, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(texts)
+            ) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{self.path} is not a readable Parquet file: {error}") from error
+            raise SourceError(f"{self.path} is not a readable Parquet file: {' '.join(str(error).split())}") from error
+
+
+def bytes_of(texts: pa.Array) -> int:
+    """Bytes that texts take once each of them stands for itself."""
+    if not pa.types.is_dictionary(texts.type):
+        return int(texts.nbytes)
+    lengths = pc.binary_length(texts.dictionary)
+    return int(pc.sum(lengths.take(texts.indices)).as_py() or 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
@@ -16,8 +17,8 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 if TYPE_CHECKING:
     import datasets
 
-ROWS, PICTURES = 32_768, 256
-"""Rows of a batch, and of one of encoded pictures."""
+ROWS, TEXTS, PICTURES = 65_536, 16_384, 256
+"""Rows of a batch of numbers, of one with texts or lists, and of one with encoded pictures."""
 
 Types = Mapping[str, pa.DataType]
 """Type of each column that is read, as `data/types.py` has them."""
@@ -82,7 +83,11 @@ class DatasetSplit(SourceFile):
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
         schema = self.rows.data.schema
-        return {name: read_as(schema.field(name).type, name, self.name) for name in names}
+        data = self.rows.with_format("arrow")
+        return {
+            name: read_as(schema.field(name).type, name, self.name, data.select_columns([name]).iter(ROWS))
+            for name in names
+        }
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         import datasets
@@ -93,14 +98,27 @@ class DatasetSplit(SourceFile):
             chosen = chosen.cast_column(name, datasets.Image(decode=False))
         # Rows of a contiguous data set are slices; one with an index mapping is gathered batch by batch.
         chosen = chosen.with_format("arrow")
-        size = PICTURES if types.PICTURE in wanted.values() else ROWS
+        size = batch_rows(wanted)
         for first in range(start, len(chosen), size):
             yield typed(chosen[first : first + size], wanted, self.name, first)
 
 
-def read_as(kind: pa.DataType, name: str, where: str) -> pa.DataType:
-    """The type that a stored column is read as; SourceError where no study reads it."""
+def batch_rows(wanted: Types) -> int:
+    """Rows of a batch of columns of these types."""
+    if types.PICTURE in wanted.values():
+        return PICTURES
+    return TEXTS if any(kind == types.TEXT or types.is_list(kind) for kind in wanted.values()) else ROWS
+
+
+def read_as(kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch]) -> pa.DataType:
+    """The type that a stored column is read as; SourceError where no study reads it.
+
+    Numbers of 64 bits without a sign are texts where one of the `values` is beyond those with a sign: rounded to floats
+    they would be others.
+    """
     chosen = types.canonical(kind)
+    if kind == pa.uint64() and any((pc.max(part[name]).as_py() or 0) >= 2**63 for part in values):
+        return types.TEXT
     if chosen is None:
         raise SourceError(f"{where}: column {name!r} holds {kind}, which no study reads: make it numbers or texts")
     return chosen
@@ -159,14 +177,14 @@ def texts_in(columns: Columns) -> tuple[str, ...]:
     return tuple(name for name in (columns.text, columns.image) if name is not None)
 
 
-def with_nulls(table: pa.Table, names: Sequence[str], missing: Sequence[str]) -> pa.Table:
-    """Features with null for texts that stand for a missing value."""
-    if not missing:
-        return table
-    for name in names:
+def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:
+    """Features with null for texts that stand for a missing value, features and labels with null for blank ones."""
+    features = columns.features or ()
+    for name in (*features, *columns.labels):
         if table.schema.field(name).type == types.TEXT:
             values = pl.from_arrow(table[name])
             assert isinstance(values, pl.Series)
+            missing = columns.missing or () if name in features else ()
             cleaned = types.without_missing(values, missing).to_arrow().cast(types.TEXT)
             table = table.set_column(table.schema.get_field_index(name), name, cleaned)
     return table

@@ -1,0 +1,72 @@
+"""Hostile or careless YAML is one sentence about its own file, with line, and takes no other study down."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from secateur.pipelines.studies.files import read_studies
+from secateur.pipelines.studies.plain_yaml import read_yaml
+from secateur.pipelines.studies.rejections import SHIPPED
+
+LAUGHS = "a0: &a0 [lol]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 10)
+)
+MERGES = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x: " + "[" * 100_000, "line 1: values are nested more than 64 deep"),
+        ("x:\n" + "".join(" " * level + "x:\n" for level in range(1, 200)), "line 64: values are nested"),
+        (LAUGHS, r"line \d+: aliases unfold to more than 100000 values"),
+        (MERGES, r"line \d+: aliases unfold to more than 100000 values"),
+        ("name: x\nloop: &loop [*loop]\n", "line 2: an alias stands within its own value"),
+        (f"name: x\nkeep: {'9' * 10_000}\n", "line 2: a whole number of 10000 digits"),
+        ("name: x\nkeep: [0.5]\nname: y\n", "line 3: key 'name' stands twice"),
+        ("name: x\nsource:\n  kind: csv\n  kind: jsonl\n", "line 4: key 'kind' stands twice"),
+        ("name: x\nday: 2026-13-01\n", "line 2: 2026-13-01 is no date"),
+        ("name: x\n  bad: [\n", r"line 2: mapping values are not allowed here"),
+        ("x: " + "*" + "a" * 5000, r"line 1: found undefined alias 'a+…$"),
+        ("x: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        (b"name: \xff\n", "can't decode byte 0xff"),
+        ("name: a\0b", "special characters are not allowed"),
+        ("#" * (1 << 20) + "\nname: x", r"bytes, and a study has at most 1048576"),
+    ],
+    ids=range(15),
+)
+def test_a_broken_study_is_one_sentence_and_alone(content: str | bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
+    (tmp_path / "sound.yaml").write_bytes((SHIPPED / "digits.yaml").read_bytes())
+    start = time.perf_counter()
+    broken, sound = read_studies([tmp_path])
+    assert time.perf_counter() - start < 5
+    assert sound.study is not None
+    assert broken.study is None
+    assert broken.error.startswith(f"{tmp_path}/broken.yaml: not readable as YAML: ")
+    assert len(broken.error.splitlines()) == 1
+    assert len(broken.error) < len(str(tmp_path)) + 250
+    with pytest.raises(ValueError, match=message):
+        read_yaml(tmp_path / "broken.yaml")
+
+
+def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
+    content = (SHIPPED / "digits.yaml").read_text() + f"surplus: {'x' * 9000}\nseedz: [{'1, ' * 3000}]\n"
+    (tmp_path / "a.yaml").write_text(content)
+    (study,) = read_studies([tmp_path])
+    assert "surplus" in study.error
+    assert max(map(len, study.error.splitlines())) < 2000
+    assert "x" * 200 not in study.error
+
+
+def test_anchors_merges_and_dates_still_work(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "base: &base {model: mlp, epochs: 3}\nproxy: {<<: *base, epochs: 4}\nkeep: [0.1, 1]\nday: 2026-01-31\n"
+    )
+    content = read_yaml(path)
+    assert content["proxy"] == {"model": "mlp", "epochs": 4}
+    assert (content["keep"], content["day"].isoformat()) == ([0.1, 1], "2026-01-31")

@@ -1,0 +1,167 @@
+"""A scan that was killed goes on at its shard with the same bytes; no file unpacks to more than a stated limit."""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import TypeAdapter
+
+from secateur.pipelines.data.scan import ROW
+from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
+
+COLUMNS = Columns(features=["x", "word"], label="label")
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from test_scan import KINDS, scan_small
+from pathlib import Path
+from secateur.pipelines.data import scan
+writes, whole = 2, scan.write_bytes
+
+def counted(*arguments, **named):
+    global writes
+    writes -= 1
+    if writes < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(*arguments, **named)
+
+scan.write_bytes = counted
+for kind in KINDS:
+    child = os.fork()
+    if not child:
+        scan_small(kind, Path("."), Path("killed"))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+"""
+KINDS = ("parquet", "csv", "jsonl", "disk")
+
+
+def scan_small(kind: str, base: Path, cache: Path) -> None:
+    """Load two files in small batches and shards."""
+    splits = {"train": "a.disk", "test": "b.disk"} if kind == "disk" else {"train": f"?.{kind}", "test_fraction": 0.3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secateur.pipelines.data.scan.SHARD_ROWS", 70)
+        patch.setattr("secateur.pipelines.data.source_kinds.parts.TEXTS", 30)
+        for name in ("csv", "jsonl"):
+            patch.setattr(f"secateur.pipelines.data.source_kinds.{name}.BLOCK", 500)
+        load(TypeAdapter(Source).validate_python({"kind": kind} | splits), COLUMNS, base.absolute(), cache)
+
+
+def shards(cache: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(cache)): path.read_bytes() for path in cache.rglob("*.arrow")}
+
+
+def test_a_killed_scan_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    import datasets
+
+    for name, rows in (("a", 200), ("b", 170)):
+        frame = pl.DataFrame(
+            {"x": np.arange(rows) / 4, "word": [f"{name} {row}" for row in range(rows)], "label": [0, 1] * (rows // 2)}
+        )
+        # Batches cross these row groups.
+        frame.write_parquet(tmp_path / f"{name}.parquet", row_group_size=47)
+        frame.write_csv(tmp_path / f"{name}.csv")
+        frame.write_ndjson(tmp_path / f"{name}.jsonl")
+        datasets.Dataset(frame.to_arrow()).save_to_disk(tmp_path / f"{name}.disk")
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before = shards(tmp_path / "killed")
+    for kind in KINDS:
+        scan_small(kind, tmp_path, tmp_path / "whole")
+        scan_small(kind, tmp_path, tmp_path / "killed")
+    expected = shards(tmp_path / "whole")
+    assert len(expected) >= 20
+    assert 4 <= len(before) < len(expected)
+    assert before.items() <= expected.items()
+    assert shards(tmp_path / "killed") == expected
+
+
+def read(folder: Path, columns: Columns = COLUMNS, **source: Any) -> Loaded:
+    return load(TypeAdapter(Source).validate_python(source), columns, folder, folder / "cache")
+
+
+def test_shards_of_several_files_and_splits_hold_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.pipelines.data.scan.SHARD_ROWS", 50)
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.parts.TEXTS", 20)
+    frame = pl.DataFrame({"x": [*range(330)], "word": ["w"] * 330, "label": [0, 1, 2] * 110})
+    for name, part in (("a", frame[:170]), ("b", frame[170:])):
+        part.write_parquet(tmp_path / f"{name}.parquet", row_group_size=33)
+    loaded = read(tmp_path, kind="parquet", train="?.parquet", test_fraction=0.4)
+    assert sorted([*loaded.train["x"], *loaded.test["x"]]) == [*range(330)]
+    assert all(list(rows["x"]) == sorted(rows["x"]) for rows in (loaded.train, loaded.test))
+    for split in ("train", "test"):
+        rows = loaded.rows[split]
+        assert len(rows.shards) > 3
+        assert max(table.num_rows for table in rows.batches([ROW])) <= 20
+        np.testing.assert_array_equal(rows.column("label"), rows.column("x") % 3)
+
+
+# Files that unpack to much more than they are.
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_packed_file_that_unpacks_to_too_much_is_stopped(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.tables.UNPACKED", 1 << 20)
+    line = {"csv": b"1.5,word,0\n", "jsonl": b'{"x": 1.5, "word": "word", "label": 0}\n'}[kind]
+    head = b"x,word,label\n" if kind == "csv" else b""
+    # A thousandth of its content: compressed once more, so that its size allows less.
+    (tmp_path / f"a.{kind}.gz").write_bytes(gzip.compress(head + line * 200_000))
+    size = (tmp_path / f"a.{kind}.gz").stat().st_size
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.tables.RATIO", (len(line) * 100_000) // size)
+    with pytest.raises(
+        SourceError, match=rf"a\.{kind}\.gz: it unpacks to more than \d+ MiB from {size} bytes; unpack it"
+    ):
+        read(tmp_path, kind=kind, train=f"a.{kind}.gz", test_fraction=0.5)
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.tables.RATIO", len(line) * 400_000 // size)
+    loaded = read(tmp_path, kind=kind, train=f"a.{kind}.gz", test_fraction=0.5, limit=10)
+    assert len(loaded.train) == 10
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"x,word,label\n" + os.urandom(4000).hex().encode())[:-900]]
+)
+def test_packed_files_that_are_broken(content: bytes, tmp_path: Path) -> None:
+    for kind in ("csv", "jsonl"):
+        (tmp_path / f"a.{kind}.gz").write_bytes(content)
+        with pytest.raises(SourceError, match=rf"a\.{kind}\.gz cannot be read: "):
+            read(tmp_path, kind=kind, train=f"a.{kind}.gz", test_fraction=0.5)
+
+
+def test_parquet_that_unpacks_to_too_much_is_refused_from_its_footer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs: many equal numbers in a few kilobytes."""
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.tables.UNPACKED", 1 << 24)
+    rows = 1_000_000
+    table = pa.table({"x": np.zeros(rows), "word": pa.array(["w"] * rows), "label": np.zeros(rows, np.int64)})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for _ in range(2):
+            writer.write_table(table)
+    size = (tmp_path / "a.parquet").stat().st_size
+    assert size < 30_000
+    with pytest.raises(
+        SourceError, match=rf"a\.parquet: {size} bytes that unpack to \d+ or more, which no study reads"
+    ):
+        read(tmp_path, kind="parquet", train="a.parquet", test_fraction=0.5)
+
+
+def test_a_long_text_of_many_rows_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One megabyte in a dictionary, ten thousand times."""
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.tables.UNPACKED", 1 << 25)
+    words = pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), pa.array(["w" * 1_000_000]))
+    table = pa.table({"x": np.arange(100_000.0), "word": words, "label": np.arange(100_000) % 2})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"a\.parquet: \d+ bytes that unpack to"):
+        read(tmp_path, kind="parquet", train="a.parquet", test_fraction=0.5)
