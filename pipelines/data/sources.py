@@ -209,7 +209,7 @@ def read_splits(
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:
-    """ClassLeftEmpty where a split that was drawn lacks a class that the other has; `key` is what would draw another."""
+    """ClassLeftEmpty where a split that was drawn lacks a class that the other has; `key` would draw another."""
     if targets["train"].dtype != np.int64:
         return
     counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}

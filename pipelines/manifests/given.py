@@ -59,12 +59,12 @@ class Blocks(SourceFile):
         first = next(self.tables(names), None)
         if first is None:
             return dict.fromkeys(names, types.NOTHING)
-        return {name: read_as(first.schema.field(name).type, name, self.name) for name in names}
+        return {name: read_as(first.schema.field(name).type, name, self.name, self.tables([name])) for name in names}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         row = 0
         for table in self.tables(list(wanted)):
-            own = {name: read_as(table.schema.field(name).type, name, self.name) for name in wanted}
+            own = {name: read_as(table.schema.field(name).type, name, self.name, [table]) for name in wanted}
             yield typed(table, own, self.name, row)
             row += table.num_rows
 
@@ -231,7 +231,7 @@ def hashed(rows: SourceFile, columns: Columns, origin: Origin, folder: Path) -> 
         if columns.image is not None and read.schema.field(columns.image).type == types.TEXT:
             cells = cells_at(read[columns.image], folder)
             read = read.set_column(read.schema.get_field_index(columns.image), columns.image, cells)
-        read = with_nulls(read, columns.features or (), columns.missing or ())
+        read = with_nulls(read, columns)
         hashes, wrong = input_hashes(read, columns)
         inputs.append(hashes)
         labels.append(read.select(list(dict.fromkeys(columns.labels))))

@@ -109,7 +109,7 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
         raise ManifestError(f"rows are read from {', '.join(FORMATS)} files and folders that `datasets` saved")
     if kind == "csv":
         separator = "\t" if ending == ".tsv" else origin.separator
-        return CsvFile(target, separator, origin.charset, tuple(columns.features or ()), tuple(columns.missing or ()))
+        return CsvFile(target, separator, origin.charset, columns.features, columns.labels, columns.missing)
     return ParquetFile(target) if kind == "parquet" else JsonlFile(target)
 
 
