@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes, halves_of, label_text, missing_in, series_of
 from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, share_below, words_of
-from secateur.pipelines.data.source_kinds.contract import SourceKind
-from secateur.selectors.draws.ranks import hash_in_place, random_keys
+from secateur.pipelines.data.source_kinds.contract import HELD_OUT, BundledSource, SourceKind
+from secateur.selectors.draws.ranks import hash_in_place
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Division:
     @classmethod
     def of(cls, source: SourceKind, columns: Columns) -> "Division":
         """As a source without a test split of its own says."""
+        if isinstance(source, BundledSource):
+            return cls(column=HELD_OUT, after=1)
         by_time = getattr(source, "split", None)
         if by_time is not None:
             return cls(column=by_time.column, after=by_time.after)
@@ -123,36 +125,3 @@ def _moment(after: Any, *, zoned: bool) -> datetime | None:
     if zoned:
         return whole.astimezone(UTC) if whole.tzinfo else whole.replace(tzinfo=UTC)
     return whole.astimezone(UTC).replace(tzinfo=None) if whole.tzinfo else whole
-
-
-def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
-    """Rows of a draw that keeps the classes' shares, int64 `[count]` ascending.
-
-    Largest remainders get the places that whole shares leave; at least `leave` rows of each class are not drawn
-    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`.
-    """
-    _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    ceiling = np.maximum(sizes - leave, 0)
-    quotas = np.minimum(sizes * count // len(labels), ceiling)
-    for place in np.argsort(-(sizes * count % len(labels)), kind="stable").tolist():
-        if quotas.sum() < count and quotas[place] < ceiling[place]:
-            quotas[place] += 1
-    order = np.lexsort((random_keys(len(labels), seed), members))
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.sort(order[rank < quotas[members[order]]])
-
-
-def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:
-    """Rows of a draw that keeps the strata of the targets, int64 `[count]` ascending; see `stratified_rows`.
-
-    Strata are classes, bins of numbers, or, of sets of labels, those that iterative stratification makes of them.
-    """
-    if targets.dtype == np.bool_:
-        from secateur.selectors.draws.iterative_stratification import draw_by_labels
-
-        return np.flatnonzero(draw_by_labels(targets, count, seed=seed))
-    if targets.dtype == np.float64:
-        from secateur.trainers.tasks.regression import Regression
-
-        return stratified_rows(Regression().fitted(targets).strata(targets), count, seed)
-    return stratified_rows(targets, count, seed, leave)

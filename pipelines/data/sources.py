@@ -26,7 +26,8 @@ from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns as Columns
-from secateur.pipelines.data.division import Division, drawn_rows
+from secateur.pipelines.data.division import Division
+from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.policy import DataPolicy, Dropped, decide
 from secateur.pipelines.data.scan import FILE, ROW, SplitRows, scanned
 from secateur.pipelines.data.source_kinds.contract import Noted, check_names

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from secateur.pipelines.data.division import stratified_rows
+from secateur.pipelines.data.drawn_rows import stratified_rows
 from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FAULT

@@ -13,9 +13,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.trainers.modalities.rows import Batches
@@ -90,6 +92,9 @@ class SourceKind(BaseModel):
         return stamp_of(path for paths in self.files(base).values() for path in paths)
 
 
+HELD_OUT = "held_out"
+
+
 class BundledSource(SourceKind):
     """Data in the wheel of a library, which never change; a fifth is held out, for it names no test split."""
 
@@ -97,6 +102,16 @@ class BundledSource(SourceKind):
     def held_out(self) -> float:
         """A fifth."""
         return 0.2
+
+    @property
+    def read_besides(self) -> tuple[str, ...]:
+        """The column that says which rows are held out."""
+        return (HELD_OUT,)
+
+    def divided(self, rows: "datasets.Dataset", targets: np.ndarray) -> "datasets.Dataset":
+        """The rows with a column `held_out`: 1 of a fifth that is drawn by stratum, 0 of the others."""
+        test = drawn_rows(targets, int(np.floor(len(rows) * self.held_out + 0.5)), self.split_seed, leave=1)
+        return rows.add_column(HELD_OUT, np.isin(np.arange(len(rows)), test).astype(np.int64))
 
     def stamp(self, base: Path) -> str:
         """Always the same."""

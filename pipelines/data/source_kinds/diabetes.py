@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import xxhash
 
 from secateur.pipelines.data.columns import Columns
@@ -22,4 +23,5 @@ class Diabetes(BundledSource):
         table = load_diabetes(scaled=False)
         values = dict(zip(table.feature_names, table.data.T.tolist(), strict=True))
         revision = xxhash.xxh3_128_hexdigest(table.data.astype("<f8").tobytes() + table.target.astype("<f8").tobytes())
-        return {"train": datasets.Dataset.from_dict(values | {"progression": table.target.tolist()})}, revision
+        rows = datasets.Dataset.from_dict(values | {"progression": table.target.tolist()})
+        return {"train": self.divided(rows, table.target.astype(np.float64)[:, None])}, revision
