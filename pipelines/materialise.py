@@ -28,10 +28,6 @@ MULTI = dg.MultiPartitionsDefinition
 Part = Literal["scores", "subsets", "everything"]
 
 
-class UnusableData(ValueError):
-    """Samples that no model can be shown; the text names their rows."""
-
-
 @dataclass(frozen=True)
 class Made:
     """How many assets and trials of assets were made, and how many were fresh already."""
@@ -91,8 +87,7 @@ def run_study(
     `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
     makes those trials anew and nothing that they share with others.
 
-    Raises the first error of a step, StudyError for a broken study, and UnusableData where the data check rejects
-    samples, before anything is trained.
+    Raises the first error of a step, and StudyError for a broken study.
     """
     if file.study is None:
         raise StudyError(file.error)
@@ -220,12 +215,6 @@ class Work:
                 )
         except dg.DagsterExecutionInterruptedError as error:
             raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
-        except dg.DagsterError as error:
-            if "data_quality" not in str(error):
-                raise
-            findings = self.store.load(dg.AssetKey([self.study.name, "data_report"]))["findings"]
-            texts = "; ".join(finding["text"] for finding in findings)
-            raise UnusableData(f"{self.study.name}: {texts or error}") from error
         self.freshness.note(keys, trials or (None,))
 
 

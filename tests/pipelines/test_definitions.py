@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.materialise import UnusableData, run_study
+from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import SHIPPED, StudyFile, read_studies
 from secateur.pipelines.studies.grid import Trial
@@ -193,7 +194,7 @@ def test_samples_that_cannot_be_used_stop_everything_behind_them(
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data" / "train.parquet")
     source = {"kind": "parquet", "train": "data/train.parquet", "test_fraction": 0.2}
     file = write_study(source=source, columns={"image": "image", "label": "label"})
-    with pytest.raises(UnusableData, match=r"1 train sample empty or undecodable \(row 0: "):
+    with pytest.raises(SourceError, match=r"image cannot be decoded at row 0 of data/train.parquet"):
         run_study(file, tmp_path / "store", instance)
     assert Store(tmp_path / "store").find(key("proxy")) is None
 

@@ -2,17 +2,19 @@
 
 import base64
 import io
+from pathlib import Path
 
-import datasets
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.pages.extremes import SHOWN, SIDE, ends, extremes, previews
+from secateur.pipelines.pages.extremes import SHOWN, SIDE, ends, extremes
+from secateur.pipelines.pages.previews import previews_in
 
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=60))
@@ -65,18 +67,35 @@ def test_text_becomes_a_table_that_no_sample_can_break() -> None:
     assert "![](" not in text
     assert "a \\| b" in text
     rows = [line for line in text.splitlines()[2:] if line != "| … | | |"]
-    assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
+    assert all(line.replace("\\|", "").count("|") == 5 for line in rows)
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        (Columns(text="t", label="label"), ["two words", None, "x" * 119 + "…"]),
+        (Columns(text="t", label="label"), ["two words", "", "x" * 119 + "…"]),
         (Columns(features=["a", "b"], label="label"), ["a=1, b=u", "a=2, b=None", "a=3, b=w"]),
     ],
 )
-def test_previews_show_text_or_features(columns: Columns, expected: list[str | None]) -> None:
-    rows = datasets.Dataset.from_dict(
-        {"t": ["two\n words", None, "x" * 500], "a": [1, 2, 3], "b": ["u", None, "w"], "label": [0, 1, 0]}
-    )
-    assert previews(rows, columns).to_list() == expected
+def test_previews_show_text_or_features(columns: Columns, expected: list[str], tmp_path: Path) -> None:
+    values = {"t": ["two\n words", None, "x" * 500], "a": [1, 2, 3], "b": ["u", None, "w"], "label": [0, 1, 0]}
+    table = pa.table(values)
+    for place, part in enumerate((table.slice(0, 2), table.slice(2))):
+        with pa.ipc.new_file(str(tmp_path / f"{place:05}.arrow"), table.schema) as writer:
+            writer.write_table(part)
+    previews = previews_in(tmp_path, columns)
+    assert previews is not None
+    assert previews(np.array([2, 0, 1])) == [expected[2], expected[0], expected[1]]
+
+
+def test_pictures_show_themselves(tmp_path: Path) -> None:
+    assert previews_in(tmp_path, Columns(image="i", label="label")) is None
+
+
+def test_rows_are_those_of_the_file() -> None:
+    table = samples(["a", "b", "c"]).with_columns(file=pl.Series([0, 0, 1]), file_row=pl.Series([7, 9, 4]))
+    scores, inputs = np.array([2, 1, 0], np.float32), np.zeros((3, 3), np.float32)
+    one = extremes(scores[:2], inputs[:2], table.head(2), ["x", "y"], ["train.csv", "test.csv"])
+    assert "| 2 | 7 | x | a |" in one
+    several = extremes(scores, inputs, table, ["x", "y"], ["a.csv", "b.csv", "test.csv"])
+    assert "| 0 | b.csv:4 | x | c |" in several

@@ -639,7 +639,8 @@ def test_diabetes_is_the_published_table(tmp_path: Path) -> None:
     source = Diabetes(kind="diabetes")
     splits, revision = source.read(Columns(features=["age"], label="progression"), tmp_path, tmp_path)
     table = splits["train"].to_pandas()
-    assert table.shape == (442, 11)
+    assert table.shape == (442, 12)
+    assert table.pop("held_out").sum() == 88, "a fifth, drawn by stratum"
     assert table.loc[0].tolist() == pytest.approx([59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.9, 87, 151], abs=0.05)
     assert table.loc[1].tolist() == pytest.approx([48, 1, 21.6, 87, 183, 103.2, 70, 3, 3.9, 69, 75], abs=0.05)
     assert source.held_out == 0.2
