@@ -113,7 +113,7 @@ def encode(loaded: Loaded, study: Study) -> encodings.Encoded:
 def prepared(study: Study, base: Path, cache: Path) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples."""
     if study.task.own:
-        return prepared_by(study.task.own_task(study.declared_scores, distilled=study.distillation is not None))
+        return prepared_by(study.own_task())
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)

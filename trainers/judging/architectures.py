@@ -36,7 +36,17 @@ def network_key(config: TrainingConfig) -> str:
 def space_of_configs(
     base: TrainingConfig, choices: Mapping[str, Sequence[Any]]
 ) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
-    """Every combination of choices, with its config; rows that train the same network share a key.
+    """`configs_of`, where rows that train the same network share a key."""
+    space, configs = configs_of(base, choices)
+    assert space.listed is not None
+    _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
+    return space.having(space.listed, keys.astype(np.int64)), configs
+
+
+def configs_of(
+    base: TrainingConfig, choices: Mapping[str, Sequence[Any]]
+) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
+    """Every combination of choices, with its config; no network that lies outside of the project is imported.
 
     Raises ValueError that names the first combination whose config or model settings are refused.
     """
@@ -52,8 +62,7 @@ def space_of_configs(
         except (ValidationError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ValueError(f"choices {chosen}: {reason}") from error
-    _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
-    return space.having(space.listed, keys.astype(np.int64)), configs
+    return space, configs
 
 
 class ValidationAccuracy:

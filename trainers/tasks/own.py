@@ -3,7 +3,6 @@ loss per sample. `task: module:factory` in a study names a function without argu
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -12,8 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.contract import TrainingBatch
-from secateur.scorers.lazy import nn, torch
+from secateur.scorers.lazy import named, nn, torch
 from secateur.scorers.signals import Signal, Signals
 from secateur.trainers.tasks.contract import Task
 
@@ -39,7 +39,7 @@ class OwnTask(Task):
         cls.lacks = {
             signal: f"it does not define {signal}"
             for signal in get_args(Signal)
-            if getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
+            if signal != "features" and getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
         }
 
     @abstractmethod
@@ -65,6 +65,17 @@ class OwnTask(Task):
     def ids(self, split: Split) -> Sequence[str] | None:
         """A name for each sample, by which pages and exports call it; None for row numbers."""
         return None
+
+    def probed(self) -> OwnTask:
+        """Itself, after a forward pass of two samples has shown whether its network gives `features`."""
+        with torch.random.fork_rng():
+            model, samples = self.model().eval(), self.samples("train")
+            batch = self.collate([samples[row] for row in range(min(2, len(samples)))])
+            try:
+                forward_with_features(model, batch)
+            except Exception as error:  # a network of the user's may raise anything
+                self.lacks = {**self.lacks, "features": str(error)}
+        return self
 
     @property
     def width(self) -> int:
@@ -131,7 +142,7 @@ class OwnBatch(TrainingBatch):
         """Of what the network put out for a collated batch."""
         whole = cls(ids, losses, {}, task)
         whole.outputs, whole.targets = outputs, targets
-        names = sorted(task.provides - {"losses", "target_output"})
+        names = sorted(task.provides - {"losses", "target_output", "features"})
         return cls(ids, losses, {name: getattr(whole, name).detach() for name in names}, task)
 
     def take(self, places: torch.Tensor) -> OwnBatch:
@@ -168,10 +179,9 @@ class Rows:
 
 def own_task(name: str) -> OwnTask:
     """The task that `module:factory` returns; raises ValueError that says why there is none."""
-    module, _, factory = name.partition(":")
     try:
-        made = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError, TypeError) as error:
+        made = named(name, "task")()
+    except TypeError as error:
         raise ValueError(f"task {name!r}: {error}") from error
     if not isinstance(made, OwnTask):
         raise ValueError(f"task {name!r} returned a {type(made).__name__}; it must return an OwnTask")
