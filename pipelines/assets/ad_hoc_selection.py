@@ -189,8 +189,8 @@ class Made:
             loaded["source"]["strata"],
             loaded["inputs"],
             loaded["samples"],
+            loaded["source"]["task"],
             signals.get("embeddings"),
-            loaded["source"]["label_names"],
         )
         return cls(loaded, signals, whole)
 
@@ -217,8 +217,7 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
     provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
-    names = made.loaded["source"]["label_names"]
-    rows = Rows.chosen(table, keep, scores=scores, label_names=names)
+    rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names)
     return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 

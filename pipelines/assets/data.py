@@ -18,7 +18,7 @@ from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data
 from secateur.pipelines.data.identity import inspect_samples
 from secateur.pipelines.data.images import decode_image
-from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
+from secateur.pipelines.data.own_samples import inspect_own, revision_of
 from secateur.pipelines.data.sources import Loaded, load
 from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
 from secateur.pipelines.pages.extremes import previews
@@ -45,7 +45,7 @@ def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], s
     """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
     task = task_from(source["task"])
     if isinstance(task, OwnTask):
-        return own_data(task, split)
+        return Data.of(task, split)
     table = samples.select(cs.by_name("label", "target", require_all=False)).collect()
     return Data(inputs, targets_in(table, source["label_names"]), task, source.get("model_settings", {}))
 
@@ -147,7 +147,7 @@ def prepared_by(task: OwnTask) -> Prepared:
         revision=revision_of(task, samples, test_samples),
         task=task,
         label_names=(),
-        strata=["all"],
+        strata=task.stratum_names(),
         samples=samples,
         test_samples=test_samples,
         inputs=samples["row"].to_numpy(),

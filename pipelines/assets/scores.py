@@ -48,7 +48,7 @@ def score_metadata(
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
         "by stratum": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),
-        "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["label_names"])),
+        "highest and lowest": dg.MetadataValue.md(extremes(values, inputs, samples, source["task"])),
     }
 
 

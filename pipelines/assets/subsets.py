@@ -128,8 +128,8 @@ def shown_of(
         loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
+        loaded["source"]["task"],
         signals.get("embeddings"),
-        loaded["source"]["label_names"],
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
     others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)

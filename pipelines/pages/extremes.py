@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,17 +44,20 @@ def ends(values: Scores, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
     return low[np.argsort(values[low], kind="stable")], high[np.argsort(-values[high], kind="stable")]
 
 
-def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
-    """Markdown of both ends of a score: pictures for images, otherwise a table of previews."""
+def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, task: Mapping[str, Any]) -> str:
+    """Markdown of both ends of a score: pictures for images, otherwise a table of previews.
+
+    `task` is the `Task.state` that shows targets.
+    """
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
         return "\n\n".join(
             f"{title}\n\n{strip(inputs[np.sort(rows)][np.argsort(np.argsort(rows))], title)}\n\n"
-            + caption(rows, values, samples, label_names)
+            + caption(rows, values, samples, task)
             for title, rows in (("Highest", high), ("Lowest", low))
         )
     shown = np.concatenate([high, low])
-    table = described(shown, values, samples, label_names)
+    table = described(shown, values, samples, task)
     lines = ["| score | label | sample |", "| ---: | --- | --- |"]
     for score, name, preview in table.iter_rows():
         lines.append(f"| {score:.4g} | {plain_text(name)} | {plain_text(preview or '')} |")
@@ -62,16 +65,16 @@ def extremes(values: Scores, inputs: np.ndarray, samples: pl.LazyFrame, label_na
     return "\n".join(lines)
 
 
-def described(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> pl.DataFrame:
+def described(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, task: Mapping[str, Any]) -> pl.DataFrame:
     """Score, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
     found = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
-    targets = shown_targets(found, label_names)
+    targets = shown_targets(found, task)
     return pl.DataFrame({"score": found["score"], "label": targets, "preview": found["preview"]})
 
 
-def caption(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, label_names: Sequence[str]) -> str:
-    table = described(rows, values, samples, label_names)
+def caption(rows: np.ndarray, values: Scores, samples: pl.LazyFrame, task: Mapping[str, Any]) -> str:
+    table = described(rows, values, samples, task)
     return "row (label, score): " + ", ".join(
         f"{row} ({plain_text(name)}, {score:.3g})"
         for row, (score, name, _) in zip(rows, table.iter_rows(), strict=True)

@@ -111,7 +111,7 @@ class Selection(Strict):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units())
         declared = self.declared
-        if self.cut_by and not (isinstance(declared, Selector) and "aum" in choosers()[self.selector].reads):
+        if self.cut_by and "aum" not in getattr(choosers()[self.selector], "reads", ()):
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
             raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")

@@ -66,6 +66,25 @@ class OwnTask(Task):
         """A name for each sample, by which pages and exports call it; None for row numbers."""
         return None
 
+    def groups(self, split: Split) -> Sequence[str] | None:
+        """The name of each sample's group, of which stratified draws and class policies keep shares; None for one."""
+        return None
+
+    def shown(self, target: Any) -> str:
+        """The target within a sample, which is what this method gets, as pages show it; nothing where it is empty."""
+        return ""
+
+    def strata_of(self, split: Split, count: int) -> Int64[np.ndarray, " n"]:
+        """The place of each sample's group among `stratum_names`; raises ValueError where groups are not `count`."""
+        groups = self._groups(split)
+        if groups and len(groups) != count:
+            raise ValueError(f"task {self.name!r} yields {count} {split} samples and {len(groups)} groups")
+        places = {name: place for place, name in enumerate(self.stratum_names())}
+        return np.array([places[name] for name in groups], np.int64) if groups else np.zeros(count, np.int64)
+
+    def _groups(self, split: Split) -> list[str]:
+        return [str(name) for name in self.groups(split) or ()]
+
     def probed(self) -> OwnTask:
         """Itself, after a forward pass of two samples has shown whether its network gives `features`."""
         with torch.random.fork_rng():
@@ -106,24 +125,22 @@ class OwnTask(Task):
         raise self.not_known("metrics of outputs alone")
 
     def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
-        """To be defined by a task whose samples fall into groups."""
-        raise self.not_known("strata, which stratified selections and class policies need")
+        """The targets, which are `strata_of` a split: what a network learns is in the batches."""
+        return targets
 
     def stratum_names(self) -> list[str]:
-        """To be defined with `strata`."""
-        raise self.not_known("names of strata")
+        """Names of the groups of both splits in alphabetical order; one for all samples where there are none."""
+        return sorted({name for split in get_args(Split) for name in self._groups(split)}) or ["all"]
 
     def split(
         self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
-        """Rows to choose from and rows held out, at random."""
+        """Rows to choose from and rows held out, at random, stratified where there are groups."""
+        if targets.any():
+            return super().split(targets, fraction, seed)
         order = np.random.default_rng(seed).permutation(len(targets))
         held = int(np.ceil(fraction * len(targets)))
         return np.sort(order[held:]), np.sort(order[:held])
-
-    def shown(self, target: Any) -> str:
-        """Nothing: a sample is shown by its id."""
-        return ""
 
     def not_known(self, thing: str) -> NotImplementedError:
         """The error that says what is not defined."""
