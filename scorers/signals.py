@@ -20,6 +20,7 @@ Signal = Literal[
     "error",
     "target_output",
     "features",
+    "inputs",
 ]
 """Numbers of a batch of `b` samples:
 
@@ -33,8 +34,11 @@ Signal = Literal[
 - `error` float32 `[b, width]`: prediction minus target where losses compare them: the gradient, by the outputs, of
   cross-entropies and of half the squared residual, summed over the parts of a target;
 - `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on;
-- `features` float32 `[b, d]`: what the last linear layer is fed with, of the network and not of the task.
+- `features` float32 `[b, d]`: what the last linear layer is fed with;
+- `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
 """
+OF_NETWORK: frozenset[Signal] = frozenset({"features", "inputs"})
+"""Signals that a network gives, whatever its task."""
 
 
 def of_task(signal: Signal) -> cached_property[torch.Tensor]:

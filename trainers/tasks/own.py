@@ -14,7 +14,7 @@ from jaxtyping import Int64, Shaped
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import named, nn, torch
-from secateur.scorers.signals import Signal, Signals
+from secateur.scorers.signals import OF_NETWORK, Signal, Signals
 from secateur.trainers.tasks.contract import Task
 
 Split = Literal["train", "test"]
@@ -39,7 +39,7 @@ class OwnTask(Task):
         cls.lacks = {
             signal: f"it does not define {signal}"
             for signal in get_args(Signal)
-            if signal != "features" and getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
+            if signal not in OF_NETWORK and getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
         }
 
     @abstractmethod
@@ -86,10 +86,12 @@ class OwnTask(Task):
         return [str(name) for name in self.groups(split) or ()]
 
     def probed(self) -> OwnTask:
-        """Itself, after a forward pass of two samples has shown whether its network gives `features`."""
+        """Itself, after a forward pass of two samples has shown which of `OF_NETWORK` its network gives."""
         with torch.random.fork_rng():
             model, samples = self.model().eval(), self.samples("train")
             batch = self.collate([samples[row] for row in range(min(2, len(samples)))])
+            if not isinstance(batch, torch.Tensor):
+                self.lacks = {**self.lacks, "inputs": "its network takes whole batches, not one tensor"}
             try:
                 forward_with_features(model, batch)
             except Exception as error:  # a network of the user's may raise anything
@@ -159,7 +161,7 @@ class OwnBatch(TrainingBatch):
         """Of what the network put out for a collated batch."""
         whole = cls(ids, losses, {}, task)
         whole.outputs, whole.targets = outputs, targets
-        names = sorted(task.provides - {"losses", "target_output", "features"})
+        names = sorted(task.provides - OF_NETWORK - {"losses", "target_output"})
         return cls(ids, losses, {name: getattr(whole, name).detach() for name in names}, task)
 
     def take(self, places: torch.Tensor) -> OwnBatch:
