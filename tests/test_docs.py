@@ -170,7 +170,14 @@ def components() -> dict[str, type[BaseModel]]:
 
 
 @pytest.mark.parametrize(("page", "text"), YAMLS)
-def test_yaml_on_pages_is_a_study_or_a_part_of_one(page: Path, text: str) -> None:
+def test_yaml_on_pages_is_a_study_or_a_part_of_one(
+    page: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules that a page has its reader write are there, as they are for the reader."""
+    for _, words, module in FENCE.findall(page.read_text()):
+        if re.fullmatch(r"file=\w+\.py", words.strip()):
+            (tmp_path / words.strip().removeprefix("file=")).write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
     content = yaml.safe_load(text)
     if "attributes" in content:
         assert isinstance(validated(content["attributes"], page), components()[content["type"]])

@@ -99,7 +99,7 @@ def written(tmp_path: Path, content: dict[str, Any]) -> Callable[..., StudyFile]
     ("told", "said"),
     [
         ({"experiment": "toi"}, "there is no 'toi'; did you mean 'toy'"),
-        ({"settings": {"siz": 3}}, "settings: siz: .*settings: size, broken"),
+        ({"settings": {"siz": 3}}, "settings: siz: .*there are: size, broken"),
         ({"settings": {"size": "many"}}, "settings: size"),
         ({"arms": ["largst"]}, "did you mean 'largest'"),
         ({"arms": ["whole"]}, "'whole' is a reference"),
