@@ -113,7 +113,7 @@ def test_the_card_quotes_the_report(file: StudyFile, home: Path) -> None:
         ({"keep": None}, "keep: hardest has the budgets 0.25, 60; name one, got None"),
         ({"seed": 7}, "seed: the study has the seeds 0 … 1, got 7"),
         ({"seed": 0}, "has no partition 0|hardest@0.25 yet: materialise it"),
-        ({"settings": {"shards": 3}}, "format indices: shards: Extra inputs are not permitted"),
+        ({"settings": {"shards": 3}}, "format indices: shards: there is no such key"),
         ({"target": "../out"}, "is not a plain name inside"),
         ({"target": "/etc/out"}, "is not a plain name inside"),
         ({"target": "a\0b"}, "is not a plain name inside"),
@@ -202,7 +202,7 @@ def test_the_command_prints_the_path_or_one_json_object(
         (["--to", "indices", "--study", "nothing"], "there is no study 'nothing'"),
         (["--to", "indices", "--set", "shards"], "--set shards: settings are given as NAME=VALUE"),
         (["--to", "indices", "--set", "a=1", "--set", "a=2"], "a is set twice"),
-        (["--to", "card", "--set", "report=/nowhere"], "No such file"),
+        (["--to", "card", "--set", "report=/nowhere"], "there is no file"),
         (["--to", "indices", "--out", "there"], "exists already"),
     ],
 )

@@ -213,7 +213,7 @@ def test_settings_are_checked_before_anything_is_written(manifest: Manifest, tmp
     for name, settings, said in (
         ("webdataset", {"shard_rows": 0}, "shard_rows: Input should be greater than or equal to 1, got 0"),
         ("imagefolder", {"layout": "tree"}, "layout: Input should be 'classes' or 'metadata', got 'tree'"),
-        ("indices", {"shard_rows": 5}, "shard_rows: Extra inputs are not permitted"),
+        ("indices", {"shard_rows": 5}, "shard_rows: there is no such key"),
     ):
         with pytest.raises(ManifestError, match=said):
             export(manifest, name, settings=settings, dataset=dataset_of(TEXTS), hash_rows=hash_texts)
