@@ -1,10 +1,15 @@
 """torch by its usual names, imported when something of it is first used: `from secateur.scorers.lazy import nn, torch`.
 
+And what a study names by `module:name`, which lies outside of the project.
+
 Reading what is declared (names, cards, settings) needs no torch, and its import takes a second. A module that imports
 these names must leave annotations as text (`from __future__ import annotations`) and use torch inside functions alone.
 """
 
 import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,3 +35,27 @@ if TYPE_CHECKING:
 else:
     torch, distributed, nn = map(LazyModule, ("torch", "torch.distributed", "torch.nn"))
     functional, safetensors = map(LazyModule, ("torch.nn.functional", "safetensors.torch"))
+
+
+def look_in_working_folder() -> None:
+    """Put the working folder first on the path, as `python -m` does and an installed command does not."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def is_there(name: str) -> bool:
+    """Whether there is the module, or the package around it, that `module:name` begins with; nothing is imported."""
+    look_in_working_folder()
+    module = name.partition(":")[0].partition(".")[0]
+    return module in sys.modules or bool(module and find_spec(module))
+
+
+def named(name: str, what: str) -> Any:
+    """What `module:name` names; raises ValueError that says of `what` why it cannot be imported."""
+    module, _, attribute = name.partition(":")
+    look_in_working_folder()
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a module of the user's may raise anything
+        raise ValueError(f"{what} {name!r} cannot be imported: {error}") from error

@@ -19,6 +19,8 @@ Signal = Literal[
     "probability_margin",
     "error",
     "target_output",
+    "features",
+    "inputs",
 ]
 """Numbers of a batch of `b` samples:
 
@@ -31,8 +33,12 @@ Signal = Literal[
 - `probability_margin` float32 `[b]`: the same of probabilities, within [-1, 1];
 - `error` float32 `[b, width]`: prediction minus target where losses compare them: the gradient, by the outputs, of
   cross-entropies and of half the squared residual, summed over the parts of a target;
-- `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on.
+- `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on;
+- `features` float32 `[b, d]`: what the last linear layer is fed with;
+- `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
 """
+OF_NETWORK: frozenset[Signal] = frozenset({"features", "inputs"})
+"""Signals that a network gives, whatever its task."""
 
 
 def of_task(signal: Signal) -> cached_property[torch.Tensor]:
@@ -75,7 +81,7 @@ class Signals:
     """Gives the signals of one kind of targets; asking for one that `lacks` names raises NotImplementedError."""
 
     name: str = "this task"
-    lacks: ClassVar[Mapping[Signal, str]] = {}
+    lacks: Mapping[Signal, str] = {}
     """Signals that there are none of, each with the reason."""
     own_network: ClassVar[bool] = False
     """Whether a user's own network takes whole batches, targets in them, and puts out whatever it likes."""

@@ -334,6 +334,17 @@ def test_a_study_of_the_unit_of_the_page_runs(checkout: Path) -> None:
     assert '"feature"' in (manifest / "manifest.json").read_text()
 
 
+def test_a_study_of_the_task_of_the_page_runs(checkout: Path) -> None:
+    lines = [f"{age},{age % 7},{age % 4}" for age in range(20, 80)]
+    (checkout / "studies" / "add-a-task" / "visits.csv").write_text("\n".join(["age,distance,visits", *lines]))
+    code = "import os; os.environ['SECATEUR_STUDIES'] = 'studies/add-a-task'"
+    command = f"{code}; from secateur.pipelines.commands.main import main; main()"
+    answer = json.loads(python(checkout, "-c", command, "run", "visits", "--json"))
+    assert {"deviance", "mae"} == set(answer["trials"][0]["metrics"])
+    manifest = checkout / ".secateur" / "assets" / "visits" / "manifest" / "easiest@0.5" / "0"
+    assert '"name": "3"' in (manifest / "manifest.json").read_text()
+
+
 @pytest.fixture
 def tutorial(tmp_path: Path) -> Path:
     """A folder in which the tutorial's pictures lie."""

@@ -53,7 +53,7 @@ class Data:
     JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever a model's factory asks for by a
     parameter of that name (`vocabulary`, `padding_id`, `categories`).
 
-    A task of the user's own has `Rows` as inputs and no targets beside them, see `Data.of` and
+    A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
     `trainers/tasks/own.py`.
     """
 
@@ -81,7 +81,7 @@ class Data:
     def of(cls, task: OwnTask, split: Split) -> Data:
         """The samples of a task of the user's own; none is read yet."""
         samples = task.samples(split)
-        return cls(Rows(samples, task.collate), np.empty((len(samples), 0)), task)
+        return cls(Rows(samples, task.collate), task.strata_of(split, len(samples)), task)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> Data:
         """The same data at a keep mask or at row numbers."""

@@ -191,8 +191,8 @@ class Made:
             loaded["source"]["strata"],
             loaded["inputs"],
             loaded["samples"],
+            loaded["source"]["task"],
             signals.get("embeddings"),
-            loaded["source"]["label_names"],
             loaded["source"]["files"],
             previews_of(study, store),
         )
@@ -222,7 +222,7 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     source = made.loaded["source"]
-    rows = Rows.chosen(table, keep, scores=scores, label_names=source["strata"], origin=origin_of(study, source))
+    rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names, origin=origin_of(study, source))
     return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 

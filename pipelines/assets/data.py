@@ -23,7 +23,7 @@ from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of, text_findings
 from secateur.pipelines.data.identity import hex_of, series_of
-from secateur.pipelines.data.own_samples import inspect_own, own_data, revision_of
+from secateur.pipelines.data.own_samples import inspect_own, revision_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
@@ -53,7 +53,7 @@ def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], s
     """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
     task = task_from(source["task"])
     if isinstance(task, OwnTask):
-        return own_data(task, split)
+        return Data.of(task, split)
     table = samples.select(cs.by_name("label", "target", require_all=False)).collect()
     return Data(inputs, targets_in(table, source["label_names"]), task, source.get("model_settings", {}))
 
@@ -125,8 +125,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     Tables, arrays and shards are written below `folder`, in batches; memory holds one of them.
     """
     if study.task.own:
-        own = study.task.own_task(study.declared_scores, distilled=study.distillation is not None)
-        return prepared_by(own, folder)
+        return prepared_by(study.own_task(), folder)
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data)
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
@@ -222,8 +221,8 @@ def prepared_by(task: OwnTask, folder: Path) -> Prepared:
         revision=revision_of(task, samples, test_samples),
         task=task,
         label_names=(),
-        strata=["all"],
-        counts=(len(samples),),
+        strata=task.stratum_names(),
+        counts=tuple(np.bincount(strata_in(samples), minlength=len(task.stratum_names())).tolist()),
         sizes=(len(samples), len(test_samples)),
         folder=folder,
     )

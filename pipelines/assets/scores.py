@@ -44,7 +44,7 @@ def score_metadata(
 ) -> dict[str, Any]:
     """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
     wide = values.astype(np.float64)
-    ends = extremes(values, inputs, samples, source["label_names"], source["files"], previews)
+    ends = extremes(values, inputs, samples, source["task"], source["files"], previews)
     return {
         "dagster/row_count": len(values),
         "mean": float(wide.mean()),

@@ -130,8 +130,8 @@ def shown_of(
         loaded["source"]["strata"],
         loaded["inputs"],
         loaded["samples"],
+        loaded["source"]["task"],
         signals.get("embeddings"),
-        loaded["source"]["label_names"],
         loaded["source"]["files"],
         previews_of(study, store),
     )

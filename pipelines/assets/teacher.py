@@ -90,6 +90,8 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
+        if study.task.own:  # the UI may ask for a teacher alone, long after the samples were made
+            study.own_task()
         data, costs = data_of(*(loaded[name] for name in PLAIN)), key_of(study, "teacher_cost")
         parts: dict[str, Any] = data_parts(study, loaded["source"])
         if given:

@@ -182,14 +182,18 @@ def show_explanation(found: "Explanation") -> None:
         out.print(table_of(header, lines, right=(1,)))
         say(f"ranks are among {found.scores[0].within}, 1 is the highest")
     facts: list[tuple[str, str]] = []
-    if found.label is not None:
-        facts.append(("label", f"{found.label}: {found.class_kept:,} of {found.class_samples:,} kept"))
+    if found.label and found.label != found.group:
+        facts.append(("target", found.label))
+    if found.group is not None:
+        name = "label" if found.label == found.group else "stratum"
+        facts.append((name, f"{found.group}: {found.class_kept:,} of {found.class_samples:,} kept"))
     if found.weight is not None:
         facts.append(("weight", f"{found.weight:.4g}"))
     if found.stratum:
         there = found.stratum
-        span = f"{there.score} from {there.low:.4g} to {there.high:.4g}"
-        facts.append(("stratum", f"{there.number} of {there.of}: {span}, gives {there.quota} of {there.samples}"))
+        quota = f"gives {there.quota} of {there.samples}"
+        span = f"{there.number} of {there.of}: from {there.low:.4g} to {there.high:.4g}"
+        facts.append((f"stratum of {there.score}", f"{span}, {quota}"))
     for name, near in (("nearest kept", found.nearest_kept), ("nearest", found.nearest)):
         if near:
             kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -32,6 +33,8 @@ FAILED: Final = 3
 INTERRUPTED: Final = 130
 
 out, err = Console(), Console(stderr=True)
+HEAD, LEAST_NAME = 12, 12
+"""Characters of a line in the head of a column of numbers, and of a name at least, in a table."""
 
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="The manifest's folder, or its manifest.json.", show_default=False)
@@ -84,15 +87,20 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
     """A table that fits the terminal: names in front and numbers whole, the rest folded where it must be.
 
-    A name longer than half of a line is shortened in its middle.
+    A name is shortened in its middle where it is longer than half of a line, or than what the other cells leave of a
+    line that would be folded; heads of numbers are folded to the width of these.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
-    numeric = set(right)
-    for place, head in enumerate(header):
-        whole = place in numeric or not place
-        table.add_column(escape(head), justify="right" if place in numeric else "left", no_wrap=whole, overflow="fold")
-    for name, *cells in lines:
-        table.add_row(escape(shortened(str(name), out.width // 2)), *(escape(str(cell)) for cell in cells))
+    numeric, cells = set(right), [[str(cell) for cell in line] for line in lines]
+    heads = [fill(head, HEAD, break_long_words=False) if at in numeric else head for at, head in enumerate(header)]
+    others = [max(map(len, [*head.splitlines(), *column])) for head, *column in zip(*[heads, *cells], strict=True)][1:]
+    left = out.width - sum(others) - 2 * len(others)
+    most = left if LEAST_NAME <= left < out.width // 2 else out.width // 2
+    for at, head in enumerate(heads):
+        whole = at in numeric or not at
+        table.add_column(escape(head), justify="right" if at in numeric else "left", no_wrap=whole, overflow="fold")
+    for name, *rest in cells:
+        table.add_row(escape(shortened(name, most)), *map(escape, rest))
     return table
 
 

@@ -52,14 +52,17 @@ def studies(as_json: AsJson = False) -> None:
 
 def described(file: "StudyFile") -> dict[str, Any]:
     """A study file as JSON-able data."""
+    from secateur.pipelines.studies.samples import Study
+
     answer: dict[str, Any] = {"name": file.name, "file": str(file.path), "error": file.error or None}
     if (study := file.study) is None:
         return answer | {"kind": "broken"}
+    own = isinstance(study, Study) and study.task.own  # whose module would have to be imported to ask it
     return answer | {
         "kind": study.kind,
         "description": study.description,
         "unit": study.unit,
-        "metric": study.metric.name,
+        "metric": "its task's" if own else study.metric.name,
         "selections": [*study.arms, *study.unbudgeted],
         "references": list(study.references),
         "baseline": study.baseline,

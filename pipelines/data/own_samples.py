@@ -1,4 +1,4 @@
-"""Samples that a study's own task yields: which is which, and the data that trainers take."""
+"""Samples that a study's own task yields: which is which."""
 
 import struct
 import sys
@@ -11,21 +11,15 @@ import polars as pl
 import torch
 import xxhash
 
-from secateur.trainers.contract import Data
-from secateur.trainers.tasks.own import OwnTask, Rows, Split
-
-
-def own_data(task: OwnTask, split: Split) -> Data:
-    """The samples of a split, none of them read yet; targets are within the samples."""
-    samples = task.samples(split)
-    return Data(Rows(samples, task.collate), np.zeros((len(samples), 0)), task)
+from secateur.trainers.tasks.own import OwnTask, Split
 
 
 def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
-    """`row` Int64, `content_hash` String, `stratum` Int64 and `preview` String: one line per sample, each read once.
+    """`row` Int64, `content_hash`, `target` String, `stratum` Int64 and `preview` String: a line per sample, read once.
 
-    A sample is shown by its id, or its row number. Raises ValueError for ids that are not as many as samples or not
-    unique, and for samples that hold what has no bytes of its own.
+    A sample is shown by its id, or its row number, its target as the task shows it. Raises ValueError for ids that are
+    not as many as samples or not unique, for groups that are not as many, and for samples that hold what has no bytes
+    of its own.
     """
     samples, ids = task.samples(split), task.ids(split)
     if ids is not None and len(ids) != len(samples):
@@ -33,27 +27,33 @@ def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
     if ids is not None and len(set(ids)) < len(ids):
         twice = next(name for row, name in enumerate(ids) if name in ids[:row])
         raise ValueError(f"task {task.name!r} calls two {split} samples {twice!r}: an id stands for one sample")
-    hashes = []
+    hashes, targets = [], []
     for row in range(len(samples)):
+        sample = samples[row]
+        targets.append(task.shown(sample))
         try:
-            hashes.append(xxhash.xxh3_128_hexdigest(b"".join(canonical(samples[row]))))
+            hashes.append(xxhash.xxh3_128_hexdigest(b"".join(canonical(sample))))
         except TypeError as error:
             raise ValueError(f"task {task.name!r}, {split} sample {row}: {error}") from error
     return pl.DataFrame(
         {
             "row": np.arange(len(samples), dtype=np.int64),
             "content_hash": pl.Series(hashes, dtype=pl.String),
-            "stratum": np.zeros(len(samples), np.int64),
+            "target": pl.Series(targets, dtype=pl.String),
+            "stratum": task.strata_of(split, len(samples)),
             "preview": pl.Series([str(row) for row in range(len(samples))] if ids is None else list(map(str, ids))),
         }
     )
 
 
 def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:
-    """Identity of the samples as they are now and of the file of the task, whose losses and networks decide as much:
-    32 hexadecimal digits.
+    """Identity of the samples and their strata as they are now and of the file of the task, whose losses and networks
+    decide as much: 32 hexadecimal digits.
     """
     digest = xxhash.xxh3_128("".join(name for table in splits for name in table["content_hash"]).encode())
+    for table in splits:
+        digest.update(table["stratum"].to_numpy().tobytes())
+    digest.update("".join(task.stratum_names()).encode())
     source = getattr(sys.modules[type(task).__module__], "__file__", None)
     if source:
         digest.update(Path(source).read_bytes())

@@ -18,6 +18,7 @@ from secateur.pipelines.data.identity import missing_in, series_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import is_list, shown_type
+from secateur.trainers.tasks.registry import task_from
 
 
 def read_targets(
@@ -228,15 +229,13 @@ def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
     return samples["stratum" if "stratum" in samples.columns else "label"].to_numpy().astype(np.int64)
 
 
-def shown_targets(samples: pl.DataFrame, names: Sequence[str]) -> list[str]:
-    """The target of each sample as a reader sees it; nothing where a user's own task has it within the samples."""
-    if not {"label", "target"} & set(samples.columns):
-        return [""] * len(samples)
-    if "label" in samples.columns:
-        return [names[label] for label in samples["label"]]
-    target = samples["target"]
-    if target.dtype == pl.Float64:
-        return [f"{number:.6g}" for number in target]
-    if target.dtype == pl.List(pl.Float64):
-        return [", ".join(f"{number:.6g}" for number in numbers) for numbers in target]
-    return [", ".join(names[place] for place in places) or "no label" for places in target]
+def shown_targets(samples: pl.DataFrame, state: Mapping[str, Any]) -> list[str]:
+    """The target of each sample as the task of this `Task.state` shows it.
+
+    One of the user's own, which is not imported here, has shown it when it read the samples.
+    """
+    if samples.schema.get("target") == pl.String:
+        return samples["target"].to_list()
+    task = task_from(state)
+    # As many names as strata, for there are no more labels than that.
+    return [task.shown(target) for target in targets_in(samples, task.stratum_names())]

@@ -4,6 +4,7 @@ A manifest alone knows the kept rows and their scores. The arrays of the study t
 machine and still those, add the rest: scores of dropped samples, classes, strata, embeddings.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.targets import strata_in
+from secateur.pipelines.data.targets import shown_targets, strata_in
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
@@ -96,6 +97,9 @@ class Explanation:
     kept: bool
     sentence: str
     label: str | None
+    """The target, as its task shows it."""
+    group: str | None
+    """The stratum that the sample is counted with, which is its class, where targets are classes."""
     weight: float | None
     scores: tuple[ScoreFacts, ...]
     stratum: Stratum | None = None
@@ -121,6 +125,8 @@ class Arrays:
     labels: np.ndarray
     scores: Mapping[str, np.ndarray]
     embeddings: np.ndarray | None
+    shown: Callable[[int], str]
+    """The target of a row as its task shows it."""
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -149,7 +155,12 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     if embeddings is None or len(embeddings) != samples.height:
         embeddings = None
         unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
-    return Arrays(samples, strata_in(samples), scores, embeddings, tuple(unknown))
+    task = json.loads((folder / "source.json").read_text())["task"]
+
+    def shown(row: int) -> str:
+        return shown_targets(samples[row : row + 1], task)[0]
+
+    return Arrays(samples, strata_in(samples), scores, embeddings, shown, tuple(unknown))
 
 
 def places_of(manifest: Manifest, arrays: Arrays | str) -> Places:
@@ -177,6 +188,7 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     known = arrays if isinstance(arrays, Arrays) else None
     label = int(known.labels[row]) if known else int(strata_in(manifest.table)[position]) if kept else None
     counted = next((each for each in declaration.payload.classes if each.label == label), None)
+    group = None if counted is None else counted.name or str(counted.label)
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
@@ -189,7 +201,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
         path=place.path,
         kept=kept,
         sentence=sentence,
-        label=None if counted is None else counted.name or str(counted.label),
+        label=known.shown(row) if known else group if "label" in manifest.table.columns else None,
+        group=group,
         weight=float(weights[position]) if kept and weights is not None else None,
         scores=scores,
         stratum=stratum if isinstance(stratum, Stratum) else None,
@@ -242,15 +255,17 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     class by class, by another version, or the scores are not there).
     """
     source = manifest.provenance
-    picked = next((card.name for card in source.scores if card.name != "aum"), "aum")
-    if source.selector != "coverage_centric" or not known or not {picked, "aum"} <= set(known.scores):
+    names = [card.name for card in source.scores]
+    picked = next((name for name in names if name != "aum"), "aum")
+    if source.selector != "coverage_centric" or not known or not set(names) <= set(known.scores):
         return None
     from secateur.selectors.draws.quotas import water_filling
     from secateur.selectors.draws.ranks import keep_smallest
     from secateur.selectors.draws.strata import sizes_of
     from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata, left_by_cutoff
 
-    scores, aum = known.scores[picked], known.scores["aum"]
+    scores = known.scores[picked]
+    aum = known.scores["aum"] if "aum" in names else -scores  # of a task without margins
     settings: dict[str, Any] = dict(source.settings)
     if source.selector_version != coverage_centric.version or not np.array_equal(
         coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
@@ -288,10 +303,8 @@ def near(
     place = int(np.where(among, distances, np.inf).argmin())
     if not among[place] or not np.isfinite(distances[place]):
         return None
-    names = {counted.label: counted.name for counted in manifest.declaration.payload.classes}
-    label = int(known.labels[place])
-    kept, found = bool(np.isin(place, manifest.training_rows)), places.place(place)
-    return Near(found.row, float(distances[place]), names.get(label) or str(label), kept, found.file, found.path)
+    kept, near = bool(np.isin(place, manifest.training_rows)), places.place(place)
+    return Near(near.row, float(distances[place]), known.shown(place), kept, near.file, near.path)
 
 
 def equal_rows(row: int, known: Arrays | None, places: Places) -> tuple[int | str, ...] | None:
@@ -351,7 +364,9 @@ class Decision:
         """The cut-off, or the stratum and its quota."""
         cutoff = self.manifest.provenance.settings.get("cutoff")
         if self.stratum == "cut":
-            return f"it is among the {cutoff} of all samples with the lowest aum, which the cut-off removes as too hard"
+            names = [score.name for score in self.scores]
+            hardest = "lowest aum" if "aum" in names else f"highest {names[0]}"
+            return f"it is among the {cutoff} of all samples with the {hardest}, which the cut-off removes as too hard"
         if not isinstance(self.stratum, Stratum):
             return self.of_any()
         there = self.stratum

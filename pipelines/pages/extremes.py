@@ -3,7 +3,8 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,19 +32,22 @@ def extremes(
     values: Scores,
     inputs: np.ndarray,
     samples: pl.LazyFrame,
-    label_names: Sequence[str],
+    task: Mapping[str, Any],
     files: Sequence[str] = (),
     previews: Previews | None = None,
 ) -> str:
-    """Markdown of both ends of a score, by the rows of files: pictures for images, otherwise a table of previews."""
+    """Markdown of both ends of a score, by the rows of files: pictures for images, otherwise a table of previews.
+
+    `task` is the `Task.state` that shows targets.
+    """
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
         return "\n\n".join(
             f"{title}\n\n{strip(inputs[np.sort(rows)][np.argsort(np.argsort(rows))], title)}\n\n"
-            + caption(described(rows, values, samples, label_names, files, None))
+            + caption(described(rows, values, samples, task, files, None))
             for title, rows in (("Highest", high), ("Lowest", low))
         )
-    table = described(np.concatenate([high, low]), values, samples, label_names, files, previews)
+    table = described(np.concatenate([high, low]), values, samples, task, files, previews)
     lines = ["| score | row | label | sample |", "| ---: | ---: | --- | --- |"]
     for score, place, name, preview in table.iter_rows():
         lines.append(f"| {score:.4g} | {plain_text(place)} | {plain_text(name)} | {plain_text(preview)} |")
@@ -55,7 +59,7 @@ def described(
     rows: np.ndarray,
     values: Scores,
     samples: pl.LazyFrame,
-    label_names: Sequence[str],
+    task: Mapping[str, Any],
     files: Sequence[str],
     previews: Previews | None,
 ) -> pl.DataFrame:
@@ -63,7 +67,7 @@ def described(
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
     shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
     texts = previewed(shown, previews)
-    targets = shown_targets(shown, label_names)
+    targets = shown_targets(shown, task)
     places = shown_places(shown, files)
     return pl.DataFrame({"score": shown["score"], "place": places, "label": targets, "preview": texts})
 

@@ -36,16 +36,16 @@ class Whole:
     """The data that subsets are of; what every page of a study is drawn from.
 
     `strata` are int64 `[n]` (classes, where targets are classes) and `names` theirs, `inputs` `[n, …]`, `samples` the
-    table of them, `embeddings` float `[n, d]` where the study makes them, `label_names` those of the targets where they
-    are others than those of the strata; `files` are those that the samples lie in, and `previews` shows some.
+    table of them, `task` the `Task.state` that shows their targets, `embeddings` float `[n, d]` where the study makes
+    them; `files` are those that the samples lie in, and `previews` shows some.
     """
 
     strata: np.ndarray
     names: Sequence[str]
     inputs: np.ndarray
     samples: pl.LazyFrame
+    task: Mapping[str, Any]
     embeddings: np.ndarray | None = None
-    label_names: Sequence[str] = ()
     files: Sequence[str] = ()
     previews: Previews | None = None
 
@@ -162,7 +162,7 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
     """Kept or dropped samples with row, class and, if any, score."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
     found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").collect()
-    names = [shortened(target) for target in shown_targets(found, whole.label_names or whole.names)]
+    names = [shortened(target) for target in shown_targets(found, whole.task)]
     places = shown_places(found, whole.files)
     values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]
     if pictures:

@@ -5,7 +5,7 @@ all that decides it but the seed of the training. Searchers and their seeds shar
 finds those that it made, and so does one whose space or budget has changed.
 """
 
-import importlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, 
 from secateur.pipelines.studies.grid import Trial
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Rows
 from secateur.scorers.contract import Observer
+from secateur.scorers.lazy import named
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
@@ -131,12 +132,8 @@ def evaluator(
 
 def imported(settings: CallableSpace) -> tuple[ModuleType, Callable[[Mapping[str, Any]], Any]]:
     """The module and the function that a study names; raises ValueError where they cannot be imported."""
-    name, _, function = settings.evaluate.partition(":")
-    try:
-        module = importlib.import_module(name)
-        return module, getattr(module, function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"space.callable.evaluate: {settings.evaluate!r} cannot be imported: {error}") from error
+    function = named(settings.evaluate, "space.callable.evaluate:")
+    return sys.modules[settings.evaluate.partition(":")[0]], function
 
 
 def called_network(

@@ -22,7 +22,6 @@ import torch
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dagster_pipes
 from pydantic import BaseModel, ConfigDict
 
-from secateur.pipelines.data.own_samples import own_data
 from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.studies.selection import Selection
@@ -59,7 +58,7 @@ class DataFiles(BaseModel):
         """The data, its inputs memory-mapped; raises ValueError where the files are not of one data set."""
         task = task_from(self.task)
         if isinstance(task, OwnTask):
-            return own_data(task, "train")
+            return Data.of(task, "train")
         assert self.inputs
         assert self.targets
         inputs = np.load(self.inputs, mmap_mode="r", allow_pickle=False)
@@ -67,12 +66,6 @@ class DataFiles(BaseModel):
         if len(inputs) != len(targets):
             raise ValueError(f"{self.inputs} holds {len(inputs)} samples now, not {len(targets)}: it was made again")
         return Data(inputs, targets, task, self.model_settings)
-
-
-def strata_or_one(data: Data) -> np.ndarray:
-    """Stratum of each sample; all of one where a task of the user's own has none."""
-    own = isinstance(data.task, OwnTask)
-    return np.zeros(len(data), np.int64) if own else data.task.strata(data.targets)
 
 
 def files_of(data: Data, folder: Path) -> DataFiles:
@@ -161,7 +154,7 @@ class TrainingJob(BaseModel):
         """The sampler of an in-training selection."""
         if self.sampled is None:
             return None
-        selection, signals = Selection(**self.sampled.selection), {"strata": strata_or_one(data)}
+        selection, signals = Selection(**self.sampled.selection), {"strata": data.task.strata(data.targets)}
         if selection.score and self.sampled.scores:
             signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
         return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]

@@ -16,6 +16,7 @@ from secateur.pipelines.studies.selection import ClassShares, Selection
 from secateur.pipelines.studies.signals import of_origin
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.architectures.accuracy_predictor import PredictorSettings
+from secateur.scorers.lazy import look_in_working_folder
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.searches.choice_pruning import PruningSettings
@@ -107,10 +108,10 @@ class ModelSpace(Strict):
 
     @model_validator(mode="after")
     def _configs_exist(self) -> "ModelSpace":
-        from secateur.trainers.judging.architectures import space_of_configs
+        from secateur.trainers.judging.architectures import configs_of
 
         checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
-        space_of_configs(self.training, self.positions)
+        configs_of(self.training, self.positions)
         return self
 
     @property
@@ -164,6 +165,7 @@ class Evolution(Strict):
 
 def source_of(module: str) -> Path:
     """File of a module's source; no file where there is none, which the asset that imports it reports."""
+    look_in_working_folder()
     try:
         spec = importlib.util.find_spec(module)
     except ImportError:

@@ -1,7 +1,7 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from secateur.pipelines.data.columns import Target
 from secateur.pipelines.studies.rejections import Strict, checked, nested, require
+from secateur.scorers.lazy import is_there
 from secateur.scorers.registry import AnyScorer
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.tasks.contract import Metric, Task
-from secateur.trainers.tasks.missing_signals import missing_signals
-from secateur.trainers.tasks.own import OwnTask, own_task
+from secateur.trainers.tasks.missing_signals import EMBEDDED, missing_signals
+from secateur.trainers.tasks.own import own_task
 from secateur.trainers.tasks.registry import task_from, tasks
 
 EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
@@ -51,13 +52,11 @@ class Problem(Strict):
             return self
         if self.settings:
             raise ValueError(f"task {self.kind}: a task of your own takes no settings, got {', '.join(self.settings)}")
-        module = self.kind.partition(":")[0]
-        try:
-            known = find_spec(module)
-        except (ImportError, ValueError):
-            known = None
-        if known is None:
-            raise ValueError(f"there is no module {module!r} to take {self.kind} from: check the name, and PYTHONPATH")
+        if not is_there(self.kind):
+            module = self.kind.partition(":")[0]
+            raise ValueError(
+                f"there is no module {module!r} to take {self.kind} from, in the working folder or on PYTHONPATH"
+            )
         return self
 
     @property
@@ -96,18 +95,20 @@ class Problem(Strict):
             if config.label_smoothing and not task.smooths:
                 raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")
 
-    def own_task(self, scores: Mapping[str, AnyScorer], *, distilled: bool) -> OwnTask:
-        """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
-        task = own_task(self.kind)
-        refuse_missing(task, scores)
-        if distilled and type(task).distance is OwnTask.distance:
-            raise ValueError(f"distillation: task {self.kind} defines no distance between outputs; leave it out")
-        return task
 
+def refuse_missing(
+    task: Task, scores: Mapping[str, AnyScorer], selections: Mapping[str, Iterable[str]] = MappingProxyType({})
+) -> None:
+    """Raise ValueError with one line per signal that a task lacks for some score, or for what a selection reads.
 
-def refuse_missing(task: Task, scores: Mapping[str, AnyScorer]) -> None:
-    """Raise ValueError with one line per signal that a task lacks for some score."""
-    faults = [f"scores.{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
+    `scores` are scorers by who asks for them.
+    """
+    faults = [f"{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
+    faults += [
+        f"selections.{name}: it reads embeddings, which {task.name} has none of: {task.lacks['features']}"
+        for name, reads in selections.items()
+        if EMBEDDED.intersection(reads) and "features" in task.lacks
+    ]
     if faults:
         raise ValueError("\n".join(faults))
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
-from secateur.pipelines.studies.problem import Problem
+from secateur.pipelines.studies.problem import Problem, refuse_missing
 from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
@@ -21,10 +21,10 @@ from secateur.scorers.registry import AnyScorer, of_other_units, scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
-from secateur.trainers.models.registry import check_config
+from secateur.trainers.models.registry import check_config, check_settings
 from secateur.trainers.passes.embeddings import EmbeddingSettings
 from secateur.trainers.tasks.contract import Metric
-from secateur.trainers.tasks.own import own_task
+from secateur.trainers.tasks.own import OwnTask, own_task
 
 BASELINES = ("uniform_random", "stratified_random")
 IDLE = {"kind", "description", "recurring"}
@@ -170,14 +170,20 @@ class Study(AnyStudy):
 
     @model_validator(mode="after")
     def _task_and_data_fit(self) -> "Study":
+        no_aum = "aum" not in self.scores if self.task.own else "margin" in self.task.declared.lacks
+        for name, selection in self.selections.items():
+            if no_aum and selection.cut_by is None and "aum" in selection.reads:
+                self.selections[name] = selection.model_copy(update={"cut_by": "score"})
         if self.task.own:
             if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
                 raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
+            if self.embeddings.kind != "proxy":
+                raise ValueError(f"embeddings.kind: of the samples of {self.task.kind} a proxy alone makes embeddings")
             return self
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
         self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
-        self.task.check(self.declared_scores, (self.proxy, self.training))
+        self.task.check(self.read_scores, (self.proxy, self.training))
         return self
 
     @property
@@ -192,19 +198,37 @@ class Study(AnyStudy):
         assert self.columns
         return self.columns
 
+    def own_task(self) -> OwnTask:
+        """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
+        task = own_task(self.task.kind).probed()
+        refuse_missing(task, self.read_scores, {name: each.reads for name, each in self.selections.items()})
+        if self.distillation and type(task).distance is OwnTask.distance:
+            raise ValueError(f"distillation: task {task.name} defines no distance between outputs; leave it out")
+        return task
+
     def revision(self, base: Path, cache: Path) -> str:
-        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read."""
+        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read.
+
+        Every run of the shell begins here: what lies outside of the project, models and a task of the user's own, is
+        checked first, for nothing of it was imported when the study was loaded.
+        """
         if self.task.own:
             from secateur.pipelines.data.own_samples import inspect_own, revision_of
 
-            task = own_task(self.task.kind)
+            task = self.own_task()
             return revision_of(task, inspect_own(task, "train"), inspect_own(task, "test"))
+        for config in self.configs:
+            check_settings(config)
         return load(self.read_source, self.read_columns, base, cache, self.data).revision
 
     @property
-    def declared_scores(self) -> dict[str, AnyScorer]:
-        """Scorers by the names of their scores."""
-        return {name: score.declared for name, score in self.scores.items()}
+    def read_scores(self) -> dict[str, AnyScorer]:
+        """Scorers of the study's scores, and of others that selections read by their names, by who asks for them."""
+        every = {f"scores.{name}": score.declared for name, score in self.scores.items()}
+        for name, selection in self.selections.items():
+            others = scorers().keys() & set(selection.reads) - self.scores.keys()
+            every |= {f"selections.{name}": scorers()[other] for other in sorted(others)}
+        return every
 
     @model_validator(mode="after")
     def _everything_read_is_made(self) -> "Study":
@@ -218,6 +242,13 @@ class Study(AnyStudy):
                         f"{', '.join(self.scores)}"
                     )
                 require_score(selection.score, self.scores, f"selections.{name}.score")
+                high_means = self.scores[selection.score].declared.card.high_means
+                if selection.cut_by == "score" and high_means != "harder":
+                    raise ValueError(
+                        f"selections.{name}.score: {selection.selector!r} cuts the hardest samples by it where there "
+                        f"is no aum, and high {selection.score} means {high_means}: name a score where it means "
+                        f"harder, such as el2n or loss"
+                    )
             elif selection.score is not None:
                 raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
             for signal in set(selection.reads) - SIGNALS.keys():
@@ -247,15 +278,20 @@ class Study(AnyStudy):
     def _encoding_fits(self) -> "Study":
         if self.columns:
             checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
-            assert self.resolved_encoding
+            if not any(":" in config.model for config in self.configs):  # of which nothing is imported to load a study
+                assert self.resolved_encoding
         return self
+
+    @property
+    def configs(self) -> list[TrainingConfig]:
+        """Of every model that the study trains on the columns as they are encoded."""
+        taught = self.distillation.teacher if self.distillation else None
+        return [self.proxy, self.training, *([taught] if isinstance(taught, TrainingConfig) else [])]
 
     @property
     def resolved_encoding(self) -> Encoding:
         """How rows become arrays, what the study leaves out filled in from its models."""
-        taught = self.distillation.teacher if self.distillation else None
-        others = (taught,) if isinstance(taught, TrainingConfig) else ()
-        return encoding_of(self.read_columns.kind, self.encoding, (self.proxy, self.training, *others))
+        return encoding_of(self.read_columns.kind, self.encoding, self.configs)
 
     @property
     def unit(self) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -11,10 +12,11 @@ from secateur.pipelines.studies.rejections import Strict, checked, require
 from secateur.scorers.contract import positional
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, of_other_units, selectors
+from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler, samplers
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
-OWN_KEYS = {"score", "classes", "budget"}
+OWN_KEYS = {"score", "cut_by", "classes", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
 
 
@@ -22,6 +24,25 @@ def choosers() -> Mapping[str, Chooser]:
     """Everything that a selection may name: selectors, and samplers that select while training."""
     choosing = {name: kind for name, kind in samplers().items() if "keep" not in positional(kind.__init__)}
     return {**choosing, **selectors()}
+
+
+def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
+    """The same selector for tasks without margins: samples of the highest `scores` stand for those of lowest `aum`."""
+    before = inspect.signature(chosen.choose)
+    parameters = [
+        each.replace(name="scores") if name == "aum" else each
+        for name, each in before.parameters.items()
+        if name != "scores"
+    ]
+    after = before.replace(parameters=parameters)
+
+    def choose(*args: Any, **kwargs: Any) -> Keep:
+        arguments = after.bind(*args, **kwargs).arguments
+        scores = arguments["scores"] if "scores" in before.parameters else arguments.pop("scores")
+        return chosen.choose(**arguments, aum=-scores)
+
+    choose.__signature__ = after  # type: ignore[attr-defined]
+    return replace(chosen, choose=choose, reads=positional(choose))
 
 
 class ClassShares(Strict):
@@ -38,6 +59,10 @@ class Selection(Strict):
         str, Field(description="a selector or sampler; may be left out where the selection has its name")
     ]
     score: Annotated[str | None, Field(description="of the study, where the selector reads scores")] = None
+    cut_by: Annotated[
+        Literal["aum", "score"] | None,
+        Field(description="what tells the hardest samples, which some selectors cut; score where a task has no aum"),
+    ] = None
     classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
     budget: Annotated[
         Literal["study", "own"],
@@ -51,6 +76,8 @@ class Selection(Strict):
     def declared(self) -> Chooser:
         """The selector, under the class policy if there is one, or the sampler's class."""
         plain = choosers()[self.selector]
+        if isinstance(plain, Selector) and "aum" in plain.reads and self.cut_by == "score":
+            plain = with_score_for_aum(plain)
         if isinstance(plain, Selector) and self.classes:
             return with_class_policy(plain, self.classes.policy, floor=self.classes.floor)
         return plain
@@ -84,6 +111,8 @@ class Selection(Strict):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units())
         declared = self.declared
+        if self.cut_by and "aum" not in getattr(choosers()[self.selector], "reads", ()):
+            raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
             raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")
         if isinstance(declared, Selector):

@@ -95,9 +95,9 @@ def average(checkpoints: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def forward_with_features(
-    model: nn.Module, inputs: torch.Tensor, classifier: nn.Linear | None = None
+    model: nn.Module, inputs: Any, classifier: nn.Linear | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outputs float32 `[b, width]` and features float32 `[b, d]` of one forward pass.
+    """Outputs float32 `[b, width]` and features float32 `[b, d]` of a forward pass of inputs as the network takes them.
 
     Raises ValueError where the classifier sees anything but one vector per sample.
     """

@@ -9,7 +9,7 @@ from secateur.scorers.lazy import nn, torch
 
 @checkpoint_scorer(
     high_means="harder",
-    reads=("losses",),
+    reads=("losses", "inputs"),
     paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1",
     several=True,
 )

@@ -8,7 +8,7 @@ from secateur.scorers.lazy import torch
 
 @checkpoint_scorer(
     high_means="harder",
-    reads=("error",),
+    reads=("error", "features"),
     paper="Paul et al. 2021, Deep Learning on a Data Diet, section 2.1, for the classifier's parameters alone",
     several=True,
 )

@@ -13,7 +13,7 @@ from secateur.scorers.lazy import nn, torch
 
 @checkpoint_scorer(
     high_means="harder",
-    reads=("target_output",),
+    reads=("target_output", "inputs"),
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
     several=True,

@@ -21,6 +21,7 @@ from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.storage.home import LAYOUT, MARK
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+from secateur.trainers.tasks.classification import Classification
 
 COUNT = 240
 NAMES = ["ant", "bee", "cat"]
@@ -66,6 +67,7 @@ def made(tmp_path: Path) -> Any:
         folder = tmp_path / "home" / "assets" / "insects"
         (folder / "scores").mkdir(parents=True)
         samples.write_parquet(folder / "samples.parquet")
+        (folder / "source.json").write_text(json.dumps({"task": Classification(3, NAMES).state()}))
         for name, values in scores.items():
             np.save(folder / "scores" / f"{name}.npy", values)
         np.save(folder / "embeddings.npy", rng.normal(size=(COUNT, 4)).astype(np.float16))

@@ -15,6 +15,7 @@ from PIL import Image
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.pages.extremes import SHOWN, SIDE, ends, extremes
 from secateur.pipelines.pages.previews import previews_in
+from secateur.trainers.tasks.classification import Classification
 
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=60))
@@ -27,6 +28,9 @@ def test_ends_are_the_extreme_values_in_order(values: list[float]) -> None:
     assert len(set(low)) == len(low)
 
 
+PARITY = Classification(2, ("even", "odd")).state()
+
+
 def samples(previews: list[str | None]) -> pl.LazyFrame:
     count = len(previews)
     return pl.LazyFrame({"row": np.arange(count), "label": [row % 2 for row in range(count)], "preview": previews})
@@ -34,7 +38,7 @@ def samples(previews: list[str | None]) -> pl.LazyFrame:
 
 def test_images_become_strips_of_thumbnails_with_their_rows() -> None:
     inputs = np.stack([np.full((8, 8, 1), row * 12, np.uint8) for row in range(20)])
-    text = extremes(np.arange(20, dtype=np.float32), inputs, samples([None] * 20), ["even", "odd"])
+    text = extremes(np.arange(20, dtype=np.float32), inputs, samples([None] * 20), PARITY)
     assert "19 (odd, 19), 18 (even, 18)" in text
     assert "0 (even, 0), 1 (odd, 1)" in text
     first = text.split("base64,")[1].split(")")[0]
@@ -50,7 +54,7 @@ def test_images_become_strips_of_thumbnails_with_their_rows() -> None:
 
 def test_strips_stay_small_whatever_the_pictures() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2 * SHOWN, 64, 64, 3), dtype=np.uint8)
-    text = extremes(np.arange(2 * SHOWN, dtype=np.float32), noise, samples([None] * 2 * SHOWN), ["even", "odd"])
+    text = extremes(np.arange(2 * SHOWN, dtype=np.float32), noise, samples([None] * 2 * SHOWN), PARITY)
     pictures = [part.split(")")[0] for part in text.split("base64,")[1:]]
     assert len(pictures) == 2
     for picture in pictures:
@@ -62,7 +66,7 @@ def test_strips_stay_small_whatever_the_pictures() -> None:
 
 def test_text_becomes_a_table_that_no_sample_can_break() -> None:
     hostile = ["a | b", "<img src=x onerror=alert(1)>", "`code`", "![](http://track.er/a.png)", *["plain"] * 4]
-    text = extremes(np.arange(8, dtype=np.float32), np.zeros((8, 3), np.float32), samples(hostile), ["x", "y"])
+    text = extremes(np.arange(8, dtype=np.float32), np.zeros((8, 3), np.float32), samples(hostile), PARITY)
     assert "<img" not in text
     assert "![](" not in text
     assert "a \\| b" in text

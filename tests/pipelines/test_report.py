@@ -421,6 +421,20 @@ def test_an_outcome_comes_back_from_json_and_wrong_ones_are_refused() -> None:
         one.steps = 3  # type: ignore[misc]
 
 
+def test_a_row_of_any_metric_is_one_line_of_eighty_columns() -> None:
+    head = ["selection", "kept", "mean average precision %", "against random", "stratified"]
+    lines = [
+        ["random", "16,281", "40.1 ± 12.9", "the baseline", ""],
+        ["stratified random + KD", "16,281", "40.7 ± 13.0", "no better -13.38 (p 0.81)", "no better +10.6"],
+    ]
+    console = Console(width=80, force_terminal=False, record=True)
+    console.print(table_of(head, lines, right=(1, 2)))
+    shown = console.export_text().splitlines()
+    assert [line.split()[0] for line in shown[-2:]] == ["random", "stratif…m"]
+    assert shown[-1].split()[1:] == ["+", "KD", *" ".join(lines[1][1:]).split()]
+    assert "precision %" in shown[1]
+
+
 def test_long_names_are_shortened_in_their_middle(capsys: pytest.CaptureFixture[str]) -> None:
     name = "coverage_centric_with_a_floor_for_every_class_and_a_cutoff_of_a_tenth@0.25"
     Console(width=80).print(table_of(("selection", "verdict"), [(name, "no better than random, over five seeds")] * 2))

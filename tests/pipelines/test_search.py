@@ -143,7 +143,7 @@ def test_bad_tables_are_refused_by_file_column_and_row(
 
 
 REFUSED = [
-    ({"serch": 1}, ["serch", "keys of a study of kind 'search': kind, name"]),
+    ({"serch": 1}, ["serch", "there are: kind, name"]),
     ({"space": {}}, ["space", "exactly one of table, callable and models"]),
     ({"search": {"initial": 20, "budget": 20}}, ["budget", "leave none after 20"]),
     ({"search": {"pruning": {"order": "third"}}}, ["order", "'first' or 'second'"]),

@@ -47,7 +47,7 @@ REFUSED = [
     ({"rs3": None}, ["rs3.selector", "did you mean 'rs2'", "coverage_centric", "seta"]),
     ({"coverage_centrik": None}, ["did you mean 'coverage_centric'", "info_batch"]),
     ({"info_batch": {"prune": 2}}, ["info_batch: prune", "less than or equal to 0.9", "got 2"]),
-    ({"seta": {"windows": 3}}, ["seta: windows", "settings: prune, groups, window"]),
+    ({"seta": {"windows": 3}}, ["seta: windows", "there are: prune, groups, window"]),
     ({"rs2": {"keep": 0.5}}, ["rs2.keep", "the study's budgets are held"]),
     ({"subset_schedule": {"score": "aum", "keeps": [0.5]}}, ["subset_schedule.budget", "budget: own"]),
     ({"subset_schedule": {"keeps": [0.5], "budget": "own"}}, ["reads a score", "aum, el2n"]),
@@ -89,7 +89,7 @@ def test_every_selection_has_a_twin_by_default(tmp_path: Path, study_content: di
     [
         ({"for": ["hardests"]}, ["distillation.for", "did you mean 'hardest'"]),
         ({"for": []}, ["distillation.for", "at least 1"]),
-        ({"alfa": 0.5}, ["distillation.alfa", "Extra inputs"]),
+        ({"alfa": 0.5}, ["distillation.alfa", "there is no such key"]),
         ({"alpha": 2}, ["distillation.alpha", "less than or equal to 1"]),
         ({"teacher": {"model": "resnext", "steps": 3}}, ["no model is called 'resnext'"]),
     ],

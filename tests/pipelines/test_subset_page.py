@@ -17,6 +17,7 @@ from secateur.pipelines.pages.extremes import SHOWN
 from secateur.pipelines.pages.score import EACH
 from secateur.pipelines.pages.subset import Whole, drawn, overlap, random_beside, rows_asked, shares, subset_page
 from secateur.selectors.static.uniform_random import uniform_random
+from secateur.trainers.tasks.classification import Classification
 
 LIMIT = 100_000
 
@@ -28,7 +29,8 @@ def whole(count: int = 60, classes: int = 3, width: int = 4, previews: list[str 
         {"row": np.arange(count), "label": labels, "preview": previews or [f"s{i}" for i in range(count)]}
     )
     embeddings = rng.normal(size=(count, width)).astype(np.float32)
-    return Whole(labels, [f"class {c}" for c in range(classes)], embeddings, table, embeddings)
+    names = [f"class {c}" for c in range(classes)]
+    return Whole(labels, names, embeddings, table, Classification(classes, names).state(), embeddings)
 
 
 def pictures_in(markdown: str) -> list[bytes]:
@@ -80,7 +82,7 @@ def test_the_work_of_coverage_is_bounded(count: int, kept: int, width: int) -> N
 
 def test_without_embeddings_coverage_is_said_to_be_unknown() -> None:
     data = whole()
-    plain = Whole(data.strata, data.names, data.inputs, data.samples)
+    plain = Whole(data.strata, data.names, data.inputs, data.samples, data.task)
     found = subset_page(plain, np.arange(60) < 20, seed=0)
     assert "not known" in found["coverage"]
     assert "coverage radius" not in found
@@ -120,7 +122,7 @@ def test_samples_of_both_sides_are_drawn_from_their_side_and_stand_by_score() ->
 def test_images_become_two_small_strips() -> None:
     data = whole()
     noise = np.random.default_rng(1).integers(0, 256, (60, 40, 40, 3), dtype=np.uint8)
-    text = subset_page(Whole(data.strata, data.names, noise, data.samples), np.arange(60) < 5, seed=0)[
+    text = subset_page(Whole(data.strata, data.names, noise, data.samples, data.task), np.arange(60) < 5, seed=0)[
         "kept and dropped"
     ]
     strips = pictures_in(text)
@@ -131,7 +133,8 @@ def test_images_become_two_small_strips() -> None:
 def test_hostile_samples_and_classes_do_nothing() -> None:
     hostile = ["![](http://track.er/a.png)", "<script>", "[x](javascript:1)", "a|b", None] * 12
     data = whole(previews=hostile)
-    named = Whole(data.strata, ["<b>|", "`x`", "$\\frac"], data.inputs, data.samples)
+    names = ["<b>|", "`x`", "$\\frac"]
+    named = Whole(data.strata, names, data.inputs, data.samples, Classification(3, names).state())
     found = subset_page(named, np.arange(60) < 30, seed=0)
     text = found["kept and dropped"]
     assert not {"![](", "<script", "[x](", "<b>"} & {

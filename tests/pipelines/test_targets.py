@@ -16,6 +16,9 @@ from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import ROW
 from secateur.pipelines.data.sources import Loaded, Source, SourceError, load
 from secateur.pipelines.data.targets import as_columns, shown_targets, strata_in, targets_in
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.multi_label import MultiLabel
+from secateur.trainers.tasks.regression import Regression
 
 NUMBER = {"features": ["x"], "target": "numbers"}
 LABELS = {"features": ["x"], "target": "labels"}
@@ -145,7 +148,8 @@ def test_sets_come_back_from_the_table_of_samples(sets: list[set[int]]) -> None:
     names = [f"label {label}" for label in range(5)]
     np.testing.assert_array_equal(targets_in(table, names), targets)
     np.testing.assert_array_equal(strata_in(table), strata)
-    assert shown_targets(table, names) == [", ".join(names[i] for i in sorted(one)) or "no label" for one in sets]
+    state = MultiLabel(5, names, counts=targets.sum(axis=0).tolist()).state()
+    assert shown_targets(table, state) == [", ".join(names[i] for i in sorted(one)) or "no label" for one in sets]
 
 
 def test_numbers_and_classes_come_back_from_the_table_of_samples() -> None:
@@ -153,11 +157,13 @@ def test_numbers_and_classes_come_back_from_the_table_of_samples() -> None:
         targets = np.random.default_rng(0).normal(size=(7, width))
         table = pl.DataFrame(as_columns(targets, np.zeros(7, np.int64)))
         np.testing.assert_array_equal(targets_in(table, ()), targets)
+        task = Regression(units=["g"] * width).fitted(targets)
+        assert shown_targets(table, task.state())[3] == ", ".join(f"{number:.6g} g" for number in targets[3])
     labels = np.array([2, 0, 1])
     table = pl.DataFrame(as_columns(labels, labels))
     assert table.columns == ["label"]
     np.testing.assert_array_equal(targets_in(table, "abc"), labels)
-    assert shown_targets(table, "abc") == ["c", "a", "b"]
+    assert shown_targets(table, Classification(3, "abc").state()) == ["c", "a", "b"]
 
 
 def test_hashes_are_of_the_typed_target_alike_in_every_format(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Studies of regression, several labels and a task of one's own: from their file to report, manifest and export."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +23,11 @@ from secateur.pipelines.manifests.explain import arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
+from secateur.pipelines.studies.files import StudyError, StudyFile, load_study, validated
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import selectors
 
 Run = Callable[[dict[str, Any]], "Ran"]
 TABLE = {"model": "mlp", "model_settings": {"hidden": [32]}, "batch_size": 32, "learning_rate": 0.01}
@@ -86,12 +91,13 @@ def slopes(folder: Path, *, permuted: bool = False) -> dict[str, Any]:
         "name": "slopes",
         "source": {"kind": "parquet", "train": "train.parquet", "test": "test.parquet"},
         "columns": {"features": ["a", "b", "c"], "label": "pay"},
-        "task": {"kind": "regression", "loss": "huber"},
+        "task": {"kind": "regression", "loss": "huber", "units": ["euros"]},
         "proxy": TABLE | {"epochs": 20},
         "scores": {"loss": None, "el2n": {"epochs": 20}, "dynamic_uncertainty": None},
         "selections": {
             "easiest": {"selector": "top", "score": "el2n", "end": "low"},
             "hardest": {"selector": "top", "score": "el2n", "end": "high"},
+            "coverage_centric": {"score": "el2n", "cutoff": 0.2},
         },
         "keep": [0.5],
         "training": TABLE | {"steps": 120},
@@ -131,14 +137,21 @@ def test_regression_from_study_to_export(run: Run, tmp_path: Path) -> None:
     assert sorted(applied["pay"]) == sorted(np.array(data["pay"])[manifest.rows])
     export(manifest, "parquet", tmp_path / "kept.parquet", dataset=data)
     assert pl.read_parquet(tmp_path / "kept.parquet")["pay"].to_list() == applied["pay"][:] or len(applied) == 150
-    known = explain(manifest, int(manifest.rows[0]), arrays_of(manifest, ran.root / "slopes"))
-    assert known.label in strata
+    row = int(manifest.rows[0])
+    known = explain(manifest, row, arrays_of(manifest, ran.root / "slopes"))
+    assert known.label == f"{data['pay'][row]:.6g} euros"
+    assert known.group == strata[samples["stratum"][row]]
+    covering = ran.manifest(Trial("coverage_centric@0.5", 0))
+    assert not np.intersect1d(covering.rows, np.argsort(ran.value("scores/el2n"))[-60:]).size, "large residuals are cut"
+    told = [explain(covering, one, arrays_of(covering, ran.root / "slopes")).sentence for one in (row, 0)]
+    assert all("el2n" in sentence for sentence in told)
     stratified = ran.value("subset", Trial("stratified_random@0.5", 0))
     assert np.bincount(samples["stratum"].to_numpy()[stratified]).tolist() == [25] * 6
 
 
 def test_several_numbers_are_learned_together(run: Run, tmp_path: Path) -> None:
     content = slopes(tmp_path) | {"columns": {"features": ["a", "b", "c"], "label": ["pay", "twice"]}, "seeds": 1}
+    content["task"] = "regression"
     del content["distillation"], content["recurring"]
     ran = run(content)
     metrics = ran.value("evaluation", Trial("easiest@0.5", 0))["metrics"]
@@ -231,19 +244,25 @@ def test_rescoring_compares_with_the_last(write: Callable[[Path], dict[str, Any]
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 WRONG = """
-from shapes import Segmentation
+import numpy as np
+from shapes import Segmentation as Right
 
 
-class WrongMasks(Segmentation):
+class Segmentation(Right):
     def samples(self, split):
         made = super().samples(split)
         for row in range(12 if split == "train" else 0):
-            made[row]["mask"] = made[row]["mask"].roll((8, 8), (0, 1))
+            made[row]["mask"] = np.roll(made[row]["mask"], (8, 8), (0, 1))
         return made
 
+    def ids(self, split):
+        return [f"{split}-{row}.png" for row in range(60 if split == "train" else 30)]
 
-def segmentation():
-    return WrongMasks()
+    def groups(self, split):
+        return ["left", "right"] * (len(self.ids(split)) // 2)
+
+    def shown(self, target):
+        return f"{int(target['mask'].sum())} pixels"
 """
 
 
@@ -251,9 +270,11 @@ def segmentation():
 def shapes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The task of docs/tasks.md, where a study's `module:factory` finds it, and one with 12 wrong masks."""
     [code] = re.findall(r"```python file=shapes.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 30, "docs/limits.md promises thirty lines"
     (tmp_path / "shapes.py").write_text(code)
     (tmp_path / "wrong_shapes.py").write_text(WRONG)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     for name in ("shapes", "wrong_shapes"):
         sys.modules.pop(name, None)
@@ -261,7 +282,7 @@ def shapes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 OWN = {
     "name": "own",
-    "task": "wrong_shapes:segmentation",
+    "task": "wrong_shapes:Segmentation",
     "proxy": {"epochs": 15, "batch_size": 16, "learning_rate": 0.01},
     "scores": {"loss": None},
     "selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}},
@@ -282,6 +303,73 @@ def test_a_task_of_ones_own_from_study_to_report(run: Run, shapes: None) -> None
     assert {row["name"] for row in ran.report()["rows"]} == {"uniform_random", "stratified_random", "easiest"}
     manifest = ran.manifest(Trial("easiest@0.5", 0))
     assert manifest.rows.tolist() == np.flatnonzero(kept).tolist()
+    assert [(one.name, one.before) for one in manifest.declaration.payload.classes] == [("left", 30), ("right", 30)]
+    stratified = ran.value("subset", Trial("stratified_random@0.5", 0))
+    assert stratified[::2].sum() == stratified[1::2].sum() == 15
+    known = explain(manifest, 0, arrays_of(manifest, ran.root / "own"))
+    assert re.fullmatch(r"\d+ pixels", known.label or "")
+    assert known.group == "left"
+
+
+QUICK = OWN | {"task": "shapes:Segmentation", "seeds": 1, "proxy": {"epochs": 1}, "training": {"steps": 1}}
+
+
+def test_distillation_of_a_task_without_distances_ends_the_first_action_of_a_later_run(run: Run, shapes: None) -> None:
+    run(QUICK)
+    with pytest.raises(ValueError, match="distillation: task shapes:Segmentation defines no distance"):
+        run(QUICK | {"distillation": {"for": ["easiest"]}})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"selections": {"spread": {"selector": "k_center"}}}, "selections.spread: it reads embeddings"),
+        ({"scores": {"loss": None, "prototype_distance": None}}, "scores.prototype_distance: .*no linear layer"),
+        ({"scores": {"loss": None, "density": None}}, "scores.density: .*no linear layer"),
+        ({"scores": {"loss": None, "grand": None}}, "scores.grand: .*takes whole batches, not one tensor"),
+        ({"scores": {"loss": None, "forgetting": None}}, "harder too: checkpoint_loss, loss$"),
+    ],
+)
+def test_what_ones_own_task_lacks_is_said_before_anything_is_read(
+    change: dict[str, Any], said: str, shapes: None
+) -> None:
+    study = validated(QUICK | change, Path("own.yaml"))
+    assert isinstance(study, Study)
+    with pytest.raises(ValueError, match=said):
+        study.own_task()
+
+
+def test_scores_that_are_recommended_to_ones_own_task_are_there(run: Run, shapes: None) -> None:
+    ran = run(QUICK | {"scores": dict.fromkeys(("checkpoint_loss", "loss"))})
+    for name in ("checkpoint_loss", "loss"):
+        assert np.ptp(ran.value(f"scores/{name}")) > 0
+
+
+def test_the_command_finds_ones_own_task_in_the_working_folder_and_lists_what_it_cannot_import(
+    shapes: None, tmp_path: Path
+) -> None:
+    (tmp_path / "studies").mkdir()
+    for content in (QUICK, QUICK | {"name": "broken", "task": "broken_shapes:Segmentation"}):
+        (tmp_path / "studies" / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "broken_shapes.py").write_text("raise RuntimeError('imported')")
+
+    def command(*words: str) -> Any:
+        # -P: as of an installed command, the working folder is not on the path.
+        code = "from secateur.pipelines.commands.main import main; main()"
+        line = [sys.executable, "-P", "-c", code, *words]
+        environment = {name: value for name, value in os.environ.items() if name != "SECATEUR_STUDIES"}
+        environment["SECATEUR_HOME"] = str(tmp_path / "home")
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    listed = {one["name"]: one for one in json.loads(command("studies", "--json").stdout)["studies"]}
+    assert listed["own"]["metric"] == listed["broken"]["metric"] == "its task's"
+    assert listed["digits"]["metric"] == "accuracy"
+    scored = command("score", "own", "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["scores"][0]["samples"] == 60
+    refused = command("score", "broken")
+    assert refused.returncode == 2
+    assert "'broken_shapes:Segmentation' cannot be imported: imported" in refused.stderr
 
 
 def test_a_signal_that_ones_own_task_lacks_ends_the_first_action_of_the_run(run: Run, shapes: None) -> None:
@@ -298,13 +386,29 @@ def test_a_signal_that_ones_own_task_lacks_ends_the_first_action_of_the_run(run:
         ({"task": "classification", "columns": {"features": ["a"], "label": ["pay", "twice"]}}, "task: regression"),
         ({"scores": {"aum": None}}, "a number has no competing classes"),
         ({"scores": {"aum": None}}, "scores that it has"),
+        ({"selections": {"pairs": {"selector": "beta_sampling", "score": "loss"}}}, "selections.pairs: .*probabilit"),
+        ({"selections": {"d2": {"selector": "d2_pruning", "score": "dynamic_uncertainty"}}}, "such as el2n or loss"),
         ({"training": TABLE | {"steps": 5, "label_smoothing": 0.1}}, "regression has none"),
-        ({"task": "shapes:segmentation"}, "source: the task shapes:segmentation brings its samples with it"),
+        ({"task": "shapes:Segmentation"}, "source: the task shapes:Segmentation brings its samples with it"),
         ({"source": None}, "source: Field required"),
         ({"columns": {"features": ["a"], "label": "pay", "target": "labels"}}, "does not fit the task"),
     ],
 )
 def test_what_does_not_fit_a_task_is_said_when_the_study_loads(
-    change: dict[str, Any], said: str, tmp_path: Path
+    change: dict[str, Any], said: str, tmp_path: Path, shapes: None
 ) -> None:
-    assert said in refused(tmp_path, slopes(tmp_path) | change)
+    assert re.search(said, refused(tmp_path, slopes(tmp_path) | change))
+
+
+@pytest.mark.parametrize("name", ["coverage_centric", "d2_pruning", "double_end"])
+def test_where_there_is_no_aum_the_highest_scores_are_cut(name: str) -> None:
+    rng, ids = np.random.default_rng(0), np.arange(200)
+    scores, embeddings = rng.normal(size=200).astype(np.float32), rng.normal(size=(200, 4)).astype(np.float32)
+    chosen = Selection(selector=name, score="loss", cut_by="score").static
+    assert "aum" not in chosen.reads
+    values = {"scores": scores, "aum": -scores, "embeddings": embeddings, "budget": 50}
+    keep, same = (
+        one(*(values[read] for read in one.reads), cutoff=0.3, seed=1, ids=ids) for one in (chosen, selectors()[name])
+    )
+    np.testing.assert_array_equal(keep, same)
+    assert not keep[np.argsort(scores)[-60:]].any()

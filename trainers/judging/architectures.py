@@ -1,7 +1,7 @@
 """Evaluate architectures for real: each choice sets a part of a config, each evaluation is a training."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import decided
 from secateur.trainers.loop.train import train
-from secateur.trainers.models.registry import check_config, factory_of
+from secateur.trainers.models.registry import check_config, check_settings, factory_of
 
 OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
@@ -36,7 +36,20 @@ def network_key(config: TrainingConfig) -> str:
 def space_of_configs(
     base: TrainingConfig, choices: Mapping[str, Sequence[Any]]
 ) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
-    """Every combination of choices, with its config; rows that train the same network share a key.
+    """`configs_of`, where rows that train the same network share a key and settings of any model were checked."""
+    space, configs = configs_of(base, choices, check=check_settings)
+    assert space.listed is not None
+    _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
+    return space.having(space.listed, keys.astype(np.int64)), configs
+
+
+def configs_of(
+    base: TrainingConfig,
+    choices: Mapping[str, Sequence[Any]],
+    *,
+    check: Callable[[TrainingConfig], None] = check_config,
+) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
+    """Every combination of choices, with its config; no network that lies outside of the project is imported.
 
     Raises ValueError that names the first combination whose config or model settings are refused.
     """
@@ -48,12 +61,11 @@ def space_of_configs(
         chosen = {name: values[number] for (name, values), number in zip(choices.items(), row, strict=True)}
         try:
             configs.append(config_of(base, chosen))
-            check_config(configs[-1])
+            check(configs[-1])
         except (ValidationError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ValueError(f"choices {chosen}: {reason}") from error
-    _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
-    return space.having(space.listed, keys.astype(np.int64)), configs
+    return space, configs
 
 
 class ValidationAccuracy:

@@ -38,7 +38,7 @@ class CheckpointWriter:
         self.written = state["written"]
 
 
-def load_checkpoints(folder: Path) -> list[models.networks.Model]:
+def load_checkpoints(folder: Path) -> list[nn.Module]:
     """All checkpoints of a run, oldest first, in evaluation mode on the CPU; the last is the trained model."""
     last = models.load(folder)
     earlier = []

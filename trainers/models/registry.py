@@ -5,7 +5,6 @@ A trained model is therefore whole: its file and this module turn the data set's
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 import json
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateur.scorers.lazy import LazyModule, nn, safetensors, torch
+from secateur.scorers.lazy import LazyModule, is_there, named, nn, safetensors, torch
 from secateur.trainers.contract import TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.models.tabular_mlp import tabular_mlp
@@ -83,19 +82,29 @@ def factory_of(model: str) -> Callable[..., nn.Module]:
     """
     if model in MODELS:
         return MODELS[model]
-    module, colon, name = model.partition(":")
-    if not colon:
-        known = ", ".join(sorted(MODELS))
-        raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
-    try:
-        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"model {model!r} cannot be imported: {error}") from error
+    check_name(model)
+    factory: Callable[..., nn.Module] = named(model, "model")
     return factory
 
 
+def check_name(model: str) -> None:
+    """Raise ValueError where there is no such model, or no such module to take it from, which is not imported."""
+    if model not in MODELS and ":" not in model:
+        known = ", ".join(sorted(MODELS))
+        raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
+    if model not in MODELS and not is_there(model):
+        raise ValueError(f"model {model!r} cannot be imported: there is no such module in the working folder or beside")
+
+
 def check_config(config: TrainingConfig) -> None:
-    """Raise ValueError where the model does not exist or does not take a setting, with those that it takes."""
+    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take."""
+    check_name(config.model)
+    if config.model in MODELS:
+        check_settings(config)
+
+
+def check_settings(config: TrainingConfig) -> None:
+    """Raise ValueError for a setting that the model does not take, with those that it takes; imports it to ask."""
     factory = factory_of(config.model)
     known, open_ended = keywords_of(factory)
     unknown = [name for name in config.model_settings if name not in known]
@@ -125,7 +134,7 @@ def build(
     the same, the config's. Raises ValueError where the model does not read such inputs.
     """
     learned, factory, task = learned or {}, factory_of(config.model), as_task(task)
-    check_config(config)
+    check_settings(config)
     kind, wanted = learned.get("kind", "numbers"), kind_read_by(factory)
     if wanted not in (None, kind):
         raise ValueError(

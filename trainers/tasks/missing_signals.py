@@ -7,6 +7,9 @@ from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.signals import Signal
 from secateur.trainers.tasks.contract import Task
 
+EMBEDDED = frozenset({"embeddings", "neighbour_indices", "neighbour_distances"})
+"""What scorers and selectors read that is made of the features of a proxy, unless an encoder makes it."""
+
 
 def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
     """What a task lacks for a scorer, one sentence per signal with the reason and other scores; empty where it fits.
@@ -43,4 +46,6 @@ def reads_of(scorer: AnyScorer) -> Iterator[Signal | tuple[Signal, ...]]:
     for name in scorer.signals if isinstance(scorer, Scorer) else ():
         if name in scorers():
             yield from reads_of(scorers()[name])
+        elif name in EMBEDDED:
+            yield "features"
     yield from scorer.reads

@@ -3,7 +3,6 @@ loss per sample. `task: module:factory` in a study names a function without argu
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -12,9 +11,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.contract import TrainingBatch
-from secateur.scorers.lazy import nn, torch
-from secateur.scorers.signals import Signal, Signals
+from secateur.scorers.lazy import named, nn, torch
+from secateur.scorers.signals import OF_NETWORK, Signal, Signals
 from secateur.trainers.tasks.contract import Task
 
 Split = Literal["train", "test"]
@@ -39,7 +39,7 @@ class OwnTask(Task):
         cls.lacks = {
             signal: f"it does not define {signal}"
             for signal in get_args(Signal)
-            if getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
+            if signal not in OF_NETWORK and getattr(cls, signal) in (getattr(OwnTask, signal), getattr(Signals, signal))
         }
 
     @abstractmethod
@@ -65,6 +65,38 @@ class OwnTask(Task):
     def ids(self, split: Split) -> Sequence[str] | None:
         """A name for each sample, by which pages and exports call it; None for row numbers."""
         return None
+
+    def groups(self, split: Split) -> Sequence[str] | None:
+        """The name of each sample's group, of which stratified draws and class policies keep shares; None for one."""
+        return None
+
+    def shown(self, target: Any) -> str:
+        """The target within a sample, which is what this method gets, as pages show it; nothing where it is empty."""
+        return ""
+
+    def strata_of(self, split: Split, count: int) -> Int64[np.ndarray, " n"]:
+        """The place of each sample's group among `stratum_names`; raises ValueError where groups are not `count`."""
+        groups = self._groups(split)
+        if groups and len(groups) != count:
+            raise ValueError(f"task {self.name!r} yields {count} {split} samples and {len(groups)} groups")
+        places = {name: place for place, name in enumerate(self.stratum_names())}
+        return np.array([places[name] for name in groups], np.int64) if groups else np.zeros(count, np.int64)
+
+    def _groups(self, split: Split) -> list[str]:
+        return [str(name) for name in self.groups(split) or ()]
+
+    def probed(self) -> OwnTask:
+        """Itself, after a forward pass of two samples has shown which of `OF_NETWORK` its network gives."""
+        with torch.random.fork_rng():
+            model, samples = self.model().eval(), self.samples("train")
+            batch = self.collate([samples[row] for row in range(min(2, len(samples)))])
+            if not isinstance(batch, torch.Tensor):
+                self.lacks = {**self.lacks, "inputs": "its network takes whole batches, not one tensor"}
+            try:
+                forward_with_features(model, batch)
+            except Exception as error:  # a network of the user's may raise anything
+                self.lacks = {**self.lacks, "features": str(error)}
+        return self
 
     @property
     def width(self) -> int:
@@ -95,24 +127,22 @@ class OwnTask(Task):
         raise self.not_known("metrics of outputs alone")
 
     def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
-        """To be defined by a task whose samples fall into groups."""
-        raise self.not_known("strata, which stratified selections and class policies need")
+        """The targets, which are `strata_of` a split: what a network learns is in the batches."""
+        return targets
 
     def stratum_names(self) -> list[str]:
-        """To be defined with `strata`."""
-        raise self.not_known("names of strata")
+        """Names of the groups of both splits in alphabetical order; one for all samples where there are none."""
+        return sorted({name for split in get_args(Split) for name in self._groups(split)}) or ["all"]
 
     def split(
         self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
-        """Rows to choose from and rows held out, at random."""
+        """Rows to choose from and rows held out, at random, stratified where there are groups."""
+        if targets.any():
+            return super().split(targets, fraction, seed)
         order = np.random.default_rng(seed).permutation(len(targets))
         held = int(np.ceil(fraction * len(targets)))
         return np.sort(order[held:]), np.sort(order[:held])
-
-    def shown(self, target: Any) -> str:
-        """Nothing: a sample is shown by its id."""
-        return ""
 
     def not_known(self, thing: str) -> NotImplementedError:
         """The error that says what is not defined."""
@@ -131,7 +161,7 @@ class OwnBatch(TrainingBatch):
         """Of what the network put out for a collated batch."""
         whole = cls(ids, losses, {}, task)
         whole.outputs, whole.targets = outputs, targets
-        names = sorted(task.provides - {"losses", "target_output"})
+        names = sorted(task.provides - OF_NETWORK - {"losses", "target_output"})
         return cls(ids, losses, {name: getattr(whole, name).detach() for name in names}, task)
 
     def take(self, places: torch.Tensor) -> OwnBatch:
@@ -168,10 +198,9 @@ class Rows:
 
 def own_task(name: str) -> OwnTask:
     """The task that `module:factory` returns; raises ValueError that says why there is none."""
-    module, _, factory = name.partition(":")
     try:
-        made = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError, TypeError) as error:
+        made = named(name, "task")()
+    except TypeError as error:
         raise ValueError(f"task {name!r}: {error}") from error
     if not isinstance(made, OwnTask):
         raise ValueError(f"task {name!r} returned a {type(made).__name__}; it must return an OwnTask")
