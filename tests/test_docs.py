@@ -379,5 +379,5 @@ def test_the_tutorial_can_be_followed_to_its_end(tutorial: Path) -> None:
             done = shell(tutorial, *words)
             assert done.returncode == (1 if words[0] == "diff" else 0), done.stdout + done.stderr
     kept = np.load(tutorial / "kept.npy")
-    assert len(kept) == 431
-    assert sum(1 for _ in (tutorial / "kept").rglob("*.png")) == 431
+    assert len(kept) == 428
+    assert sum(1 for _ in (tutorial / "kept").rglob("*.png")) == 428
