@@ -9,7 +9,7 @@ from secateur.pipelines.commands.shell import NO, AsJson, ManifestPath, complain
 
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.diff import Difference
-    from secateur.pipelines.manifests.explain import Explanation, Standing
+    from secateur.pipelines.manifests.explanation import Explanation, Standing
 
 SHOWN = 20
 """Classes in a table; all of them are in the JSON."""

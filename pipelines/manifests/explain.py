@@ -6,7 +6,7 @@ machine and still those, add the rest: scores of dropped samples, classes, strat
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 
 from secateur.pipelines.data.targets import shown_targets, strata_in
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.explanation import Explanation, Near, ScoreFacts, Standing, Stratum
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.places import Places
@@ -22,99 +23,6 @@ from secateur.pipelines.manifests.rows import ClassCount, fingerprint
 from secateur.selectors.contract import selectors
 
 BLOCK = 1 << 14
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a sample stands among `count` by a score.
-
-    `rank` 1 is the highest score, equal scores share the best of their ranks. `percentile` is the share of samples
-    below it, equals counting half, 0 … 100.
-    """
-
-    rank: int
-    count: int
-    percentile: float
-
-    @classmethod
-    def of(cls, value: float, values: np.ndarray) -> "Standing":
-        """The standing of one of the `values`."""
-        higher, equal = int(np.count_nonzero(values > value)), int(np.count_nonzero(values == value))
-        lower = len(values) - higher - equal
-        return cls(higher + 1, len(values), 100 * (lower + equal / 2) / len(values))
-
-
-@dataclass(frozen=True)
-class ScoreFacts:
-    """A sample's score and where it stands; `within` says among whom: all samples, or the kept ones."""
-
-    name: str
-    value: float
-    high_means: str
-    within: str
-    overall: Standing
-    in_class: Standing | None
-    kept_lowest: float
-    kept_highest: float
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """A stratum of coverage-centric selection: its range of the score, its samples and how many of them it gives."""
-
-    number: int
-    of: int
-    score: str
-    low: float
-    high: float
-    samples: int
-    quota: int
-
-
-@dataclass(frozen=True)
-class Near:
-    """The nearest sample of some kind: where the user has it (see `Place`), its Euclidean distance in the embeddings,
-    its class.
-    """
-
-    row: int
-    distance: float
-    label: str
-    kept: bool
-    file: str | None = None
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Everything that is known of one sample's fate; what is not known is None, and `unknown` says why.
-
-    `row` is the row in the user's `file`, from 0, `path` that of a picture: see `Place`. `equal_rows` are rows, or
-    `FILE:ROW` where there are several files.
-    """
-
-    row: int
-    kept: bool
-    sentence: str
-    label: str | None
-    """The target, as its task shows it."""
-    group: str | None
-    """The stratum that the sample is counted with, which is its class, where targets are classes."""
-    weight: float | None
-    scores: tuple[ScoreFacts, ...]
-    stratum: Stratum | None = None
-    class_samples: int | None = None
-    class_kept: int | None = None
-    nearest_kept: Near | None = None
-    nearest: Near | None = None
-    equal_rows: tuple[int | str, ...] | None = None
-    file: str | None = None
-    path: str | None = None
-    unknown: tuple[str, ...] = ()
-
-    def answer(self) -> dict[str, Any]:
-        """JSON-able data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

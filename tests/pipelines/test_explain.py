@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.explain import Standing, Stratum, arrays_of, explain
+from secateur.pipelines.manifests.explain import arrays_of, explain
+from secateur.pipelines.manifests.explanation import Standing, Stratum
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
 from secateur.pipelines.manifests.rows import Rows

@@ -394,7 +394,7 @@ def test_names_that_contradict_the_labels(
 
 def test_float_features_equal_numpys(tmp_path: Path, read: Read) -> None:
     """Numbers written by other programs, in every notation, are the floats that NumPy reads."""
-    written = ["1.5", "+2", "-0.0", ".5", "3.", "1e-5", "1E+300", "inf", "-Infinity", "NaN", "0.1", "1e22", "5e-324"]
+    written = ["1.5", "+2", "-0.0", ".5", "3.", "1e-5", "1E+300", "NaN", "0.1", "1e22", "5e-324"]
     (tmp_path / "a.csv").write_text("y,x,label\n" + "".join(f"1,{x},{i % 2}\n" for i, x in enumerate(written)))
     loaded = read({"features": ["x", "y"], "label": "label"}, kind="csv", train="a.csv", test_fraction=0.4)
     values = np.concatenate([loaded.rows[split].column("x").to_numpy() for split in ("train", "test")])
