@@ -287,7 +287,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / floor, root / "secateur" / floor, ignore=shutil.ignore_patterns("__pycache__"))
         (root / floor).symlink_to(root / "secateur" / floor)
     shutil.copy(ROOT / ".layout" / "secateur" / "__init__.py", root / "secateur")
-    shutil.copytree(ROOT / "tests" / "scorers", root / "tests" / "scorers")
+    for room in ("scorers", "support"):
+        shutil.copytree(ROOT / "tests" / room, root / "tests" / room)
     (root / "tests" / "pipelines").mkdir()
     shutil.copy(ROOT / "tests" / "pipelines" / "conftest.py", root / "tests" / "pipelines")
     (root / "studies").mkdir()

@@ -271,7 +271,7 @@ def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -
         (["export", "nowhere", "--to", "indices"], "nowhere"),
         (["diff", "nowhere", "nowhere"], "nowhere"),
         (["explain", "nowhere", "1"], "nowhere"),
-        (["explain", "nowhere", "one"], "unable to parse string as an integer"),
+        (["explain", "nowhere", "one.csv:1"], "nowhere"),
         (["init", "nowhere.csv"], "there is no file or folder 'nowhere.csv'"),
         (["scor", "digits"], "No such command 'scor'"),
         (["score"], "Missing argument 'STUDY'"),
