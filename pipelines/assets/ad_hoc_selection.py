@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import key_of, shown
-from secateur.pipelines.assets.data import previews_of
+from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.subsets import provenance_of
@@ -193,7 +193,7 @@ class Made:
             loaded["samples"],
             loaded["source"]["task"],
             signals.get("embeddings"),
-            loaded["source"]["files"],
+            training_files(loaded["source"]),
             previews_of(study, store),
         )
         return cls(loaded, signals, whole)

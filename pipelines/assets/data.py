@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ def memberships_of(
 def previews_of(study: Study, store: Store) -> Previews | None:
     """What a reader sees of training samples, from the rows that the study's home holds."""
     return previews_in(store.place(key_of(study, "rows")) / "train", study.columns)
+
+
+def training_files(source: Mapping[str, Any]) -> list[str]:
+    """Names of the files that the training samples lie in, by the numbers of the samples' column `file`."""
+    return [name for name, _ in source.get("training_files", ())]
 
 
 @dataclass(frozen=True)

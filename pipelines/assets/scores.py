@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of, previews_of, strata_of
+from secateur.pipelines.assets.data import data_of, previews_of, strata_of, training_files
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
@@ -44,7 +44,7 @@ def score_metadata(
 ) -> dict[str, Any]:
     """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
     wide = values.astype(np.float64)
-    ends = extremes(values, inputs, samples, source["task"], source["files"], previews)
+    ends = extremes(values, inputs, samples, source["task"], training_files(source), previews)
     return {
         "dagster/row_count": len(values),
         "mean": float(wide.mean()),

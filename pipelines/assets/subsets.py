@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
-from secateur.pipelines.assets.data import previews_of
+from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
@@ -132,7 +132,7 @@ def shown_of(
         loaded["samples"],
         loaded["source"]["task"],
         signals.get("embeddings"),
-        loaded["source"]["files"],
+        training_files(loaded["source"]),
         previews_of(study, store),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None

@@ -317,16 +317,21 @@ class Rows(Payload):
         return data.take(np.sort(self.located_in(data.rows, columns, Path.cwd())[0]))
 
     def _applied_to_splits(self, splits: Any, hash_rows: HashRows | Mapping[str, Any] | None) -> Any:
-        """The splits, those that hold all kept samples pruned; ManifestError where none does."""
+        """The splits, the training split pruned: `train`, else the one that holds all kept samples.
+
+        ManifestError where that is none, or several of which none is called `train`: a test split may hold them too.
+        """
         kept, reasons = {}, {}
-        for name, split in splits.items():
+        for name in ["train"] if "train" in splits else list(splits):
             try:
-                kept[name] = self.apply(split, None, hash_rows=hash_rows)
+                kept[name] = self.apply(splits[name], None, hash_rows=hash_rows)
             except ManifestError as error:
                 reasons[name] = error
+        if len(kept) > 1:
+            raise ManifestError(f"the splits {', '.join(kept)} all hold its samples: apply it to one of them")
         if not kept:
-            name = "train" if "train" in reasons else next(iter(reasons), "")
-            raise ManifestError(f"no split is the data that it was made from; {name}: {reasons.get(name, 'no split')}")
+            name, reason = next(iter(reasons.items()), ("no split", "there is none"))
+            raise ManifestError(f"no split is the data that it was made from; {name}: {reason}")
         return type(splits)({name: kept.get(name, split) for name, split in splits.items()})
 
 

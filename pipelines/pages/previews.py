@@ -20,7 +20,7 @@ def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
     """Row of each sample in the user's file, from 0; with the file's name where there are several."""
     if "file" not in samples.columns:
         return [str(row) for row in samples["row"]]
-    if len(set(samples["file"])) <= 1 and len(files) <= 2:
+    if len(files) <= 1:
         return [str(row) for row in samples["file_row"]]
     return [f"{files[file]}:{row}" for file, row in samples.select("file", "file_row").iter_rows()]
 

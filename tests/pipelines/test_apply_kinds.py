@@ -170,6 +170,16 @@ def test_splits_that_match_are_pruned(tmp_path: Path) -> None:
         manifest.apply(datasets.DatasetDict(train=other, test=other))
 
 
+def test_a_test_split_that_holds_the_samples_too_is_left_alone(tmp_path: Path) -> None:
+    table, manifest = made("texts", tmp_path)
+    whole = datasets.Dataset.from_pandas(table, preserve_index=False)
+    splits = manifest.apply(datasets.DatasetDict(test=whole, train=whole))
+    assert ids(splits["train"]) == manifest.rows.tolist()
+    assert splits["test"].to_dict() == whole.to_dict()
+    with pytest.raises(ManifestError, match="the splits a, b all hold its samples"):
+        manifest.apply(datasets.DatasetDict(a=whole, b=whole))
+
+
 def test_numbers_of_the_studys_classes_are_labels_too(tmp_path: Path) -> None:
     table, manifest = made("texts", tmp_path)
     names = list(manifest.selection.origin.label_names)

@@ -100,7 +100,7 @@ def test_pictures_show_themselves(tmp_path: Path) -> None:
 def test_rows_are_those_of_the_file() -> None:
     table = samples(["a", "b", "c"]).with_columns(file=pl.Series([0, 0, 1]), file_row=pl.Series([7, 9, 4]))
     scores, inputs = np.array([2, 1, 0], np.float32), np.zeros((3, 3), np.float32)
-    one = extremes(scores[:2], inputs[:2], table.head(2), XY, ["train.csv", "test.csv"])
+    one = extremes(scores[:2], inputs[:2], table.head(2), XY, ["train.csv"])
     assert "| 2 | 7 | x | a |" in one
-    several = extremes(scores, inputs, table, XY, ["a.csv", "b.csv", "test.csv"])
+    several = extremes(scores, inputs, table, XY, ["a.csv", "b.csv"])
     assert "| 0 | b.csv:4 | x | c |" in several

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from secateur.pipelines.files import partial_names
 from secateur.pipelines.files.partial_names import hidden_sibling, remove_leftovers, swap
 from secateur.pipelines.files.whole_files import new_file, new_folder
-from secateur.pipelines.storage import partial_names
 
 KILLED = """
 import os, signal, sys

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
+from secateur.pipelines.data import types
 from secateur.pipelines.data.scan import ROW
+from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
 
 COLUMNS = Columns(features=["x", "word"], label="label")
@@ -165,3 +167,13 @@ def test_a_long_text_of_many_rows_is_stopped(tmp_path: Path, monkeypatch: pytest
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"a\.parquet: \d+ bytes that unpack to"):
         read(tmp_path, kind="parquet", train="a.parquet", test_fraction=0.5)
+
+
+def test_lines_that_nest_very_deeply_are_refused_by_their_row(tmp_path: Path) -> None:
+    """The parser's stack would overflow, which ends the process without a word."""
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"x": 1}\n{"x": 2, "z": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(SourceError, match=r"deep.jsonl row 1: a value is nested too deeply"):
+        JsonlFile(path).types(["x"])
+    path.write_text('{"x": "' + "[" * 5000 + '"}\n')
+    assert JsonlFile(path).types(["x"]) == {"x": types.TEXT}

@@ -20,6 +20,9 @@ from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
 BLOCK = 1 << 24
 """Bytes of lines that are parsed at once."""
+DEEP = re.compile(rb"(?:[\[{]\s*(?:\"[^\"]{0,200}\"\s*:\s*)?){200}")
+"""Two hundred brackets in a row that open a value within a value."""
+TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 LONG_NUMBER = re.compile(rb"(?<![\d.])\d{19}")
 
 
@@ -106,6 +109,10 @@ class JsonlFile(SourceFile):
             raise SourceError(f"{self.path} cannot be read: {error}") from error
 
     def _parsed(self, block: bytes, first: int, options: Any) -> pa.Table:
+        # Brackets within texts open nothing.
+        # The parser's stack would overflow, and the process with it.
+        if DEEP.search(block) and DEEP.search(TEXTS.sub(b'""', block)):
+            raise SourceError(f"{self.path} {fault_in(block, first, 'a value is nested more than 200 deep')}")
         reading = pyarrow.json.ReadOptions(block_size=len(block) + 1)
         try:
             table = pyarrow.json.read_json(pa.BufferReader(block), reading, options)
@@ -167,6 +174,8 @@ def fault_in(block: bytes, first: int, reason: str) -> str:
                 return f"row {row}: not a JSON object"
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             return f"row {row}: {error}"
+        except RecursionError:
+            return f"row {row}: a value is nested too deeply to be read"
     match = re.search(r"error: (Column\((?P<place>[^)]*)\) )?(?P<fault>.*) in row (?P<row>\d+)", reason)
     if match is None:
         return f"rows from {first}: {reason}"
