@@ -53,6 +53,7 @@ def require(name: str, known: Mapping[str, Any], where: str, others: Mapping[str
     `others` are names that exist and do not suit, with what they are for.
     """
     if name not in known:
+        name = name if len(name) <= 100 else f"{name[:99]}…"
         if others and name in others:
             raise ValueError(f"{where}: {name!r} is for {others[name]}; there are: {', '.join(sorted(known))}")
         told = did_you_mean(name, known)

@@ -7,7 +7,7 @@ import pytest
 
 from secateur.pipelines.studies.files import read_studies
 from secateur.pipelines.studies.plain_yaml import read_yaml
-from secateur.pipelines.studies.rejections import SHIPPED
+from secateur.pipelines.studies.rejections import SHIPPED, require
 
 LAUGHS = "a0: &a0 [lol]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 10)
@@ -70,3 +70,9 @@ def test_anchors_merges_and_dates_still_work(tmp_path: Path) -> None:
     content = read_yaml(path)
     assert content["proxy"] == {"model": "mlp", "epochs": 4}
     assert (content["keep"], content["day"].isoformat()) == ([0.1, 1], "2026-01-31")
+
+
+def test_a_name_of_many_letters_is_cut_where_a_message_repeats_it() -> None:
+    with pytest.raises(ValueError, match="there is no 'k{99}…'") as refusal:
+        require("k" * 500_000, {"samples": None}, "kind")
+    assert len(str(refusal.value)) < 300
