@@ -73,6 +73,6 @@ def test_anchors_merges_and_dates_still_work(tmp_path: Path) -> None:
 
 
 def test_a_name_of_many_letters_is_cut_where_a_message_repeats_it() -> None:
-    with pytest.raises(ValueError, match="there is no 'k{99}…'") as refusal:
+    with pytest.raises(ValueError, match=r"there is no 'k{99}…'") as refusal:
         require("k" * 500_000, {"samples": None}, "kind")
     assert len(str(refusal.value)) < 300
