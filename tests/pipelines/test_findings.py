@@ -52,7 +52,7 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     study = str(write_study(keep=[0.25], seeds=1, selections=hardest).path)
     said = "40 test rows of 40 also in train: results on test are too good"
     double = "1 group of equal train rows, 1 more than needed"
-    for command, head in (("score", "high means"), ("select", "least of a stratum"), ("run", "One seed")):
+    for command, head in (("score", "high means"), ("select", "hardest@0.25"), ("run", "One seed")):
         told = shell(command, study).stdout
         assert told.startswith("finding: " + said), told
         assert told.index(said) < told.index(double) < told.index(head)
