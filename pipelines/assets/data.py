@@ -22,11 +22,12 @@ from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.data.check import DataReport, check_data, report_of, text_findings
-from secateur.pipelines.data.identity import hex_of, series_of
+from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_samples import inspect_own, revision_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
+from secateur.pipelines.data.types import series_of
 from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.findings import listed_in_markdown
 from secateur.pipelines.runs.possible import check_possible

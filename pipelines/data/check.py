@@ -268,10 +268,15 @@ def among(values: UInt64[np.ndarray, " n"], ordered: UInt64[np.ndarray, " m"]) -
     return mask
 
 
+def repeated(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " m"]:
+    """Each value that occurs more than once, ascending."""
+    ordered = np.sort(values)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
 def across_groups(loaded: Loaded, halves: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """Rows of each split whose input is in several groups; a row without a group is one of its own."""
-    ordered = np.sort(np.concatenate(list(halves.values())))
-    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    several = repeated(np.concatenate(list(halves.values())))
     parts = []
     for split, half in halves.items():
         rows = hashed_rows(loaded.rows[split], among(half, several), loaded.group)
@@ -306,8 +311,7 @@ def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -
 
 def groups_of(rows: SplitRows, halves: UInt64[np.ndarray, " n"]) -> tuple[Groups, Groups]:
     """Groups of duplicates and of conflicts, ascending, in the order of their first rows."""
-    ordered = np.sort(halves)
-    table = hashed_rows(rows, among(halves, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
+    table = hashed_rows(rows, among(halves, repeated(halves)))
     return _grouped(table, "content", pl.len() > 1), _grouped(table, "input", pl.col("content").n_unique() > 1)
 
 

@@ -9,9 +9,10 @@ from jaxtyping import Int64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import coded_labels, label_text, series_of
+from secateur.pipelines.data.identity import coded_labels, label_text
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.types import series_of
 
 Say = Callable[[str, np.ndarray], str]
 """Split and rows, int64, as a message names them: by file, and row in it."""

@@ -11,9 +11,10 @@ import pyarrow as pa
 from jaxtyping import Bool
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, halves_of, label_text, missing_in, series_of
+from secateur.pipelines.data.identity import Hashes, halves_of, label_text, missing_in
 from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, share_below, words_of
 from secateur.pipelines.data.source_kinds.contract import HELD_OUT, BundledSource, SourceKind
+from secateur.pipelines.data.types import series_of
 from secateur.selectors.draws.ranks import hash_in_place
 
 

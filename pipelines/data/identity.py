@@ -18,7 +18,6 @@ changes a value (an empty CSV field is missing, never an empty text; float32 0.1
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,7 +27,7 @@ import xxhash
 from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.types import is_list
+from secateur.pipelines.data.types import is_list, series_of
 from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
 
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
@@ -123,13 +122,6 @@ def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None =
         exact = whole.cast(pl.Float64) == labels
         return pl.select(pl.when(exact).then(whole.cast(pl.String)).otherwise(labels.cast(pl.String))).to_series()
     return labels.cast(pl.String)
-
-
-def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
-    """An Arrow column as a polars series."""
-    series = pl.from_arrow(values)
-    assert isinstance(series, pl.Series)
-    return series
 
 
 def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
@@ -274,19 +266,3 @@ def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
 def sized(data: bytes) -> bytes:
     """Bytes after their length."""
     return len(data).to_bytes(8, "little") + data
-
-
-def content_hashes(rows: Any, columns: Columns) -> pl.Series:
-    """`content_hash` of each row of a `datasets.Dataset`, String `[n]`: 32 hexadecimal digits.
-
-    Reads batches, holds none of them; raises ValueError for targets that are not what the columns say.
-    """
-    from secateur.pipelines.data.source_kinds.parts import DatasetSplit, needed, with_nulls
-
-    split = DatasetSplit("the data", rows)
-    hashes = [np.zeros((0, 2), np.uint64)]
-    for table in split.batches(split.types(needed(columns))):
-        table = with_nulls(table, columns)
-        inputs, _ = input_hashes(table, columns)
-        hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
-    return series_of(hex_of(np.concatenate(hashes)))

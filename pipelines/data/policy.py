@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secateur.pipelines.data.classes import Say
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, missing_in, series_of
+from secateur.pipelines.data.identity import Hashes, missing_in
 from secateur.pipelines.data.scan import CONTENT, FAULT, INPUT, SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.types import series_of
 
 MOST_LISTED = 10_000
 """Dropped rows that are listed; all are counted."""

@@ -305,7 +305,7 @@ def with_marks(files: Sequence[SourceFile], columns: Mapping[str, Column], head:
     for file in files if kinds else ():
         for table in file.batches(dict.fromkeys(kinds, types.TEXT)):
             for name in kinds:
-                texts = pl.Series(pl.from_arrow(table[name])).str.strip_chars()
+                texts = types.series_of(table[name]).str.strip_chars()
                 marks[name] |= set(texts.filter(texts.is_in(MISSING)).unique())
     found = {}
     for name, kind in kinds.items():

@@ -62,7 +62,7 @@ class SplitRows:
 
     def column(self, name: str) -> pl.Series:
         """One column whole, in memory."""
-        parts = [part for table in self.batches([name]) if isinstance(part := pl.from_arrow(table[name]), pl.Series)]
+        parts = [types.series_of(table[name]) for table in self.batches([name])]
         return pl.concat(parts) if parts else pl.Series(name, [])
 
     def words(self, name: str) -> Hashes:
@@ -219,8 +219,7 @@ def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) ->
 
 def cells_at(paths: pa.ChunkedArray, base: Path) -> pa.ChunkedArray:
     """Paths of pictures as cells; relative ones start from `base`."""
-    texts = pl.from_arrow(paths)
-    assert isinstance(texts, pl.Series)
+    texts = types.series_of(paths)
     absolute = texts.str.starts_with("/")
     whole = pl.select(pl.when(absolute).then(texts).otherwise(pl.lit(f"{base}/") + texts)).to_series()
     parts = [pa.nulls(len(texts), pa.binary()), whole.to_arrow().cast(pa.string())]

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from secateur.pipelines.data.classes import Say, class_names, labels_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import missing_in, series_of
+from secateur.pipelines.data.identity import missing_in
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.types import is_list, shown_type
+from secateur.pipelines.data.types import is_list, series_of, shown_type
 from secateur.trainers.tasks.registry import task_from
 
 

@@ -30,6 +30,13 @@ REAL: Final = (
 )
 
 
+def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
+    """An Arrow column as a polars series."""
+    series = pl.from_arrow(values)
+    assert isinstance(series, pl.Series)
+    return series
+
+
 def canonical(kind: pa.DataType) -> pa.DataType | None:
     """The type that a stored Arrow type is read as; None for what no column of a study can hold."""
     if pa.types.is_dictionary(kind):

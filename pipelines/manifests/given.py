@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, content_hashes_of, hex_of, input_hashes, label_text, series_of
+from secateur.pipelines.data.identity import Hashes, content_hashes_of, hex_of, input_hashes, label_text
 from secateur.pipelines.data.scan import cells_at
 from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.parts import (
@@ -26,6 +26,7 @@ from secateur.pipelines.data.source_kinds.parts import (
     typed,
     with_nulls,
 )
+from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
 

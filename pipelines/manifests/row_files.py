@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import series_of
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.tables import bounded
 from secateur.pipelines.data.sources import own_manners
+from secateur.pipelines.data.types import series_of
 from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from sample_tables import study_manifest
+from small_studies import REST
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
@@ -59,14 +60,6 @@ def provenance(budget: int, **more: Any) -> Provenance:
 TEXTS = [f'tickét "{row}", {"x" * (row % 4)}' for row in range(40)]
 MOODS = ["good", "bad", "neither"]
 COLUMNS = "{text: text, label: mood}"
-REST = """
-proxy: {model: mlp, epochs: 1}
-scores: {el2n: }
-selections: {hardest: {selector: top, score: el2n}}
-keep: [0.5]
-training: {model: mlp, steps: 5}
-seeds: 2
-"""
 
 
 def save(table: pl.DataFrame, path: Path) -> None:

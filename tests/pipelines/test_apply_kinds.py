@@ -17,19 +17,12 @@ import pytest
 import torch
 from PIL import Image
 from sample_tables import study_manifest
+from small_studies import REST
 from torch.utils.data import Subset
 
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 
-REST = """
-proxy: {model: mlp, epochs: 1}
-scores: {el2n: }
-selections: {hardest: {selector: top, score: el2n}}
-keep: [0.5]
-training: {model: mlp, steps: 5}
-seeds: 2
-"""
 COUNT = 60
 KINDS = ["refund", "übrig", "late, again"]
 

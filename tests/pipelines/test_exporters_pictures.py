@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import webdataset
 from PIL import Image
+from sample_tables import content_hashes
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest

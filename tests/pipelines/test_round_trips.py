@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 from sample_tables import study_manifest
+from small_studies import REST
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
@@ -21,14 +22,6 @@ from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.studies.files import StudyFile
 
-REST = """
-proxy: {model: mlp, epochs: 1}
-scores: {el2n: }
-selections: {hardest: {selector: top, score: el2n}}
-keep: [0.5]
-training: {model: mlp, steps: 5}
-seeds: 2
-"""
 MOODS = ["refund", "übrig", "delivery, late"]
 
 

@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from sample_tables import samples_table
+from sample_tables import content_hashes, samples_table
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes, hex_of, input_hashes, series_of
+from secateur.pipelines.data.identity import hex_of, input_hashes
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit
+from secateur.pipelines.data.types import series_of
 from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

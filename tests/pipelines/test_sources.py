@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from sample_tables import content_hashes
 
 from secateur.pipelines.data.drawn_rows import stratified_rows
-from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FAULT
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from sample_tables import content_hashes
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import ROW
 from secateur.pipelines.data.sources import Loaded, Source, SourceError, load

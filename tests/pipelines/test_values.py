@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from sample_tables import content_hashes
 
-from secateur.pipelines.data.identity import content_hashes
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load

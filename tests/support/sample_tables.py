@@ -11,12 +11,28 @@ from secateur.pipelines.assets.data import prepared
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes
+from secateur.pipelines.data.identity import content_hashes_of, hex_of, input_hashes
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, needed, with_nulls
+from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.studies.files import StudyFile, load_file
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.samples import Study
+
+
+def content_hashes(rows: Any, columns: Columns) -> pl.Series:
+    """`content_hash` of each row of a `datasets.Dataset`, String `[n]`: 32 hexadecimal digits.
+
+    Reads batches, holds none of them; raises ValueError for targets that are not what the columns say.
+    """
+    split = DatasetSplit("the data", rows)
+    hashes = [np.zeros((0, 2), np.uint64)]
+    for table in split.batches(split.types(needed(columns))):
+        table = with_nulls(table, columns)
+        inputs, _ = input_hashes(table, columns)
+        hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
+    return series_of(hex_of(np.concatenate(hashes)))
 
 
 def samples_table(rows: Any, columns: Columns) -> pl.DataFrame:

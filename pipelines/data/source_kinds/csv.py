@@ -102,8 +102,7 @@ class CsvFile(SourceFile):
                 )
 
     def _texts(self, table: pa.Table, name: str, kind: pa.DataType | None = None) -> pl.Series:
-        texts = pl.from_arrow(table[name])
-        assert isinstance(texts, pl.Series)
+        texts = types.series_of(table[name])
         if self.verbatim and kind == types.TEXT:
             return texts.replace("", None)
         if name in (self.features or ()) or name in self.labels:

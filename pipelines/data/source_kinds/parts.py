@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -182,8 +181,7 @@ def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:
     features = columns.features or ()
     for name in (*features, *columns.labels):
         if table.schema.field(name).type == types.TEXT:
-            values = pl.from_arrow(table[name])
-            assert isinstance(values, pl.Series)
+            values = types.series_of(table[name])
             missing = columns.missing or () if name in features else ()
             cleaned = types.without_missing(values, missing).to_arrow().cast(types.TEXT)
             table = table.set_column(table.schema.get_field_index(name), name, cleaned)
