@@ -7,37 +7,48 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 HAS_GPU := $(shell command -v nvidia-smi)
 export SECATEUR_HOME ?= $(CURDIR)/.secateur
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test nightly lint types docs wheel bench clean
+.PHONY: help setup demo ui test pytest nightly lint types docs wheel bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## install into .venv
 
+# The pip that Python 3.11 brings takes several times as long to choose among releases. Of 25,000 modules that are
+# installed few are ever imported: the import at the end compiles and keeps what every command loads, later ones the rest.
 # faiss-cpu and faiss-gpu hold the same module: where there is a GPU, the one replaces the other.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install --quiet --constraint constraints.txt torch
-	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN)/pip install --quiet 'pip>=26'
+	$(RUN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 ifneq ($(HAS_GPU),)
 	$(RUN)/pip uninstall --quiet --yes faiss-cpu
 	$(RUN)/pip install --quiet --constraint constraints.txt 'faiss-gpu>=1.15'
 endif
+	@$(RUN)/python -W ignore -c 'import secateur.pipelines.definitions, accelerate, datasets, sklearn, transformers'
 	@touch $@
 
 demo: $(READY) ## prune the handwritten digits and compare with random
 	$(RUN)/secateur run digits
 
 ui: $(READY) ## the Dagster UI at http://localhost:3000
-	$(RUN)/secateur ui
+	$(RUN)/secateur ui --examples
 
-test: $(READY) lint types ## everything that decides whether a change lands
+# The types are checked, which takes one core, while the tests begin; whatever fails, test fails.
+test: $(READY) ## everything that decides whether a change lands
+	@$(MAKE) --no-print-directory --jobs=2 lint types pytest
+
+pytest: $(READY)
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not nightly' -n 2 --dist worksteal
 
-nightly: $(READY) ## the tests that `make test` leaves out: minutes each, and a download of every dependency
+# 500 kills of commands go on where the last night ended (build/kills-*.jsonl, anew where the product has changed); a night of them ends after
+# SECATEUR_KILL_MINUTES, 60 if unset.
+nightly: $(READY) ## the tests that `make test` leaves out, and whether the tests notice changes of the product; hours
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m nightly
+	$(RUN)/python tests/support/mutation.py --seed $$(date +%G%V) --minutes 180
 
 lint: $(READY)
 	$(RUN)/ruff check .

@@ -49,8 +49,8 @@ def write_table(path: Path, rows: int) -> None:
 
 def prepare(folder: Path, rows: int, held_out: bool) -> None:
     """As a study does."""
-    from secateur.pipelines.assets.data import write_inputs, write_samples
     from secateur.pipelines.data.check import check_data
+    from secateur.pipelines.data.preparation import write_inputs, write_samples
     from secateur.pipelines.data.source_kinds.parquet import Parquet
     from secateur.pipelines.data.sources import Columns, load
     from secateur.trainers.modalities.encoding import fit_encoder

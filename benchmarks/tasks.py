@@ -156,7 +156,7 @@ def best(found: dict[str, dict[str, list[float]]], score: str) -> float:
 
 def permuted_table(name: str, seeds: list[list[dict[str, Any]]]) -> list[str]:
     """One line per selection and budget: the deciding metric beside random's, and how often each verdict was given."""
-    metric = shipped(name).metric
+    metric = shipped(name).metrics[0]
     scale, lines = 100 if metric.percent else 1, []
     for rows in zip(*seeds, strict=True):
         verdicts = Counter(row["against"]["random"]["verdict"] for row in rows if "random" in row["against"])

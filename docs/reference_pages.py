@@ -4,6 +4,7 @@ Tests hold the pages to it.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,11 @@ import typer
 from pydantic import BaseModel
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from secateur.pipelines.commands.studies import described
+from secateur.pipelines.pages.content import schema as report_schema
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.files import read_studies
+from secateur.pipelines.studies.folders import LISTING, SHIPPED
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.checkpoints.contract import CheckpointScorer
@@ -64,9 +69,18 @@ def pruning_keys() -> str:
     return "\n\n".join(parts_of(PruningStudy, ""))
 
 
+def report_keys() -> str:
+    """Every key of a report.json."""
+    return "\n\n".join(parts_in(report_schema(), ""))
+
+
 def parts_of(model: type[BaseModel], name: str, but: Iterable[str] = ()) -> list[str]:
     """A heading, a sentence and a table for the model and for each model below it, in the order of their keys."""
-    schema = model.model_json_schema()
+    return parts_in(model.model_json_schema(), name, but)
+
+
+def parts_in(schema: Schema, name: str, but: Iterable[str] = ()) -> list[str]:
+    """`parts_of` a model whose schema this is."""
     places: dict[str, list[str]] = {}
     visit(schema, "", schema.get("$defs", {}), places)
     told = [section(schema, [name], top=not name)]
@@ -342,22 +356,16 @@ TABLES = {
     "study keys": study_keys,
     "search keys": search_keys,
     "pruning keys": pruning_keys,
+    "report keys": report_keys,
     "experiment table": experiment_table,
     "command reference": command_reference,
 }
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
-PAGES = (
-    "README.md",
-    "docs/scores.md",
-    "docs/selectors.md",
-    "docs/reference/scorers.md",
-    "docs/reference/selectors.md",
-    "docs/reference/study.md",
-    "docs/reference/search.md",
-    "docs/reference/pruning.md",
-    "docs/reference/commands.md",
-)
+REFERENCE = ("scorers", "selectors", "study", "search", "pruning", "commands", "report")
+PAGES = ("README.md", "docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
+
+SCHEMA = "docs/reference/report.schema.json"
 
 
 def filled(page: str) -> str:
@@ -369,10 +377,19 @@ def filled(page: str) -> str:
     return page
 
 
+def listing() -> str:
+    """What `secateur studies` says of each study that ships, as JSON; where its file is, it finds out itself."""
+    described_files = (described(file) for file in read_studies([SHIPPED]))
+    listed = [{key: value for key, value in one.items() if key != "file"} for one in described_files]
+    return json.dumps(listed, indent=1) + "\n"
+
+
 def update(root: Path) -> None:
     """Write the tables of all pages below the project's root anew."""
     for name in PAGES:
         (root / name).write_text(filled((root / name).read_text()))
+    (root / SCHEMA).write_text(json.dumps(report_schema(), indent=2) + "\n")
+    LISTING.write_text(listing())
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class ByModel:
         searches = [each.content.name for each in context.component_tree.get_all_components(SearchComponent)]
         file = StudyFile(context.path / "defs.yaml", self.content)
         resources = shared_resources(root)
-        return build([file], root, searches=searches, export=f"{file.name}_export", executor=None, **resources)
+        return build([file], root, searches=searches, export=f"{file.name}_export", own_executor=False, **resources)
 
 
 @dg.scaffold_with(Example)

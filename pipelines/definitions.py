@@ -1,5 +1,10 @@
-"""The code location that Dagster loads: every study that ships and every study of the user's folder."""
+"""The code location that Dagster loads: the studies of the user's folder, and those that ship and were run here.
 
+With SECATEUR_EXAMPLES all that ship, which `secateur ui --examples` sets.
+"""
+
+import os
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +13,15 @@ import dagster as dg
 
 from secateur.pipelines.assets.architectures import search_definitions
 from secateur.pipelines.assets.export_job import export_jobs
+from secateur.pipelines.assets.named import with_leftovers
 from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
+from secateur.pipelines.assets.running import dead_runs, one_at_a_time
 from secateur.pipelines.assets.samples import sample_definitions
 from secateur.pipelines.assets.units import unit_definitions
+from secateur.pipelines.files.shown_text import visible
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.files import StudyFile, read_studies, study_folders
+from secateur.pipelines.studies.files import StudyFile, all_studies
 from secateur.pipelines.studies.samples import Study
 
 BUILDERS: Mapping[str, Callable[[Any, Path], dg.Definitions]] = {
@@ -26,11 +34,12 @@ BUILDERS: Mapping[str, Callable[[Any, Path], dg.Definitions]] = {
 
 def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
     """Stands for a study that could not be read, shows why and fails when materialised."""
+    shown = visible(file.error).replace("```", "'''")
 
     @dg.asset(
         io_manager_key=IO_MANAGER,
         key=dg.AssetKey([file.name, "broken_study"]),
-        description=f"This study could not be read:\n\n```\n{file.error}\n```",
+        description=f"This study could not be read:\n\n```\n{shown}\n```",
         group_name="broken_studies",
         metadata={"error": file.error, "file": dg.MetadataValue.path(file.path)},
         kinds={"yaml"},
@@ -45,7 +54,7 @@ def resources_of(root: Path, progress: ProgressDisplay | None = None) -> dict[st
     """What assets ask Dagster for, by key: the files below `root`, and who shows progress."""
     store = Store(root)
     return {
-        IO_MANAGER: StoreIOManager(store),
+        IO_MANAGER: StoreIOManager(store, progress),
         "secateur_store": store,
         "secateur_progress": progress or ProgressDisplay(),
     }
@@ -58,12 +67,13 @@ def build(
     progress: ProgressDisplay | None = None,
     searches: Collection[str] = (),
     export: str = "export",
-    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
+    own_executor: bool = True,
     **overrides: Any,
 ) -> dg.Definitions:
     """Definitions of these studies with their files below `root`; `overrides` replace resources by name.
 
-    `searches` are defined beside these; `export` is the name of the job that hands selections over.
+    `searches` are defined beside these; `export` is the name of the job that hands selections over. Runs take our
+    executor, which keeps two of them from making one study at once, or else that of the project.
     """
     studies = [file.study for file in files if isinstance(file.study, Study)]
     searched = {study.proxy_from for study in studies if study.proxy_from}
@@ -71,12 +81,12 @@ def build(
     before = sorted(searched - {file.name for file in files if file.study} - set(searches))
     keys = [dg.AssetKey([name, "best_architecture"]) for name in before]
     return dg.Definitions.merge(
-        *(definitions_of(file) for file in files),
+        *(with_leftovers(file, definitions_of(file), root) if file.study else definitions_of(file) for file in files),
         dg.Definitions(
             assets=[dg.AssetSpec(key).with_io_manager_key(IO_MANAGER) for key in keys],
             jobs=export_jobs(files, root, export),
             resources=resources_of(root, progress) | overrides,
-            executor=executor,
+            executor=one_at_a_time(root) if own_executor else None,
         ),
     )
 
@@ -90,4 +100,8 @@ def definitions_of(file: StudyFile) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build(read_studies(study_folders()), marked_home() / "assets")
+    warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # Dagster says so of what we use
+    root = marked_home() / "assets"
+    every = bool(os.environ.get("SECATEUR_EXAMPLES"))
+    studies = build(all_studies(lambda name: every or (root / name).is_dir()), root)
+    return dg.Definitions.merge(studies, dg.Definitions(sensors=[dead_runs]))

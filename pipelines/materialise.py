@@ -3,23 +3,31 @@
 import contextlib
 import itertools
 import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 
 from secateur.pipelines.assets.freshness import Freshness
-from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay
+from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, stage_of
+from secateur.pipelines.assets.running import RUNS, alive, gate, mark_dead
 from secateur.pipelines.definitions import build
+from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.pages.stages import first_stage, needed
+from secateur.pipelines.runs.deciding import metrics_of
+from secateur.pipelines.runs.outcomes import outcomes_at
+from secateur.pipelines.runs.proxy import contents_searched
 from secateur.pipelines.storage.ledger import Ledger
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.study_lock import study_lock
 from secateur.pipelines.studies.files import StudyError, StudyFile
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.named_inputs import refuse_changed_code
 from secateur.pipelines.studies.signals import CHOICE
 from secateur.pipelines.studies.study import AnyStudy
 
@@ -34,28 +42,39 @@ class Made:
 
     made: int
     fresh: int
+    trials: list[Trial] = field(default_factory=list, compare=False)
+    """Of which trials, in the order of the study."""
 
     def __add__(self, other: "Made") -> "Made":
         return Made(self.made + other.made, self.fresh + other.fresh)
 
+    def counts(self) -> dict[str, int]:
+        """The numbers, as JSON has them."""
+        return {"made": self.made, "fresh": self.fresh}
+
 
 def prepare_instance(home: Path) -> Path:
     """Dagster's folder below `home`, made with our settings where there is none."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "dagster.yaml"
+    config = home / "dagster" / "dagster.yaml"
     if not config.exists():
-        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), config)
-    return folder
+        write_bytes(config, Path(__file__).with_name("dagster.yaml").read_bytes(), overwrite=True)
+    return config.parent
 
 
 @contextmanager
-def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's own records below `home`, so that the UI shows what was run from the shell."""
+def instance_at(home: Path, told: Callable[[str], None] = lambda _: None) -> Iterator[dg.DagsterInstance]:
+    """Dagster's own records below `home`, so that the UI shows what was run from the shell.
+
+    Runs whose process was killed are marked as failed first; `told` gets a sentence about each.
+    """
     before = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(prepare_instance(home))
     try:
-        with dg.DagsterInstance.get() as instance:
+        with gate(home / "dagster" / RUNS):  # two processes that make its tables at once fail
+            instance = dg.DagsterInstance.get()
+        with instance:
+            for text in mark_dead(instance):
+                told(text)
             yield instance
     finally:
         if before is None:
@@ -81,25 +100,65 @@ def run_study(
     part: Part = "everything",
     trials: Sequence[Trial] | None = None,
     again: bool = False,
+    waits: Callable[[str], None] | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> Made:
     """Make a study of any kind, or a part of it; what is fresh is left alone unless `again`.
 
-    `trials` are those that are made, all by default; with some of them what compares trials is not made, and `again`
-    makes those trials anew and nothing that they share with others.
+    `told` gets a sentence about each stored file that somebody changed, and whose asset is made again.
 
-    Raises the first error of a step, and StudyError for a broken study.
+    `trials` are those that are made, by default all that the study needs, which outcomes decide where its seeds come in
+    stages or its budgets are refined; with some of them what compares trials is not made, and `again`
+    makes those trials anew and nothing that they share with others. Where another process makes the study, `waits` gets
+    a sentence about it, and this call goes on when that one has ended.
+
+    Raises the first error of a step, StudyError for a broken study, and, without `waits`, Held where another process
+    makes it.
     """
     if file.study is None:
         raise StudyError(file.error)
-    every = list(file.study.trials)
-    wanted = every if trials is None else list(trials)
-    some = len(wanted) < len(every)
-    work = Work(file, file.study, root, instance, part, progress, some=some)
-    seeds = [Trial("", seed) for seed in sorted({trial.seed for trial in wanted})]
-    made = Made(0, 0)
-    for keys, cells in ((work.fixed, [None]), (work.of_seeds, seeds), (work.of_trials, wanted), (work.after, [None])):
-        made += work.make(keys, cells, again=again and (cells is wanted or not some))
-    return made
+    wanted = first_stage(file.study) if trials is None else list(trials)
+    some = trials is not None and len(wanted) < len(list(file.study.trials))
+    with study_lock(root, file.study.name, waits=waits):
+        work = Work(file, file.study, root, instance, part, progress, told, some=some)
+        made = work.make(work.fixed, [None], again=again and not some)
+        made += work.make_trials(wanted, again=again)
+        while trials is None and part == "everything" and (more := work.next_stage(wanted)):
+            made += work.make_trials(more, again=again)
+            wanted += more
+        made += work.make(work.after, [None], again=again and not some)
+    order = {trial: place for place, trial in enumerate(file.study.trials)}
+    return replace(made, trials=sorted(wanted, key=order.__getitem__))
+
+
+def seeds_of(trials: Iterable[Trial]) -> list[Trial]:
+    """The seeds of some trials, each as a trial of no selection."""
+    return [Trial("", seed) for seed in sorted({trial.seed for trial in trials})]
+
+
+def to_make(
+    file: StudyFile, root: Path, trials: Sequence[Trial], *, again: bool = False
+) -> tuple[dict[str, list[Trial | None]], int]:
+    """What `run_study` would make now, trials by asset without the study's name, and how many are fresh.
+
+    Nothing is made, noted or locked. What stands behind an asset that is made again counts as made again, though it
+    stays fresh where that comes out the same.
+    """
+    if file.study is None:
+        raise StudyError(file.error)
+    some = len(trials) < len(list(file.study.trials))
+    work = Work(file, file.study, root, None, "everything", None, lambda _: None, some=some)
+    stale, found, fresh = set[dg.AssetKey](), dict[str, list[Trial | None]](), 0
+    for keys, cells in work.stages(trials):
+        anew = again and (cells is trials or not some)
+        behind = {key for key in keys if work.above(key) & stale}
+        for cell in cells:
+            made = set(keys) if anew else set(work.stale(keys, cell)) | behind
+            fresh += len(keys) - len(made)
+            for key in sorted(made):
+                found.setdefault("/".join(key.path[1:]), []).append(cell)
+        stale |= {key for key in keys if found.get("/".join(key.path[1:]))} if cells == [None] else set()
+    return found, fresh
 
 
 class Work:
@@ -110,15 +169,18 @@ class Work:
         file: StudyFile,
         study: AnyStudy,
         root: Path,
-        instance: dg.DagsterInstance,
+        instance: dg.DagsterInstance | None,
         part: Part,
         progress: ProgressDisplay | None,
+        told: Callable[[str], None],
         *,
         some: bool,
     ) -> None:
         defs = build([file], root, progress=progress)
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
         self.study, self.store, self.instance, self.some = study, Store(root), instance, some
+        self.progress = progress or ProgressDisplay()
+        self.progress.stage("comparing what is there with what the study says")
         everything = set(self.graph.materializable_asset_keys)
         partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
@@ -133,8 +195,17 @@ class Work:
         later = {key for key in targets - partitioned if self.above(key) & partitioned}
         self.fixed, self.of_seeds = sorted(targets - partitioned - later), sorted(targets & partitioned - by_trial)
         self.of_trials, self.after = sorted(targets & by_trial), sorted(later)
-        revision = study.revision(file.path.parent, root / ".cache")
-        self.freshness = Freshness(self.store, study, self.graph, revision)
+        refuse_changed_code(study, *study.resolved.values())
+        contents = study.contents(file.path.parent, root / ".cache")
+        named = contents | contents_searched(study, self.store)
+        self.freshness = Freshness(self.store, study, self.graph, named, told)
+
+    def stages(self, trials: Sequence[Trial]) -> Iterator[tuple[list[dg.AssetKey], Sequence[Trial | None]]]:
+        """Assets in the order of work, each time with what they are made for: None, seeds, these trials, None."""
+        yield self.fixed, [None]
+        yield self.of_seeds, seeds_of(trials)
+        yield self.of_trials, trials
+        yield self.after, [None]
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         """Everything that an asset is made of."""
@@ -149,6 +220,27 @@ class Work:
             selection = dg.AssetSelection.assets(*reached).upstream().required_multi_asset_neighbors()
             wanted = reached | set(selection.resolve(self.graph))
         return reached
+
+    def make_trials(self, trials: Sequence[Trial], *, again: bool) -> Made:
+        """Make what trials need of their seeds, then the trials."""
+        made = self.make(self.of_seeds, seeds_of(trials), again=again and not self.some)
+        return made + self.make(self.of_trials, trials, again=again)
+
+    def next_stage(self, done: Sequence[Trial]) -> list[Trial]:
+        """Trials that the outcomes of those before call for.
+
+        What the store holds of others for other samples than now goes: the report reads what there is, and not that.
+        """
+        study = self.study
+        source = (study.name, "source")
+        known = self.store.load(source) if self.store.find(source) else None
+        wanted = needed(study, metrics_of(study, known), outcomes_at(self.store, study, done))
+        more = [trial for trial in wanted if trial not in set(done)]
+        key = (study.name, study.outcome_asset)
+        for trial in [] if more else set(study.trials) - set(done):
+            if self.store.find(key, trial) and self.store.outdated(key, trial):
+                self.store.remove(key, trial)
+        return more
 
     def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
         """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
@@ -206,12 +298,20 @@ class Work:
         """Materialise assets, or a block of their trials, in this process, and note them as made."""
         if not keys:
             return
+        assert self.instance is not None
+        self.progress.stage(stage_of("__".join(keys[0].path)))
         ends = {"start": trials[0], "end": trials[-1]} if trials else {}
         tags = {f"dagster/asset_partition_range_{end}": str(trial) for end, trial in ends.items()}
+        run_id = str(uuid.uuid4())
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), alive(self.instance, run_id):
                 self.job.execute_in_process(
-                    instance=self.instance, asset_selection=keys, tags=tags, run_config=QUIET, raise_on_error=True
+                    instance=self.instance,
+                    asset_selection=keys,
+                    tags=tags,
+                    run_config=QUIET,
+                    raise_on_error=True,
+                    run_id=run_id,
                 )
         except dg.DagsterExecutionInterruptedError as error:
             raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this

@@ -11,17 +11,20 @@ from __future__ import annotations
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, Field, create_model
 
+from secateur.scorers.given import bound, look_like, refuse_no_array, shown_call
 from secateur.scorers.lazy import torch
+from secateur.scorers.settings import Settings
 from secateur.scorers.signals import Batch, ClassSignals, Signal, Signals
 
 P = ParamSpec("P")
@@ -34,6 +37,15 @@ Scores = Float32[np.ndarray, " n"]
 HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
 Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
 """What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
+
+Count = Annotated[int, Field(ge=1)]
+"""How many of something, of which there is one at least."""
+Bins = Annotated[int, Field(ge=1, le=10**6)]
+"""Parts of a range that are counted."""
+Positive = Annotated[float, Field(gt=0)]
+"""A number above 0."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of all, or a place between the least and the most."""
 
 RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
@@ -66,12 +78,24 @@ class Scorer(Generic[P, S]):
     settings: type[BaseModel]
     reads: Reads = ()
 
+    def __post_init__(self) -> None:
+        look_like(self, self.compute)
+
+    def __repr__(self) -> str:
+        return shown_call(self.compute)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S:
         """Scores: of samples float32 `[n]`, of other units float32 arrays by the groups that the signals have.
 
         Raises ValueError that names the rows where the score of a sample is NaN or infinite; selectors of other units
         refuse NaN.
         """
+        if self.card.unit == "sample":
+            what = f"scorer {self.card.name!r}"
+            given = bound(what, self.compute, *args, **kwargs).arguments
+            for name in self.signals:
+                if given.get(name) is not None:
+                    refuse_no_array(what, name, given[name])
         scores = self.compute(*args, **kwargs)
         if self.card.unit == "sample":
             finite(cast(Scores, scores), self.card.name)
@@ -136,9 +160,9 @@ class TrainingBatch(Batch):
         )
 
     @cached_property
-    def is_nan(self) -> torch.Tensor:
-        """Whether an output is NaN, bool `[b]`: for what counts events, where a NaN would not spread by itself."""
-        return self.outputs.isnan().any(dim=1)
+    def not_finite(self) -> torch.Tensor:
+        """Whether an output is NaN or infinite, bool `[b]`: for what counts events, where it does not spread."""
+        return ~self.outputs.isfinite().all(dim=1)
 
 
 class Observer(ABC):
@@ -222,22 +246,58 @@ def observer(
     return declare
 
 
-def discover(package: Any, *kinds: type) -> dict[str, Any]:
+class Discovered(Mapping[str, Any]):
+    """Declarations of a package by name, each read from its file when it is asked for; iteration reads all files."""
+
+    def __init__(self, package: Any, kinds: tuple[type, ...], holds: Callable[[Any], bool]) -> None:
+        self._kinds, self._holds = kinds, holds
+        self._modules: dict[str, list[str]] = {}
+        for module in modules_of(package):
+            self._modules.setdefault(module.rpartition(".")[2], []).append(module)
+        self._read: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """What has this name; KeyError where nothing has, ValueError where two rooms declare it."""
+        if name not in self._read:
+            found = {module: one for module in self._modules[name] if (one := self._in(module, name)) is not None}
+            if len(found) > 1:
+                raise ValueError(f"{name!r} is declared in {' and in '.join(found)}: rename one of the files")
+            self._read[name] = next(iter(found.values()), None)
+        if self._read[name] is None:
+            raise KeyError(name)
+        return self._read[name]
+
+    def __setitem__(self, name: str, one: Any) -> None:
+        """Take this one for what the file of its name declares."""
+        self._modules.setdefault(name, [])
+        self._read[name] = one
+
+    def __delitem__(self, name: str) -> None:
+        """Read it from its file again."""
+        del self._read[name]
+
+    def _in(self, module: str, name: str) -> Any:
+        """What a module declares under the name of its file, None where that is of no kind that is looked for."""
+        for spelling in (name, "".join(map(str.capitalize, name.split("_")))):
+            one = getattr(importlib.import_module(module), spelling, None)
+            kind = isinstance(one, self._kinds) or (inspect.isclass(one) and issubclass(one, self._kinds))
+            if kind and self._holds(one):
+                return one
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._modules if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def discover(package: Any, *kinds: type, holds: Callable[[Any], bool] = lambda _: True) -> Mapping[str, Any]:
     """Objects of the given kinds in a package and its rooms: module `some_name` holds `some_name` or class `SomeName`.
 
-    Raises ValueError where two rooms declare one name.
+    Those of which `holds` is not true are left out. A name that two rooms declare is a ValueError when it is asked for.
     """
-    declared: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    for module in modules_of(package):
-        loaded, name = importlib.import_module(module), module.rpartition(".")[2]
-        for spelling in (name, "".join(map(str.capitalize, name.split("_")))):
-            candidate = getattr(loaded, spelling, None)
-            if isinstance(candidate, kinds) or (inspect.isclass(candidate) and issubclass(candidate, kinds)):
-                if places.setdefault(name, module) != module:
-                    raise ValueError(f"{name!r} is declared in {places[name]} and in {module}: rename one of the files")
-                declared[name] = candidate
-    return declared
+    return Discovered(package, kinds, holds)
 
 
 def modules_of(package: Any) -> list[str]:
@@ -249,6 +309,7 @@ def modules_of(package: Any) -> list[str]:
     return sorted(names)
 
 
+@lru_cache(maxsize=1024)
 def positional(function: Callable[..., object]) -> tuple[str, ...]:
     """Names of the parameters that a function takes by position."""
     parameters = inspect.signature(function).parameters.values()
@@ -262,7 +323,7 @@ def settings_of(function: Callable[..., object], name: str | None = None) -> typ
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in RESERVED
     }
-    return create_model(f"{name or function.__name__}_settings", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(f"{name or function.__name__}_settings", __base__=Settings, **fields)
 
 
 def annotation_of(parameter: inspect.Parameter, function: Callable[..., object]) -> Any:
@@ -282,6 +343,55 @@ def finite(values: Scores, name: str) -> Scores:
     if len(bad):
         raise ValueError(f"score {name!r} is NaN or infinite at {rows_text(bad)}")
     return values
+
+
+class NotFinite(ValueError):
+    """Outputs or losses that are NaN or infinite: an argmax would make a decision of them all the same."""
+
+
+@contextmanager
+def naming(whose: str) -> Iterator[None]:
+    """Put the trial, run or arm at hand before the message of a NotFinite that is raised in the block."""
+    try:
+        yield
+    except NotFinite as error:
+        raise type(error)(f"{whose}: {error}") from error
+
+
+def finite_outputs(outputs: Any, what: str = "the outputs", *, model: Any = None, first_row: int = 0) -> Any:
+    """The same outputs, an array or tensor `[n, …]`; raises NotFinite for those that are NaN or infinite.
+
+    Its message says how many rows of the n they are, counted from `first_row`, the model that gave them where one is
+    named, and what helps.
+    """
+    good = outputs.isfinite() if hasattr(outputs, "isfinite") else np.isfinite(outputs)
+    while good.ndim > 1:
+        good = good.all(-1)
+    if not good.all():
+        bad = np.flatnonzero(~(good.cpu().numpy() if hasattr(good, "cpu") else good))
+        what += f" of {name_of(model)}" if model is not None else ""
+        places = f"{rows_text(first_row + bad)}, {len(bad)} of {len(outputs)}"
+        raise NotFinite(f"{what} are NaN or infinite at {places}: {remedy_for(model)}")
+    return outputs
+
+
+def name_of(model: Any) -> str:
+    """The class of a model, and the name or folder that a model of transformers was loaded from."""
+    path = getattr(getattr(model, "config", None), "_name_or_path", "")
+    return f"the model {type(model).__name__}" + (f" ({path})" if path else "")
+
+
+def remedy_for(model: Any) -> str:
+    """What helps against outputs that are NaN or infinite: it depends on whether the model's own weights are."""
+    weights = {} if model is None else {n: w for n, w in model.state_dict().items() if w.is_floating_point()}
+    broken = next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
+    if broken is not None:
+        return f"so are its weights (first {broken}): its training diverged; train it again with a lower learning rate"
+    if any(weight.dtype == torch.float16 for weight in weights.values()):
+        return "its weights are float16, which ends at 65,504: save the model in float32 or bfloat16"
+    return "its training diverged; train it again with a lower learning rate" + (
+        ", or look at inputs that are too large for it" if weights else ""
+    )
 
 
 def rows_text(rows: np.ndarray) -> str:

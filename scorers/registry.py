@@ -26,4 +26,6 @@ def of_other_units() -> dict[str, str]:
 @cache
 def scorers(unit: Unit = "sample") -> Mapping[str, AnyScorer]:
     """Scorers of one unit by name; of samples these are scorers of signals, scorers of checkpoints and observers."""
-    return {name: one for name, one in declared().items() if one.card.unit == unit}
+    import secateur.scorers
+
+    return discover(secateur.scorers, Scorer, CheckpointScorer, Observer, holds=lambda one: one.card.unit == unit)

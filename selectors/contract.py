@@ -18,13 +18,12 @@ from jaxtyping import Shaped
 from pydantic import BaseModel, Field
 
 from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
+from secateur.scorers.given import bound, look_like, refuse_no_array, refuse_no_count, shown_call
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.ranks import Keep
 
 Cut = Annotated[float, Field(ge=0, lt=1)]
 """A share of all samples that is cut."""
-Count = Annotated[int, Field(ge=1)]
-"""How many of something, of which there is one at least."""
 
 P = ParamSpec("P")
 M = TypeVar("M")
@@ -52,18 +51,31 @@ class Selector(Generic[P]):
     by_id: bool = False
     """Whether rows are put in the order of their ids first: where sums over rows, or a library, would see the order."""
 
+    def __post_init__(self) -> None:
+        look_like(self, self.choose)
+
+    def __repr__(self) -> str:
+        return shown_call(self.choose)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Keep:
         """Keep mask, bool `[n]`, of exactly `budget` samples.
 
-        Raises ValueError for arrays of unequal length, NaN or infinite numbers (rows are named) and a budget outside
+        Raises TypeError for arguments that it does not take, and ValueError for what is no NumPy array, arrays of
+        unequal length, NaN or infinite numbers (rows are named) and a budget outside
         1 … n, or above what the settings leave room for.
         """
-        bound = inspect.signature(self.choose).bind(*args, **kwargs)
-        arguments = bound.arguments
+        what = f"selector {self.name!r}"
+        given = bound(what, self.choose, *args, **kwargs)
+        arguments = given.arguments
+        for name in [*self.reads, "ids"]:
+            if name == "budget":
+                refuse_no_count(what, name, arguments[name])
+            elif arguments.get(name) is not None:
+                refuse_no_array(what, name, arguments[name])
         arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
         lengths = {name: len(value) for name, value in arrays.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"selector {self.name!r} needs NumPy arrays of one length, got {lengths}")
+            raise ValueError(f"{what} needs arrays of one length, got {lengths}")
         count, budget = next(iter(lengths.values())), arguments["budget"]
         if not 1 <= budget <= count:
             raise ValueError(f"selector {self.name!r}: budget {budget} is not within 1 … {count}")
@@ -80,7 +92,7 @@ class Selector(Generic[P]):
             order = np.argsort(ids, kind="stable")
             arguments.update({name: values[order] for name, values in arrays.items()})
             keep = np.empty(count, dtype=np.bool_)
-            keep[order] = self.choose(*bound.args, **bound.kwargs)
+            keep[order] = self.choose(*given.args, **given.kwargs)
         else:
             keep = self.choose(*args, **kwargs)
         if np.count_nonzero(keep) != budget:
@@ -160,6 +172,12 @@ class MaskSelector(Generic[P, M]):
     exact: bool = True
     """Whether exactly the budget stays; more may stay where it is False, never less."""
 
+    def __post_init__(self) -> None:
+        look_like(self, self.choose)
+
+    def __repr__(self) -> str:
+        return shown_call(self.choose)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> M:
         """Bool masks of the units' shapes; True stays."""
         masks = self.choose(*args, **kwargs)
@@ -201,7 +219,9 @@ def declared() -> Mapping[str, Selector[...] | MaskSelector[..., Any]]:
 @cache
 def selectors() -> Mapping[str, Selector[...]]:
     """Every selector of samples by name."""
-    return {name: one for name, one in declared().items() if isinstance(one, Selector)}
+    import secateur.selectors
+
+    return discover(secateur.selectors, Selector)
 
 
 def of_other_units() -> dict[str, str]:
@@ -213,11 +233,9 @@ def of_other_units() -> dict[str, str]:
 @cache
 def mask_selectors(unit: Unit) -> Mapping[str, MaskSelector[..., Any]]:
     """Every selector that is for another unit than samples by name."""
-    return {
-        name: one
-        for name, one in declared().items()
-        if isinstance(one, MaskSelector) and unit in (one.units or (unit,))
-    }
+    import secateur.selectors
+
+    return discover(secateur.selectors, MaskSelector, holds=lambda one: unit in (one.units or (unit,)))
 
 
 def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from secateur.pipelines.studies.files import StudyFile, load_study
+from secateur.pipelines.studies.trust import trust
 
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -23,6 +24,8 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("SECATEUR_HOME", str(home / "secateur"))
     monkeypatch.setenv("SECATEUR_CACHE", str(home / "cache"))
     monkeypatch.setenv("SECATEUR_STUDIES", str(home / "studies"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "settings"))
+    trust(tmp_path_factory.getbasetemp())
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
 

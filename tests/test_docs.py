@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
-from reference_pages import PAGES, TABLES, commands, filled
+from reference_pages import PAGES, TABLES, commands, filled, listing
 
+from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.files import SHIPPED, validated
+from secateur.pipelines.studies.folders import LISTING, shipped_files
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.registry import scorers
@@ -50,6 +52,11 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 UPDATE = "python docs/reference_pages.py"
 
 
+def test_studies_that_ship_are_listed_as_they_are() -> None:
+    assert LISTING.read_text() == listing(), f"{LISTING.name} is stale: {UPDATE}"
+    assert [one["name"] for one in json.loads(LISTING.read_text())] == list(shipped_files())
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_generated_tables_are_fresh(name: str) -> None:
     page = (ROOT / name).read_text()
@@ -78,6 +85,8 @@ def listed_in(name: str) -> set[str]:
         return set(commands())
     if name == "experiment table":
         return set(experiments())
+    if name == "report keys":
+        return set(ReportContent.model_fields)
     if name in KEYS:
         return set(KEYS[name].model_fields)
     return set(selectors() if "selector" in name else scorers())
@@ -363,7 +372,7 @@ def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_tutorial_shows_what_is_printed_and_written(tutorial: Path) -> None:
-    done = shell(tutorial, "init", "pictures")
+    done = shell(tutorial, "init", "pictures", "--keep", "0.3")
     assert done.returncode == 0, done.stderr
     said = [line.rstrip() for line in done.stdout.splitlines()]
     assert len(said) > 5

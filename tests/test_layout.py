@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {
     "scorers": (
         "lazy",
+        "settings",
         "signals",
+        "given",
         "contract",
         "observers",
         "checkpoints",

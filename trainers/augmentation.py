@@ -11,15 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from secateur.scorers.lazy import torch
+from secateur.scorers.settings import Settings
 
 
-class Augmentation(BaseModel):
+class Augmentation(Settings):
     """How training images are varied; the settings left out do nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     crop_padding: Annotated[int, Field(ge=0, description="pixels added at each side before a crop of the old size")] = 0
     padding: Annotated[Literal["zero", "reflect"], Field(description="what is added at the sides")] = "zero"

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, Shaped
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import nn, torch
+from secateur.scorers.settings import CODE, PATHS, Settings
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
@@ -131,21 +132,26 @@ is an estimate where a sampler decides how long epochs are. Its attribute `made_
 snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """How a model is trained; the length is given in epochs or in optimiser steps."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    model: Annotated[str, Field(description="a name of trainers/models.py, or module:factory")] = "mlp"
-    model_settings: Annotated[dict[str, Any], Field(description="keyword arguments of the model")] = {}
-    epochs: Annotated[int | None, Field(ge=1, description="passes over the kept samples")] = None
-    steps: Annotated[int | None, Field(ge=1, description="optimiser steps, whatever the number of samples")] = None
-    batch_size: Annotated[int, Field(ge=1, description="samples per optimiser step")] = 64
+    model: Annotated[str, CODE, Field(description="a name of trainers/models.py, or module:factory")] = "mlp"
+    model_settings: Annotated[dict[str, Any], PATHS] = Field(
+        default_factory=dict, description="keyword arguments of the model"
+    )
+    epochs: Annotated[int | None, Field(ge=1, le=10**6, description="passes over the kept samples")] = None
+    steps: Annotated[
+        int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=10**7, description="samples per optimiser step")] = 64
     optimiser: Annotated[Literal["adamw", "sgd"], Field(description="what takes the steps")] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="pull of the weights towards zero")] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1000, description="peak of the schedule")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1000, description="pull of the weights towards zero")] = 1e-4
     pull: Annotated[
-        float, Field(ge=0, description="of the weights towards those that training starts with, by adamw: AdamR")
+        float,
+        Field(ge=0, le=10**6, description="of the weights towards those that training starts with, by adamw: AdamR"),
     ] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="of sgd, Nesterov's above 0")] = 0.9
     betas: Annotated[
@@ -172,7 +178,7 @@ class TrainingConfig(BaseModel):
         Literal["auto", "memory", "workers"],
         Field(description="inputs put on the device once, or read by workers; auto: by whether they fit"),
     ] = "auto"
-    workers: Annotated[int, Field(ge=1, description="processes that read inputs which do not fit")] = 4
+    workers: Annotated[int, Field(ge=1, le=1024, description="processes that read inputs which do not fit")] = 4
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:

@@ -200,8 +200,8 @@ class Made:
 
 
 def made_already(study: Study, store: Store) -> bool:
-    """Whether the study makes embeddings and has made them."""
-    return "embeddings" in study.signals and store.find(key_of(study, "embeddings")) is not None
+    """Whether the study makes embeddings and has made them of its samples."""
+    return "embeddings" in study.signals and store.holds(key_of(study, "embeddings"))
 
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
@@ -214,7 +214,7 @@ def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
     return choose(asked.selection, made.signals, budget=budget, seed=asked.seed, settings=asked.settings), budget
 
 
-def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
+def write(study: Study, asked: Asked, made: Made, keep: Keep, store: Store) -> Manifest:
     """The manifest, as the study's own are written."""
     widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
     table = made.whole.samples.collect()
@@ -223,7 +223,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep) -> Manifest:
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     source = made.loaded["source"]
     rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names, origin=origin_of(study, source))
-    return Manifest.write(asked.folder, rows, provenance, overwrite=True)
+    with store.recorded((*folder_key(study).path, asked.name)):
+        return Manifest.write(asked.folder, rows, provenance, overwrite=True)
 
 
 def ad_hoc_job(study: Study) -> dg.JobDefinition:
@@ -246,7 +247,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             started = time.perf_counter()
             keep, budget = select(study, asked, made)
             seconds = time.perf_counter() - started
-            manifest = write(study, asked, made, keep)
+            manifest = write(study, asked, made, keep, secateur_store)
         except (OSError, ValueError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         score = asked.selection.score

@@ -21,6 +21,7 @@ from secateur.pipelines.storage.ledger import Ledger, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
 from secateur.scorers.architectures.accuracy_predictor import cross_validate
+from secateur.scorers.contract import naming
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.architectures import space_of_configs
 from secateur.trainers.judging.evaluation import evaluate
@@ -88,8 +89,9 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
             space, choices, history.fitness, space.keys_of(history.rows), search.search.predictor
         )
         true, note = history.fitness, "each predicted by trees that never saw it"
-        if "accuracy" in table.columns:
-            unseen = np.setdiff1d(np.arange(len(space)), history.rows)
+        keys = space.keys_of(np.arange(len(space)))
+        unseen = np.flatnonzero(~np.isin(keys, space.keys_of(history.rows)))
+        if "accuracy" in table.columns and len(unseen):
             true, predicted = table["accuracy"].to_numpy()[unseen], model.predict(space.choices_of(unseen))
             note = "architectures that were not evaluated"
         taught = search.search.predictor.trained_on(history.fitness)
@@ -99,7 +101,8 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
             "contributions": contributions(space.features, means, replay(search, space, history).alive),
         }
         with secateur_store.folder(key) as folder:
-            model.booster.save_model(folder / "trees.txt")
+            # LightGBM's own `save_model` takes no notice of a full disk.
+            (folder / "trees.txt").write_text(model.booster.model_to_string(), encoding="utf-8", newline="\n")
             content = {"mean": model.mean, "deviation": model.deviation, "features": list(space.features)}
             (folder / "predictor.json").write_text(json.dumps(content | dataclasses.asdict(metrics), indent=2) + "\n")
             for name, svg in pictures.items():
@@ -137,7 +140,8 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
         taught = search.search.predictor.trained_on(history.fitness)
         means = fitted(search, space, history).first_order(space.choices_of(history.rows[taught]))
         alive = replay(search, space, history).alive
-        written = write_pruned_space(search, space, alive, means, secateur_store.place(key))
+        with secateur_store.recorded(key) as place:
+            written = write_pruned_space(search, space, alive, means, place)
         empty = [name for name, left in space.kept(alive).items() if not left]
         assert space.listed is not None
         return dg.MaterializeResult(
@@ -208,13 +212,15 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         config = TrainingConfig(**best_architecture["config"])
 
         def work() -> None:
-            trained = train(data, config, seed=0)
-            outcome = outcome_of(trained).model_copy(update={"metrics": dict(evaluate(trained.model, test))})
+            with naming("the best architecture"):
+                trained = train(data, config, seed=0)
+                metrics = dict(evaluate(trained.model, test))
+            outcome = outcome_of(trained).model_copy(update={"metrics": metrics})
             with secateur_store.folder(key) as folder:
                 save_trained(folder, trained, outcome, config, data)
 
         tested = {"test_inputs": test.inputs, "test_targets": test.targets}
-        made_of = digest_of(config=config.model_dump(mode="json"), **parts_of(data), **tested)
+        made_of = digest_of(config=config.model_dump(mode="json"), **parts_of(data, config), **tested)
         folder = Ledger(secateur_store).once(key, None, made_of, work)
         outcome = trained_outcome(folder)
         return dg.MaterializeResult(

@@ -1,10 +1,8 @@
 """Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and the check of them."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,27 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import polars.selectors as cs
-import pyarrow as pa
-import pyarrow.parquet
 import xxhash
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
-from secateur.pipelines.data.check import DataReport, check_data, report_of, text_findings
-from secateur.pipelines.data.identity import hex_of
-from secateur.pipelines.data.own_samples import inspect_own, revision_of
-from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
-from secateur.pipelines.data.sources import load
-from secateur.pipelines.data.targets import as_columns, strata_in, targets_in
-from secateur.pipelines.data.types import series_of
-from secateur.pipelines.pages.previews import Previews, previews_in
+from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
+from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
+from secateur.pipelines.data.own_samples import inspect_own, own_findings, revision_of
+from secateur.pipelines.data.preparation import begin, link_shards, write_inputs, write_samples
+from secateur.pipelines.data.sources import FORMAT, load
+from secateur.pipelines.data.stored_targets import strata_in, targets_in
+from secateur.pipelines.files.partial_names import resumable_folder
+from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
+from secateur.pipelines.runs.deciding import check_metric, facts_of_metrics
 from secateur.pipelines.runs.findings import listed_in_markdown
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import Data
 from secateur.trainers.modalities import encoding as encodings
@@ -73,9 +72,10 @@ def memberships_of(
     return targets_in(samples.select("target").collect(), source["label_names"])
 
 
-def previews_of(study: Study, store: Store) -> Previews | None:
-    """What a reader sees of training samples, from the rows that the study's home holds."""
-    return previews_in(store.place(key_of(study, "rows")) / "train", study.columns)
+def previews_of(study: Study, store: Store, longest: int = PREVIEW) -> Previews | None:
+    """What a reader sees of training samples, so many characters of each, from the rows that the study's home holds."""
+    key = key_of(study, "rows")
+    return previews_in(store.load(key) / "train", study.columns, longest) if store.find(key) else None
 
 
 def training_files(source: Mapping[str, Any]) -> list[str]:
@@ -97,11 +97,15 @@ class Prepared:
     folder: Path
     files: tuple[str, ...] = ()
     report: DataReport | None = None
+    found: Sequence[Finding] = ()
+    """Of samples that the study's own task yields."""
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     read: dict[str, Any] = field(default_factory=dict)
     """What `read_facts` says of the files."""
+    judging: dict[str, Any] = field(default_factory=dict)
+    """What `facts_of_metrics` says of the test samples."""
 
     @property
     def source(self) -> dict[str, Any]:
@@ -116,37 +120,45 @@ class Prepared:
             "test_samples": self.sizes[1],
             "model_settings": self.model_settings,
             "encoding": self.facts,
+            "test_counts": list(self.report.test.class_counts) if self.report else [],
+            **self.judging,
             **self.read,
         }
 
     def strata_table(self, head: str) -> str:
         """Samples per stratum, as Markdown."""
-        lines = [f"| {name} | {count} |" for name, count in zip(self.strata, self.counts, strict=True)]
+        lines = [f"| {in_markdown(name)} | {count} |" for name, count in zip(self.strata, self.counts, strict=True)]
         return "\n".join([f"| {head} | samples |", "| --- | ---: |", *lines])
 
 
 def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
-    Tables, arrays and shards are written below `folder`, in batches; memory holds one of them.
+    Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
+    same data that was killed there goes on.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data)
+    begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
     names, strata = task.stratum_names(), task.strata(loaded.targets)
-    classed = loaded.targets.dtype == np.int64
-    check_possible(study, strata, names, len(np.unique(loaded.targets)) if classed else None)
-    encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
+    classes = sum(map(bool, report.train.class_counts)) if loaded.targets.dtype == np.int64 else None
+    check_possible(study, strata, names, classes)
+    judging = facts_of_metrics(task, loaded.test_targets)
+    check_metric(study, {"task": task.state(), **judging}, loaded.targets)
+    with loaded.placing("train"):
+        encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
     facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, task.strata(targets), pictures)
-        write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+        with loaded.placing(split):
+            write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
     return Prepared(
         revision=loaded.revision,
@@ -161,67 +173,33 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         encoder=encoder,
         model_settings=encoder.model_settings,
         facts=facts,
+        judging=judging,
         read=read_facts(loaded, study),
     )
 
 
-def write_samples(
-    path: Path,
-    rows: SplitRows,
-    targets: Shaped[np.ndarray, "n ..."],
-    strata: Int64[np.ndarray, " n"],
-    pictures: tuple[str, Path] | None = None,
-) -> None:
-    """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
-
-    With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there.
+def version_of(study: Study, revision: str) -> str:
+    """Digest of what the samples of a study are made of: the data, and the settings that decide how they are read, with
+    the files that they name.
     """
-    writer, start = None, 0
-    for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else [])]):
-        part = slice(start, start + table.num_rows)
-        own = {name: values.to_arrow() for name, values in as_columns(targets[part], strata[part]).items()}
-        known = {"row": pa.array(np.arange(part.start, part.stop)), "file": table[FILE], "file_row": table[ROW]}
-        if pictures:
-            known["path"] = paths_below(table[pictures[0]], pictures[1])
-        block = pa.table(known | {"content_hash": hex_of(words_of(table[CONTENT]))} | own)
-        writer = writer or pyarrow.parquet.ParquetWriter(path, block.schema, compression="zstd")
-        writer.write_table(block)
-        start = part.stop
-    if writer:
-        writer.close()
-
-
-def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
-    """Paths of pictures from a folder on, as they are where they lie elsewhere, empty where there is none."""
-    paths = series_of(cells).struct.field("path").cast(pl.String).fill_null("")
-    return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
-
-
-def write_inputs(path: Path, encoder: encodings.Encoder, rows: SplitRows) -> None:
-    """The rows as one array in an .npy file."""
-    with path.open("wb") as file:
-        head = {"descr": encoder.dtype.str, "fortran_order": False, "shape": (len(rows), *encoder.shape)}
-        np.lib.format.write_array_header_1_0(file, head)
-        for _, block in encodings.blocks_of(encoder, rows):
-            file.write(np.ascontiguousarray(block).data)
-
-
-def link_shards(rows: SplitRows, folder: Path) -> None:
-    """The shards of a split in a folder of their own, as further names of the same files where that is possible."""
-    folder.mkdir(parents=True)
-    for place, shard in enumerate(rows.shards):
-        target = folder / f"{place:05}.arrow"
-        try:
-            target.hardlink_to(shard)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(shard, target)
+    settings = [
+        study.source and study.source.model_dump(mode="json"),
+        study.columns and study.columns.model_dump(mode="json"),
+        study.task.model_dump(mode="json"),
+        study.data.model_dump(mode="json"),
+        study.columns and study.resolved_encoding.model_dump(mode="json"),
+        study.columns and contents_of(study.resolved_encoding),
+    ]
+    return xxhash.xxh3_128_hexdigest(json.dumps([revision, *settings], sort_keys=True).encode())
 
 
 def prepared_by(task: OwnTask, folder: Path) -> Prepared:
     """The samples that a task of the user's own yields; inputs are their row numbers."""
+    begin(folder, task.name)
     samples, test_samples = inspect_own(task, "train"), inspect_own(task, "test")
     for prefix, table in (("", samples), ("test_", test_samples)):
-        table.write_parquet(folder / f"{prefix}samples.parquet")
+        identity = {FINGERPRINT: fingerprint(table["content_hash"])}
+        table.write_parquet(folder / f"{prefix}samples.parquet", metadata=identity)
         np.save(folder / f"{prefix}inputs.npy", table["row"].to_numpy())
     return Prepared(
         revision=revision_of(task, samples, test_samples),
@@ -231,6 +209,7 @@ def prepared_by(task: OwnTask, folder: Path) -> Prepared:
         counts=tuple(np.bincount(strata_in(samples), minlength=len(task.stratum_names())).tolist()),
         sizes=(len(samples), len(test_samples)),
         folder=folder,
+        found=own_findings({"train": samples, "test": test_samples}),
     )
 
 
@@ -263,13 +242,14 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
         refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="prepare-") as name:
-            folder = Path(name)
+        with resumable_folder(cache / f"prepare-{study.name}") as folder:
             made = prepared(study, base, cache, folder)
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
+            report = report_of(made.report)
+            report["findings"] += [asdict(finding) for finding in made.found]
+            yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:
                     made.encoder.save(place)
@@ -277,8 +257,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 if (folder / "rows").is_dir():
                     for split in (folder / "rows").iterdir():
                         split.rename(place / split.name)
-            report = report_of(made.report)
-            yield from outputs_of(study, made, secateur_store.place(key["encoder"]).resolve(), report["findings"])
+            place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
+            yield from outputs_of(study, made, place, report["findings"], named)
         secateur_store.save(key_of(study, "data_report"), report)
         problems = [finding["text"] for finding in report["findings"]]
         for problem in problems:
@@ -295,30 +275,37 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     return prepare
 
 
-def outputs_of(study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
-    """Every asset of the data with its metadata; `encoder` is the folder where that one lies.
+def told_of(findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the check found, as metadata of the source, which a study's overview begins with, and of the samples."""
+    return {"findings": dg.MetadataValue.md(listed_in_markdown(findings) or "nothing to report")}
 
-    What the check found stands with the source, which the overview of a study begins with, and with the samples.
-    """
-    told = {"findings": dg.MetadataValue.md(listed_in_markdown(findings) or "nothing to report")}
-    # What is made of a revision depends on the study's settings too.
-    settings = [
-        study.source and study.source.model_dump(mode="json"),
-        study.columns and study.columns.model_dump(mode="json"),
-        study.task.model_dump(mode="json"),
-        study.data.model_dump(mode="json"),
-        study.columns and study.resolved_encoding.model_dump(mode="json"),
-    ]
-    version = dg.DataVersion(xxhash.xxh3_128_hexdigest(json.dumps([made.revision, *settings], sort_keys=True).encode()))
-    yield dg.Output(made.source, "source", metadata=told | {"revision": made.revision}, data_version=version)
+
+def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
+    """The samples of both splits, ahead of all else: whatever the store writes behind them is for these samples."""
     for prefix, size in (("", made.sizes[0]), ("test_", made.sizes[1])):
         metadata: dict[str, Any] = {"revision": made.revision, "dagster/row_count": size}
         if not prefix:
             head = "class" if made.task.name == "classification" else "stratum"
             metadata |= {"classes": dg.MetadataValue.md(made.strata_table(head))}
-            metadata |= told | {"duplicates found": made.report.train.duplicate_rows if made.report else 0}
-        name = f"{prefix}samples"
+            metadata |= told_of(findings) | {"duplicates found": made.report.train.duplicate_rows if made.report else 0}
+        name, version = f"{prefix}samples", dg.DataVersion(version_of(study, made.revision))
         yield dg.Output(made.folder / f"{name}.parquet", name, metadata=metadata, data_version=version)
+
+
+def outputs_of(
+    study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]], named: Mapping[str, str]
+) -> Iterator[dg.Output[Any]]:
+    """Every other asset of the data with its metadata; `encoder` is the folder where that one lies.
+
+    The version of the source is that of all that the study reads, `named` by its settings: every step that reads files
+    or code of its own reads the source too, and is stale when they change.
+    """
+    own = version_of(study, made.revision)
+    version = dg.DataVersion(own)
+    whole = dg.DataVersion(xxhash.xxh3_128_hexdigest(json.dumps([own, dict(named)]).encode()) if named else own)
+    metadata = told_of(findings) | {"revision": made.revision}
+    yield dg.Output(made.source, "source", metadata=metadata, data_version=whole)
+    for prefix in ("", "test_"):
         inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")
         metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)} | made.facts
         name = f"{prefix}inputs"

@@ -49,9 +49,10 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(loaded["inputs"], loaded["samples"], loaded["source"])
         costs, count, resumed = key_of(study, "embeddings_cost"), len(data), 0
-        encoder = Path(settings.encoder) if settings.encoder and Path(settings.encoder).exists() else None
-        network = {"encoder": encoder, "proxy": fingerprint([loaded["proxy"] / "seed-0"]) if "proxy" in loaded else ""}
-        made_of = digest_of(settings=settings.model_dump(), **network, **data_parts(study, loaded["source"]))
+        network = [settings, *([models.config_in(loaded["proxy"] / "seed-0")] if "proxy" in loaded else [])]
+        parts = data_parts(study, loaded["source"], *network)
+        parts["proxy"] = fingerprint([loaded["proxy"] / "seed-0"]) if "proxy" in loaded else ""
+        made_of = digest_of(settings=settings.model_dump(), **parts)
 
         def blocks(number: int) -> Iterator[np.ndarray]:
             told, start = secateur_progress.start(context, "embeddings"), number * settings.block
@@ -63,10 +64,12 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
 
         def work() -> None:
             nonlocal resumed
-            folder, path = secateur_store.root / study.name / ".embeddings", secateur_store.place(key)
+            folder = secateur_store.root / study.name / ".embeddings"
             places = block_places(folder / made_of[:16], count, settings.block)
             resumed = block_by_block(places, blocks, save_array)
-            join_blocks(places, count, path.with_suffix(".npy"))
+            joined = folder / "embeddings.npy"
+            join_blocks(places, count, joined)
+            secateur_store.save(key, joined)
             shutil.rmtree(folder)
             # Blocks that an earlier, killed run made took their time too.
             seconds = (time.perf_counter() - started) * count / max(1, count - resumed * settings.block)
@@ -94,16 +97,18 @@ def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:
         return {"model": models.load(proxy / "seed-0")}
     if study.columns is None or study.columns.text is None:
         return {}
-    return {"texts": rows_in(store.place(key_of(study, "rows")) / "train").dataset()[study.columns.text]}
+    return {"texts": rows_in(store.load(key_of(study, "rows")) / "train").dataset()[study.columns.text]}
 
 
 def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
     """Write blocks as one array float16 `[count, d]`, one of them in memory at a time."""
     blocks = [np.load(place, mmap_mode="r") for place in places]
-    with new_file(path, overwrite=True) as partial:
-        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, blocks[0].shape[1]))
-        np.concatenate(blocks, out=whole)
-        whole.flush()
+    head = {"descr": "<f2", "fortran_order": False, "shape": (count, blocks[0].shape[1])}
+    # No memory map: on a full disk the system kills whoever writes to one.
+    with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, head)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<f2").data)
 
 
 def neighbours_asset(study: Study) -> dg.AssetsDefinition:

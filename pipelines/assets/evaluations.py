@@ -13,9 +13,10 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.pages.names import title_of
 from secateur.pipelines.pages.plots import best_so_far
-from secateur.pipelines.pages.report import build_report, title_of
+from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.architectures import accuracies_of, run, searchers, space_of
 from secateur.pipelines.runs.evaluations import evaluator, training_data
 from secateur.pipelines.runs.outcomes import outcomes_in
@@ -96,6 +97,7 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
         ins=("evaluations",),
         description="The guided search, the same without pruning and regularised evolution beside random search after "
         "as many evaluations, over seeds, with intervals and a verdict.",
+        metadata=page_link(search),
     )
     def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:
         outcomes = outcomes_in(search, evaluations)

@@ -1,51 +1,80 @@
 """Which assets of a study are fresh, so that a command of the shell makes again only what has changed.
 
-An asset (or a trial of it) follows from the settings that it reads, versions, the revision of the data and the very
-files of its parents. The ledger `graph` holds what each file followed from when it was made; where that differs from
-what there is now, or the file is another than the one that was noted, be it because the study was edited, the data
-changed or the UI made an asset anew, the asset is stale. What the ledger does not know is stale.
+An asset (or a trial of it) follows from the settings that it reads, versions, the contents of the data, files, folders
+and code that those name, and the content of its parents. The ledger `graph` holds what each followed from when it was
+made; where that differs from what there is now, or the file is another than the one that was noted, be it because the
+study was edited, the data changed, somebody changed a file or the UI made an asset anew, the asset is stale. What the
+ledger does not know is stale.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from secateur.pipelines.storage.ledger import Ledger, digest_of, library_versions, state_of
+from secateur.pipelines.storage.ledger import Ledger, digest_of
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.storage.versions import library_versions
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.signals import BESIDE, COST
 from secateur.pipelines.studies.study import AnyStudy
 
 
 class Freshness:
-    """What the assets of one study follow from; `revision` is that of the data as they are now."""
+    """What the assets of one study follow from; `contents` are those of all that it reads, as they are now.
 
-    def __init__(self, store: Store, study: AnyStudy, graph: Any, revision: str) -> None:
-        self.store, self.study, self.graph, self.revision = store, study, graph, revision
-        self.ledger = Ledger(store, "graph")
+    `told` gets a sentence about each file that somebody changed, and which makes its asset stale.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        study: AnyStudy,
+        graph: Any,
+        contents: Mapping[str, str],
+        told: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.store, self.study, self.graph, self.contents = store, study, graph, contents
+        self.ledger, self.told, self.known = Ledger(store, "graph"), told, set[str]()
 
     def is_fresh(self, key: dg.AssetKey, trial: Trial | None = None) -> bool:
-        """Whether the file is the one that was noted and follows from what there is now."""
-        return self.ledger.is_unchanged(key, trial, self.made_of(key, trial))
+        """Whether the files are those that were noted, with what stands beside them, and follow from what is now."""
+        if trial and key.path[1] == "manifest" and self.study.why_no_manifest(trial):
+            return True
+        beside = self.beside(key)
+        faults = self.ledger.faults(key, trial, beside=beside) if self.ledger.entry(key, trial) else []
+        for fault in faults:
+            if (text := str(fault)) not in self.known:
+                self.known.add(text)
+                self.told(f"{text} since secateur wrote it: {'/'.join(key.path)} is made again")
+        return not faults and self.ledger.matches(key, trial, self.made_of(key, trial), beside=beside)
 
     def note(self, keys: Iterable[dg.AssetKey], trials: Iterable[Trial | None] = (None,)) -> None:
         """Note files as made of what there is now."""
         listed = list(trials)
         for key in keys:
             for trial in listed:
-                self.ledger.note(key, trial, self.made_of(key, trial))
+                self.ledger.note(key, trial, self.made_of(key, trial), beside=self.beside(key))
+
+    def beside(self, key: dg.AssetKey) -> list[tuple[str, ...]]:
+        """What the step of an asset writes besides."""
+        study, asset, *below = key.path
+        names = [name for name, owner in BESIDE.items() if owner == asset]
+        return [(study, name, *below) for name in names if not self.graph.has(dg.AssetKey([study, name]))]
 
     def made_of(self, key: dg.AssetKey, trial: Trial | None) -> str:
         """Digest of what decides the content of an asset, or of a trial of it."""
         parents = []
         for parent in sorted(self.graph.get(key).parent_keys):
+            read = [parent, *(names for names in self.beside(parent) if not names[1].endswith(COST))]
             trials = self.trials_of(parent, trial)
-            states = [state_of(self.store.find(parent, of)) for of in trials]
-            parents.append(["/".join(parent.path), [str(of) for of in trials], states])
+            contents = [[self.store.content(each, of) for each in read] for of in trials]
+            parents.append(["/".join(parent.path), [str(of) for of in trials], contents])
+        left_out = self.study.left_out(key.path[1], trial)
         return digest_of(
             settings=self.study.decides(key.path[1], trial),
             secateur=library_versions()["secateur"],
-            revision=self.revision,
+            contents={name: each for name, each in self.contents.items() if name.partition(".")[0] not in left_out},
             parents=parents,
         )
 

@@ -23,8 +23,9 @@ def form(
             continue
         shown = offered(declared.annotation)
         annotation: Any = shown | None if name in optional else shown
-        value = plain(defaults.get(name, None if name in optional else declared.default))
-        fields[name] = (annotation, FieldInfo.merge_field_infos(declared, default=value, annotation=annotation))
+        value = plain(defaults.get(name, None if name in optional else declared.get_default(call_default_factory=True)))
+        filled = {"default": value, "default_factory": None, "annotation": annotation}
+        fields[name] = (annotation, FieldInfo.merge_field_infos(declared, **filled))
     return create_model(f"{settings.__name__}_form", __base__=dg.Config, **fields)
 
 

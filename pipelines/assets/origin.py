@@ -19,12 +19,12 @@ def read_facts(loaded: Loaded, study: Study) -> dict[str, Any]:
     several = len(counts)
     if study.read_source.held_out is None:
         # The source names files of the test split, which come behind those of training.
-        several = int(loaded.scanned["test"].column(FILE).min())  # type: ignore[arg-type]
+        several = int(loaded.scanned["test"].at([FILE], np.zeros(1, np.int64))[FILE][0])
     schema = loaded.scanned["train"].schema
     dropped: dict[str, int] = {}
     for part in loaded.dropped:
         if part.split == "train":
-            dropped[part.policy] = dropped.get(part.policy, 0) + len(part.rows)
+            dropped[part.policy] = dropped.get(part.policy, 0) + part.found.count
     return {
         "training_files": [[name, int(count)] for name, count in zip(loaded.files, counts, strict=True)][:several],
         "types": {field.name: word_of(field.type) for field in schema if not field.name.startswith("secateur:")},

@@ -4,7 +4,10 @@ An asset is stale when something that it reads has other content than when it wa
 scorer changed. What was made again with the same content makes nothing else stale.
 """
 
+import json
+import time
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,20 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.sources import SourceError, stamp_of
+from secateur.pipelines.files.contents import remembered
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
+from secateur.pipelines.runs.proxy import contents_searched
+from secateur.pipelines.storage.ledger import digest_of
+from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import selection_key
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, TRAINING
+from secateur.pipelines.studies.study import CONTENTS, SOURCE
 from secateur.selectors.contract import Selector, resolve_keep
 
 TRAVEL = {"scores": (), "manifest": CHOICE, "report": (*CHOICE, *TRAINING)}
@@ -77,12 +86,12 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
         target=dg.AssetSelection.groups(study.name),
         description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
     )
-    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds and study.source else []
+    watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
     return dg.Definitions(made, jobs=[job], schedules=schedules, sensors=[refresh, *watch])
 
 
 def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
-    """Scores again when files of the source, or its commit on the hub, are not what they were."""
+    """Scores again when the content of something that the study reads, or its commit on the hub, is another."""
     assert study.recurring
     prepared = key_of(study, "source")
 
@@ -90,20 +99,68 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
         name=f"{study.name}_source",
         job=job,
         minimum_interval_seconds=study.recurring.watch_seconds,
-        description=f"Scores {study.name} again when its source changes.",
+        description=f"Scores {study.name} again when its source, or a file or code that it names, changes.",
     )
-    def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def source_changed(
+        context: dg.SensorEvaluationContext, secateur_store: dg.ResourceParam[Store]
+    ) -> dg.SensorResult | dg.SkipReason:
         try:
-            stamp = study.read_source.stamp(base)
-        except SourceError as error:
+            stamp = stamp_now(study, base, secateur_store)
+        except (SourceError, StoredError, OSError) as error:
             return dg.SkipReason(f"the source of {study.name} cannot be looked at: {error}")
-        if stamp == context.cursor:
+        last = Cursor.read(context.cursor)
+        if stamp == last.stamp:
             return dg.SkipReason(f"the source of {study.name} is as it was")
         if context.cursor is None and context.instance.get_latest_materialization_event(prepared):
-            return dg.SensorResult(skip_reason=f"watching the source of {study.name} from now on", cursor=stamp)
-        return dg.SensorResult([dg.RunRequest(run_key=stamp)], cursor=stamp)
+            told = f"watching the source of {study.name} from now on"
+            return dg.SensorResult(skip_reason=told, cursor=Cursor(last.count, stamp).written)
+        now = Cursor(last.count + 1, stamp)
+        return dg.SensorResult([dg.RunRequest(run_key=f"{now.count}-{stamp}")], cursor=now.written)
 
     return source_changed
+
+
+def stamp_now(study: Study, base: Path, store: Store) -> str:
+    """Changes exactly when something that a study reads does; cheap where its files are known.
+
+    Of a study whose task brings its samples that is the code of the task, and not what that code reads. Raises
+    SourceError, StoredError or OSError for what cannot be read, and imports nothing of the user's.
+    """
+    cache = store.root / ".cache"
+    with remembered(cache / CONTENTS / study.name):
+        found = contents_of(study, base) | contents_searched(study, store)
+        if study.source:
+            found[SOURCE] = stamp_of(study.source, study.read_columns, base, cache)
+    return digest_of(contents=found)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What a sensor of a source remembers: how many runs it has asked for, and the stamp at its last look.
+
+    The count makes each key of a run another one: data that return to what they were before are scored again, though
+    Dagster makes no second run of one key.
+    """
+
+    count: int
+    stamp: str = ""
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """A cursor as it was written; one of another form, or none, has no stamp and counts from now on.
+
+        Counts begin at the time, in seconds, behind those of a cursor that somebody has reset.
+        """
+        try:
+            found = json.loads(text or "")
+            return cls(int(found["count"]), str(found["stamp"]))
+        except (ValueError, TypeError, KeyError):
+            return cls(int(time.time()))
+
+    @property
+    def written(self) -> str:
+        """As Dagster keeps it."""
+        return json.dumps(asdict(self))
 
 
 def static_selections(study: Study) -> dict[str, Selection]:
@@ -166,7 +223,7 @@ def subsets_of(
 ) -> dict[str, np.ndarray]:
     """Keep mask of each selection at each budget, of seed 0; open settings as they were last tuned, or untuned."""
     tuning, found = key_of(study, "tuning"), {}
-    tuned = store.load(tuning) if store.find(tuning) else {}
+    tuned = store.load(tuning, of_any_samples=True) if store.find(tuning) else {}
     for keep in study.keep:
         budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import dagster as dg
@@ -19,8 +20,11 @@ class ProgressDisplay:
 
     seconds_between = 5.0
 
-    def start(self, context: dg.AssetExecutionContext, title: str) -> Callable[[int, int], None]:
-        """A callback told (done, in all)."""
+    def stage(self, words: str) -> None:
+        """Say what is being done from now on; in a run's log Dagster says it."""
+
+    def start(self, context: dg.AssetExecutionContext, title: str, *, part: bool = False) -> Callable[[int, int], None]:
+        """A callback told (done, in all); `part` stands for work within something that has a bar of its own."""
         last = time.monotonic()
 
         def told(done: int, total: int) -> None:
@@ -41,18 +45,55 @@ class ProgressDisplay:
 
 
 class Bars(ProgressDisplay):
-    """Bars of a rich progress display that the caller has started."""
+    """Bars of a rich progress display that the caller has started, one for each title, and a line `now` that says what
+    is being done.
 
-    def __init__(self, display: Any) -> None:
-        self.display = display
+    Bars of parts go when the part is done: a pass over many trials leaves one.
+    """
 
-    def start(self, context: dg.AssetExecutionContext, title: str) -> Callable[[int, int], None]:
-        task = self.display.add_task(title, total=None)
+    def __init__(self, display: Any, now: Any) -> None:
+        self.display, self.now, self.tasks = display, now, dict[str, Any]()
+
+    def stage(self, words: str) -> None:
+        self.display.update(self.now, description=words)
+
+    def start(self, context: dg.AssetExecutionContext, title: str, *, part: bool = False) -> Callable[[int, int], None]:
+        if title in self.tasks:
+            self.display.reset(self.tasks[title], total=None)
+        else:
+            self.tasks[title] = self.display.add_task(title, total=None)
+        task = self.tasks[title]
 
         def told(done: int, total: int) -> None:
             self.display.update(task, completed=done, total=total)
+            if part and done >= total and self.tasks.pop(title, None) is not None:
+                self.display.remove_task(task)
 
         return told
+
+
+STAGES: Final = {
+    "source": "reading the data",
+    "samples": "reading the data",
+    "encoder": "reading the data",
+    "proxy": "training the proxy",
+    "scores": "scoring",
+    "embeddings": "embedding",
+    "neighbours": "looking for neighbours",
+    "tuning": "tuning settings",
+    "subset": "choosing",
+    "manifest": "writing manifests",
+    "trained_model": "training",
+    "evaluation": "testing what was trained",
+    "report": "comparing and drawing the report",
+}
+"""What a step does, by the first of its assets' names."""
+
+
+def stage_of(step: str) -> str:
+    """What a step does, for a reader, from its key: `digits__trained_model`."""
+    names = step.partition("__")[2].split("__")
+    return " ".join([STAGES.get(names[0], names[0].replace("_", " ")), *names[1:]])
 
 
 ACCELERATOR: Final = "accelerator"
@@ -77,8 +118,8 @@ IO_MANAGER = "secateur_io"
 class StoreIOManager(dg.IOManager):
     """Hands a store's values to assets; a partitioned asset is a mapping from `Trial` to value."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, progress: ProgressDisplay | None = None) -> None:
+        self.store, self.progress = store, progress or ProgressDisplay()
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         path = self.store.save(context.asset_key, obj)
@@ -86,6 +127,8 @@ class StoreIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         key = context.asset_key
+        with suppress(dg.DagsterInvariantViolationError):  # who loads an asset's value outside of a run has no step
+            self.progress.stage(stage_of(context.step_context.step.key))
         if not context.has_asset_partitions:
             return self.store.load(key)
         trials = [Trial.parse(partition) for partition in sorted(context.asset_partition_keys)]

@@ -19,13 +19,13 @@ from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.score import score_by_class
-from secateur.pipelines.runs.proxy import ProxyRuns
+from secateur.pipelines.runs.proxy import ProxyRuns, identity_of, with_searched_network
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.samples import Score, Study
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import Score
 from secateur.scorers.contract import Card, Scorer, Scores
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.outcome import Cost
-from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.processes import device_of_choice
 
 
@@ -119,13 +119,13 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         data, device = data_of(inputs, samples, source), device_of_choice()
         training = TrainingConfig(**config.proxy.model_dump())  # type: ignore[attr-defined]
         if loaded:
-            training = with_network_of(training, loaded["best_architecture"])
+            training = with_searched_network(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
         runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
         spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(key_of(study, "proxy_cost"), vars(spent))
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
-        weights = dg.DataVersion(fingerprint(sorted(secateur_store.place(proxy_key).glob("seed-*"))))
+        weights = dg.DataVersion(identity_of(study, sorted(secateur_store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(
             None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **vars(spent)}, data_version=weights
         )
@@ -137,13 +137,6 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
     return proxy
-
-
-def with_network_of(training: TrainingConfig, best: dict[str, Any]) -> TrainingConfig:
-    """The training that a search of networks found, for as long a run as the given one."""
-    if "config" not in best:
-        raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
-    return TrainingConfig(**{**best["config"], "epochs": training.epochs, "steps": training.steps})
 
 
 def score_asset(study: Study, name: str) -> dg.AssetsDefinition:

@@ -13,10 +13,12 @@ from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import score_metadata, score_outs
 from secateur.pipelines.runs.costs import save_pass_cost
+from secateur.pipelines.runs.proxy import identity_of
 from secateur.pipelines.runs.ray import RayPass, job_of
 from secateur.pipelines.storage.score_cache import Compute, ScoreKey, ScoreStore, one_by_one
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.samples import Score, Study
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import Score
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.trainers.contract import Data
 from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
@@ -33,6 +35,14 @@ def declared_as(score: Score) -> CheckpointScorer:
     """The scorer of a score that reads checkpoints."""
     assert isinstance(score.declared, CheckpointScorer)
     return score.declared
+
+
+def score_keys(configured: Mapping[str, Configured], model: str) -> dict[str, ScoreKey]:
+    """What scores of checkpoints are kept under, by name; `model` is the fingerprint of the checkpoints."""
+    return {
+        name: ScoreKey(declared.card.name, declared.card.version, settings, model)
+        for name, (declared, settings) in configured.items()
+    }
 
 
 def several(configured: Mapping[str, Configured]) -> bool:
@@ -75,18 +85,15 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         data, started = data_of(inputs, samples, source), time.perf_counter()
         previews = previews_of(study, secateur_store)
         folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
-        model = fingerprint(folders)
+        model = identity_of(study, folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
         configured = {name: (declared_as(read[name]), getattr(config, name).model_dump()) for name in chosen}
-        keys = {
-            name: ScoreKey(declared.card.name, declared.card.version, settings, model)
-            for name, (declared, settings) in configured.items()
-        }
+        keys = score_keys(configured, model)
 
         place = secateur_store.root / study.name
         spread = None
         if study.compute.scoring == "ray":
-            job = job_of(data, folders, model, configured, place / ".ray_scoring")
+            job = job_of(data, folders, fingerprint(folders), configured, place / ".ray_scoring")
             spread = RayPass(job, study.compute.ray_address)
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")

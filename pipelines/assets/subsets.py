@@ -19,7 +19,7 @@ from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.grid import Trial, tuned_as
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.contract import resolve_keep
@@ -98,7 +98,7 @@ def choices(
     for plain, twins in groupby(
         sorted(trials, key=lambda trial: (trial.plain, trial.distilled)), key=attrgetter("plain")
     ):
-        tuned = tuning.get(plain.selection, {}).get("settings", {})
+        tuned = tuning.get(tuned_as(plain.selection, study.between), {}).get("settings", {})
         chosen = subset_of(study, plain, signals, settings.get(plain.name, {}), tuned)
         yield from ((trial, chosen) for trial in twins)
 
@@ -166,7 +166,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         table, origin, faults = samples.collect(), origin_of(study, source), []
         for trial in trials_of(context):
-            if note := why_no_manifest(study, trial):
+            if note := study.why_no_manifest(trial):
                 context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
@@ -175,7 +175,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
             )
             provenance = provenance_of(study, trial, source, settings, len(table))
-            written = Manifest.write(secateur_store.place(key, trial), rows, provenance, overwrite=True)
+            with secateur_store.recorded(key, trial) as place:
+                written = Manifest.write(place, rows, provenance, overwrite=True)
             try:
                 Manifest.load(written.path, verify=True)
             except ValueError as error:
@@ -198,15 +199,6 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return manifest
-
-
-def why_no_manifest(study: Study, trial: Trial) -> str:
-    """Why a trial exports nothing; empty where it does."""
-    if trial.distilled:
-        return f"the samples are those of {trial.plain.selection}, whose manifest says them"
-    if trial.name in study.selections and study.selections[trial.name].in_training:
-        return "the selection is made anew in every epoch of a training: there is no subset to export"
-    return ""
 
 
 def provenance_of(

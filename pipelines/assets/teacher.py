@@ -27,24 +27,30 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.files.whole_files import new_folder
+from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.scorers.contract import naming
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
 from secateur.trainers.distillation.tuning import tune_distillation
-from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.judging.evaluation import evaluate, outputs_of
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.tasks.class_order import names_of, places_are_guessed, places_of, refuse_other_order
+from secateur.trainers.tasks.registry import task_from
 
 BLOCK = 4096
 """Rows whose logits are committed at a time."""
+LOOKED_AT = 4096
+"""Most training samples that a teacher without class names is looked at on."""
 PLAIN = ("inputs", "samples", "source")
 SAVED = ("model.json", "model.safetensors")
 """Files of a saved model."""
@@ -93,12 +99,14 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         if study.task.own:  # the UI may ask for a teacher alone, long after the samples were made
             study.own_task()
         data, costs = data_of(*(loaded[name] for name in PLAIN)), key_of(study, "teacher_cost")
-        parts: dict[str, Any] = data_parts(study, loaded["source"])
+        parts: dict[str, Any] = {}
         if given:
             # Of a folder without a model `copy_teacher` says what is missing.
             parts |= {name: given / name for name in SAVED if (given / name).is_file()}
+            parts |= data_parts(study, loaded["source"])
         else:
             training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
+            parts |= data_parts(study, loaded["source"], training)
             parts |= {"config": training.model_dump(mode="json", exclude={"loading", "workers"}), "seed": settings.seed}
 
         def work() -> None:
@@ -114,10 +122,11 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 cost = Cost.of(trained)
             secateur_store.save(costs, vars(cost))
 
-        Ledger(secateur_store).once(key, None, digest_of(**parts), work, beside=[costs])
-        cost = secateur_store.load(costs)
         test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test")
-        metrics = evaluate(models.load(secateur_store.place(key)), test)
+        with naming("the teacher"):
+            Ledger(secateur_store).once(key, None, digest_of(**parts), work, beside=[costs])
+            metrics = evaluate(models.load(secateur_store.place(key)), test)
+        cost = secateur_store.load(costs)
         path = dg.MetadataValue.path(secateur_store.place(key).resolve())
         return dg.MaterializeResult(
             metadata={"path": path, **{f"test {name}": number for name, number in metrics.items()}, **cost}
@@ -127,21 +136,35 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def copy_teacher(given: Path, folder: Path, data: Data) -> None:
-    """Copy the two files that `models.save` writes; raises ValueError where they are not there or of other data."""
+    """Copy the two files that `models.save` writes; raises ValueError where they are not there or of other data.
+
+    Where the teacher has no names of classes and the data have, the copy gets those of the data.
+    """
     missing = [name for name in SAVED if not (given / name).is_file()]
     if missing:
         raise ValueError(
             f"distillation.teacher: {given} has no {' and no '.join(missing)}; name a saved model's folder"
         )
-    rebuild = json.loads((given / "model.json").read_text())
-    expected = {"shape": list(data.inputs.shape[1:]), "task": json.loads(json.dumps(data.task.state()))}
-    own = {name: rebuild[name] for name in expected}
-    if "names" in expected["task"] and not own["task"].get("names"):  # a model of plain arrays teaches named data too
-        own["task"]["names"] = expected["task"]["names"]
-    if own != expected:
-        raise ValueError(f"distillation.teacher: the model in {given} is for {own}, the data are {expected}")
+    rebuild, whose = json.loads((given / "model.json").read_text()), f"distillation.teacher: the model in {given}"
+    if absent := [name for name in ("config", "shape", "task") if name not in rebuild]:
+        raise ValueError(f"{whose} has no {absent[0]} in its model.json: name a folder that secateur saved a model in")
+    if rebuild["shape"] != list(data.inputs.shape[1:]):
+        raise ValueError(
+            f"{whose} reads inputs of shape {rebuild['shape']}, those of the data are {list(data.inputs.shape[1:])}"
+        )
+    learned = task_from(rebuild["task"])
+    places_of(learned, data.task, whose)
     for name in SAVED:
         shutil.copyfile(given / name, folder / name)
+    if data.task.target != "numbers" and (not names_of(learned) or places_are_guessed(learned, data.task)):
+        # A model of plain arrays teaches named data, too, if their order is the same.
+        some = data.take(np.unique(np.linspace(0, len(data) - 1, LOOKED_AT).astype(np.int64)))
+        try:
+            refuse_other_order(outputs_of(models.load(given), some), some.targets, data.task)
+        except ValueError as error:
+            raise ValueError(f"{whose}: {error}") from error
+        rebuild["task"]["names"] = names_of(data.task)
+        (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
 
 
 def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
@@ -166,9 +189,8 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         started, data = time.perf_counter(), data_of(*(loaded[name] for name in PLAIN))
         teacher, heat = fingerprint([loaded["teacher"]]), tuned_settings(settings, loaded).temperature
         costs, place, resumed = key_of(study, "teacher_logits_cost"), secateur_store.place(key), 0
-        made_of = digest_of(
-            teacher=teacher, top_k=settings.top_k, temperature=heat, **data_parts(study, loaded["source"])
-        )
+        parts = data_parts(study, loaded["source"], models.config_in(loaded["teacher"]))
+        made_of = digest_of(teacher=teacher, top_k=settings.top_k, temperature=heat, **parts)
 
         def blocks(number: int) -> Iterator[TeacherLogits]:
             told = secateur_progress.start(context, "teacher logits")
@@ -227,13 +249,14 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        costs = key_of(study, "distillation_tuning_cost")
+        costs, metric = key_of(study, "distillation_tuning_cost"), metrics_of(study, loaded["source"])[0]
         made_of = digest_of(
             distillation=settings.model_dump(mode="json"),
             training=study.training.model_dump(mode="json", exclude={"loading", "workers"}),
             validation=study.validation.model_dump(mode="json"),
             keep=study.keep,
-            **data_parts(study, loaded["source"]),
+            metric=metric.name,
+            **data_parts(study, loaded["source"], settings, study.training),
         )
 
         def draw(rows: np.ndarray, budget: int, seed: int) -> Any:
@@ -248,6 +271,7 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
                 keep=study.keep,
                 fraction=study.validation.fraction,
                 seeds=study.validation.seeds,
+                metric=metric,
                 progress=secateur_progress.start(context, "tuning distillation"),
             )
             best = {

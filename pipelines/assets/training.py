@@ -1,28 +1,35 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import dagster as dg
 import numpy as np
+from pydantic import Field, create_model
 
-from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
-from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.data import data_of, previews_of, training_files
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
-from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.data.check import shares_text
 from secateur.pipelines.pages.report import build_report
+from secateur.pipelines.pages.suspects import LONGEST, Suspects, guess_by, suspects_of
+from secateur.pipelines.runs.by_class import RECALLS, by_class
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
+from secateur.pipelines.runs.deciding import metrics_of, why
 from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.scorers.contract import naming
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
 
 
@@ -32,11 +39,12 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     Config = form(TrainingConfig, study.training.model_dump())
 
     chosen_in_training = [selection for selection in study.selections.values() if selection.in_training]
+    measured = ("test_inputs", "test_samples") if study.watched else ()
 
     @study_asset(
         study,
         "trained_model",
-        ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset") | teacher_inputs(study),
+        ins=inputs_for(study, read_by(chosen_in_training), "inputs", "subset", *measured) | teacher_inputs(study),
         trials="all",
         description="A model trained on the kept samples; the seed sets its weights and its order of samples. "
         "A trial whose inputs are those of the model that is there is not trained again.",
@@ -51,8 +59,12 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
+        test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test") if measured else None
+        metrics_of(study, loaded["source"])  # which refuses one that cannot be measured
         spread = partial(launch, context, processes=study.compute.processes)
-        trials = Trials(study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread)
+        trials = Trials(
+            study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
+        )
         for trial in secateur_progress.track(context, trials_of(context), "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
@@ -95,34 +107,72 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
     ) -> None:
         test = data_of(test_inputs, test_samples, source, "test")
         for trial in trials_of(context):
-            metrics = dict(evaluate(models.load(trained_model[trial]), test))
+            with naming(trial.title):
+                found = judged(models.load(trained_model[trial]), test)
             trained = trained_outcome(trained_model[trial])
-            costs = costs_of(study, trial, secateur_store, trained)
-            judged = trained.model_copy(update={"metrics": metrics, "compute": costs})
-            secateur_store.save(key, judged.model_dump(mode="json"), trial)
-            numbers = {**metrics, "samples of compute": judged.work}
+            costs, metrics = costs_of(study, trial, secateur_store, trained), dict(found.metrics)
+            facts = trained.facts | ({RECALLS: [*found.recalls]} if found.recalls else {})
+            outcome = trained.model_copy(update={"metrics": metrics, "compute": costs, "facts": facts})
+            secateur_store.save(key, outcome.model_dump(mode="json"), trial)
+            numbers = {**metrics, "samples of compute": outcome.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
             context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
 
     return evaluation
 
 
+def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspects | None:
+    """The samples of a study that somebody should look at, with what its proxies say of them; None without scores.
+
+    Inputs, samples and proxies are behind the scores already: edges of their own would only tangle the graph.
+    """
+    if not study.scores:
+        return None
+    source = loaded["source"]
+    inputs, samples, proxy = (store.load((study.name, name)) for name in ("inputs", "samples", "proxy"))
+    data = data_of(inputs, samples, source)
+    proxies = [models.load(proxy / f"seed-{seed}") for seed in range(study.proxy_runs)]
+    return suspects_of(
+        {name: (score.declared.card, loaded[f"score_{name}"]) for name, score in study.scores.items()},
+        inputs,
+        samples,
+        source["task"],
+        training_files(source),
+        previews_of(study, store, LONGEST),
+        guess_by(proxies, data),
+    )
+
+
 def report_asset(study: Study) -> dg.AssetsDefinition:
     """Every selection beside random at the same budget."""
     key = key_of(study, "report")
+    told = Field(study.report_samples, description="whether the page embeds pictures or texts of samples to look at")
+    Shown = create_model(f"{study.name}_report", __base__=dg.Config, samples=(bool, told))
+    scored = {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in study.scores}
 
     @study_asset(
         study,
         "report",
-        ins=("evaluation", "source", "tuning"),
+        ins=ins_of(study, "evaluation", "source", "tuning") | scored,
         description="Every selection beside random and stratified random at the same budget and an equal number of "
         "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        metadata=page_link(study),
+        accelerated=True,  # its proxies say what they take some samples for
     )
     def report(
-        secateur_store: dg.ResourceParam[Store], evaluation: Any, source: Any, tuning: Any
+        config: Shown,  # type: ignore[valid-type]
+        secateur_store: dg.ResourceParam[Store],
+        **loaded: Any,
     ) -> dg.MaterializeResult:
-        note = f"Measured on {source['test_samples']:,} test samples after the last epoch."
-        report = build_report(study, outcomes_in(study, evaluation), note, tuning=tuning)
-        return written_report(secateur_store, key, report)
+        source = loaded["source"]
+        note = f"Measured on {source['test_samples']:,} test samples after the last epoch. {why(study, source)}"
+        note += shares_text(source["encoding"])
+        outcomes = outcomes_in(study, loaded["evaluation"])
+        metrics, effects = metrics_of(study, source), by_class(study, outcomes, source)
+        report = build_report(study, outcomes, note, metrics=metrics, tuning=loaded["tuning"], by_class=effects)
+        suspects = suspects_in(study, secateur_store, loaded)
+        if suspects and not config.samples:  # type: ignore[attr-defined]
+            suspects = suspects.without_samples()
+        return written_report(secateur_store, key, report, suspects=suspects)
 
     return report

@@ -11,14 +11,17 @@ from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
+from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import selection_key
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
+from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.tuning import tune
+from secateur.trainers.tasks.contract import Metric
 
 
 def tuning_asset(study: Study) -> dg.AssetsDefinition:
@@ -40,10 +43,13 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
+        metric = metrics_of(study, loaded["source"])[0]
 
         def tune_at(place: tuple[str, ...], selection: Selection, keep: int | float) -> None:
             told = secateur_progress.start(context, f"tuning {place[-1]}")
-            secateur_store.save(place, tuned(study, selection, data, signals, keep, told))
+            with naming(f"tuning {place[-1]}"):
+                best = tuned(study, selection, data, signals, keep, metric, told)
+            secateur_store.save(place, best)
 
         chosen: dict[str, dict[str, Any]] = {}
         costs: dict[str, dict[str, Any]] = {}
@@ -72,13 +78,20 @@ def made_of(
         "version": selection.static.version,
         "training": study.training.model_dump(mode="json", exclude={"loading", "workers"}),
         "validation": study.validation.model_dump(mode="json"),
+        "metric": metrics_of(study, source)[0].name,
         **{f"signal {name}": signals[name] for name in sorted(signals_read(selection))},
-        **data_parts(study, source),
+        **data_parts(study, source, study.training),
     }
 
 
 def tuned(
-    study: Study, selection: Selection, data: Data, signals: dict[str, np.ndarray], keep: int | float, told: Any
+    study: Study,
+    selection: Selection,
+    data: Data,
+    signals: dict[str, np.ndarray],
+    keep: int | float,
+    metric: Metric,
+    told: Any,
 ) -> dict[str, Any]:
     """What was chosen at one budget, and what choosing cost."""
     (setting,) = selection.untuned
@@ -95,6 +108,7 @@ def tuned(
         keep=keep,
         fraction=study.validation.fraction,
         seeds=study.validation.seeds,
+        metric=metric,
         progress=told,
     )
     means = {str(value): mean for value, mean in best.results.items()}

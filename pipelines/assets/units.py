@@ -10,7 +10,7 @@ import dagster as dg
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import written_report
+from secateur.pipelines.assets.written_report import page_link, written_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
@@ -19,11 +19,14 @@ from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.units import PruningStudy
+from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.experiments.contract import Experiment, Result
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.tasks.contract import deciding_first
 
 
 def unit_definitions(study: PruningStudy, base: Path) -> dg.Definitions:
@@ -49,17 +52,18 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store],
         secateur_progress: dg.ResourceParam[ProgressDisplay],
     ) -> None:
-        settings = declared.settings(**config.model_dump()).model_dump(mode="json")  # type: ignore[attr-defined]
+        chosen = declared.settings(**config.model_dump())  # type: ignore[attr-defined]
+        settings, named = chosen.model_dump(mode="json"), contents_of(chosen)
 
         def prepare(trial: Trial) -> None:
-            told, started = secateur_progress.start(context, f"preparing seed {trial.seed}"), time.perf_counter()
-            with secateur_store.folder(key, trial) as folder:
+            told, started = secateur_progress.start(context, f"preparing {trial.title}", part=True), time.perf_counter()
+            with secateur_store.folder(key, trial) as folder, naming(f"what all arms of {trial.title} share"):
                 declared(**settings).prepare(trial.seed, folder, told)
-            record = {"settings": settings, "seconds": time.perf_counter() - started}
+            record = {"settings": settings, "named": named, "seconds": time.perf_counter() - started}
             secateur_store.save(key_of(study, "prepared_record"), record, trial)
 
         for trial in trials_of(context):
-            parts = {"experiment": study.experiment, "version": declared.version, "settings": settings}
+            parts = {"experiment": study.experiment, "version": declared.version, "settings": settings, "named": named}
             made_of = digest_of(**parts, seed=trial.seed, **machine_parts())
             beside = key_of(study, "prepared_record")
             Ledger(secateur_store).once(key, trial, made_of, partial(prepare, trial), beside=[beside])
@@ -143,24 +147,31 @@ def run_trial(
             f"{study.name}: nothing is prepared for seed {trial.seed}; materialise `prepared` first"
         )
 
-    settings = store.load(key_of(study, "prepared_record"), seed)["settings"]
+    record = store.load(key_of(study, "prepared_record"), seed)
+    settings, named = record["settings"], contents_of(study.declared.settings(**record["settings"]))
+    before = record.get("named", {})
+    if other := [key for key in named | before if named.get(key) != before.get(key)]:
+        raise ValueError(
+            f"{study.name}: what settings.{other[0]} names has changed since seed {trial.seed} was prepared; "
+            "materialise `prepared` again"
+        )
     experiment = study.declared(**settings)
     versions = experiment.versions(trial.name)
 
     def work() -> None:
-        told, started = progress.start(context, f"{trial.selection}, seed {trial.seed}"), time.perf_counter()
-        result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
+        told, started = progress.start(context, trial.title, part=True), time.perf_counter()
+        with naming(trial.title):
+            result = experiment.run(trial.name, float(trial.keep), trial.seed, prepared, told)
         outcome = checked_outcome(experiment, trial, result, time.perf_counter() - started)
         if result.kept is not None:
             provenance = provenance_of(study, trial, result.kept, settings, versions, shared.made_of)
-            Manifest.write(manifest, Masks.of(result.kept), provenance, overwrite=True)
+            with store.recorded(manifest, trial) as place:
+                Manifest.write(place, Masks.of(result.kept), provenance, overwrite=True)
         store.save(key, outcome.model_dump(mode="json"), trial)
 
-    manifest = store.place(key_of(study, "manifest"), trial)
+    manifest = key_of(study, "manifest")
     made_of = digest_of(prepared=shared.made_of, arm=trial.name, keep=trial.keep, versions=versions)
-    return Outcome.read(
-        ledger.once(key, trial, made_of, work, beside=[key_of(study, "manifest")]), f"outcome of {trial}"
-    )
+    return Outcome.read(ledger.once(key, trial, made_of, work, beside=[manifest]), f"outcome of {trial}")
 
 
 def checked_outcome(experiment: Experiment, trial: Trial, result: Result, seconds: float) -> Outcome:
@@ -203,6 +214,7 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         ins=("pruned",),
         description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
         "intervals and a verdict.",
+        metadata=page_link(study),
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:
         outcomes = outcomes_in(study, pruned)
@@ -210,8 +222,7 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         experiment = declared(**secateur_store.load(key_of(study, "prepared_record"), seed)["settings"])
         pictures = experiment.pictures({(t.name, float(t.keep), t.seed): each for t, each in outcomes.items()})
         claim = f"The claim under test: {declared.claim} ({declared.paper})"
-        return written_report(
-            secateur_store, key, build_report(study, outcomes, claim, metrics=experiment.metrics), pictures
-        )
+        metrics = deciding_first(experiment.metrics, study.metric)
+        return written_report(secateur_store, key, build_report(study, outcomes, claim, metrics=metrics), pictures)
 
     return report

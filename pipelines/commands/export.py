@@ -41,11 +41,11 @@ def export(
     from secateur.pipelines.exports.registry import export as write
     from secateur.pipelines.exports.source import described, training_rows, with_report
     from secateur.pipelines.manifests.manifest import Manifest
-    from secateur.pipelines.storage.home import home
+    from secateur.pipelines.storage.home import home, marked_home
 
     given = read_settings(settings or [])
     manifest = Manifest.load(path, verify=True)
-    root = home() / "assets"
+    root = (home() if study is None else marked_home()) / "assets"  # the rows of a study are prepared below it
     rows = None if study is None else training_rows(find_samples_study(study)[0], root, to)
     warned: list[str] = []
     with bar(f"export to {to}") as progress:

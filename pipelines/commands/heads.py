@@ -1,13 +1,12 @@
 """The command `secateur heads`: which heads of a language model copy out of its context."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, bar, out, say, table_of, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +69,7 @@ def heads(
         new_tokens=new_tokens,
         threshold=threshold,
     )
-    causal = experiment.load(Path())
-    scores, answer = scored(experiment, causal, model, mask)
+    causal, (scores, answer) = loaded_and_scored(experiment, model, mask)
     if target is not None:
         write(target, answer)
     if manifest is not None:
@@ -95,13 +93,21 @@ def show_heads(answer: dict[str, Any], threshold: float, mask: int | None) -> No
         )
 
 
+def loaded_and_scored(experiment: Any, model: str, mask: int | None) -> tuple[Any, tuple["np.ndarray", dict[str, Any]]]:
+    """The model, and what `scored` makes of it."""
+    with bar("loading the model"):
+        causal = experiment.load(Path())
+    return causal, scored(experiment, causal, model, mask)
+
+
 def scored(experiment: Any, causal: Any, model: str, mask: int | None) -> tuple["np.ndarray", dict[str, Any]]:
     """Scores of all heads; the same as JSON with a list of those above the threshold and what masking comes to."""
     import numpy as np
 
     from secateur.scorers.networks.retrieval_heads import retrieval_heads
 
-    retrievals, recalls = experiment.runs(causal, 0, "score", lambda done, of: None)
+    with bar("prompts run, to score the heads") as progress:
+        retrievals, recalls = experiment.runs(causal, 0, "score", progress)
     scores = retrieval_heads(retrievals, recalls)
     order = np.argsort(-scores.ravel(), kind="stable")
     listed = [divmod(int(at), scores.shape[1]) for at in order if scores.ravel()[at] > experiment.threshold]
@@ -140,10 +146,12 @@ def masked_recalls(experiment: Any, causal: Any, scores: "np.ndarray", count: in
 
 def recall_without(experiment: Any, causal: Any, keep: "np.ndarray") -> float:
     """Mean recall over the test prompts with only these heads."""
+    from secateur.scorers.contract import naming
     from secateur.trainers.pruning.masked_heads import masked_heads
 
-    with masked_heads(causal.model, keep):
-        _, recalls = experiment.runs(causal, 0, "test", lambda done, of: None)
+    masked = f"{int((~keep).sum())} heads masked"
+    with masked_heads(causal.model, keep), naming(masked), bar(f"prompts run, {masked}") as progress:
+        _, recalls = experiment.runs(causal, 0, "test", progress)
     return round(float(recalls.mean()), 6)
 
 
@@ -173,14 +181,8 @@ def write(target: Path, answer: dict[str, Any]) -> None:
     """The scores as JSON and the heat map beside, each whole or not at all."""
     import numpy as np
 
+    from secateur.pipelines.files.whole_files import write_bytes
     from secateur.trainers.experiments.head_pruning import score_map
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    contents: Sequence[tuple[Path, bytes]] = (
-        (target, json.dumps(answer, indent=2, allow_nan=False).encode()),
-        (target.with_suffix(".svg"), score_map({0: np.array(answer["scores"])})),
-    )
-    for path, content in contents:
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+    write_bytes(target, json.dumps(answer, indent=2, allow_nan=False).encode(), overwrite=True)
+    write_bytes(target.with_suffix(".svg"), score_map({0: np.array(answer["scores"])}), overwrite=True)

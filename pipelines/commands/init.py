@@ -8,6 +8,7 @@ import typer
 from secateur.pipelines.commands.shell import AsJson, out, say, say_findings, table_of, tell
 
 if TYPE_CHECKING:
+    from secateur.pipelines.data.profile import Place
     from secateur.pipelines.studies.draft import Wish
 
 File = Annotated[
@@ -37,8 +38,11 @@ def budget_of(text: str) -> float:
 
 def init(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A file or folder, or the name digits.", show_default=False)
-    ],
+        str | None, typer.Argument(metavar="DATA", help="A file or folder, or the name digits.", show_default=False)
+    ] = None,
+    example: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of DATA: copy this study that ships, to change it.")
+    ] = None,
     target: File = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
     label: Labels = None,
@@ -64,6 +68,15 @@ def init(
     DATA is a CSV, JSON lines or Parquet file, a folder of them, a folder with a folder of pictures per class, or what
     save_to_disk of the datasets library wrote. Test samples are looked for beside the training samples.
     """
+    if (data is None) == (example is None):
+        raise ValueError("init takes DATA, or --example with the name of a study that ships (secateur studies)")
+    if data is None:
+        answer = copied(str(example), target, overwrite=overwrite)
+        tell(answer, as_json, lambda: say(f"{answer['file']} written: change it, then {answer['next']}", style="bold"))
+        return
+    from secateur.pipelines.data.profile import find_data
+
+    place = find_data(data, test, separator, charset)  # before anything is imported that takes long
     from secateur.pipelines.studies.draft import Wish
 
     wish = Wish(
@@ -81,60 +94,75 @@ def init(
         seeds=seeds,
         test_fraction=test_fraction,
     )
-    answer = written(data, target, wish, test=test, separator=separator, charset=charset, overwrite=overwrite)
+    answer = written(place, target, wish, overwrite=overwrite)
     tell(answer, as_json, lambda: show_guesses(answer))
 
 
-def written(
-    data: str,
-    target: Path | None,
-    wish: "Wish",
-    *,
-    test: str | None,
-    separator: str | None,
-    charset: str | None,
-    overwrite: bool,
-) -> dict[str, Any]:
+def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
     """Write the study; its name, its file, what was guessed, and what to run next."""
     import os
     from dataclasses import asdict
 
     import yaml
 
-    from secateur.pipelines.data.profile import find_data
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
-    from secateur.pipelines.studies.draft_rows import look_at_texts, read_rows
-    from secateur.pipelines.studies.files import read_studies, study_folders, validated
+    from secateur.pipelines.studies.draft_rows import look_at_encoding, read_rows
+    from secateur.pipelines.studies.files import own_studies, validated
+    from secateur.pipelines.studies.folders import own_folder, shipped_files
     from secateur.pipelines.studies.samples import Study
 
-    place = find_data(data, test, separator, charset)
     mine = target.absolute() if target else None
-    taken = [file.name for file in read_studies(study_folders()) if file.path.absolute() != mine]
+    taken = [*shipped_files(), *(file.name for file in own_studies() if file.path.absolute() != mine)]
     wanted = wish.name or (target.stem if target else init_study.name_of(place))
     chosen = init_study.free_name(wanted, taken)
-    path = target or study_folders()[-1] / f"{chosen}.yaml"
-    base = Path(os.path.abspath(path.parent))
+    path = target or own_folder() / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)
-    draft = init_study.draft_columns(place, wish)
+    base, draft = Path(os.path.abspath(path.parent)), init_study.draft_columns(place, wish)
     if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
     source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
     content = init_study.render(chosen, draft, source, init_study.settle(draft, loaded), loaded)
     study = validated(yaml.safe_load(content), path)
     if isinstance(study, Study):
-        look_at_texts(draft, study, loaded)
+        look_at_encoding(draft, study, loaded)
     write_bytes(path, content.encode(), overwrite=overwrite)
-    listed = base in [Path(os.path.abspath(folder)) for folder in study_folders()]
     return {
         "study": chosen,
         "file": str(path),
         "findings": [asdict(finding) for finding in draft.findings],
         "guesses": [vars(guess) for guess in draft.guesses],
         "left_aside": list(place.others),
-        "next": f"secateur run {chosen if listed else path}",
+        "next": next_words(chosen, path),
     }
+
+
+def next_words(study: str, path: Path) -> str:
+    """What to type to run a study that was just written."""
+    import os
+    from shlex import quote
+
+    from secateur.pipelines.studies.folders import own_folder
+    from secateur.pipelines.studies.trust import is_trusted
+
+    base = Path(os.path.abspath(path.parent))
+    first = "" if is_trusted(base) else f"secateur trust {quote(str(base))} && "
+    listed = base == Path(os.path.abspath(own_folder()))
+    return f"{first}secateur run {study if listed else quote(str(path))}"
+
+
+def copied(name: str, target: Path | None, *, overwrite: bool) -> dict[str, Any]:
+    """Copy a study that ships; its name, its file, and what to run next."""
+    from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
+    from secateur.pipelines.studies.folders import own_folder, shipped_files
+    from secateur.pipelines.studies.rejections import require
+
+    require(name, shipped_files(), "--example")
+    path = target or own_folder() / f"{name}.yaml"
+    refuse_existing(path, overwrite=overwrite)
+    write_bytes(path, shipped_files()[name].read_bytes(), overwrite=overwrite)
+    return {"study": name, "file": str(path), "next": next_words(name, path)}
 
 
 def show_guesses(answer: dict[str, Any]) -> None:

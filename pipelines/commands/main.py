@@ -4,36 +4,67 @@ Bodies are in the files beside this one, which load the pipeline when they run a
 at once.
 """
 
+import os
+import signal
+import socket
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from secateur.pipelines.commands.deltas import deltas
 from secateur.pipelines.commands.experiments import experiments
 from secateur.pipelines.commands.export import export
 from secateur.pipelines.commands.heads import heads
+from secateur.pipelines.commands.home import clean
 from secateur.pipelines.commands.init import init
 from secateur.pipelines.commands.manifests import apply, diff, explain, verify
+from secateur.pipelines.commands.pages import open_report
 from secateur.pipelines.commands.prompts import prompts
-from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, complain
+from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, complain, err
 from secateur.pipelines.commands.studies import run, score, select, studies, ui
+from secateur.pipelines.commands.trust import trust
+from secateur.pipelines.files.shown_text import visible
+from secateur.pipelines.files.unwritable import told
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
-    "[bold]Exit codes:[/] 0 done, or yes · 1 the answer is no (a manifest is not sound, two manifests differ) · "
-    "2 a mistake in what was asked, told in one sentence · 3 a failure that is nobody's mistake · 130 interrupted."
+    "[bold]Exit codes:[/] 0 done, or yes · 1 the answer is no (something is not sound, two manifests differ) · "
+    "2 a mistake in what was asked, told in one sentence · 3 a failure that is nobody's mistake "
+    "· 130 interrupted · 143 stopped by SIGTERM."
 )
 
+
+def show_version(asked: bool) -> None:
+    """Print the version, where it is asked for, and end."""
+    if asked:
+        from importlib import metadata
+
+        typer.echo(metadata.version("secateur"))
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Prune training sets: score samples, keep the ones worth keeping, and say whether that beat random.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=show_version)
+    ] = False,
+) -> None:
+    """Prune training sets: score samples, keep the ones worth keeping, and say whether that beat random."""
 
 
 def add(panel: str, body: Callable[..., None], *examples: str, name: str | None = None) -> None:
@@ -47,17 +78,27 @@ MASKS = "digits_random_pruning"
 MASK = f".secateur/assets/{MASKS}/manifest/er@0.03/0"
 SHARDS = "--to webdataset --study digits --set shard_rows=1000 -o shards"
 
-add(START, init, "secateur init tickets.csv", "secateur init pictures/ -o studies/pets.yaml --keep 0.2")
+add(
+    START,
+    init,
+    "secateur init tickets.csv",
+    "secateur init pictures/ -o studies/pets.yaml --keep 0.2",
+    "secateur init --example digits",
+)
 add(START, studies, "secateur studies --json")
-add(START, ui, "secateur ui --port 3001")
+add(START, ui, "secateur ui --port 3001", "secateur ui --examples")
+add(START, clean, "secateur clean --dry-run", "secateur clean --yes --gone-studies")
+add(START, trust, "secateur trust /srv/studies", "secateur trust --remove /srv/studies")
 add(
     STUDIES,
     run,
     "secateur run digits",
     "secateur run digits --selection hardest --seed 0",
+    "secateur run digits --dry-run",
     "secateur run studies/tickets.yaml --json",
 )
 add(STUDIES, run, "secateur prune digits_pdp", f"secateur prune {MASKS} --selection er --keep 0.03", name="prune")
+add(STUDIES, open_report, "secateur open digits", "secateur open digits --json", name="open")
 add(STUDIES, score, "secateur score digits", "secateur score digits --again")
 add(STUDIES, select, "secateur select digits", "secateur select digits --selection hardest --keep 0.1")
 add(STUDIES, experiments, "secateur experiments --json")
@@ -69,7 +110,7 @@ add(
 )
 add(STUDIES, heads, "secateur heads model/ --haystack essays.txt --length 2000 -o heads.json")
 add(STUDIES, prompts, "secateur prompts model/ prompt.txt --examples reviews.jsonl --label ' great' --label ' bad'")
-add(MANIFESTS, verify, f"secateur verify {MANIFEST}")
+add(MANIFESTS, verify, f"secateur verify {MANIFEST}", "secateur verify --home", "secateur verify --home --study digits")
 add(MANIFESTS, export, f"secateur export {MANIFEST} --to indices", f"secateur export {MANIFEST} {SHARDS}")
 add(
     MANIFESTS,
@@ -83,20 +124,54 @@ add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")
 
 
 def main() -> None:
-    """Entry point: a mistake and Ctrl-C become one sentence and exit codes 2 and 130, others a traceback and 3."""
+    """Entry point: a mistake, a full disk and the end by a signal become one sentence and exit codes 2, 130 and 143,
+    other failures a traceback and 3."""
     warnings.filterwarnings(
         "ignore", module=r"secateur\.pipelines\.|dagster", message=".*is currently in (beta|preview)"
     )
+    place = Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
+    with arrived_signals() as signals:
+        try:
+            app()
+        except SystemExit as end:
+            if end.code != INTERRUPTED:
+                raise
+            code, how = (STOPPED, "stopped") if signal.SIGTERM in signals() else (INTERRUPTED, "interrupted")
+            complain(f"{how}; what is done stays: the same command again goes on from there")
+            raise SystemExit(code) from end
+        except (OSError, ValueError) as error:  # errors of ours are ValueErrors
+            complain(told(error, place) or error)
+            raise SystemExit(MISTAKE) from error
+        except Exception as error:
+            if text := told(error, place):
+                complain(text)
+                raise SystemExit(MISTAKE) from error
+            err.print(Text(visible(traceback.format_exc())), soft_wrap=True)
+            complain("this is no mistake of yours that we know of; the lines above say where it broke")
+            raise SystemExit(FAILED) from error
+
+
+@contextmanager
+def arrived_signals() -> Iterator[Callable[[], bytes]]:
+    """Gives the signals that have arrived in the block, where SIGTERM ends a command as Ctrl-C does.
+
+    Dagster has handlers of its own for both while it runs, which do not say which of them came.
+    """
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def arrived() -> bytes:
+        with suppress(BlockingIOError):
+            return reader.recv(4096)
+        return b""
+
     try:
-        app()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            complain("interrupted; what is done stays: the same command again goes on from there")
-        raise
-    except (OSError, ValueError) as error:  # errors of ours are ValueErrors
-        complain(error)
-        raise SystemExit(MISTAKE) from error
-    except Exception as error:
-        traceback.print_exc()
-        complain("this is no mistake of yours that we know of; the lines above say where it broke")
-        raise SystemExit(FAILED) from error
+        yield arrived
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
+        reader.close()
+        writer.close()

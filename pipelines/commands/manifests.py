@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.pipelines.commands.home import verify_home
 from secateur.pipelines.commands.shell import NO, AsJson, ManifestPath, complain, out, say, table_of, tell
 
 if TYPE_CHECKING:
@@ -15,11 +16,32 @@ SHOWN = 20
 """Classes in a table; all of them are in the JSON."""
 
 
-def verify(path: ManifestPath, as_json: AsJson = False) -> None:
-    """Check a manifest's structure, checksums and counts.
+def verify(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="PATH", help="The manifest's folder, or its manifest.json.", show_default=False),
+    ] = None,
+    home: Annotated[bool, typer.Option("--home", help="Check all that is below SECATEUR_HOME instead.")] = False,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --home: of this study alone.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a manifest's structure, checksums and counts, or with --home all stored files of all studies.
 
-    Ends with exit code 1 if anything in it is wrong, and says the one thing that is.
+    Ends with exit code 1 if anything is wrong, and says what. Of a home it lists files that were changed, are missing
+    or were added since secateur wrote them, and arrays of rows that are older than the samples.
     """
+    if (path is None) != home or (study is not None and not home):
+        raise ValueError("verify takes the PATH of a manifest, or --home, with --study for one study of it")
+    if path is None:
+        verify_home(study, as_json)
+    else:
+        verify_manifest(path, as_json)
+
+
+def verify_manifest(path: Path, as_json: bool) -> None:
+    """Check one manifest."""
     from secateur.pipelines.manifests.document import DOCUMENT, ManifestError
     from secateur.pipelines.manifests.manifest import Manifest
 
@@ -69,10 +91,10 @@ def apply(
 ) -> None:
     """Write what a manifest keeps of TARGET, and nothing else of it; refuse a TARGET that it was not made for.
 
-    Of rows TARGET is a Parquet, CSV or JSON-lines file or a folder that `datasets` saved, and fields and lines are kept
-    as they stand; of weights and channels a
-    safetensors checkpoint; of deltas their base; of heads a model's folder or name; of tokens the prompt's file, or the
-    model; of choices the study of the search, or a YAML or JSON file of positions.
+    Of rows TARGET is a Parquet, CSV or JSON-lines file, a folder that `datasets` saved or one of pictures, and fields,
+    lines and files are kept as they stand; of weights and channels a safetensors checkpoint; of deltas their base; of
+    heads a model's folder or name; of tokens the prompt's file, or the model; of choices the study of the search, or a
+    YAML or JSON file of positions.
     """
     from secateur.pipelines.manifests.manifest import Manifest
 

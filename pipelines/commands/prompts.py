@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.heads import ModelName
-from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, bar, out, say, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.trainers.pruning.kept import Kept
@@ -95,11 +95,16 @@ def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:
 
 def run_arms(experiment: Any, arms: list[str], keep: float, seed: int) -> dict[str, Any]:
     """What the whole prompt and each method came to."""
+    from secateur.scorers.contract import naming
+
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch)
-        experiment.prepare(seed, prepared, lambda done, of: None)
-        outcomes = {"full": experiment.run("full", 1.0, seed, prepared, lambda done, of: None)}
-        outcomes |= {arm: experiment.run(arm, keep, seed, prepared, lambda done, of: None) for arm in arms}
+        with bar("loading the model and the examples") as progress:
+            experiment.prepare(seed, prepared, progress)
+        outcomes = {}
+        for arm, share in {"full": 1.0, **dict.fromkeys(arms, keep)}.items():
+            with naming(arm), bar(f"passes of {arm}") as progress:
+                outcomes[arm] = experiment.run(arm, share, seed, prepared, progress)
     return outcomes
 
 

@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
+
+from secateur.pipelines.files.shown_text import one_line, visible
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
@@ -31,7 +41,10 @@ MISTAKE: Final = 2
 FAILED: Final = 3
 """Something broke on the way that was nobody's mistake here: a traceback says what."""
 INTERRUPTED: Final = 130
+STOPPED: Final = 143
+"""By SIGTERM, which schedulers of jobs send."""
 
+TIMES: Final = (TimeElapsedColumn(), TimeRemainingColumn())
 out, err = Console(), Console(stderr=True)
 HEAD, LEAST_NAME = 12, 12
 """Characters of a line in the head of a column of numbers, and of a name at least, in a table."""
@@ -56,31 +69,32 @@ def tell(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> Non
 
 def say(text: object, style: str = "") -> None:
     """A line on standard output as it is: no markup, no folding, so that a path can be copied."""
-    out.print(Text(str(text), style=style), soft_wrap=True)
+    out.print(Text(visible(str(text)), style=style), soft_wrap=True)
 
 
 def say_findings(findings: Iterable[Mapping[str, Any]]) -> None:
     """What is wrong with the data or the scores, the gravest first, ahead of an answer's table."""
     for finding in findings:
-        out.print(Text.assemble(("finding: ", "bold yellow"), finding["text"]), soft_wrap=True)
+        style = "bold red" if finding["kind"].startswith("lost ") else "bold yellow"
+        out.print(Text.assemble(("finding: ", style), visible(finding["text"])), soft_wrap=True)
 
 
 def complain(error: object) -> None:
     """One sentence on standard error."""
-    err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), visible(str(error))), soft_wrap=True)
 
 
 def caution(text: object) -> None:
     """A sentence on standard error about what was done all the same."""
-    err.print(Text.assemble(("warning: ", "bold yellow"), str(text)), soft_wrap=True)
+    err.print(Text.assemble(("warning: ", "bold yellow"), visible(str(text))), soft_wrap=True)
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; give what it yields the number done and the number in all."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *TIMES)
     with Progress(*columns, console=err, transient=True) as display:
-        task = display.add_task(label, total=None)
+        task = display.add_task(escape(one_line(label)), total=None)
         yield lambda done, total: display.update(task, completed=done, total=total)
 
 
@@ -91,7 +105,7 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
     line that would be folded; heads of numbers are folded to the width of these.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
-    numeric, cells = set(right), [[str(cell) for cell in line] for line in lines]
+    numeric, cells = set(right), [[one_line(str(cell)) for cell in line] for line in lines]
     heads = [fill(head, HEAD, break_long_words=False) if at in numeric else head for at, head in enumerate(header)]
     others = [max(map(len, [*head.splitlines(), *column])) for head, *column in zip(*[heads, *cells], strict=True)][1:]
     left = out.width - sum(others) - 2 * len(others)
@@ -121,12 +135,19 @@ def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
 
 def named(name: str) -> "StudyFile":
     """The file of the study of that name; raises StudyError with the names there are."""
-    from secateur.pipelines.studies.files import StudyError, read_studies, study_folders
+    from secateur.pipelines.studies.files import StudyError, load_file, own_studies
+    from secateur.pipelines.studies.folders import shipped_files
     from secateur.pipelines.studies.rejections import did_you_mean
+    from secateur.pipelines.studies.trust import TRUST
 
-    files = {file.name: file for file in read_studies(study_folders())}
+    files, shipped = {file.name: file for file in own_studies()}, shipped_files()
+    if name not in files and name in shipped:
+        return load_file(shipped[name])
     if name not in files:
-        raise StudyError(f"there is no study {name!r}; {did_you_mean(name, files)}there are: {', '.join(files)}")
+        known = [*files, *shipped]
+        there = f"{did_you_mean(name, known)}there are: {', '.join(known)}"
+        unread = sorted({file.error for file in files.values() if TRUST in file.error})
+        raise StudyError(f"there is no study {name!r}; {there}" + (f"\nnot read: {unread[0]}" if unread else ""))
     return files[name]
 
 

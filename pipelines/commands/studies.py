@@ -1,14 +1,18 @@
 """Commands about studies: `studies`, `ui`, `run`, also named `prune`, and its parts `score` and `select`."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.pipelines.commands.dry_run import forecast, show_forecast
 from secateur.pipelines.commands.shell import (
     AsJson,
     StudyName,
+    caution,
     find_samples_study,
     find_study,
     out,
@@ -17,7 +21,7 @@ from secateur.pipelines.commands.shell import (
     table_of,
     tell,
 )
-from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, bars, trials_of
+from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, Wait, WithoutSamples, bars, trials_of
 from secateur.pipelines.storage.home import marked_home
 
 if TYPE_CHECKING:
@@ -26,28 +30,54 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.grid import Trial
     from secateur.pipelines.studies.study import AnyStudy
+    from secateur.trainers.judging.outcome import Outcome
+    from secateur.trainers.tasks.contract import Metric
 
 
 def studies(as_json: AsJson = False) -> None:
-    """List the studies that ship and your own (folder `studies`, or SECATEUR_STUDIES)."""
-    from secateur.pipelines.studies.files import read_studies, study_folders
+    """List your own studies (folder `studies`, or SECATEUR_STUDIES), and the examples that ship."""
+    from secateur.pipelines.studies.folders import files_in, own_folder
 
-    files = read_studies(study_folders())
+    own: list[dict[str, Any]] = []
+    if files_in(own_folder()):
+        from secateur.pipelines.studies.files import own_studies
+
+        own = [described(file) for file in own_studies()]
+    shipped = listed_examples({one["name"] for one in own})
 
     def show() -> None:
-        lines: list[tuple[object, ...]] = []
-        for file in files:
-            if study := file.study:
-                arms = ", ".join([*study.arms, *study.unbudgeted])
-                budgets = ", ".join(str(keep) for keep in study.keep)
-                lines.append((file.name, study.unit, arms, budgets, study.seeds))
-            else:
-                lines.append((file.name, "", f"broken: {file.error}", "", ""))
-        out.print(table_of(("study", "unit", "selections", "budgets", "seeds"), lines, right=(4,)))
-        for folder in sorted({file.path.parent for file in files}):
-            say(f"in {folder}: {', '.join(file.name for file in files if file.path.parent == folder)}")
+        if own:
+            out.print(table_of(("study", "unit", "selections", "budgets", "seeds"), map(line_of, own), right=(4,)))
+        else:
+            say(f"no study of yours is in {own_folder()}: secateur init DATA writes one")
+        for one in own:
+            if one["error"]:
+                say(f"{one['name']} is broken: {one['error']}", style="yellow")
+        say("")
+        lines = ((one["name"], one["unit"], one["description"]) for one in shipped)
+        out.print(table_of(("example", "unit", "what it shows"), lines))
+        say("secateur run NAME runs one of either; secateur init --example NAME copies an example, to change it")
 
-    tell({"studies": [described(file) for file in files]}, as_json, show)
+    tell({"studies": [*own, *shipped]}, as_json, show)
+
+
+def line_of(one: dict[str, Any]) -> tuple[object, ...]:
+    """What the table says of a study."""
+    if one["error"]:
+        return (one["name"], "", "broken, see below", "", "")
+    budgets = ", ".join(str(keep) for keep in one["keep"])
+    return (one["name"], one["unit"], ", ".join(one["selections"]), budgets, one["seeds"])
+
+
+def listed_examples(own: set[str]) -> list[dict[str, Any]]:
+    """What `described` says of each study that ships and whose name no own one has.
+
+    docs/reference_pages.py writes it down: to read and check all of them takes a second.
+    """
+    from secateur.pipelines.studies.folders import LISTING, shipped_files
+
+    listed, files = json.loads(LISTING.read_text(encoding="utf-8")), shipped_files()
+    return [{"name": one["name"], "file": str(files[one["name"]])} | one for one in listed if one["name"] not in own]
 
 
 def described(file: "StudyFile") -> dict[str, Any]:
@@ -57,12 +87,16 @@ def described(file: "StudyFile") -> dict[str, Any]:
     answer: dict[str, Any] = {"name": file.name, "file": str(file.path), "error": file.error or None}
     if (study := file.study) is None:
         return answer | {"kind": "broken"}
-    own = isinstance(study, Study) and study.task.own  # whose module would have to be imported to ask it
+    decides = study.metric or "by its data"
+    if isinstance(study, Study) and study.task.own:  # whose module would have to be imported to ask it
+        decides = study.metric or "its task's"
+    elif study.metric is None and not (isinstance(study, Study) and study.task.target == "class"):
+        decides = study.metrics[0].name
     return answer | {
         "kind": study.kind,
         "description": study.description,
         "unit": study.unit,
-        "metric": "its task's" if own else study.metric.name,
+        "metric": decides,
         "selections": [*study.arms, *study.unbudgeted],
         "references": list(study.references),
         "baseline": study.baseline,
@@ -71,16 +105,29 @@ def described(file: "StudyFile") -> dict[str, Any]:
     }
 
 
-def ui(port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000) -> None:
-    """Open the Dagster UI on every study, with what was run from the shell."""
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
+    examples: Annotated[bool, typer.Option("--examples", help="Show the studies that ship, too.")] = False,
+) -> None:
+    """Open the Dagster UI on your studies, with what was run from the shell.
+
+    Of the studies that ship it shows those that were run here, and all with --examples.
+    """
     import os
     import sys
 
     from secateur.pipelines.materialise import instance_at, prepare_instance, set_pools
+    from secateur.pipelines.pages.served import start_beside
+    from secateur.pipelines.storage.home import ASSETS
 
-    with instance_at(marked_home()) as instance:
+    with instance_at(marked_home(), caution) as instance:
         set_pools(instance)
     os.environ["DAGSTER_HOME"] = str(prepare_instance(marked_home()))
+    start_beside(marked_home() / ASSETS)
+    if examples:
+        os.environ["SECATEUR_EXAMPLES"] = "1"
+    ignored = [os.environ.get("PYTHONWARNINGS", ""), "ignore:Function `dev_command` is superseded"]
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, ignored))
     say(f"the UI will be at http://localhost:{port}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "dagster", "dev", "-m", "secateur.pipelines.definitions", "-p", str(port)]
     os.execv(sys.executable, command)
@@ -92,39 +139,43 @@ def run(
     keep: Keeps = None,
     seed: Seeds = None,
     again: Again = False,
+    wait: Wait = False,
+    without_samples: WithoutSamples = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, how long and with what room; make nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a study of any kind, or a part of it, then print the comparison with random, or the outcomes of the part.
 
     What is fresh, made of the same settings and data as now, is not made again.
     """
-    from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.pages.stages import first_stage
+    from secateur.pipelines.runs.deciding import deciding_in
     from secateur.pipelines.runs.outcomes import outcomes_at
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_study(name), Store(marked_home() / "assets")
+    if without_samples and "report_samples" in type(study).model_fields:
+        study = study.model_copy(update={"report_samples": False})
+        file = replace(file, study=study)
     trials = trials_of(study, selection, keep, seed)
     whole = len(trials) == len(list(study.trials))
-    made = make(file, store, "everything", trials, again=again)
+    if dry_run:
+        foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
+        tell(foreseen, as_json, lambda: show_forecast(foreseen))
+        return
+    made = make(file, store, "everything", None if whole else trials, again=again, wait=wait)
+    trials = made.trials
     outcomes = outcomes_at(store, study, trials)
-    answer: dict[str, Any] = {"study": file.name, "kind": study.kind, "findings": findings_of(store, study)}
-    answer["trials"] = [
-        {"selection": trial.selection, "seed": trial.seed}
-        | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
-        | {"manifest": manifest_at(store, study, trial)}
-        for trial, outcome in outcomes.items()
-    ]
-    answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
-    space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
-    answer["manifest"] = first_manifest(store, study, trials) or space or None
-    answer["best"] = best_of(store, study) if whole else None
+    answer = answer_of(file.name, store, study, outcomes, trials, whole=whole)
 
     def show() -> None:
         say_findings(answer["findings"])
         if whole:
             show_report(answer)
         else:
-            show_trials(study, answer["trials"])
+            show_trials(study, answer["trials"], deciding_in(store, study))
         if best := answer["best"]:
             choices = ", ".join(f"{position} {choice}" for position, choice in best["choices"].items())
             say(f"best      {choices} (evaluation {best['found_at']} of {best['evaluations']})")
@@ -133,16 +184,44 @@ def run(
                 say(f"{name.partition('_')[0]:<10}{answer[name]}")
         say(in_words(made))
 
-    tell({**answer, **vars(made)}, as_json, show)
+    tell({**answer, **made.counts()}, as_json, show)
 
 
-def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> None:
+def answer_of(
+    name: str,
+    store: "Store",
+    study: "AnyStudy",
+    outcomes: Mapping["Trial", "Outcome"],
+    trials: Sequence["Trial"],
+    *,
+    whole: bool,
+) -> dict[str, Any]:
+    """What `run` prints as JSON of a study, or of these trials of it: findings, outcomes, report and manifest."""
+    from secateur.pipelines.runs.by_class import by_class_in
+    from secateur.pipelines.runs.findings import findings_of
+
+    findings = findings_of(store, study, by_class_in(store, study, outcomes))
+    answer: dict[str, Any] = {"study": name, "kind": study.kind, "findings": findings}
+    answer["trials"] = [
+        {"selection": trial.selection, "seed": trial.seed}
+        | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
+        | {"manifest": manifest_at(store, study, trial)}
+        for trial, outcome in outcomes.items()
+    ]
+    answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
+    space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
+    answer["manifest"] = first_manifest(store, study, list(trials), answer["report"]) or space or None
+    answer["best"] = best_of(store, study) if whole else None
+    return answer
+
+
+def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
     from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
-    made = make(file, store, "scores", again=again)
+    made = make(file, store, "scores", again=again, wait=wait)
     scores: list[dict[str, Any]] = []
     for score, declared in study.scores.items():
         key = (study.name, "scores", score)
@@ -164,7 +243,7 @@ def score(name: StudyName, again: Again = False, as_json: AsJson = False) -> Non
         out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
         say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
 
-    tell({"study": file.name, "findings": findings, "scores": scores, **vars(made)}, as_json, show)
+    tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)
 
 
 def select(
@@ -173,6 +252,7 @@ def select(
     keep: Keeps = None,
     seed: Seeds = None,
     again: Again = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Choose the samples to keep, score first where that is needed, and write a manifest of each selection."""
@@ -182,7 +262,9 @@ def select(
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
     trials = trials_of(study, selection, keep, seed)
-    made = make(file, store, "subsets", trials, again=again)
+    whole = len(trials) == len(list(study.trials))
+    made = make(file, store, "subsets", None if whole else trials, again=again, wait=wait)
+    trials = made.trials
     subsets: list[dict[str, Any]] = []
     for trial in trials:
         path = manifest_at(store, study, trial)
@@ -208,17 +290,34 @@ def select(
         out.print(table_of(header, lines, right=range(1, 6)))
         say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
 
-    tell({"study": file.name, "findings": findings, "subsets": subsets, **vars(made)}, as_json, show)
+    tell({"study": file.name, "findings": findings, "subsets": subsets, **made.counts()}, as_json, show)
 
 
 def make(
-    file: "StudyFile", store: "Store", part: "Part", trials: "list[Trial] | None" = None, *, again: bool
+    file: "StudyFile",
+    store: "Store",
+    part: "Part",
+    trials: "list[Trial] | None" = None,
+    *,
+    again: bool,
+    wait: bool,
 ) -> "Made":
     """Make a part of a study with bars to look at."""
-    from secateur.pipelines.materialise import instance_at, run_study
+    from secateur.pipelines.files.locks import Held
 
-    with instance_at(marked_home()) as instance, bars() as progress:
-        return run_study(file, store.root, instance, progress, part=part, trials=trials, again=again)
+    def waits(text: str) -> None:
+        caution(f"{text}; this command waits for its end")
+
+    told = waits if wait else None
+    with bars() as progress:
+        from secateur.pipelines.materialise import instance_at, run_study
+
+        how: dict[str, Any] = {"part": part, "trials": trials, "again": again, "waits": told, "told": caution}
+        with instance_at(marked_home(), caution) as instance:
+            try:
+                return run_study(file, store.root, instance, progress, **how)
+            except Held as error:
+                raise Held(f"{error}: let it end, or add --wait to wait for it") from error
 
 
 def in_words(made: "Made") -> str:
@@ -241,10 +340,16 @@ def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None
     return str(path) if path else None
 
 
-def first_manifest(store: "Store", study: "AnyStudy", trials: "list[Trial]") -> str | None:
-    """A manifest to begin with: of the study's own selections before those of references and baselines."""
+def first_manifest(
+    store: "Store", study: "AnyStudy", trials: "list[Trial]", report: dict[str, Any] | None
+) -> str | None:
+    """The manifest of what the report recommends, if that has one; where it recommends nothing, one of the study's own
+    selections before those of references and baselines.
+    """
     last = {*study.references, study.baseline, study.second_baseline}
     ordered = sorted(trials, key=lambda trial: trial.name in last)
+    if chosen := (report or {}).get("recommendation"):
+        ordered = [trial for trial in ordered if trial.selection == chosen["selection"]]
     return next((path for trial in ordered if (path := manifest_at(store, study, trial))), None)
 
 
@@ -257,18 +362,23 @@ def best_of(store: "Store", study: "AnyStudy") -> dict[str, Any] | None:
 
 def show_report(answer: dict[str, Any]) -> None:
     """The comparison as a table and its verdict."""
-    from secateur.pipelines.pages.tables import terminal_table
+    from secateur.pipelines.pages.tables import WORST_HEAD, terminal_table
 
-    header, *lines = terminal_table(answer["report"])
-    out.print(table_of(header, lines, right=(1, 2)))
+    header, *lines = terminal_table(answer["report"], out.width)
+    worst = [at for at, head in enumerate(header) if head.startswith(WORST_HEAD)]
+    out.print(table_of(header, lines, right=(1, 2, *worst)))
+    if recommendation := answer["report"]["recommendation"]:
+        say(recommendation["sentence"], style="bold")
+    for part in ("saving", "time_to_accuracy"):
+        if told := answer["report"][part]:
+            say(" ".join(told["sentences"]))
     say(answer["report"]["verdict"], style="bold")
 
 
-def show_trials(study: "AnyStudy", trials: list[dict[str, Any]]) -> None:
+def show_trials(study: "AnyStudy", trials: list[dict[str, Any]], metric: "Metric") -> None:
     """The outcomes of a part of a study as a table."""
     from secateur.pipelines.pages.words import number
 
-    metric = study.metric
     lines: list[tuple[object, ...]] = []
     for one in trials:
         kept = "all" if one["kept"] is None else f"{one['kept']:,} of {one['of']:,}"

@@ -5,7 +5,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from secateur.pipelines.commands.shell import err
@@ -15,6 +24,10 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.study import AnyStudy
 
 Again = Annotated[bool, typer.Option("--again", help="Make everything anew, what is fresh included.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait where another process makes this study, instead of an error.")]
+WithoutSamples = Annotated[
+    bool, typer.Option("--without-samples", help="Embed no pictures or texts of samples in the report's page.")
+]
 Selections = Annotated[
     list[str] | None, typer.Option("--selection", metavar="NAME", help="Only this selection; may be repeated.")
 ]
@@ -33,14 +46,27 @@ class Done(MofNCompleteColumn):
         return Text("") if task.total is None else super().render(task)
 
 
+class Left(TimeRemainingColumn):
+    """An estimate of the time to the end; nothing before it is known how much there is."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None or task.finished else Text.assemble(super().render(task), " left")
+
+
 @contextmanager
 def bars() -> Iterator[Any]:
-    """Progress bars on standard error, gone when the work is done."""
-    from secateur.pipelines.assets.resources import Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), Done(), TimeElapsedColumn())
+    """Progress on standard error: what is being done, and a bar with an estimate for what can be counted."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), Done(), TimeElapsedColumn(), Left())
     with Progress(*columns, console=err) as display:
-        yield Bars(display)
+        now = display.add_task("loading libraries", total=None)
+        from secateur.pipelines.assets.resources import Bars
+
+        try:
+            yield Bars(display, now)
+        except BaseException:
+            display.update(now, visible=False)  # the error says what was being done
+            raise
+        display.update(now, description="done", total=1, completed=1)
 
 
 def trials_of(

@@ -6,21 +6,23 @@ targets differ they conflict.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, UInt64
 
-from secateur.pipelines.data.identity import label_text
-from secateur.pipelines.data.policy import Dropped
-from secateur.pipelines.data.scan import CONTENT, INPUT, SplitRows
+from secateur.pipelines.data.dropped import Dropped
+from secateur.pipelines.data.repeats import Found, repeated_rows
+from secateur.pipelines.data.scan import CONTENT, INPUT
 from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.sources import Loaded, Places
+from secateur.pipelines.data.strays import strays
+from secateur.pipelines.data.targets import class_counts
+from secateur.pipelines.files.shown_text import quoted
 from secateur.trainers.modalities.texts import CUT, WITHOUT_TERM
+from secateur.trainers.tasks.class_metrics import rarest
 
-SEEN = 0.01
-"""Share of texts above which the encoding's losses are a finding."""
 LISTED = 100
 """Rows that a finding lists; it counts all of them."""
 
@@ -29,15 +31,16 @@ Kind = Literal[
     "duplicates",
     "conflicts",
     "groups",
+    "stray values",
     "contradicting labels",
     "dropped",
     "skipped files",
     "texts without a term",
     "texts cut",
+    "rare class",
     "absent classes",
     "single classes",
 ]
-Groups = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -57,40 +60,43 @@ class Finding:
     paths: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class SplitReport:
-    """Within one split: groups of rows with the same input and target, and with the same input and different targets.
+def found() -> Found:
+    """No rows yet."""
+    return Found(LISTED)
 
-    `class_counts` are samples per class or label, none where targets are numbers.
+
+@dataclass
+class SplitReport:
+    """Within one split: rows that have the same input and target as another, how many groups of them there are, and
+    rows whose input another row of the split has with another target.
+
+    `class_counts` are samples per class or label, none where targets are numbers. `shared` are rows whose input is in
+    the other split, `across_groups` those whose input a row of another group has, in either split.
     """
 
     split: str
     samples: int
-    duplicates: Groups
-    conflicts: Groups
     class_counts: tuple[int, ...]
+    duplicates: Found = field(default_factory=found)
+    duplicate_groups: int = 0
+    conflicts: Found = field(default_factory=found)
+    shared: Found = field(default_factory=found)
+    across_groups: Found = field(default_factory=found)
 
     @property
     def duplicate_rows(self) -> int:
         """Rows that could go without losing a distinct sample: all but one of each group."""
-        return sum(len(group) - 1 for group in self.duplicates)
-
-    @property
-    def conflicting_rows(self) -> int:
-        """Rows that share their input with a row of another target."""
-        return sum(map(len, self.conflicts))
+        return self.duplicates.count - self.duplicate_groups
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """Both splits, rows of either whose input is in the other, and rows that a policy left out."""
+    """Both splits, and rows that a policy left out."""
 
     train: SplitReport
     test: SplitReport
-    shared_train_rows: tuple[int, ...]
-    shared_test_rows: tuple[int, ...]
-    relabelled_test_rows: tuple[int, ...]
-    """Shared rows whose target no equal training row has."""
+    relabelled_test_rows: int
+    """Test rows whose input is in training, with other targets alone."""
     label_names: tuple[str, ...]
     dropped: tuple[Dropped, ...]
     places: Places
@@ -98,24 +104,25 @@ class DataReport:
     scanned: Places
     """Where rows are by the numbers of the scan, which those that were left out have."""
     noted: tuple[Noted, ...] = ()
-    """What the source says of its files."""
+    """What the source says of its files, and the values that make categories of numbers."""
     texts: tuple[Finding, ...] = ()
     """What the encoding does to texts."""
-    across_groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Rows of each split whose input a row of another group has, in either split."""
+    rare: tuple[Finding, ...] = ()
+    """The class that is rare in training, if targets are classes and one is."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
         parts = (self.train, self.test)
-        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part)), *self.texts]
+        listed = [*self._leaks(), *(f for part in parts for f in self._groups(part)), *self.texts, *self.rare]
         for note in self.noted:
-            listed.append(Finding(note.kind, note.split, 0, len(note.paths), note.text, paths=note.paths[:LISTED]))
+            count, paths = note.count or len(note.paths), note.paths[:LISTED]
+            listed.append(Finding(note.kind, note.split, 0, count, note.text, note.rows, paths))
         for left in self.dropped:
             reason = {"bad_rows": left.reasons[0] if left.reasons else "", "unlabelled": "no label"}.get(
                 left.policy, ""
             )
-            what = f"{many(len(left.rows), f'{left.split} row')} left out by data.{left.policy}"
-            listed.append(self._finding("dropped", left.split, left.rows, f"{what}{f' ({reason})' if reason else ''}"))
+            what = f"{many(left.found.count, f'{left.split} row')} left out by data.{left.policy}"
+            listed.append(self._finding("dropped", left.split, left.found, f"{what}{f' ({reason})' if reason else ''}"))
         for part in parts:
             for kind, count, text in (
                 ("absent classes", 0, "absent from {}"),
@@ -140,191 +147,135 @@ class DataReport:
         for part in (self.train, self.test):
             numbers |= {
                 f"{part.split}_samples": part.samples,
-                f"{part.split}_duplicate_groups": len(part.duplicates),
+                f"{part.split}_duplicate_groups": part.duplicate_groups,
                 f"{part.split}_duplicate_rows": part.duplicate_rows,
-                f"{part.split}_conflicting_groups": len(part.conflicts),
-                f"{part.split}_conflicting_rows": part.conflicting_rows,
+                f"{part.split}_conflicting_rows": part.conflicts.count,
                 f"{part.split}_classes_below_two": sum(count < 2 for count in part.class_counts),
-                f"{part.split}_dropped": sum(len(left.rows) for left in self.dropped if left.split == part.split),
+                f"{part.split}_dropped": sum(left.found.count for left in self.dropped if left.split == part.split),
+                f"shared_{part.split}_rows": part.shared.count,
             }
-        return numbers | {
-            "shared_train_rows": len(self.shared_train_rows),
-            "shared_test_rows": len(self.shared_test_rows),
-            "relabelled_test_rows": len(self.relabelled_test_rows),
-        }
+        return numbers | {"relabelled_test_rows": self.relabelled_test_rows}
 
     def _leaks(self) -> list[Finding]:
-        if not self.shared_test_rows:
+        shared, relabelled = self.test.shared, self.relabelled_test_rows
+        if not shared.count:
             return []
-        relabelled = len(self.relabelled_test_rows)
-        return [
-            self._finding(
-                "leaked",
-                "test",
-                self.shared_test_rows,
-                f"{many(len(self.shared_test_rows), 'test row')} of {self.test.samples} also in train"
-                f"{f', {relabelled} with another label' if relabelled else ''}: results on test are too good",
-                "; data: {leaked: drop_from_training} leaves them out of training",
-            )
-        ]
+        text = (
+            f"{many(shared.count, 'test row')} of {self.test.samples} also in train"
+            f"{f', {relabelled} with another label' if relabelled else ''}: results on test are too good"
+        )
+        remedy = "; data: {leaked: drop_from_training} leaves them out of training"
+        return [self._finding("leaked", "test", shared, text, remedy)]
 
     def _groups(self, part: SplitReport) -> list[Finding]:
-        groups = []
-        if part.duplicates:
-            several = f"{many(len(part.duplicates), 'group')} of equal {part.split} rows"
-            text = f"{several}, {part.duplicate_rows} more than needed"
-            groups.append(
-                self._finding("duplicates", part.split, [r for group in part.duplicates for r in group], text)
+        several = f"{many(part.duplicate_groups, 'group')} of equal {part.split} rows"
+        rows: tuple[tuple[Kind, Found, str], ...] = (
+            ("duplicates", part.duplicates, f"{several}, {part.duplicate_rows} more than needed"),
+            ("conflicts", part.conflicts, "with an input that another row labels differently"),
+            ("groups", part.across_groups, "with an input that a row of another group has"),
+        )
+        return [
+            self._finding(
+                kind, part.split, of, text if of is part.duplicates else f"{many(of.count, f'{part.split} row')} {text}"
             )
-        if part.conflicts:
-            text = (
-                f"{many(part.conflicting_rows, f'{part.split} row')} with an input that another row labels differently"
-            )
-            groups.append(self._finding("conflicts", part.split, [r for group in part.conflicts for r in group], text))
-        if rows := self.across_groups.get(part.split):
-            text = f"{many(len(rows), f'{part.split} row')} with an input that a row of another group has"
-            groups.append(self._finding("groups", part.split, rows, text))
-        return groups
+            for kind, of, text in rows
+            if of.count
+        ]
 
-    def _finding(
-        self, kind: Kind, split: str, rows: Sequence[int] | np.ndarray, text: str, remedy: str = ""
-    ) -> Finding:
-        numbers, places = np.asarray(rows, np.int64), self.scanned if kind == "dropped" else self.places
-        listed = tuple(places.pairs(split, numbers[:LISTED]))
-        return Finding(kind, split, 0, len(numbers), f"{text} ({places.text(split, numbers)}){remedy}", listed)
+    def _finding(self, kind: Kind, split: str, rows: Found, text: str, remedy: str = "") -> Finding:
+        places = self.scanned if kind == "dropped" else self.places
+        listed = tuple(places.pairs(split, rows.rows[:LISTED]))
+        where = places.text(split, rows.rows, rows.count)
+        paths = tuple(places.paths(split, rows.rows[:LISTED]))
+        return Finding(kind, split, 0, rows.count, f"{text} ({where}){remedy}", listed, paths)
 
 
 def check_data(loaded: Loaded) -> DataReport:
-    """Look for duplicates, conflicts, small classes and rows that train and test share.
-
-    Holds eight bytes per row: a hash is looked at whole only where half of it occurs twice.
-    """
-    halves = {split: lower_halves(rows, INPUT) for split, rows in loaded.rows.items()}
-    both = {"train": among(halves["train"], np.sort(halves["test"]))}
-    both["test"] = among(halves["test"], np.unique(halves["train"][both["train"]]))
-    shared = {split: hashed_rows(loaded.rows[split], mask) for split, mask in both.items()}
-    shared_train = shared["train"].join(shared["test"], on="input", how="semi").sort("row")
-    shared_test = shared["test"].join(shared["train"], on="input", how="semi").sort("row")
-    relabelled = shared_test.join(shared["train"], on="content", how="anti").sort("row")
+    """Look for duplicates, conflicts, small classes and rows that train and test share; memory holds a fixed buffer."""
+    targets = {"train": loaded.targets, "test": loaded.test_targets}
     reports = {
-        split: SplitReport(
-            split,
-            len(targets),
-            *groups_of(loaded.rows[split], halves[split]),
-            class_counts(targets, len(loaded.label_names)),
-        )
-        for split, targets in (("train", loaded.targets), ("test", loaded.test_targets))
+        split: SplitReport(split, len(of), class_counts(of, len(loaded.label_names))) for split, of in targets.items()
     }
+    splits, elsewhere = {split: loaded.rows[split] for split in reports}, pl.col("total") > pl.col("count")
+    several = False
+    for block in repeated_rows(splits, INPUT, group=loaded.group):
+        several = True
+        for place, report in enumerate(reports.values()):
+            own = block.filter(pl.col("split") == place)
+            report.shared.add(rows_in(own, elsewhere))
+            report.conflicts.add(rows_in(own, pl.col("varied")))
+            report.across_groups.add(rows_in(own, pl.col("across")))
+    relabelled = reports["test"].shared.count
+    # Rows of equal content have equal inputs.
+    for block in repeated_rows(splits, CONTENT) if several else ():
+        for place, report in enumerate(reports.values()):
+            own = block.filter(pl.col("split") == place)
+            report.duplicates.add(rows_in(own, pl.col("count") > 1))
+            report.duplicate_groups += len(rows_in(own, (pl.col("count") > 1) & (pl.col("row") == pl.col("first"))))
+        relabelled -= len(rows_in(own, elsewhere))
     return DataReport(
         train=reports["train"],
         test=reports["test"],
-        shared_train_rows=tuple(shared_train["row"]),
-        shared_test_rows=tuple(shared_test["row"]),
-        relabelled_test_rows=tuple(relabelled["row"]),
+        relabelled_test_rows=relabelled,
         label_names=loaded.label_names,
         dropped=loaded.dropped,
-        places=Places(loaded.rows, loaded.files),
-        scanned=Places(loaded.scanned, loaded.files),
-        noted=loaded.noted,
-        across_groups=across_groups(loaded, halves) if loaded.group else {},
+        places=Places(loaded.rows, loaded.files, loaded.pictures),
+        scanned=Places(loaded.scanned, loaded.files, loaded.pictures),
+        noted=(*loaded.noted, *strays(loaded)),
+        rare=rare_class(reports["train"].class_counts, loaded.label_names) if loaded.targets.dtype == np.int64 else (),
     )
 
 
+def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ...]:
+    """The class of so few training samples that accuracy says little of it, if there is one."""
+    rare = rarest(counts)
+    if rare is None:
+        return ()
+    total, common = sum(counts), int(np.argmax(counts))
+    share = f"{100 * counts[rare] / total:.2g}%"
+    text = (
+        f"class {quoted(names[rare])} has {many(counts[rare], 'training row')} of {total:,} ({share}), less than "
+        f"half of an even share, so accuracy hides what becomes of it: always to answer {quoted(names[common])} is "
+        f"right for {percent(counts[common] / total)}"
+    )
+    return (Finding("rare class", "train", 0, counts[rare], text),)
+
+
 def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[Finding, ...]:
-    """Texts that are cut and texts without a term, where they are more than `SEEN` of a split of so many rows.
+    """Texts that are cut and texts without a term, where a split of so many rows has any.
 
     `facts` are those of the encoder, of the test split behind the word test.
     """
     found = []
     for split, prefix in (("train", ""), ("test", "test ")):
         lost, cut = (facts.get(f"{prefix}{name}", 0.0) for name in (WITHOUT_TERM, CUT))
-        if lost > SEEN:
-            text = f"{lost:.1%} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
+        if lost:
+            text = f"{percent(lost)} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
             found.append(Finding("texts without a term", split, 0, round(lost * sizes[split]), text))
-        if cut > SEEN:
-            text = f"{cut:.1%} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
+        if cut:
+            text = f"{percent(cut)} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
             found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
     return tuple(found)
 
 
-def lower_halves(rows: SplitRows, name: str) -> UInt64[np.ndarray, " n"]:
-    """Half of each hash."""
-    halves, start = np.empty(len(rows), np.uint64), 0
-    for table in rows.batches([name]):
-        for chunk in table[name].chunks:
-            stop = start + len(chunk)
-            halves[start:stop] = np.frombuffer(chunk.buffers()[1], ">u8", 2 * len(chunk), 16 * chunk.offset)[1::2]
-            start = stop
-    return halves
+def shares_text(facts: Mapping[str, Any]) -> str:
+    """What an encoder's facts say of texts that it cuts or finds no term in, of none too; empty of other columns."""
+    said = {CUT: f"cut at {facts.get('length')} tokens", WITHOUT_TERM: "without a term"}
+    shares = {name: [percent(facts[f"{split}{name}"]) for split in ("", "test ")] for name in said if name in facts}
+    return " ".join(
+        f"{train} of the training texts and {test} of the test texts are {said[name]}."
+        for name, (train, test) in shares.items()
+    )
 
 
-def among(values: UInt64[np.ndarray, " n"], ordered: UInt64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
-    """Which values are one of some that are in ascending order; in blocks, for places take as much as values."""
-    mask = np.zeros(len(values), np.bool_)
-    for start in range(0, len(values) if len(ordered) else 0, 1 << 20):
-        block = values[start : start + (1 << 20)]
-        places = np.minimum(np.searchsorted(ordered, block), len(ordered) - 1)
-        mask[start : start + len(block)] = ordered[places] == block
-    return mask
+def percent(share: float) -> str:
+    """A share to a tenth of a percent; one that would be none as less than that."""
+    return "less than 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
-def repeated(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " m"]:
-    """Each value that occurs more than once, ascending."""
-    ordered = np.sort(values)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-
-
-def across_groups(loaded: Loaded, halves: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Rows of each split whose input is in several groups; a row without a group is one of its own."""
-    several = repeated(np.concatenate(list(halves.values())))
-    parts = []
-    for split, half in halves.items():
-        rows = hashed_rows(loaded.rows[split], among(half, several), loaded.group)
-        alone = pl.concat_str(pl.lit(f"\0{split} "), "row")
-        parts.append(
-            rows.select("row", "input", pl.lit(split).alias("split"), pl.coalesce("group", alone).alias("group"))
-        )
-    found = pl.concat(parts).filter(pl.col("group").n_unique().over("input") > 1)
-    return {split: tuple(found.filter(pl.col("split") == split)["row"].sort()) for split in halves}
-
-
-def hashed_rows(rows: SplitRows, wanted: np.ndarray, group: str | None = None) -> pl.DataFrame:
-    """`row`, whole hashes `input` and `content`, as bytes, and the text of a column `group`, of some rows."""
-    parts, start = [], 0
-    named = [group] if group else []
-    for table in rows.batches([INPUT, CONTENT, *named]) if wanted.any() else ():
-        mask = wanted[start : start + table.num_rows]
-        if mask.any():
-            some = pl.DataFrame(
-                {"row": start + np.flatnonzero(mask)}
-                | {
-                    to: pl.from_arrow(table[name].cast("large_binary")).filter(pl.Series(mask))
-                    for to, name in (("input", INPUT), ("content", CONTENT))
-                }
-                | ({"group": label_text(table[group]).filter(pl.Series(mask))} if group else {})
-            )
-            parts.append(some)
-        start += table.num_rows
-    schema = {"row": pl.Int64, "input": pl.Binary, "content": pl.Binary} | ({"group": pl.String} if group else {})
-    return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
-
-
-def groups_of(rows: SplitRows, halves: UInt64[np.ndarray, " n"]) -> tuple[Groups, Groups]:
-    """Groups of duplicates and of conflicts, ascending, in the order of their first rows."""
-    table = hashed_rows(rows, among(halves, repeated(halves)))
-    return _grouped(table, "content", pl.len() > 1), _grouped(table, "input", pl.col("content").n_unique() > 1)
-
-
-def _grouped(table: pl.DataFrame, key: str, of_interest: pl.Expr) -> Groups:
-    groups = table.filter(of_interest.over(key)).group_by(key).agg(pl.col("row").sort())["row"].to_list()
-    return tuple(sorted(tuple(group) for group in groups))
-
-
-def class_counts(targets: np.ndarray, classes: int) -> tuple[int, ...]:
-    """Samples per class or label; none where targets are numbers."""
-    if targets.dtype == np.bool_:
-        return tuple(targets.sum(axis=0).tolist())
-    return tuple(np.bincount(targets, minlength=classes).tolist()) if targets.dtype == np.int64 else ()
+def rows_in(block: pl.DataFrame, chosen: pl.Expr) -> np.ndarray:
+    """Numbers of the rows of a block that an expression chooses."""
+    return block.filter(chosen)["row"].to_numpy()
 
 
 def many(count: int, singular: str, plural: str = "") -> str:
@@ -333,18 +284,23 @@ def many(count: int, singular: str, plural: str = "") -> str:
 
 
 def report_of(report: DataReport | None) -> dict[str, Any]:
-    """The report as JSON: findings, the numbers for the UI, and rows left out by file, row in it and reason."""
+    """The report as JSON: findings, the numbers for the UI, and rows left out by file, row in it and reason.
+
+    Pictures that are files are listed by their paths.
+    """
     if report is None:
         return {"findings": [], "counts": {}, "dropped": []}
     dropped = [
         {
             "split": left.split,
             "policy": left.policy,
-            "count": len(left.rows),
+            "count": left.found.count,
             "rows": [
-                [file, row, reason]
-                for (file, row), reason in zip(
-                    report.scanned.pairs(left.split, left.rows[: len(left.reasons)]), left.reasons, strict=True
+                [path or file, row, reason]
+                for (file, row), path, reason in zip_longest(
+                    report.scanned.pairs(left.split, left.found.rows),
+                    report.scanned.paths(left.split, left.found.rows),
+                    left.reasons,
                 )
             ],
         }

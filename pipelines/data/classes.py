@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import coded_labels, label_text
-from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.scan import SplitRows, on_disk
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import series_of
 
@@ -24,24 +24,26 @@ def class_names(
     declared: Sequence[tuple[str, ...]],
     given: Sequence[str] | None,
     say: Say,
+    spelled: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Names of the classes 0 … C-1, and the number of each by the text of its labels.
 
-    Those that the study gives, else those that the files declare, else the texts of the labels: numbers in their order,
-    words in theirs. Names are matched to texts; to the numbers 0, 1, … only where no label is one of them. Raises
-    SourceError for names that contradict the labels, and for labels that are none.
+    Those that the study gives, else those that the files declare, else the labels as the first row of each writes them:
+    numbers in their order, words in theirs. Labels of one `label_text` are one class; `spelled` has the user's texts of
+    labels that were read as booleans or numbers. Names are matched to texts; to the numbers 0, 1, … only where no label
+    is one of them. Raises SourceError for names that contradict the labels, and for labels that are none.
     """
     kind = splits["train"].schema.field(columns.labels[0]).type
     known = declared[0] if declared else None
-    if other := next((names for names in declared if set(names) != set(declared[0])), None):
+    if other := next((names for names in declared if canonical(names) != canonical(declared[0])), None):
         raise SourceError(f"label column {columns.labels[0]!r} has other classes in some files: {known} and {other}")
-    if given and known and set(given) != set(known):
-        lost = sorted(set(known) ^ set(given))
+    if given and known and canonical(given) != canonical(known):
+        lost = sorted(canonical(known) ^ canonical(given))
         raise SourceError(
             f"source.label_names and the classes of the file differ ({', '.join(lost[:5])}): name all of "
             f"{', '.join(known[:20])}, in the order of your choice, or leave label_names out"
         )
-    present = labels_there(splits, columns.labels[0])
+    present = {t: (spelled or {}).get(t, label) for t, label in labels_there(splits, columns.labels[0]).items()}
     if not present:
         raise SourceError(f"label column {columns.labels[0]!r}: no row has a label")
     if kind == types.NUMBER:
@@ -53,7 +55,7 @@ def class_names(
             raise SourceError(f"source.label_names: two of the names are one label: {', '.join(names[:20])}")
         if unknown := [text for text in present if text not in allowed]:
             raise SourceError(
-                f"label column {columns.labels[0]!r} is {unknown[0]!r} at "
+                f"label column {columns.labels[0]!r} is {present[unknown[0]]!r} at "
                 f"{_first_place(splits, columns.labels[0], unknown[0], say)}, which is not in source.label_names "
                 f"({', '.join(names[:20])}{', …' if len(names) > 20 else ''})"
             )
@@ -70,12 +72,20 @@ def class_names(
             f"0 … {len(ordered) - 2}: -1 usually marks an unlabelled sample, make it a missing value; where it is a "
             "class, list all classes in source.label_names"
         )
-    return tuple(ordered), {text: number for number, text in enumerate(ordered)}
+    return tuple(present[text] for text in ordered), {text: number for number, text in enumerate(ordered)}
 
 
 def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[str]) -> dict[str, int]:
     """Number of each class by the text that its labels have in a column of a kind; `present` are the texts there."""
-    texts = list(names)
+    texts = texts_of_names(names, kind)
+    if kind in (types.INTEGER, types.NUMBER) and not set(present) & set(texts):
+        texts = [str(place) for place in range(len(names))]
+    return {text: number for number, text in enumerate(texts)}
+
+
+def texts_of_names(names: Sequence[str], kind: pa.DataType | None) -> list[str]:
+    """The `label_text` of each class in a column of a kind, by a user's names: true for True, 1 for 1.0."""
+    texts = label_text(pa.array(names, types.TEXT)).to_list()
     if kind == types.BOOLEAN:
         texts = [str(types.BOOLEANS[name]).lower() if name in types.BOOLEANS else name for name in names]
     elif kind == types.NUMBER:
@@ -83,21 +93,25 @@ def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[
         values = pl.Series(texts, dtype=pl.String).cast(pl.Float64, strict=False)
         numbers = label_text(values.to_arrow()).to_list()
         texts = [name if number is None else number for name, number in zip(names, numbers, strict=True)]
-    if kind in (types.INTEGER, types.NUMBER) and not set(present) & set(texts):
-        texts = [str(place) for place in range(len(names))]
-    return {text: number for number, text in enumerate(texts)}
+    return texts
 
 
-def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, int]:
-    """How often each label is there, by its text, in the order of their first rows."""
-    counts: dict[str, int] = {}
+def canonical(names: Sequence[str]) -> set[str]:
+    """Names of classes as they are compared."""
+    return set(texts_of_names(names, None))
+
+
+def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, str]:
+    """Each label as its first row writes it, by its text, in the order of these rows."""
+    found: dict[str, str] = {}
     for rows in splits.values():
         for table in rows.batches([name]):
-            texts, places = coded_labels(table[name])
-            for text, count in zip(texts, np.bincount(places[places >= 0], minlength=len(texts)).tolist(), strict=True):
-                if text is not None:
-                    counts[text] = counts.get(text, 0) + count
-    return counts
+            labels = table[name].unique().drop_null()
+            texts = label_text(labels)
+            written = series_of(labels) if table.schema.field(name).type == types.TEXT else texts
+            for text, label in zip(texts, written, strict=True):
+                found.setdefault(text, label)
+    return found
 
 
 def _refuse_fractions(splits: Mapping[str, SplitRows], name: str, say: Say) -> None:
@@ -120,10 +134,12 @@ def _first_place(splits: Mapping[str, SplitRows], name: str, text: str, say: Say
 
 
 def labels_of(rows: SplitRows, name: str, numbers: Mapping[str, int]) -> Int64[np.ndarray, " n"]:
-    """Class of each row, int64, by the text of its label; -1 where the label is missing."""
-    parts = [np.zeros(0, np.int64)]
+    """Class of each row, int64, by the text of its label, in a memory map; -1 where the label is missing."""
+    whole, start = on_disk((len(rows),), np.int64, rows.shards[0].parent), 0
     for table in rows.batches([name]):
         texts, places = coded_labels(table[name])
         # The last code is that of place -1: no label.
-        parts.append(np.array([*(numbers.get(text, -1) for text in texts), -1], np.int64)[places])
-    return np.concatenate(parts)
+        codes = np.array([*(numbers.get(text, -1) for text in texts), -1], np.int64)
+        whole[start : start + table.num_rows] = codes[places]
+        start += table.num_rows
+    return whole

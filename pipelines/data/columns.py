@@ -1,9 +1,12 @@
 """Which columns of a table are input and which hold the target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from secateur.scorers.settings import Settings
+from secateur.trainers.modalities.spellings import marks_of
 
 Target = Literal["class", "numbers", "labels"]
 """What label columns hold: a class, one or several numbers, or a set of labels."""
@@ -13,10 +16,10 @@ MISSING = ("?",)
 """Texts that stand for a missing feature where a study lists none."""
 
 
-class Columns(BaseModel):
+class Columns(Settings):
     """Which columns hold the input (one of an image, a text or features) and which the target."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     image: str | None = Field(None, description="column of pictures, or of their paths")
     text: str | None = Field(None, description="column of texts")
@@ -26,8 +29,10 @@ class Columns(BaseModel):
     )
     group: str | None = Field(None, description="column whose equal values stay on one side of a split that is drawn")
     target: Target | None = Field(None, description="what label holds; follows from the task if left out")
-    missing: list[str] | None = Field(
-        None, description="texts of features that stand for a missing value; those of encoding.missing if left out"
+    missing: list[str] | dict[str, list[str]] | None = Field(
+        None,
+        description="texts of features that stand for a missing value, by column where they differ; those of "
+        "encoding.missing if left out",
     )
 
     @model_validator(mode="after")
@@ -71,7 +76,11 @@ class Columns(BaseModel):
         """These columns, with the texts of missing features that a study's encoding lists."""
         if self.features is None or self.missing is not None:
             return self
-        return self.model_copy(update={"missing": list(encoding.get("missing", MISSING))})
+        return Columns(**{**self.model_dump(), "missing": encoding.get("missing", list(MISSING))})
+
+    def marks(self, name: str) -> Sequence[str]:
+        """Texts that stand for a missing value in a column."""
+        return marks_of(self.missing or (), name) if name in (self.features or ()) else ()
 
     def holding(self, target: Target) -> "Columns":
         """These columns, with what the label holds; raises ValueError where that does not fit them."""

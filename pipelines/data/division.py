@@ -16,6 +16,14 @@ from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, share_belo
 from secateur.pipelines.data.source_kinds.contract import HELD_OUT, BundledSource, SourceKind
 from secateur.pipelines.data.types import series_of
 from secateur.selectors.draws.ranks import hash_in_place
+from secateur.trainers.modalities.spellings import one_spelling
+
+ISO = (
+    r"^(?P<day>\d{4}-\d\d-\d\d)(?:[Tt ](?P<clock>\d\d:\d\d)(?:(?P<second>:\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r" ?(?P<zone>[Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$"
+)
+"""Days and times of ISO 8601."""
+LIKE = "2026-01-31 or 2026-01-31T12:00:00+02:00"
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Division:
                     table[FILE].to_numpy().astype(np.uint64) << np.uint64(40)
                 )
             if self.group is not None:
-                named = label_text(table[self.group])
+                named = one_spelling(label_text(table[self.group]))
                 # A row without a group is one of its own.
                 keys = np.where(named.is_null().to_numpy(), keys, halves_of(named)[:, 0])
             hash_in_place(keys, self.seed)
@@ -81,23 +89,21 @@ class Division:
         return {"train": ~test, "test": test}
 
     def _after(self, values: pl.Series, rows: np.ndarray) -> Bool[np.ndarray, " n"]:
-        after, dated = self.after, isinstance(self.after, date)
-        if values.dtype == pl.Null:
-            values = values.cast(pl.String)
-        if values.dtype == pl.String:
-            if dated:
-                # Texts in the order of time, whichever of T and a space stands between day and hour.
-                after = after.isoformat().replace("T", " ")
-                wrong = ~values.str.contains(r"^\d{4}-\d{2}-\d{2}")
-                values = values.str.replace("T", " ", literal=True)
-                self._refuse(values, wrong.fill_null(False), rows, "which does not begin like 2026-01-31")
-            after = str(after)
-        elif isinstance(values.dtype, pl.Datetime):
-            after = _moment(after, zoned=values.dtype.time_zone is not None)
-        elif isinstance(after, str | date) or not values.dtype.is_numeric():
+        held, after = values.dtype, self.after
+        if held in (pl.Null, pl.String):
+            after, texts = _moment(after), values.cast(pl.String)
+            values = times_of(texts)
+            self._refuse(texts, (values.is_null() & texts.is_not_null()), rows, f"which is no time like {LIKE}")
+        elif isinstance(held, pl.Datetime):
+            after = _moment(after)
+            values = values.dt.replace_time_zone("UTC") if held.time_zone is None else values
+        elif isinstance(after, str | date) or not held.is_numeric():
             after = None
         if after is None:
-            raise ValueError(f"source.split: column {self.column!r} holds {values.dtype}, and after is {self.after!r}")
+            raise ValueError(
+                f"source.split: column {self.column!r} holds {held}, and after is {self.after!r}: write a number for "
+                f"a column of numbers, or a time like {LIKE}"
+            )
         self._refuse(values, missing_in(values), rows, "which is on neither side")
         return np.asarray((values >= after).to_numpy())
 
@@ -106,21 +112,34 @@ class Division:
         if len(places):
             value = values[int(places[0])]
             raise ValueError(
-                f"source.split: column {self.column!r} is {'null' if value is None else repr(value)} in row "
+                f"source.split: column {self.column!r} is {'null' if value is None else repr(value)[:100]} in row "
                 f"{rows[places[0]]}, {why}"
             )
 
 
-def _moment(after: Any, *, zoned: bool) -> datetime | None:
-    """A time to compare with those of a column; one without a zone is UTC where the column's have one."""
-    try:
-        whole = datetime.fromisoformat(after) if isinstance(after, str) else after
-    except ValueError:
+def times_of(texts: pl.Series) -> pl.Series:
+    """Times that texts of ISO 8601 say, in UTC to the microsecond; null for a text that is none.
+
+    A time without a zone is UTC, seconds may be left out, and a day stands for its beginning.
+    """
+    parts = pl.Series("texts", texts).str.strip_chars().str.extract_groups(ISO).struct.unnest()
+    zone = pl.col("zone").str.replace("(?i)z", "+").str.replace(":", "", literal=True).str.pad_end(5, "0")
+    clock = pl.coalesce(pl.col("clock") + pl.coalesce("second", pl.lit(":00")), pl.lit("00:00:00"))
+    # What is behind a microsecond moves no time to the other side of one that has none.
+    fraction = pl.coalesce(pl.col("fraction").str.slice(0, 6).str.pad_end(6, "0"), pl.lit("000000"))
+    whole = pl.concat_str("day", pl.lit(" "), clock, pl.lit("."), fraction)
+    moment = whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
+    minutes = zone.str.slice(1, 2).cast(pl.Int64) * 60 + zone.str.slice(3, 2).cast(pl.Int64)
+    ahead = pl.when(zone.str.starts_with("-")).then(-minutes).otherwise(minutes).fill_null(0)
+    return parts.select(moment.sub(pl.duration(minutes=ahead)).dt.replace_time_zone("UTC")).to_series()
+
+
+def _moment(after: Any) -> datetime | None:
+    """A time to compare with those of a column; one without a zone is UTC. None for what is no time."""
+    if isinstance(after, str):
+        after = times_of(pl.Series([after]))[0]
+    if isinstance(after, date) and not isinstance(after, datetime):
+        after = datetime.combine(after, time())
+    if not isinstance(after, datetime):
         return None
-    if not isinstance(whole, date):
-        return None
-    if not isinstance(whole, datetime):
-        whole = datetime.combine(whole, time())
-    if zoned:
-        return whole.astimezone(UTC) if whole.tzinfo else whole.replace(tzinfo=UTC)
-    return whole.astimezone(UTC).replace(tzinfo=None) if whole.tzinfo else whole
+    return after if after.tzinfo else after.replace(tzinfo=UTC)

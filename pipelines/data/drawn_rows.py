@@ -5,22 +5,34 @@ from jaxtyping import Shaped
 
 from secateur.selectors.draws.ranks import random_keys
 
+BLOCK = 1 << 18
+"""Rows that are looked at at once."""
+
 
 def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
     """Rows of a draw that keeps the classes' shares, int64 `[count]` ascending.
 
     Largest remainders get the places that whole shares leave; at least `leave` rows of each class are not drawn
-    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`.
+    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`. Memory holds the rows
+    that are drawn so far, and a block.
     """
-    _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    low, block = int(labels.min()), max(BLOCK, count)
+    starts = range(0, len(labels), block)
+    codes = (labels[start : start + block] - low for start in starts)
+    sizes = np.sum([np.bincount(part, minlength=int(labels.max()) - low + 1) for part in codes], axis=0)
     ceiling = np.maximum(sizes - leave, 0)
     quotas = np.minimum(sizes * count // len(labels), ceiling)
     for place in np.argsort(-(sizes * count % len(labels)), kind="stable").tolist():
         if quotas.sum() < count and quotas[place] < ceiling[place]:
             quotas[place] += 1
-    order = np.lexsort((random_keys(len(labels), seed), members))
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.sort(order[rank < quotas[members[order]]])
+    rows = np.zeros(0, np.int64)
+    for start in starts:
+        rows = np.concatenate([rows, np.arange(start, min(start + block, len(labels)))])
+        members = labels[rows] - low
+        order, held = np.lexsort((random_keys(rows, seed), members)), np.bincount(members, minlength=len(quotas))
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(held) - held, held)
+        rows = rows[order[rank < quotas[members[order]]]]
+    return np.sort(rows)
 
 
 def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:

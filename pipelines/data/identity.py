@@ -7,13 +7,13 @@ from the typed, decoded value before any fitted encoding:
   picture keeps its hash; bytes that are no picture stand for themselves;
 - text: UTF-8 of its NFC form; a missing text differs from an empty one;
 - features: name and typed value of each column, in the order of the names. Numbers count by value, so 1 equals 1.0
-  whatever its width, and -0.0 equals 0.0; true, "1" and 1 are three values; NaN is a missing value like null, and so is
-  a blank text;
-- target: a class by the text of its label (`label_text`), numbers as float64, a set of labels by their texts, a missing
-  one as such.
+  whatever its width, and -0.0 equals 0.0; true and 1 are two values; NaN is a missing value like null, and so is a
+  blank text. Of a text the spaces around it do not count, as in the encoding; one that spells a number or a boolean
+  (1, 1.0, True) equals that, for a CSV cannot tell them apart, and 01 is another text;
+- target: a class by the text of its label (`label_text`), in which a number or a boolean that is spelled otherwise
+  equals it too; numbers as float64, a set of labels by their texts, a missing one as such.
 
-So a hash is the same for Parquet, CSV and JSON lines that hold the same values, in any order of rows. A format that
-changes a value (an empty CSV field is missing, never an empty text; float32 0.1 is not float64 0.1) changes it.
+So a hash is the same for Parquet, CSV and JSON lines that hold the same values, in any order of rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ import xxhash
 from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.types import is_list, series_of
-from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
+from secateur.pipelines.data.types import canonical, is_list, series_of, shown_type
+from secateur.trainers.modalities.spellings import one_spelling, text_of_number
 
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
@@ -58,9 +58,11 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     if columns.image is not None:
         return image_hashes(table[columns.image])
     names = sorted(columns.inputs)
-    cells = [cells_of(table[name], name) for name in names]
+    # A text counts letter by letter, a category as the encoding has it.
+    texts = columns.text is not None
+    cells = [text_cells(series_of(table[name])) if texts else cells_of(table[name], name) for name in names]
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
-    if columns.text is None:
+    if not texts:
         absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
         wrong = [(absent, "every feature is missing")] if absent.any() else []
         for name in names:
@@ -72,9 +74,9 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
             said = [pl.when(pl.Series(mask)).then(pl.lit(text)) for mask, text in wrong]
             faults = pl.select(pl.coalesce(said)).to_series()
     else:
-        texts = series_of(table[columns.text])
-        empty = pl.when(texts.str.strip_chars() == "").then(pl.lit("text is empty"))
-        faults = pl.select(pl.when(texts.is_null()).then(pl.lit("text is missing")).otherwise(empty)).to_series()
+        held = series_of(table[names[0]])
+        empty = pl.when(held.str.strip_chars() == "").then(pl.lit("text is empty"))
+        faults = pl.select(pl.when(held.is_null()).then(pl.lit("text is missing")).otherwise(empty)).to_series()
     return hashes_of_cells(head, cells, table.num_rows), faults.cast(pl.String)
 
 
@@ -96,7 +98,7 @@ def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence
     texts, places = coded_labels(table[name], names.get(name))
     if not len(texts):
         return [Cells(MISSING, np.zeros(table.num_rows, np.uint64))]
-    words, absent, places = text_cells(texts), places < 0, np.maximum(places, 0)
+    words, absent, places = text_cells(one_spelling(texts)), places < 0, np.maximum(places, 0)
     assert isinstance(words.kinds, np.ndarray)
     assert words.uppers is not None
     zero = np.uint64(0)
@@ -112,16 +114,16 @@ def coded_labels(values: pa.ChunkedArray, names: Sequence[str] | None = None) ->
 
 
 def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None = None) -> pl.Series:
-    """Labels as texts, String `[n]`: the name of a numbered class, 1 for 1.0, true, or the text itself."""
+    """Labels as texts, String `[n]`, equal for labels of one class: the name of a numbered class, 1 for 1.0, true, or
+    the NFC form of a text.
+    """
     labels = series_of(values)
     if names is not None and labels.dtype.is_integer():
-        return labels.replace_strict(dict(enumerate(names)), default=None, return_dtype=pl.String)
+        labels = labels.replace_strict(dict(enumerate(names)), default=None, return_dtype=pl.String)
     if labels.dtype.is_float():
         labels = labels.fill_nan(None)
-        whole = labels.cast(pl.Int64, strict=False)
-        exact = whole.cast(pl.Float64) == labels
-        return pl.select(pl.when(exact).then(whole.cast(pl.String)).otherwise(labels.cast(pl.String))).to_series()
-    return labels.cast(pl.String)
+        return pl.select(text_of_number(pl.lit(labels))).to_series()
+    return labels.cast(pl.String).str.normalize("NFC")
 
 
 def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
@@ -142,7 +144,7 @@ def cells_of(values: pa.ChunkedArray, name: str) -> Cells:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return value_cells(values)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return text_cells(series_of(values))
+        return category_cells(series_of(values))
     raise ValueError(f"feature column {name!r} holds {kind}, but features are numbers, booleans and strings")
 
 
@@ -179,14 +181,31 @@ def number_cells(values: pa.ChunkedArray, name: str) -> list[Cells]:
 
 def text_cells(texts: pl.Series) -> Cells:
     """Texts by the hash of the UTF-8 of their NFC form."""
+    texts = texts.cast(pl.String)  # a column of nothing but nulls
     hashes = halves_of(texts.str.normalize("NFC"))
     return Cells(np.where(texts.is_null().to_numpy(), MISSING, TEXT), hashes[:, 1], hashes[:, 0])
+
+
+def category_cells(texts: pl.Series) -> Cells:
+    """Texts of a feature, less the spaces around them; what spells a number or a boolean is one."""
+    texts = one_spelling(texts.str.strip_chars().str.normalize("NFC"))
+    cells = text_cells(texts)
+    kinds, words, uppers = (np.array(part) for part in (cells.kinds, cells.words, cells.uppers))
+    for numbers in (texts.cast(pl.Float64, strict=False), texts.cast(pl.Int64, strict=False)):
+        own = (label_text(numbers.to_arrow()) == texts).fill_null(False)
+        if own.any():
+            found = value_cells(pa.chunked_array([numbers.filter(own).to_arrow()]))
+            kinds[own], words[own], uppers[own] = found.kinds, found.words, 0
+    for text, kind in (("true", TRUE), ("false", FALSE)):
+        own = (texts == text).fill_null(False)
+        kinds[own], words[own], uppers[own] = kind, 0, 0
+    return Cells(kinds, words, uppers)
 
 
 def set_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[str]]) -> Cells:
     """Sets of labels by the sum of their labels' hashes: the order in a list, or a label twice, changes nothing."""
     if len(columns.labels) > 1:
-        flags = {name: series_of(table[name]).cast(pl.Boolean, strict=False) for name in columns.labels}
+        flags = {name: flags_of(table[name], name) for name in columns.labels}
         absent = np.logical_or.reduce([flag.is_null().to_numpy() for flag in flags.values()])
         total = np.zeros((table.num_rows, 2), np.uint64)
         for name, flag in flags.items():
@@ -195,41 +214,54 @@ def set_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[st
     name = columns.labels[0]
     lists = series_of(table[name])
     if not isinstance(lists.dtype, pl.List | pl.Array):
-        return text_cells(label_text(table[name]))
+        return text_cells(one_spelling(label_text(table[name])))
+    if lists.dtype.inner == pl.String:
+        lists = lists.list.eval(pl.element().str.normalize("NFC"))
     lists = lists.list.unique()
     counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
-    flat = label_text(lists.filter(pl.Series(counts > 0)).explode().to_arrow(), names.get(name))
+    flat = one_spelling(label_text(lists.filter(pl.Series(counts > 0)).explode().to_arrow(), names.get(name)))
     sums = np.concatenate([np.zeros((1, 2), np.uint64), np.cumsum(halves_of(flat), axis=0, dtype=np.uint64)])
     ends = np.cumsum(counts)
     total = sums[ends] - sums[ends - counts]
     return Cells(np.where(lists.is_null().to_numpy(), MISSING, SET), total[:, 1], total[:, 0])
 
 
+def flags_of(values: pa.ChunkedArray, name: str) -> pl.Series:
+    """One of several label columns as booleans; ValueError for one that holds neither these nor numbers."""
+    flags = series_of(values)
+    if not (flags.dtype.is_numeric() or flags.dtype in (pl.Boolean, pl.Null)):
+        held = shown_type(canonical(values.type))
+        raise ValueError(f"label column {name!r} holds {held}; of several label columns each is 0 or 1")
+    return flags.cast(pl.Boolean)
+
+
 def halves_of(values: pl.Series) -> Hashes:
     """xxh3-128 of each text or bytes, zero of a null."""
-    whole = plh.col("value").nchash.xxh3_128().fill_null(0)
-    parts = {"upper": whole // (1 << 64), "lower": whole & ((1 << 64) - 1)}
-    table = pl.DataFrame({"value": values}).select(**{name: part.cast(pl.UInt64) for name, part in parts.items()})
-    # Row by row: who writes these takes them as they lie.
-    return table.to_numpy(order="c")
+    whole = pl.DataFrame({"value": values}).select(plh.col("value").nchash.xxh3_128().fill_null(0))["value"]
+    halves = np.empty((len(whole), 2), np.uint64)
+    halves[:, 0] = (whole // (1 << 64)).cast(pl.UInt64).to_numpy()
+    halves[:, 1] = whole.cast(pl.UInt64, wrap_numerical=True).to_numpy()
+    return halves
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
     """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the sum of what the words leave out."""
     count, rest = len(cells), np.zeros(rows, np.uint64)
-    template = np.zeros(16 + count + 8 * (count + 1), np.uint8)
+    template = np.zeros(16 + count, np.uint8)
     template[:16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
-    template[16 : 16 + count] = [part.kinds if isinstance(part.kinds, int) else 0 for part in cells]
-    records = np.empty((rows, len(template)), np.uint8)
-    records[:] = template
+    template[16:] = [part.kinds if isinstance(part.kinds, int) else 0 for part in cells]
+    records = np.empty((rows, len(template) + 8 * (count + 1)), np.uint8)
+    records[:, : len(template)] = template
     for place, part in enumerate(cells):
         if not isinstance(part.kinds, int):
             records[:, 16 + place] = part.kinds
         if part.uppers is not None:
             # The place is a factor, so that texts which change places change the sum.
             rest += part.uppers * np.uint64((STEP * (2 * place + 1)) % 2**64)
-    words = np.stack([*(part.words for part in cells), rest], axis=1)
-    records[:, 16 + count :] = words.view(np.uint8)
+    # The words where they lie in the records, which begin at no multiple of 8 bytes.
+    words = np.ndarray((rows, count + 1), np.uint64, records.data, 16 + count, (records.shape[1], 8))
+    for place, values in enumerate((*(part.words for part in cells), rest)):
+        words[:, place] = values
     offsets = np.arange(0, (rows + 1) * records.shape[1], records.shape[1], dtype=np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records)]
     return halves_of(series_of(pa.Array.from_buffers(pa.large_binary(), rows, buffers)))
@@ -247,6 +279,8 @@ def hex_of(hashes: Hashes) -> pa.Array:
 
 def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
     """Hashes of pictures as they are decoded, and their faults."""
+    from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
+
     # Picture by picture, so that memory holds one, decoded.
     digests, faults = bytearray(), []
     for row in range(len(cells)):

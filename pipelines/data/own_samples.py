@@ -1,9 +1,8 @@
 """Samples that a study's own task yields: which is which."""
 
 import struct
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,9 @@ import polars as pl
 import torch
 import xxhash
 
+from secateur.pipelines.data.check import LISTED, Finding, Kind, many
+from secateur.pipelines.files.own_code import code_content
+from secateur.scorers.contract import rows_text
 from secateur.trainers.tasks.own import OwnTask, Split
 
 
@@ -46,17 +48,42 @@ def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
     )
 
 
+def own_findings(samples: Mapping[str, pl.DataFrame]) -> list[Finding]:
+    """Samples in both splits, or twice in one: equal as wholes, for nobody else knows what is input in them.
+
+    `samples` are tables of `row` and `content_hash` by split.
+    """
+    listed = []
+    shared = samples["test"].join(samples["train"], on="content_hash", how="semi", maintain_order="left")
+    if len(shared):
+        several = f"{many(len(shared), 'test sample')} of {len(samples['test'])}"
+        listed.append(finding_of("leaked", "test", shared, f"{several} also in train: results on test are too good"))
+    for split, table in samples.items():
+        again = table.filter(pl.col("content_hash").is_duplicated())
+        if len(again):
+            groups = again["content_hash"].n_unique()
+            text = f"{many(groups, 'group')} of equal {split} samples, {len(again) - groups} more than needed"
+            listed.append(finding_of("duplicates", split, again, text))
+    return [replace(finding, importance=place) for place, finding in enumerate(listed)]
+
+
+def finding_of(kind: Kind, split: str, table: pl.DataFrame, text: str) -> Finding:
+    """A finding of samples, which lie in no file: they go by split and number."""
+    rows = table["row"].to_numpy()
+    listed = tuple((split, int(row)) for row in rows[:LISTED])
+    return Finding(kind, split, 0, len(rows), f"{text} ({rows_text(rows)})", listed)
+
+
 def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:
-    """Identity of the samples and their strata as they are now and of the file of the task, whose losses and networks
+    """Identity of the samples and their strata as they are now and of the code of the task, whose losses and networks
     decide as much: 32 hexadecimal digits.
     """
     digest = xxhash.xxh3_128("".join(name for table in splits for name in table["content_hash"]).encode())
     for table in splits:
         digest.update(table["stratum"].to_numpy().tobytes())
     digest.update("".join(task.stratum_names()).encode())
-    source = getattr(sys.modules[type(task).__module__], "__file__", None)
-    if source:
-        digest.update(Path(source).read_bytes())
+    for module in (task.name.partition(":")[0], type(task).__module__):
+        digest.update(code_content(module).encode())
     return str(digest.hexdigest())
 
 

@@ -1,5 +1,7 @@
 """A data set before there is a study of it: which files it is made of, and what each of their columns holds."""
 
+from __future__ import annotations
+
 import gzip
 import re
 from collections.abc import Mapping, Sequence
@@ -8,10 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
-import pyarrow as pa
+import numpy as np
 
-from secateur.pipelines.data import types
+from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError, find
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
@@ -74,7 +75,9 @@ class Column:
     """Whether every number is a whole one, also where the file holds it as 1.0."""
     marks: tuple[str, ...] = ()
     """Marks of a missing value without which a column of a CSV holds numbers or booleans."""
-    unmarked: "Column | None" = None
+    strays: bool = False
+    """Whether it is a column of texts that nearly all are numbers or booleans."""
+    unmarked: Column | None = None
     """The column as a feature, where it has such marks."""
 
 
@@ -85,7 +88,7 @@ class Profile:
     place: Place
     columns: dict[str, Column] = field(default_factory=dict)
     rows: int = 0
-    head: pl.DataFrame = field(default_factory=pl.DataFrame, compare=False)
+    head: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(), compare=False)
     """The rows that were looked at, without pictures."""
 
 
@@ -121,6 +124,10 @@ def of_folder(folder: Path) -> Place:
     if (folder / "state.json").is_file():
         return Place("disk", str(folder), first=folder)
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and ending_of(entry) in READERS)
+    if files and all(entry.stem == "metadata" for entry in files):
+        entries = (folder, *(entry for entry in folder.iterdir() if entry.is_dir()))
+        if any(pictures_in(entry) for entry in entries):
+            return Place("imagefolder", str(folder), first=folder)
     if files:
         return of_files(files, folder)
     return of_pictures(folder)
@@ -232,10 +239,12 @@ def profile(place: Place) -> Profile:
         return Profile(place)
     files, tests = files_at(place)
     kinds = types_of([*files, *tests], files[0].columns)
-    plain = {name: kind for name, kind in kinds.items() if kind not in (None, types.PICTURE)}
+    plain = {name: kind for name, kind in kinds.items() if name and kind not in (None, types.PICTURE)}
     head = head_of(files, plain)
     columns = {}
     for name, kind in kinds.items():
+        if not name:  # numbers of rows, as pandas writes them
+            continue
         if kind is None or kind == types.PICTURE:
             columns[name] = Column(name, "other" if kind is None else "image", head.height)
         else:
@@ -333,7 +342,10 @@ def described(column: pl.Series, names: tuple[str, ...]) -> Column:
     if kind == pl.String:
         words = float(there.str.split(" ").list.len().cast(pl.Float64).mean() or 0)  # type: ignore[arg-type]
         pictures = there.head(100).str.contains(r"(?i)\.(png|jpe?g|bmp|gif|webp|tiff?)$").all()
-        return Column(column.name, "path" if pictures else "text", rows, words=words, **facts)
+        strays = types.meant(np.bincount(types.looks_of(there), minlength=5)) is not None
+        return Column(column.name, "path" if pictures else "text", rows, words=words, strays=strays, **facts)
+    if not kind.is_numeric():
+        return Column(column.name, "other", rows, missing=missing)
     steps = there.head(1000).cast(pl.Float64).diff().drop_nulls()
     low, high = float(there.min()), float(there.max())  # type: ignore[arg-type]
     counts_up = distinct == rows and kind.is_integer() and bool((steps == 1).all())

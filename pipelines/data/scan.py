@@ -6,6 +6,8 @@ Memory holds one batch. A scan that was killed goes on behind its last whole sha
 """
 
 import json
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,14 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool, Int64, UInt64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes, label_text
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, with_nulls
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, cells_at, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class SplitRows:
 
     @cached_property
     def _count(self) -> int:
+        import pyarrow.dataset  # which loads pandas, too much for a command that only reads studies
+
         return int(pyarrow.dataset.dataset([str(path) for path in self.shards], format="ipc").count_rows())
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -65,9 +68,16 @@ class SplitRows:
         parts = [types.series_of(table[name]) for table in self.batches([name])]
         return pl.concat(parts) if parts else pl.Series(name, [])
 
-    def words(self, name: str) -> Hashes:
-        """A column of hashes, uint64 `[n, 2]`."""
-        return np.concatenate([np.zeros((0, 2), np.uint64), *(words_of(t[name]) for t in self.batches([name]))])
+    def at(self, names: Sequence[str], rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
+        """Some columns of some rows, which ascend."""
+        parts, start, placed = [], 0, 0
+        for table in self.batches(names) if len(rows) else ():
+            end = int(np.searchsorted(rows, start + table.num_rows))
+            parts.append(pl.DataFrame(table.take(pa.array(rows[placed:end] - start))))
+            start, placed = start + table.num_rows, end
+            if placed == len(rows):
+                break
+        return pl.concat(parts) if parts else pl.DataFrame({name: [] for name in names})
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -91,9 +101,11 @@ class SplitRows:
         if keep.all():
             return self
         folder.mkdir(parents=True, exist_ok=True)
-        start, paths = 0, []
-        for place, path in enumerate(self.shards):
-            target = folder / f"{place:05}.arrow"
+        start, paths = 0, [folder / f"{place:05}.arrow" for place in range(len(self.shards))]
+        for path, target in zip(self.shards, paths, strict=True):
+            if target.exists():
+                start += len(SplitRows((path,)))
+                continue
             with new_file(target, overwrite=True) as partial, pa.OSFile(str(path)) as file:
                 reader = pa.ipc.open_file(file)
                 with pa.ipc.new_file(str(partial), reader.schema) as writer:
@@ -101,8 +113,16 @@ class SplitRows:
                         batch = reader.get_batch(number)
                         writer.write(batch.filter(pa.array(keep[start : start + batch.num_rows])))
                         start += batch.num_rows
-            paths.append(target)
         return SplitRows(tuple(paths))
+
+
+def on_disk(shape: tuple[int, ...], dtype: Any, folder: Path) -> np.ndarray:
+    """An array of zeros in a nameless file of a folder, which goes when the array does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not math.prod(shape):
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def words_of(values: pa.ChunkedArray) -> Hashes:
@@ -187,11 +207,7 @@ def divided(
     divide: Divide,
 ) -> dict[str, pa.Table]:
     """The rows of a batch by split, with hashes, faults and where they come from; `names` are those of classes."""
-    table = with_nulls(table, columns)
-    if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
-        cells = cells_at(table[columns.image], base)
-        table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
-    inputs, faults = input_hashes(table, columns)
+    table, inputs, faults = hashed_inputs(table, columns, base)
     contents = content_hashes_of(inputs, table, columns, names)
     for name in columns.labels:
         table = with_label_texts(table, name, names.get(name))
@@ -209,22 +225,21 @@ def divided(
     return {split: table if mask.all() else table.filter(pa.array(mask)) for split, mask in masks.items() if mask.any()}
 
 
+def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
+    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`."""
+    table = with_nulls(table, columns)
+    if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
+        cells = cells_at(table[columns.image], base)
+        table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
+    return table, *input_hashes(table, columns)
+
+
 def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) -> pa.Table:
     """Numbers of classes that have names as these names."""
     if names is None or table.schema.field(name).type != types.INTEGER:
         return table
     texts = label_text(table[name], names).to_arrow().cast(types.TEXT)
     return table.set_column(table.schema.get_field_index(name), name, texts)
-
-
-def cells_at(paths: pa.ChunkedArray, base: Path) -> pa.ChunkedArray:
-    """Paths of pictures as cells; relative ones start from `base`."""
-    texts = types.series_of(paths)
-    absolute = texts.str.starts_with("/")
-    whole = pl.select(pl.when(absolute).then(texts).otherwise(pl.lit(f"{base}/") + texts)).to_series()
-    parts = [pa.nulls(len(texts), pa.binary()), whole.to_arrow().cast(pa.string())]
-    mask = pa.array(texts.is_null().to_numpy())
-    return pa.chunked_array([pa.StructArray.from_arrays(parts, fields=list(types.PICTURE), mask=mask)])
 
 
 def share_below(keys: UInt64[np.ndarray, " n"], share: float) -> Bool[np.ndarray, " n"]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import xxhash
 from jaxtyping import Bool, Shaped
@@ -28,26 +29,29 @@ from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division
 from secateur.pipelines.data.drawn_rows import drawn_rows
-from secateur.pipelines.data.policy import DataPolicy, Dropped, decide
-from secateur.pipelines.data.scan import FILE, ROW, SplitRows, scanned
+from secateur.pipelines.data.dropped import Dropped, decide
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.scan import FILE, ROW, SplitRows, on_disk, scanned
 from secateur.pipelines.data.source_kinds.contract import Noted, check_names
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, needed, settled_types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
-from secateur.pipelines.data.targets import read_targets
+from secateur.pipelines.data.targets import class_counts, read_targets
+from secateur.pipelines.files.contents import content_of
 from secateur.scorers.contract import rows_text
+from secateur.trainers.modalities.rows import RowFault
 
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes with what a scan writes."""
 PLAIN = (types.NOTHING, types.BOOLEAN, types.INTEGER, types.NUMBER, types.TEXT)
 """Types of features and groups."""
 
 
-class ClassLeftEmpty(SourceError):
-    """A split that was drawn lacks a class that the other has."""
+class LeftEmpty(SourceError):
+    """A split that was drawn has no row, or lacks a class that the other has."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Loaded:
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
     content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
     the rows that policies left out, by their numbers among the rows `scanned`, `noted` what the source says of its
-    files, `group` the column of groups.
+    files, `features` the columns of features, `group` that of groups.
     """
 
     rows: Mapping[str, SplitRows]
@@ -70,7 +74,10 @@ class Loaded:
     files: tuple[str, ...]
     dropped: tuple[Dropped, ...] = ()
     noted: tuple[Noted, ...] = ()
+    features: tuple[str, ...] = ()
     group: str | None = None
+    pictures: tuple[str, Path] | None = None
+    """Column of pictures that are files, and the folder that their paths are said from."""
 
     @cached_property
     def train(self) -> "datasets.Dataset":
@@ -81,6 +88,15 @@ class Loaded:
     def test(self) -> "datasets.Dataset":
         """Test rows in memory maps."""
         return self.rows["test"].dataset()
+
+    @contextmanager
+    def placing(self, split: str) -> Iterator[None]:
+        """Faults of rows of a split as a SourceError that says where the user has them."""
+        try:
+            yield
+        except RowFault as error:
+            place = Places(self.rows, self.files).text(split, error.rows)
+            raise SourceError(f"{error.fault} at {place}: {error.remedy}") from error
 
 
 def load(
@@ -94,23 +110,24 @@ def load(
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     with own_manners():
-        splits, revision = source.read(columns, base, cache / "sources")
-        parts = {name: parts_of(name, held) for name, held in splits.items()}
+        parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source)
-        keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json")]
-        folder = cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps([*keys, str(base)]).encode())
+        folder = rows_folder(source, columns, base, cache, revision)
         scans = read_splits(source, parts, wanted, columns, folder, base, class_names_of(files, columns))
     names = tuple(file.shown(base) for file in files)
-    keep, dropped = decide(scans, columns, policy, Places(scans, names).text)
+    pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
+    keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
     kept = {split: part_of(rows, keep[split], folder / split) for split, rows in scans.items()}
-    say = Places(kept, names).text
+    say = Places(kept, names, pictures).text
     declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
-    targets, label_names = read_targets(kept, columns, declared, source.label_names, say)
+    targets, label_names = read_targets(
+        kept, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
+    )
     for split in kept:
         if source.limit is not None and len(kept[split]) > source.limit:
             drawn = drawn_rows(targets[split], source.limit, source.split_seed)
-            mask = np.zeros(len(kept[split]), np.bool_)
+            mask = on_disk((len(kept[split]),), np.bool_, folder)
             mask[drawn] = True
             kept[split] = part_of(kept[split], mask, folder / split)
             targets[split] = targets[split][drawn]
@@ -126,15 +143,62 @@ def load(
         files=names,
         dropped=tuple(dropped),
         noted=tuple(source.noted(columns, base, scans)),
+        features=tuple(columns.features or ()),
         group=columns.group,
+        pictures=pictures,
     )
 
 
-def parts_of(split: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
-    """The files of a split; a data set is one."""
+def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
+    """The revision of `Loaded`, without a look at the rows; raises SourceError for files that are not there."""
+    with own_manners():
+        return read(source, columns, Path(os.path.abspath(base)), cache / "sources")[1]
+
+
+def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
+    """Changes exactly when the revision does, and is cheap where files are known; raises SourceError as that."""
+    return source.stamp(base) or revision_of(source, columns, base, cache)
+
+
+def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dict[str, Sequence[SourceFile]], str]:
+    """Files of each split, and the revision of the source with the pictures at the paths that a column holds."""
+    splits, revision = source.read(columns, base, cache)
+    parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
+    pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
+    return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
+
+
+def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
+    """Digest of the pictures that lie in files of their own beside the files of a source, empty where none does.
+
+    Names are in the files of the source; a picture that is not there counts as such.
+    """
+    total, some = xxhash.xxh3_128(), False
+    name = columns.image
+    for file in files:
+        if name is None or name not in file.columns:
+            continue
+        for paths in file.picture_paths(name, base):
+            for path in paths.drop_nulls().unique(maintain_order=True):
+                some = True
+                try:
+                    total.update(bytes.fromhex(content_of(Path(path))))
+                except OSError:
+                    total.update(b"missing")
+    return total.hexdigest() if some else ""
+
+
+def rows_folder(source: Source, columns: Columns, base: Path, cache: Path, revision: str) -> Path:
+    """Where the shards of a source are that is read at a revision."""
+    keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json"), os.path.abspath(base)]
+    return cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps(keys).encode())
+
+
+def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
+    """The files of a split; a data set is one, of a name that the study gives."""
     import datasets
 
-    return [DatasetSplit(split, held)] if isinstance(held, datasets.Dataset) else held
+    return [DatasetSplit(name, held)] if isinstance(held, datasets.Dataset) else held
 
 
 def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source) -> dict[str, pa.DataType]:
@@ -172,6 +236,15 @@ def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source)
     return wanted
 
 
+def spellings_in(files: Sequence[SourceFile], columns: Columns, wanted: Types) -> dict[str, str]:
+    """Labels of classes that files hold as texts and that are read as booleans or numbers, as the first writes them."""
+    name, found = (columns.labels or ("",))[0], dict[str, str]()
+    if columns.target in (None, "class") and wanted.get(name) in (types.BOOLEAN, types.NUMBER):
+        for file in files:
+            found = {**file.spellings(name, wanted[name]), **found}
+    return found
+
+
 def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, tuple[str, ...]]:
     """Names that one of the files has for the classes of a label column, for files that hold their numbers alone."""
     return {
@@ -205,29 +278,29 @@ def read_splits(
     for split in ("train", "test"):
         if split not in scans:
             key = "split" if source.read_besides else "test_fraction"
-            raise SourceError(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
+            raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:
-    """ClassLeftEmpty where a split that was drawn lacks a class that the other has; `key` would draw another."""
-    if targets["train"].dtype != np.int64:
-        return
-    counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in targets.items()}
+    """LeftEmpty where a split that was drawn lacks a class, or label, of the other; `key` would draw another."""
+    counts = {split: np.array(class_counts(part, len(names))) for split, part in targets.items()}
+    held = "label" if targets["train"].dtype == np.bool_ else "class"
     # After a time a class may have ended; one that has not begun before cannot be learned.
     for split, other in (("train", "test"), ("test", "train"))[: 1 if key == "split.after" else 2]:
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
             count = int(counts[other][empty[0]])
-            raise ClassLeftEmpty(
-                f"the {split} split that was drawn has no row of class {names[empty[0]]!r}, which has {count} "
-                f"row{'s' if count > 1 else ''}: name another source.{key}, or leave the class out"
+            raise LeftEmpty(
+                f"the {split} split that was drawn has no row of {held} {names[empty[0]]!r}, which has {count} "
+                + (f"rows: name another source.{key}" if count > 1 else "row, for one split alone: name source.test")
+                + f", or leave the {held} out"
             )
 
 
 def part_of(rows: SplitRows, mask: Bool[np.ndarray, " n"], beside: Path) -> SplitRows:
     """The rows that a mask keeps, in a folder that is named by the mask."""
-    return rows.kept(mask, beside.with_name(f"{beside.name}-{xxhash.xxh3_64_hexdigest(np.packbits(mask).tobytes())}"))
+    return rows.kept(mask, beside.with_name(f"{beside.name}-{xxhash.xxh3_64_hexdigest(mask.data)}"))
 
 
 @dataclass(frozen=True)
@@ -236,21 +309,34 @@ class Places:
 
     splits: Mapping[str, SplitRows]
     files: Sequence[str]
+    pictures: tuple[str, Path] | None = None
+    """As `Loaded` has them."""
 
-    def text(self, split: str, rows: np.ndarray) -> str:
-        """Rows of a split for a message: by file, the first ten of the first file, counted from 0."""
-        shown = rows[:1000]
-        places = self.splits[split].column(FILE).gather(shown), self.splits[split].column(ROW).gather(shown)
-        first = places[0][0]
-        own = places[1].filter(places[0] == first).to_numpy()
-        more = f" and {len(rows) - len(own)} in other files" if len(own) < len(shown) else ""
-        count = f" ({len(rows)} in all)" if len(rows) > 10 else ""
-        return f"{rows_text(own[:10])}{count} of {self.files[first]}{more}"
+    def text(self, split: str, rows: np.ndarray, count: int | None = None) -> str:
+        """Rows of a split for a message: by file, the first ten of the first file, counted from 0.
+
+        `rows` ascend; they may be the first of `count`.
+        """
+        count, shown = count or len(rows), rows[:1000]
+        table = self.splits[split].at([FILE, ROW], shown)
+        first = table[FILE][0]
+        own = table.filter(pl.col(FILE) == first)[ROW].to_numpy()
+        more = f" and {count - len(own)} in other files" if len(own) < len(shown) else ""
+        whole = f" ({count} in all)" if count > 10 else ""
+        paths = ", ".join([*self.paths(split, shown[:3]), *(["…"] if count > 3 else [])]) if self.pictures else ""
+        return f"{rows_text(own[:10])}{whole} of {self.files[first]}{more}{paths and f': {paths}'}"
 
     def pairs(self, split: str, rows: np.ndarray) -> list[tuple[str, int]]:
-        """File and row in it, of each of some rows."""
-        files, numbers = (self.splits[split].column(name).gather(rows).to_list() for name in (FILE, ROW))
-        return [(self.files[file], number) for file, number in zip(files, numbers, strict=True)]
+        """File and row in it, of each of some rows, which ascend."""
+        return [(self.files[file], row) for file, row in self.splits[split].at([FILE, ROW], rows).iter_rows()]
+
+    def paths(self, split: str, rows: np.ndarray) -> list[str]:
+        """Paths of the pictures of some rows, which ascend, where pictures are files; none otherwise."""
+        if not self.pictures:
+            return []
+        name, folder = self.pictures
+        cells = self.splits[split].at([name], rows)[name]
+        return cells.struct.field("path").str.strip_prefix(f"{folder}/").to_list()
 
 
 @contextmanager

@@ -9,16 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Shaped
 
-from secateur.pipelines.data.classes import Say, class_names, labels_of
+from secateur.pipelines.data import types
+from secateur.pipelines.data.classes import Say, class_names, labels_of, texts_of_names
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import missing_in
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import is_list, series_of, shown_type
-from secateur.trainers.tasks.registry import task_from
 
 
 def read_targets(
@@ -27,14 +26,16 @@ def read_targets(
     declared: Sequence[tuple[str, ...]],
     names: Sequence[str] | None,
     say: Say,
+    spelled: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Shaped[np.ndarray, "n ..."]], tuple[str, ...]]:
-    """Targets by split, and names of the classes, numbers or labels; `declared` are names that files have for classes.
+    """Targets by split, and names of the classes, numbers or labels; `declared` are names that files have for classes,
+    `spelled` the user's texts of labels (`class_names`).
 
     Targets are int64 `[n]` of classes, float64 `[n, k]` of numbers, bool `[n, labels]` of sets of labels. Raises
     SourceError that names split, column, row and remedy for a value that cannot be one.
     """
     if columns.target in (None, "class"):
-        known, numbers = class_names(splits, columns, declared, names, say)
+        known, numbers = class_names(splits, columns, declared, names, say, spelled)
         return {split: labels_of(rows, columns.labels[0], numbers) for split, rows in splits.items()}, known
     if columns.target == "numbers":
         if names:
@@ -88,6 +89,11 @@ def _numbers(values: pl.Series, name: str, say: Callable[[np.ndarray], str]) -> 
                 else f"label column {name!r} holds empty lists"
             )
         values = values.explode()
+    if values.dtype == pl.String and len(texts := np.flatnonzero(~values.str.strip_chars().str.contains(types.REAL))):
+        raise ValueError(
+            f"label column {name!r} is {values[int(texts[0])][:100]!r} at {say(texts)}, and regression needs numbers: "
+            "correct it, or write task: classification"
+        )
     if not values.dtype.is_numeric():
         raise ValueError(
             f"label column {name!r} holds {values.dtype}, and regression needs numbers: "
@@ -113,7 +119,7 @@ def set_names(
     name = columns.labels[0]
     if names or declared:
         return tuple(names or declared[0])
-    held: set[Any] = set()
+    held: dict[Any, None] = {}
     for split, rows in splits.items():
         kind = rows.schema.field(name).type
         if not is_list(kind):
@@ -122,14 +128,17 @@ def set_names(
                 "lists (Parquet or JSON lines) or several columns of 0 and 1: list them as columns.label"
             )
         for table in rows.batches([name]):
-            held |= set(series_of(table[name]).explode().drop_nulls().unique().to_list())
+            held |= dict.fromkeys(series_of(table[name]).explode().drop_nulls().unique(maintain_order=True))
     if all(isinstance(label, int) and not isinstance(label, bool) for label in held) and held:
         if min(held) < 0:
             raise SourceError(f"label column {name!r} holds {min(held)}: number labels from 0, or write their names")
         return tuple(str(label) for label in range(max(held) + 1))
     if not all(isinstance(label, str) for label in held):
         raise SourceError(f"label column {name!r} holds lists of neither names nor whole numbers")
-    return tuple(sorted(held))
+    # Of labels whose texts are one in their NFC form the first row's stands for all.
+    rest = list(reversed(held))
+    spelled = dict(zip(texts_of_names(rest, types.TEXT), rest, strict=True))
+    return tuple(spelled[text] for text in sorted(spelled))
 
 
 def sets_of(
@@ -149,8 +158,8 @@ def sets_of(
     owners = np.repeat(np.arange(len(values)), values.list.len().to_numpy())
     flat = values.filter(values.list.len() > 0).explode()
     if flat.dtype == pl.String:
-        places = {label: place for place, label in enumerate(names)}
-        codes = flat.replace_strict(places, default=None, return_dtype=pl.Int64)
+        places = {label: place for place, label in enumerate(texts_of_names(names, types.TEXT))}
+        codes = flat.str.normalize("NFC").replace_strict(places, default=None, return_dtype=pl.Int64)
     else:
         codes = flat.cast(pl.Int64)
         codes = pl.select(pl.when((codes >= 0) & (codes < len(names))).then(codes)).to_series()
@@ -190,52 +199,8 @@ def _no_missing(values: pl.Series, name: str, wanted: str, say: Callable[[np.nda
         )
 
 
-def as_columns(targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]) -> dict[str, pl.Series]:
-    """Targets as columns of the table of samples: `label` of classes, otherwise `target` and `stratum`.
-
-    A target is Float64 or a list of them, or a list of the places of its labels among the names.
-    """
-    if targets.dtype == np.int64:
-        return {"label": pl.Series("label", targets)}
+def class_counts(targets: np.ndarray, classes: int) -> tuple[int, ...]:
+    """Samples per class or label; none where targets are numbers."""
     if targets.dtype == np.bool_:
-        owners, places = np.nonzero(targets)
-        counts = np.bincount(owners, minlength=len(targets))
-        flat = pa.array(places.astype(np.int64))
-        lists = pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64()), flat)
-        target = cast(pl.Series, pl.from_arrow(lists)).alias("target")
-    else:
-        width = targets.shape[1]
-        target = pl.Series("target", targets[:, 0]) if width == 1 else pl.Series("target", targets).arr.to_list()
-    return {"target": target, "stratum": pl.Series("stratum", strata.astype(np.int64))}
-
-
-def targets_in(samples: pl.DataFrame, names: Sequence[str]) -> Shaped[np.ndarray, "n ..."]:
-    """Targets as arrays again, from the table of samples; `names` are the labels' where targets are sets of them."""
-    if "label" in samples.columns:
-        return samples["label"].to_numpy().astype(np.int64)
-    target = samples["target"]
-    if target.dtype == pl.Float64:
-        return target.to_numpy().reshape(-1, 1)
-    if target.dtype == pl.List(pl.Float64):
-        return np.array(target.explode().to_numpy(), np.float64).reshape(len(target), -1)
-    found = np.zeros((len(samples), len(names)), np.bool_)
-    lengths = target.list.len().to_numpy()
-    found[np.repeat(np.arange(len(target)), lengths), target.filter(lengths > 0).explode().to_numpy()] = True
-    return found
-
-
-def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
-    """Stratum of each sample, int64 `[n]`: its class, where targets are classes."""
-    return samples["stratum" if "stratum" in samples.columns else "label"].to_numpy().astype(np.int64)
-
-
-def shown_targets(samples: pl.DataFrame, state: Mapping[str, Any]) -> list[str]:
-    """The target of each sample as the task of this `Task.state` shows it.
-
-    One of the user's own, which is not imported here, has shown it when it read the samples.
-    """
-    if samples.schema.get("target") == pl.String:
-        return samples["target"].to_list()
-    task = task_from(state)
-    # As many names as strata, for there are no more labels than that.
-    return [task.shown(target) for target in targets_in(samples, task.stratum_names())]
+        return tuple(targets.sum(axis=0).tolist())
+    return tuple(np.bincount(targets, minlength=classes).tolist()) if targets.dtype == np.int64 else ()

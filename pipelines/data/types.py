@@ -8,8 +8,14 @@ lines) says which; a CSV's follow from all its values.
 from collections.abc import Iterable
 from typing import Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from jaxtyping import UInt8
+
+from secateur.trainers.modalities.spellings import BOOLEANS as BOOLEANS
+from secateur.trainers.modalities.spellings import REAL as REAL
+from secateur.trainers.modalities.spellings import WHOLE
 
 NOTHING: Final = pa.null()
 BOOLEAN: Final = pa.bool_()
@@ -19,15 +25,6 @@ TEXT: Final = pa.large_string()
 PICTURE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 MOMENT: Final = pa.timestamp("us")
 ZONED: Final = pa.timestamp("us", tz="UTC")
-
-BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-"""How a CSV writes booleans."""
-WHOLE: Final = r"^-?(0|[1-9][0-9]*)$"
-"""Whole numbers as numbers are written: 01 is a code, not the number 1."""
-REAL: Final = (
-    r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-    r"|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
-)
 
 
 def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
@@ -77,6 +74,36 @@ def shown_type(kind: pa.DataType | None) -> str:
     return names.get(kind, "pictures" if kind == PICTURE else str(kind))
 
 
+def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A stored column as its settled type; raises ArrowInvalid.
+
+    A float of 32 bits becomes the number that it is written as, so 0.1 stays 0.1; a time is floored to microseconds.
+    """
+    if values.type == kind:
+        return values
+    if is_list(values.type) and is_list(kind) and pa.types.is_float32(values.type.value_type):
+        lists = series_of(values.cast(pa.large_list(pa.float32())))
+        return lists.list.eval(pl.element().cast(pl.String).cast(pl.Float64)).to_arrow().cast(kind)
+    if pa.types.is_float32(values.type):
+        return series_of(values).cast(pl.String).cast(pl.Float64).to_arrow().cast(kind)
+    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+        # Without its zone, for which Arrow would need the system's table of zones.
+        nanoseconds = values.cast(pa.int64()).cast(pa.timestamp("ns"))
+        import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
+
+        return pc.floor_temporal(nanoseconds, unit="microsecond").cast(MOMENT).cast(pa.int64()).cast(kind)
+    return values.cast(kind)
+
+
+def rounded(whole: pl.Series) -> np.ndarray:
+    """Which of some whole numbers a float rounds, bool `[n]`; False of a missing one."""
+    low, high = whole.min(), whole.max()
+    if not isinstance(low, int) or not isinstance(high, int) or (low >= -(2**53) and high <= 2**53):
+        return np.zeros(len(whole), np.bool_)
+    wide = whole.cast(pl.Int128)
+    return (wide.cast(pl.Float64).cast(pl.Int128) != wide).fill_null(False).to_numpy()
+
+
 def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     """The type that holds values of both without changing any; None where there is none."""
     if one == other or pa.types.is_null(other):
@@ -107,9 +134,38 @@ def type_of_texts(values: pl.Series) -> pa.DataType:
     return INTEGER if len(whole) == len(there) else NUMBER
 
 
+ABSENT, LIKE_CODE, LIKE_TEXT, LIKE_NUMBER, LIKE_BOOLEAN = range(5)
+NEARLY: Final = 0.95
+"""Share of numbers and booleans from which on a column of texts was meant to hold these."""
+
+
+def looks_of(texts: pl.Series) -> UInt8[np.ndarray, " n"]:
+    """What each text would be as a value: digits with a zero in front, or of more than 64 bits, are a code."""
+    texts = texts.str.strip_chars()
+    code = texts.str.contains(r"^[0-9]+$") & (texts.cast(pl.Int64, strict=False).cast(pl.String) != texts).fill_null(
+        True
+    )
+    look = pl.when(texts.is_null()).then(ABSENT).when(code).then(LIKE_CODE)
+    look = look.when(texts.is_in(list(BOOLEANS))).then(LIKE_BOOLEAN).when(texts.str.contains(REAL)).then(LIKE_NUMBER)
+    return pl.select(look.otherwise(LIKE_TEXT).cast(pl.UInt8)).to_series().to_numpy()
+
+
+def meant(counts: np.ndarray) -> int | None:
+    """Whether a column of texts was meant to hold numbers or booleans, by its number of each look; None for neither."""
+    look = LIKE_NUMBER if counts[LIKE_NUMBER] >= counts[LIKE_BOOLEAN] else LIKE_BOOLEAN
+    total = counts[LIKE_TEXT:].sum()
+    mixed = counts[look] < total and counts[LIKE_TEXT] <= (1 - NEARLY) * total
+    return look if mixed and not counts[LIKE_CODE] else None
+
+
 def joined_texts(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """As `joined` of columns of a CSV, where any value may stay the text that it is."""
     return joined(one, other) or TEXT
+
+
+def joined_files(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """As `joined_texts` of two CSV files; None for booleans and numbers, for as texts 0 is not False."""
+    return None if BOOLEAN in (one, other) and {one, other} & {INTEGER, NUMBER} else joined_texts(one, other)
 
 
 def from_texts(values: pl.Series, kind: pa.DataType) -> pl.Series:

@@ -1,6 +1,5 @@
 """Exports for the Hugging Face Hub: a dataset card, and a folder of Parquet files with its card."""
 
-import html
 import json
 import math
 from pathlib import Path
@@ -20,11 +19,14 @@ from secateur.pipelines.exports.tables import (
     grouped,
     sharded,
 )
+from secateur.pipelines.files.shown_text import in_markdown, one_line
 from secateur.pipelines.manifests.document import ManifestError
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MOST_CLASSES = 1000
 LARGEST_REPORT = 2**26
+LONGEST = 300
+"""Characters of a name or a setting on a card."""
 SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 ENCODINGS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
 ReportPath = Annotated[str, Field(description="report.json of the study, whose verdict the card then quotes")]
@@ -155,16 +157,14 @@ def size_category(count: int) -> str:
     return f"{SIZES[place - 1]}<n<{SIZES[place]}" if place < len(SIZES) else f"n>{SIZES[-1]}"
 
 
-def line(text: str, longest: int = 300) -> str:
-    """A text on one line of at most so many printable characters."""
-    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+def line(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    return one_line(text, LONGEST)
 
 
-def prose(text: str, longest: int = 300) -> str:
+def prose(text: str, longest: int = LONGEST) -> str:
     """A text that Markdown and HTML show as it is."""
-    shown = html.escape(line(text, longest), quote=False)
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in shown)
+    return in_markdown(text, longest)
 
 
 def code(text: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Located, Selected
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.row_files import FORMATS, ending_of
 
 BLOCK = 1 << 20
 MOST_ROWS = 2**33
@@ -34,15 +35,30 @@ def indices(selected: Selected, path: Path) -> None:
 
 @exporter(".txt")
 def text(selected: Selected, path: Path) -> None:
-    """Kept rows of the user's file as text, one number per line; of several files `FILE:ROW`."""
-    located = selected.located
+    """Kept rows of the user's file as text, one number per line; of several files `FILE:ROW`.
+
+    Of pictures that lie in a folder of their own these are their paths below it.
+    """
+    located, paths = selected.located, paths_of(selected)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for start in range(0, len(selected.rows), BLOCK):
             rows = located.row[start : start + BLOCK].tolist()
             places = located.file[start : start + BLOCK].tolist()
             names = [f"{located.files[place].name}:" if located.several else "" for place in places]
-            file.write("".join(f"{name}{row}\n" for name, row in zip(names, rows, strict=True)))
+            lines = paths[start : start + BLOCK] or [f"{name}{row}" for name, row in zip(names, rows, strict=True)]
+            file.write("".join(f"{line}\n" for line in lines))
             selected.progress(start + len(rows), len(selected.rows))
+
+
+def paths_of(selected: Selected) -> list[str]:
+    """Paths of kept pictures, in their order, where each has one of its own and lies in no file of rows."""
+    kept = selected.manifest.selection
+    image = kept.columns.get("image")
+    own = "path" in kept.table.columns and kept.origin.types.get(str(image)) == "picture"
+    if not own or any(ending_of(Path(file.name)) in FORMATS for file in kept.origin.files):
+        return []
+    paths = kept.table["path"].to_list()
+    return paths if all(paths) and len(set(paths)) == len(paths) and "\n" not in "".join(paths) else []
 
 
 @exporter(".npy", several=".npz")

@@ -2,10 +2,10 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,7 +38,8 @@ def imagefolder(
 ) -> None:
     """Kept images as files, for `datasets`' imagefolder, torchvision and whatever reads lists of files.
 
-    Layout `classes` is `<class>/<file>`, `metadata` is `images/<file>` and metadata.csv with file_name, row and label.
+    Layout `classes` is `<class>/<file>`, `metadata` is `images/<file>` and metadata.csv with file_name, row, label and
+    what else the data set has of them.
     Files keep their names; those that have none, or one that readers of folders would misread, are named by their row.
     Both have list.txt, `<file> <number of the class>` in the order of the rows, and classes.json, name and folder of
     each number. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
@@ -53,7 +54,7 @@ def imagefolder(
     names = selected.class_names if classed else {}
     folders = folder_names(names) if layout == "classes" else dict.fromkeys(names, "images")
     if layout == "classes":
-        warn_of_empty(selected, names)
+        warn_of_numbers(selected, names, folders)
     labels = ("label",) if classed or selected.columns is None else selected.columns.labels
     for folder in sorted({folders.get(label, "images") for label in selected.labels.tolist()}):
         inside(path, folder).mkdir()
@@ -62,7 +63,9 @@ def imagefolder(
         described = files.enter_context((path / "metadata.csv").open("w", encoding="utf-8", newline=""))
         table = csv.writer(described)
         weighted = ["weight"] if selected.weights is not None else []
-        table.writerow(["file_name", *(["file"] if several else []), "row", *labels, *weighted])
+        own_names = ["file_name", *(["file"] if several else []), "row", *labels, *weighted]
+        more = other_columns(selected, {column, *own_names})
+        table.writerow([*own_names, *more])
         if classed:
             listed = files.enter_context((path / "list.txt").open("w", encoding="utf-8", newline="\n"))
         for position, picture, record in pictures(selected, column):
@@ -74,7 +77,7 @@ def imagefolder(
             weight = [] if selected.weights is None else [repr(float(selected.weights[position]))]
             own = label if label_numbers else given(record, label)
             targets = [own] if classed else [json_text(record[each]) for each in labels]
-            table.writerow([name, *place, *targets, *weight])
+            table.writerow([name, *place, *targets, *weight, *map(cell_text, (record[each] for each in more))])
             if classed:
                 listed.write(f"{name} {label}\n")
     if layout == "classes":
@@ -83,6 +86,17 @@ def imagefolder(
     if classed:
         classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
         (path / "classes.json").write_text(json.dumps(classes, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def other_columns(selected: Selected, read: Set[str]) -> list[str]:
+    """Columns of the data set that are neither among those read nor labels."""
+    labels = selected.columns.labels if selected.columns else ()
+    return [name for name in selected.data.column_names if name not in read and name not in labels]
+
+
+def cell_text(value: Any) -> Any:
+    """A value as a field of a CSV: lists and objects as JSON."""
+    return json_text(value) if isinstance(value, list | dict) else value
 
 
 def file_name(folder: str, picture: Picture, key: str, taken: set[str]) -> str:
@@ -94,15 +108,22 @@ def file_name(folder: str, picture: Picture, key: str, taken: set[str]) -> str:
     return f"{folder}/{name}"
 
 
-def warn_of_empty(selected: Selected, names: Mapping[int, str | None]) -> None:
-    """Say which classes have no folder because nothing of them is kept, where that gives later ones another number."""
+def warn_of_numbers(selected: Selected, names: Mapping[int, str | None], folders: Mapping[int, str]) -> None:
+    """Say where readers, which number classes by the order of their folders, give other numbers than the study."""
+    said = (
+        "readers that number classes by their folders give {} than the study: take the numbers from classes.json, or "
+        "export with layout metadata"
+    )
+    ordered = sorted(names, key=lambda label: folders[label])
+    if ordered != sorted(names):
+        order = ", ".join(folders[label] for label in ordered[:5]) + (", …" if len(ordered) > 5 else "")
+        selected.warn(f"the folders of the classes sort as {order}: {said.format('other numbers')}")
+        return
     kept = set(selected.labels.tolist())
     empty = [label for label in sorted(names) if label not in kept and label < max(kept, default=-1)]
     if empty:
-        first = names[empty[0]] or str(empty[0])
         more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        told = said.format("later classes lower numbers")
         selected.warn(
-            f"nothing is kept of class {first!r}{more}, which has no folder: readers that number classes by their "
-            "folders give later classes lower numbers than before; take the numbers from classes.json, or export with "
-            "layout metadata"
+            f"nothing is kept of class {names[empty[0]] or str(empty[0])!r}{more}, which has no folder: {told}"
         )

@@ -19,11 +19,11 @@ from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected, SourceRows, select
 from secateur.pipelines.files.partial_names import remove_leftovers
-from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing
+from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing, write_bytes
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import HashRows
-from secateur.pipelines.storage.ledger import library_versions
+from secateur.pipelines.storage.versions import library_versions
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.scorers.contract import modules_of, settings_of, summary_of
 from secateur.trainers.contract import Progress
@@ -119,6 +119,8 @@ def export(
         if chosen.suffix:
             with new_file(path, overwrite=overwrite) as partial:
                 chosen.write(selected, partial, **filled)
+                for ending, content in selected.beside.items():
+                    write_bytes(path.with_name(path.name + ending), content.encode(), overwrite=overwrite)
         else:
             with new_folder(path, overwrite=overwrite) as partial:
                 chosen.write(selected, partial, **filled)

@@ -1,7 +1,7 @@
 """What an export is made of: the kept rows, where they are, and a way through them that holds few at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from secateur.pipelines.data.columns import Columns, Target
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit
-from secateur.pipelines.data.targets import strata_in
+from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.origin import FileRows, Origin
@@ -75,7 +75,8 @@ class Selected:
     `located` says where the user has them: in the files that the manifest names, or in the data set that was given.
     `labels` int64 and `weights` float32 (None where all weigh the same) go with them, `columns` says what the columns
     of `dataset` are (None where nobody does), `target` is where the export will stand, `folder` where relative paths of
-    pictures start. `warn` is told, in a sentence, what a reader of the export should know.
+    pictures start, `sources` the files that the data set was read from. `warn` takes a sentence that a reader of the
+    export should know, `beside` the content of further files, by what their names have behind that of the export.
     """
 
     manifest: Manifest
@@ -90,6 +91,8 @@ class Selected:
     progress: Progress
     folder: Path
     warn: Callable[[str], None]
+    sources: tuple[Path, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
 
     @property
     def data(self) -> "datasets.Dataset":
@@ -172,6 +175,7 @@ def select(
         progress=progress or (lambda done, total: None),
         folder=given.folder if isinstance(given, SourceRows) else Path.cwd(),
         warn=warn,
+        sources=given.sources if isinstance(given, SourceRows) else (),
     )
 
 
@@ -185,7 +189,7 @@ def positions_in(
     same = given.revision == manifest.provenance.revision and given.files == rows.origin.files
     if same and rows.origin.files:
         return rows.origin.positions(rows.table)
-    return rows.located_in(DatasetSplit("the data", given.data), rows.columns_read(), given.folder)[0]
+    return rows.located_in(DatasetSplit("the data", given.data), rows.columns_read(), [given.folder])[0]
 
 
 def split_at(positions: np.ndarray, files: Sequence[FileRows]) -> tuple[np.ndarray, np.ndarray]:

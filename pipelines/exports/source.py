@@ -12,7 +12,7 @@ from secateur.pipelines.data import types
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError, in_one_sentence
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types
 from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.exports.selected import SourceRows
@@ -46,11 +46,12 @@ def training_rows(file: StudyFile, root: Path, to: str = "") -> SourceRows:
         splits, revision = study.read_source.read(study.read_columns, base, cache / "sources")
         held = splits["train"]
         if not isinstance(held, Sequence):
-            whole = (FileRows(name="train", rows=len(held)),)
+            name = DatasetSplit(study.read_source.name_of("train", base), held).shown(base)
+            whole = (FileRows(name=name, rows=len(held)),)
             return SourceRows(held, whole, revision, base, tuple(sources_of(study, base)))
         data, counts = whole_rows(held, cache / "exports" / revision, texts=to == "csv")
     names = tuple(FileRows(name=each.shown(base), rows=rows) for each, rows in zip(held, counts, strict=True))
-    return SourceRows(data, names, revision, base, tuple(Path(each.name) for each in held))
+    return SourceRows(data, names, revision, base, tuple(sources_of(study, base)))
 
 
 def sources_of(study: Study, base: Path) -> list[Path]:
@@ -87,7 +88,12 @@ def whole_rows(files: Sequence[SourceFile], cache: Path, *, texts: bool) -> tupl
     counts = [0] * len(files)
     for entry in numbers.value_counts().to_pylist():
         counts[entry["values"]] = entry["counts"]
-    return datasets.Dataset(table.drop_columns([table.column_names[-1]])), counts
+    table = table.drop_columns([table.column_names[-1]])
+    features = datasets.Features.from_arrow_schema(table.schema)
+    features.update({name: datasets.Image() for name, kind in wanted.items() if kind == types.PICTURE})
+    for name, classes in files[0].label_names.items():
+        features[name] = datasets.ClassLabel(names=list(classes))
+    return datasets.Dataset(table.cast(features.arrow_schema)), counts
 
 
 def whole_types(files: Sequence[SourceFile], *, texts: bool) -> dict[str, pa.DataType]:

@@ -5,7 +5,10 @@ Each holds the rows of the data set with all their columns, or, where no data se
 of kept rows, hashes, labels and scores. A selection that weights its samples adds its weights as a column.
 """
 
+import codecs
+import csv as csv_module
 import datetime
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +26,7 @@ from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.row_files import FORMATS, copy_records, ending_of, texts_in
 
 BYTES_PER_GROUP = 2**26
 RowColumn = Annotated[
@@ -63,6 +67,9 @@ class Rows:
             names, numbers = selected.label_names, datasets.Value("int64")
             whole = not texts and sorted(names) == list(range(len(names)))
             feature = datasets.ClassLabel(names=[names[label] for label in sorted(names)]) if whole else numbers
+            if texts:  # neither CSV nor JSON lines have a place for names of numbers
+                named = {str(label): names[label] for label in sorted(names)}
+                selected.beside[".classes.json"] = json.dumps(named, indent=2, ensure_ascii=False) + "\n"
             self.added[number_column] = (selected.labels, feature)
         if taken := next((name for name in self.added if name in self.dataset.features), None):
             raise ManifestError(f"the data set has a column {taken!r} already; name the added column otherwise")
@@ -70,7 +77,7 @@ class Rows:
         self.named = texts_of_classes(self.dataset.features) if texts else {}
         own = {name: text_feature(of) if name in self.named else of for name, of in self.dataset.features.items()}
         self.features = datasets.Features({**own, **features})
-        self.schema: pa.Schema = self.features.arrow_schema
+        self.schema: pa.Schema = with_pandas(self.features.arrow_schema, selected.sources)
 
     def __iter__(self) -> Iterator[pa.Table]:
         from datasets.table import embed_table_storage
@@ -92,6 +99,14 @@ class Rows:
             return
         yield slice(0, len(self.dataset)), self.dataset.with_format("arrow")[:]
         self.selected.progress(len(self.dataset), len(self.dataset))
+
+
+def with_pandas(schema: pa.Schema, sources: Sequence[Path]) -> pa.Schema:
+    """A schema with what pandas wrote into the first of the Parquet files of rows: which column is the index."""
+    if not sources or sources[0].suffix != ".parquet":
+        return schema
+    told = (pq.read_schema(sources[0]).metadata or {}).get(b"pandas")
+    return schema if told is None else schema.with_metadata({**(schema.metadata or {}), b"pandas": told})
 
 
 def places_of(selected: Selected) -> tuple[Any, Any]:
@@ -181,13 +196,39 @@ def jsonl(
 ) -> None:
     """Kept rows of the data set as JSON lines, or without one the table of kept rows, hashes, labels and scores.
 
-    A NaN, which JSON does not know, is null; times are ISO 8601. Bytes and images cannot be held.
+    Lines of a study of JSON lines are copied as they stand there, the added columns behind their own. Otherwise a NaN,
+    which JSON does not know, is null; times are ISO 8601. Bytes and images cannot be held.
     """
     rows = Rows(selected, row_column, weight_column, number_column, texts=True)
+    if selected.sources and all(FORMATS.get(ending_of(source)) == "jsonl" for source in selected.sources):
+        with path.open("wb") as target:
+            copy_lines(selected, {name: values for name, (values, _) in rows.added.items()}, target.write)
+        return
     refuse_bytes(rows.features, rows.schema, "JSON lines")
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for table in rows:
             file.writelines(json_text(record) + "\n" for record in table.to_pylist())
+
+
+def copy_lines(selected: Selected, added: Mapping[str, Any], write: Callable[[bytes], Any]) -> None:
+    """Copy the kept lines of JSON files, with values of added columns, `[kept]` each, behind their own."""
+    position = 0
+
+    def with_added(lines: bytes) -> None:
+        nonlocal position
+        for line in lines.splitlines():
+            values = {name: column[position] for name, column in added.items()}
+            more = json_text(values).encode()
+            inside = line.removeprefix(codecs.BOM_UTF8).strip()
+            between = b", " if inside[1:-1].strip() and len(more) > 2 else b""
+            write(inside[:-1].rstrip() + between + more[1:] + b"\n" if added else inside + b"\n")
+            position += 1
+
+    for place, source in enumerate(selected.sources):
+        keep = np.zeros(selected.located.files[place].rows, np.bool_)
+        keep[selected.located.row[selected.located.file == place]] = True
+        copy_records(texts_in(source, "utf-8"), keep, False, with_added)
+        selected.progress(position, len(selected.rows))
 
 
 @exporter(".csv")
@@ -203,23 +244,38 @@ def csv(
     """Kept rows of the data set as CSV in UTF-8, or without one the table of kept rows, hashes, labels and scores.
 
     Fields of a study of CSV files are written as they stand there. An empty field is a missing value; times are ISO
-    8601. Lists, bytes and images cannot be held.
+    8601; lists and objects are written as JSON. Bytes and images cannot be held.
     """
     rows = Rows(selected, row_column, weight_column, number_column, texts=True)
     refuse_bytes(rows.features, rows.schema, "CSV")
-    for field in rows.schema:
-        if pa.types.is_nested(field.type):
-            raise ManifestError(f"CSV cannot hold the column {field.name!r} of {field.type}; use jsonl or parquet")
+    nested = [field.name for field in rows.schema if pa.types.is_nested(field.type)]
+    if nested:
+        selected.warn(f"a CSV has no lists and objects: the column {nested[0]!r} holds them as JSON")
     between = separator or selected.manifest.selection.origin.separator
+    formulas = 0
     with path.open("wb") as file:
-        first = True
+        # polars has no name for a column that has none.
+        header = io.StringIO()
+        csv_module.writer(header, delimiter=between, lineterminator="\n").writerow(rows.schema.names)
+        file.write(header.getvalue().encode())
         for table in rows:
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)
-            frame.write_csv(file, separator=between, include_header=first)
-            first = False
-        if first:
-            pl.DataFrame(pl.from_arrow(rows.schema.empty_table())).write_csv(file, separator=between)
+            for name in nested:
+                texts = [None if value is None else json_text(value) for value in table[name].to_pylist()]
+                table = table.set_column(table.schema.get_field_index(name), name, pa.array(texts, pa.string()))
+            frame = pl.DataFrame(pl.from_arrow(table))
+            frame.write_csv(file, separator=between, include_header=False)
+            formulas += formulas_in(frame)
+    if formulas:
+        selected.warn(
+            f"{formulas} {'field begins' if formulas == 1 else 'fields begin'} like a formula, which a spreadsheet "
+            "would calculate: open the file there as text"
+        )
+
+
+def formulas_in(frame: pl.DataFrame) -> int:
+    """How many texts of a table a spreadsheet takes for formulas: =, @, or a sign before other things than a number."""
+    like = pl.col(pl.String).str.contains(r"^[\t\r]*(?:[=@]|[+-][^0-9.\s])")
+    return int(frame.select(pl.sum_horizontal(like.sum())).item() or 0) if pl.String in frame.dtypes else 0
 
 
 def refuse_bytes(features: Any, schema: pa.Schema, what: str) -> None:

@@ -11,14 +11,19 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from secateur.pipelines.files.unwritable import disk_errors
 
 if sys.platform != "win32":
     import fcntl
 
 WRITING, ASIDE = "partial", "aside"
+LEFTOVER = re.compile(rf"\.(?P<name>.+)\.[0-9a-f]{{12}}\.(?P<ending>{WRITING}|{ASIDE})", re.DOTALL)
+SNAPSHOT = "snapshot.partial"
+"""The state of a training that is being saved."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Numbers of Linux's renameat2."""
 
@@ -47,21 +52,66 @@ def claimed(path: Path, *, folder: bool) -> Iterator[Path]:
             os.close(descriptor)
 
 
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """The folder `path`, in which only this process works until the block ends.
+
+    It goes when the block does, but stays when the process is killed or interrupted: the next one finds what is there.
+    """
+    while True:
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path, wait=True)
+        # While this process waited, the one that worked in it may have taken the folder away.
+        if descriptor is None or (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
+            break
+        os.close(descriptor)
+    try:
+        with disk_errors(path):
+            yield path
+        shutil.rmtree(path, ignore_errors=True)
+    except Exception:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def remove_leftovers(path: Path) -> list[Path]:
     """Delete what killed writers of `path` left beside it; returns what was deleted.
 
     A folder that was moved aside and never replaced is put back first.
     """
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.({WRITING}|{ASIDE})")
     if not path.parent.is_dir():
         return []
+    return _removed(path.parent, [entry.name for entry in path.parent.iterdir()], only=path.name)
+
+
+def remove_all_leftovers(folder: Path) -> list[Path]:
+    """`remove_leftovers` of everything below a folder whose lock this process holds; returns what was deleted.
+
+    Snapshots of trainings, which nobody locks, are among them.
+    """
     removed = []
-    for entry in sorted(path.parent.iterdir()):
-        found = pattern.fullmatch(entry.name)
-        if not found or entry.is_symlink():
+    for parent, folders, files in os.walk(folder):
+        removed += _removed(Path(parent), [*folders, *files])
+        if SNAPSHOT in files:
+            removed.append(Path(parent, SNAPSHOT))
+            removed[-1].unlink()
+        folders[:] = [name for name in folders if not LEFTOVER.fullmatch(name)]
+    return removed
+
+
+def _removed(parent: Path, names: Iterable[str], only: str | None = None) -> list[Path]:
+    """Leftovers among the names of a folder that were deleted."""
+    removed = []
+    for name in sorted(names):
+        entry, found = parent / name, LEFTOVER.fullmatch(name)
+        if not found or only not in (None, found["name"]) or entry.is_symlink():
             continue
-        if found[1] == ASIDE and not os.path.lexists(path):
-            os.rename(entry, path)
+        if found["ending"] == ASIDE and not os.path.lexists(parent / found["name"]):
+            os.rename(entry, parent / found["name"])
             continue
         descriptor = _lock(entry, wait=False)
         if descriptor is None:

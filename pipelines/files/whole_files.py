@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, and names that stay inside their folder.
 
 Everything is written under a hidden `.partial` name beside its target, flushed to the disk and renamed, so that a
-killed run leaves nothing where a reader would take it for whole.
+killed run leaves nothing where a reader would take it for whole. Full disks and folders that cannot be written to are
+told in one sentence.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from secateur.pipelines.files.partial_names import ASIDE, claimed, hidden_sibling, swap
+from secateur.pipelines.files.unwritable import disk_errors
 
 MANY = 200
 """Files from which on one flush of everything is quicker than one of each."""
@@ -26,11 +28,12 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder, and a file is not written over a folder; name another target")
-    with claimed(path, folder=False) as partial:
+    with disk_errors(path), claimed(path, folder=False) as partial:
         try:
-            yield partial
-            _flush(partial)
-            _place(partial, path, overwrite=overwrite)
+            with disk_errors(path):  # asked before the unfinished file goes, and makes room
+                yield partial
+                _flush(partial)
+                _place(partial, path, overwrite=overwrite)
         finally:
             partial.unlink(missing_ok=True)
     _flush(path.parent)
@@ -47,11 +50,12 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(path, overwrite=overwrite)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         raise FileExistsError(f"{path} is not a folder, and only a folder is replaced by a folder; name another target")
-    with claimed(path, folder=True) as partial:
+    with disk_errors(path), claimed(path, folder=True) as partial:
         try:
-            yield partial
-            _flush_folder(partial)
-            _replace_folder(partial, path, overwrite=overwrite)
+            with disk_errors(path):
+                yield partial
+                _flush_folder(partial)
+                _replace_folder(partial, path, overwrite=overwrite)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     _flush(path.parent)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import xxhash
-import yaml
 from pydantic import Field, FiniteFloat, StrictBool
 
 from secateur.pipelines.files.whole_files import write_bytes
@@ -121,6 +120,8 @@ class Choices(Payload):
             raise ManifestError("name the file to write as output, .json or .yaml")
         refuse_suffix(output, ".json", ".yaml", ".yml")
         left = self.pruned(positions_in(Path(target)))
+        import yaml
+
         text = json.dumps(left, indent=2) if output.suffix == ".json" else yaml.safe_dump(left, sort_keys=False)
         write_bytes(output, text.encode())
         return output
@@ -154,6 +155,8 @@ def positions_in(path: Path) -> dict[str, Any]:
     """Positions of a study of `kind: search`, or of a YAML or JSON file with a list of choices for each position."""
     if not path.is_file():
         raise ManifestError(f"there is no file {path}")
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
     except yaml.YAMLError as error:

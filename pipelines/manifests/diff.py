@@ -1,11 +1,12 @@
 """What two manifests keep differently: as a whole, by class, and in what they say of where they come from."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import polars as pl
-
+from secateur.pipelines.data.lazy import pl
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.kept_rows import group_of
 from secateur.pipelines.manifests.manifest import Manifest

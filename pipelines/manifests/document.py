@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from secateur.pipelines.files.unwritable import Unwritable
 from secateur.pipelines.files.whole_files import inside, sha256_of
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.provenance import Declaration, FileSeal, FrozenModel
@@ -43,6 +44,8 @@ def explained(subject: str) -> Iterator[None]:
         raise ManifestError(f"{subject}: {place}: {first['msg']}, got {short(first['input'])}") from error
     except FileNotFoundError as error:
         raise ManifestError(f"{subject}: there is no file {error.filename}") from error
+    except Unwritable as error:
+        raise ManifestError(str(error)) from error  # a sentence of its own, with the path
     except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         text = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:

@@ -4,22 +4,26 @@ A manifest alone knows the kept rows and their scores. The arrays of the study t
 machine and still those, add the rest: scores of dropped samples, classes, strata, embeddings.
 """
 
-import json
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from secateur.pipelines.data.targets import shown_targets, strata_in
+from secateur.pipelines.data.fingerprints import fingerprint
+from secateur.pipelines.data.lazy import pl
+from secateur.pipelines.data.stored_targets import shown_targets, strata_in
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.explanation import Explanation, Near, ScoreFacts, Standing, Stratum
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.places import Places
-from secateur.pipelines.manifests.rows import ClassCount, fingerprint
+from secateur.pipelines.manifests.rows import ClassCount
+from secateur.pipelines.storage.records import StoredError
+from secateur.pipelines.storage.store import Store
 from secateur.selectors.contract import selectors
 
 BLOCK = 1 << 14
@@ -40,35 +44,48 @@ class Arrays:
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     """The assets in a study's folder, or why they cannot be used: they must be of the manifest's own data."""
-    table = manifest.table
-    if not (folder / "samples.parquet").is_file():
+    table, store, study = manifest.table, Store(folder.parent), folder.name
+    try:
+        samples, source = store.load((study, "samples")).collect(), store.load((study, "source"))
+    except FileNotFoundError:
         return f"the study's assets are not below {folder}; set SECATEUR_HOME to where it ran"
-    samples = pl.read_parquet(folder / "samples.parquet")
+    except StoredError as error:
+        return str(error)
     if fingerprint(samples["content_hash"]) != manifest.declaration.fingerprint:
         return f"the assets below {folder} are of other data than the manifest; run the study again"
     scores, unknown = {}, []
     for card in manifest.provenance.scores:
-        path = folder / "scores" / f"{card.name}.npy"
-        values = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else np.empty(0, np.float32)
+        values = read_array(store, (study, "scores", card.name))
         column = SCORE + card.name
         written = table[column].to_numpy() if column in table.columns else None
-        if len(values) != samples.height:
+        if isinstance(values, str):
+            unknown.append(values)
+        elif len(values) != samples.height:
             unknown.append(f"the score {card.name} of all samples is not below {folder}")
         elif written is not None and not np.array_equal(values[manifest.training_rows], written):
             unknown.append(f"the score {card.name} below {folder} was computed anew since the manifest was written")
         else:
             scores[card.name] = np.asarray(values)
-    path = folder / "embeddings.npy"
-    embeddings = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
-    if embeddings is None or len(embeddings) != samples.height:
-        embeddings = None
+    embeddings = read_array(store, (study, "embeddings"))
+    if isinstance(embeddings, str):
+        unknown.append(f"what is near it: {embeddings}")
+    elif len(embeddings) != samples.height:
         unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
-    task = json.loads((folder / "source.json").read_text())["task"]
+    near = embeddings if not isinstance(embeddings, str) and len(embeddings) == samples.height else None
 
     def shown(row: int) -> str:
-        return shown_targets(samples[row : row + 1], task)[0]
+        return shown_targets(samples[row : row + 1], source["task"])[0]
 
-    return Arrays(samples, strata_in(samples), scores, embeddings, shown, tuple(unknown))
+    return Arrays(samples, strata_in(samples), scores, near, shown, tuple(unknown))
+
+
+def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
+    """An array of a study, of no rows where it is not there, or why it cannot be used."""
+    try:
+        values: np.ndarray = store.load(key) if store.find(key) else np.empty(0, np.float32)
+        return values
+    except StoredError as error:
+        return str(error)
 
 
 def places_of(manifest: Manifest, arrays: Arrays | str) -> Places:

@@ -1,9 +1,8 @@
 """Data in hand that a manifest of rows is applied to: as columns to hash, and as what gives the same kind back."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,17 @@ import pyarrow as pa
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, content_hashes_of, hex_of, input_hashes, label_text
-from secateur.pipelines.data.scan import cells_at
-from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.parts import (
     PICTURES,
     ROWS,
     DatasetSplit,
     SourceFile,
     Types,
-    needed,
     read_as,
     typed,
-    with_nulls,
 )
-from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.origin import Origin
+from secateur.pipelines.manifests.readings import cell_of, picture_of
 
 KINDS = (
     "a datasets.Dataset or DatasetDict, a table of pandas, polars or Arrow, a list of dicts, a map-style torch "
@@ -56,6 +49,11 @@ class Blocks(SourceFile):
     def columns(self) -> Sequence[str]:
         return self.held
 
+    @property
+    def narrow(self) -> Collection[str]:  # type: ignore[override]
+        first = next(self.tables(self.held), None)
+        return [] if first is None else [field.name for field in first.schema if pa.types.is_float32(field.type)]
+
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
         first = next(self.tables(names), None)
         if first is None:
@@ -80,12 +78,12 @@ def given(target: Any, columns: Columns | None) -> Given:
     if isinstance(target, pa.Table):
         return Given(_of_arrow(target), lambda rows: target.take(pa.array(rows)))
     if isinstance(target, pl.DataFrame):
-        return Given(_of_arrow(target.to_arrow()), lambda rows: target[rows])
+        return Given(_of_series(target.get_columns()), lambda rows: target[rows])
     if isinstance(target, pl.LazyFrame):
         whole = target.collect()
-        return Given(_of_arrow(whole.to_arrow()), lambda rows: whole[rows].lazy())
+        return Given(_of_series(whole.get_columns()), lambda rows: whole[rows].lazy())
     if kind == "pandas" and hasattr(target, "iloc") and hasattr(target, "columns"):
-        return Given(_of_pandas(target), lambda rows: target.iloc[rows])
+        return Given(_of_series([column for _, column in target.items()]), lambda rows: target.iloc[rows])
     if isinstance(target, list) and all(isinstance(row, Mapping) for row in target):
         return Given(_of_dicts(target), lambda rows: [target[row] for row in rows])
     if _is_map_style(target):
@@ -95,7 +93,7 @@ def given(target: Any, columns: Columns | None) -> Given:
     raise ManifestError(f"rows are kept of {KINDS}, and this is a {type(target).__name__}")
 
 
-def _of_arrow(table: pa.Table) -> SourceFile:
+def _of_arrow(table: pa.Table) -> Blocks:
     def tables(names: Sequence[str]) -> Iterator[pa.Table]:
         chosen = table.select(list(names))
         for start in range(0, chosen.num_rows, ROWS):
@@ -104,20 +102,43 @@ def _of_arrow(table: pa.Table) -> SourceFile:
     return Blocks("the data", list(table.column_names), tables)
 
 
-def _of_pandas(table: Any) -> SourceFile:
-    def tables(names: Sequence[str]) -> Iterator[pa.Table]:
-        whole = pa.Table.from_pandas(table[list(names)], preserve_index=False)
-        yield from _of_arrow(whole).batches({name: whole.schema.field(name).type for name in names})
+def _of_series(columns: Sequence[Any]) -> SourceFile:
+    """Columns of polars or of pandas."""
+    named = {str(column.name): column for column in columns}
 
-    return Blocks("the data", [str(name) for name in table.columns], tables)
+    def tables(names: Sequence[str]) -> Iterator[pa.Table]:
+        yield from _of_arrow(pa.table({name: _array(name, named[name]) for name in names})).tables(names)
+
+    return Blocks("the data", list(named), tables)
 
 
 def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> SourceFile:
     def tables(names: Sequence[str]) -> Iterator[pa.Table]:
-        whole = {name: pa.array([row.get(name) for row in rows]) for name in names}
-        yield from _of_arrow(pa.table(whole)).batches({name: values.type for name, values in whole.items()})
+        yield from _of_arrow(pa.table({name: _array(name, [row.get(name) for row in rows]) for name in names})).tables(
+            names
+        )
 
     return Blocks("the data", list(dict.fromkeys(name for row in rows for name in row)), tables)
+
+
+def _array(name: str, values: Any) -> pa.Array:
+    """A column as Arrow has it; whole numbers beyond 64 bits as the texts that they are in a CSV."""
+    if isinstance(values, pl.Series) and values.dtype in (pl.Int128, pl.UInt128):
+        values = values.cast(pl.String)
+    try:
+        if isinstance(values, pl.Series):
+            return values.to_arrow()
+        pictures = isinstance(values, list) and any(isinstance(value, dict) for value in values)
+        return pa.array(values, types.PICTURE) if pictures else pa.array(values)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        held = list(values)
+        if all(value is None or isinstance(value, int | np.integer) for value in held):
+            return pa.array([None if value is None else str(value) for value in held])
+        known = [None if isinstance(value, float) and np.isnan(value) else value for value in held]
+        if all(value is None or isinstance(value, str) for value in known):  # pandas has NaN for a missing text
+            return pa.array(known, types.TEXT)
+        kinds = sorted({type(value).__name__ for value in held})
+        raise ManifestError(f"column {name!r} holds values of the types {', '.join(kinds[:5])}: make it one") from error
 
 
 def _is_map_style(target: Any) -> bool:
@@ -141,24 +162,20 @@ def _of_items(target: Any, columns: Columns | None) -> SourceFile:
         size = PICTURES if columns.image is not None else ROWS
         for start in range(0, len(target), size):
             rows = [_item(target[place], columns, place) for place in range(start, min(start + size, len(target)))]
-            yield pa.table({name: _array([row.get(name) for row in rows]) for name in wanted})
+            yield pa.table({name: _array(name, [row.get(name) for row in rows]) for name in wanted})
 
     return Blocks("the data", names, tables)
 
 
-def _array(values: list[Any]) -> pa.Array:
-    pictures = any(isinstance(value, dict) for value in values)
-    return pa.array(values, types.PICTURE) if pictures else pa.array(values)
-
-
 def _item(item: Any, columns: Columns, place: int) -> dict[str, Any]:
     if isinstance(item, Mapping):
-        return {name: _plain(value) for name, value in item.items()}
+        return {name: _plain(value, place, name == columns.image) for name, value in item.items()}
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise ManifestError(f"item {place} of the data is no dict of columns and no pair of input and target")
     several = columns.features is not None and len(columns.inputs) > 1
-    inputs = [_plain(part) for part in item[0]] if several else [_plain(item[0])]
-    targets = list(_plain(item[1])) if len(columns.labels) > 1 else [_plain(item[1])]
+    pictured = columns.image is not None
+    inputs = [_plain(part, place) for part in item[0]] if several else [_plain(item[0], place, pictured)]
+    targets = list(_plain(item[1], place)) if len(columns.labels) > 1 else [_plain(item[1], place)]
     if len(inputs) != len(columns.inputs) or len(targets) != len(columns.labels):
         raise ManifestError(
             f"item {place} of the data has {len(inputs)} inputs and {len(targets)} targets, and the columns are "
@@ -167,108 +184,10 @@ def _item(item: Any, columns: Columns, place: int) -> dict[str, Any]:
     return dict(zip([*columns.inputs, *columns.labels], [*inputs, *targets], strict=True))
 
 
-def _plain(value: Any) -> Any:
-    """A value of an item as Arrow takes it: pictures as cells, tensors and arrays as numbers or lists."""
+def _plain(value: Any, place: int, pictured: bool = False) -> Any:
+    """A value of an item as Arrow takes it: pictures as cells, other tensors and arrays as numbers or lists."""
+    if pictured and hasattr(value, "__array__") and not hasattr(value, "getpixel"):
+        value = picture_of(np.asarray(value), hasattr(value, "permute"), place)
     if hasattr(value, "save") and hasattr(value, "getpixel"):
-        import io
-
-        file = io.BytesIO()
-        value.save(file, "PNG" if value.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else "TIFF")
-        return {"bytes": file.getvalue(), "path": None}
+        return cell_of(value)
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-@dataclass(frozen=True)
-class HashedRows:
-    """Hashes of inputs, uint64 `[n, 2]`, and labels of data in hand, from which content hashes are made.
-
-    Labels may stand there in another form than in the source's files: numbers for the names that the study or the data
-    has for them. `contents` gives the hashes of one form after another, the data's own first.
-    """
-
-    inputs: Hashes
-    labels: pa.Table
-    columns: Columns
-    own_names: Mapping[str, tuple[str, ...]]
-    label_names: Sequence[str]
-    fault: str = ""
-    """Why the first input that cannot be read cannot."""
-
-    def contents(self) -> Iterator[pl.Series]:
-        """Content hashes, String `[n]`, of each form that labels may have."""
-        yield self._hashes(self.labels, self.own_names)
-        name = self.columns.labels[0] if self.columns.labels else None
-        if self.columns.target not in (None, "class") or name is None:
-            return
-        values = self.labels[name]
-        if self.label_names and pa.types.is_integer(values.type):
-            yield self._hashes(self.labels, {name: tuple(self.label_names)})
-        names = self.own_names.get(name) if pa.types.is_integer(values.type) else self.label_names
-        if names and pa.types.is_integer(values.type):
-            yield self._hashes(self.labels, {})
-        elif names:
-            numbers = label_text(values).replace_strict(
-                {text: str(number) for number, text in enumerate(names)}, default=None, return_dtype=pl.String
-            )
-            yield self._hashes(pa.table({name: numbers.to_arrow()}), {})
-
-    def _hashes(self, labels: pa.Table, names: Mapping[str, Sequence[str]]) -> pl.Series:
-        return series_of(hex_of(content_hashes_of(self.inputs, labels, self.columns, names)))
-
-
-def hashed(rows: SourceFile, columns: Columns, origin: Origin, folder: Path) -> HashedRows:
-    """Hash data in hand as the source's files were, in batches; relative paths of pictures start from `folder`.
-
-    Texts are read as the types that the manifest says, so that a CSV whose fields are all texts is what it was. Raises
-    SourceError for columns that are not there, ManifestError for values of another type.
-    """
-    names = [*columns.inputs, *columns.labels]
-    check_names(rows.columns, names, rows.name)
-    told = {name: kind for name, kind in origin.kinds.items() if name in names}
-    held = rows.types(names, [name for name, kind in told.items() if kind == types.TEXT])
-    inputs, labels, faults = [np.zeros((0, 2), np.uint64)], [], list[str]()
-    for table in rows.batches(held):
-        read = _as_told(table, told, columns)
-        if columns.image is not None and read.schema.field(columns.image).type == types.TEXT:
-            cells = cells_at(read[columns.image], folder)
-            read = read.set_column(read.schema.get_field_index(columns.image), columns.image, cells)
-        read = with_nulls(read, columns)
-        hashes, wrong = input_hashes(read, columns)
-        inputs.append(hashes)
-        labels.append(read.select(list(dict.fromkeys(columns.labels))))
-        faults += wrong.drop_nulls().head(1).to_list()
-    empty = pa.table({name: pa.array([], types.TEXT) for name in columns.labels})
-    together = pa.concat_tables(labels, promote_options="permissive") if labels else empty
-    own = rows.label_names
-    return HashedRows(np.concatenate(inputs), together, columns, own, origin.label_names, next(iter(faults), ""))
-
-
-def _as_told(table: pa.Table, told: Types, columns: Columns) -> pa.Table:
-    """Texts as the values that they stood for in the source; labels may be names of what were numbers there."""
-    for name, kind in told.items():
-        place = table.schema.get_field_index(name)
-        if table.schema.field(place).type != types.TEXT or kind not in (types.BOOLEAN, types.INTEGER, types.NUMBER):
-            continue
-        texts = types.without_missing(series_of(table[name]), ())
-        try:
-            values = types.from_texts(texts, kind)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            if name in columns.labels:
-                continue
-            raise ManifestError(f"column {name!r} holds texts that are no {types.shown_type(kind)}") from error
-        table = table.set_column(place, name, values.to_arrow().cast(kind))
-    return table
-
-
-def unlike(rows: SourceFile, columns: Columns, origin: Origin) -> str:
-    """What to say of columns that hold other types than in the source's files; empty where none does."""
-    told = origin.kinds
-    for name in needed(columns):
-        if name in told and name in rows.columns:
-            held = rows.types([name], [name] if told[name] == types.TEXT else [])[name]
-            if types.joined(held, told[name]) is None and types.PICTURE not in (held, told[name]):
-                return (
-                    f"; column {name!r} holds {types.shown_type(held)} here and {types.shown_type(told[name])} there: "
-                    "read it as that"
-                )
-    return ""

@@ -1,29 +1,30 @@
 """The table of kept rows of a manifest: made, written as Parquet, read with suspicion, found again in other data."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from secateur.pipelines.data.fingerprints import ends_of, text_of
+from secateur.pipelines.data.lazy import pa, pl, pq
 from secateur.scorers.contract import finite, rows_text
 
 SCORE = "score_"
-FIXED: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
-    "row": (pa.int64(), ("cr:Int64",)),
-    "content_hash": (pa.string(), ("sc:Text",)),
-    "label": (pa.int64(), ("cr:Int64", "cr:Label")),
-    "stratum": (pa.int64(), ("cr:Int64",)),
-    "file": (pa.int64(), ("cr:Int64",)),
-    "file_row": (pa.int64(), ("cr:Int64",)),
-    "path": (pa.string(), ("sc:Text",)),
-    "weight": (pa.float32(), ("cr:Float32",)),
+FIXED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "row": ("int64", ("cr:Int64",)),
+    "content_hash": ("string", ("sc:Text",)),
+    "label": ("int64", ("cr:Int64", "cr:Label")),
+    "stratum": ("int64", ("cr:Int64",)),
+    "file": ("int64", ("cr:Int64",)),
+    "file_row": ("int64", ("cr:Int64",)),
+    "path": ("string", ("sc:Text",)),
+    "weight": ("float32", ("cr:Float32",)),
 }
 PLACES = ("file", "file_row", "path")
 """Where the user has a sample: a number among the manifest's files, the row in that file, the path of a picture."""
-FLOAT: tuple[pa.DataType, tuple[str, ...]] = (pa.float32(), ("cr:Float32",))
+FLOAT: tuple[str, tuple[str, ...]] = ("float32", ("cr:Float32",))
 HASH = r"^[0-9a-f]{32}$"
 WIDTHS = {"content_hash": 36, "path": 200}
 """Bytes that a cell of text may take on average in a genuine file."""
@@ -54,7 +55,7 @@ def check_samples(samples: pl.DataFrame, keep: np.ndarray) -> None:
         raise ValueError(f"keep must be bool [{samples.height}], got {keep.dtype} {list(keep.shape)}")
     if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height)):
         raise ValueError("the column 'row' must count 0, 1, 2, … in the order of the data set")
-    _refuse_bad_hashes(samples)
+    _refuse_bad_hashes(~samples["content_hash"].str.contains(HASH).fill_null(False).to_numpy())
     if samples[group].null_count():
         raise ValueError(f"{group} is missing at {rows_text(np.flatnonzero(samples[group].is_null()))}")
 
@@ -90,7 +91,7 @@ def write(table: pl.DataFrame, path: Path) -> None:
     )
 
 
-def read(path: Path, columns: Sequence[str], count: int) -> pl.DataFrame:
+def read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
     """Read `count` rows of exactly these columns.
 
     Raises ValueError for anything else, and for a file that claims to unpack to far more than its size, before
@@ -102,7 +103,7 @@ def read(path: Path, columns: Sequence[str], count: int) -> pl.DataFrame:
         raise ValueError(f"{path.name} is no readable Parquet file ({error})") from error
     if table.num_rows != count or any(column.null_count for column in table.columns):
         raise ValueError(f"{path.name} has empty cells or fewer rows than it says")
-    return pl.DataFrame(pl.from_arrow(table))
+    return table
 
 
 def _read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
@@ -137,15 +138,15 @@ def check_columns(columns: Sequence[str], scores: Sequence[str]) -> None:
         raise ValueError(f"it lists the columns {list(columns)[:20]}, but may only list {allowed[:20]}")
 
 
-def check(table: pl.DataFrame, count: int) -> None:
+def check(table: pa.Table, count: int) -> None:
     """Raise ValueError unless rows ascend within 0 … count-1, hashes are hashes, and weights and scores are finite."""
-    rows = table["row"].to_numpy()
+    rows = numbers_of(table["row"])
     if len(rows) and (rows[0] < 0 or rows[-1] >= count or np.any(rows[1:] <= rows[:-1])):
         raise ValueError(f"its rows are not ascending, each once, within 0 … {count - 1}")
-    _refuse_bad_hashes(table)
-    for name in table.columns:
+    _refuse_bad_hashes(no_hashes(table["content_hash"]))
+    for name in table.column_names:
         if _arrow_type(name) == pa.float32():
-            finite(table[name].to_numpy(), name)
+            finite(numbers_of(table[name]), name)
 
 
 def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:
@@ -174,10 +175,31 @@ def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:
 
 
 def _arrow_type(column: str) -> pa.DataType:
-    return FIXED.get(column, FLOAT)[0]
+    return pa.type_for_alias(FIXED.get(column, FLOAT)[0])
 
 
-def _refuse_bad_hashes(table: pl.DataFrame) -> None:
-    bad = ~table["content_hash"].str.contains(HASH).fill_null(False)
+def numbers_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers without null; by Arrow's own way to NumPy pandas would be imported."""
+    return np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *map(np.from_dlpack, column.chunks)])
+
+
+def no_hashes(texts: pa.ChunkedArray) -> np.ndarray:
+    """Texts without null that are not 32 hexadecimal digits, bool `[n]`; with numpy, which is loaded already."""
+    digits = np.zeros(256, np.bool_)
+    digits[list(b"0123456789abcdef")] = True
+    wrong = []
+    for chunk in texts.chunks:
+        letters = digits[np.frombuffer(text_of(chunk), np.uint8)]
+        lengths = np.diff(ends_of(chunk))
+        if (lengths == 32).all():
+            wrong.append(~letters.reshape(-1, 32).all(axis=1))
+        else:
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            inside = np.concatenate([[0], np.cumsum(letters)])
+            wrong.append((lengths != 32) | (inside[starts[1:]] - inside[starts[:-1]] != lengths))
+    return np.concatenate(wrong) if wrong else np.zeros(0, np.bool_)
+
+
+def _refuse_bad_hashes(bad: np.ndarray) -> None:
     if bad.any():
-        raise ValueError(f"content_hash is not 32 hexadecimal digits at {rows_text(np.flatnonzero(bad.to_numpy()))}")
+        raise ValueError(f"content_hash is not 32 hexadecimal digits at {rows_text(np.flatnonzero(bad))}")

@@ -201,13 +201,15 @@ class Manifest:
         data set come back as the same kind (the last as a torch `Subset`), in its order, with its own columns and
         values; of a `DatasetDict` those splits that hold all kept samples are pruned. Rows are hashed by the columns
         that the manifest names; those that moved are found by content hash. Labels may be texts, booleans and numbers
-        as in the file, or numbers of the study's classes. `hash_rows` gives other columns, or a function from the data
-        to its content hashes.
+        as in the file, or numbers of the study's classes; values may be what pandas, polars, `datasets` and torch made
+        of those in the file, as far as a hash proves it. `hash_rows` gives other columns, or a function from the data
+        to its content hashes; `folder` is where relative paths of pictures start (if it is left out the working
+        directory, or a folder above the manifest).
 
-        Any other target is a path, and what stays of it is written to `output`, whole or not at all: rows of a file or
-        of a folder that `datasets` saved; weights and channels of a safetensors checkpoint; deltas of a base, with
-        `tuned`; heads of a model's folder; tokens of a prompt's file, with `model`, or of the manifest's own template
-        for a model's folder; choices of a study or of a file of positions. Returns the output.
+        Any other target is a path, and what stays of it is written to `output`, whole or not at all: rows of a file, of
+        a folder that `datasets` saved or of a folder of pictures; weights and channels of a safetensors checkpoint;
+        deltas of a base, with `tuned`; heads of a model's folder; tokens of a prompt's file, with `model`, or of the
+        manifest's own template for a model's folder; choices of a study or of a file of positions. Returns the output.
         """
         name = target if isinstance(target, str | Path) else type(target).__name__
         with explained(f"manifest {self.path} cannot be applied to {name}"):

@@ -1,27 +1,20 @@
 """Where the rows of a manifest lie and how they were read: files, types of columns, names of labels, policies."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
 from pydantic import Field, JsonValue, StringConstraints
 
-from secateur.pipelines.data import types
+from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.manifests.provenance import Count, FrozenModel
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=4096)]
 
-WORDS: Final[Mapping[str, pa.DataType]] = {
-    "nothing": types.NOTHING,
-    "boolean": types.BOOLEAN,
-    "integer": types.INTEGER,
-    "number": types.NUMBER,
-    "text": types.TEXT,
-    "picture": types.PICTURE,
-}
-"""What a manifest calls the types of columns; lists are `list of` one of these."""
+WORDS: Final = ("nothing", "boolean", "integer", "number", "text", "picture")
+"""What a manifest calls the types of columns, the constants of `data/types.py`; lists are `list of` one of these."""
 
 
 class FileRows(FrozenModel):
@@ -70,25 +63,41 @@ def word_of(kind: pa.DataType) -> str:
     """What a manifest calls a type of `data/types.py`."""
     if types.is_list(kind):
         return f"list of {word_of(kind.value_type)}"
-    return next(word for word, other in WORDS.items() if other == kind)
+    return next(word for word in WORDS if plain_kind(word) == kind)
 
 
 def kind_of(word: str) -> pa.DataType:
     """The type that a manifest calls so; raises ValueError where none is."""
+    inner = inner_word(word)
+    return plain_kind(inner) if inner == word else pa.large_list(plain_kind(inner))
+
+
+def inner_word(word: str) -> str:
+    """The word without `list of`; raises ValueError where it is none of `WORDS`."""
     inner = word.removeprefix("list of ")
     if inner not in WORDS:
         raise ValueError(f"it names a type {word!r}, which is none of {', '.join(WORDS)}")
-    return WORDS[inner] if inner == word else pa.large_list(WORDS[inner])
+    return inner
 
 
-def check_places(table: pl.DataFrame, origin: Origin) -> None:
-    """Raise ValueError unless kept rows lie within the files, in their order, each once."""
-    if ("file" in table.columns) != bool(origin.files):
+def plain_kind(word: str) -> pa.DataType:
+    """The type that one of `WORDS` stands for."""
+    kind: pa.DataType = getattr(types, word.upper())
+    return kind
+
+
+def check_places(placed: Mapping[str, np.ndarray], origin: Origin) -> None:
+    """Raise ValueError unless kept rows lie within the files, in their order, each once.
+
+    `placed` has the columns `file` and `file_row` of their table, where there are these.
+    """
+    if ("file" in placed) != bool(origin.files):
         raise ValueError("its table and its list of files do not go together")
-    origin.kinds  # noqa: B018 - raises
+    for word in origin.types.values():
+        inner_word(word)
     if not origin.files:
         return
-    files, rows = table["file"].to_numpy(), table["file_row"].to_numpy()
+    files, rows = placed["file"], placed["file_row"]
     if ((files < 0) | (files >= len(origin.files))).any():
         raise ValueError(f"its rows lie in files that are not 0 … {len(origin.files) - 1}")
     sizes = np.array([file.rows for file in origin.files])

@@ -1,12 +1,14 @@
 """Samples as a person names them, by file and row or by a picture's path, and as a study numbers them."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import polars as pl
 
+from secateur.pipelines.data.lazy import pl
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.origin import Origin
 

@@ -5,7 +5,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt, StringConstraints
 
-from secateur.pipelines.storage.ledger import library_versions
+from secateur.pipelines.storage.versions import library_versions
 from secateur.scorers.contract import Card
 from secateur.scorers.contract import Unit as ScoredUnit
 

@@ -8,9 +8,11 @@ import codecs
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,14 +22,16 @@ import pyarrow.parquet as pq
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.imagefolder import Imagefolder
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.tables import bounded
-from secateur.pipelines.data.sources import own_manners
+from secateur.pipelines.data.sources import own_manners, parts_of
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.files.whole_files import new_file, new_folder
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.given import Blocks
 from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.manifests.payload import refuse_suffix
 
@@ -49,13 +53,13 @@ class KeptRows(Protocol):
 
     def of_file(self, file: int) -> "KeptRows": ...
 
-    def located_in(self, rows: SourceFile, columns: Columns, folder: Path) -> tuple[np.ndarray, int]: ...
+    def located_in(self, rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> tuple[np.ndarray, int]: ...
 
     def apply(self, target: Any, output: Path | None, *, hash_rows: Any = None) -> Any: ...
 
 
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
-    """Write what stays of a Parquet, CSV or JSON-lines file, or of a folder that `datasets` saved, in its order.
+    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved.
 
     Of a manifest of several files the one of the target's name counts. Raises ManifestError for other files.
     """
@@ -65,6 +69,9 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
         raise ManifestError("hash_rows as a function is for data in hand: load the file and apply to that")
     columns = rows.columns_read(hash_rows)
     with own_manners():
+        if target.is_dir() and not holds_dataset(target):
+            write_pictures(rows, target, output, columns)
+            return output
         if target.is_dir():
             kept = rows.apply(opened(target), None, hash_rows=hash_rows)
             with new_folder(output) as partial:
@@ -76,7 +83,7 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
             *(suffix for suffix, kind in FORMATS.items() if kind == FORMATS[ending_of(target)]),
         )
         mine = of_name(rows, target)
-        located, count = mine.located_in(file, columns, picture_folder(file, columns))
+        located, count = mine.located_in(file, columns, [*target.absolute().parents, Path.cwd()])
     keep = np.zeros(count, np.bool_)
     keep[located] = True
     with new_file(output) as partial:
@@ -97,6 +104,59 @@ def opened(target: Path) -> Any:
         return datasets.load_from_disk(str(target))
     except (FileNotFoundError, ValueError, OSError) as error:
         raise ManifestError(f"{target} is no folder that `datasets` saved: {error}") from error
+
+
+def holds_dataset(folder: Path) -> bool:
+    """Whether `datasets` saved a folder."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def write_pictures(rows: KeptRows, target: Path, output: Path, columns: Columns) -> None:
+    """Copy the kept pictures of a folder to the same places below the output, with what metadata files say of them."""
+    folder = target.absolute()
+    if columns.image is None:
+        raise ManifestError(f"{target} is a folder that `datasets` did not save, and its rows are no pictures")
+    image = columns.image
+    source = Imagefolder.model_validate({"kind": "imagefolder", "train": str(folder), "test_fraction": 0.5})
+    with TemporaryDirectory() as cache:
+        parts = parts_of("train", source.read(columns, folder, Path(cache))[0]["train"])
+
+        def tables(names: Sequence[str]) -> Iterator[pa.Table]:
+            for part in parts:
+                yield from part.batches(part.types(list(names)))
+
+        whole = parts[0] if len(parts) == 1 else Blocks("the data", parts[0].columns, tables)
+        located = rows.located_in(whole, columns, [folder])[0]
+        cells = pa.chunked_array([chunk for table in tables([image]) for chunk in table[image].chunks], types.PICTURE)
+        paths = series_of(cells).struct.field("path").gather(np.sort(located))
+        kept = {os.path.relpath(path, folder) for path in paths}
+    with new_folder(output) as partial:
+        for name in sorted(kept):
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, partial / name)
+        for name in ("metadata.csv", "metadata.jsonl", "metadata.parquet"):
+            for path in sorted(folder.rglob(name)):
+                copy_metadata(path, partial / path.relative_to(folder), {folder / each for each in kept})
+
+
+def copy_metadata(path: Path, output: Path, pictures: Collection[Path]) -> None:
+    """Copy the records of a metadata file that name one of some pictures, from the file's own folder."""
+    file: SourceFile = {".csv": CsvFile, ".jsonl": JsonlFile, ".parquet": ParquetFile}[path.suffix](path)
+    names = [name for name in file.columns if name == "file_name" or name.endswith("_file_name")]
+    keep = np.concatenate(
+        [
+            np.array([(path.parent / text) in pictures for text in table[names[0]].to_pylist()], np.bool_)
+            for table in file.batches(dict.fromkeys(names, types.TEXT))
+        ]
+    )
+    if not keep.any():
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(file, ParquetFile):
+        copy_row_groups(path, output, keep)
+        return
+    with output.open("wb") as sink:
+        copy_records(texts_in(path, "utf-8"), keep, isinstance(file, CsvFile), sink.write)
 
 
 def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFile | ParquetFile:
@@ -125,20 +185,6 @@ def of_name(rows: KeptRows, target: Path) -> KeptRows:
     same = [place for place, name in enumerate(names) if path == name or path.endswith(f"/{name}")]
     same = same or [place for place, name in enumerate(names) if Path(name).name == target.name]
     return rows.of_file(same[0]) if len(names) > 1 and len(same) == 1 else rows
-
-
-def picture_folder(file: SourceFile, columns: Columns) -> Path:
-    """Where relative paths of pictures in a file start: the first folder that holds one, of the file's and those above
-    it, then the working directory.
-    """
-    folders = [*Path(os.path.abspath(file.name)).parents, Path.cwd()]
-    if columns.image is None or columns.image not in file.columns:
-        return folders[0]
-    kind = file.types([columns.image], [columns.image])
-    if kind[columns.image] != types.TEXT:
-        return folders[0]
-    paths = series_of(next(file.batches(kind))[columns.image]).drop_nulls()
-    return next((folder for folder in folders if len(paths) and (folder / paths[0]).is_file()), folders[0])
 
 
 def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:

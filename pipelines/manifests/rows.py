@@ -1,15 +1,18 @@
 """Rows of a data set that a manifest keeps: a Croissant 1.1 description that any reader loads, and `kept.parquet`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import polars as pl
-import xxhash
 from pydantic import StrictInt
 
+from secateur.pipelines.data.fingerprints import fingerprint
+from secateur.pipelines.data.lazy import pa, pl
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
 from secateur.pipelines.manifests.origin import Origin, check_places, places
@@ -58,18 +61,20 @@ class Rows(Payload):
     and `path`, of pictures that have one, below the source's folder. Then `weight` float32 where the selection weights,
     and `score_<name>` float32 of each score.
     `fingerprint` is that of the content hashes of all training samples, kept or not. `columns` are those that rows of
-    the data set are hashed by: see `Provenance`.
+    the data set are hashed by: see `Provenance`. `home` is the folder of the manifest.
     """
 
     Part = RowsPart
     units: ClassVar[tuple[Unit, ...]] = ("sample",)
 
-    table: pl.DataFrame
+    held: pl.DataFrame | pa.Table
+    """What `table` holds; of a manifest that was read as Arrow has it, until somebody asks for the table."""
     rows_in_all: int
     fingerprint: str
     classes: tuple[ClassCount, ...]
     columns: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
+    home: Path | None = None
 
     @classmethod
     def chosen(
@@ -81,7 +86,7 @@ class Rows(Payload):
         scores: Mapping[str, np.ndarray] | None = None,
         label_names: Sequence[str] | None = None,
         origin: Origin | None = None,
-    ) -> "Rows":
+    ) -> Rows:
         """The rows that a mask keeps.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
@@ -97,12 +102,19 @@ class Rows(Payload):
             table = kept_rows.kept_table(samples, keep, weights, scores or {})
             group = kept_rows.group_of(samples.columns)
             classes = tuple(_histogram(samples[group], table[group], label_names))
-            check_places(table, origin)
+            check_places(
+                {name: table[name].to_numpy() for name in ("file", "file_row") if name in table.columns}, origin
+            )
             return cls(table, samples.height, fingerprint(samples["content_hash"]), classes, origin=origin)
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """The kept rows, see above."""
+        return self.held if isinstance(self.held, pl.DataFrame) else pl.DataFrame(pl.from_arrow(self.held))
 
     @property
     def count(self) -> int:
-        return self.table.height
+        return len(self.held)
 
     @property
     def size(self) -> int:
@@ -133,14 +145,14 @@ class Rows(Payload):
             raise ManifestError(f"{count} rows are kept, but keep {keep} of {of} comes to {resolved}")
 
     @classmethod
-    def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> "Rows":
+    def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> Rows:
         """See `Payload.read`."""
         part = declaration.payload
         table = kept_rows.read(folder / ROWS, part.columns, declaration.count)
         if verify:
             _check_table(declaration, table)
         columns = declaration.provenance.columns
-        return cls(table, declaration.of, declaration.fingerprint, part.classes, columns, part.origin)
+        return cls(table, declaration.of, declaration.fingerprint, part.classes, columns, part.origin, folder)
 
     @classmethod
     def described(cls, declaration: Declaration[Any]) -> dict[str, Any]:
@@ -208,7 +220,7 @@ class Rows(Payload):
         mask[rows] = True
         return mask
 
-    def of_file(self, file: int) -> "Rows":
+    def of_file(self, file: int) -> Rows:
         """What is kept of one of the files; it has no fingerprint, for other rows are not known."""
         table = self.table.filter(pl.col("file") == file).with_columns(pl.lit(0, pl.Int64).alias("file"))
         origin = self.origin.model_copy(update={"files": (self.origin.files[file],)})
@@ -219,16 +231,20 @@ class Rows(Payload):
         there = hashes if isinstance(hashes, pl.Series) else pl.Series(hashes, dtype=pl.String)
         if there.len() == self.size and fingerprint(there) == self.fingerprint:
             return self.training_rows
-        located = kept_rows.locate(self._standing(there), self.hashes, there)
-        missing = np.flatnonzero(located < 0)
-        if len(missing):
-            raise ManifestError(
-                f"it was not made from this data: {len(missing)} of its {self.count} kept samples are missing from the "
-                f"{there.len()} rows given ({' and '.join(map(self._shown, missing[:2].tolist()))})"
-            )
+        located = kept_rows.locate(self.standing(there), self.hashes, there)
+        if (located < 0).any():
+            raise self.missing(located, there.len())
         return located
 
-    def _standing(self, there: pl.Series) -> np.ndarray:
+    def missing(self, located: np.ndarray, rows: int) -> ManifestError:
+        """What to say of data of so many rows in which some kept samples have no row: -1 in `located`."""
+        missing = np.flatnonzero(located < 0)
+        return ManifestError(
+            f"it was not made from this data: {len(missing)} of its {self.count} kept samples are missing from the "
+            f"{rows} rows given ({' and '.join(map(self._shown, missing[:2].tolist()))})"
+        )
+
+    def standing(self, there: pl.Series) -> np.ndarray:
         """Where each kept sample would stand in data with these hashes: where the files have it, or among the training
         samples, whichever is true of more.
         """
@@ -256,9 +272,9 @@ class Rows(Payload):
         from secateur.pipelines.manifests.given import given
 
         columns = self.columns_read(hash_rows)
-        return self.located_in(given(target, columns).rows, columns, Path.cwd())[0]
+        return self.located_in(given(target, columns).rows, columns, self._folders(None))[0]
 
-    def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> "Columns":
+    def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> Columns:
         """The columns that rows are hashed by; ManifestError where neither the manifest nor the caller names any."""
         from secateur.pipelines.data.columns import Columns
 
@@ -267,28 +283,14 @@ class Rows(Payload):
             raise ManifestError("it names no columns to hash; give them as hash_rows")
         return Columns(**named)
 
-    def located_in(self, rows: "SourceFile", columns: "Columns", folder: Path) -> tuple[np.ndarray, int]:
-        """`located`, in rows whose pictures' relative paths start from a folder; and how many rows there are.
+    def located_in(self, rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> tuple[np.ndarray, int]:
+        """`located`, in rows whose pictures' relative paths start from one of the folders; and how many rows there are.
 
-        Of the forms that labels may have the first counts under which all kept samples are there.
+        Raises ManifestError where kept samples are missing: see `found_rows`.
         """
-        from secateur.pipelines.manifests.given import hashed, unlike
+        from secateur.pipelines.manifests.hashed_rows import found_rows
 
-        try:
-            read = hashed(rows, columns, self.origin, folder)
-        except (KeyError, TypeError, ValueError) as error:
-            shown = columns.model_dump(exclude_none=True)
-            raise ManifestError(
-                f"it does not go with this data: rows are hashed by {shown}, which failed with {error}"
-            ) from error
-        reason: ManifestError | None = None
-        for hashes in read.contents():
-            try:
-                return self.locate(hashes), len(read.inputs)
-            except ManifestError as error:
-                reason = reason or error
-        fault = f"; an input cannot be read: {read.fault}" if read.fault else ""
-        raise ManifestError(f"{reason}{unlike(rows, columns, self.origin)}{fault}")
+        return found_rows(self, rows, columns, folders)
 
     def apply(
         self,
@@ -296,6 +298,7 @@ class Rows(Payload):
         output: Path | None,
         *,
         hash_rows: HashRows | Mapping[str, Any] | None = None,
+        folder: Path | str | None = None,
         **settings: Any,
     ) -> Any:
         """See `Manifest.apply`."""
@@ -307,16 +310,24 @@ class Rows(Payload):
         import datasets
 
         if isinstance(target, datasets.DatasetDict):
-            return self._applied_to_splits(target, hash_rows)
+            return self._applied_to_splits(target, hash_rows, folder)
         from secateur.pipelines.manifests.given import given
 
         if callable(hash_rows):
             return given(target, None).take(np.sort(self.locate(hash_rows(target))))
         columns = self.columns_read(hash_rows)
         data = given(target, columns)
-        return data.take(np.sort(self.located_in(data.rows, columns, Path.cwd())[0]))
+        return data.take(np.sort(self.located_in(data.rows, columns, self._folders(folder))[0]))
 
-    def _applied_to_splits(self, splits: Any, hash_rows: HashRows | Mapping[str, Any] | None) -> Any:
+    def _folders(self, folder: Path | str | None) -> list[Path]:
+        """Where relative paths of pictures may start: a folder that the caller names, else those above the manifest."""
+        if folder is not None:
+            return [Path(folder)]
+        return [Path.cwd(), *([] if self.home is None else self.home.absolute().parents)]
+
+    def _applied_to_splits(
+        self, splits: Any, hash_rows: HashRows | Mapping[str, Any] | None, folder: Path | str | None
+    ) -> Any:
         """The splits, the training split pruned: `train`, else the one that holds all kept samples.
 
         ManifestError where that is none, or several of which none is called `train`: a test split may hold them too.
@@ -324,7 +335,7 @@ class Rows(Payload):
         kept, reasons = {}, {}
         for name in ["train"] if "train" in splits else list(splits):
             try:
-                kept[name] = self.apply(splits[name], None, hash_rows=hash_rows)
+                kept[name] = self.apply(splits[name], None, hash_rows=hash_rows, folder=folder)
             except ManifestError as error:
                 reasons[name] = error
         if len(kept) > 1:
@@ -333,14 +344,6 @@ class Rows(Payload):
             name, reason = next(iter(reasons.items()), ("no split", "there is none"))
             raise ManifestError(f"no split is the data that it was made from; {name}: {reason}")
         return type(splits)({name: kept.get(name, split) for name, split in splits.items()})
-
-
-def fingerprint(hashes: pl.Series) -> str:
-    """xxh3-128 of content hashes in their order, as hexadecimal text one after another: 32 hexadecimal digits."""
-    digest = xxhash.xxh3_128()
-    for start in range(0, hashes.len(), 1 << 20):
-        digest.update("".join(hashes.slice(start, 1 << 20).to_list()).encode())
-    return digest.hexdigest()
 
 
 def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None) -> Iterator[ClassCount]:
@@ -372,9 +375,10 @@ def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
         yield croissant.Column(name, kept_rows.croissant_types(name), meanings[name])
 
 
-def _check_table(declaration: Declaration[Any], table: pl.DataFrame) -> None:
+def _check_table(declaration: Declaration[Any], table: pa.Table) -> None:
     kept_rows.check(table, declaration.of)
-    check_places(table, declaration.payload.origin)
+    placed = {name: kept_rows.numbers_of(table[name]) for name in ("file", "file_row") if name in table.column_names}
+    check_places(placed, declaration.payload.origin)
     classes = declaration.payload.classes
     labels = [counted.label for counted in classes]
     if labels != sorted(set(labels)):
@@ -384,7 +388,8 @@ def _check_table(declaration: Declaration[Any], table: pl.DataFrame) -> None:
     if any(counted.after > counted.before for counted in classes):
         raise ManifestError("its class histogram has more samples after than before")
     after = {counted.label: counted.after for counted in classes if counted.after}
-    if after != dict(table[kept_rows.group_of(table.columns)].value_counts().iter_rows()):
+    found, counts = np.unique(kept_rows.numbers_of(table[kept_rows.group_of(table.column_names)]), return_counts=True)
+    if after != dict(zip(found.tolist(), counts.tolist(), strict=True)):
         raise ManifestError("its class histogram after differs from the labels of the kept rows")
     if declaration.count == declaration.of and fingerprint(table["content_hash"]) != declaration.fingerprint:
         raise ManifestError("its fingerprint differs from the content hashes, though every row is kept")

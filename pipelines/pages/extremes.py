@@ -2,16 +2,19 @@
 
 import base64
 import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.targets import shown_targets
+from secateur.pipelines.data.stored_targets import shown_targets
+from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import Previews, previewed, shown_places
 from secateur.scorers.contract import Scores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHOWN = 10
 SIDE = 56
@@ -50,7 +53,7 @@ def extremes(
     table = described(np.concatenate([high, low]), values, samples, task, files, previews)
     lines = ["| score | row | label | sample |", "| ---: | ---: | --- | --- |"]
     for score, place, name, preview in table.iter_rows():
-        lines.append(f"| {score:.4g} | {plain_text(place)} | {plain_text(name)} | {plain_text(preview)} |")
+        lines.append(f"| {score:.4g} | {in_markdown(place)} | {in_markdown(name)} | {in_markdown(preview)} |")
     lines.insert(2 + len(high), "| … | | | |")
     return "\n".join(lines)
 
@@ -74,13 +77,27 @@ def described(
 
 def caption(table: pl.DataFrame) -> str:
     return "row (label, score): " + ", ".join(
-        f"{plain_text(place)} ({plain_text(name)}, {score:.3g})" for score, place, name, _ in table.iter_rows()
+        f"{in_markdown(place)} ({in_markdown(name)}, {score:.3g})" for score, place, name, _ in table.iter_rows()
     )
 
 
-def plain_text(text: str) -> str:
-    """Text from data as Markdown that shows it and does nothing else: no markup, links or pictures."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+def picture_of(pixels: np.ndarray) -> "Image":
+    """A picture in RGB of pixels, uint8 `[height, width, channels]`."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    if pixels.max() <= 16:  # scikit-learn's digits count to 16 instead of 255
+        picture = picture.point(lambda value: min(255, value * 16))
+    return picture
+
+
+def fitted(picture: "Image", side: int) -> "Image":
+    """A picture whose longer side has so many pixels."""
+    from PIL import Image
+
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
 def strip(images: np.ndarray, title: str) -> str:
@@ -92,13 +109,8 @@ def strip(images: np.ndarray, title: str) -> str:
 
     sheet = Image.new("RGBA", (len(images) * (SIDE + 4), SIDE))
     for place, pixels in enumerate(images):
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-        if pixels.max() <= 16:  # scikit-learn's digits count to 16 instead of 255
-            picture = picture.point(lambda value: min(255, value * 16))
-        scale = SIDE / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-        sheet.paste(picture.resize(size, resample), (place * (SIDE + 4), (SIDE - size[1]) // 2))
+        picture = fitted(picture_of(pixels), SIDE)
+        sheet.paste(picture, (place * (SIDE + 4), (SIDE - picture.height) // 2))
     content, kind = io.BytesIO(), "png"
     sheet.save(content, kind, optimize=True)
     if content.tell() > LARGEST:

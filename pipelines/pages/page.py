@@ -1,118 +1,193 @@
 """The report as people read it: pictures, Markdown and a page."""
 
-import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from secateur.pipelines.pages.plots import Curve, curves, differences, inline
-from secateur.pipelines.pages.report import Report, Row, title_of
-from secateur.pipelines.pages.tables import details, main_table, note, size_of
-from secateur.pipelines.pages.words import Table, direction, number, text_table
-from secateur.pipelines.studies.grid import KD
+from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.pages.content import ReportContent
+from secateur.pipelines.pages.inlined import POLICY, inlined, library
+from secateur.pipelines.pages.names import title_of
+from secateur.pipelines.pages.parts import Part, alerts_of, cells, numeric, predicted_text
+from secateur.pipelines.pages.plots import Curve, curves, differences
+from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.suspects import Suspects
+from secateur.pipelines.pages.tables import (
+    BY_CLASS,
+    COMPUTE,
+    MARGINS,
+    PAIRED,
+    SAVING,
+    TIME,
+    details,
+    main_table,
+    note,
+    size_of,
+    tuning_table,
+)
+from secateur.pipelines.pages.words import direction
+from secateur.pipelines.studies.grid import KD, selection_key
 
-PAGE = Path(__file__).with_name("report.html.jinja")
+TUNED = "Settings that held-out training samples chose"
+TEMPLATES = Path(__file__).parent
+CURVE = "curve"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report of anything, ready to be written: its words, tables and SVG pictures by name."""
+    """A report of anything, ready to be written."""
 
     title: str
     description: str
     verdict: str
-    table: Table
-    note: str
-    details: Sequence[tuple[str, Table]]
-    plots: Mapping[str, bytes]
-    content: Mapping[str, Any]
-    """JSON-able numbers behind all of it."""
-    tuning: Table = field(default_factory=list)
-    """Settings that held-out training samples chose; empty where nothing was tuned."""
-    findings: Sequence[str] = ()
-    """Sentences on what is wrong with the data or the scores, the gravest first."""
+    parts: Sequence[Part]
+    content: ReportContent
+    """The numbers behind all of it."""
+    recommendation: str = ""
+    """How much can go, in a sentence or two; empty where no answer can be given."""
+    alerts: Sequence[str] = ()
+    """Why the verdict may be wrong."""
 
-    def markdown(self) -> str:
-        """Findings, verdict, tables and pictures, whole in one text."""
-        pictures = [inline(svg, name) for name, svg in self.plots.items()]
-        listed = [f"{place}. {text}" for place, text in enumerate(self.findings, start=1)]
-        parts = ["### Findings", "\n".join(listed)] if listed else []
-        parts += [f"**{self.verdict}**", text_table(self.table), self.note, *pictures]
-        for title, table in self.details:
-            parts += [f"### {title}", text_table(table)]
-        return "\n\n".join(parts)
+    @property
+    def plots(self) -> dict[str, bytes]:
+        """Every picture by its name."""
+        return {name: svg for part in self.parts for name, svg in part.pictures.items()}
+
+    @property
+    def samples(self) -> int:
+        """How many samples the page embeds."""
+        return sum(part.suspects.embedded for part in self.parts if part.suspects)
+
+    def markdown(self, *, inside: bool = True) -> str:
+        """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
+        parts = [] if inside else [f"# {in_markdown(self.title)}", in_markdown(self.description)]
+        parts += [f"**{in_markdown(text)}**" for text in (self.recommendation, self.verdict) if text]
+        parts += [f"Before you rely on this: {in_markdown(text)}." for text in self.alerts]
+        return "\n\n".join([*filter(None, parts), *(part.markdown(inside=inside) for part in self.parts)])
+
+    def html(self) -> str:
+        """The page, which needs no other file and asks nothing of any host."""
+        loader = jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8")
+        environment = jinja2.Environment(
+            autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.globals |= {"cells": cells, "numeric": numeric, "inlined": inlined, "predicted": predicted_text}
+        return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 
     def write(self, folder: Path) -> None:
-        """Fill a folder with report.html, its pictures, report.md and report.json."""
+        """Fill a folder with report.html, pictures as files, report.md and report.json."""
         for name, svg in self.plots.items():
             (folder / f"{name}.svg").write_bytes(svg)
-        page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
-        (folder / "report.html").write_text(page.render(page=self), encoding="utf-8")
-        (folder / "report.md").write_text(self.markdown() + "\n", encoding="utf-8")
-        (folder / "report.json").write_text(json.dumps(self.content, indent=2) + "\n", encoding="utf-8")
+        (folder / "report.html").write_text(self.html(), encoding="utf-8")
+        (folder / "report.md").write_text(self.markdown(inside=False) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(self.content.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def page_of(
-    report: Report, pictures: Mapping[str, bytes] | None = None, findings: Sequence[Mapping[str, Any]] = ()
+    report: Report,
+    pictures: Mapping[str, bytes] | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
+    suspects: Suspects | None = None,
 ) -> Page:
     """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`."""
-    study, table, tables = report.study, main_table(report), details(report)
     return Page(
-        title=study.name,
-        description=study.description,
+        title=report.study.name,
+        description=report.study.description,
         verdict=report.verdict,
-        table=table,
-        note=note(report),
-        details=tables,
-        plots={**plots_of(report), **(pictures or {})},
-        content={"findings": list(findings)}
-        | content_of(report)
-        | {"table": table}
-        | {title.lower(): each for title, each in tables},
-        tuning=tuning_table(report),
-        findings=[finding["text"] for finding in findings],
+        parts=[part for part in parts_of(report, pictures or {}, findings, suspects) if part],
+        content=content_of(report, findings, suspects),
+        recommendation=report.recommendation.sentence if report.recommendation else "",
+        alerts=list(alerts_of(findings)),
     )
 
 
-def tuning_table(report: Report) -> Table:
-    """Which settings held-out training samples chose, and the deciding metric of every candidate on them."""
-    lines = [
-        [
-            name,
-            ", ".join(f"{setting} {value}" for setting, value in tuned["settings"].items()),
-            ", ".join(f"{value}: {number(each, report.metric)}" for value, each in tuned["validation"].items()),
-        ]
-        for name, tuned in report.tuning.items()
-    ]
-    return [[report.study.arm, "chosen", f"validation {report.metric.title} by candidate"], *lines] if lines else []
+def parts_of(
+    report: Report,
+    own: Mapping[str, bytes],
+    findings: Sequence[Mapping[str, Any]],
+    suspects: Suspects | None,
+) -> Iterator[Part]:
+    """Every part, the empty ones too."""
+    study, metric, tables = report.study, report.metric.name, dict(details(report))
+    pictures = plots_of(report)
+    curve = {metric: pictures.pop(metric)}
+    difference = {name: pictures.pop(name) for name in ("difference",) if name in pictures}
+    other = {name: tables.pop(name, []) for name in (MARGINS, SAVING, TIME, PAIRED, COMPUTE)}
+    classes = {name: tables.pop(name) for name in [*tables] if name.startswith(BY_CLASS)}
+    random = title_of(study, study.baseline)
+    yield Part(
+        CURVE,
+        "How much can go" if report.recommendation else f"{report.metric.title} by budget",
+        pictures=curve,
+        narrow={metric: plots_of(report, narrow=True)[metric]},
+        tables=[("Every budget that was tested, from the largest down", other[MARGINS])],
+    )
+    saved = [("What each training costs beside one on everything", other[SAVING]), (TIME, other[TIME])]
+    sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
+    yield Part("saving", SAVING, sentences, tables=saved)
+    yield Part("findings", "What is wrong with the data", findings=findings)
+    yield Part("suspects", "Samples to look at", suspects=suspects)
+    yield Part("classes", "Effect by class", tables=list(classes.items()))
+    yield Part(
+        "table",
+        f"Every {study.arm} beside {random}",
+        [note(report).partition(". ")[0] + "."],
+        pictures=difference,
+        tables=[(f"{report.metric.title} of every {study.arm} at every budget", main_table(report))],
+    )
+    yield Part(
+        "paired", "Paired comparisons", tables=[("Differences by seed, with intervals", other[PAIRED])], folded=True
+    )
+    for name, table in tables.items():
+        yield Part(name.lower().replace(" ", "-"), name, tables=[(f"{name} of every row", table)], folded=True)
+    yield Part("tuning", "Chosen settings", tables=[(TUNED, tuning_table(report))], folded=True)
+    costs = [("What each row cost, by part", other[COMPUTE])]
+    yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
+    yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
+    yield Part("methods", "Methods", [note(report)], folded=True)
 
 
-def content_of(report: Report) -> dict[str, Any]:
-    """The report's numbers as JSON-able data: what was compared, every row, and a comparison's verdict by its name."""
+def content_of(
+    report: Report, findings: Sequence[Mapping[str, Any]] = (), suspects: Suspects | None = None
+) -> ReportContent:
+    """The report's numbers: what was compared, every row, and a comparison's verdict by its name."""
     study = report.study
-    return {
-        "study": study.name,
-        "description": study.description,
-        "unit": study.unit,
-        "arm": study.arm,
-        "metrics": [dataclasses.asdict(metric) for metric in report.metrics],
-        "baseline": study.baseline,
-        "seeds": study.seeds,
-        "compare_at": report.compare_at,
-        "rows": [dataclasses.asdict(row) for row in report.rows],
-        "whole": [dataclasses.asdict(row) for row in report.whole],
-        "tuning": report.tuning,
-        "verdict": report.verdict,
-        "note": note(report),
-    }
+    listed = suspects and {
+        "ordered_by": suspects.ordered_by, "of": suspects.of, "listed": [one.content() for one in suspects.listed]
+    }  # fmt: skip
+    return ReportContent.model_validate(
+        {
+            "study": study.name,
+            "description": study.description,
+            "unit": study.unit,
+            "arm": study.arm,
+            "metrics": report.metrics,
+            "baseline": study.baseline,
+            "seeds": study.seeds,
+            "looks": list(study.looks),
+            "compare_at": report.compare_at,
+            "verdict": report.verdict,
+            "recommendation": report.recommendation.content() if report.recommendation else None,
+            "saving": report.saving.content() if report.saving else None,
+            "time_to_accuracy": report.time_to.content() if report.time_to else None,
+            "by_class": report.by_class,
+            "findings": [{"importance": place, **finding} for place, finding in enumerate(findings)],
+            "suspects": listed,
+            "rows": report.rows,
+            "whole": report.whole,
+            "tuning": report.tuning,
+            "note": note(report),
+            "table": main_table(report),
+            "tables": {title.lower(): table for title, table in details(report)},
+        }
+    )
 
 
-def plots_of(report: Report) -> dict[str, bytes]:
-    """SVG pictures by name."""
+def plots_of(report: Report, *, narrow: bool = False) -> dict[str, bytes]:
+    """SVG pictures by name; with `narrow` the first one alone, for a narrow screen."""
     study, metric, full = report.study, report.metric, report.full
     across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in study.references}
     every = (*report.rows, *report.whole)
@@ -129,9 +204,13 @@ def plots_of(report: Report) -> dict[str, bytes]:
             curves_of(report, lambda row: place_of(report, row)),
             xlabel=kept + (f" (compared at {report.compare_at})" if report.compare_at else ""),
             ticks=[place_of(report, row) for row in report.rows],
+            **advice_of(report),
             **common,
+            narrow=narrow,
         )
     }
+    if narrow:
+        return drawn
     if any(len(row.compute) > 1 for row in every):
         for unit, label in (
             ("samples", "compute: samples trained on, or as much work in scoring, proxy and teacher"),
@@ -148,6 +227,17 @@ def plots_of(report: Report) -> dict[str, bytes]:
     if judged:
         drawn["difference"] = differences(judged, metric, xlabel=f"{metric.title} minus that of {random}")
     return drawn
+
+
+def advice_of(report: Report) -> dict[str, Any]:
+    """Where what may be lost ends, and the curve and place of the recommendation, on the picture of budgets."""
+    answer, full, name = report.recommendation, report.full, report.metric.name
+    if answer is None or full is None:
+        return {}
+    sign = -1 if report.metric.higher_is_better else 1
+    chosen = [row for row in report.rows if row.keep and selection_key(row.name, row.keep) == answer.selection]
+    point = (chosen[0].title, place_of(report, chosen[0])) if chosen else None
+    return {"limit": full.metrics[name].mean + sign * answer.margin, "advised": point}
 
 
 def place_of(report: Report, row: Row) -> float:

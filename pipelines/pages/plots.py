@@ -1,6 +1,7 @@
 """Pictures for the UI and the report: SVG inside markdown, readable on light and dark pages."""
 
 import base64
+import html
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.pages.words import scale_of
+from secateur.pipelines.pages.words import difference_of, mean_of, scale_of, unit_of
 from secateur.scorers.contract import Card
-from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture, written
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
 from secateur.trainers.tasks.contract import Metric
 
@@ -23,6 +24,21 @@ def inline(svg: bytes, title: str) -> str:
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg).decode()})"
 
 
+def titled(svg: bytes, titles: Sequence[str]) -> bytes:
+    """An SVG whose groups `point-0`, `point-1`, … have these titles, which a browser shows where a pointer rests."""
+    text = svg.decode()
+    for number, title in enumerate(titles):
+        group = f'<g id="point-{number}">'
+        text = text.replace(group, f'{group[:-1]} class="point"><title>{html.escape(title, quote=False)}</title>')
+    return text.encode()
+
+
+def lay_point(axes: Any, titles: list[str], x: float, y: float, title: str) -> None:
+    """Lay an invisible disc over a point, wide enough for a finger; `titled` gives it its title."""
+    axes.plot([x], [y], "o", markersize=12, alpha=0, gid=f"point-{len(titles)}", zorder=9)
+    titles.append(title)
+
+
 def score_histogram(scores: np.ndarray, card: Card) -> str:
     """Histogram of a score."""
 
@@ -31,6 +47,11 @@ def score_histogram(scores: np.ndarray, card: Card) -> str:
         axes.set(xlabel=f"{card.name} (high: {card.high_means})", ylabel="samples")
 
     return inline(picture(draw, height=2.4), card.name)
+
+
+MARKERS = "o^vPX<>*"
+"""Of curves in their order, so that colour does not tell them apart alone."""
+BASELINE_MARKERS = {"random": "s", "stratified random": "D"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,11 @@ class Curve:
     marked: Sequence[bool] = ()
     """Points that are not compared on equal terms: drawn hollow."""
 
+    @property
+    def title(self) -> str:
+        """The arm's name, with that of its teaching."""
+        return self.name + (" + KD" if self.distilled else "")
+
 
 def curves(
     drawn: Sequence[Curve],
@@ -56,22 +82,37 @@ def curves(
     full_at: float | None = None,
     ticks: Sequence[float] = (),
     mark: str = "",
+    limit: float | None = None,
+    advised: tuple[str, float] | None = None,
+    narrow: bool = False,
 ) -> bytes:
     """A metric with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
 
     `full_at` is the place of the first of these on the axis, where it has one. A taught twin has the colour of its
     plain self and broken lines. `ticks` are written below the axis, where there is room, and then curves are moved
     apart a little; `mark` explains hollow points. What intervals of shares hold beyond 0 and 100% is not shown.
+    What lies between the first line across and `limit` may be lost and is shaded; the point `advised`, of the curve of
+    that name at that place, has a ring. A `narrow` picture fits a phone: its legend stands below.
     """
     colours = dict(zip(dict.fromkeys(c.name for c in drawn if not c.baseline), COLOURS * len(drawn), strict=False))
     offsets = np.linspace(-0.03, 0.03, len(drawn)) if ticks and len(drawn) > 1 else np.zeros(len(drawn))
-    scale = scale_of(metric)
+    scale, titles = scale_of(metric), list[str]()
+    markers = dict(zip(colours, itertools.cycle(MARKERS), strict=False)) | BASELINE_MARKERS
 
     def draw(axes: Any) -> None:
         for curve, offset in zip(drawn, offsets, strict=True):
-            draw_curve(axes, curve, np.asarray(curve.places) * np.exp(offset), scale, colours.get(curve.name))
+            places = np.asarray(curve.places) * np.exp(offset)
+            draw_curve(axes, curve, places, scale, colours.get(curve.name), markers.get(curve.name, "o"))
+            for x, place, height in zip(places, curve.places, curve.heights, strict=True):
+                title = f"{curve.title}, {written(place)}: {mean_of(height, metric)} {unit_of(metric)}".rstrip()
+                lay_point(axes, titles, x, scale * height.mean, title)
+            if advised and advised[0] == curve.name and not curve.distilled:
+                draw_ring(axes, curve, places, scale, advised[1])
         for (name, level), line in zip(across.items(), itertools.cycle(("-.", ":", "--"))):
             axes.axhline(scale * level.mean, color=INK, linewidth=1, linestyle=line, label=name)
+        if across and limit is not None:
+            ends = scale * next(iter(across.values())).mean, scale * limit
+            axes.axhspan(min(ends), max(ends), color=COLOURS[2], alpha=0.15, linewidth=0, label="what may be lost")
         if across and full_at:
             axes.plot([full_at], [scale * next(iter(across.values())).mean], "*", color=INK, markersize=9)
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
@@ -80,29 +121,26 @@ def curves(
         axes.set_ylim(
             *shown_heights([*(point for curve in drawn for point in curve.heights), *across.values()], metric)
         )
-        if ticks:
-            write_ticks(axes, sorted(set(ticks)))
+        write_ticks(axes, sorted(set(ticks)))
+        if narrow:
+            axes.get_figure().legend(loc="outside lower left", ncols=2, fontsize=8)
         else:
-            from matplotlib.ticker import LogLocator, NullFormatter
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter("{x:,g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-
-    return picture(draw, width=8.2, height=max(3.8, 0.19 * (len(drawn) + 3)))
+    lines = len(drawn) + 3
+    size = (3.7, 3.4 + 0.1 * lines) if narrow else (8.2, max(3.8, 0.19 * lines))
+    return titled(picture(draw, width=size[0], height=size[1]), titles)
 
 
-def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour: str | None) -> None:
+def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour: str | None, marker: str) -> None:
     """Points with their intervals, joined."""
     colour = RANDOM_COLOUR if curve.baseline or colour is None else colour
-    marker = {"random": "s", "stratified random": "D"}.get(curve.name, "o")
     heights = scale * np.array([point.mean for point in curve.heights])
     axes.errorbar(
         places,
         heights,
         yerr=[scale * (point.half_width or 0.0) for point in curve.heights],
-        label=curve.name + (" + KD" if curve.distilled else ""),
+        label=curve.title,
         color=colour,
         linestyle="--" if curve.distilled else "-",
         marker=marker,
@@ -116,6 +154,13 @@ def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour
         axes.plot(places[hollow], heights[hollow], marker, color=colour, mfc="white", markersize=5, zorder=5)
 
 
+def draw_ring(axes: Any, curve: Curve, places: np.ndarray, scale: float, at: float) -> None:
+    """A ring around the point of a curve that is recommended; `places` are where its points are drawn."""
+    number = list(curve.places).index(at)
+    style: dict[str, Any] = {"color": "#d08700", "mfc": "none", "mew": 2, "markersize": 12, "zorder": 6}
+    axes.plot([places[number]], [scale * curve.heights[number].mean], "o", label="recommended", **style)
+
+
 def shown_heights(points: Sequence[Summary], metric: Metric) -> tuple[float, float]:
     """Ends of an axis that holds all points, and of the intervals of shares what can be a share."""
     floor, ceiling = (0.0, 1.0) if metric.percent else (-np.inf, np.inf)
@@ -126,7 +171,16 @@ def shown_heights(points: Sequence[Summary], metric: Metric) -> tuple[float, flo
 
 
 def write_ticks(axes: Any, places: Sequence[float]) -> None:
-    """A tick at every place that is not too near the one before it."""
+    """A tick at every place that is not too near the one before it; without places at ones, twos and fives."""
+    if not places:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(lambda x, _: written(x))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        return
+    if len(places) == 1:
+        axes.set_xlim(places[0] / 1.3, places[0] * 1.3)
     shown: list[float] = []
     for place in places:
         if not shown or place >= 1.25 * shown[-1]:
@@ -138,19 +192,22 @@ def write_ticks(axes: Any, places: Sequence[float]) -> None:
 def differences(rows: Sequence[tuple[str, Comparison]], metric: Metric, *, xlabel: str) -> bytes:
     """Difference from random with 95% intervals, a row for each label: green is better, whichever way that is."""
     colours = {Verdict.BETTER: COLOURS[2], Verdict.WORSE: COLOURS[3]}
-    scale = scale_of(metric)
+    markers = {Verdict.BETTER: ">" if metric.higher_is_better else "<"}
+    markers[Verdict.WORSE] = "<" if metric.higher_is_better else ">"
+    scale, titles = scale_of(metric), list[str]()
 
     def draw(axes: Any) -> None:
-        for place, (_, compared) in enumerate(reversed(rows)):
-            colour = colours.get(compared.verdict, RANDOM_COLOUR)
-            xerr = scale * (compared.half_width or 0)
-            axes.errorbar(scale * compared.difference, place, xerr=xerr, fmt="o", color=colour, capsize=3, markersize=5)
+        for place, (label, compared) in enumerate(reversed(rows)):
+            colour, form = colours.get(compared.verdict, RANDOM_COLOUR), markers.get(compared.verdict, "o")
+            at, xerr = scale * compared.difference, scale * (compared.half_width or 0)
+            axes.errorbar(at, place, xerr=xerr, fmt=form, color=colour, capsize=3, markersize=5)
+            lay_point(axes, titles, at, place, f"{label}: {compared.verdict}, {difference_of(compared, metric)}")
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
         axes.set(xlabel=xlabel)
         axes.grid(axis="y", visible=False)
 
-    return picture(draw, width=7.4, height=0.8 + 0.32 * len(rows))
+    return titled(picture(draw, width=7.4, height=0.8 + 0.32 * len(rows)), titles)
 
 
 BASELINE_LINES = {"random": "--", "evolution": ":"}

@@ -37,8 +37,10 @@ def rows_in(folder: Path) -> SplitRows:
     return SplitRows(tuple(sorted(folder.glob("*.arrow"))))
 
 
-def previews_in(folder: Path, columns: Columns | None) -> Previews | None:
-    """Previews from the rows in a study's folder; None of pictures, which are shown themselves, and where none lie."""
+def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -> Previews | None:
+    """Previews of at most so many characters from the rows in a study's folder; None of pictures, which are shown
+    themselves, and where none lie.
+    """
     if columns is None or columns.image is not None or not folder.is_dir():
         return None
 
@@ -48,6 +50,6 @@ def previews_in(folder: Path, columns: Columns | None) -> Previews | None:
             texts = [" ".join((text or "").split()) for text in table[columns.text]]
         else:
             texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table]
-        return [text if len(text) <= PREVIEW else f"{text[: PREVIEW - 1]}…" for text in texts]
+        return [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
 
     return previews

@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from secateur.pipelines.pages.words import sentence_of
+from secateur.pipelines.pages.names import other_of, title_of
+from secateur.pipelines.pages.recommendation import Recommendation, learned, recommendation_of, useless_in
+from secateur.pipelines.pages.saving import Saving, saving_of
+from secateur.pipelines.pages.stages import runs_of, settled
+from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
+from secateur.pipelines.pages.words import number, sentence_of
+from secateur.pipelines.runs.by_class import ByClass
+from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
@@ -20,28 +25,20 @@ Family = Mapping[str, Results]
 Metrics = tuple[Metric, ...]
 
 
-def title_of(study: AnyStudy, name: str) -> str:
-    """The name of an arm or reference as readers see it."""
-    plain = name.removesuffix(KD)
-    return study.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
-
-
-def other_of(study: AnyStudy, name: str) -> str:
-    """A name as the other side of a comparison: a reference that has a title in words takes an article."""
-    title = title_of(study, name)
-    return f"the {title}" if name in study.references and name in study.titles else title
-
-
 @dataclass(frozen=True)
 class Row:
     """One arm at one budget, over the seeds that all arms of that budget have; `keep` is None where it has none."""
 
     name: str
+    """Of the arm."""
     title: str
+    """The arm's name as readers see it."""
     keep: int | float | None
+    """The budget as the study writes it; None where it has none."""
     kept: int | None
     """None where nothing is pruned, or where seeds differ."""
     of: int | None
+    """Units in all; None where seeds differ."""
     in_training: bool
     """Whether `kept` are the samples of an epoch, chosen anew in each."""
     steps: int
@@ -49,6 +46,7 @@ class Row:
     steps_ratio: float | None
     """Steps over the baseline's, None where they are equal."""
     metrics: Mapping[str, Summary]
+    """By name."""
     random: Summary | None
     """The baseline at the same budget."""
     against: Mapping[str, Comparison]
@@ -81,6 +79,14 @@ class Report:
     whole: tuple[Row, ...]
     """References, then arms that go by no budget of the study."""
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    recommendation: Recommendation | None = None
+    """How much can go; None where no answer can be given."""
+    by_class: ByClass | None = None
+    """What selections do to each class; None where that is not known, or targets are no classes."""
+    saving: Saving | None = None
+    """What subsets of samples save; None where other units are pruned, or costs are not known."""
+    time_to: TimeToAccuracy | None = None
+    """How soon trainings get where the full set's do; None where they were not measured along the way."""
 
     @property
     def metric(self) -> Metric:
@@ -117,7 +123,7 @@ class Report:
     def verdict(self) -> str:
         """One sentence over all arms, and one more over their taught twins."""
         study = self.study
-        if study.seeds < 2:
+        if study.first_seeds < 2:
             return f"One seed says nothing about any {study.arm}; ask for more seeds."
         baselines = [name for name in (study.baseline, study.second_baseline) if name]
         judged = [pair for pair in self.against(study.baseline) if pair[0].name not in baselines]
@@ -135,7 +141,11 @@ class Report:
             longer = f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else ""
             named.setdefault(comparison.verdict, []).append(f"{row.marked} at {self.place(row)}{longer}")
         return sentence_of(
-            named.get(Verdict.BETTER, []), named.get(Verdict.WORSE, []), len(compared), self.study.seeds, self.study.arm
+            named.get(Verdict.BETTER, []),
+            named.get(Verdict.WORSE, []),
+            len(compared),
+            self.study.first_seeds,
+            self.study.arm,
         )
 
 
@@ -146,37 +156,50 @@ def build_report(
     *,
     metrics: Metrics = (),
     tuning: Mapping[str, Any] | None = None,
+    by_class: ByClass | None = None,
 ) -> Report:
     """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
     study's where these follow from its data or its settings.
 
     Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
     compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
-    the same length: they would not be comparable. So does a budget without its baselines.
+    the same length: they would not be comparable. So does a budget without its baselines, and a trial without the
+    metric that decides.
     """
-    metrics = metrics or study.metrics
-    results: dict[str, dict[int, Outcome]] = {}
-    for trial, outcome in outcomes.items():
-        results.setdefault(trial.selection, {})[trial.seed] = outcome
+    metrics = metrics or metrics_of(study)
+    if lacking := next((trial for trial, one in outcomes.items() if metrics[0].name not in one.metrics), None):
+        there = ", ".join(outcomes[lacking].metrics)
+        raise ValueError(f"metric: {study.name} has no {metrics[0].name} of {lacking.title}; name one of {there}")
+    outcomes = settled(study, metrics, outcomes)
+    every = runs_of(outcomes)
+    # How many seeds a stage adds depends on what came out, which no other test allows for.
+    results = {name: {s: one for s, one in each.items() if s < study.first_seeds} for name, each in every.items()}
     lengths = {outcome.compare_at for outcome in outcomes.values()}
     if len(lengths) != 1:
         said = " and for ".join(sorted(map(str, lengths)))
         raise ValueError(f"{study.name}: trials were trained for {said or 'nothing'}; train them again alike")
     references = {name: results[name] for name in study.references if name in results}
     rows: list[Row] = []
-    for keep in study.keep:
+    for keep in study.budgets:
         family = {name: trials for name in study.arms if (trials := results.get(selection_key(name, keep)))}
-        rows += rows_at(study, metrics, keep, family, references)
+        if family or keep in study.keep:
+            rows += rows_at(study, metrics, keep, family, references)
     unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in study.unbudgeted}
     whole = references | {name: trials for name, trials in unbudgeted.items() if trials}
     whole_rows = tuple(rows_of_the_whole(study, metrics, whole))
     if useless := {trial.name for trial, outcome in outcomes.items() if not learned(metrics, [outcome])}:
         floor = next(metric for metric in metrics if metric.floor is not None)
         note += (
-            f" Some models of {', '.join(sorted(useless))} learned nothing ({floor.title} at most {floor.floor:g}); an "
-            "arm of which that is the mean is not called better."
+            f" Some models of {', '.join(sorted(useless))} learned nothing ({floor.title} no better than "
+            f"{number(floor.floor or 0.0, floor)}); an arm of which that is the mean is not called better."
         )
-    return Report(study, metrics, note, lengths.pop(), tuple(rows), whole_rows, tuning or {})
+    answer = recommendation_of(study, metrics[0], every, useless_in(metrics, every))
+    saving, time_to = (
+        saving_of(study, every, answer.selection if answer else None),
+        time_to_of(study, metrics[0], every),
+    )
+    found = tuple(rows), whole_rows, tuning or {}, answer, by_class, saving, time_to
+    return Report(study, metrics, note, lengths.pop(), *found)
 
 
 def rows_at(study: AnyStudy, metrics: Metrics, keep: int | float, family: Family, references: Family) -> list[Row]:
@@ -246,13 +269,6 @@ def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list
         row_of(study, metrics, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
         for name, trials in family.items()
     ]
-
-
-def learned(metrics: Metrics, outcomes: Sequence[Outcome]) -> bool:
-    """Whether models are above the floor of each metric that has one, in the mean over seeds."""
-    floors = {metric.name: metric.floor for metric in metrics if metric.floor is not None}
-    held = {name: [outcome.metrics[name] for outcome in outcomes if name in outcome.metrics] for name in floors}
-    return all(float(np.mean(values)) > floors[name] for name, values in held.items() if values)
 
 
 def values_of(metrics: Metrics, outcomes: Sequence[Outcome]) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from secateur.pipelines.files.shown_text import one_line
 from secateur.pipelines.pages.plots import inline
 from secateur.scorers.contract import Card, Scores
 from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
@@ -37,13 +38,13 @@ def boxes(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str],
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)
     groups = dict(zip(present.tolist(), np.split(scores[order], starts[1:]), strict=True))
-    ranked = sorted(present.tolist(), key=lambda label: (np.median(groups[label]), label))
+    ranked = sorted(present.tolist(), key=lambda label: (np.median(groups[label].astype(np.float64)), label))
     if len(ranked) <= each:
-        return [box(shortened(names[label]), groups[label]) for label in ranked]
+        return [box(one_line(names[label], NAME), groups[label]) for label in ranked]
     low, high = ranked[: each // 2], ranked[-(each // 2) :]
     others = ranked[len(low) : -len(high)]
     middle = box(f"{len(others)} others", np.concatenate([groups[label] for label in others]), rest=True)
-    ends = [[box(shortened(names[label]), groups[label]) for label in side] for side in (low, high)]
+    ends = [[box(one_line(names[label], NAME), groups[label]) for label in side] for side in (low, high)]
     return [*ends[0], middle, *ends[1]]
 
 
@@ -51,12 +52,6 @@ def box(title: str, values: Scores, *, rest: bool = False) -> Box:
     """The box of some samples."""
     found = np.quantile(values.astype(np.float64), QUANTILES)
     return Box(title, tuple(found.tolist()), len(values), rest)
-
-
-def shortened(name: str, length: int = NAME) -> str:
-    """A name on one line, cut where it is long."""
-    plain = " ".join(name.split())
-    return plain if len(plain) <= length else f"{plain[: length - 1]}…"
 
 
 def score_by_class(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str], card: Card) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.data.targets import shown_targets
-from secateur.pipelines.pages.extremes import SHOWN, plain_text, strip
+from secateur.pipelines.data.stored_targets import shown_targets
+from secateur.pipelines.files.shown_text import in_markdown, one_line
+from secateur.pipelines.pages.extremes import SHOWN, strip
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.previews import Previews, previewed, shown_places
-from secateur.pipelines.pages.score import EACH, shortened
+from secateur.pipelines.pages.score import EACH, NAME
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
@@ -58,11 +59,11 @@ def random_beside(keep: Keep, seed: int) -> Keep:
 def others_at(
     study: Study, store: Store, budget: int, seed: int, count: int, but: Trial | None = None
 ) -> dict[str, Keep]:
-    """Masks of the study's static selections at a budget and a seed, by name, as far as they have been made."""
+    """Masks of the study's static selections at a budget and a seed, by name, as far as they fit its samples now."""
     key, found = (study.name, "subset"), {}
     for trial in (Trial(selection, seed) for selection in study.selection_keys):
         static = trial.name in study.selections and not study.selections[trial.name].in_training
-        if trial == but or not static or resolve_keep(trial.keep, count) != budget or not store.find(key, trial):
+        if trial == but or not static or resolve_keep(trial.keep, count) != budget or not store.holds(key, trial):
             continue
         mask = store.load(key, trial)
         if len(mask) == count:
@@ -134,7 +135,7 @@ def overlap_table(keep: Keep, others: Mapping[str, Keep]) -> str:
     found = sorted(((overlap(keep, np.asarray(mask)), name) for name, mask in others.items()), reverse=True)
     lines = ["| selection | overlap (Jaccard) | kept by both |", "| --- | ---: | ---: |"]
     for share, name in found:
-        lines.append(f"| {plain_text(name)} | {share:.2f} | {np.count_nonzero(keep & others[name]):,} |")
+        lines.append(f"| {in_markdown(name)} | {share:.2f} | {np.count_nonzero(keep & others[name]):,} |")
     return "\n".join([*lines, "", note])
 
 
@@ -162,12 +163,12 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
     """Kept or dropped samples with row, class and, if any, score."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
     found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").collect()
-    names = [shortened(target) for target in shown_targets(found, whole.task)]
+    names = [one_line(target, NAME) for target in shown_targets(found, whole.task)]
     places = shown_places(found, whole.files)
     values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]
     if pictures:
         texts = (", ".join(parts) for parts in zip(names, *([values] if values else []), strict=True))
-        caption = ", ".join(f"{place} ({text})" for place, text in zip(places, map(plain_text, texts), strict=True))
+        caption = ", ".join(f"{place} ({text})" for place, text in zip(places, map(in_markdown, texts), strict=True))
         what = f"row (label{f', {score[0]}' if score else ''})"
         return f"{title}, drawn at random\n\n{strip(in_order(whole.inputs, rows), title)}\n\n{what}: {caption}"
     head = ["row", "label", *([score[0]] if score else []), "sample"]
@@ -178,7 +179,7 @@ def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] |
         "| ---: " + "| --- " * len(head[1:]) + "|",
     ]
     for cells in zip(places, names, *([values] if values else []), previewed(found, whole.previews), strict=True):
-        lines.append("| " + " | ".join(plain_text(cell or "") for cell in cells) + " |")
+        lines.append("| " + " | ".join(in_markdown(cell or "") for cell in cells) + " |")
     return "\n".join(lines)
 
 
@@ -207,7 +208,9 @@ def shares(labels: np.ndarray, keep: Keep, names: Sequence[str], *, each: int = 
     if len(names) > each:
         order = np.argsort(after - before, kind="stable")
         chosen = np.concatenate([order[-(each // 2) :][::-1], order[: each // 2][::-1]])
-    found = [Share(shortened(names[label]), float(before[label]), float(after[label])) for label in chosen.tolist()]
+    found = [
+        Share(one_line(names[label], NAME), float(before[label]), float(after[label])) for label in chosen.tolist()
+    ]
     if len(chosen) < len(names):
         rest = np.setdiff1d(np.arange(len(names)), chosen)
         others = Share(f"{len(rest)} others, mean", float(before[rest].mean()), float(after[rest].mean()))

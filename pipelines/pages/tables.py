@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.pipelines.pages.report import Report, Row, other_of, title_of
-from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, sentence
+from secateur.pipelines.pages.by_class import class_tables
+from secateur.pipelines.pages.names import other_of, title_of
+from secateur.pipelines.pages.recommendation import margin_table
+from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, number, sentence
 from secateur.pipelines.studies.grid import KD
+from secateur.trainers.tasks.contract import Metric
 
+MARGINS, SAVING, TIME = "How much can go", "What it saves", "Time to accuracy"
+BY_CLASS, PAIRED, COMPUTE = "Found of each", "Paired comparisons", "Compute"
+"""Titles of tables behind the main one that the page gives a place of their own; there may be several by class."""
+WORST, WORST_HEAD = "worst_class_accuracy", "worst class"
 RANDOM_COLUMN = 3
 """Place of random's own number in the main table; a terminal leaves it out, where the first line of a budget is it."""
 
@@ -19,7 +27,9 @@ def main_table(report: Report) -> Table:
     second = title_of(study, other) if other else None
     kept = f"{report.kept_word} of {total:,}" if total and study.by_share else report.kept_word
     header = [study.arm, kept, metric.title, f"{random}{unit}", f"against {random}"]
-    lines = [header + ([second.removesuffix(f" {random}")] if second else [])]
+    worst = worst_class(report)
+    last = [worst.title.replace(" accuracy", "")] if worst else []
+    lines = [[*header, *([second.removesuffix(f" {random}")] if second else []), *last]]
     for row in report.rows:
         beside = mean_of(row.random, metric) if row.random else ""
         against = row.against.get(random)
@@ -28,13 +38,27 @@ def main_table(report: Report) -> Table:
         if second:
             against = row.against.get(second)
             line.append(brief(against, metric, with_p=False) if against else "")
-        lines.append(line)
+        lines.append(line + worst_of(row, worst))
     for row in report.whole:
         against = row.against.get(other_of(study, study.references[0])) if study.references else None
         verdict = f"{brief(against, metric)}, {title_of(study, study.references[0])}" if against else "nothing pruned"
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
-        lines.append(line + ([""] if second else []))
+        lines.append(line + ([""] if second else []) + worst_of(row, worst))
     return lines
+
+
+def worst_class(report: Report) -> Metric | None:
+    """The metric of the worst class, where it is known and decides nothing."""
+    every = (*report.rows, *report.whole)
+    known = [metric for metric in report.metrics[1:] if metric.name == WORST]
+    return known[0] if known and any(WORST in row.metrics for row in every) else None
+
+
+def worst_of(row: Row, worst: Metric | None) -> list[str]:
+    """A row's cell of the worst class, the mean alone; none where the table has no such column."""
+    if worst is None:
+        return []
+    return [number(row.metrics[WORST].mean, worst) if WORST in row.metrics else ""]
 
 
 def total_of(report: Report) -> int | None:
@@ -70,13 +94,16 @@ def paired_table(report: Report) -> Table:
 
 
 def measures_table(report: Report) -> Table:
-    """Every metric of every row."""
+    """Every metric of every row, and behind them of classes what a model without inputs comes to."""
     every = (*report.rows, *report.whole)
     metrics = [metric for metric in report.metrics if any(metric.name in row.metrics for row in every)]
     lines = [[report.study.arm, report.kept_word, *(metric.title for metric in metrics)]]
     for row in every:
         shown = (mean_of(row.metrics[m.name], m) if m.name in row.metrics else "" for m in metrics)
         lines.append([row.marked, size_of(report, row), *shown])
+    if report.by_class and any(metric.floor is not None for metric in metrics):
+        floors = ["" if metric.floor is None else number(metric.floor, metric) for metric in metrics]
+        lines.append(["always the commonest class", "", *floors])
     return lines
 
 
@@ -98,6 +125,20 @@ def compute_table(report: Report) -> Table:
     return lines
 
 
+def saving_table(report: Report) -> Table:
+    """Steps, compute and seconds of every row, and the share of the full set's compute that it does without; empty
+    without a full set.
+    """
+    if report.full is None or not report.full.compute["all"]["samples"]:
+        return []
+    lines = [[report.study.arm, report.kept_word, "steps", "samples or tokens", "seconds", "compute saved %"]]
+    for row in (*report.rows, *report.whole):
+        spent, saved = row.compute["all"], compute_saved(report, row)
+        numbers = [f"{row.steps:,}", f"{spent['samples']:,.0f}", f"{spent['seconds']:,.1f}"]
+        lines.append([row.marked, size_of(report, row), *numbers, "" if saved is None else f"{100 * saved:.0f}"])
+    return lines
+
+
 def compute_saved(report: Report, row: Row) -> float | None:
     """Share of the full set's compute, in samples trained on, that a row does without; negative where it costs more.
 
@@ -107,11 +148,30 @@ def compute_saved(report: Report, row: Row) -> float | None:
     return 1 - row.compute["all"]["samples"] / full if full else None
 
 
+def tuning_table(report: Report) -> Table:
+    """Which settings held-out training samples chose, and the deciding metric of every candidate on them."""
+    lines = [
+        [
+            name,
+            ", ".join(f"{setting} {value}" for setting, value in tuned["settings"].items()),
+            ", ".join(f"{value}: {number(each, report.metric)}" for value, each in tuned["validation"].items()),
+        ]
+        for name, tuned in report.tuning.items()
+    ]
+    return [[report.study.arm, "chosen", f"validation {report.metric.title} by candidate"], *lines] if lines else []
+
+
 def details(report: Report) -> list[tuple[str, Table]]:
     """The tables behind the main one."""
-    tables = [("Paired comparisons", paired_table(report)), ("Other measures", measures_table(report))]
+    answer = report.recommendation
+    tables = [(MARGINS, margin_table(answer, report.study, report.metric))] if answer and answer.claims else []
+    saving = report.saving.table if report.saving else saving_table(report)
+    tables += [(SAVING, saving)] if saving else []
+    tables += [(TIME, report.time_to.table)] if report.time_to else []
+    tables += class_tables(report)
+    tables += [(PAIRED, paired_table(report)), ("Other measures", measures_table(report))]
     counted = any(row.compute["all"]["samples"] for row in (*report.rows, *report.whole))
-    return [*tables, ("Compute", compute_table(report))] if counted else tables
+    return [*tables, (COMPUTE, compute_table(report))] if counted else tables
 
 
 def note(report: Report) -> str:
@@ -123,7 +183,7 @@ def note(report: Report) -> str:
     twins, head = any(row.distilled for row in report.rows), report.metric.title
     said = [
         f"{head[0].upper()}{head[1:]} ({direction(report.metric)}): mean ± half-width of the "
-        f"95% t-interval over {study.seeds} seeds. {report.note}".rstrip(),
+        f"95% t-interval over {seeds_in_words(report)}. {report.note}".rstrip(),
         "Paired two-sided t-tests. p-values are corrected by Holm over one family per budget: all comparisons with "
         f"{random} in this table{', twins with a teacher included' if twins else ''}.",
     ]
@@ -143,7 +203,22 @@ def note(report: Report) -> str:
     return " ".join(said)
 
 
-def terminal_table(report: Mapping[str, Any]) -> Table:
-    """The main table of a report.json as a terminal shows it, within 80 columns where names are short."""
-    table: Table = report["table"]
-    return [[cell for place, cell in enumerate(line) if place != RANDOM_COLUMN] for line in table]
+def seeds_in_words(report: Report) -> str:
+    """How many seeds the tables rest on."""
+    study = report.study
+    if not study.looks:
+        return f"{study.seeds} seeds"
+    return f"the first {study.first_seeds} seeds, which all have (how many more it took stands under How much can go)"
+
+
+def terminal_table(report: Mapping[str, Any], width: int = 80) -> Table:
+    """The main table of a report.json as a terminal shows it, within 80 columns where names are short.
+
+    The worst class stands in it where a line has room for it.
+    """
+    table: Table = [[cell for at, cell in enumerate(line) if at != RANDOM_COLUMN] for line in report["table"]]
+    heads = [max(map(len, head.split())) for head in table[0]]
+    widths = [max(head, *(len(line[at]) for line in table[1:])) for at, head in enumerate(heads)]
+    if table[0][-1].startswith(WORST_HEAD) and sum(widths) + 2 * len(widths) - 2 > width:
+        return [line[:-1] for line in table]
+    return table

@@ -1,8 +1,13 @@
 """Numbers and comparisons in words: the only place that turns a `Verdict` into a sentence."""
 
+import re
+
+from secateur.pipelines.files.shown_text import in_markdown
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
 from secateur.trainers.tasks.contract import Metric
 
+MARKUP = re.compile(r"[\\`*{}\[\]#!~<&]|(?<!\w)_|_(?!\w)")
+"""What no words of ours hold."""
 Table = list[list[str]]
 """Lines of text, the header first."""
 
@@ -10,6 +15,11 @@ Table = list[list[str]]
 def scale_of(metric: Metric) -> float:
     """The factor from a metric's values to the numbers shown."""
     return 100.0 if metric.percent else 1.0
+
+
+def unit_of(metric: Metric) -> str:
+    """What the numbers shown are in; empty where a metric has no unit."""
+    return "%" if metric.percent else metric.unit
 
 
 def number(value: float, metric: Metric) -> str:
@@ -68,8 +78,13 @@ def direction(metric: Metric) -> str:
     return "higher is better" if metric.higher_is_better else "lower is better"
 
 
+def as_text(said: str) -> str:
+    """Our own words as they are, for Markdown; whole as text where a name of the user's in them would be markup."""
+    return in_markdown(said) if MARKUP.search(said) else said.replace("|", "\\|")
+
+
 def text_table(table: Table) -> str:
     """A table in Markdown."""
-    header, *lines = ([cell.replace("|", "\\|") for cell in line] for line in table)
+    header, *lines = ([as_text(cell) for cell in line] for line in table)
     listed = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
     return "\n".join(f"| {line} |" for line in listed)

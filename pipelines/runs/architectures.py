@@ -51,6 +51,13 @@ def architectures_of(search: Search, base: Path) -> pl.DataFrame:
             f"{there} different architectures are fewer than the {search.search.initial} that the search begins with; "
             "lower search.initial or give more"
         )
+    if "accuracy" in table.columns:
+        trained = search.search.predictor.trained_on(table["accuracy"].to_numpy())
+        if (count := table["key"].filter(pl.Series(trained)).n_unique()) < 2:
+            raise ValueError(
+                f"{count} of {there} different architectures reach search.predictor.failed_below = "
+                f"{search.search.predictor.failed_below}; a predictor needs two: lower it"
+            )
     return table
 
 
@@ -72,6 +79,9 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     if len(bad := np.flatnonzero(~in_scale(accuracy, settings.scale))):
         reason = out_of_scale(accuracy[bad[0]], settings.scale)
         raise ValueError(f"{path}: column {settings.accuracy!r}: {reason} ({rows_text(bad)})")
+    for column in [*settings.positions, *([settings.key] if settings.key else [])]:
+        if len(bad := np.flatnonzero(is_empty(read[column]))):
+            raise ValueError(f"{path}: column {column!r} is empty at {rows_text(bad)}: fill it in or drop the rows")
     try:
         positions = positions_of(settings, read)
         numbers = [choice_numbers(read[p.name].cast(pl.String).to_numpy(), p) for p in positions]
@@ -87,6 +97,12 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
     space = ArchitectureSpace(tuple(positions), np.ones(sum(len(p.choices) for p in positions), dtype=bool))
     means = (np.bincount(keys, accuracy) / np.bincount(keys))[keys]
     return as_table(space.having(choices, keys.astype(np.int64))).with_columns(pl.Series("accuracy", means))
+
+
+def is_empty(column: pl.Series) -> np.ndarray:
+    """Which cells hold nothing: null, NaN or no text."""
+    empty = column.is_null() | (column.cast(pl.String) == "").fill_null(False)
+    return (empty | column.is_nan().fill_null(False) if column.dtype.is_float() else empty).to_numpy()
 
 
 def in_scale(accuracies: np.ndarray, scale: Scale) -> np.ndarray:
@@ -122,9 +138,6 @@ def positions_of(settings: TableSpace | CallableSpace | ModelSpace, table: pl.Da
     if isinstance(settings.positions, dict):
         return [Position(name, tuple(map(str, choices))) for name, choices in settings.positions.items()]
     columns = {name: table[name].cast(pl.String) for name in settings.positions}
-    for name, column in columns.items():
-        if column.null_count():
-            raise ValueError(f"{name}: empty at {rows_text(np.flatnonzero(column.is_null()))}")
     return [Position(name, tuple(column.unique().sort().to_list())) for name, column in columns.items()]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from secateur.pipelines.runs.choosing import signals_read
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.grid import Trial, tuned_as
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import PARTS, SIGNALS
 from secateur.scorers.checkpoints.contract import CheckpointScorer
@@ -64,7 +64,8 @@ def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict
                 spent[part] = total(saved(study, store, key) for key in keys)
         spent["choosing"] = saved(study, store, ("subset_cost",), trial)
         tuning = (study.name, "tuning_cost")
-        if tuned := (store.load(tuning) if store.find(tuning) else {}).get(trial.plain.selection):
+        known, key = store.load(tuning) if store.find(tuning) else {}, tuned_as(trial.plain.selection, study.between)
+        if tuned := known.get(key):
             spent["tuning"] = Cost(**tuned)
     if trial.distilled:
         names = ("teacher_cost", "teacher_logits_cost", "distillation_tuning_cost")
@@ -82,7 +83,7 @@ def saved(study: Study, store: Store, key: tuple[str, ...], trial: Trial | None 
 def save_pass_cost(store: Store, study: str, model: str, seconds: float, forwarded: int) -> None:
     """Add what a scoring pass spent to what earlier ones did for the same model: rows found there cost nothing now."""
     place = (study, "scoring_pass_cost")
-    before: dict[str, Any] = dict(store.load(place)) if store.find(place) else {}
+    before: dict[str, Any] = dict(store.load(place)) if store.find(place) and not store.faults(place) else {}
     if before.pop("model", None) != model:
         before = {}
     elif not forwarded:

@@ -5,17 +5,17 @@ all that decides it but the seed of the training. Searchers and their seeds shar
 finds those that it made, and so does one whose space or budget has changed.
 """
 
-import sys
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel
 
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.runs.architectures import Evaluate, accuracies_of, in_scale, out_of_scale
@@ -24,8 +24,9 @@ from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import CallableSpace, ModelSpace, ProxySubset, Search
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Rows
-from secateur.scorers.contract import Observer
+from secateur.scorers.contract import Observer, naming
 from secateur.scorers.lazy import named
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
@@ -88,7 +89,9 @@ class Evaluations:
 
         def work() -> None:
             started = time.perf_counter()
-            metrics, facts = {"accuracy": network.measure(seed)}, {"choices": self.space.describe(row)}
+            choices = self.space.describe(row)
+            with naming(f"network {choices}, seed {seed}"):
+                metrics, facts = {"accuracy": network.measure(seed)}, {"choices": choices}
             outcome = Outcome(metrics=metrics, seconds=time.perf_counter() - started, facts=facts)
             self.ledger.store.save(key, outcome.model_dump(mode="json"), trial)
 
@@ -113,10 +116,8 @@ def evaluator(
     evaluations = partial(Evaluations, Ledger(store), search.name, space, progress=progress)
     if search.space.callable:
         settings = search.space.callable
-        module, function = imported(settings)
-        networks = partial(called_network, settings, function, space)
-        source = Path(module.__file__) if module.__file__ else settings.evaluate
-        return evaluations(networks, digest_of(function=settings.evaluate, source=source))
+        networks = partial(called_network, settings, imported(settings), space)
+        return evaluations(networks, digest_of(function=settings.evaluate, named=contents_of(settings)))
     models = search.space.models
     assert models
     assert data
@@ -125,15 +126,16 @@ def evaluator(
     made_of = digest_of(fraction=models.validation_fraction, keep=keep, **parts_of(data))
 
     def trained_network(row: int) -> Network:
-        return Network(network_key(configs[row]), lambda seed: accuracy(configs[row], seed=seed))
+        text = f"{network_key(configs[row])} {json.dumps(contents_of(configs[row]))}"
+        return Network(text, lambda seed: accuracy(configs[row], seed=seed))
 
     return evaluations(trained_network, made_of, seeds=models.training_seeds, scale=100.0)
 
 
-def imported(settings: CallableSpace) -> tuple[ModuleType, Callable[[Mapping[str, Any]], Any]]:
-    """The module and the function that a study names; raises ValueError where they cannot be imported."""
-    function = named(settings.evaluate, "space.callable.evaluate:")
-    return sys.modules[settings.evaluate.partition(":")[0]], function
+def imported(settings: CallableSpace) -> Callable[[Mapping[str, Any]], Any]:
+    """The function that a study names; raises ValueError where it cannot be imported."""
+    function: Callable[[Mapping[str, Any]], Any] = named(settings.evaluate, "space.callable.evaluate:")
+    return function
 
 
 def called_network(
@@ -157,10 +159,11 @@ def called_network(
     return Network(repr(sorted(choices.items())), measure)
 
 
-def parts_of(data: Data) -> dict[str, Any]:
-    """What all trainings on these data follow from."""
+def parts_of(data: Data, *settings: BaseModel) -> dict[str, Any]:
+    """What all trainings on these data follow from, with the files and code that some settings name."""
     arrays = {"inputs": data.inputs, "targets": data.targets, "task": data.task.state()}
-    return {**arrays, "model_settings": dict(data.model_settings), **machine_parts()}
+    named = [contents_of(each) for each in settings]
+    return {**arrays, "named": named, "model_settings": dict(data.model_settings), **machine_parts()}
 
 
 def data_for(models: ModelSpace, base: Path, cache: Path) -> tuple[Data, Data]:
@@ -185,7 +188,7 @@ def training_data(search: Search, base: Path, store: Store) -> tuple[Data | None
         return data, None
     key, subset, training = (search.name, ".evaluations", "subset"), models.subset, models.training
     said = [part.model_dump(mode="json") for part in (subset, training)]
-    made_of = digest_of(settings=said, **parts_of(data))
+    made_of = digest_of(settings=said, **parts_of(data, training))
     keep = Ledger(store).once(key, None, made_of, lambda: store.save(key, subset_mask(subset, data, training)))
     return data, np.array(keep)
 

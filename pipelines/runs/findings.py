@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.runs.by_class import ByClass, lost_findings
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -12,17 +14,18 @@ AHEAD = ("leaked",)
 """Kinds of findings that weigh more than a constant score."""
 
 
-def findings_of(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
+def findings_of(store: Store, study: AnyStudy, lost: ByClass | None = None) -> list[dict[str, Any]]:
     """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`.
 
-    Those of the data check, and behind test rows that are in training the scores that do not tell samples apart.
+    Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
+    trials at hand say, and the scores that do not tell samples apart.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    constant = constant_scores(store, study) if isinstance(study, Study) else []
+    found = [*lost_findings(study, lost), *(constant_scores(store, study) if isinstance(study, Study) else [])]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
-    ordered = [*grave, *constant, *others]
+    ordered = [*grave, *found, *others]
     return [finding | {"importance": place} for place, finding in enumerate(ordered)]
 
 
@@ -31,7 +34,7 @@ def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:
     listed = []
     for name, score in study.scores.items():
         key = (study.name, "scores", name)
-        if not store.find(key):
+        if not store.holds(key):
             continue
         values = np.asarray(store.load(key))
         if len(values) > 1 and values.min() == values.max():
@@ -45,4 +48,4 @@ def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:
 
 def listed_in_markdown(findings: list[dict[str, Any]]) -> str:
     """The sentences as a Markdown list, in their order."""
-    return "\n".join(f"{place}. {finding['text']}" for place, finding in enumerate(findings, start=1))
+    return "\n".join(f"{place}. {in_markdown(finding['text'])}" for place, finding in enumerate(findings, start=1))

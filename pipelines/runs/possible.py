@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from secateur.pipelines.data.sources import SourceError
-from secateur.pipelines.studies.samples import Score, Study
-from secateur.selectors.contract import resolve_keep
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.selection import Selection
+from secateur.selectors.contract import Selector, resolve_keep, selectors
 from secateur.trainers.contract import TrainingConfig
 
 
@@ -27,15 +29,19 @@ def check_possible(
         label = study.columns.labels[0] if study.columns else "label"
         faults.append(f"train split: {held} (column {label!r}): there is nothing to tell apart, a study needs two")
     settings = {name: score.settings for name, score in study.scores.items()}
-    faults += [*budget_faults(study, counts), *window_faults(study.scores, settings, study.proxy, len(strata))]
+    faults += [
+        *budget_faults(study, counts),
+        *window_faults(study.scores, settings, study.proxy, len(strata)),
+        *checkpoint_faults(study.scores, study.proxy, len(strata)),
+    ]
     if faults:
-        raise SourceError(f"{study.name}: {'; '.join(faults)}")
+        raise SourceError(f"{study.name}: {'; '.join(dict.fromkeys(faults))}")
 
 
 def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str]:
     """Budgets beyond the rows, and floors of classes that a budget cannot hold."""
     rows, sizes = int(counts.sum()), counts[counts > 0]
-    for keep in study.keep:
+    for keep in study.budgets:
         if isinstance(keep, int) and keep > rows:
             yield f"keep: {keep} is more than the {rows} training rows there are; name at most {rows}, or a share"
             continue
@@ -48,6 +54,44 @@ def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str
                     f"selections.{name}.classes.floor: {floor} of each of {len(sizes)} classes are {least} rows, and "
                     f"keep: {keep} leaves {budget} of {rows}; lower the floor, or raise keep"
                 )
+            elif fault := room_fault(selection, sizes, budget):
+                yield f"selections.{name}: {fault}"
+
+
+def room_fault(selection: Selection, sizes: Int64[np.ndarray, " k"], budget: int) -> str:
+    """Why a selection cannot keep so many of classes of these sizes under its settings; empty where it can.
+
+    Settings that are tuned are chosen by what they leave, and a budget of all rows keeps all.
+    """
+    rows = int(sizes.sum())
+    if selection.in_training:
+        assert not isinstance(selection.declared, Selector)
+        kind, held = selection.declared, {"keep": budget} if selection.budget == "study" else {}
+        try:
+            kind.refuse(kind.settings(**held | selection.settings), rows)
+        except ValueError as error:
+            return str(error)
+        return ""
+    if selection.untuned or budget == rows:
+        return ""
+    plain, alone = selectors()[selection.selector], not selection.classes or selection.classes.policy == "none"
+    most = sum(plain.most(int(size), selection.settings) for size in ([rows] if alone else sizes))
+    if budget <= most:
+        return ""
+    settings = ", ".join(f"{name}: {value}" for name, value in plain.room_settings(selection.settings).items())
+    return f"keep asks for {budget} of {rows} rows, and {settings} leaves {most}; lower keep, or change the settings"
+
+
+def checkpoint_faults(scores: Mapping[str, Score], proxy: TrainingConfig, rows: int) -> Iterator[str]:
+    """Scores that compare checkpoints at the ends of epochs, of a proxy that ends within its first."""
+    epochs = -(-proxy.total_steps(rows) // -(-rows // proxy.batch_size))
+    for name, score in scores.items():
+        least = getattr(score.declared, "least", 1)
+        if epochs < least:
+            yield (
+                f"scores.{name}: {score.scorer} compares checkpoints at the ends of {least} epochs at least, and the "
+                f"proxy has {epochs}; raise proxy.steps"
+            )
 
 
 def window_faults(

@@ -1,7 +1,7 @@
 """Proxy trainings, one per seed: watched by every observer of the study, resumable, and not repeated without need."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,17 @@ from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
 from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
-from secateur.pipelines.studies.samples import Score, Study
+from secateur.pipelines.studies.named_inputs import contents_of
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
-from secateur.trainers.loop.checkpoints import CheckpointWriter
+from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.loop.run import Diverged
 from secateur.trainers.loop.train import train
+from secateur.trainers.models.registry import config_in
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ProxyRuns:
             observers=[[name, score.scorer, score.declared.card.version] for name, score in self.observed.items()],
             settings=self.settings,
             checkpoints=self.study.checkpoints,
-            **data_parts(self.study, self.source),
+            **data_parts(self.study, self.source, self.config),
         )
 
     def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> Cost:
@@ -121,3 +125,27 @@ class ProxyRuns:
         """An observer's scores, float32 `[n]`: means over runs, in float64."""
         runs = [np.load(self.place / f"seed-{seed}" / f"score-{name}.npy") for seed in range(self.study.proxy_runs)]
         return np.asarray(np.mean(runs, axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def identity_of(study: Study, folders: Sequence[Path]) -> str:
+    """Fingerprint of the checkpoints of proxies, and of the files and code that their networks and the task name: by
+    other code the same weights may put out something else.
+    """
+    weights = fingerprint(list(folders))
+    named = [contents_of(each) for each in (study.task, *map(config_in, folders))]
+    return digest_of(weights=weights, named=named) if any(named) else weights
+
+
+def with_searched_network(training: TrainingConfig, best: Mapping[str, Any]) -> TrainingConfig:
+    """The training that a search of networks found, for as long a run as the given one."""
+    if "config" not in best:
+        raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
+    return TrainingConfig(**{**best["config"], "epochs": training.epochs, "steps": training.steps})
+
+
+def contents_searched(study: AnyStudy, store: Store) -> dict[str, str]:
+    """Contents of what the network names that a search found for the proxy, by key; none where none was found yet."""
+    key = (str(getattr(study, "proxy_from", None)), "best_architecture")
+    best = store.load(key) if isinstance(study, Study) and study.proxy_from and store.find(key) else {}
+    config = TrainingConfig(**best["config"]) if "config" in best else None
+    return {f"proxy_from.{name}": content for name, content in contents_of(config).items()} if config else {}

@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
+from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import fingerprint
+from secateur.trainers.loop.learning_curve import LearningCurve
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
@@ -44,6 +49,8 @@ class Trials:
     """What was loaded of the teacher, by the names of `teacher_inputs`."""
     store: Store
     launch: Launch
+    test: Data | None = None
+    """What models are measured on along the way, in studies that ask for it."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -69,14 +76,13 @@ class Trials:
         in_training, kept = selection is not None and selection.in_training, int(keep.sum())
         if selection and in_training and selection.budget == "study":
             kept = resolve_keep(trial.keep, len(keep))
-        if self.study.compute.training == "launch":
-            trained = self.train_launched(trial, keep, kept, made_of)
-        else:
-            trained = self.train_here(trial, keep, kept, made_of)
+        launched = self.study.compute.training == "launch"
+        with naming(trial.title):
+            trained = (self.train_launched if launched else self.train_here)(trial, keep, kept, made_of)
         seen, seconds = trained.samples_seen, round(trained.seconds, 3)
         # A teacher whose logits are not at hand goes over every batch, too.
         forward = 2 * seen if trial.distilled and "teacher_logits" not in self.taught else seen
-        facts = {
+        facts: dict[str, Any] = {
             "kept": kept,
             "of": len(keep),
             "in_training": in_training,
@@ -84,6 +90,8 @@ class Trials:
             "compute": {"training": Cost(forward, seen, seconds)},
             "seconds": seconds,
         }
+        if trained.curve:
+            facts["facts"] = {"curve": [asdict(point) for point in trained.curve]}
         with self.store.folder(self.key, trial) as folder:
             save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), self.config, self.data)
 
@@ -96,7 +104,9 @@ class Trials:
         if trial.distilled:
             objective = objective_for(self.study, self.config, self.taught, kept=kept, samples=len(self.data))
         run = f"{trial.selection}/{trial.seed}"
-        snapshots = snapshots_of(self.store, self.study.name, run, made_of)
+        snapshots, curve = snapshots_of(self.store, self.study.name, run, made_of), None
+        if self.test is not None and (evaluations := self.evaluations(trial, keep)):
+            curve = LearningCurve(partial(evaluate, data=self.test), evaluations)
         with trackers_of(self.study.name, run, snapshots) as trackers:
             return train(
                 self.data,
@@ -107,7 +117,16 @@ class Trials:
                 objective=objective,
                 snapshots=snapshots,
                 trackers=trackers,
+                curve=curve,
             )
+
+    def evaluations(self, trial: Trial, keep: np.ndarray) -> int:
+        """How often a trial is measured while it is trained."""
+        name = trial.plain.name
+        selection = self.study.selections.get(name)
+        # All selections are one where all samples stay.
+        whole = keep.all() and not (selection and selection.in_training)
+        return self.study.evaluations_of("full" if whole else name)
 
     def train_launched(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
         """Train a trial in as many processes as the study's `compute` says.
@@ -117,7 +136,7 @@ class Trials:
         study, run = self.study, plain(f"{trial.selection}/{trial.seed}")
         folder = (self.store.root / study.name / ".launched" / run / made_of[:16]).absolute()
         for stale in folder.parent.glob("*"):
-            if stale != folder:
+            if stale != folder and stale.is_dir():  # a file browser may have left a file of its own
                 shutil.rmtree(stale)
         selection, parts = study.selections.get(trial.plain.name), dict[str, Any]()
         if selection and selection.in_training:
@@ -136,6 +155,8 @@ class Trials:
                 logits=self.taught["teacher_logits"].absolute() if "teacher_logits" in self.taught else None,
                 share=kept / len(keep),
             )
+        if self.test is not None and (evaluations := self.evaluations(trial, keep)):
+            parts |= {"test": files_of(self.test, folder, "test_"), "evaluations": evaluations}
         parts |= {"config": self.config, "seed": trial.seed, "curves": home() / "tensorboard" / study.name / run}
         trained = self.launch(TrainingJob(data=files_of(self.data, folder), **parts), folder)
         shutil.rmtree(folder.parent)
@@ -156,9 +177,12 @@ class Trials:
         if trial.distilled:
             parts["distillation"] = tuned_settings(asked(self.study), self.taught).model_dump(mode="json")
             parts["teacher"] = fingerprint([self.taught["teacher"]])
+            parts["teacher_code"] = contents_of(models.config_in(self.taught["teacher"]))
+        if evaluations := self.evaluations(trial, keep):
+            parts["evaluations"] = evaluations
         parts["config"] = self.config.model_dump(mode="json", exclude={"loading", "workers"})
         parts |= {"seed": trial.seed, "processes": self.study.compute.processes}
-        return digest_of(**parts, **data_parts(self.study, self.source))
+        return digest_of(**parts, **data_parts(self.study, self.source, self.config))
 
 
 def outcome_of(trained: Trained) -> Outcome:

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,17 @@ from secateur.trainers.contract import Data, Objective, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.loop.learning_curve import LearningCurve, Point
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
-from secateur.trainers.tasks.own import OwnTask
+from secateur.trainers.tasks.own import OwnTask, Split
 from secateur.trainers.tasks.registry import task_from
 
 JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
-NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples")
+NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples", "curve")
 """Fields of `Trained` besides the model."""
 ORPHANED = 75
 """Exit status of a process whose launcher is gone."""
@@ -54,11 +58,11 @@ class DataFiles(BaseModel):
     task: dict[str, Any]
     model_settings: dict[str, Any]
 
-    def load(self) -> Data:
-        """The data, its inputs memory-mapped; raises ValueError where the files are not of one data set."""
+    def load(self, split: Split = "train") -> Data:
+        """The data, inputs memory-mapped, of a user's own task that split; ValueError for files of two data sets."""
         task = task_from(self.task)
         if isinstance(task, OwnTask):
-            return Data.of(task, "train")
+            return Data.of(task, split)
         assert self.inputs
         assert self.targets
         inputs = np.load(self.inputs, mmap_mode="r", allow_pickle=False)
@@ -68,15 +72,17 @@ class DataFiles(BaseModel):
         return Data(inputs, targets, task, self.model_settings)
 
 
-def files_of(data: Data, folder: Path) -> DataFiles:
-    """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`."""
+def files_of(data: Data, folder: Path, prefix: str = "") -> DataFiles:
+    """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`, under names
+    that begin with `prefix`.
+    """
     state, settings = data.task.state(), dict(data.model_settings)
     if isinstance(data.task, OwnTask):
         return DataFiles(inputs=None, targets=None, task=state, model_settings=settings)
-    targets, inputs = folder / "targets.npy", mapped_from(data.inputs)
+    targets, inputs = folder / f"{prefix}targets.npy", mapped_from(data.inputs)
     save_array(targets, data.targets)
     if inputs is None:
-        inputs = folder / "inputs.npy"
+        inputs = folder / f"{prefix}inputs.npy"
         save_array(inputs, data.inputs)
     return DataFiles(inputs=inputs.resolve(), targets=targets.resolve(), task=state, model_settings=settings)
 
@@ -127,6 +133,9 @@ class TrainingJob(BaseModel):
     keep: Path | None = None
     sampled: Sampled | None = None
     taught: Taught | None = None
+    test: DataFiles | None = None
+    """What the model is measured on along the way, `evaluations` times."""
+    evaluations: int = 0
     curves: Path | None = None
     """Folder of TensorBoard's files."""
     snapshot_seconds: float = 60.0
@@ -148,6 +157,9 @@ class TrainingJob(BaseModel):
                 progress=progress,
                 snapshots=snapshots,
                 trackers=trackers,
+                curve=LearningCurve(partial(evaluate, data=self.test.load("test")), self.evaluations)
+                if self.test
+                else None,
             )
 
     def sampler(self, data: Data) -> EpochSampler | None:
@@ -197,7 +209,9 @@ def first() -> bool:
 
 def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, Any]:
     """Write model and numbers into `outcome`, whole or not at all; returns the numbers."""
-    numbers = {name: getattr(trained, name) for name in NUMBERS_OF}
+    numbers = {name: getattr(trained, name) for name in NUMBERS_OF} | {
+        "curve": [asdict(each) for each in trained.curve]
+    }
     with new_folder(folder / OUTCOME, overwrite=True) as partial:
         shape = np.load(job.data.inputs, mmap_mode="r").shape[1:] if job.data.inputs else ()
         models.save(trained.model.cpu(), partial, job.config, shape)
@@ -209,6 +223,7 @@ def load_outcome(folder: Path) -> Trained:
     """Read back what `save_outcome` wrote."""
     numbers = json.loads((folder / OUTCOME / NUMBERS).read_text())
     numbers["epoch_samples"] = tuple(numbers["epoch_samples"])
+    numbers["curve"] = tuple(Point(**point) for point in numbers["curve"])
     return Trained(model=models.load(folder / OUTCOME), **numbers)
 
 
@@ -257,7 +272,7 @@ def main(arguments: list[str]) -> None:
         if first():
             numbers = save_outcome(trained, job, folder)
             if line:
-                line.report_asset_materialization({name: numbers[name] for name in NUMBERS_OF[:-2]})
+                line.report_asset_materialization({name: numbers[name] for name in NUMBERS_OF[:-3]})
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -6,7 +6,6 @@ Class names come from data and may be anything: paths, devices of Windows, two s
 import re
 import unicodedata
 from collections.abc import Mapping
-from itertools import pairwise
 
 LONGEST = 100
 """Bytes; file systems allow 255, tar headers 100."""
@@ -20,14 +19,13 @@ SPLITS = re.compile(
 def folder_names(classes: Mapping[int, str | None]) -> dict[int, str]:
     """A folder name for each class, by label: its own name, or its number and what is plain of its name.
 
-    Own names are used where every one of them is safe and they sort in the order of the labels, because readers of
-    image folders number classes by the order of their folders. Otherwise all get numbers, so they sort by label.
+    Own names are used where every one of them is safe and no two may be taken for one. Otherwise all get numbers, so
+    they sort by label: readers of image folders number classes by the order of their folders.
     """
     own = {label: unicodedata.normalize("NFC", name or "") for label, name in classes.items()}
     labels = sorted(own)
     spellings = {fold(name) for name in own.values()}
-    ordered = all(own[first] < own[second] for first, second in pairwise(labels))
-    if ordered and len(spellings) == len(own) and all(is_safe(name) for name in own.values()):
+    if len(spellings) == len(own) and all(is_safe(name) for name in own.values()):
         return own
     width = len(str(max(labels, default=0)))
     return {label: f"{label:0{width}d}{_plain(own[label])}" for label in labels}

@@ -23,13 +23,15 @@ def home() -> Path:
     Raises HomeError where another version of secateur wrote it, before anything in it is read.
     """
     folder = Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
+    # In this order: a process that begins beside this one marks the home before it makes the folder.
+    used = (folder / ASSETS).exists()
     if (folder / MARK).exists():
         try:
             fits = json.loads((folder / MARK).read_text()) == {"layout": LAYOUT}
         except ValueError:
             fits = False
     else:
-        fits = not (folder / ASSETS).exists()
+        fits = not used
     if not fits:
         raise HomeError(
             f"{folder} was written by another version of secateur, whose files this one does not read: move it away, "

@@ -1,9 +1,10 @@
 """What every result was made of, so that nothing is worked through again that is there already.
 
 A ledger keeps one small file per result, `<study>/.ledger/<ledger>/<asset>[/<selection>/<seed>].json`: the digest of
-what the result was made of, and the state of its file. `Ledger.once` is the one check for an existing result of the
-same inputs. Because results have files of their own, trials that end at the same moment do not touch each other's, and
-an entry is there only once its result is: a run that is killed leaves whole results with entries and no others.
+what the result was made of, and that of its files, as the store recorded them. `Ledger.once` is the one check for an
+existing result of the same inputs. Because results have files of their own, trials that end at the same moment do not
+touch each other's, and an entry is there only once its result is: a run that is killed leaves whole results with
+entries and no others.
 """
 
 import hashlib
@@ -17,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from secateur.pipelines.files.whole_files import sha256_of, write_bytes
+from secateur.pipelines.files.contents import content_at
+from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.storage.records import FOLDER, Fault
 from secateur.pipelines.storage.store import Key, Store, names_of
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.processes import device_of_choice
-
-FOLDER = ".ledger"
-"""Beside the assets of a study."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,7 @@ class Entry:
     made_of: str
     """A `digest_of` all inputs."""
     content: str
-    """Digest of the names and sizes of its files, and of what small JSON says."""
-    time: int
-    """Of its writing, in ns; 0 for JSON, which is the same where it says the same."""
+    """Digest of the content of its files, and of those beside it."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,27 @@ class Ledger:
         for path in sorted(self.store.place(key).glob("[!.]*")):
             below = (*names_of(key), path.name)
             if not self.holds(below, None, made_of.get(path.name, "")):
-                shutil.rmtree(path)
+                self.store.remove(below)
+                shutil.rmtree(path, ignore_errors=True)
                 self.forget(below)
 
     def holds(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
-        """Whether a result of these inputs is there, whole; a copy of a store holds what the store held."""
-        entry = self.entry(key, trial)
-        if entry is None or entry.made_of != made_of:
-            return False
-        now = self.entry_now(key, trial, made_of, beside)
-        return now is not None and now.content == entry.content
+        """Whether a result of these inputs is there, whole, as it was written, and for the samples there are now.
 
-    def is_unchanged(self, key: Key, trial: Trial | None, made_of: str) -> bool:
-        """Whether the very file that was noted is there, and was made of these inputs; written anew it is another."""
+        A copy of a store holds what the store held.
+        """
+        return self.matches(key, trial, made_of, beside=beside) and not self.faults(key, trial, beside=beside)
+
+    def matches(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
+        """`holds`, by the records of the files alone: none of them is looked at, as `faults` does."""
         entry = self.entry(key, trial)
-        return entry is not None and entry == self.entry_now(key, trial, made_of)
+        if entry is None or entry.made_of != made_of or self.store.outdated(key, trial):
+            return False
+        return entry == self.entry_now(key, trial, made_of, beside)
+
+    def faults(self, key: Key, trial: Trial | None, *, beside: Sequence[Key] = ()) -> list[Fault]:
+        """Files of a result, and of what stands beside it, that somebody changed since they were written."""
+        return [fault for each in (key, *beside) for fault in self.store.faults(each, trial)]
 
     def note(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> None:
         """Note the result that is in the store as made of these inputs; of what is not there no entry is kept."""
@@ -114,14 +120,15 @@ class Ledger:
     def entry(self, key: Key, trial: Trial | None = None) -> Entry | None:
         """What is noted of a result; None where nothing is, or nothing that can be read: then it is made again."""
         try:
-            return Entry(**json.loads(self.place(key, trial).read_text()))
-        except (OSError, ValueError, TypeError):
+            content = json.loads(self.place(key, trial).read_text())
+            return Entry(content["made_of"], content["content"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def entry_now(self, key: Key, trial: Trial | None, made_of: str, beside: Sequence[Key] = ()) -> Entry | None:
         """The entry of a result as it stands, with what stands beside it; None where the result is not there."""
-        state = state_of(self.store.find(key, trial), *(self.store.find(other, trial) for other in beside))
-        return state and Entry(made_of, *state)
+        contents = [self.store.content(each, trial) for each in (key, *beside)]
+        return None if contents[0] is None else Entry(made_of, digest_of(contents=contents))
 
     def place(self, key: Key, trial: Trial | None = None) -> Path:
         """Where the entry of a result stands."""
@@ -130,30 +137,11 @@ class Ledger:
         return place.with_name(f"{place.name}.json")
 
 
-def state_of(path: Path | None, *beside: Path | None) -> tuple[str, int] | None:
-    """Content, with that of others beside it, and time of a file or folder as in an entry; None where it is not there.
-
-    Files of arrays and weights count by name and size alone: they are large, and whoever writes them anew says so.
-    """
-    if path is None:
-        return None
-    listings = [each and listing(each) for each in (path, *beside)]
-    return digest_of(files=listings), 0 if path.suffix == ".json" else path.stat().st_mtime_ns
-
-
-def listing(path: Path) -> list[list[Any]]:
-    """Names and sizes of the files there, and digests of those that are JSON."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [
-        [str(file.relative_to(path)), file.stat().st_size, sha256_of(file) if file.suffix == ".json" else ""]
-        for file in files
-    ]
-
-
 def digest_of(**parts: Any) -> str:
     """SHA-256 of what a result follows from, 64 hexadecimal digits: JSON-able parts, arrays, and paths.
 
-    An array counts by type, shape and content, a path by what the file or the folder there holds, not by its name.
+    An array counts by type, shape and content, a path by what the file or the folder there holds (less hidden files),
+    not by its name.
     Raises FileNotFoundError for a path at which there is nothing.
     """
     content = {name: digestible(part) for name, part in parts.items()}
@@ -164,14 +152,13 @@ def digestible(part: Any) -> Any:
     """A part of a digest as JSON-able data."""
     if isinstance(part, np.ndarray):
         return f"{part.dtype} {part.shape} {hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()}"
-    if isinstance(part, Path) and part.is_dir():
-        files = sorted(file for file in part.rglob("*") if file.is_file())
-        return [[str(file.relative_to(part)), sha256_of(file)] for file in files]
-    return sha256_of(part) if isinstance(part, Path) else part
+    return content_at(part) if isinstance(part, Path) else part
 
 
-def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arrays of a study's data were made of, and what else every training depends on."""
+def data_parts(study: Study, source: Mapping[str, Any], *settings: BaseModel) -> dict[str, Any]:
+    """What the arrays of a study's data were made of, and what else every training depends on: versions, and files and
+    code that the task and the settings name.
+    """
     described = (study.source, study.columns, study.data, study.resolved_encoding if study.columns else None)
     return {
         "revision": source["revision"],
@@ -179,6 +166,7 @@ def data_parts(study: Study, source: Mapping[str, Any]) -> dict[str, Any]:
         "model_settings": source.get("model_settings", {}),
         "data": [part.model_dump(mode="json") for part in described if part],
         "task": source["task"],
+        "named": [contents_of(each) for each in (study.task, *settings)],
         **machine_parts(),
     }
 
@@ -192,18 +180,3 @@ def machine_parts() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions that decide on the bits of a training; looking one up reads the package's files."""
     return {name: metadata.version(name) for name in ("secateur", "torch", "numpy")}
-
-
-LIBRARIES = ("accelerate", "datasets", "faiss-cpu", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "torch")
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """Versions of secateur and of the installed libraries whose numbers enter a selection; not to be changed."""
-    installed = {"secateur": metadata.version("secateur")}
-    for name in LIBRARIES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import xxhash
 
+from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.files.whole_files import new_file
 from secateur.scorers.contract import Scores
 
+DIGEST = "secateur:digest"
+"""Key of the metadata in which a shard holds the digest of its content."""
 Compute = Callable[[np.ndarray, list[str]], Mapping[str, Scores]]
 """(rows int64 `[b]`, names of the scores wanted) -> float32 `[b]` by name."""
 
@@ -30,7 +34,7 @@ class ScoreKey:
     version: str
     settings: Mapping[str, Any]
     model: str
-    """Fingerprint of the checkpoints that it reads."""
+    """Identity of the checkpoints that it reads, and of their code."""
 
     @property
     def folder(self) -> str:
@@ -75,11 +79,12 @@ class ScoreStore:
     shard: int = 8192
 
     def known(self, key: ScoreKey) -> pl.DataFrame:
-        """Every (content_hash, score) kept under a key, one line per content hash."""
-        parts = sorted((self.root / key.folder).glob("*.parquet"))
-        if not parts:
+        """Every (content_hash, score) kept under a key, one line per content hash; changed shards are left out."""
+        parts = [read_shard(path) for path in sorted((self.root / key.folder).glob("*.parquet"))]
+        whole = [part for part in parts if part is not None]
+        if not whole:
             return pl.DataFrame(schema={"content_hash": pl.String, "score": pl.Float32})
-        return pl.concat([pl.read_parquet(part) for part in parts]).unique("content_hash", keep="first")
+        return pl.concat(whole).unique("content_hash", keep="first")
 
     def scores(
         self,
@@ -134,7 +139,24 @@ class ScoreStore:
         digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
         path = self.root / key.folder / f"{start:012d}-{digest}.parquet"
         with new_file(path, overwrite=True) as partial:
-            pl.DataFrame({"content_hash": hashes, "score": np.asarray(scores, np.float32)}).write_parquet(partial)
+            shard = pl.DataFrame({"content_hash": hashes, "score": np.asarray(scores, np.float32)})
+            shard.write_parquet(partial, metadata={DIGEST: digest_of(shard)})
+
+
+def digest_of(shard: pl.DataFrame) -> str:
+    """xxh3-128 of the content of a shard, 32 hexadecimal digits."""
+    digest = xxhash.xxh3_128(fingerprint(shard["content_hash"]).encode())
+    digest.update(np.ascontiguousarray(shard["score"].to_numpy(), np.float32).data)
+    return str(digest.hexdigest())
+
+
+def read_shard(path: Path) -> pl.DataFrame | None:
+    """A shard of (content_hash, score); None for one that is not as it was written: its rows are scored again."""
+    try:
+        shard = pl.read_parquet(path)
+        return shard if pl.read_parquet_metadata(path).get(DIGEST) == digest_of(shard) else None
+    except (OSError, pl.exceptions.PolarsError):
+        return None
 
 
 def within(rows: np.ndarray, start: int, stop: int) -> np.ndarray:

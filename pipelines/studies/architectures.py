@@ -1,23 +1,23 @@
 """A study of architectures: one YAML file of `kind: search`, one space of architectures, one group of assets."""
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.sources import Columns, Source, load
+from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import Trial
-from secateur.pipelines.studies.rejections import Strict, checked, require, shipped
+from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.selection import ClassShares, Selection
 from secateur.pipelines.studies.signals import of_origin
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.architectures.accuracy_predictor import PredictorSettings
-from secateur.scorers.lazy import look_in_working_folder
 from secateur.scorers.registry import scorers
+from secateur.scorers.settings import CODE, PATHS, PATHS_OR_CODE, STUDY_PATHS, Settings
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.searches.choice_pruning import PruningSettings
 from secateur.trainers.contract import TrainingConfig
@@ -26,6 +26,33 @@ from secateur.trainers.tasks.contract import Metric
 
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
+OWN_COLUMNS = ("row", "key", "accuracy")
+"""Columns of a table of architectures beside its positions, which cannot have these names."""
+
+
+def distinct(positions: Any) -> Any:
+    """The same positions; raises ValueError for a name that is taken and for names or choices that are there twice."""
+    for name in positions:
+        if name in OWN_COLUMNS:
+            raise ValueError(f"no position can be called {name!r}, which the table of architectures has: rename it")
+    for name, listed in {"": positions}.items() if isinstance(positions, list) else positions.items():
+        texts = [str(int(each) if isinstance(each, float) and each.is_integer() else each) for each in listed]
+        if twice := [each for place, each in enumerate(listed) if texts[place] in texts[:place]]:
+            raise ValueError(f"{name and f'{name}: '}{twice[0]!r} is there twice; write it once")
+    return positions
+
+
+def names_alone(positions: Any) -> Any:
+    """The same positions; raises ValueError for a choice that is no text, such as a number without quotes."""
+    for name, listed in positions.items() if isinstance(positions, dict) else ():
+        for choice in listed if isinstance(listed, list) else ():
+            if not isinstance(choice, str):
+                raise ValueError(
+                    f"{name}: choices are names, {choice!r} is no text; write it in quotes, as the cells of the table "
+                    "have it"
+                )
+    return positions
+
 
 Scale = Annotated[
     Literal["share", "percent", "number"],
@@ -33,28 +60,45 @@ Scale = Annotated[
 ]
 
 
-class TableSpace(Strict):
+class TableSpace(Settings):
     """Architectures and their accuracies in a Parquet or CSV file."""
 
-    path: Annotated[Path, Field(description="relative to the file of the search")]
+    path: Annotated[Path, STUDY_PATHS, Field(description="relative to the file of the search")]
     positions: Annotated[
-        dict[str, list[str]] | list[str],
-        Field(min_length=1, description="columns and their choices in order (cells hold a name or its number)"),
+        dict[str, Annotated[list[str], Field(min_length=1)]] | list[str],
+        Field(
+            min_length=1, description="columns and their choices in order (cells of a column hold names, or numbers)"
+        ),
+        AfterValidator(distinct),
+        BeforeValidator(names_alone),
     ]
     accuracy: Annotated[str, Field(description="column of accuracies, higher is better")]
     scale: Scale = "share"
     key: Annotated[str | None, Field(description="column that is equal for isomorphic architectures")] = None
 
+    @model_validator(mode="after")
+    def _columns_differ(self) -> "TableSpace":
+        for name, column in (("accuracy", self.accuracy), ("key", self.key)):
+            if column in self.positions:
+                raise ValueError(f"{name}: column {column!r} is a position already; name another")
+        if self.key == self.accuracy:
+            raise ValueError(f"key: column {self.key!r} holds the accuracies; name another, or leave key out")
+        return self
 
-class CallableSpace(Strict):
+
+class CallableSpace(Settings):
     """Every combination of choices, evaluated by a Python function."""
 
-    evaluate: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")]
-    positions: Annotated[dict[str, Position], Field(min_length=1, description="choices at each position")]
+    evaluate: Annotated[
+        str, CODE, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")
+    ]
+    positions: Annotated[
+        dict[str, Position], Field(min_length=1, description="choices at each position"), AfterValidator(distinct)
+    ]
     scale: Scale = "share"
 
 
-class ProxySubset(Strict):
+class ProxySubset(Settings):
     """Networks are compared after training on a part of the samples: data pruning speeds up the search."""
 
     selector: Annotated[str, Field(description="a static selector")] = "uniform_random"
@@ -90,17 +134,19 @@ class ProxySubset(Strict):
         return Selection(selector=self.selector, score=self.score, classes=self.classes, settings=self.settings)
 
 
-class ModelSpace(Strict):
+class ModelSpace(Settings):
     """Networks for the data set at hand: each choice sets a field of the config or a setting of its model."""
 
     source: Annotated[Source, Field(description="as in a study")]
     columns: Annotated[Columns, Field(description="as in a study")]
     data: Annotated[DataPolicy, Field(description="as in a study")] = DataPolicy()
-    encoding: Annotated[dict[str, Any], Field(description="as in a study")] = Field(default_factory=dict)
+    encoding: Annotated[dict[str, Any], PATHS, Field(description="as in a study")] = Field(default_factory=dict)
     training: Annotated[TrainingConfig, Field(description="what is not chosen of the networks' training")]
     positions: Annotated[
         dict[str, Position],
+        PATHS_OR_CODE,
         Field(min_length=1, description="choices at each position: a field of the config or a setting of its model"),
+        AfterValidator(distinct),
     ]
     validation_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the samples that judges them")] = 0.2
     training_seeds: Annotated[int, Field(ge=1, description="trainings per network")] = 1
@@ -119,7 +165,7 @@ class ModelSpace(Strict):
         return encoding_of(self.columns.kind, self.encoding, (self.training,))
 
 
-class Space(Strict):
+class Space(Settings):
     """Where architectures and their accuracies come from; exactly one of these."""
 
     table: Annotated[TableSpace | None, Field(description="a file of architectures and accuracies")] = None
@@ -139,10 +185,10 @@ class Space(Strict):
         return self
 
 
-class SearchSettings(Strict):
+class SearchSettings(Settings):
     """The guided search."""
 
-    initial: Annotated[int, Field(ge=2, description="random architectures before the first fit")] = 20
+    initial: Annotated[int, Field(ge=3, description="random architectures before the first fit")] = 20
     per_round: Annotated[int, Field(ge=1, description="best-predicted architectures evaluated after each fit")] = 10
     explore: Annotated[float, Field(ge=0, lt=1, description="share of each round that is random instead")] = 0.2
     budget: Annotated[int, Field(ge=2, description="evaluations in all")] = 100
@@ -156,21 +202,11 @@ class SearchSettings(Strict):
         return self
 
 
-class Evolution(Strict):
+class Evolution(Settings):
     """The evolutionary baseline."""
 
     population: Annotated[int, Field(ge=1, description="architectures that live at a time")] = 30
     sample: Annotated[int, Field(ge=1, description="of the population, whose best is changed next")] = 10
-
-
-def source_of(module: str) -> Path:
-    """File of a module's source; no file where there is none, which the asset that imports it reports."""
-    look_in_working_folder()
-    try:
-        spec = importlib.util.find_spec(module)
-    except ImportError:
-        spec = None
-    return Path(spec.origin if spec and spec.origin else "")
 
 
 GUIDED = "gbdt_s3"
@@ -191,11 +227,26 @@ class Search(AnyStudy):
     search: Annotated[SearchSettings, Field(description="the guided search")] = SearchSettings()
     evolution: Annotated[Evolution, Field(description="the evolutionary baseline")] = Evolution()
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every search, for the comparison")] = 20
+    margin: Annotated[float | None, Field(description="none: a search compares nothing with everything")] = None
+    metric: Annotated[str | None, Field(description="none: a search goes by accuracy")] = None
 
     @model_validator(mode="after")
     def _sample_fits(self) -> "Search":
         if self.evolution.sample > self.evolution.population:
             raise ValueError(f"evolution.sample: above the population of {self.evolution.population}")
+        part = self.space.callable or self.space.models
+        there = prod(map(len, part.positions.values())) if part else self.search.initial
+        if there < self.search.initial:
+            raise ValueError(
+                f"search.initial: the positions make {there} architectures, fewer than the {self.search.initial} that "
+                "the search begins with; lower it or give more choices"
+            )
+        if self.looks:
+            raise ValueError("seeds: of a search all are run, for nothing is compared with everything: write a number")
+        if self.margin is not None:
+            raise ValueError("margin: a search compares searches with one another, and nothing with everything")
+        if self.metric is not None:
+            raise ValueError("metric: a search goes by accuracy; leave it out")
         return self
 
     @property
@@ -224,18 +275,12 @@ class Search(AnyStudy):
         return list(dict.fromkeys((max(1, self.search.budget // 2), self.search.budget)))
 
     def revision(self, base: Path, cache: Path) -> str:
-        if models := self.space.models:
-            return load(models.source, models.columns, base, cache, models.data).revision
-        if self.space.table:
-            path = base / self.space.table.path
-        else:
-            assert self.space.callable
-            # The module alone: what it imports is not looked at.
-            path = source_of(self.space.callable.evaluate.partition(":")[0])
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        from secateur.pipelines.data.sources import revision_of
+
+        models = self.space.models
+        return revision_of(models.source, models.columns, base, cache) if models else ""
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         if asset == "architectures":
             return {"space": self.space.model_dump(mode="json")}
-        left_out = {"kind", "description"} | ({"seeds"} if trial else set())
-        return {"settings": self.model_dump(mode="json", exclude=left_out)}
+        return {"settings": self.model_dump(mode="json", exclude=self.left_out(asset, trial))}

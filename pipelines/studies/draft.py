@@ -12,13 +12,17 @@ import yaml
 from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
+from secateur.pipelines.studies.draft_metric import metric_lines, rare_class_lines, selections_of
 from secateur.pipelines.studies.draft_target import Goal, goal_of
+from secateur.pipelines.studies.grid import CURVE
 from secateur.pipelines.studies.rejections import did_you_mean
 
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
 MOST_CATEGORIES = 1000
+LEAST_SAMPLES = 20
+"""Of an average class, at the smallest budget of a first study that is not half or more."""
 DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
 KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "imagefolder": ({"image": "image", "label": "label"}, "classification", "one folder of pictures per class"),
@@ -157,11 +161,16 @@ def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
     if coded:
         draft.encoding["categorical"] = coded
         draft.note("categories", ", ".join(coded), "whole numbers whose names speak of codes")
-    worded = {mark for name in kept for mark in MISSING if mark in map(str.strip, texts_in(known[name]))}
-    marks = sorted(worded.union(*(columns[name].marks for name in kept)))
+    texts = {name: sorted(set(map(str.strip, texts_in(known[name]))) & set(MISSING)) for name in kept}
+    marks = {name: sorted({*texts[name], *columns[name].marks}) for name in kept}
+    marks = {name: found for name, found in marks.items() if found}
     if marks:
-        draft.encoding["missing"] = marks
-        draft.note("missing values", " ".join(marks), "marks that usually stand for nothing")
+        every = sorted(set().union(*marks.values()))
+        # What is surely no number may be a word elsewhere: NA among countries is Namibia.
+        apart = any(texts.values()) and any(columns[name].marks for name in kept)
+        draft.encoding["missing"] = marks if apart else every
+        why = "marks that usually stand for nothing"
+        draft.note("missing values", " ".join(every), f"{why}, in {', '.join(marks)}" if apart else why)
 
 
 def texts_in(column: Column) -> Iterable[str]:
@@ -185,7 +194,7 @@ def reason_against(column: Column) -> str:
     unique = column.distinct == column.rows
     if column.counts_up or (unique and IDENTIFIERS.match(column.name)):
         return "identifies rows"
-    if column.holds == "text" and (unique or column.distinct > MOST_CATEGORIES):
+    if column.holds == "text" and not column.strays and (unique or column.distinct > MOST_CATEGORIES):
         return "text that is nearly different in every row"
     return ""
 
@@ -198,13 +207,15 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     model, rate, why = choose_model(draft, loaded, kind)
     epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
     batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
-    keep = list(wish.keep) or [next((part for part in (0.1, 0.3, 0.5) if part * rows >= 20 * groups), 0.5)]
+    enough = [part for part in CURVE if part >= 0.5 or part * rows >= LEAST_SAMPLES * groups]
+    keep = list(wish.keep) or enough
     steps = max(100, min(1000, epochs * rows // batch // 2))
     seeds = wish.seeds or (5 if rows < 20_000 else 3)
     draft.note("model", wish.model or model, "you said so" if wish.model else why)
     draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
-    share = f"at least 20 samples of an average {'tenth' if regression else f'class of {groups}'}"
+    group = "tenth" if regression else f"class of {groups}"
+    share = f"from most to few, at least {LEAST_SAMPLES} samples of an average {group}"
     draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
     config = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
     small = {"model_settings": {"width": 16}} if config["model"] == "cnn" else {}
@@ -331,6 +342,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         *(f"  {key}: {flowed(value)}" for key, value in source.items()),
         f"columns: {flowed(draft.columns)}",
         f"task: {task}",
+        *metric_lines(loaded, task),
         *encoding,
         *policies_of(draft.policy, draft.findings),
         "",
@@ -347,8 +359,9 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         *selections_of(task),
         "  hardest: {selector: top, score: el2n, end: high}",
         "  easiest: {selector: top, score: el2n, end: low}",
+        *rare_class_lines(loaded, task),
         "",
-        "# Shares of the training samples that stay, or counts; several can be listed.",
+        "# Shares of the training samples that stay, or counts; auto tries one more where the answer lies.",
         f"keep: {flowed(settled['keep'])}",
         "# The same number of optimiser steps for every selection, so that only the samples differ.",
         f"training: {flowed(settled['training'])}",
@@ -373,15 +386,6 @@ def scores_of(task: str) -> list[str]:
     if task == "regression":
         return ["  dynamic_uncertainty: # how much predictions vary over training"]
     return ["  forgetting:", "  aum: # area under the margin; low means likelier mislabelled"]
-
-
-def selections_of(task: str) -> list[str]:
-    """Lines of the selection that cuts the samples whose targets are likeliest wrong."""
-    if task == "regression":
-        return ["  window: {selector: quantile_window, score: el2n, low: 0.0, high: 0.9} # without the largest errors"]
-    return [
-        "  coverage_centric: {score: aum, cutoff: 0.1} # leave the cutoff out to have it chosen on held-out samples"
-    ]
 
 
 def flowed(value: Any) -> str:

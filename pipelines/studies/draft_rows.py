@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from secateur.pipelines.data.check import check_data, text_findings
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.sources import ClassLeftEmpty, Columns, Loaded, Source, load
+from secateur.pipelines.data.sources import Columns, LeftEmpty, Loaded, Source, load
 from secateur.pipelines.studies.draft import Draft, note_test, source_of
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.samples import Study
@@ -32,22 +32,26 @@ def read_rows(draft: Draft, base: Path, cache: Path) -> tuple[dict[str, Any], Lo
         try:
             loaded = load(TypeAdapter(Source).validate_python(source), columns, base, cache, lenient)
             break
-        except ClassLeftEmpty:
+        except LeftEmpty:
             if source is tries[-1]:
                 raise
     note_test(draft, source)
     for name in dict.fromkeys(left.policy for left in loaded.dropped):
         draft.policy[name] = "drop"
-        count = sum(len(left.rows) for left in loaded.dropped if left.policy == name)
+        count = sum(left.found.count for left in loaded.dropped if left.policy == name)
         draft.note(NEEDED[name], f"{count} left out", f"data.{name}: drop; a run rejects them without it")
     draft.report = check_data(loaded)
     return source, loaded
 
 
-def look_at_texts(draft: Draft, study: Study, loaded: Loaded) -> None:
-    """Add to the report of the draft what the encoding of the written study loses of its texts."""
-    if draft.report and study.columns and study.columns.text:
-        encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
+def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
+    """Add to the report of the draft what the encoding of the written study loses of its texts.
+
+    Raises ValueError for what it cannot encode, as a run of the study would.
+    """
+    if draft.report and study.columns:
+        with loaded.placing("train"):
+            encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
         facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
         sizes = {split: len(rows) for split, rows in loaded.rows.items()}
         draft.report = replace(draft.report, texts=text_findings(facts, sizes))

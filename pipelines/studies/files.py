@@ -1,17 +1,19 @@
 """Files of studies: every `*.yaml` of the folders, read and validated, a broken one beside the others."""
 
-import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from secateur.pipelines.studies.plain_yaml import read_yaml
-from secateur.pipelines.studies.rejections import SHIPPED as SHIPPED
+from secateur.pipelines.studies.folders import SHIPPED as SHIPPED
+from secateur.pipelines.studies.folders import files_in, own_folder, shipped_files
+from secateur.pipelines.studies.plain_yaml import read_yaml, within_bounds
 from secateur.pipelines.studies.rejections import fault_text, require
-from secateur.pipelines.studies.study import DEFAULT_KIND, AnyStudy, kinds
+from secateur.pipelines.studies.study import DEFAULT_KIND, KINDS, AnyStudy, kind_named
+from secateur.pipelines.studies.trust import refuse_untrusted
 
 
 class StudyError(ValueError):
@@ -32,7 +34,15 @@ class StudyFile:
 
 
 def load_file(path: Path) -> StudyFile:
-    """Read and validate one file; raises StudyError."""
+    """Read and validate one file of a trusted folder; raises StudyError, before it reads a file of any other."""
+    if path.is_symlink() and not path.exists():
+        raise StudyError(f"{path}: is a link that leads nowhere; remove it, or restore the file")
+    if path.exists() and not path.is_file():  # to open a pipe would wait for whoever writes into it
+        raise StudyError(f"{path}: is no file, and a study is one; remove it, or name it otherwise than *.yaml")
+    try:
+        refuse_untrusted(path)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
     return StudyFile(path, load_study(path))
 
 
@@ -51,26 +61,37 @@ def validated(content: Any, path: Path) -> AnyStudy:
         raise StudyError(f"{path}: a study is a mapping of keys, got {type(content).__name__}")
     kind = content.get("kind", DEFAULT_KIND)
     try:
-        require(str(kind), kinds(), "kind")
-        return kinds()[kind](**content)
+        require(str(kind), KINDS, "kind")
+        return kind_named(kind)(**content)
     except ValidationError as error:
-        faults = "\n".join(f"  {fault_text(fault, kinds()[kind])}" for fault in error.errors())
-        raise StudyError(f"{path}:\n{faults}") from error
+        faults = "\n".join(f"  {fault_text(fault, kind_named(kind))}" for fault in error.errors())
+        raise StudyError(f"{path}:\n{within_bounds(faults)}") from error
     except TypeError as error:
         raise StudyError(f"{path}: keys must be text: {error}") from error
     except ValueError as error:
-        raise StudyError(f"{path}: {error}") from error
+        raise StudyError(f"{path}: {within_bounds(str(error))}") from error
 
 
-def study_folders() -> list[Path]:
-    """The studies that ship, then the user's folder: SECATEUR_STUDIES, or `studies` below the working directory."""
-    return [SHIPPED, Path(os.environ.get("SECATEUR_STUDIES", "studies"))]
+def own_studies() -> list[StudyFile]:
+    """The user's studies."""
+    return read_studies([own_folder()])
+
+
+def all_studies(examples: Callable[[str], bool] = lambda _: True) -> list[StudyFile]:
+    """The user's studies, then those that ship, of which `examples` may leave out some by their names.
+
+    A study of the user's takes the place of one that ships under its name.
+    """
+    own = own_studies()
+    names = {file.name for file in own}
+    wanted = (path for name, path in shipped_files().items() if name not in names and examples(name))
+    return [*own, *map(load_file, wanted)]
 
 
 def read_studies(folders: list[Path]) -> list[StudyFile]:
     """Every `*.yaml` of the folders; a broken file, or a second one of the same name, takes no other down."""
     files: list[StudyFile] = []
-    for path in (path for folder in folders for path in sorted(folder.glob("*.y*ml"))):
+    for path in (path for folder in folders for path in files_in(folder)):
         try:
             file = load_file(path)
         except StudyError as error:

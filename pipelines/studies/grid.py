@@ -1,11 +1,15 @@
 """The grid of a study: selections, each at its budgets, times seeds. One trial is one partition."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 KD = "+kd"
 """Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
 OWN = "own"
 """Stands for the budget of an in-training selection that goes by its own settings."""
+CURVE: list[int | float] = [0.9, 0.7, 0.5, 0.3, 0.1]
+"""Budgets of a study that names none."""
 
 
 @dataclass(frozen=True, order=True)
@@ -23,6 +27,11 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.seed}|{self.selection}" if self.selection else str(self.seed)
+
+    @property
+    def title(self) -> str:
+        """As messages name it."""
+        return f"{self.selection}, seed {self.seed}" if self.selection else f"seed {self.seed}"
 
     @property
     def name(self) -> str:
@@ -44,6 +53,27 @@ class Trial:
     def plain(self) -> "Trial":
         """The trial of the same samples and seed without a teacher."""
         return Trial(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
+
+
+def budgets_between(budgets: Sequence[int | float]) -> dict[int | float, int | float]:
+    """The budget in the middle between each and the next larger one, by the smaller: shares to four places, or counts.
+
+    >>> budgets_between([0.9, 0.7, 0.6999])
+    {0.7: 0.8}
+    """
+    ordered = sorted(budgets, reverse=True)
+    found: dict[int | float, int | float] = {}
+    for larger, keep in pairwise(ordered):
+        middle = (keep + larger) // 2 if isinstance(keep, int) else round((keep + larger) / 2, 4)
+        if keep < middle < larger:
+            found[keep] = middle
+    return found
+
+
+def tuned_as(selection: str, between: Mapping[int | float, int | float]) -> str:
+    """The key whose tuned settings a selection at a budget takes: one between has those of the next smaller."""
+    trial, below = Trial(selection, 0), {middle: keep for keep, middle in between.items()}
+    return selection_key(trial.name, below[trial.keep]) if trial.keep in below else selection
 
 
 def selection_key(name: str, keep: float | str) -> str:

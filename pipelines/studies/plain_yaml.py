@@ -1,5 +1,6 @@
 """YAML that a person wrote: a key once, nothing that unfolds to far more than it is, faults in one sentence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import yaml
 
 DEEPEST, MOST_NODES, MOST_DIGITS, MOST_BYTES = 64, 100_000, 40, 1 << 20
 """Levels, values once aliases are unfolded, digits of a whole number, and bytes that a file may have."""
+MOST_LETTERS = 200
+"""Of a key, which names a setting, a score, a selection or a column."""
+INTEGER = "tag:yaml.org,2002:int"
 SHOWN = 120
 """Characters of a fault that a message repeats."""
 
@@ -30,44 +34,48 @@ class PlainLoader(yaml.SafeLoader):
             self._refuse_bomb(node, {})
         return node
 
-    def _refuse_bomb(self, node: yaml.Node, sizes: dict[int, int]) -> int:
-        """Values that a node unfolds to; 0 stands for one that holds itself."""
-        if id(node) in sizes:
-            if not sizes[id(node)]:
+    def _refuse_bomb(self, node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+        """Values and levels that a node unfolds to; 0 of them stand for one that holds itself."""
+        if id(node) in known:
+            if not known[id(node)][0]:
                 raise _fault("an alias stands within its own value", node)
-            return sizes[id(node)]
-        sizes[id(node)] = 0
+            return known[id(node)]
+        known[id(node)] = 0, 0
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
         flat = [item for pair in parts for item in pair] if isinstance(node, yaml.MappingNode) else parts
-        size = 1 + sum(self._refuse_bomb(item, sizes) for item in flat)
+        inner = [self._refuse_bomb(item, known) for item in flat]
+        size, levels = 1 + sum(size for size, _ in inner), 1 + max((levels for _, levels in inner), default=0)
         if size > MOST_NODES:
             raise _fault(f"aliases unfold to more than {MOST_NODES} values", node)
-        sizes[id(node)] = size
-        return size
+        if levels > DEEPEST:
+            raise _fault(f"values are nested more than {DEEPEST} deep", node)
+        known[id(node)] = size, levels
+        return size, levels
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuses a key that stands twice, before merges bring further ones that may."""
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if len(key.value) > MOST_LETTERS:
+                    raise _fault(f"a key of {len(key.value)} letters, and a name has at most {MOST_LETTERS}", key)
                 if (key.tag, key.value) in seen:
                     raise _fault(f"key {key.value[:SHOWN]!r} stands twice", key)
                 seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep=deep)
+        return node
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > MOST_DIGITS:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """PyYAML's own constructors raise whatever Python does of a value that is none of its type."""
+        if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and len(node.value) > MOST_DIGITS:
             raise _fault(f"a whole number of {len(node.value)} digits", node)
-        return super().construct_yaml_int(node)
-
-    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
         try:
-            return super().construct_yaml_timestamp(node)
-        except ValueError as error:
-            raise _fault(f"{node.value[:SHOWN]} is no date: {error}", node) from error
-
-
-PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_int)
-PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", PlainLoader.construct_yaml_timestamp)
+            value = super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+            raise _fault(f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}", node) from error
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _fault(f"{node.value} is beyond 64 bits: write a code in quotes", node)
+        return value
 
 
 def _fault(problem: str, at: yaml.Node | None) -> yaml.MarkedYAMLError:
@@ -85,6 +93,12 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{where}{shortened(error.problem or error.context or 'not YAML')}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(shortened(str(error))) from error
+
+
+def within_bounds(message: str) -> str:
+    """A message with `SHOWN` characters of any word of hundreds, and of each line the first 2,000."""
+    cut = re.sub(r"\S{300,}", lambda word: f"{word[0][: SHOWN - 1]}…", message)
+    return "\n".join(line if len(line) <= 2000 else f"{line[:1999]}…" for line in cut.splitlines())
 
 
 def shortened(text: str) -> str:

@@ -1,5 +1,6 @@
 """What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
@@ -8,9 +9,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from secateur.pipelines.data.columns import Target
-from secateur.pipelines.studies.rejections import Strict, checked, nested, require
+from secateur.pipelines.studies.rejections import checked, nested, require
 from secateur.scorers.lazy import is_there
 from secateur.scorers.registry import AnyScorer
+from secateur.scorers.settings import CODE, Settings
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.missing_signals import EMBEDDED, missing_signals
@@ -27,12 +29,12 @@ COUNTED = {"class": "classes", "labels": "labels"}
 """The setting by which a task is told how many classes or labels the data have."""
 
 
-class Problem(Strict):
+class Problem(Settings):
     """A task by name, and its settings; a YAML writes the name alone, or `kind` with the settings beside it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    kind: Annotated[str, Field(description="a task, or module:factory of your own")] = "classification"
+    kind: Annotated[str, CODE, Field(description="a task, or module:factory of your own")] = "classification"
     settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = Field(
         default_factory=dict
     )
@@ -87,6 +89,22 @@ class Problem(Strict):
         counts = {counted: len(names)} if counted else {}
         return task_from({"name": self.kind, **counts, "names": tuple(names), **self.settings})
 
+    def check_metric(self, name: str | None, columns: Sequence[str]) -> None:
+        """Raise ValueError where a built-in task has no metric of that name, for targets in these columns.
+
+        How many classes there are, and numbers in a column of lists, the data say: those are looked at with them.
+        """
+        if name is None:
+            return
+        task, listed = self.task(EXAMPLES[self.target][0]), None
+        if self.target == "numbers":
+            own = {key: value for key, value in self.settings.items() if key != "units"}  # of columns of lists, several
+            task = task_from({"name": self.kind, "names": columns, **own}).fitted(np.eye(2, len(columns)))
+            listed = re.fullmatch(rf"(.+)_{re.escape(columns[0])}\[\d+\]", name) if len(columns) == 1 else None
+        known = {metric.name: metric for metric in task.metrics}
+        if not (listed and listed[1] in known):
+            require(name, known, f"metric of {self.kind}")
+
     def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
         """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
         task = self.task(EXAMPLES[self.target][0])
@@ -118,4 +136,4 @@ def settings_of(task: type[Task]) -> type[BaseModel]:
     known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
     types = get_type_hints(task, include_extras=True)
     typed: dict[str, Any] = {name: (types[name], known[name].default) for name in task.settings}
-    return create_model(f"{task.__name__}Settings", __config__=ConfigDict(extra="forbid"), **typed)
+    return create_model(f"{task.__name__}Settings", __base__=Settings, **typed)

@@ -2,22 +2,30 @@
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
 
+from secateur.pipelines.studies.folders import SHIPPED
 from secateur.pipelines.studies.plain_yaml import shortened
 
-SHIPPED = Path(__file__).parent / "shipped"
+
+def plain_name(text: str) -> str:
+    """The name of a study, a score or a selection; raises ValueError for a text that is none.
+
+    Such names become folders, keys of assets and parts of each other, on file systems that know one case alone too.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]{0,99}", text):
+        raise ValueError("a name is at most 100 lower-case letters, digits and _, the first one a letter")
+    return text
 
 
-class Strict(BaseModel):
-    """Refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid")
+Name = Annotated[
+    str, AfterValidator(plain_name), WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,99}$"})
+]
 
 
 def shipped(name: str) -> Callable[[dict[str, Any]], None]:
@@ -47,15 +55,17 @@ def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
     return {kind: body.get(kind, name), "settings": flat} | {key: body[key] for key in own if key in body}
 
 
-def require(name: str, known: Mapping[str, Any], where: str, others: Mapping[str, str] | None = None) -> None:
+def require(
+    name: str, known: Mapping[str, Any], where: str, others: Callable[[], Mapping[str, str]] | None = None
+) -> None:
     """Raise ValueError with the names there are, nearest first, where `name` is not one of them.
 
-    `others` are names that exist and do not suit, with what they are for.
+    `others` gives names that exist and do not suit, with what they are for.
     """
     if name not in known:
         name = name if len(name) <= 100 else f"{name[:99]}…"
-        if others and name in others:
-            raise ValueError(f"{where}: {name!r} is for {others[name]}; there are: {', '.join(sorted(known))}")
+        if others and (purpose := others().get(name)):
+            raise ValueError(f"{where}: {name!r} is for {purpose}; there are: {', '.join(sorted(known))}")
         told = did_you_mean(name, known)
         raise ValueError(f"{where}: there is no {name!r}; {told}there are: {', '.join(sorted(known))}")
 
@@ -66,18 +76,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def checked(settings: type[BaseModel], given: Mapping[str, Any], where: str) -> None:
-    """Validate settings against a declaration; raise ValueError that says key, fault and allowed names."""
+def checked(
+    settings: type[BaseModel],
+    given: Mapping[str, Any],
+    where: str,
+    refuse: Callable[[Any], object] = lambda _: None,
+) -> None:
+    """Validate settings against a declaration; raise ValueError that says key, fault and allowed names.
+
+    `refuse` raises ValueError for settings that are each in their bounds and do not go together.
+    """
     try:
-        settings(**given)
+        refuse(settings(**given))
     except ValidationError as error:
         faults = "; ".join(fault_text(fault, settings) for fault in error.errors())
         raise ValueError(f"{where}: {faults}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
     """One pydantic fault as `key: what is wrong, got what`; an unknown key of a model with the keys that there are."""
-    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
+    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function-", "[key]")))
     if fault["type"] == "extra_forbidden" and model:
         *path, key = fault["loc"]
         known = keys_at(model, path)

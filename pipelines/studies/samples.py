@@ -6,18 +6,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.sources import Columns, Source, load
-from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.studies.grid import CURVE, KD, OWN, Trial, budgets_between, selection_key
 from secateur.pipelines.studies.problem import Problem, refuse_missing
-from secateur.pipelines.studies.rejections import Strict, checked, mapping, nested, require, shipped
-from secateur.pipelines.studies.sections import Compute, Distilled, Recurring
+from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require, shipped
+from secateur.pipelines.studies.scores import Score, require_score
+from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.study import AnyStudy
-from secateur.scorers.contract import Scorer
-from secateur.scorers.geometry import vectors
 from secateur.scorers.registry import AnyScorer, of_other_units, scorers
+from secateur.scorers.settings import PATHS, Settings
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
@@ -27,48 +28,10 @@ from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
 
 BASELINES = ("uniform_random", "stratified_random")
-IDLE = {"kind", "description", "recurring"}
+IDLE = {"kind", "description", "recurring", "report_samples"}
 """Keys of a study that decide nothing about what is made; a key that no list here names decides."""
-AFTER_SCORES = IDLE | {"selections", "keep", "seeds", "training", "validation", "distillation"}
-
-
-class Score(Strict):
-    """A scorer with its settings, under the name that the study gives it."""
-
-    scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
-    settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
-        default_factory=dict
-    )
-
-    @property
-    def declared(self) -> AnyScorer:
-        return scorers()[self.scorer]
-
-    @property
-    def signals(self) -> set[str]:
-        """What a scorer of signals reads; nothing for the other kinds."""
-        return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
-
-
-class Validation(Strict):
-    """How settings that the study leaves out are chosen; test samples are never used for it."""
-
-    fraction: Annotated[float, Field(gt=0, lt=1, description="share of the training samples held out")] = 0.2
-    seeds: Annotated[int, Field(ge=1, description="trainings per candidate")] = 3
-
-
-class Neighbourhood(Strict):
-    """The neighbour graph of the embeddings, shared by all scores that read it."""
-
-    count: Annotated[int, Field(ge=1, description="nearest other samples of each sample")] = 10
-    metric: Annotated[vectors.Metric, Field(description="of distances between embeddings")] = "euclidean"
-    engine: Annotated[
-        Literal["auto", "exact", "ivf"],
-        Field(description="exact search or inverted lists; auto: by the time that they would take"),
-    ] = "auto"
-    least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
-        0.95
-    )
+OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
+AFTER_SCORES = IDLE | OF_THE_REPORT | {"selections", "time_to", "training", "validation", "distillation"}
 
 
 class Study(AnyStudy):
@@ -95,7 +58,7 @@ class Study(AnyStudy):
     data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
         DataPolicy()
     )
-    encoding: dict[str, Any] = Field(
+    encoding: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
     proxy: Annotated[TrainingConfig, Field(description="the training run whose observers score the samples")]
@@ -111,17 +74,40 @@ class Study(AnyStudy):
         EmbeddingSettings()
     )
     neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
-    scores: Annotated[dict[str, Score], Field(min_length=1, description="scores by name")]
+    scores: Annotated[dict[Name, Score], Field(min_length=1, description="scores by name")]
     selections: Annotated[
-        dict[str, Selection],
+        dict[Name, Selection],
         Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
     ]
-    keep: Annotated[list[int | float], Field(min_length=1, description="budgets: fractions in (0, 1] or counts")]
+    keep: Annotated[
+        list[int | float],
+        Field(min_length=1, description="budgets: fractions in (0, 1] or counts; auto: the default, refined"),
+    ] = Field(default_factory=CURVE.copy)
+    refine: Annotated[
+        bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
+    ] = False
     training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
     validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
+    cost_per_hour: Annotated[
+        float | None, Field(gt=0, description="of what trains the models, in your currency: the report prices seconds")
+    ] = None
+    time_to: Annotated[
+        TimeTo | None,
+        BeforeValidator(TimeTo.short, json_schema_input_type=TimeTo | list[float] | Literal[False] | None),
+        Field(description="time to accuracy; by default of selections in training, beside random and the full set"),
+    ] = None
     recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
+    report_samples: Annotated[
+        bool, Field(description="whether the report's page embeds pictures or texts of samples to look at")
+    ] = True
     compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic_budgets(cls, content: Any) -> Any:
+        automatic = isinstance(content, dict) and content.get("keep") == "auto"
+        return {"refine": True} | content | {"keep": CURVE.copy()} if automatic else content
 
     @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
     @classmethod
@@ -137,7 +123,9 @@ class Study(AnyStudy):
     @classmethod
     def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
         for name, score in scores.items():
-            require(score.scorer, scorers(), f"{name}.scorer", of_other_units())
+            if name in SIGNALS:
+                raise ValueError(f"{name}: selectors read something else by this name; call the score otherwise")
+            require(score.scorer, scorers(), f"{name}.scorer", of_other_units)
             checked(score.declared.settings, score.settings, name)
         return scores
 
@@ -145,10 +133,12 @@ class Study(AnyStudy):
     @classmethod
     def _known_selectors(cls, selections: dict[str, Selection]) -> dict[str, Selection]:
         for name, selection in selections.items():
+            if name == "full" or (name in BASELINES and selection.selector != name):
+                raise ValueError(f"{name}: the report has this name for something else; call the selection otherwise")
             selection.check(name)
         return selections
 
-    @field_validator("keep", mode="before", json_schema_input_type=float | list[float])
+    @field_validator("keep", mode="before", json_schema_input_type=float | list[float] | Literal["auto"])
     @classmethod
     def _one_or_many(cls, content: Any) -> Any:
         return content if isinstance(content, list) else [content]
@@ -177,6 +167,8 @@ class Study(AnyStudy):
         if self.task.own:
             if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
                 raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
+            if self.data != DataPolicy():
+                raise ValueError(f"data: the task {self.task.kind} decides which samples it yields; leave it out")
             if self.embeddings.kind != "proxy":
                 raise ValueError(f"embeddings.kind: of the samples of {self.task.kind} a proxy alone makes embeddings")
             return self
@@ -184,6 +176,7 @@ class Study(AnyStudy):
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
         self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
         self.task.check(self.read_scores, (self.proxy, self.training))
+        self.task.check_metric(self.metric, self.columns.labels)
         return self
 
     @property
@@ -201,6 +194,7 @@ class Study(AnyStudy):
     def own_task(self) -> OwnTask:
         """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
         task = own_task(self.task.kind).probed()
+        require(self.metric or task.metrics[0].name, {metric.name: metric for metric in task.metrics}, "metric")
         refuse_missing(task, self.read_scores, {name: each.reads for name, each in self.selections.items()})
         if self.distillation and type(task).distance is OwnTask.distance:
             raise ValueError(f"distillation: task {task.name} defines no distance between outputs; leave it out")
@@ -213,13 +207,15 @@ class Study(AnyStudy):
         checked first, for nothing of it was imported when the study was loaded.
         """
         if self.task.own:
-            from secateur.pipelines.data.own_samples import inspect_own, revision_of
+            from secateur.pipelines.data import own_samples
 
             task = self.own_task()
-            return revision_of(task, inspect_own(task, "train"), inspect_own(task, "test"))
+            return own_samples.revision_of(task, *(own_samples.inspect_own(task, split) for split in ("train", "test")))
+        from secateur.pipelines.data.sources import revision_of
+
         for config in self.configs:
             check_settings(config)
-        return load(self.read_source, self.read_columns, base, cache, self.data).revision
+        return revision_of(self.read_source, self.read_columns, base, cache)
 
     @property
     def read_scores(self) -> dict[str, AnyScorer]:
@@ -262,7 +258,26 @@ class Study(AnyStudy):
         return self
 
     @model_validator(mode="after")
+    def _scores_are_possible(self) -> "Study":
+        for name, score in self.scores.items():
+            if (score.settings.get("k") or 0) > self.neighbours.count:
+                raise ValueError(
+                    f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "
+                    f"{self.neighbours.count}; lower k, or raise count"
+                )
+            least = getattr(score.declared, "least", 1)
+            for key, there in (("checkpoints", self.checkpoints), ("proxy.epochs", self.proxy.epochs or least)):
+                if there < least:
+                    raise ValueError(
+                        f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
+                        f"epochs: {key} must be at least {least}, got {there}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _students_exist(self) -> "Study":
+        if self.refine and len({type(keep) for keep in self.keep}) > 1:
+            raise ValueError("refine: between a share and a count there is no budget; write keep as one kind of them")
         if self.distillation:
             self.distillation.check({"full": None, **self.selections})
         return self
@@ -319,6 +334,23 @@ class Study(AnyStudy):
         return [name for name, selection in self.selections.items() if selection.budget == OWN]
 
     @property
+    def between(self) -> dict[int | float, int | float]:
+        return budgets_between(self.keep) if self.refine else {}
+
+    @property
+    def watched(self) -> TimeTo | None:
+        """How models are measured on the test split while they are trained; None where they are not."""
+        if self.time_to is None and any(selection.in_training for selection in self.selections.values()):
+            return TimeTo()
+        return self.time_to if self.time_to and self.time_to.evaluations else None
+
+    def evaluations_of(self, name: str) -> int:
+        """How often a model of a selection, or of the full set, is measured while it is trained."""
+        chosen = name in self.selections and self.selections[name].in_training
+        asked = self.time_to is not None or chosen or name in ("full", self.baseline)
+        return self.watched.evaluations if self.watched and asked else 0
+
+    @property
     def arms(self) -> list[str]:
         """Selections that go by the study's budgets, behind each its twin that a teacher taught, if any."""
         return self.with_twins(name for name in self.selections if name not in self.own)
@@ -326,6 +358,13 @@ class Study(AnyStudy):
     @property
     def unbudgeted(self) -> list[str]:
         return self.with_twins(["full", *self.own])[1:]
+
+    def why_no_manifest(self, trial: Trial) -> str:
+        if trial.distilled:
+            return f"the samples are those of {trial.plain.selection}, whose manifest says them"
+        if trial.name in self.selections and self.selections[trial.name].in_training:
+            return "the selection is made anew in every epoch of a training: there is no subset to export"
+        return ""
 
     def with_twins(self, names: Iterable[str]) -> list[str]:
         """Names of selections, or full, each followed by its twin's where it has one."""
@@ -336,25 +375,24 @@ class Study(AnyStudy):
     def selection_keys(self) -> list[str]:
         """`full`, selections of no budget, then every selection at every budget; behind each its twin, if any."""
         at_own = [selection_key(name, OWN) for name in self.with_twins(self.own)]
-        at_budgets = [selection_key(name, keep) for keep in self.keep for name in self.arms]
+        at_budgets = [selection_key(name, keep) for keep in self.budgets for name in self.arms]
         return [*self.with_twins(["full"]), *at_own, *at_budgets]
 
-    def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+    @property
+    def resolved(self) -> dict[str, Settings]:
+        return {"encoding": self.resolved_encoding} if self.columns else {}
+
+    def left_out(self, asset: str, trial: Trial | None) -> set[str]:
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
-            left_out = AFTER_SCORES
-        else:
-            left_out = IDLE | ({"selections", "keep", "seeds", "validation"} if trial else set())
-        settings = self.model_dump(mode="json", exclude=left_out)
+            return AFTER_SCORES
+        if asset == "report":
+            return IDLE - {"report_samples"}
+        return IDLE | (OF_THE_REPORT | {"selections", "validation"} if trial else set())
+
+    def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        settings = self.model_dump(mode="json", exclude=self.left_out(asset, trial))
         settings["encoding"] = self.resolved_encoding.model_dump(mode="json") if self.columns else None
         versions = {name: score.declared.card.version for name, score in self.scores.items()}
         selection = self.selections.get(trial.plain.name) if trial else None
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
         return {"settings": settings, "scorers": versions, "selection": chosen}
-
-
-def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
-    if name not in known and name in scorers():
-        there = ", ".join(known)
-        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
-    require(name, known, where)

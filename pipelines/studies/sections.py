@@ -1,12 +1,14 @@
-"""What a study may write under `compute`: where scoring passes run and how a model is trained."""
+"""Sections of a study of samples: where its work runs, its neighbour graph, distillation, and recurring rescoring."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from secateur.pipelines.studies.rejections import require
+from secateur.scorers.geometry import vectors
+from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.models.registry import check_config
@@ -18,10 +20,10 @@ CRON = (
 """Least and greatest number of each field of a cron line, and the names that numbers have from the least on."""
 
 
-class Compute(BaseModel):
+class Compute(Settings):
     """Where heavy work runs; by default all of it in the process of the run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     scoring: Annotated[
         Literal["local", "ray"], Field(description="scoring passes in this process, or on a Ray cluster (extra ray)")
@@ -41,6 +43,55 @@ class Compute(BaseModel):
             raise ValueError("processes is read with `training: launch` only; in_process trains in one")
         if self.ray_address is not None and self.scoring == "local":
             raise ValueError("ray_address is read with `scoring: ray` only")
+        return self
+
+
+class Validation(Settings):
+    """How settings that the study leaves out are chosen; test samples are never used for it."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1, description="share of the training samples held out")] = 0.2
+    seeds: Annotated[int, Field(ge=1, description="trainings per candidate")] = 3
+
+
+class Neighbourhood(Settings):
+    """The neighbour graph of the embeddings, shared by all scores that read it."""
+
+    count: Annotated[int, Field(ge=1, description="nearest other samples of each sample")] = 10
+    metric: Annotated[vectors.Metric, Field(description="of distances between embeddings")] = "euclidean"
+    engine: Annotated[
+        Literal["auto", "exact", "ivf"],
+        Field(description="exact search or inverted lists; auto: by the time that they would take"),
+    ] = "auto"
+    least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
+        0.95
+    )
+
+
+class TimeTo(Settings):
+    """What counts as reached in the report's time to accuracy, and how closely trainings are watched for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shares: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(description="of the full set's result that are reached")
+    ] = (0.9, 0.95, 0.99)
+    values: Annotated[
+        tuple[float, ...],
+        Field(description="of the metric that decides: in percent where it is a share, else in its unit"),
+    ] = ()
+    evaluations: Annotated[
+        int, Field(ge=0, le=1000, description="of each model on the test split while it is trained, at equal intervals")
+    ] = 20
+
+    @classmethod
+    def short(cls, given: Any) -> Any:
+        """A list alone is that of shares; `false` is no evaluation."""
+        return {"shares": given} if isinstance(given, list) else {"evaluations": 0} if given is False else given
+
+    @model_validator(mode="after")
+    def _something(self) -> "TimeTo":
+        if not self.shares and not self.values:
+            raise ValueError("name shares of the full set's result, or values; or write `time_to: false`")
         return self
 
 
@@ -66,11 +117,11 @@ class Distilled(Distillation):
             check_config(self.teacher)
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Frozen(Settings):
+    model_config = ConfigDict(frozen=True)
 
 
-class Drift(_Settings):
+class Drift(Frozen):
     """Bounds of the comparison of a new scoring with the last one."""
 
     least_rank_correlation: Annotated[
@@ -81,7 +132,7 @@ class Drift(_Settings):
     ] = 0.5
 
 
-class Recurring(_Settings):
+class Recurring(Frozen):
     """Recurring rescoring: by the clock, when the source changes, and of whatever has become stale."""
 
     cron: Annotated[str | None, Field(description="five fields, such as '0 6 * * 1'; None for no schedule")] = None

@@ -1,29 +1,37 @@
 """A study's selections: a static selector, or an in-training sampler, each with its settings."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from secateur.pipelines.studies.rejections import Strict, checked, require
-from secateur.scorers.contract import positional
+from secateur.pipelines.studies.rejections import checked, require
+from secateur.scorers.contract import discover, positional
+from secateur.scorers.settings import Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, of_other_units, selectors
 from secateur.selectors.draws.ranks import Keep
-from secateur.selectors.samplers.contract import EpochSampler, samplers
+from secateur.selectors.samplers.contract import EpochSampler
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
 OWN_KEYS = {"score", "cut_by", "classes", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
 
 
+@cache
 def choosers() -> Mapping[str, Chooser]:
     """Everything that a selection may name: selectors, and samplers that select while training."""
-    choosing = {name: kind for name, kind in samplers().items() if "keep" not in positional(kind.__init__)}
-    return {**choosing, **selectors()}
+    import secateur.selectors
+
+    def chooses(kind: Chooser) -> bool:
+        if isinstance(kind, Selector):
+            return True
+        return not inspect.isabstract(kind) and "keep" not in positional(kind.__init__)
+
+    return discover(secateur.selectors, Selector, EpochSampler, holds=chooses)
 
 
 def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
@@ -45,14 +53,14 @@ def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
     return replace(chosen, choose=choose, reads=positional(choose))
 
 
-class ClassShares(Strict):
+class ClassShares(Settings):
     """How classes share the budget."""
 
     policy: Annotated[Policy, Field(description="none, proportional or balanced")] = "none"
     floor: Annotated[int, Field(ge=0, description="samples that stay of each class")] = 0
 
 
-class Selection(Strict):
+class Selection(Settings):
     """A selector, or a sampler that selects anew in every epoch, with its settings and the score that it reads."""
 
     selector: Annotated[
@@ -109,17 +117,16 @@ class Selection(Strict):
 
     def check(self, name: str) -> None:
         """Raise ValueError where the selector does not exist or does not take these settings."""
-        require(self.selector, choosers(), f"{name}.selector", of_other_units())
+        require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
         if self.cut_by and "aum" not in getattr(choosers()[self.selector], "reads", ()):
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "full":
-            raise ValueError(f"{name}: a selection's name is letters, digits, - and _, and not 'full'")
         if isinstance(declared, Selector):
             if self.budget == "own":
                 raise ValueError(f"{name}.budget: {self.selector!r} keeps the study's budget; leave it out")
             tuned = {setting: values[0] for setting, values in declared.tunable.items()}
-            checked(declared.settings, tuned | self.settings, name)
+            plain = selectors()[self.selector]  # under a class policy room is a class's own
+            checked(declared.settings, tuned | self.settings, name, lambda held: plain.most(2**40, held.model_dump()))
             return
         if self.classes is not None:
             raise ValueError(f"{name}.classes: {self.selector!r} selects in training and has no class policy")
@@ -128,4 +135,5 @@ class Selection(Strict):
             raise ValueError(f"{name}.budget: {self.selector!r} goes by its own settings; write budget: own")
         if self.budget == "study" and "keep" in self.settings:
             raise ValueError(f"{name}.keep: the study's budgets are held; leave it out, or write budget: own")
-        checked(declared.settings, ({"keep": 1} if self.budget == "study" else {}) | self.settings, name)
+        budget = {"keep": 1} if self.budget == "study" else {}
+        checked(declared.settings, budget | self.settings, name, declared.refuse)

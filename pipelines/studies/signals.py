@@ -46,6 +46,41 @@ CHOICE = ("tuning", "subset", "manifest")
 TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
 """Assets of a study of samples by stage, each after what it may be made of."""
 
+BESIDE: Mapping[str, str] = {
+    "rows": "samples",
+    "data_report": "samples",
+    "proxy_cost": "proxy",
+    "scores_cost": "scores",
+    "scoring_pass_cost": "scores",
+    "embeddings_cost": "embeddings",
+    "neighbours_cost": "neighbour_indices",
+    "tuning_cost": "tuning",
+    "teacher_cost": "teacher",
+    "teacher_logits_cost": "teacher_logits",
+    "distillation_tuning_cost": "distillation_tuning",
+    "subset_settings": "subset",
+    "subset_cost": "subset",
+    "prepared_record": "prepared",
+    "manifest": "pruned",
+}
+"""What the step of an asset writes besides, by the asset, of studies of any kind; a manifest may be an asset itself."""
+COST = "_cost"
+"""Ends the names of what assets spent."""
+OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
+"""Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
+OF_TEST = ("test_samples", "test_inputs")
+OF_BOTH = ("source", "data_report", "rows", "evaluation", "report")
+
+
+def samples_behind(asset: str) -> tuple[str, ...]:
+    """Assets that hold the samples for which alone the value of an asset, or of what stands beside it, is good.
+
+    Whatever the lists above do not name follows the rows of the training samples.
+    """
+    if asset in OF_ANY_SAMPLES or asset.startswith(".") or asset.endswith(COST):
+        return ()
+    return ("test_samples",) if asset in OF_TEST else ("samples", "test_samples") if asset in OF_BOTH else ("samples",)
+
 
 def of_origin(*origins: Origin) -> set[str]:
     """Names of the signals that come from there."""

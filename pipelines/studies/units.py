@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.study import AnyStudy
+from secateur.scorers.settings import Settings
 from secateur.trainers.experiments.contract import Experiment, experiment_named, experiments
 from secateur.trainers.tasks.contract import Metric
 
@@ -52,6 +53,8 @@ class PruningStudy(AnyStudy):
         declared, all_of_them = self.declared, "arms" not in self.model_fields_set
         others = [arm for arm in declared.arms if arm != declared.baseline and (all_of_them or arm in self.arms)]
         self.arms = [declared.baseline, *others]
+        if self.metric is not None:
+            require(self.metric, {metric.name: metric for metric in self.metrics}, "metric")
         return self
 
     @property
@@ -62,7 +65,11 @@ class PruningStudy(AnyStudy):
     @cached_property
     def instance(self) -> Experiment:
         """The experiment under the study's settings."""
-        return self.declared(**self.declared.settings(**self.settings).model_dump(mode="json"))
+        return self.declared(**self.resolved["settings"].model_dump(mode="json"))
+
+    @property
+    def resolved(self) -> dict[str, Settings]:
+        return {"settings": cast(Settings, self.declared.settings(**self.settings))}
 
     @property
     def unit(self) -> str:
@@ -70,7 +77,7 @@ class PruningStudy(AnyStudy):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return self.declared.metrics
+        return self.instance.metrics
 
     @property
     def baseline(self) -> str:
@@ -84,7 +91,10 @@ class PruningStudy(AnyStudy):
         return ""
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
-        left_out = {"kind", "description"} | ({"arms", "keep", "seeds"} if trial else set())
         arm = trial.name if trial else ""
         versions = self.instance.versions(arm) if arm else {"experiment": self.declared.version}
-        return {"settings": self.model_dump(mode="json", exclude=left_out), "versions": versions}
+        settings = self.model_dump(mode="json", exclude=self.left_out(asset, trial))
+        return {"settings": settings, "versions": versions}
+
+    def left_out(self, asset: str, trial: Trial | None) -> set[str]:
+        return super().left_out(asset, trial) | ({"arms", "keep", "margin"} if trial else set())

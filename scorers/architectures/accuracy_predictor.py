@@ -7,25 +7,26 @@ from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from secateur.scorers.architectures.boosted_trees import LEAVES, Leaf, LeafTables, leaves_of
 from secateur.scorers.architectures.choice_contributions import PairContributions, mean_where_used, pair_contributions
 from secateur.scorers.architectures.encoding import ArchitectureSpace, Choices, Features
 from secateur.scorers.architectures.rank_metrics import RankMetrics, out_of_fold, rank_metrics
 from secateur.scorers.contract import rows_text
+from secateur.scorers.settings import Settings
 
 Accuracies = Float64[np.ndarray, " n"]
 
 
-class PredictorSettings(BaseModel):
+class PredictorSettings(Settings):
     """Settings of the boosted trees; what stands here by default is what the paper's code sets.
 
     LightGBM's own `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error. Left out, it is a 300th
     of the pool, within 3 … 20.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     trees: Annotated[int, Field(ge=1, description="rounds of boosting")] = 100
     leaves: Annotated[int, Field(ge=2, le=LEAVES, description="of a tree, at most")] = 31

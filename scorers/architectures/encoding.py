@@ -197,16 +197,25 @@ class ArchitectureSpace:
 
 
 def choice_numbers(names: Shaped[np.ndarray, " n"], position: Position) -> Int64[np.ndarray, " n"]:
-    """Numbers of choices given by name or by number.
+    """Numbers of choices given by name, all of them, or by number, all of them.
 
-    Raises ValueError that names position, row and what there is.
+    Names come first: of choices that are named by digits, a column of those digits holds names. Raises ValueError that
+    names position, row and what there is.
     """
-    known = {choice: number for number, choice in enumerate(position.choices)}
-    known |= {str(number): number for number in range(len(position.choices)) if str(number) not in known}
-    found = np.array([known.get(str(name), -1) for name in names.tolist()], dtype=np.int64)
-    if len(bad := np.flatnonzero(found < 0)):
-        there = ", ".join(position.choices)
+    texts, there = list(map(str, names.tolist())), ", ".join(position.choices)
+    by_name = {choice: number for number, choice in enumerate(position.choices)}
+    by_number = {str(number): number for number in range(len(position.choices))}
+    readings = [np.array([known.get(text, -1) for text in texts], dtype=np.int64) for known in (by_name, by_number)]
+    for found in readings:
+        if (found >= 0).all():
+            return found
+    neither = np.flatnonzero((readings[0] < 0) & (readings[1] < 0))
+    if len(neither):
         raise ValueError(
-            f"{position.name}: unknown choice {names.tolist()[bad[0]]!r} at row {bad[0]}; there are {there}"
+            f"{position.name}: unknown choice {texts[neither[0]]!r} at row {neither[0]}; there are {there}"
         )
-    return found
+    no_name, no_number = (int(np.flatnonzero(found < 0)[0]) for found in readings)
+    raise ValueError(
+        f"{position.name}: {texts[no_name]!r} at row {no_name} is the number of a choice and {texts[no_number]!r} at "
+        f"row {no_number} a name; a column holds names or numbers, not both (names: {there})"
+    )

@@ -52,15 +52,16 @@ def out_of_fold(
     """A prediction of each row by a model that never saw it.
 
     `fit_predict(training rows, rows to predict)` is called once per fold. Rows of equal `groups` (isomorphic
-    architectures) share a fold, or the model would be asked what it was told. Raises ValueError for fewer groups than
-    folds.
+    architectures) share a fold, or the model would be asked what it was told; of fewer groups than folds each is one.
+    Raises ValueError for fewer than three groups: a model is fitted to two or more.
     """
     names, member = np.unique(groups, return_inverse=True)
-    if len(names) < FOLDS:
-        raise ValueError(f"{len(names)} different architectures do not fill {FOLDS} folds; evaluate more of them")
-    fold = np.random.default_rng((0, FOLDS)).permutation(len(names))[member] % FOLDS
+    if len(names) < 3:
+        raise ValueError(f"{len(names)} different architectures cannot be predicted from each other; evaluate three")
+    folds = min(FOLDS, len(names))
+    fold = np.random.default_rng((0, FOLDS)).permutation(len(names))[member] % folds
     predicted = np.empty(len(groups))
-    for number in range(FOLDS):
+    for number in range(folds):
         test = np.flatnonzero(fold == number).astype(np.int64)
         predicted[test] = fit_predict(np.flatnonzero(fold != number).astype(np.int64), test)
     return predicted

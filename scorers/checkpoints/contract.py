@@ -124,6 +124,8 @@ class CheckpointScorer(Generic[P]):
     reads: Reads
     several: bool
     """Whether it reads all checkpoints of the proxy, or the last one alone."""
+    least: int = 1
+    """Fewest checkpoints of one run that it compares."""
 
     def __call__(self, batch: CheckpointBatch, *args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
         """One number per sample of the batch, float32 `[b]`, on the models' device."""
@@ -131,7 +133,7 @@ class CheckpointScorer(Generic[P]):
 
 
 def checkpoint_scorer(
-    *, high_means: HighMeans, reads: Reads, paper: str, version: str = "1", several: bool = False
+    *, high_means: HighMeans, reads: Reads, paper: str, version: str = "1", several: bool = False, least: int = 1
 ) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
     """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
 
@@ -139,6 +141,6 @@ def checkpoint_scorer(
         name = compute.__name__
         view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
         card = Card(name, version, high_means, view, paper, summary_of(compute))
-        return CheckpointScorer(compute, card, settings_of(compute), reads, several)
+        return CheckpointScorer(compute, card, settings_of(compute), reads, several, least)
 
     return declare

@@ -17,6 +17,7 @@ from secateur.scorers.lazy import nn, torch
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
     several=True,
+    least=2,
 )
 def vog(
     batch: CheckpointBatch,

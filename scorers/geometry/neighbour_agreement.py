@@ -3,8 +3,11 @@
 Edited nearest neighbours: Wilson, "Asymptotic properties of nearest neighbor rules using edited data", IEEE SMC 1972.
 """
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Int64
+from pydantic import Field
 
 from secateur.scorers.contract import Scores, scorer
 from secateur.scorers.geometry.vectors import VIEW
@@ -12,7 +15,10 @@ from secateur.scorers.geometry.vectors import VIEW
 
 @scorer(high_means="easier", view=VIEW, paper="https://doi.org/10.1109/TSMC.1972.4309137")
 def neighbour_agreement(
-    neighbour_indices: Int64[np.ndarray, "n k"], strata: Int64[np.ndarray, " n"], *, k: int | None = None
+    neighbour_indices: Int64[np.ndarray, "n k"],
+    strata: Int64[np.ndarray, " n"],
+    *,
+    k: Annotated[int | None, Field(ge=1)] = None,
 ) -> Scores:
     """Share, in 0 … 1, of the `k` nearest others (all of the graph where `k` is left out) with the sample's label.
 

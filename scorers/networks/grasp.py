@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from secateur.scorers.contract import scorer
+from secateur.scorers.contract import Positive, scorer
 from secateur.scorers.lazy import functional, nn, torch
 from secateur.scorers.networks.gradients import Groups, by_name, with_gradients
 
@@ -20,7 +20,7 @@ def grasp(
     names: Sequence[str],
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     *,
-    temperature: float = 200.0,
+    temperature: Positive = 200.0,
 ) -> Groups:
     """w · (H g): what removing a weight does to the gradient's norm.
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from secateur.scorers.contract import scorer
+from secateur.scorers.contract import Share, finite_outputs, scorer
 from secateur.scorers.lazy import nn, torch
 
 HeadScores = Float32[np.ndarray, "layers heads"]
@@ -113,9 +113,19 @@ def rendered(tokenizer: Any, context: str, question: str, chat: bool) -> str:
 
 
 def ids_and_offsets(tokenizer: Any, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a text, and where in it each token stands; `plain` text gets the tokenizer's special tokens."""
+    """Token ids of a text, and where in it each token stands; `plain` text gets the tokenizer's special tokens.
+
+    Only those in front: a model goes on with a text, not behind the end of one.
+    """
     coded = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, verbose=False)
-    return coded["input_ids"], coded["offset_mapping"]
+    last = len(coded["input_ids"]) - (specials_behind(tokenizer, text) if plain else 0)
+    return coded["input_ids"][:last], coded["offset_mapping"][:last]
+
+
+def specials_behind(tokenizer: Any, text: str) -> int:
+    """How many special tokens, such as `</s>` or `[SEP]`, a fast tokenizer adds behind a text that has tokens."""
+    added = tokenizer(text, return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
+    return int(added[::-1].index(0))  # tokens of the text itself are 0 even where it spells a special one
 
 
 def retrieve(
@@ -131,7 +141,7 @@ def retrieve(
     Prompts of equal length go together. They are read with whatever attention the model was loaded with; while it
     writes, attention is eager, since no other gives its weights, and the model is as before afterwards. It stops at the
     end-of-text tokens of its generation configuration. Raises ValueError for a model in training mode, one that gives
-    no attention, and prompts that it has no positions or tokens for.
+    no attention or logits that are NaN or infinite, and prompts that it has no positions or tokens for.
     """
     check_model(model, prompts, new_tokens)
     results: dict[int, Retrieval] = {}
@@ -193,7 +203,8 @@ def retrieve_together(model: Any, prompts: Sequence[NeedlePrompt], new_tokens: i
     with eager_attention(model):
         for step in range(new_tokens):
             out = model(input_ids=current, past_key_values=cache, use_cache=True, output_attentions=True)
-            chosen = out.logits[:, -1].argmax(dim=-1)
+            highest, chosen = out.logits[:, -1].max(dim=-1)  # which is NaN where any logit is
+            finite_outputs(highest, "the logits behind the prompts", model=model)
             writing = writing & ~torch.isin(chosen, ends)
             watch.see(last_rows(model, out.attentions), chosen, writing, seen=tokens.shape[1] + step)
             if not writing.any():
@@ -278,7 +289,7 @@ def words_recalled(written: str, needle: str) -> float:
     paper="Wu et al. 2025, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv 2404.15574",
 )
 def retrieval_heads(
-    retrievals: Sequence[Retrieval], recalls: Float64[np.ndarray, " runs"], *, least: float = 0.5
+    retrievals: Sequence[Retrieval], recalls: Float64[np.ndarray, " runs"], *, least: Share = 0.5
 ) -> HeadScores:
     """Mean share copied per head over the runs whose recall is above `least`, float32 `[layers, heads]`.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from secateur.scorers.contract import scorer
+from secateur.scorers.contract import Count, scorer
 from secateur.scorers.lazy import nn, torch
 from secateur.scorers.networks.gradients import Groups, by_name
 
@@ -26,7 +26,7 @@ def synflow(
     keep: float,
     choose: Callable[[Groups, float], Mapping[str, np.ndarray]],
     *,
-    rounds: int = 100,
+    rounds: Count = 100,
 ) -> Groups:
     """|w| · ∂R/∂|w| of R, the sum of outputs for an input of ones, after the rounds of pruning that lead to `keep`.
 

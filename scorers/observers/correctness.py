@@ -12,4 +12,4 @@ class Correctness(PresentationMean):
     """Share of a sample's presentations at which its label had the highest logit, or all of its labels were right."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
-        return batch.correct.float().masked_fill(batch.is_nan, float("nan"))
+        return batch.correct.float().masked_fill(batch.not_finite, float("nan"))

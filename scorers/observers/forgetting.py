@@ -43,7 +43,7 @@ class Forgetting(Observer):
         self.residuals = torch.zeros(0, dtype=torch.float32, device=device)
 
     def update(self, batch: TrainingBatch) -> None:
-        self.broken.index_copy_(0, batch.ids, self.broken[batch.ids] | batch.is_nan)
+        self.broken.index_copy_(0, batch.ids, self.broken[batch.ids] | batch.not_finite)
         if "correct" in batch.task.provides:
             self.count(batch.ids, batch.correct)
         else:

@@ -22,13 +22,14 @@ def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np
     """
     ids = np.arange(samples) if isinstance(samples, int) else samples
     keys = np.empty(len(ids), dtype=np.uint64)
-
-    def write(rows: slice) -> None:
-        keys[rows] = ids[rows]
-        hash_in_place(keys[rows], seed)
-
-    over_blocks(len(ids), write)
+    over_blocks(len(ids), lambda rows: _hash_rows(keys, ids, rows, seed))
     return keys
+
+
+def _hash_rows(keys: UInt64[np.ndarray, " n"], ids: Shaped[np.ndarray, " n"], rows: slice, seed: int) -> None:
+    """Of its own, not within `random_keys`: tests check types, and would make a function anew in each of its calls."""
+    keys[rows] = ids[rows]
+    hash_in_place(keys[rows], seed)
 
 
 def hash_in_place(words: UInt64[np.ndarray, " n"], seed: int) -> None:
@@ -131,9 +132,10 @@ def rank_of(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 18) -
 
 
 def _place_of(values: Num[np.ndarray, " n"], value: Any) -> Ranked:
-    def look(rows: slice) -> tuple[int, np.ndarray]:
-        block = values[rows]
-        return int(np.count_nonzero(block < value)), np.flatnonzero(block == value) + rows.start
-
-    parts = over_blocks(len(values), look)
+    parts = over_blocks(len(values), lambda rows: _below_and_at(values, value, rows))
     return Ranked(value, sum(part[0] for part in parts), np.concatenate([part[1] for part in parts]))
+
+
+def _below_and_at(values: Num[np.ndarray, " n"], value: Any, rows: slice) -> tuple[int, Int64[np.ndarray, " m"]]:
+    block = values[rows]
+    return int(np.count_nonzero(block < value)), np.flatnonzero(block == value) + rows.start

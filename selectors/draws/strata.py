@@ -22,6 +22,8 @@ Counts = Int64[np.ndarray, " strata"]
 Cells = Int64[np.ndarray, "strata places"]
 """How many samples each stratum has at each place, the first bits of a hash."""
 
+FEW_ROWS = 1 << 16
+"""That are counted in no time in either way."""
 FEW = 1 << 15
 """Cells that are always afforded: their numbers fit in 16 bits."""
 
@@ -92,6 +94,8 @@ class Order:
         if self.bits:
             numbers <<= self.bits
             numbers |= self.places(rows)
+        if len(strata) < FEW_ROWS:  # the import of torch would take longer than all else
+            return np.bincount(numbers, minlength=size).reshape(self.count, -1)
         # It lets other threads run, and reads 16 bits as they are; np.bincount does neither.
         return torch.bincount(torch.from_numpy(numbers), minlength=size).numpy().reshape(self.count, -1)
 
@@ -134,19 +138,23 @@ def draw_in_order(
     # A fresh array of that length costs as much as a look at all scores.
     keep = strata.view(np.bool_) if overwrite and strata.itemsize == 1 else np.empty(len(strata), dtype=np.bool_)
 
-    def split(rows: slice) -> tuple[Int64[np.ndarray, " m"], Strata]:
-        own, places = strata[rows], order.places(rows)
-        last = look_up(ends, own)
-        inside = np.flatnonzero(places == last)
-        found = inside + rows.start, own[inside]
-        np.less(places, last, out=keep[rows])
-        return found
-
-    parts = over_blocks(len(strata), split)
+    parts = over_blocks(len(strata), lambda rows: _split(order, strata, ends, keep, rows))
     rows, owner = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
     numbers = rows if order.ids is None else order.ids[rows]
     keep[rows[first_of_each(owner, numbers, quotas - before, order.seed)]] = True
     return keep
+
+
+def _split(
+    order: Order, strata: Strata, ends: UInt8[np.ndarray, " strata"], keep: Keep, rows: slice
+) -> tuple[Int64[np.ndarray, " m"], Integer[np.ndarray, " m"]]:
+    """Keep of these rows what comes before the last place of its stratum; rows at the last place, and their strata."""
+    own, places = strata[rows], order.places(rows)
+    last = look_up(ends, own)
+    inside = np.flatnonzero(places == last)
+    found = inside + rows.start, own[inside]
+    np.less(places, last, out=keep[rows])
+    return found
 
 
 def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.ndarray, " n"]:

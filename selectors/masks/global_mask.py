@@ -4,12 +4,12 @@ import numpy as np
 
 from secateur.selectors.contract import mask_selector, resolve_keep
 from secateur.selectors.draws.ranks import keep_largest
-from secateur.selectors.masks.groups import Masks, Scores, refuse_nan
+from secateur.selectors.masks.groups import Least, Masks, Scores, refuse_nan
 from secateur.selectors.masks.layer_mask import layer_masks
 
 
 @mask_selector()
-def global_mask(scores: Scores, keep: int | float, *, seed: int, least: int = 0) -> Masks:
+def global_mask(scores: Scores, keep: int | float, *, seed: int, least: Least = 0) -> Masks:
     """Keep the highest scores over all layers together, exactly the budget; ties are drawn.
 
     A layer may keep nothing, unless it is to keep `least` of its highest; raises ValueError where a layer has fewer, or

@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+Least = Annotated[int, Field(ge=0)]
+"""How many units stay in each group at least."""
 Scores = Mapping[str, np.ndarray]
 """A number per unit of one kind, by group."""
 Shapes = Mapping[str, tuple[int, ...]]

@@ -2,13 +2,13 @@
 
 from secateur.selectors.contract import mask_selector
 from secateur.selectors.masks.global_mask import global_mask
-from secateur.selectors.masks.groups import Masks, Scores, counts_in, shapes_of
+from secateur.selectors.masks.groups import Least, Masks, Scores, counts_in, shapes_of
 from secateur.selectors.masks.layer_ratios import counts_of, densities_in
 from secateur.selectors.masks.random_mask import random_masks
 
 
 @mask_selector(draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
-def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: int = 0, connected: bool = True) -> Masks:
+def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: Least = 0, connected: bool = True) -> Masks:
     """Draw as many units of each layer as `global_mask` keeps: the scores decide of layers and of nothing else.
 
     `connected`: a layer keeps one unit at least, where the budget has one for each, since none would cut the network.

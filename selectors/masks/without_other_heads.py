@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from secateur.scorers.contract import Share
 from secateur.scorers.networks.retrieval_heads import HeadScores
 from secateur.selectors.contract import mask_selector, resolve_keep
 from secateur.selectors.masks.without_highest_heads import KeptHeads, without_top
@@ -15,7 +16,7 @@ PLACES: dict[Control, int] = {"random": 1, "earlier": 2, "later": 3}
 
 @mask_selector("head", draws=True, exact=False, paper="Wu et al. 2025, arXiv 2404.15574, section 4")
 def without_other_heads(
-    scores: HeadScores, keep: float, *, control: Control = "random", threshold: float = 0.1, seed: int
+    scores: HeadScores, keep: float, *, control: Control = "random", threshold: Share = 0.1, seed: int
 ) -> KeptHeads:
     """Mask random heads that are neither above the threshold nor among the highest, all of them where they are few.
 

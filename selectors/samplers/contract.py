@@ -14,6 +14,7 @@ travel in the batch, so a loader that looks ahead credits no loss to the wrong s
 from __future__ import annotations
 
 import inspect
+import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ from secateur.scorers.lazy import torch
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.keyed_permutation import KeyedPermutation
 from secateur.selectors.draws.ranks import Ids
+from secateur.selectors.samplers.callers import caller_of, check_split
 from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 KeptShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
@@ -44,7 +46,8 @@ class Shard:
 
     Shares are equally long, so that no process waits for another: `pad` repeats the head of the epoch for the last
     ones, `drop` leaves out the rest of the division. Leave it alone where accelerate, or the transformers Trainer,
-    splits batches.
+    splits batches; with Lightning, use it and `use_distributed_sampler=False`. Where a library would split a share
+    again, the first id that is asked for raises RuntimeError.
     """
 
     rank: int = 0
@@ -87,11 +90,7 @@ class Shuffled:
 def listed(at: Callable[[Ids], Ids], count: int) -> Ids:
     """What `at` gives for the positions 0 … count-1, int64: looked up by blocks, which stay in cache."""
     ids = np.empty(count, dtype=np.int64)
-
-    def look_up(rows: slice) -> None:
-        ids[rows] = at(np.arange(rows.start, rows.stop))
-
-    over_blocks(count, look_up)
+    over_blocks(count, lambda rows: ids.__setitem__(rows, at(np.arange(rows.start, rows.stop))))
     return ids
 
 
@@ -115,8 +114,9 @@ class PlannedEpoch:
 class EpochSampler(ABC):
     """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses it was told.
 
-    Made, it stands at epoch 0. A subclass gives `draw` and `planned`; positional parameters of its `__init__` name what
-    it reads, keyword-only ones are its settings. One whose draws follow losses sets `observed`.
+    Made, it stands at epoch 0, and epochs only go on: a run that begins anew needs a new sampler. A subclass gives
+    `draw` and `planned`; positional parameters of its `__init__` name what it reads, keyword-only ones are its
+    settings. One whose draws follow losses sets `observed`.
     """
 
     settings: ClassVar[type[BaseModel]]
@@ -131,15 +131,16 @@ class EpochSampler(ABC):
     ) -> None:
         """Called last by a subclass, since it draws epoch 0; `reads` is whatever else its draws depend on.
 
-        Raises ValueError for settings that break their bounds.
+        Raises ValueError for settings that break their bounds or contradict each other.
         """
         if samples < 1:
             raise ValueError(f"{type(self).__name__} needs at least one sample, got {samples}")
         if not 0 <= seed < 1 << 63:
             raise ValueError(f"seed {seed} is not within 0 … 2**63-1")
-        self.settings(**settings)
+        self.refuse(self.settings(**settings), samples)
         self.samples, self.shard, self.seed = samples, shard, seed
         self.epoch = 0
+        self._counted, self._warned = False, set[str]()
         self._made_of = {
             "sampler": type(self).__name__,
             "samples": samples,
@@ -148,6 +149,10 @@ class EpochSampler(ABC):
             **{name: _summary(value) for name, value in {**settings, **reads}.items()},
         }
         self._begin()
+
+    @classmethod  # noqa: B027 - settings mostly go together
+    def refuse(cls, settings: Any, samples: int | None = None) -> None:
+        """Raise ValueError where `settings` contradict each other, or ask for what so many samples cannot give."""
 
     @abstractmethod
     def draw(self, epoch: int) -> Draw:
@@ -161,21 +166,49 @@ class EpochSampler(ABC):
         """Draw an epoch, counted from 0; nothing happens where the sampler already stands at it.
 
         First merges the losses observed since the last draw. In a run of several processes that is a collective
-        call: every process must make it.
+        call: every process must make it. Raises ValueError for an epoch before the one it stands at: its rows have
+        been shown, and the losses of later epochs are known.
         """
         if epoch < 0:
             raise ValueError(f"epoch {epoch} is negative")
+        if epoch < self.epoch:
+            raise ValueError(
+                f"set_epoch({epoch}) would send the sampler back from epoch {self.epoch}, and show rows twice. A "
+                f"resumed run goes on with set_epoch({self.epoch}); loaders of accelerate count from 0 by themselves: "
+                f"call loader.set_epoch({self.epoch}) before. A run that begins anew needs a new sampler"
+            )
         if epoch == self.epoch:
+            self._counted = not self._passed  # the same again after a whole epoch: nobody counts
             return
         if self.observed is not None:
             self.observed.merge(self.epoch)
-        self.epoch = epoch
+            if self._passed and not self.observed.any_seen():
+                self.warn_once(
+                    f"an epoch went by without a loss, so {type(self).__name__} cannot tell easy samples from hard "
+                    "ones: call sampler.observe(ids, losses) for each batch"
+                )
+        self.epoch, self._counted = epoch, True
         self._begin()
+
+    def warn_once(self, message: str) -> None:
+        """Warn, once in the life of this sampler; an empty message is none."""
+        if message and message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=3)
 
     def _begin(self) -> None:
         self._draw = self.draw(self.epoch)
         self._tables: dict[torch.device, torch.Tensor] = {}
-        self._position, self._resume_at = 0, 0
+        self._position, self._resume_at, self._passed = 0, 0, False
+
+    def _entered(self, place: int) -> None:
+        """Called before the first id of an iterator: what is wrong with the loop around it shows here at the latest."""
+        self.warn_once(check_split(self.shard.rank, self.shard.world, place))
+        if self._passed and not self._counted and self.epoch == 0:
+            self.warn_once(
+                "epoch 0 begins for the second time: call sampler.set_epoch(epoch) before each epoch, or every one "
+                "shows the same samples"
+            )
 
     def __len__(self) -> int:
         """Samples of this process in the epoch, also after a resumption."""
@@ -232,12 +265,22 @@ class EpochSampler(ABC):
         return state if self.observed is None else {**state, "observed": self.observed.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming what differs."""
+        """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming what differs.
+
+        Also where torchdata's loader, which has a state of the sampler in its own, would go back with it to an epoch
+        before the one that was set.
+        """
         mine, theirs = self._made_of, state["made_of"]
         differ = [f"{key} {theirs.get(key)!r} (here {mine.get(key)!r})" for key in mine if mine[key] != theirs.get(key)]
         if differ:
             raise ValueError(
                 f"the state is of another sampler: {', '.join(differ)}; make the sampler as it was made then"
+            )
+        if int(state["epoch"]) < self.epoch and caller_of(("_BatchSamplerIterator",)):
+            raise ValueError(
+                f"the loader's state is of epoch {state['epoch']}, and the sampler was set to epoch {self.epoch}: go "
+                f"on with the epoch of the state, `for epoch in range({state['epoch']}, epochs)`, which has nothing "
+                "left where it was saved at its end"
             )
         if self.observed is not None:
             self.observed.load_state_dict(state["observed"])
@@ -260,6 +303,7 @@ class ShareIterator(Iterator[int]):
     place: int
     block: list[int] = field(default_factory=list)
     ahead: int = 0
+    entered: bool = False
 
     def __post_init__(self) -> None:
         self._epoch, self._draw, self._length = self.sampler.epoch, self.sampler._draw, len(self.sampler)
@@ -273,6 +317,9 @@ class ShareIterator(Iterator[int]):
                 f"this iterator belongs to a draw of epoch {self._epoch}, and the sampler has since gone on to epoch "
                 f"{self.sampler.epoch}: call set_epoch before the loader is iterated, not while"
             )
+        if not self.entered:
+            self.entered = True
+            self.sampler._entered(self.place)
         if self.place >= self._length:
             raise StopIteration
         if self.ahead == len(self.block):
@@ -282,6 +329,7 @@ class ShareIterator(Iterator[int]):
         self.ahead += 1
         self.place += 1
         self.sampler._position, self.sampler._resume_at = self.place, 0
+        self.sampler._passed |= self.place == self._length
         return sample
 
     def state_dict(self) -> dict[str, int]:
@@ -305,8 +353,7 @@ def samplers() -> Mapping[str, type[EpochSampler]]:
     """Every in-training selector by name."""
     import secateur.selectors
 
-    found = discover(secateur.selectors, EpochSampler)
-    return {name: kind for name, kind in found.items() if not inspect.isabstract(kind)}
+    return discover(secateur.selectors, EpochSampler, holds=lambda kind: not inspect.isabstract(kind))
 
 
 def make_sampler(

@@ -27,6 +27,7 @@ class FixedSubset(EpochSampler):
             raise ValueError(f"the subset keeps none of {len(keep)} samples")
         self.shuffle = shuffle
         super().__init__(len(keep), shard, seed, {"shuffle": shuffle}, {"keep": keep})
+        self._counted = not shuffle  # epochs in data-set order are all alike
 
     def planned(self, epoch: int) -> tuple[int, bool]:
         """Always the same rows."""

@@ -4,7 +4,7 @@ Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, arXiv 2303.04947
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -58,13 +58,6 @@ class InfoBatch(EpochSampler):
         rescale: bool = True,
         seed: int = 0,
     ) -> None:
-        if rule == "percentile":
-            if per_class:
-                raise ValueError(
-                    "per_class goes with rule='mean' or 'median': the percentile rule ranks all losses together"
-                )
-            if len(quantiles) != len(shares) or not quantiles or list(quantiles) != sorted(set(quantiles)):
-                raise ValueError(f"quantiles must rise, with one share for each: got {quantiles} and {shares}")
         strata = np.empty(0, dtype=np.int64) if strata is None else strata
         if per_class and len(strata) != samples:
             raise ValueError(f"per_class needs strata, int64, one for each of {samples} samples, got {len(strata)}")
@@ -82,6 +75,19 @@ class InfoBatch(EpochSampler):
                 "quantiles": quantiles, "shares": shares, "keep": keep, "rescale": rescale,
             }, {"epochs": epochs, "strata": self.classes},
         )  # fmt: skip
+
+    @classmethod
+    def refuse(cls, settings: Any, samples: int | None = None) -> None:
+        """See `EpochSampler.refuse`."""
+        if settings.rule != "percentile":
+            return
+        if settings.per_class:
+            raise ValueError(
+                "per_class goes with rule='mean' or 'median': the percentile rule ranks all losses together"
+            )
+        quantiles, shares = settings.quantiles, settings.shares
+        if len(quantiles) != len(shares) or not quantiles or list(quantiles) != sorted(set(quantiles)):
+            raise ValueError(f"quantiles must rise, with one share for each: got {quantiles} and {shares}")
 
     def planned(self, epoch: int) -> tuple[int, bool]:
         """Exact while annealing and with a budget; otherwise at most all samples."""

@@ -60,6 +60,10 @@ class ObservedLosses:
         seen[ids.numpy()] = epoch
         self.losses, self.last_seen, self.pending = torch.from_numpy(merged), torch.from_numpy(seen), []
 
+    def any_seen(self) -> bool:
+        """Whether any loss has been merged."""
+        return bool((self.last_seen != NEVER).any())
+
     def _check(self, ids: Int64[np.ndarray, " n"], losses: Float32[np.ndarray, " n"]) -> None:
         outside = np.unique(ids[(ids < 0) | (ids >= self.samples)])
         if len(outside):

@@ -3,7 +3,7 @@ Efficient Training for Large Datasets", CVPR 2025, arXiv 2503.13385).
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -51,13 +51,9 @@ class Seta(EpochSampler):
         keep: KeptShare | None = None,
         seed: int = 0,
     ) -> None:
-        if floor is not None and keep is not None:
-            raise ValueError("floor is the least and keep the exact number of samples: give one of them")
         self.budget = None if keep is None else resolve_keep(keep, samples)
         self.size = self.budget or max(1, int((1 - prune) * samples + 1e-9))
         self.floor = 1 if floor is None else resolve_keep(floor, samples)
-        if self.floor > self.size:
-            raise ValueError(f"a floor of {self.floor} samples is more than the {self.size} that prune={prune} leaves")
         self.groups, self.window, self.clusters, self.rounding = groups, window, clusters, rounding
         self.pruned_epochs = int(anneal_from * epochs + 1e-9)
         self.observed = ObservedLosses(samples)
@@ -67,6 +63,20 @@ class Seta(EpochSampler):
                 "rounding": rounding, "floor": floor, "keep": keep,
             }, {"epochs": epochs},
         )  # fmt: skip
+
+    @classmethod
+    def refuse(cls, settings: Any, samples: int | None = None) -> None:
+        """See `EpochSampler.refuse`."""
+        if settings.floor is None:
+            return
+        if settings.keep is not None:
+            raise ValueError("floor is the least and keep the exact number of samples: give one of them")
+        if samples is not None:
+            left, floor = max(1, int((1 - settings.prune) * samples + 1e-9)), resolve_keep(settings.floor, samples)
+            if floor > left:
+                raise ValueError(
+                    f"a floor of {floor} samples is more than the {left} that prune={settings.prune} leaves"
+                )
 
     def planned(self, epoch: int) -> tuple[int, bool]:
         """Exact with a budget and while annealing; else at most what random pruning leaves."""

@@ -2,9 +2,10 @@
 Hacohen and Weinshall, "On The Power of Curriculum Learning in Training Deep Networks" (ICML 2019).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from secateur.scorers.contract import Scores, finite
 from secateur.selectors.contract import resolve_keep
@@ -28,7 +29,7 @@ class SubsetSchedule(EpochSampler):
         epochs: int,
         shard: Shard = Shard(),  # noqa: B008 - frozen
         *,
-        keeps: tuple[KeptShare, ...],
+        keeps: Annotated[tuple[KeptShare, ...], Field(min_length=1)],
         pace: Literal["steps", "line"] = "steps",
         first: Literal["low", "high"] = "low",
         seed: int = 0,

@@ -10,17 +10,18 @@ from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor
 from secateur.scorers.architectures.choice_contributions import PairContributions
 from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace, Choices
+from secateur.scorers.settings import Settings
 
 
-class PruningSettings(BaseModel):
+class PruningSettings(Settings):
     """How many choices go after each fit of the predictor, and by which contributions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     per_round: Annotated[int, Field(ge=1, description="choices pruned after each fit")] = 2
     order: Annotated[Literal["first", "second"], Field(description="contributions of choices, or of their pairs")] = (

@@ -5,11 +5,13 @@ ICML 2025, its beta sampling.
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import Field
 
-from secateur.scorers.contract import Scores, rows_text
+from secateur.scorers.contract import Positive, Scores, rows_text
 from secateur.selectors.contract import selector
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 
@@ -27,8 +29,8 @@ def beta_sampling(
     mean_probability: Scores,
     budget: int,
     *,
-    exponent: float,
-    concentration: float = 16.0,
+    exponent: Positive,
+    concentration: Annotated[float, Field(ge=1)] = 16.0,
     seed: int,
     ids: Ids | None = None,
 ) -> Keep:

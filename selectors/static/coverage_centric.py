@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from secateur.scorers.contract import Scores
-from secateur.selectors.contract import Count, Cut, selector
+from secateur.scorers.contract import Bins, Scores
+from secateur.selectors.contract import Cut, selector
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.quotas import water_filling
 from secateur.selectors.draws.ranks import Ids, Keep, first_by_key, keep_smallest, rank_of
-from secateur.selectors.draws.strata import Cells, Counts, Order, Strata, draw_in_order
+from secateur.selectors.draws.strata import Cells, Order, Strata, draw_in_order
 
 Alive = Callable[[slice], Bool[np.ndarray, " m"]]
 """Which rows of a block the cut leaves."""
@@ -36,7 +36,7 @@ def left_by_cutoff(count: int, *, cutoff: float) -> int:
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 )
 def coverage_centric(
-    scores: Scores, aum: Scores, budget: int, *, cutoff: Cut, bins: Count = 50, seed: int, ids: Ids | None = None
+    scores: Scores, aum: Scores, budget: int, *, cutoff: Cut, bins: Bins = 50, seed: int, ids: Ids | None = None
 ) -> Keep:
     """Cut the hardest samples, then draw evenly from equal-width bins of the score.
 
@@ -50,11 +50,9 @@ def coverage_centric(
     cut = len(aum) - left_by_cutoff(len(aum), cutoff=cutoff)
     order = Order(bins + 1, len(scores), seed + 1, ids)
     stratum, cells = strata_of_survivors(scores, aum, cut, bins, seed, order)
-
-    def share_out(sizes: Counts) -> Counts:
-        return np.append(water_filling(sizes[:-1], budget), 0)
-
-    return draw_in_order(order, stratum, cells, share_out, overwrite=True)
+    return draw_in_order(
+        order, stratum, cells, lambda sizes: np.append(water_filling(sizes[:-1], budget), 0), overwrite=True
+    )
 
 
 def strata_of_survivors(

@@ -5,12 +5,14 @@ section 3.
 """
 
 import heapq
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
+from pydantic import Field
 
-from secateur.scorers.contract import Scores
-from secateur.selectors.contract import Count, Cut, selector
+from secateur.scorers.contract import Count, Scores
+from secateur.selectors.contract import Cut, selector
 from secateur.selectors.draws.embedded import Embeddings, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 from secateur.selectors.static.coverage_centric import left_by_cutoff
@@ -31,7 +33,7 @@ def d2_pruning(
     *,
     cutoff: Cut,
     neighbours: Count = 5,
-    gamma: float = 0.1,
+    gamma: Annotated[float, Field(ge=0)] = 0.1,
     seed: int = 0,
     ids: Ids | None = None,
 ) -> Keep:

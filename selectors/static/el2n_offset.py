@@ -4,7 +4,7 @@ Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, section 
 """
 
 from secateur.scorers.contract import Scores
-from secateur.selectors.contract import selector
+from secateur.selectors.contract import Cut, selector
 from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 
 
@@ -21,7 +21,7 @@ def left_by_offset(count: int, *, offset: float) -> int:
     room=left_by_offset,
     tunable={"offset": (0.0, 0.05, 0.1, 0.2, 0.3)},
 )
-def el2n_offset(el2n: Scores, budget: int, *, offset: float, seed: int = 0, ids: Ids | None = None) -> Keep:
+def el2n_offset(el2n: Scores, budget: int, *, offset: Cut, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Skip the `int(offset * n)` samples of highest EL2N and keep the next highest.
 
     Equal values are drawn by `seed`. Raises ValueError where the budget exceeds what the offset leaves.

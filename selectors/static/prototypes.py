@@ -5,7 +5,8 @@ Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data
 
 from typing import Literal
 
-from secateur.selectors.contract import Count, selector
+from secateur.scorers.contract import Count
+from secateur.selectors.contract import selector
 from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
 

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from secateur.selectors.contract import Count, selector
+from secateur.scorers.contract import Count
+from secateur.selectors.contract import selector
 from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 

@@ -4,8 +4,10 @@ Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015, Algorithm 1.
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from secateur.selectors.contract import selector
 from secateur.selectors.draws.embedded import Embeddings, first_highest
@@ -20,12 +22,17 @@ def candidates_per_pick(count: int, budget: int, epsilon: float) -> int:
     """
     if not 0 < epsilon <= 0.5:
         raise ValueError(f"epsilon is the loss of the guarantee, within (0, 0.5], got {epsilon}")
-    return math.ceil(count / budget * math.log(1 / epsilon))
+    return math.ceil(count / budget * -math.log(epsilon))
 
 
 @selector(paper="Mirzasoleiman et al., AAAI 2015, Algorithm 1 (arXiv 1409.7938)", draws=True, by_id=True)
 def stochastic_facility_location(
-    embeddings: Embeddings, budget: int, *, epsilon: float = 0.01, seed: int, ids: Ids | None = None
+    embeddings: Embeddings,
+    budget: int,
+    *,
+    epsilon: Annotated[float, Field(gt=0, le=0.5)] = 0.01,
+    seed: int,
+    ids: Ids | None = None,
 ) -> Keep:
     """Keep adding the sample of greatest gain in coverage among `n / budget * ln(1 / epsilon)` random ones.
 

@@ -5,7 +5,6 @@ With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: the pic
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from chromium import chromium, shoot
+from small_data import write_shapes
 
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.selectors.static.top import top
@@ -28,16 +28,6 @@ from secateur.selectors.static.top import top
 pytestmark = pytest.mark.browser
 
 LOCATION = "secateur.pipelines.definitions"
-CLASSES = ("circle", "square", "triangle")
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE = 240
 """Seconds for the server to come up, and for each run: an idle machine needs a tenth."""
 CONFIG = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 8, "batch_size": 16}
@@ -108,7 +98,8 @@ class Ui:
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[Ui]:
     """`secateur ui` on a study of drawn shapes; the whole process group is gone when the test is."""
-    write_shapes(tmp_path / "studies")
+    write_shapes(tmp_path / "studies" / "data")
+    (tmp_path / "studies" / "shapes.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,48 +124,13 @@ def ui(tmp_path: Path) -> Iterator[Ui]:
         process.wait(10)
 
 
-def write_shapes(folder: Path) -> None:
-    """Small pictures of three shapes in folders by class, and the study of them."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:16, :16]
-    for split, count in (("train", 60), ("test", 18)):
-        for number in range(count):
-            (row, column), radius = rng.integers(6, 10, 2), int(rng.integers(3, 6))
-            masks = (
-                (y - row) ** 2 + (x - column) ** 2 <= radius**2,
-                (abs(y - row) <= radius) & (abs(x - column) <= radius),
-                (y - row <= radius) & (abs(x - column) * 2 <= y - row + radius),
-            )
-            pixels = np.full((16, 16, 3), 235.0)
-            pixels[masks[number % 3]] = rng.integers(0, 200, 3)
-            pixels = np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255)
-            path = folder / "data" / split / CLASSES[number % 3] / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(path)
-    (folder / "shapes.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-
-
 @pytest.fixture
 def page() -> Iterator[Any]:
     """A page of the system's Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("NO CHROMIUM, THE UI IS NOT TESTED: install it (apt-get install chromium) to run this test")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
+    with chromium() as browser:
         opened = browser.new_page(viewport={"width": 1400, "height": 900})
         opened.set_default_timeout(60_000)
         yield opened
-        browser.close()
-
-
-def shoot(seen: Any, name: str) -> None:
-    """Save what a page or a part of it shows, where screenshots are asked for."""
-    if folder := os.environ.get("SECATEUR_SCREENSHOTS"):
-        time.sleep(1.5)
-        seen.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 def pictures(page: Any) -> list[list[int]]:
@@ -200,9 +156,11 @@ def test_a_session_in_the_ui(page: Any, ui: Ui) -> None:
 
 def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
     """Materialise the data set's assets and scores, twice: both runs need the accelerator, so one waits."""
+    page.set_viewport_size({"width": 1900, "height": 1700})  # Dagster draws the part of a graph that fits
     page.goto(f"{ui.url}/locations/{LOCATION}/asset-groups/shapes")
     for name in ("proxy", "el2n", "subset", "report", "ad_hoc_selection"):
         page.get_by_text(name, exact=True).first.wait_for()
+    page.set_viewport_size({"width": 1400, "height": 900})
     for count in (1, 2):
         page.goto(f"{ui.url}/locations/{LOCATION}/jobs/shapes_rescoring")
         page.get_by_role("button", name="Materialize all").click()

@@ -1,4 +1,4 @@
-"""A run that is killed leaves nothing half-written, and the next run ends with the same bytes."""
+"""Trainings and scoring that are killed are taken up again where they were, and end with the same bytes."""
 
 import json
 import signal
@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pytest
 
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
-from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
-from secateur.trainers.models import registry as models
 
 DRIVER = """
 import json, os, signal, sys, time
@@ -110,23 +107,6 @@ def driver(file: StudyFile, root: Path, resumed: Path) -> Iterator[Driver]:
         process.stdin.close()
 
 
-def whole(store: Store, study: str) -> int:
-    """Read everything that a reader would find; returns how many values there are."""
-    count = 0
-    for path in store.root.rglob("*"):
-        inside = path.relative_to(store.root).parts
-        if any(part.startswith(".") for part in inside):
-            continue
-        if path.suffix == ".npy":
-            np.load(path, allow_pickle=False)
-        elif path.name == "manifest.json":
-            Manifest.load(path, verify=True)
-        elif path.name == "model.json":
-            models.load(path.parent)
-        count += path.is_file()
-    return count
-
-
 def results(root: Path) -> dict[str, Any]:
     """Scores, subsets and weights as bytes, metrics as numbers."""
     store, kinds = root / "blobs", ("scores/*.npy", "subset/**/*.npy", "**/[!.]*/model.safetensors")
@@ -139,28 +119,6 @@ def results(root: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_kill_at_any_moment_leaves_only_whole_files_and_the_last_run_the_same_bytes(
-    write_study: Callable[..., StudyFile], tmp_path: Path
-) -> None:
-    file = write_study(seeds=2, keep=[0.25], selections={"hardest": {"selector": "top", "score": "el2n"}})
-    root, calm = tmp_path / "killed", tmp_path / "undisturbed"
-    with driver(file, root, tmp_path / "resumed.txt") as driven:
-        counts = []
-        for moment in ("scores", "subset", "manifest", "trained_model"):
-            assert driven.run(moment) == signal.SIGKILL, f"the run ended before there was {moment}"
-            counts.append(whole(Store(root), "blobs"))
-        assert counts[0] > 0
-        assert counts == sorted(counts), "a killed run takes nothing away"
-        assert driven.run() == 0
-    with dg.DagsterInstance.ephemeral() as instance:
-        run_study(file, calm, instance)
-    again, once = results(root), results(calm)
-    assert again.keys() == once.keys()
-    assert [name for name in once if again[name] != once[name]] == []
-    kept = Path("blobs/manifest/hardest@0.25/1/kept.parquet")
-    assert (root / kept).read_bytes() == (calm / kept).read_bytes()
-
-
 LONG: dict[str, Any] = {
     "seeds": 2,
     "keep": [0.25],
@@ -171,6 +129,7 @@ LONG: dict[str, Any] = {
 }
 
 
+@pytest.mark.nightly  # by day test_killed_commands.py kills runs and searches
 def test_trainings_and_scoring_that_are_killed_go_on_to_the_same_bits(
     write_study: Callable[..., StudyFile], tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def works(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.nightly
 def test_two_processes_of_a_killed_run_leave_and_the_next_two_train_what_one_trains(data: Data, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": None, "steps": 200})
     sampled = Sampled(selection={"selector": "rs2", "budget": "own"}, settings={"keep": 0.4})

@@ -147,6 +147,7 @@ def driver(file: StudyFile, root: Path, address: str, pause: float) -> subproces
     )
 
 
+@pytest.mark.nightly
 def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pass(
     scored: Path, write_study: WriteStudy, tmp_path: Path, address: str
 ) -> None:

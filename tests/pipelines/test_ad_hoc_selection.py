@@ -97,12 +97,12 @@ def test_the_defaults_select(desk: Desk) -> None:
 
 
 def test_choices_reach_the_selector_and_the_manifest(desk: Desk) -> None:
-    page = desk.page(score="forgetting", keep=7, seed=3, settings={"end": "low"}, name="easy.7")
+    page = desk.page(score="forgetting", keep=7, seed=2**63 - 1, settings={"end": "low"}, name="easy.7")
     manifest = Manifest.load(page["path"], verify=True)
-    expected = top(desk.score("forgetting"), 7, end="low", seed=3, ids=np.arange(120))
+    expected = top(desk.score("forgetting"), 7, end="low", seed=2**63 - 1, ids=np.arange(120))
     assert manifest.rows.tolist() == np.flatnonzero(expected).tolist()
     told = manifest.provenance
-    assert (told.selector, told.settings, told.keep, told.budget, told.seed) == ("top", {"end": "low"}, 7, 7, 3)
+    assert (told.selector, told.settings, told.keep, told.budget, told.seed) == ("top", {"end": "low"}, 7, 7, 2**63 - 1)
     assert [card.name for card in told.scores] == ["forgetting"]
     assert manifest.path.name == "easy.7"
 
@@ -152,6 +152,7 @@ def test_the_page_is_that_of_the_studys_own_subset(desk: Desk) -> None:
         ({"keep": 1.5}, "keep: a fraction above 0 and up to 1, or a whole number of samples, got 1.5"),
         ({"keep": 121}, "keep: blobs has 120 samples, got 121"),
         ({"seed": -1}, "seed: a whole number from 0"),
+        ({"seed": 2**63}, "seed: a whole number from 0 to 9223372036854775807, got 9223372036854775808"),
         ({"name": "../out"}, "name: up to 100 letters"),
         ({"name": "x" * 101}, "name: up to 100 letters"),
         ({"name": ".hidden"}, "name: up to 100 letters"),

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import datasets
 import numpy as np
 import pytest
@@ -18,9 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from secateur.pipelines.commands import entry
 from secateur.pipelines.commands import main as cli
 from secateur.pipelines.commands.trials import trials_of
-from secateur.pipelines.materialise import blocks
+from secateur.pipelines.materialise import blocks, instance_at
+from secateur.pipelines.storage.home import marked_home
+from secateur.pipelines.storage.study_lock import study_lock
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 
@@ -30,7 +37,7 @@ SHAPE = {
     *("study", "kind", "findings", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
 }
 """Keys of what `run --json` prints, for every kind of study."""
-COMMANDS = ("init", "studies", "ui", "run", "prune", "score", "select", "verify", "export", "diff", "explain")
+COMMANDS = ("init", "studies", "ui", "run", "open", "prune", "score", "select", "verify", "export", "diff", "explain")
 
 
 @pytest.fixture
@@ -57,6 +64,36 @@ def secateur(*words: str, **environment: str) -> "subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
+def secateur_in_turn(*commands: Sequence[str]) -> list[str]:
+    """What commands that end well print, one after the other in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, json.dumps(commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\0")[:-1]
+
+
+IN_TURN = """
+import json, sys
+from secateur.pipelines.commands.main import main
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    print(end="\\0")
+"""
+
+
+def secateur_here(*words: str) -> str:
+    """What a command that ends well prints, in this process: another takes as long to load as the command."""
+    done = CliRunner().invoke(cli.app, list(words))
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
 def test_help_names_every_command_in_its_panel_with_exit_codes() -> None:
     text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80", "NO_COLOR": "1"}).output
     for word in (*COMMANDS, "Start here", "Studies", "Manifests", "Exit codes"):
@@ -74,11 +111,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def loaded_by(words: Sequence[str], heavy: set[str]) -> str:
-    """Which of these modules a command loads that ends well; empty for none."""
+    """Which of these modules a command loads that ends well, or in a mistake; empty for none."""
     code = (
         "import sys; from secateur.pipelines.commands import main as cli\n"
         f"try: cli.app({list(words)!r})\n"
         "except SystemExit as end: assert end.code in (0, 1), end.code\n"
+        "except ValueError as mistake: assert 'there is no file or folder' in str(mistake)\n"
         f"print(*sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -91,24 +129,44 @@ def test_help_loads_no_pipeline(command: list[str]) -> None:
     assert not loaded_by([*command, "--help"], heavy)
 
 
-@pytest.mark.parametrize("command", ["studies", "experiments", "verify", "diff", "explain", "init"])
-def test_small_commands_load_neither_torch_nor_dagster(
-    command: str, write_study: WriteStudy, manifest_of: ManifestOf, tmp_path: Path
+NEVER = {"torch", "dagster", "matplotlib", "pandas", "datasets", "scipy", "sklearn", "PIL", "pyarrow.compute"}
+"""Libraries that take a tenth of a second or more to import, and that no small command reads anything with."""
+TABLES = {"polars", "polars_hash", "pyarrow"}
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["verify", "{manifest}"], NEVER | {"polars", "polars_hash", "yaml"}),
+        (["diff", "{manifest}", "{manifest}"], NEVER | {"yaml"}),
+        (["explain", "{manifest}", "3"], NEVER - {"pyarrow.compute"} | {"yaml"}),
+        (["studies"], NEVER | TABLES),
+        (["init", "nothere.csv"], NEVER | TABLES | {"yaml"}),
+        (["init", "{folder}/rows.csv", "-o", "{folder}/rows.yaml"], {"torch", "dagster", "matplotlib"}),
+        (["experiments"], NEVER),
+    ],
+    ids=lambda given: " ".join(given[:2]) if isinstance(given, list) else "",
+)
+def test_small_commands_load_what_they_need(
+    words: list[str], heavy: set[str], write_study: WriteStudy, manifest_of: ManifestOf, tmp_path: Path
 ) -> None:
-    write_study()
+    if words[0] == "studies":
+        write_study()
     table = datasets.Dataset.from_dict({"x": [0.5, 1.5, 2.5, 3.5] * 10, "label": [0, 1, 0, 1] * 10})
     table.to_csv(tmp_path / "rows.csv")
     manifest = str(manifest_of(table, {"features": ["x"], "label": "label"}, [0, 3]).path)
-    words = {
-        "verify": [manifest],
-        "diff": [manifest, manifest],
-        "explain": [manifest, "3"],
-        "init": [str(tmp_path / "rows.csv"), "-o", str(tmp_path / "rows.yaml")],
-    }
-    assert not loaded_by([command, *words.get(command, [])], {"torch", "dagster"})
+    assert not loaded_by([word.format(manifest=manifest, folder=tmp_path) for word in words], heavy)
 
 
-def test_ctrl_c_in_a_step_is_one_sentence(write_study: WriteStudy, tmp_path: Path) -> None:
+def test_where_no_study_is_ones_own_none_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_STUDIES", str(tmp_path))
+    assert not loaded_by(["studies"], NEVER | TABLES | {"numpy", "yaml"})
+
+
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "stopped")])
+def test_a_signal_in_a_step_is_one_sentence(
+    write_study: WriteStudy, tmp_path: Path, sent: str, code: int, word: str
+) -> None:
     begun = tmp_path / "begun"
     (tmp_path / "slow_network.py").write_text(
         "import pathlib, time\n\n\n"
@@ -132,14 +190,60 @@ def test_ctrl_c_in_a_step_is_one_sentence(write_study: WriteStudy, tmp_path: Pat
             while not begun.exists():
                 assert process.poll() is None, process.stderr.read() if process.stderr else ""
                 time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(getattr(signal, sent))
             out, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (code, "")
     assert "Traceback" not in errors
     assert errors.count("error: ") == 1
-    assert "interrupted" in errors
+    assert f"error: {word}; what is done stays" in errors
+    with instance_at(Path(os.environ["SECATEUR_HOME"]), pytest.fail) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
+
+
+def test_ctrl_c_while_commands_load_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    command = f"from {entry.__name__} import main; main()"
+    places = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places}
+    )
+    assert done.returncode == 130
+    assert re.fullmatch("error: interrupted; what is done stays: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", ["run", "score", "select"])
+def test_a_second_run_of_a_study_names_the_first_and_ends(
+    command: str, write_study: WriteStudy, type_in: TypeIn
+) -> None:
+    path = write_study(seeds=2, keep=0.25).path
+    with study_lock(marked_home() / "assets", "blobs", "a run of mine"):
+        code, out, errors = type_in(command, str(path))
+    assert (code, out) == (2, "")
+    told = " ".join(errors.split())
+    assert told.startswith(f"error: study blobs is at work in process {os.getpid()} (a run of mine, since ")
+    assert told.endswith("let it end, or add --wait to wait for it")
+
+
+def no_bytes() -> None:
+    """From now on this process, and what it becomes, writes to no file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def test_a_full_disk_is_one_sentence(write_study: WriteStudy) -> None:
+    study, home = write_study(), os.environ["SECATEUR_HOME"]
+    command = [
+        sys.executable,
+        "-c",
+        "from secateur.pipelines.commands.main import main; main()",
+        "run",
+        str(study.path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=no_bytes)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: {home}/layout.json cannot be written: the file would be larger.*\n", done.stderr)
+    assert os.listdir(home) == []
 
 
 def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
@@ -159,9 +263,7 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
     scored = (home / "scores" / "aum.npy").stat().st_mtime_ns
 
     write_study(seeds=2, keep=0.25, description="Another one.")
-    done = secateur("select", where, "--selection", "hardest", "--seed", "1", "--json")
-    assert done.returncode == 0, done.stderr
-    chosen = json.loads(done.stdout)
+    chosen = json.loads(secateur_here("select", where, "--selection", "hardest", "--seed", "1", "--json"))
     assert [(one["selection"], one["seed"], one["kept"]) for one in chosen["subsets"]] == [("hardest@0.25", 1, 30)]
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
     assert [entry.name for entry in (home / "manifest").iterdir()] == ["hardest@0.25"]
@@ -177,7 +279,7 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
     assert sorted(entry.name for entry in (home / "evaluation" / "hardest@0.25").iterdir()) == ["0.json", "1.json"]
     write_study(seeds=2, keep=0.25, scores={"aum": None, "el2n": {"epochs": 1}, "forgetting": {}})
-    again = json.loads(secateur("score", where, "--json").stdout)
+    again = json.loads(secateur_here("score", where, "--json"))
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns > scored
     assert again["made"] > 0
 
@@ -191,8 +293,16 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
     assert (code, json.loads(seen)["sound"]) == (1, False)
 
 
-def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: Path) -> None:
+def test_version(type_in: TypeIn) -> None:
+    assert type_in("--version") == (0, f"{metadata.version('secateur')}\n", "")
+
+
+def test_run_verify_export(
+    type_in: TypeIn, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_study(seeds=2, keep=0.25).path
+    code, _, errors = type_in("open", str(path))
+    assert (code, "has no report yet: secateur run blobs" in " ".join(errors.split())) == (2, True)
     done = secateur("run", str(path), COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
@@ -202,7 +312,15 @@ def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: P
     manifest = Path(next(line for line in seen.splitlines() if line.startswith("manifest")).split()[1])
     report = Path(next(line for line in seen.splitlines() if line.startswith("report")).split()[1])
     assert report.is_file()
-    assert "uniform_random" not in manifest.parts
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    assert type_in("open", str(path)) == (0, f"{report}\n", "")
+    assert opened == [report.as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    assert "no browser" in type_in("open", str(path))[2]
+    assert manifest.parts[-2] == "full", "two seeds cannot show that something can go, and everything is recommended"
+    assert "Keep everything: " in seen
+    manifest = manifest.parents[1] / "hardest@0.25" / "0"
     code, seen, _ = type_in("verify", str(manifest))
     assert code == 0
     assert "30 of 120 samples of blobs kept" in seen
@@ -217,9 +335,20 @@ def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: P
     assert json.loads(seen)["scores"][0]["within"] == "all samples"
     other = manifest.parents[1] / "uniform_random@0.25" / "0"
     assert type_in("diff", str(manifest), str(other))[0] == 1
+    folder = Path(os.environ["SECATEUR_HOME"]) / "assets" / "blobs"
+    scores, other = folder / "scores" / "el2n.npy", folder / "trained_model" / "uniform_random@0.25" / "0"
+    model = folder / "trained_model" / "hardest@0.25" / "0" / "model.safetensors"
+    shared = [path.stat().st_mtime_ns for path in (scores, other)]
+    weights, made_at = model.read_bytes(), model.stat().st_mtime_ns
+    words = ("--selection", "hardest", "--seed", "0", "--again", "--json")
+    selected, whole, anew = (
+        json.loads(seen)
+        for seen in secateur_in_turn(
+            ("select", str(path), "--json"), ("run", str(path), "--json"), ("run", str(path), *words)
+        )
+    )
     # What `run` made is fresh, for itself and for the commands that make a part.
-    assert json.loads(secateur("select", str(path), "--json").stdout)["made"] == 0
-    whole = json.loads(secateur("run", str(path), "--json").stdout)
+    assert selected["made"] == 0
     assert whole["made"] == 0
     assert set(whole) == SHAPE
     assert [(one["selection"], one["seed"]) for one in whole["trials"]] == [
@@ -227,13 +356,6 @@ def test_run_verify_export(type_in: TypeIn, write_study: WriteStudy, tmp_path: P
     ]
     assert whole["report"]["verdict"]
     # Named trials are made anew, and nothing that they share with others.
-    folder = Path(os.environ["SECATEUR_HOME"]) / "assets" / "blobs"
-    scores, other = folder / "scores" / "el2n.npy", folder / "trained_model" / "uniform_random@0.25" / "0"
-    model = folder / "trained_model" / "hardest@0.25" / "0" / "model.safetensors"
-    shared = [path.stat().st_mtime_ns for path in (scores, other)]
-    weights, made_at = model.read_bytes(), model.stat().st_mtime_ns
-    words = ("--selection", "hardest", "--seed", "0", "--again", "--json")
-    anew = json.loads(secateur("run", str(path), *words).stdout)
     assert set(anew) == SHAPE
     assert anew["report"] is None
     assert anew["made"] == 4
@@ -250,7 +372,7 @@ def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -
     cut = {"coverage_centric": {"score": "aum", "cutoff": 0.9}}
     done = secateur("select", str(write_study(keep=0.5, seeds=1, selections=cut).path))
     assert done.returncode == 2, done.stderr
-    assert "lower the budget" in done.stderr
+    assert "lower keep, or change the settings" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -292,12 +414,12 @@ def test_brackets_in_a_message_are_not_taken_for_markup(type_in: TypeIn) -> None
 
 
 def test_a_failure_of_ours_ends_with_3_and_a_traceback(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    from secateur.pipelines.studies import files as study_file
+    from secateur.pipelines.studies import folders
 
-    def broken(folders: list[Path]) -> list[StudyFile]:
+    def broken(folder: Path) -> list[Path]:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(study_file, "read_studies", broken)
+    monkeypatch.setattr(folders, "files_in", broken)
     code, _, errors = type_in("studies")
     assert code == 3
     assert "Traceback" in errors
@@ -339,3 +461,28 @@ def test_blocks_are_ranges_that_hold_just_the_trials(data: st.DataObject) -> Non
         first, last = block[0], block[-1]
         rows = names[names.index(first.selection) : names.index(last.selection) + 1]
         assert sorted(block) == sorted(Trial(name, seed) for name in rows for seed in range(first.seed, last.seed + 1))
+
+
+def test_a_dry_run_counts_trainings_measures_and_makes_nothing(write_study: WriteStudy, type_in: TypeIn) -> None:
+    study, home = write_study(seeds=2, keep=0.25), Path(os.environ["SECATEUR_HOME"])
+    assert study.study is not None
+    code, seen, errors = type_in("run", str(study.path), "--dry-run", "--json")
+    assert code == 0, errors
+    before, trials = json.loads(seen), len(list(study.study.trials))
+    assert before["trainings"][0] == {"of": "trials", "to_make": trials, "made": 0}
+    assert {"of": "proxy", "to_make": 1, "made": 0} in before["trainings"]
+    assert before["seconds"] > 0
+    assert "cut short" in before["seconds_by"]
+    assert before["memory_bytes"] > 1e8
+    assert not (home / "assets" / "blobs").exists()
+    done = secateur("run", str(study.path), "--json")
+    assert done.returncode == 0, done.stderr
+    files = {path: path.read_bytes() for path in (home / "assets" / "blobs").rglob("*") if path.is_file()}
+    assert before["assets"]["to_make"] == json.loads(done.stdout)["made"]
+    after = json.loads(type_in("run", str(study.path), "--dry-run", "--json")[1])
+    assert after["trainings"][0] == {"of": "trials", "to_make": 0, "made": trials}
+    assert (after["seconds"], after["assets"]["to_make"]) == (0, 0)
+    assert f"made before ({trials})" in after["seconds_by"]
+    some = json.loads(type_in("run", str(study.path), "--dry-run", "--again", "--seed", "1", "--json")[1])
+    assert some["trainings"][0]["to_make"] == trials // 2
+    assert files == {path: path.read_bytes() for path in (home / "assets" / "blobs").rglob("*") if path.is_file()}

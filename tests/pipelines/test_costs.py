@@ -27,6 +27,7 @@ def study(write_study: Callable[..., StudyFile]) -> Study:
             "loss": {"selector": "top", "score": "checkpoint_loss"},
             "k_center": None,
             "rs2": None,
+            "schedule": {"selector": "subset_schedule", "score": "aum", "budget": "own", "settings": {"keeps": [0.5]}},
         },
         distillation={"for": ["rs2", "uniform_random"]},
     ).study
@@ -58,6 +59,7 @@ def store(tmp_path: Path) -> Store:
         ("full", 0, set()),
         ("uniform_random@0.25", 0, set()),
         ("rs2@0.25", 0, set()),
+        ("schedule", 1, {"proxy"}),
         ("coverage_centric@0.25", 1, {"proxy"}),
         ("loss@0.25", 1 + 2, {"proxy", "scoring"}),
         ("k_center@0.25", 1 + 8, {"proxy", "embeddings"}),
@@ -78,6 +80,13 @@ def test_keeping_everything_needs_no_score(study: Study, store: Store) -> None:
     everything = TRAINED.model_copy(update={"kept": 120})
     assert set(costs_of(study, Trial("dense@1.0", 0), store, everything)) == {"training"}
     assert "teacher" in costs_of(study, Trial("uniform_random+kd@1.0", 0), store, everything)
+
+
+def test_a_score_that_an_in_training_selection_reads_is_charged_though_it_keeps_every_sample(
+    study: Study, store: Store
+) -> None:
+    everything = TRAINED.model_copy(update={"kept": 120})
+    assert costs_of(study, Trial("schedule", 0), store, everything)["proxy"] == Cost(1, 1, 1.0)
 
 
 def test_choosing_and_tuning_count(study: Study, store: Store) -> None:

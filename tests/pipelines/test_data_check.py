@@ -3,7 +3,6 @@
 import io
 import os
 from collections import defaultdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +41,37 @@ def check(
 SPLIT = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", "", " ", None]), st.integers(0, 2)), min_size=1)
 
 
-@settings(max_examples=15, deadline=None)
-@given(SPLIT, SPLIT)
-def test_findings_equal_brute_force(tmp_path_factory: pytest.TempPathFactory, train: Rows, test: Rows) -> None:
+@settings(max_examples=20, deadline=None)
+@given(SPLIT, SPLIT, st.sampled_from([1, 3, 1 << 18]))
+def test_findings_equal_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, train: Rows, test: Rows, buffer: int
+) -> None:
     train, test = [*train, ("x", 0)], [*test, ("y", 1)]
-    report = check(tmp_path_factory.mktemp("check"), texts(train), texts(test), TEXT, 3, bad_rows="drop")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PART", "SEVERAL", "BLOCK"):
+            patch.setattr(f"secateur.pipelines.data.repeats.{name}", buffer)
+        report = check(tmp_path_factory.mktemp("check"), texts(train), texts(test), TEXT, 3, bad_rows="drop")
     kept = {}
     for part, rows in ((report.train, train), (report.test, test)):
         usable = [(place, text, label) for place, (text, label) in enumerate(rows) if text is not None and text.strip()]
         kept[part.split] = [(text, label) for _, text, label in usable]
-        lost = {place for left in report.dropped if left.split == part.split for place in left.rows.tolist()}
+        lost = {place for left in report.dropped if left.split == part.split for place in left.found.rows.tolist()}
         assert lost == set(range(len(rows))) - {place for place, *_ in usable}
         same, alike = defaultdict(list), defaultdict(list)
         for number, (text, label) in enumerate(kept[part.split]):
             same[text, label].append(number)
             alike[text].append((number, label))
-        assert set(part.duplicates) == {tuple(group) for group in same.values() if len(group) > 1}
-        assert set(part.conflicts) == {
-            tuple(number for number, _ in group) for group in alike.values() if len({label for _, label in group}) > 1
-        }
+        several = [group for group in same.values() if len(group) > 1]
+        assert part.duplicates.rows.tolist() == sorted(row for group in several for row in group)
+        assert (part.duplicate_groups, part.duplicate_rows) == (len(several), sum(len(group) - 1 for group in several))
+        torn = [group for group in alike.values() if len({label for _, label in group}) > 1]
+        assert part.conflicts.rows.tolist() == sorted(number for group in torn for number, _ in group)
         assert part.class_counts == tuple(sum(label == c for _, label in kept[part.split]) for c in range(3))
-        assert all(a < b for a, b in pairwise(part.duplicates))
     shared = {text for text, _ in kept["train"]} & {text for text, _ in kept["test"]}
-    assert report.shared_train_rows == tuple(i for i, (text, _) in enumerate(kept["train"]) if text in shared)
-    assert report.shared_test_rows == tuple(i for i, (text, _) in enumerate(kept["test"]) if text in shared)
-    assert report.relabelled_test_rows == tuple(
-        i for i, row in enumerate(kept["test"]) if row[0] in shared and row not in kept["train"]
-    )
+    for part in (report.train, report.test):
+        common = [i for i, (text, _) in enumerate(kept[part.split]) if text in shared]
+        assert (part.shared.rows.tolist(), part.shared.count) == (common, len(common))
+    assert report.relabelled_test_rows == sum(row[0] in shared and row not in kept["train"] for row in kept["test"])
 
 
 def test_a_sound_data_set_has_no_problems(tmp_path: Path) -> None:
@@ -112,6 +115,16 @@ def test_what_is_planted_is_said_in_sentences(tmp_path: Path) -> None:
     ]
 
 
+def test_a_finding_counts_all_rows_and_lists_the_first(tmp_path: Path) -> None:
+    train = [("same", 0)] * 250 + [(f"{row}", row % 2) for row in range(50)]
+    report = check(tmp_path, texts(train), texts([("p", 0), ("q", 0), ("r", 1), ("s", 1)]), TEXT, 2, duplicates="drop")
+    (left,) = report.findings()
+    assert (left.count, [row for _, row in left.rows]) == (249, [*range(1, 101)])
+    assert left.text.endswith("(rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 (249 in all) of train.parquet)")
+    (dropped,) = report_of(report)["dropped"]
+    assert (dropped["count"], len(dropped["rows"])) == (249, 249)
+
+
 def test_equal_inputs_of_different_groups_are_told(tmp_path: Path) -> None:
     rows = [("a", 0, "u1"), ("b", 1, "u1"), ("a", 0, "u2"), ("c", 1, "u3"), ("c", 1, "u3"), ("d", 0, None)]
     train = pl.DataFrame(rows, {"text": pl.String, "label": pl.Int64, "user": pl.String}, orient="row")
@@ -149,9 +162,9 @@ def test_undecodable_images_are_left_out_and_named(tmp_path: Path) -> None:
 def test_features_are_empty_where_every_value_is_missing(tmp_path: Path) -> None:
     rows = pl.DataFrame({"a": [1.0, None, np.nan, None], "b": ["x", None, None, "y"], "label": [0, 0, 1, 1]})
     report = check(tmp_path, rows, rows, Columns(features=["a", "b"], label="label"), 2, bad_rows="drop")
-    assert [left.rows.tolist() for left in report.dropped] == [[1, 2], [1, 2]]
+    assert [left.found.rows.tolist() for left in report.dropped] == [[1, 2], [1, 2]]
     assert report.dropped[0].reasons == ["every feature is missing"] * 2
-    assert report.shared_test_rows == (0, 1)
+    assert report.test.shared.rows.tolist() == [0, 1]
 
 
 def test_banking77_shares_sentences_between_train_and_test(tmp_path: Path) -> None:
@@ -160,5 +173,5 @@ def test_banking77_shares_sentences_between_train_and_test(tmp_path: Path) -> No
     train, test = (pl.read_parquet(DATA / "banking77" / f"{split}.parquet") for split in ("train", "test"))
     report = check(tmp_path, train, test, TEXT, 77)
     known = set(train["text"])
-    assert report.shared_test_rows == tuple(i for i, text in enumerate(test["text"]) if text in known)
+    assert report.test.shared.rows.tolist() == [i for i, text in enumerate(test["text"]) if text in known]
     assert report.train.duplicate_rows == len(train) - train.n_unique(["text", "label"])

@@ -1,14 +1,18 @@
 """Splits that are drawn: equal rows and groups on one side, nobody moves, sizes hold, classes stay, times divide."""
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from secateur.pipelines.data.division import times_of
 from secateur.pipelines.data.scan import ROW
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
 
@@ -68,6 +72,28 @@ def test_appended_rows_move_nobody(group: dict[str, str], tmp_path: Path) -> Non
     assert sorted(turned.test["x"]) == sorted(first.test["x"])
 
 
+FLAGS: dict[str, Callable[[int], str]] = {"flags": lambda n: str(n % 2 == 0), "reals": lambda n: f"{n % 40}.0"}
+
+
+@pytest.mark.parametrize(
+    ("spell", "last", "group"),
+    [
+        (FLAGS["flags"], "unknown", {}),
+        (FLAGS["reals"], "g7", {}),
+        (FLAGS["reals"], "g7", {"group": "b"}),
+        (lambda n: str(n % 40), "0.5", {"group": "b"}),
+    ],
+)
+def test_an_appended_row_that_changes_a_type_moves_nobody(
+    spell: Callable[[int], str], last: str, group: dict[str, str], tmp_path: Path
+) -> None:
+    columns = {"features": ["b", "x"], "label": "label"} | group
+    frame = pl.DataFrame([{"b": spell(n), "x": n % 90, "label": n % 2} for n in range(1000)])
+    first = rows(read(tmp_path, frame, columns, "csv", test_fraction=0.3))
+    more = pl.concat([frame, pl.DataFrame([{"b": last, "x": 5, "label": 1}])])
+    assert [row for row in rows(read(tmp_path, more, columns, "csv", test_fraction=0.3)) if row < 1000] == first
+
+
 def test_sizes_hold_to_the_root_of_the_rows_and_seeds_differ(tmp_path: Path) -> None:
     sizes, members = [], []
     for seed in range(5):
@@ -89,8 +115,20 @@ def test_data_of_few_distinct_inputs_are_divided_by_row(tmp_path: Path) -> None:
 
 def test_a_class_that_is_left_empty_is_rejected(tmp_path: Path) -> None:
     frame = table(200).with_columns(label=pl.when(pl.col("x") == 77).then(pl.lit("rare")).otherwise(pl.lit("usual")))
-    with pytest.raises(SourceError, match=r"split that was drawn has no row of class 'rare', which has 1 row: name"):
+    with pytest.raises(SourceError, match=r"split that was drawn has no row of class 'rare', which has 1 row, for"):
         read(tmp_path, frame, FEATURES, test_fraction=0.2)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_label_that_is_left_without_a_row_is_rejected(several: bool, tmp_path: Path) -> None:
+    frame = table(200).with_columns(
+        a=pl.lit(1),
+        rare=(pl.col("x") == 77).cast(pl.Int64),
+        label=pl.when(pl.col("x") == 77).then(["a", "rare"]).otherwise(["a"]),
+    )
+    columns = FEATURES | {"target": "labels"} | ({"label": ["a", "rare"]} if several else {})
+    with pytest.raises(SourceError, match=r"has no row of label 'rare', which has 1 row, for one split alone: name"):
+        read(tmp_path, frame, columns, test_fraction=0.2)
 
 
 DAYS = [date(2026, 1, 1) + timedelta(days=day) for day in range(20)]
@@ -115,8 +153,10 @@ NEW = [*range(12, 20)]
         (MOMENTS, datetime(2026, 1, 13, 14, tzinfo=UTC) - timedelta(hours=2)),
         ([moment.replace(tzinfo=UTC) for moment in MOMENTS], datetime(2026, 1, 13, 12)),
         ([moment.replace(tzinfo=UTC) for moment in MOMENTS], "2026-01-13T14:00:00+02:00"),
+        ([f"2026-01-{row + 1:02}T01:00:00+02:00" for row in range(20)], datetime(2026, 1, 12, 22, 30, tzinfo=UTC)),
+        ([f"2026-01-{row + 1:02}T23:00{zone}" for row in range(20) for zone in ["-0130"]], "2026-01-14T00:30"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_split_by_time(values: list[Any], after: Any, tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(20)
@@ -129,10 +169,27 @@ def test_a_split_by_time(values: list[Any], after: Any, tmp_path: Path) -> None:
         assert sorted(loaded.train["x"]) == [*range(12)]
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.datetimes(datetime(1950, 1, 1), datetime(2050, 1, 1)), min_size=1, max_size=9), st.data())
+def test_texts_of_times_are_the_times_that_python_reads(moments: list[datetime], data: st.DataObject) -> None:
+    texts = []
+    for moment in moments:
+        zone = data.draw(st.sampled_from([None, UTC, timezone(timedelta(hours=2)), timezone(timedelta(minutes=-570))]))
+        precision = data.draw(st.sampled_from(["auto", "minutes", "seconds", "milliseconds", "microseconds"]))
+        texts.append(moment.replace(tzinfo=zone).isoformat(data.draw(st.sampled_from("T ")), precision))
+    read = [datetime.fromisoformat(text) for text in texts]
+    expected = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in read]
+    assert times_of(pl.Series([*texts, "2026-02-30", "2026-01-01T25:00", "soon", None])).to_list() == [
+        *expected,
+        *[None] * 4,
+    ]
+
+
 def test_times_of_nanoseconds_and_of_pandas(tmp_path: Path) -> None:
     import pandas as pd
 
-    moments = pd.to_datetime(MOMENTS).astype("datetime64[ns]")
+    # Between two microseconds, as clocks of nanoseconds are.
+    moments = pd.to_datetime(MOMENTS).astype("datetime64[ns]") + pd.Timedelta(1, "ns")
     pd.DataFrame({"x": range(20), "label": [0, 1] * 10, "when": moments}).to_parquet(tmp_path / "rows.parquet")
     where = {"kind": "parquet", "train": "rows.parquet", "split": {"column": "when", "after": "2026-01-13"}}
     loaded = load(TypeAdapter(Source).validate_python(where), Columns(**FEATURES), tmp_path, tmp_path / "cache")
@@ -146,9 +203,12 @@ def test_times_of_nanoseconds_and_of_pandas(tmp_path: Path) -> None:
         ([1.0, float("nan"), 3.0], 2, r"column 'when' is nan in row 1"),
         ([1, 2, 3], "2026-01-01", r"column 'when' holds Int64, and after is '2026-01-01'"),
         ([1, 2, 3], date(2026, 1, 1), r"column 'when' holds Int64, and after is datetime\.date"),
-        (["31.12.2025", "1.1.2026", "2.1.2026"], date(2026, 1, 1), r"'31\.12\.2025' in row 0, which does not begin"),
+        (["31.12.2025", "1.1.2026", "2.1.2026"], date(2026, 1, 1), r"'31\.12\.2025' in row 0, which is no time like"),
         ([True, False, True], 1, r"column 'when' holds Boolean"),
         (DAYS[:3], 5, r"column 'when' holds Datetime.*, and after is 5"),
+        (["2026-01-01", "soon", None], "2026-01-01", r"'soon' in row 1, which is no time like"),
+        (["2026-01-01", None, "2026-01-02"], "2026-01-01", r"is null in row 1, which is on neither side"),
+        (["2026-01-01"] * 3, "b", r"column 'when' holds String, and after is 'b': write a number"),
         (DAYS[:3], "yesterday", r"column 'when' holds Datetime.*, and after is 'yesterday'"),
         (DAYS[:3], date(2027, 1, 1), r"source\.split: no row is left for the test split"),
         (DAYS[:3], date(2025, 1, 1), r"source\.split: no row is left for the train split"),

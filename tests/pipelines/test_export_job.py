@@ -194,6 +194,18 @@ def test_the_command_prints_the_path_or_one_json_object(
     assert told["bytes"] == sum(path.stat().st_size for path in (tmp_path / "wds").iterdir())
 
 
+@pytest.mark.parametrize("study", [True, False])
+def test_an_export_in_a_new_home_marks_it_where_it_prepares_rows(
+    study: bool, manifest: Path, file: StudyFile, type_in: TypeIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new"
+    monkeypatch.setenv("SECATEUR_HOME", str(new))
+    to = ("--to", "jsonl", "--study", file.path) if study else ("--to", "indices")
+    assert type_in(manifest, *to, "-o", tmp_path / "kept")[0] == 0
+    assert new.exists() == study
+    assert marked_home() == new  # no later command takes it for a home of another version
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

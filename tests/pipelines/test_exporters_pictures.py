@@ -278,3 +278,13 @@ def test_metadata_is_plain_csv(files: datasets.Dataset, manifest_of: ManifestOf)
         records = list(csv.DictReader(file))
     assert [int(record["row"]) for record in records] == ROWS
     assert all((path / record["file_name"]).is_file() for record in records)
+
+
+def test_other_columns_of_pictures_stand_in_the_metadata(files: datasets.Dataset, manifest_of: ManifestOf) -> None:
+    told = files.add_column("age", list(range(len(files)))).add_column("tags", [["a", "b"]] * len(files))
+    path = export(manifest_of(files, COLUMNS, ROWS), "imagefolder", dataset=told, settings={"layout": "metadata"})
+    with (path / "metadata.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    assert [(int(record["age"]), json.loads(record["tags"])) for record in records] == [
+        (row, ["a", "b"]) for row in ROWS
+    ]

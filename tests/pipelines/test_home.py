@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,18 @@ def test_a_home_of_another_version_is_rejected_and_left_alone(mark: str | None, 
         home()
     assert isinstance(CliRunner().invoke(app, command).exception, HomeError)
     assert contents(folder) == before
+
+
+def test_a_home_that_another_process_begins_meanwhile_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, begun = Path(os.environ["SECATEUR_HOME"]), list[bool]()
+
+    def exists(path: Path, there: Callable[[Path], bool] = Path.exists) -> bool:
+        answer = there(path)
+        if not begun:  # behind the first look of this process
+            begun.append(True)
+            marked_home()
+            (folder / "assets").mkdir()
+        return answer
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert home() == folder

@@ -75,8 +75,18 @@ def tags(path: Path) -> None:
     datasets.Dataset.from_pandas(table(tags=chosen(["a"], ["a", "b"], ["c"], []))).to_parquet(str(path))
 
 
+def numbered(path: Path) -> None:
+    """As pandas writes a frame unless it is told otherwise: numbers of rows under no name."""
+    table(label=chosen("a", "b")).to_csv(path)
+
+
+def dated(path: Path) -> None:
+    moments = pd.date_range("2026-01-01", periods=ROWS)
+    table(when=moments, day=moments.date, label=chosen("a", "b")).to_parquet(path)
+
+
 FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]] = {
-    "booleans": ("a.csv", lambda p: table(label=chosen(True, False)).to_csv(p, index=False), ["false", "true"], {}),
+    "booleans": ("a.csv", lambda p: table(label=chosen(True, False)).to_csv(p, index=False), ["False", "True"], {}),
     "categories": (
         "a.parquet",
         lambda p: table(label=pd.Categorical(chosen("low", "high"))).to_parquet(p),
@@ -111,6 +121,8 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]
     "texts": ("a.parquet", texts, ["false", "true"], {"bad_rows": "drop"}),
     "pictures": ("a.parquet", pictures, ["cat", "dog"], {"bad_rows": "drop"}),
     "tags": ("a.parquet", tags, ["a", "b", "c"], {}),
+    "numbered": ("a.csv", numbered, ["a", "b"], {}),
+    "dated": ("a.parquet", dated, ["a", "b"], {}),
 }
 """By what they are: a file's name, its writer, the classes or labels there are, and the policies that it needs."""
 WHOLE = ("incomplete", "texts", "pictures", "tags")
@@ -138,6 +150,24 @@ def test_a_draft_runs_with_every_class_that_is_there_and_no_other(kind: str, tmp
     source = json.loads((marked_home() / "assets" / "mine" / "source.json").read_text())
     assert source["label_names"] == classes
     assert not [finding for finding in answer["findings"] if finding["kind"] == "absent classes"]
+
+
+def test_a_folder_of_pictures_with_a_metadata_file_is_one(tmp_path: Path) -> None:
+    folder, names = tmp_path / "pets", ["cat", "dog"]
+    for row in range(ROWS):
+        path = folder / names[row % 2] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), row, np.uint8)).save(path)
+    listed = [f"{names[row % 2]}/{row}.png,{names[row % 2]},{row}" for row in range(ROWS)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,label,age", *listed]))
+    target = tmp_path / "pets.yaml"
+    done = CliRunner().invoke(app, ["init", str(folder), "-o", str(target)])
+    assert done.exit_code == 0, done.exception
+    assert yaml.safe_load(target.read_text())["source"]["kind"] == "imagefolder"
+    # What a run would refuse, the draft refuses: pictures of two depths.
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(folder / "cat/0.png")
+    done = CliRunner().invoke(app, ["init", str(folder), "-o", str(target), "--overwrite"])
+    assert "save all images alike" in str(done.exception)
 
 
 def test_columns_are_typed_over_all_rows_as_the_reader_types_them(tmp_path: Path) -> None:

@@ -112,6 +112,20 @@ def test_a_table(ending: str, init: Init, tmp_path: Path) -> None:
     assert "../people/train" in text
 
 
+def test_marks_of_one_column_may_be_words_of_another(init: Init, tmp_path: Path) -> None:
+    rows = [f"{['DE', 'NA', 'FR'][i % 3]},{'NA' if i % 9 == 0 else i / 4},{'ab'[i % 2]}\n" for i in range(300)]
+    (tmp_path / "a.csv").write_text("country,income,label\n" + "".join(rows))
+    study, answer = init(tmp_path / "a.csv")
+    assert study.encoding == {"missing": {"country": ["NA"], "income": ["NA"]}}
+    [guess] = [guess for guess in answer["guesses"] if guess["what"] == "missing values"]
+    assert guess["why"] == "marks that usually stand for nothing, in country, income"
+    # Taken out of one column it is a word there, and none of the other.
+    columns = study.columns.model_copy(update={"missing": {"income": ["NA"]}})
+    rows = load(study.source, columns, tmp_path / "out", tmp_path / "cache").train
+    assert "NA" in set(rows["country"])
+    assert rows.features["income"].dtype == "float64"
+
+
 def test_texts_of_one_file_are_split(init: Init, tmp_path: Path) -> None:
     sentences(90, 0).to_parquet(tmp_path / "tickets.parquet")
     study, answer = init(tmp_path / "tickets.parquet")

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile, load_study
+from secateur.pipelines.studies.selection import choosers
 from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
@@ -93,7 +94,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
             monkeypatch.setitem(scorers(), name, watched)  # type: ignore[arg-type]
     for name, chosen in SELECTIONS.items():
         watched = dataclasses.replace(chosen, choose=recording(name, chosen.choose, chosen.settings))
-        monkeypatch.setitem(selectors(), name, watched)  # type: ignore[arg-type]
+        for known in (selectors(), choosers()):
+            monkeypatch.setitem(known, name, watched)  # type: ignore[arg-type]
     return seen
 
 

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from secateur.pipelines.storage.ledger import Ledger, digest_of
+from secateur.pipelines.storage.records import record_place
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 
@@ -51,13 +53,33 @@ def test_work_runs_once_for_the_same_inputs(ledger: Ledger) -> None:
         lambda store: (store.place(KEY, TRIAL) / "weights.bin").unlink(),
         lambda store: (store.place(KEY, TRIAL) / "weights.bin").write_bytes(b"cut"),
         lambda store: (store.place(KEY, TRIAL) / "record.json").write_text("[]"),
+        lambda store: (store.place(KEY, TRIAL) / "weights.bin").write_bytes(b"as long!"),
+        lambda store: (store.place(KEY, TRIAL) / "more.bin").write_bytes(b"more"),
+        lambda store: record_place(store.root, KEY, TRIAL).unlink(),
+        lambda store: record_place(store.root, KEY, TRIAL).write_text("{"),
         lambda store: store.find(COST, TRIAL).unlink(),
+        lambda store: store.find(COST, TRIAL).write_text('{"seconds": 2.0}'),
         lambda store: Ledger(store).place(KEY, TRIAL).write_text(Ledger(store).place(KEY, TRIAL).read_text()[:40]),
         lambda store: Ledger(store).place(KEY, TRIAL).write_text('{"made_of": "a", "state": null}'),
         lambda store: Ledger(store).forget(KEY, TRIAL),
         lambda store: Ledger(store).forget(KEY),
     ],
-    ids=["folder", "file", "shorter file", "JSON", "beside", "half an entry", "other entry", "forget", "forget all"],
+    ids=[
+        "folder",
+        "file",
+        "shorter file",
+        "JSON",
+        "other bytes",
+        "file more",
+        "no record",
+        "half a record",
+        "beside",
+        "other beside",
+        "half an entry",
+        "other entry",
+        "forget",
+        "forget all",
+    ],
 )
 def test_a_result_that_is_not_whole_is_made_again(damage: Callable[[Store], object], ledger: Ledger) -> None:
     work = Work(ledger)
@@ -126,19 +148,18 @@ def test_a_copy_of_the_store_holds_what_the_store_held(ledger: Ledger, tmp_path:
     assert Ledger(Store(tmp_path / "copy")).holds(KEY, TRIAL, "a", beside=[COST])
 
 
-def test_an_array_that_is_written_again_is_another_and_json_is_not(ledger: Ledger) -> None:
-    store, facts = ledger.store, ("study", "facts")
-    for key, value in ((KEY, np.arange(4)), (facts, {"a": 1})):
-        store.save(key, value)
-        ledger.note(key, None, "a")
-        assert ledger.is_unchanged(key, None, "a")
-        assert not ledger.is_unchanged(key, None, "b")
-        store.save(key, value)
-    assert not ledger.is_unchanged(KEY, None, "a")
+@pytest.mark.parametrize(("value", "other"), [(np.arange(4), np.arange(4) + 1), ({"a": 1}, {"a": 2})])
+def test_what_is_written_again_is_another_where_it_holds_something_else(ledger: Ledger, value: Any, other: Any) -> None:
+    store = ledger.store
+    store.save(KEY, value)
+    ledger.note(KEY, None, "a")
     assert ledger.holds(KEY, None, "a")
-    assert ledger.is_unchanged(facts, None, "a")
-    store.save(facts, {"a": 2})
-    assert not ledger.is_unchanged(facts, None, "a")
+    assert not ledger.holds(KEY, None, "b")
+    store.save(KEY, value)
+    assert ledger.holds(KEY, None, "a")
+    store.save(KEY, other)
+    assert not ledger.holds(KEY, None, "a")
+    assert not ledger.faults(KEY, None)
 
 
 def test_digests_are_of_content(tmp_path: Path) -> None:

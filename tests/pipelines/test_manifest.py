@@ -19,12 +19,13 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
-from secateur.pipelines.manifests.rows import Rows, fingerprint
-from secateur.pipelines.storage.ledger import library_versions
+from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.storage.versions import library_versions
 
 EL2N = ScoreCard(name="el2n", version="1", high_means="harder", view="train mode", paper="arXiv:2107.07075")
 
@@ -435,7 +436,7 @@ def test_no_genuine_table_is_taken_for_a_bomb(tmp_path: Path, order: str) -> Non
         | {f"score_{name}": np.zeros(count, np.float32) for name in "abcdefghij"}
     )
     kept_rows.write(table, tmp_path / "kept.parquet")
-    assert kept_rows.read(tmp_path / "kept.parquet", table.columns, count).equals(table)
+    assert pl.from_arrow(kept_rows.read(tmp_path / "kept.parquet", table.columns, count)).equals(table)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +507,8 @@ def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
     manifest = Manifest.load(tmp_path / "m")
     assert manifest.apply(dataset)["text"][:] == TEXTS[::3]
     renamed = dataset.rename_column("text", "sentence").shuffle(seed=1)
-    assert sorted(manifest.apply(renamed, columns | {"text": "sentence"})["sentence"]) == sorted(TEXTS[::3])
+    found = manifest.apply(renamed, columns | {"text": "sentence"})["sentence"][:]
+    assert found == [text for text in renamed["sentence"] if text in TEXTS[::3]] != TEXTS[::3]
     refused(r"Columns: 'sentence', 'label'", lambda: manifest.apply(renamed))
     refused("names no columns to hash", lambda: write(tmp_path / "bare").apply(dataset))
     splits = manifest.apply(datasets.DatasetDict(a=dataset, b=dataset.select([0])))
@@ -516,7 +518,7 @@ def test_apply_hashes_by_the_columns_that_it_names(tmp_path: Path) -> None:
 def test_rows_that_moved_are_found(tmp_path: Path) -> None:
     manifest = write(tmp_path / "m", kept=[1, 5, 6])
     moved = ["new", *TEXTS[::-1], "newer"]
-    assert sorted(manifest.apply(dataset_of(moved), hash_texts)["text"]) == sorted(TEXTS[row] for row in (1, 5, 6))
+    assert manifest.apply(dataset_of(moved), hash_texts)["text"][:] == [TEXTS[row] for row in (6, 5, 1)]
     located = manifest.locate([hash_of(text) for text in moved])
     assert [moved[row] for row in located] == [TEXTS[row] for row in (1, 5, 6)]
 

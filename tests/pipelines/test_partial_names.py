@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from secateur.pipelines.files import partial_names
-from secateur.pipelines.files.partial_names import hidden_sibling, remove_leftovers, swap
+from secateur.pipelines.files.partial_names import hidden_sibling, remove_leftovers, resumable_folder, swap
 from secateur.pipelines.files.whole_files import new_file, new_folder
 
 KILLED = """
@@ -37,6 +38,34 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
         ".target.0123456789ab.partial2", ".targets.0123456789ab.partial"
     ]  # fmt: skip
     assert remove_leftovers(tmp_path / "nowhere" / "target") == []
+
+
+def test_work_that_is_killed_is_found_again_and_goes_when_it_is_done(tmp_path: Path) -> None:
+    script = KILLED.replace("whole_files import new_file, new_folder", "partial_names import resumable_folder")
+    script = script.partition("with new_folder")[0] + (
+        "with resumable_folder(target) as folder:\n"
+        "    (folder / 'half').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "work")], check=False)
+    assert run.returncode == -signal.SIGKILL
+    seen: list[list[str]] = []
+
+    def work() -> None:
+        with resumable_folder(tmp_path / "work") as folder:
+            seen.append(os.listdir(folder))
+
+    with resumable_folder(tmp_path / "work") as folder:
+        assert (folder / "half").read_bytes() == b"half"
+        other = threading.Thread(target=work)
+        other.start()
+        other.join(0.05)
+        assert other.is_alive(), "it waits for its turn"
+    other.join()
+    assert seen == [[]]
+    with pytest.raises(RuntimeError), resumable_folder(tmp_path / "work"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_being_written_is_left_alone(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Pictures have one identity and one look; what an image folder leaves out or contradicts is said."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import xxhash
@@ -12,9 +15,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from secateur.pipelines.data import types
-from secateur.pipelines.data.check import Finding, check_data, text_findings
+from secateur.pipelines.data.check import Finding, check_data, shares_text, text_findings
 from secateur.pipelines.data.identity import hex_of, image_hashes
-from secateur.pipelines.data.sources import Columns, Loaded, Source, load
+from secateur.pipelines.data.own_samples import own_findings
+from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
 from secateur.trainers.modalities.encoding import encoded_rows, fit_encoder
 from secateur.trainers.modalities.images import ImageEncoding
 
@@ -161,12 +165,106 @@ def test_folders_that_are_no_classes_contradict_nothing(read: Any) -> None:
     assert loaded.noted == ()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_metadata_is_read_as_every_file_of_its_kind(suffix: str, read: Any) -> None:
+    """Codes and words for a missing value stay the texts that they are, behind a hundred rows of numbers too."""
+    labels = ["01", "1", "NA", "2026-01-31"]
+    files = {}
+    for split, first in (("train", 0), ("test", 100)):
+        rows = [(f"p/{number}.png", labels[number % 4]) for number in range(first, first + 8)]
+        files |= {f"{split}/{name}": grey(int(name[2:-4])) for name, _ in rows}
+        lines = [f"{name},{label}" for name, label in rows]
+        if suffix == "jsonl":
+            lines = [json.dumps({"file_name": name, "label": label}) for name, label in rows]
+        head = ["file_name,label"] if suffix == "csv" else []
+        files[f"{split}/metadata.{suffix}"] = "\n".join([*head, *lines]).encode()
+    loaded = read(files)
+    assert loaded.label_names == ("01", "1", "2026-01-31", "NA")
+    assert [loaded.label_names[target] for target in loaded.targets] == labels * 2
+    assert loaded.files == (f"train/metadata.{suffix}", f"test/metadata.{suffix}")
+    found = [Path(cell["path"]).name for cell in loaded.train.with_format("arrow")["image"].to_pylist()]
+    assert found == [f"{number}.png" for number in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("../a.png,a", r"train/metadata.csv row 2: column 'file_name' is '../a.png', which does not lie below"),
+        ("/etc/x.png,a", r"row 2: column 'file_name' is '/etc/x.png'"),
+        ("file://x.png,a", r"row 2: column 'file_name' is 'file://x.png'"),
+    ],
+)
+def test_metadata_names_pictures_below_its_folder_alone(line: str, message: str, read: Any) -> None:
+    names = [path.removeprefix("train/") for path in FOLDERS if path.startswith("train/")]
+    rows = [f"{name},{name[0]}" for name in names[:2]]
+    with pytest.raises(SourceError, match=message):
+        read(FOLDERS | {"train/metadata.csv": "\n".join(["file_name,label", *rows, line]).encode()})
+
+
+def test_metadata_of_one_split_goes_with_folders_of_the_other(read: Any) -> None:
+    names = [path.removeprefix("train/") for path in FOLDERS if path.startswith("train/")]
+    lines = [f"{name},{name[0]}" for name in names]
+    loaded = read(FOLDERS | {"train/metadata.csv": "\n".join(["file_name,label", *lines]).encode()})
+    assert (loaded.label_names, loaded.test_targets.tolist()) == (("a", "b"), [0, 0, 0, 1, 1, 1])
+
+
+def test_metadata_without_pictures_is_refused(read: Any) -> None:
+    with pytest.raises(SourceError, match=r"train/metadata\.csv: no column file_name"):
+        read(FOLDERS | {"train/metadata.csv": b"name,label\na/5.png,a\n"})
+
+
+@pytest.mark.parametrize(("names", "shown"), [(None, "1"), (["a", "b"], "1")])
+def test_class_numbers_of_metadata_contradict_folders(names: list[str] | None, shown: str, read: Any) -> None:
+    lines = dict.fromkeys(("train", "test"), "file_name,label\n")
+    for path in FOLDERS:
+        split, name, file = path.split("/")
+        number = "ab".index(name) if path != "train/a/6.png" else 1
+        lines[split] += f"{name}/{file},{number}\n"
+    files = FOLDERS | {f"{split}/metadata.csv": text.encode() for split, text in lines.items()}
+    keys = {"test": "test"} | ({"label_names": names} if names else {})
+    (found,) = of_kind(read(files, **keys), "contradicting labels")
+    assert (found.paths, found.count, found.split) == (("train/a/6.png",), 1, "train")
+    assert found.text.endswith(f"train/a/6.png is {shown!r}")
+
+
+def test_rows_of_folders_are_in_the_order_of_datasets(read: Any, tmp_path: Path) -> None:
+    more = {f"train/{name}/{number}.png": grey(50 + number) for name in ("a-b", "B", "a b") for number in (1, 10, 2)}
+    loaded = read(FOLDERS | more)
+    whole = datasets.load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "train"), split="train", cache_dir=tmp_path / "c"
+    )
+    theirs = whole.cast_column("image", datasets.Image(decode=False))
+    ours = [cell["path"] for cell in loaded.train.with_format("arrow")["image"].to_pylist()]
+    assert ours == [row["image"]["path"] for row in theirs]
+    assert [loaded.label_names[target] for target in loaded.targets] == [Path(path).parent.name for path in ours]
+    assert loaded.files == ("train", "test")
+
+
 def test_texts_that_the_encoding_loses_are_findings() -> None:
-    facts = {"terms": 9, "share of texts without a term": 0.25, "test share of texts without a term": 0.01}
+    facts = {"terms": 9, "share of texts without a term": 0.25, "test share of texts without a term": 0.0}
     (found,) = text_findings(facts, {"train": 40, "test": 100})
     assert (found.kind, found.split, found.count) == ("texts without a term", "train", 10)
     assert found.text.startswith("25.0% of the train texts hold none of the 9 terms")
-    cut = {"length": 64, "share of texts cut": 0.0, "test share of texts cut": 0.99}
-    (found,) = text_findings(cut, {"train": 40, "test": 200})
+    cut = {"length": 64, "share of texts cut": 0.0001, "test share of texts cut": 0.99}
+    rare, found = text_findings(cut, {"train": 40_000, "test": 200})
     assert (found.kind, found.split, found.count) == ("texts cut", "test", 198)
     assert found.text.startswith("99.0% of the test texts cut at 64 tokens")
+    assert (rare.count, rare.text[:34]) == (4, "less than 0.1% of the train texts ")
+
+
+def test_the_report_says_shares_of_texts_that_are_none_too() -> None:
+    facts = {"length": 64, "share of texts cut": 0.0, "test share of texts cut": 0.015}
+    assert shares_text(facts) == "0.0% of the training texts and 1.5% of the test texts are cut at 64 tokens."
+    assert shares_text({"range of floats": [0, 1]}) == ""
+
+
+def test_samples_of_ones_own_task_are_checked_as_wholes() -> None:
+    train = pl.DataFrame({"row": [0, 1, 2, 3], "content_hash": ["a", "b", "a", "c"]})
+    test = pl.DataFrame({"row": [0, 1, 2], "content_hash": ["x", "c", "a"]})
+    leaked, duplicates = own_findings({"train": train, "test": test})
+    assert (leaked.kind, leaked.count, leaked.rows) == ("leaked", 2, (("test", 1), ("test", 2)))
+    assert leaked.text == "2 test samples of 3 also in train: results on test are too good (rows 1, 2)"
+    assert (duplicates.kind, duplicates.split, duplicates.count) == ("duplicates", "train", 2)
+    assert duplicates.text == "1 group of equal train samples, 1 more than needed (rows 0, 2)"
+    assert (leaked.importance, duplicates.importance) == (0, 1)
+    assert own_findings({"train": train[3:], "test": test[:1]}) == []

@@ -96,6 +96,52 @@ def test_copies_in_another_split_are_no_duplicates_and_test_rows_are_cleaned_too
     assert (kept(loaded), kept(loaded, "test")) == ([0, 1], [0, 1])
 
 
+EVERYTHING = DataPolicy(bad_rows="drop", unlabelled="drop", duplicates="drop", leaked="drop_from_training")
+
+
+def test_rows_of_several_files_are_told_by_their_file(tmp_path: Path) -> None:
+    for name, content in {
+        "a.csv": "x,y\n1,a\n2,b\n1,a\n,a\n3,\n",
+        "b.csv": "x,y\n1,a\n5,b\n9,a\n",
+        "test.csv": "x,y\n9,a\n8,b\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    source = TypeAdapter(Source).validate_python({"kind": "csv", "train": ["a.csv", "b.csv"], "test": "test.csv"})
+    loaded = load(source, Columns(features=["x"], label="y"), tmp_path, tmp_path / "cache", EVERYTHING)
+    report = report_of(check_data(loaded))
+    assert {left["policy"]: left["rows"] for left in report["dropped"]} == {
+        "bad_rows": [["a.csv", 3, "every feature is missing"]],
+        "unlabelled": [["a.csv", 4, "label column 'y' is null"]],
+        "duplicates": [["a.csv", 2, "equals an earlier row"], ["b.csv", 0, "equals an earlier row"]],
+        "leaked": [["b.csv", 2, "its input is in the test split"]],
+    }
+    (told,) = [finding["text"] for finding in report["findings"] if "data.duplicates" in finding["text"]]
+    assert told == "2 train rows left out by data.duplicates (row 2 of a.csv and 1 in other files)"
+
+
+def test_files_of_pictures_are_told_by_their_paths(tmp_path: Path) -> None:
+    pictures = {"train/a/1": 1, "train/a/2": 2, "train/a/copy": 1, "train/b/3": 3, "train/b/leak": 8}
+    for name, seed in {**pictures, "test/a/8": 7, "test/b/9": 8}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(picture(seed)["bytes"])
+    (tmp_path / "train/b/torn.png").write_bytes(b"junk")
+    source = TypeAdapter(Source).validate_python({"kind": "imagefolder", "train": "train", "test": "test"})
+    columns = Columns(image="image", label="label")
+    with pytest.raises(
+        SourceError, match=r"cannot be decoded at row \d of train: train/b/torn\.png: correct or remove"
+    ):
+        load(source, columns, tmp_path, tmp_path / "cache")
+    report = report_of(check_data(load(source, columns, tmp_path, tmp_path / "cache", EVERYTHING)))
+    assert {left["policy"]: [row[0] for row in left["rows"]] for left in report["dropped"]} == {
+        "bad_rows": ["train/b/torn.png"],
+        "duplicates": ["train/a/copy.png"],
+        "leaked": ["train/b/leak.png"],
+    }
+    assert [finding["paths"] for finding in report["findings"] if "data.leaked" in finding["text"]] == [
+        ("train/b/leak.png",)
+    ]
+
+
 def test_a_row_without_a_label_does_not_make_a_duplicate_vanish(tmp_path: Path) -> None:
     columns = Columns(text="x", label="y")
     train = [("a", None), ("a", 0), ("a", None), ("b", 1)]

@@ -46,11 +46,11 @@ def test_every_step_that_calls_a_network_is_in_the_pool(write_study: WriteStudy,
         watch.remove()
     using = {step.step_key for step in steps if any(step.start_time <= call <= step.end_time for call in calls)}
     pools = pools_by_step([file], tmp_path / "store")
-    expected = "proxy_training scoring_pass embeddings tuning teacher teacher_logits trained_model evaluation"
+    expected = "proxy_training scoring_pass embeddings tuning teacher teacher_logits trained_model evaluation report"
     assert {f"blobs__{name}" for name in expected.split()} <= using
     assert {step for step in using if pools[step] != ACCELERATOR} == set()
     assert pools["blobs__neighbours"] == ACCELERATOR
-    light = {name: pools[f"blobs__{name}"] for name in ("prepare", "scores__density", "subset", "manifest", "report")}
+    light = {name: pools[f"blobs__{name}"] for name in ("prepare", "scores__density", "subset", "manifest")}
     assert set(light.values()) == {None}
 
 

@@ -98,11 +98,13 @@ def test_noise_is_called_no_better(study: Study) -> None:
 
 def test_baselines_come_first_and_full_last(study: Study) -> None:
     lines = main_table(report_of(study, outcomes_of(study)))
-    assert lines[0] == ["selection", "kept", "accuracy %", "random %", "against random", "stratified"]
+    header = ["selection", "kept", "accuracy %", "random %", "against random", "stratified", "worst class %"]
+    assert lines[0] == header
+    assert [line[-1] for line in lines[1:]] == ["60.0"] * 5
     assert [line[0] for line in lines[1:]] == [
         "random", "stratified random", "coverage_centric", "hardest", "full set",
     ]  # fmt: skip
-    assert lines[1][4:] == ["the baseline", ""]
+    assert lines[1][4:-1] == ["the baseline", ""]
     assert lines[2][5] == ""
     assert lines[1][2] == "80.0 ± 1.3"
     assert lines[-1][4] == "nothing pruned"
@@ -278,7 +280,7 @@ def test_every_measure_is_in_the_page(study: Study, tmp_path: Path) -> None:
         assert "Compared at equal steps" in written
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["compare_at"] == "equal steps"
-    assert len(content["compute"]) == 1 + 4 + 1
+    assert len(content["tables"]["compute"]) == 1 + 4 + 1
     told = next(each for each in content["rows"] if each["name"] == "hardest")["against"]["random"]
     assert told["verdict"] == "better"
     assert told["p_value"] == hard.against["random"].p_value
@@ -323,7 +325,7 @@ def test_one_seed_says_nothing(write_study: WriteStudy) -> None:
 def test_markup_in_names_stays_text(study: Study, tmp_path: Any) -> None:
     hostile = study.model_copy(update={"description": "<script>alert(1)</script>"})
     page_of(report_of(hostile, outcomes_of(study))).write(tmp_path)
-    assert "<script>" not in (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in (tmp_path / "report.html").read_text()
 
 
 class Sugar(AnyStudy):

@@ -198,12 +198,13 @@ def test_undecodable_images_are_named_and_hash_as_their_bytes(tmp_path: Path) ->
 
 
 def test_texts() -> None:
-    rows = texts(["a", "a", "b", "", None, " \n", "é", "e\u0301"], [0, 1, 0, 0, 0, 0, 0, 0])
+    rows = texts(["a", "a", "b", "", None, " \n", "é", "e\u0301", " b", "1", "1.0"], [0, 1, *[0] * 9])
     table = inspected(rows, TEXT)
     # One text in two forms of Unicode is one sample.
-    assert content_hashes(rows, TEXT).n_unique() == 7
-    assert table["input_hash"].n_unique() == 6
-    assert table["fault"].to_list() == [None] * 3 + ["text is empty", "text is missing", "text is empty", None, None]
+    assert content_hashes(rows, TEXT).n_unique() == 10
+    assert table["input_hash"].n_unique() == 9
+    faults = ["text is empty", "text is missing", "text is empty"]
+    assert table["fault"].to_list() == [None] * 3 + faults + [None] * 5
 
 
 def test_boundaries_between_features_count() -> None:
@@ -224,7 +225,8 @@ def test_numbers_count_by_value() -> None:
     assert hash_of(x=pa.array([2**64 - 1], pa.uint64())) != hash_of(x=pa.array([-1]))
     missing = [pa.array([np.nan]), pa.array([None], pa.string()), pa.nulls(1), pa.array([""]), pa.array([" "])]
     assert len({hash_of(x=values) for values in missing}) == 1
-    different = [pa.array([1]), pa.array(["1"]), pa.array([True]), pa.array([None], pa.int64())]
+    assert hash_of(x=pa.array([1])) == hash_of(x=pa.array(["1"])) == hash_of(x=pa.array([" 1.0"]))
+    different = [pa.array([1]), pa.array(["01"]), pa.array([True]), pa.array([None], pa.int64())]
     assert len({hash_of(x=values) for values in different}) == len(different)
 
 

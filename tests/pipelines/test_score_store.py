@@ -102,6 +102,23 @@ def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> N
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_rows_of_a_shard_that_somebody_changed_are_scored_again(tmp_path: Path, cut: bool) -> None:
+    store, hashes = ScoreStore(tmp_path, shard=8), contents(*range(20))
+    store.scores(one_by_one(Counting(hashes)), {"a": KEY}, hashes)
+    before = files(tmp_path)
+    [path] = tmp_path.rglob("000000000008-*.parquet")
+    if cut:
+        path.write_bytes(path.read_bytes()[:-40])
+    else:  # another tool wrote another number
+        pl.read_parquet(path).with_columns(pl.col("score") + 1).write_parquet(path)
+    counting = Counting(hashes)
+    scores, _ = store.scores(one_by_one(counting), {"a": KEY}, hashes)
+    assert counting.rows == list(range(8, 16))
+    np.testing.assert_array_equal(scores["a"], truth(hashes))
+    assert files(tmp_path) == before
+
+
 @settings(max_examples=40, deadline=None)
 @given(versions=st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=20), min_size=1, max_size=4))
 def test_whatever_came_before_every_row_has_its_own_score(

@@ -344,6 +344,7 @@ with dg.DagsterInstance.ephemeral() as instance:
 """
 
 
+@pytest.mark.nightly  # by day test_killed_commands.py kills runs and searches
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
     (tmp_path / "my_evaluation.py").write_text(EVALUATION)
     positions = {"width": [8, 16, 32], "depth": [1, 2, 3, 4]}

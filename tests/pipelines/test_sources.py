@@ -28,7 +28,7 @@ from secateur.pipelines.data.drawn_rows import stratified_rows
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FAULT
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes
-from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
+from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, revision_of
 from secateur.trainers.modalities.decoding import decode_image
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -109,6 +109,9 @@ def test_saved_data_sets(tmp_path: Path, read: Read) -> None:
     together = read(kind="disk", path="both", train="learn", test="exam")
     apart = read(kind="disk", train="one", test="two")
     assert hashes(together) == hashes(apart) == [content_hashes(rows, TEXT).to_list() for rows in (train, test)]
+    assert (together.files, apart.files) == (("learn", "exam"), ("one", "two"))
+    with pytest.raises(SourceError, match=r"exam: there is no column 'body'"):
+        read(Columns(text="body", label="label"), kind="disk", path="both", train="exam", test="learn")
     with pytest.raises(SourceError, match=r"source\.test: no split 'nope' in .*both, there are learn, exam"):
         read(kind="disk", path="both", train="learn", test="nope")
     with pytest.raises(SourceError, match=r"source\.path: .*one holds one split, name it source\.train"):
@@ -259,7 +262,7 @@ def test_a_test_split_is_drawn_where_none_is_given(tmp_path: Path, read: Read) -
         read(**source | {"test_fraction": 1e-9})
     write(tmp_path, "csv", frame.with_columns(label=pl.Series([*labels[:-1], 2])))
     with pytest.raises(
-        SourceError, match=r"split that was drawn has no row of class '2', which has 1 row: .*split_seed"
+        SourceError, match=r"split that was drawn has no row of class '2', which has 1 row, for one split alone"
     ):
         read(**source)
 
@@ -272,6 +275,17 @@ def test_limit_keeps_the_shares_of_classes(tmp_path: Path, read: Read) -> None:
     assert len(loaded.test) == len(loaded.test_targets) == 8
 
 
+def test_a_revision_is_known_without_reading_a_row(tmp_path: Path, read: Read) -> None:
+    frame = pl.DataFrame({"text": ["a", None, *"cdefgh"], "label": [0] * 8})
+    frame.write_parquet(tmp_path / "train.parquet")
+    where = {"kind": "parquet", "train": "train.parquet", "test_fraction": 0.5}
+    source: Any = TypeAdapter(Source).validate_python(where)
+    found = revision_of(source, TEXT, tmp_path, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere" / "rows").exists()
+    frame.drop_nulls().write_parquet(tmp_path / "train.parquet")
+    assert read(**where).revision == revision_of(source, TEXT, tmp_path, tmp_path / "elsewhere") != found
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.data())
 def test_stratified_rows(values: list[int], data: st.DataObject) -> None:
@@ -280,7 +294,9 @@ def test_stratified_rows(values: list[int], data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 99))
     rows = stratified_rows(labels, count, seed, leave)
     assert np.all(np.diff(rows) > 0)
-    assert np.array_equal(rows, stratified_rows(labels, count, seed, leave))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secateur.pipelines.data.drawn_rows.BLOCK", 4)
+        assert np.array_equal(rows, stratified_rows(labels, count, seed, leave))
     classes, sizes = np.unique(labels, return_counts=True)
     drawn = np.array([np.count_nonzero(labels[rows] == c) for c in classes])
     assert np.all(drawn <= sizes - leave)
@@ -597,7 +613,8 @@ for given in sys.argv[1:]:
     source = TypeAdapter(Source).validate_python({"kind": "hub", "test": "test"} | json.loads(given))
     try:
         loaded = load(source, Columns(text="text", label="label"), Path("."))
-        print(json.dumps([loaded.revision, list(loaded.train["text"]), list(loaded.test["text"])]))
+        texts = [list(part["text"]) for part in (loaded.train, loaded.test)]
+        print(json.dumps([loaded.revision, *texts, loaded.files]))
     except SourceError as error:
         print(json.dumps(str(error)))
 """
@@ -619,7 +636,7 @@ def test_a_hub_data_set_is_pinned_to_its_commit_and_loads_offline_after(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    expected = [COMMIT, TRAIN["text"].to_list(), TEST["text"].to_list()]
+    expected = [COMMIT, TRAIN["text"].to_list(), TEST["text"].to_list(), ["train", "test"]]
     branch = {"name": "some/set", "revision": "main"}
     found, split, missing = ask(branch, branch | {"test": "exam"}, {"name": "some/other"}, offline=False)
     assert found == expected

@@ -1,5 +1,6 @@
 """Studies: what is read from YAML, and what is refused with which words."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from secateur.pipelines.studies.files import SHIPPED, StudyError, load_study, read_studies, validated
 from secateur.pipelines.studies.grid import Trial, selection_key
+from secateur.trainers.contract import TrainingConfig
 
 
 def load(folder: Path, content: Any) -> Any:
@@ -47,6 +49,16 @@ def test_a_class_policy_is_part_of_a_selection(tmp_path: Path, study_content: di
         load(tmp_path, study_content)
 
 
+BEYOND = {
+    "learning_rate": 1000.1,
+    "weight_decay": 1000.1,
+    "pull": 1e6 + 1,
+    "steps": 10**9 + 1,
+    "batch_size": 10**7 + 1,
+    "workers": 1025,
+}
+"""Settings of a training just above what they may be."""
+
 REFUSED = [
     (
         {"kind": "prunning"},
@@ -67,14 +79,46 @@ REFUSED = [
     ({"selections": {"top": {"score": "loss"}}}, ["selections.top.score", "no 'loss'", "aum, el2n"]),
     ({"selections": {"top": {"score": "aum", "end": "middle"}}}, ["top: end", "'high' or 'low'", "got 'middle'"]),
     ({"selections": {"uniform_random": {"score": "aum"}}}, ["uniform_random.score", "reads no score"]),
-    ({"selections": {"a b": {"selector": "top", "score": "aum"}}}, ["a b", "letters, digits"]),
+    *(
+        ({where: {name: {kind: what} | more}}, [f"{where}.{name}: a name is at most 100 lower-case letters"])
+        for where, kind, what, more in (
+            ("scores", "scorer", "aum", {}),
+            ("selections", "selector", "top", {"score": "aum"}),
+        )
+        for name in ("a b", "Aum", "a-b", "a+kd", "é", "1st", "", "a" * 101, "a\n")
+    ),
+    ({"scores": {"labels": {"scorer": "aum"}}}, ["scores: labels", "call the score otherwise"]),
+    (
+        {"selections": {"full": {"selector": "top", "score": "aum"}}},
+        ["selections: full", "call the selection otherwise"],
+    ),
+    ({"selections": {"uniform_random": {"selector": "top", "score": "aum"}}}, ["uniform_random", "call the selection"]),
     ({"keep": 0}, ["keep", "count of 0", "within 1"]),
     ({"keep": -0.1}, ["keep", "-0.1", "(0, 1]"]),
     ({"keep": 1.5}, ["keep", "1.5", "(0, 1]"]),
     ({"keep": [0.3, 0.3]}, ["keep", "once"]),
     ({"keep": ["third"]}, ["keep"]),
+    ({"keep": [True]}, ["keep", "must be a number, got [true]"]),
+    ({"keep": float("inf")}, ["keep", "finite"]),
+    ({"seeds": True}, ["seeds", "must be a number, got true"]),
+    ({"keep": 10**12 + 1}, ["keep: 1000000000001 is beyond 1,000,000,000,000"]),
+    ({"neighbours": {"count": 2**62}}, ["neighbours", "is beyond 1,000,000,000,000"]),
+    (
+        {"selections": {"c": {"selector": "coverage_centric", "score": "aum", "bins": 10**6 + 1}}},
+        ["bins", "less than or equal to 1000000"],
+    ),
+    *(
+        ({"training": {"model": "mlp", "steps": 3} | {key: bad}}, ["training", key, fault])
+        for key, beyond in BEYOND.items()
+        for bad, fault in (
+            (beyond, "less than or equal to"),
+            (float("inf"), "finite"),
+            (True, "must be a number, got true"),
+        )
+    ),
     ({"seeds": 0}, ["seeds", "greater than or equal to 1"]),
-    ({"name": "../up"}, ["name", "pattern"]),
+    ({"name": "../up"}, ["name", "lower-case letters"]),
+    ({"name": "a" * 101}, ["name", "at most 100"]),
     ({"proxy": {"model": "mlp"}}, ["proxy", "either epochs or steps"]),
     ({"proxy": {"model": "mlp", "epochs": 2, "steps": 3}}, ["proxy", "either epochs or steps"]),
     ({"training": {"model": "resnext", "steps": 3}}, ["training", "no model is called 'resnext'", "cnn", "mlp"]),
@@ -82,6 +126,11 @@ REFUSED = [
     ({"columns": {"label": "label"}}, ["columns", "exactly one of"]),
     ({"source": {"kind": "excel"}}, ["source", "'digits'", "'parquet'"]),
 ]
+
+
+def test_settings_of_a_training_may_be_as_large_as_their_bounds() -> None:
+    for key, beyond in BEYOND.items():
+        TrainingConfig.model_validate({"steps": 3} | {key: type(beyond)(int(beyond) - (beyond == int(beyond)))})
 
 
 @pytest.mark.parametrize(("change", "words"), REFUSED, ids=lambda value: str(value)[:40])
@@ -123,7 +172,15 @@ def test_a_broken_file_and_a_second_of_one_name_take_no_other_down(
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study_content))
     (tmp_path / "c.yaml").write_text("name: [")
     (tmp_path / "d.yaml").write_text(yaml.safe_dump({**study_content, "name": "other"}))
-    good, twin, broken, other = read_studies([tmp_path])
+    (tmp_path / "e.yaml").symlink_to(tmp_path / "e.yaml")
+    os.mkfifo(tmp_path / "f.yaml")
+    (tmp_path / "g.yaml").mkdir()
+    (tmp_path / "h.yaml").symlink_to("/nowhere")
+    (tmp_path / "i.yaml").symlink_to("/dev/zero")
+    good, twin, broken, other, *odd = read_studies([tmp_path])
+    nowhere, no_file = "is a link that leads nowhere", "is no file"
+    for file, fault in zip(odd, (nowhere, no_file, no_file, nowhere, no_file), strict=True):
+        assert f"{file.path}: {fault}" in file.error
     assert good.study is not None
     assert other.study is not None
     assert twin.study is None

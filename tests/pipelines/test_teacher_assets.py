@@ -30,6 +30,7 @@ from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.classification import Classification
 
 WriteStudy = Callable[..., StudyFile]
 CPU = torch.device("cpu")
@@ -170,8 +171,58 @@ def test_a_folder_without_a_teacher_of_these_data_is_refused(graph: Callable[...
     config = TrainingConfig(model="mlp", steps=1)
     four = train(Data(np.eye(4, dtype=np.float32), np.arange(4), 4), config, seed=0, device=CPU).model
     models.save(four, tmp_path / "given", config, (4,))
-    with pytest.raises(ValueError, match=r"is for .*'classes': 4.* the data are .*'classes': 3"):
+    with pytest.raises(ValueError, match=r"given reads inputs of shape \[4\], those of the data are \[2\]"):
         graph(teacher="given").materialise()
+    four = train(Data(np.eye(4, 2, dtype=np.float32), np.arange(4), 4), config, seed=0, device=CPU).model
+    models.save(four, tmp_path / "given", config, (2,))
+    with pytest.raises(ValueError, match=r"given knows 4 classes \(without names\), the data have 3 \("):
+        graph(teacher="given").materialise()
+
+
+@pytest.mark.parametrize("known", ["names", "none", "other names"])
+def test_a_folder_of_classes_in_another_order_is_matched_or_refused(
+    known: str, graph: Callable[..., Graph], tmp_path: Path
+) -> None:
+    """The same data, prepared in the order of the study and taught to a model that has its classes the other way."""
+    taught = graph(teacher="given", alpha=0.5)
+    taught.materialise(*(each.path[1] for each in taught.assets[0].keys))
+    data, config = taught.data, TrainingConfig(model="mlp", steps=100, learning_rate=0.02)
+    names = {"names": data.task.names[::-1], "none": (), "other names": ("x", "y", "z")}[known]  # type: ignore[attr-defined]
+    turned = Data(data.inputs, 2 - data.targets, Classification(3, names))
+    model = train(turned, config, seed=0, device=CPU).model
+    (tmp_path / "given").mkdir()
+    models.save(model, tmp_path / "given", config, (2,))
+    if known != "names":
+        said = {
+            "none": "have no class names, and fit the data's in another order",
+            "other names": "(x, y, z), the data",
+        }
+        with pytest.raises(ValueError, match=r"distillation.teacher: the model in .*given") as refusal:
+            taught.materialise()
+        assert said[known] in str(refusal.value)
+        return
+    shown = taught.materialise()
+    assert shown["teacher"]["test accuracy"] > 0.8
+    cached = TeacherLogits.load(taught.store.place(key("teacher_logits")))
+    assert cached.task is not None
+    assert cached.task["names"] == list(names)
+    said = Teacher(cached=cached)(torch.arange(120), torch.zeros(120, 2), data.task)
+    assert (said.argmax(dim=1).numpy() == data.targets).mean() > 0.8
+
+
+def test_a_folder_without_names_takes_those_of_the_data(graph: Callable[..., Graph], tmp_path: Path) -> None:
+    taught = graph(teacher="given", alpha=0.5)
+    taught.materialise(*(each.path[1] for each in taught.assets[0].keys))
+    data, config = taught.data, TrainingConfig(model="mlp", steps=20)
+    plain = Data(data.inputs, data.targets, 3)
+    (tmp_path / "given").mkdir()
+    models.save(train(plain, config, seed=0, device=CPU).model, tmp_path / "given", config, (2,))
+    taught.materialise()
+    names = json.loads((taught.store.place(key("teacher")) / "model.json").read_text())["task"]["names"]
+    assert names == list(data.task.names)  # type: ignore[attr-defined]
+    (tmp_path / "given" / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"given has no config in its model\.json"):
+        taught.materialise()
 
 
 @pytest.mark.parametrize("top_k", [None, 1])

@@ -19,6 +19,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.tables import main_table
+from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies import units as unit_study
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_file, read_studies
@@ -110,6 +111,7 @@ def written(tmp_path: Path, content: dict[str, Any]) -> Callable[..., StudyFile]
         ({"keep": [0.1, 0.1]}, "keep: the same value twice"),
         ({"seeds": 0}, "seeds"),
         ({"colour": "red"}, "colour"),
+        ({"metric": "summ"}, "metric: there is no 'summ'; did you mean 'sum'. there are: count, sum"),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_file_loads(
@@ -129,6 +131,14 @@ def test_random_is_always_an_arm_and_references_have_no_budget(written: Callable
     only = written(arms=[]).study
     assert only is not None
     assert only.arms == ["random"]
+
+
+def test_another_of_the_experiments_metrics_can_decide(written: Callable[..., StudyFile]) -> None:
+    study = written(metric="count").study
+    assert study is not None
+    assert [metric.name for metric in metrics_of(study)] == ["count", "sum"]
+    assert study.decides("pruned", Trial("random@0.2", 0)) == written().study.decides("pruned", Trial("random@0.2", 0))  # type: ignore[union-attr]
+    assert study.decides("report", None) != written().study.decides("report", None)  # type: ignore[union-attr]
 
 
 def test_trials_of_a_seed_alone_are_read_back() -> None:
@@ -158,7 +168,7 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         assert [metric["percent"] for metric in report["metrics"]] == [True, False]
         assert row["compute"]["all"]["samples"] == 5
         assert report["verdict"] in page
-        assert "own.svg" in page
+        assert "Own, picture" in page
         assert (store.place(dg.AssetKey(["numbers", "report"])) / "own.svg").read_bytes() == b"<svg>5</svg>"
         # Nothing is run twice; what was taken away, or is of other settings, is run again.
         RUNS.clear()

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sample_tables import content_hashes
 
+from secateur.pipelines.data.identity import hex_of, input_hashes
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.scan import CONTENT, FILE, ROW
+from secateur.pipelines.data.scan import CONTENT, FILE, INPUT, ROW
+from secateur.pipelines.data.source_kinds.parts import with_nulls
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
+from secateur.pipelines.data.strays import strays
+from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 
 Read = Callable[..., Loaded]
 
@@ -58,6 +63,26 @@ def as_files(folder: Path, kind: str, parts: dict[str, list[pl.DataFrame]]) -> d
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
+SPELLINGS = [
+    "1",
+    "01",
+    "1.0",
+    "+1",
+    " 1",
+    "-0",
+    "0",
+    "0.5",
+    ".5",
+    "true",
+    "True",
+    "nan",
+    "inf",
+    "1e3",
+    "1000",
+    "?",
+    "é",
+    "e\u0301",
+]
 CELLS = {
     "whole": st.none() | st.integers(-(2**63), 2**63 - 1),
     "number": st.none() | NUMBERS,
@@ -104,6 +129,42 @@ def test_every_format_gives_the_same_rows(
     ]
 
 
+CODED = {
+    "code": st.none() | st.sampled_from(SPELLINGS) | WORDS,
+    "real": st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False),
+    "label": st.sampled_from(["a", " a", "\u00e9", "e\u0301", "True", "true", "1", "01", "1.0"]),
+}
+CODES = {"code": pl.String, "real": pl.Float32, "label": pl.String}
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.fixed_dictionaries(CODED), min_size=2, max_size=12), st.data())
+def test_every_format_gives_the_same_codes_labels_and_floats_of_32_bits(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("codes")
+    # The first row makes texts of the columns in a CSV as well.
+    table = pl.DataFrame([{"code": "01", "real": 0.1, "label": "a"}, *rows], schema=CODES)
+    cut = data.draw(st.integers(1, len(table) - 1))
+    results = []
+    for kind in ("parquet", "csv", "jsonl", "disk"):
+        parts = {"train": [table[:cut], table[cut:]], "test": [table]}
+        source = TypeAdapter(Source).validate_python(as_files(folder, kind, parts))
+        columns = Columns(features=["code", "real"], label="label", missing=["?"])
+        loaded = load(source, columns, folder, folder / "cache", DataPolicy(bad_rows="drop"))
+        real = np.array([np.nan if value is None else float(str(np.float32(value))) for value in loaded.train["real"]])
+        np.testing.assert_array_equal(np.array(loaded.train["real"], np.float64), real)
+        hashes = [loaded.rows["train"].column(name).to_list() for name in (INPUT, CONTENT)]
+        results.append((loaded.label_names, loaded.targets.tolist(), list(loaded.train["code"]), *hashes))
+    assert all(found == results[0] for found in results)
+    # Labels are one class where Unicode says that they are one text, and no others are.
+    written = table.filter(
+        ~(pl.col("code").str.strip_chars().is_in(["", "?"]).fill_null(True) & pl.col("real").is_null())
+    )
+    forms = [unicodedata.normalize("NFC", label) for label in written["label"]]
+    assert [forms.index(form) for form in forms] == [results[0][1].index(target) for target in results[0][1]]
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 2)), min_size=1, max_size=8))
 def test_texts_come_back_as_they_are(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int]]) -> None:
@@ -117,6 +178,41 @@ def test_texts_come_back_as_they_are(tmp_path_factory: pytest.TempPathFactory, r
         assert loaded.targets.tolist() == (table["label"].rank("dense") - 1).to_list()
         hashes.add(tuple(loaded.rows["train"].column(CONTENT).to_list()))
     assert len(hashes) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.none() | st.sampled_from(SPELLINGS) | st.floats().map(str) | WORDS, min_size=1, max_size=9))
+def test_equal_hashes_are_equal_codes(cells: list[str | None]) -> None:
+    """Texts of a feature have one hash exactly where the encoding has one code, and a number's where they are it."""
+    columns = Columns(features=["x"], label="label", missing=["?"])
+    table = pl.DataFrame({"x": [*cells, "y"], "label": "a"}, schema={"x": pl.String, "label": pl.String})
+    rows = with_nulls(table.to_arrow(), columns)
+    hashes = hex_of(input_hashes(rows, columns)[0]).to_pylist()
+    encoder = TableEncoder.fit(datasets.Dataset(rows), ["x"], TableEncoding())
+    codes = encoder.encode_batch(rows)[:, 0].tolist()
+    assert [hashes.index(one) for one in hashes] == [codes.index(one) for one in codes]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("1", 1), ("-2.5", -2.5), (" 7", 7.0), ("true", True), (str(2**53 + 1), 2**53 + 1), ("1e-7", 1e-7)),
+        *(("1.0", 1), ("+1", 1), ("True", True), ("FALSE", False), ("1e3", 1000), (".5", 0.5), ("-0", 0)),
+    ],
+)
+def test_a_text_that_spells_a_number_or_a_boolean_has_its_hash(text: str, value: Any) -> None:
+    columns = Columns(features=["x"], label="label")
+    for make in (lambda x: {"x": [x], "label": ["a"]}, lambda x: {"x": ["a"], "label": [x]}):
+        tables = [datasets.Dataset(pl.DataFrame(make(x)).to_arrow()) for x in (text, value)]
+        hashes = [content_hashes(table, columns)[0] for table in tables]
+        assert hashes[0] == hashes[1] or text.strip() != text  # the spaces around a label count
+
+
+@pytest.mark.parametrize(("one", "other"), [("01", 1), ("1e400", 1), ("nan", 0.0), ("True ", False), ("x", "y")])
+def test_other_texts_have_other_hashes(one: Any, other: Any) -> None:
+    columns = Columns(features=["x"], label="label")
+    tables = [datasets.Dataset(pl.DataFrame({"x": [x], "label": ["a"]}).to_arrow()) for x in (one, other)]
+    assert content_hashes(tables[0], columns)[0] != content_hashes(tables[1], columns)[0]
 
 
 # One type per column, over all files and both splits.
@@ -176,18 +272,60 @@ def test_words_for_missing_values_are_those_of_the_study(tmp_path: Path, read: R
         {"country": ["NA", "DE", "FR", "?"], "fence": ["None", "wood", "null", " NA "], "label": ["None", "nan"] * 2}
     )
     columns = {"features": ["country", "fence"], "label": "label"}
-    for missing, fence in ((["?"], ["None", "wood", "null", " NA "]), (["NA", "null"], ["None", "wood", None, None])):
+    for missing, fence in (
+        (["?"], ["None", "wood", "null", " NA "]),
+        (["NA", "null"], ["None", "wood", None, None]),
+        ({"fence": ["NA", "null"]}, ["None", "wood", None, None]),
+    ):
         hashes = []
         for kind in ("csv", "parquet", "jsonl"):
             source = as_files(tmp_path, kind, {"train": [frame], "test": [frame]})
             loaded = read(columns | {"missing": missing}, **source, label_names=["nan", "None"])
             assert list(loaded.train["fence"]) == fence, kind
-            assert list(loaded.train["country"]) == (
-                [None, *["DE", "FR", "?"]] if "NA" in missing else ["NA", "DE", "FR", None]
-            )
+            country = ["NA", "DE", "FR", "?"]
+            listed = missing if isinstance(missing, list) else ()
+            assert list(loaded.train["country"]) == [None if mark in listed else mark for mark in country]
             assert loaded.targets.tolist() == [1, 0, 1, 0]
             hashes.append(loaded.rows["train"].column(CONTENT).to_list())
         assert hashes[0] == hashes[1] == hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["1.5"] * 99 + ["abc"], "198 of 200 values are numbers, and not 'abc' of the {} split (row 99 of"),
+        (
+            ["1", ""] * 49 + ["NA", " NA "],
+            "98 of 102 values are numbers, and not 'NA', ' NA ' of the {} split (rows 98, 99 of",
+        ),
+        (["true"] * 60 + ["0"] * 40, "120 of 200 values are booleans, and not '0' of the {} split (rows 60, 61,"),
+        (["False"] * 99 + ["Ture"], "198 of 200 values are booleans, and not 'Ture' of the {} split (row 99 of"),
+        (["1"] * 99 + ["007"], ""),
+        (["7"] * 50 + [str(2**64)] * 50, ""),
+        (["1"] * 94 + ["a"] * 6, ""),
+        (["?"] * 99 + ["1"], ""),
+    ],
+    ids=range(8),
+)
+def test_values_that_make_categories_of_numbers_are_found(
+    cells: list[str], said: str, tmp_path: Path, read: Read
+) -> None:
+    rows = "".join(f"1,{cell},{'uv'[row % 2]}\n" for row, cell in enumerate(cells))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("y,x,label\n" + rows)
+    notes = list(strays(read({"features": ["y", "x"], "label": "label"}, kind="csv", train="a.csv", test="b.csv")))
+    assert [note.split for note in notes] == (["train", "test"] if said else [])
+    for note in notes:
+        assert note.text.startswith("feature 'x' is read as categories: " + said.format(note.split))
+
+
+def test_zeros_and_ones_beside_booleans_in_two_files_are_refused(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.csv").write_text("flag,label\n" + "0,a\n1,b\n" * 20)
+    (tmp_path / "b.csv").write_text("flag,label\n" + "True,a\nFalse,b\n" * 20)
+    with pytest.raises(
+        SourceError, match=r"'flag' holds booleans in .*b\.csv and whole numbers in .*a\.csv: make it one"
+    ):
+        read({"features": ["flag"], "label": "label"}, kind="csv", train="a.csv", test="b.csv")
 
 
 # What is refused.
@@ -228,11 +366,43 @@ def test_json_of_mixed_types_is_refused_by_row(second: str, message: str, tmp_pa
         read({"features": ["x"], "label": "label"}, kind="jsonl", train="a.jsonl", test_fraction=0.5)
 
 
-def test_json_of_two_types_in_two_blocks_or_files(tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.pipelines.data.source_kinds.jsonl.BLOCK", 64)
-    (tmp_path / "a.jsonl").write_text(lines([{"x": i if i < 9 else "a", "label": i % 2} for i in range(12)]))
-    with pytest.raises(SourceError, match=r"a\.jsonl.*column 'x' .*(row|rows) \d"):
+@pytest.mark.parametrize("block", [40, 64, 100, 1 << 20])
+@pytest.mark.parametrize(("one", "other"), [(1, "a"), ("a", 1), (True, 0.5), ([1], 1), (1, {"y": 1}), ({"y": 1}, 1)])
+def test_json_of_two_types_is_refused_by_the_row_wherever_blocks_end(
+    block: int, one: Any, other: Any, tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.jsonl.BLOCK", block)
+    (tmp_path / "a.jsonl").write_text(lines([{"x": one if i < 9 else other, "label": i % 2} for i in range(12)]))
+    with pytest.raises(SourceError, match=r"a\.jsonl row 9: column 'x' changed from \w+ to \w+; a column is of one"):
         read({"features": ["x"], "label": "label"}, kind="jsonl", train="a.jsonl", test_fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "also"), [(b'[{"x": 1}, ' + b'{"x": 1}, ' * 200, ", and this is one array"), (b"1" * 2000, "")]
+)
+def test_a_line_without_end_is_refused(
+    content: bytes, also: str, tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.jsonl.BLOCK", 100)
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.jsonl.LONGEST", 1000)
+    (tmp_path / "a.jsonl").write_bytes(b'{"x": 0, "label": 1}\n' * 2 + content)
+    with pytest.raises(SourceError, match=rf"a\.jsonl line 3 has more than 0 MiB: .* in each{also}$"):
+        read({"features": ["x"], "label": "label"}, kind="jsonl", train="a.jsonl", test_fraction=0.5)
+    # A line of exactly as many bytes is read.
+    line = b'{"x": 1, "label": 1, "rest": "' + b"y" * (1000 - 32) + b'"}'
+    for name in ("b.jsonl", "c.jsonl"):
+        (tmp_path / name).write_bytes(b'{"x": 0, "label": 1}\n' * 2 + line)
+    assert len(read({"features": ["x"], "label": "label"}, kind="jsonl", train="b.jsonl", test="c.jsonl").train) == 3
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.csv.HEADER", 1 << 20)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a," * (1 << 20)))
+    with pytest.raises(SourceError, match=r"a\.csv\.gz: the first line, which names the columns, has more than 1 MiB"):
+        read({"features": ["x"], "label": "label"}, kind="csv", train="a.csv.gz", test_fraction=0.5)
+
+
+def test_json_of_two_types_in_two_files(tmp_path: Path, read: Read) -> None:
     (tmp_path / "b.jsonl").write_text(lines([{"x": i, "label": i % 2} for i in range(20)]))
     (tmp_path / "c.jsonl").write_text(lines([{"x": str(i), "label": i % 2} for i in range(20)]))
     with pytest.raises(SourceError, match=r"'x' holds texts in .*c\.jsonl and whole numbers in .*b\.jsonl"):
@@ -255,6 +425,38 @@ def test_whole_numbers_beyond_64_bits_pass_through_no_float(tmp_path: Path, read
         loaded = read(columns, **source)
         assert list(loaded.train["x"]) == near["x"].to_list()
         assert loaded.label_names == (str(2**53), str(2**53 + 1))
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_whole_numbers_that_a_float_rounds_beside_halves(kind: str, several: bool, tmp_path: Path, read: Read) -> None:
+    long = 2**53 + 1
+    whole, halves = pl.DataFrame({"x": [1, 2**53, long], "label": [0, 1, 0]}), pl.DataFrame({"x": [0.5], "label": [1]})
+    if several:
+        source, where = as_files(tmp_path, kind, {"train": [halves, whole], "test": [halves]}), rf"1\.{kind} row 2"
+    elif kind == "parquet":
+        return  # of which a file has one type
+    else:
+        cells = (
+            f'{{"x": 0.5, "label": 1}}\n{{"x": {long}, "label": 0}}\n'
+            if kind == "jsonl"
+            else f"x,label\n0.5,1\n{long},0\n"
+        )
+        (tmp_path / f"a.{kind}").write_text(cells)
+        source, where = {"kind": kind, "train": f"a.{kind}", "test_fraction": 0.5}, rf"a\.{kind} row 1"
+    with pytest.raises(SourceError, match=rf"{where}: column 'x' is {long}, which a float rounds"):
+        read({"features": ["x"], "label": "label"}, **source)
+    # Those that it holds are numbers.
+    source = as_files(tmp_path, kind, {"train": [halves, whole[:2]], "test": [halves]})
+    assert list(read({"features": ["x"], "label": "label"}, **source).train["x"]) == [0.5, 1, 2**53]
+
+
+def test_lists_in_json_whose_numbers_a_float_rounds(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        lines([{"x": 1, "y": [0.5]}, {"x": 1, "y": []}, {"x": 2, "y": [1e17, 2**53 + 1]}])
+    )
+    with pytest.raises(SourceError, match=r"a\.jsonl row 2: column 'y' is 9007199254740993, which a float rounds"):
+        read({"features": ["x"], "label": "y", "target": "numbers"}, kind="jsonl", train="a.jsonl", test_fraction=0.5)
 
 
 # Forms of files.
@@ -309,6 +511,9 @@ def test_a_csv_of_another_encoding(tmp_path: Path, read: Read) -> None:
     assert list(loaded.train["téxt"]) == ["naïve", "b"]
     assert list(loaded.test["téxt"]) == ["œuvre", "b"]
     assert loaded.label_names == ("ok", "Überraschung")
+    (tmp_path / "u.csv").write_bytes("text,label\na,b\n".encode("utf-16"))
+    with pytest.raises(SourceError, match=r"u\.csv line 1: byte 0xff is not utf-8; .* as source\.charset, utf-16$"):
+        read({"text": "text", "label": "label"}, kind="csv", train="u.csv", test_fraction=0.5)
     (tmp_path / "c.jsonl").write_bytes(b'{"text": "a", "label": 0}\n{"text": "\xff", "label": 1}\n')
     with pytest.raises(SourceError, match=r"c\.jsonl row 1: 'utf-8' codec can't decode byte 0xff"):
         read({"text": "text", "label": "label"}, kind="jsonl", train="c.jsonl", test_fraction=0.5)
@@ -336,7 +541,6 @@ def test_quoted_newlines_across_blocks(tmp_path: Path, read: Read, monkeypatch: 
         (["01", "1", "01"], None, ("01", "1"), [0, 1, 0]),
         ([True, False, True], None, ("false", "true"), [1, 0, 1]),
         ([True, False, True], ["True", "False"], ("True", "False"), [0, 1, 0]),
-        ([1.0, 2.0, 1.0], None, ("1", "2"), [0, 1, 0]),
         ([2.0, 1.0, 2.0], ["2.0", "1.0"], ("2.0", "1.0"), [0, 1, 0]),
         ([10, 20, 100], None, ("10", "20", "100"), [0, 1, 2]),
         ([3, 1, 5], None, ("1", "3", "5"), [1, 0, 2]),
@@ -359,6 +563,51 @@ def test_labels_are_matched_by_their_text(
         assert (loaded.label_names, loaded.targets.tolist()) == (found, targets), kind
         hashes.add(tuple(loaded.rows["train"].column(CONTENT).to_list()))
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "names"),
+    [
+        (["True", "FALSE", "true"], [True, False, True], ("FALSE", "True")),
+        (["1.0", "2.0", "1"], [1.0, 2.0, 1.0], ("1.0", "2.0")),
+        (["+1", "-1", " +1"], [1, -1, 1], ("-1", "+1")),
+    ],
+)
+def test_labels_of_a_csv_are_called_as_they_stand_there(
+    written: list[str], values: list[Any], names: tuple[str, ...], tmp_path: Path, read: Read
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x,label\n" + "".join(f"{x},{text}\n" for x, text in enumerate(written)))
+    columns = {"features": ["x"], "label": "label"}
+    loaded = read(columns, kind="csv", train="a.csv", test="b.csv")
+    assert loaded.label_names == names
+    frame = pl.DataFrame({"x": [0, 1, 2], "label": values})
+    other = read(columns, **as_files(tmp_path, "parquet", {"train": [frame], "test": [frame]}))
+    assert loaded.targets.tolist() == other.targets.tolist()
+    assert loaded.rows["train"].column(CONTENT).to_list() == other.rows["train"].column(CONTENT).to_list()
+
+
+def test_labels_of_one_normal_form_are_one_class(tmp_path: Path, read: Read) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    frame = pl.DataFrame({"x": [1, 2, 3], "label": [apart, "tea", composed]})
+    lists = pl.DataFrame({"x": [1, 2, 3], "label": [[apart], ["tea", composed, apart], [composed]]})
+    for kind in ("csv", "jsonl", "parquet"):
+        source = as_files(tmp_path, kind, {"train": [frame], "test": [frame]})
+        for names in (None, [composed, "tea"]):
+            loaded = read({"features": ["x"], "label": "label"}, **source, label_names=names)
+            # The first row's spelling, or the study's.
+            assert (loaded.label_names, loaded.targets.tolist()) == ((names[0] if names else apart, "tea"), [0, 1, 0])
+    with pytest.raises(SourceError, match="two of the names are one label"):
+        read({"features": ["x"], "label": "label"}, **source, label_names=[composed, apart, "tea"])
+    hashes = []
+    for table in (lists, lists.with_columns(label=pl.Series([[composed], [composed, "tea"], [apart]]))):
+        loaded = read(
+            {"features": ["x"], "label": "label", "target": "labels"},
+            **as_files(tmp_path, "parquet", {"train": [table], "test": [table]}),
+        )
+        assert loaded.targets.tolist() == [[True, False], [True, True], [True, False]]
+        hashes.append(loaded.rows["train"].column(CONTENT).to_list())
+    assert hashes[0] == hashes[1]
 
 
 def test_categories_are_labels_and_features(tmp_path: Path, read: Read) -> None:

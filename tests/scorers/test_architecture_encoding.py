@@ -155,7 +155,7 @@ def test_keys_of_every_nas_bench_201_cell_are_those_of_the_table(real_data: Path
 
 def test_choices_are_read_by_name_and_by_number_and_refused_otherwise() -> None:
     position = Position("edge", ("none", "skip"))
-    assert choice_numbers(np.array(["skip", "none", "1"]), position).tolist() == [1, 0, 1]
+    assert choice_numbers(np.array(["skip", "none", "skip"]), position).tolist() == [1, 0, 1]
     assert choice_numbers(np.array([0, 1]), position).tolist() == [0, 1]
     with pytest.raises(ValueError, match="edge: unknown choice 'conv' at row 1; there are none, skip"):
         choice_numbers(np.array(["skip", "conv"]), position)

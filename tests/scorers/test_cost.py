@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from secateur.scorers.geometry.neighbours import nearest_neighbours
+from secateur.scorers.geometry.neighbours import choose_engine, nearest_neighbours
 from secateur.scorers.geometry.search_cost import (
     available_memory,
     estimate,
@@ -19,6 +19,27 @@ from secateur.scorers.geometry.search_cost import (
 def test_time_is_that_of_the_products():
     assert estimate(10_000, 512, 10, engine="exact", rate=1e9).seconds == pytest.approx(2 * 10_000**2 * 512 / 1e9)
     assert estimate(10_000, 512, 10, engine="exact", rate=1e9, pairs=5e6).seconds == pytest.approx(2 * 5e6 * 512 / 1e9)
+
+
+@pytest.mark.parametrize("engine", ["exact", "ivf"])
+def test_a_search_within_classes_is_estimated_by_the_pairs_of_each_class(engine, monkeypatch):
+    """Classes of 60, 40 and 20: 5,600 pairs instead of 14,400, and a copy of the largest class."""
+    monkeypatch.setattr("secateur.scorers.geometry.search_cost.sgemm_rate", lambda: 1e9)
+    points, labels = np.ones((120, 4), np.float32), np.repeat([7, 0, 3], [60, 40, 20])
+    seen = []
+    monkeypatch.setattr("secateur.scorers.geometry.neighbours.refuse_beyond", lambda cost, _: seen.append(cost))
+    for classes, pairs, copied in ((None, 14_400.0, 0), (labels, 5_600.0, 60 * 16)):
+        assert choose_engine(points, classes, 5, engine, 3600.0, None) == engine
+        plain = estimate(120, 4, 5, engine=engine, rate=1e9, pairs=pairs)
+        assert (seen[-1].seconds, seen[-1].memory) == (plain.seconds, plain.memory + copied)
+
+
+def test_exact_search_goes_up_to_its_seconds_and_no_further(monkeypatch):
+    monkeypatch.setattr("secateur.scorers.geometry.search_cost.sgemm_rate", lambda: 1e9)
+    points = np.ones((120, 4), np.float32)
+    seconds = estimate(120, 4, 5, engine="exact", rate=1e9).seconds
+    for limit, engine in ((seconds, "exact"), (seconds * 0.999, "ivf")):
+        assert choose_engine(points, None, 5, "auto", limit, None) == engine
 
 
 def test_inverted_lists_pay_for_themselves_on_large_data_only():
@@ -48,6 +69,8 @@ def test_refusal_says_the_sizes():
     with pytest.raises(MemoryError, match=r"1,000,000,000 samples of 768 dimensions, 64.* but only 8\.00 GB"):
         refuse_beyond(cost, 8_000_000_000)
     refuse_beyond(cost, cost.memory)
+    with pytest.raises(MemoryError):
+        refuse_beyond(cost, cost.memory - 1)
     with pytest.raises(MemoryError, match="is available"):
         refuse_beyond(estimate(10**12, 8, 5, engine="exact", rate=1e12))
 

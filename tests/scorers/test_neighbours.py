@@ -158,6 +158,16 @@ def test_memory_mapped(tmp_path):
     assert (graph.indices == loaded.indices).all()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_sparse_graph_holds_each_row_nearest_first(count):
+    graph = nearest_neighbours(cloud(9, 2), count)
+    sparse = as_csr(graph)
+    assert sparse.shape == (9, 9)
+    assert np.diff(sparse.indptr).tolist() == [count] * 9
+    np.testing.assert_array_equal(sparse.indices.reshape(9, count), graph.indices)
+    np.testing.assert_array_equal(sparse.data.reshape(9, count), graph.distances.astype(np.float64))
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_within_classes(metric):
     embeddings, labels = cloud(400, 6), np.random.default_rng(1).integers(0, 3, 400)

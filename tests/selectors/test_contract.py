@@ -1,13 +1,20 @@
 """Every selector keeps every law, and the laws catch selectors that do not."""
 
+import inspect
+import pydoc
+import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+import torch
 
 from secateur.scorers.contract import Scores
+from secateur.scorers.geometry.density import density
 from secateur.selectors.check_selector import check_selector
-from secateur.selectors.contract import selector, selectors
+from secateur.selectors.contract import declared, selector, selectors
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 from secateur.selectors.static.top import top
 from secateur.selectors.static.uniform_random import uniform_random
@@ -99,3 +106,40 @@ def test_settings_without_a_value_are_asked_for():
     bare = replace(selectors()["double_end"], tunable={})
     with pytest.raises(AssertionError, match="needs values for the settings \\['cutoff'\\]"):
         check_selector(bare)
+
+
+@pytest.mark.parametrize("chosen", declared().values(), ids=lambda one: one.name)
+def test_a_selector_looks_like_its_function(chosen) -> None:
+    assert inspect.signature(chosen) == inspect.signature(chosen.choose)
+    assert inspect.getdoc(chosen) == inspect.getdoc(chosen.choose)
+    shown = pydoc.render_doc(chosen, renderer=pydoc.plaintext)
+    assert chosen.summary[:40] in shown
+    assert f"{chosen.name}({next(iter(inspect.signature(chosen.choose).parameters))}, " in repr(chosen)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([0.1, 0.2], "of type list, and a NumPy array is needed: give np.asarray(scores)"),
+        (pd.Series([0.1, 0.2]), "of type pandas.Series, and a NumPy array is needed: give scores.to_numpy()"),
+        (pl.Series([0.1, 0.2]), "of type polars.Series, and a NumPy array is needed: give scores.to_numpy()"),
+        (torch.ones(2), "of type torch.Tensor, and a NumPy array is needed: give scores.detach().cpu().numpy()"),
+        (pd.DataFrame({"scores": [0.1]}), "of type pandas.DataFrame, .* such as scores=table['scores'].to_numpy()"),
+        (0.5, "of type float, and a NumPy array is needed: give one number per sample"),
+    ],
+    ids=["list", "pandas", "polars", "tensor", "table", "number"],
+)
+def test_what_is_no_array_is_named_with_the_remedy(given: object, said: str) -> None:
+    pattern = re.escape(said).replace(re.escape(".*"), ".*")
+    with pytest.raises(ValueError, match=f"selector 'top': scores is {pattern}"):
+        top(given, 1)
+    with pytest.raises(ValueError, match="scorer 'density': neighbour_distances is of type"):
+        density(given)
+
+
+def test_arguments_that_do_not_fit_are_named() -> None:
+    scores = np.zeros(4, np.float32)
+    with pytest.raises(ValueError, match=r"selector 'top': budget is 0.5, and a count .* is round\(0.5 \* n\)"):
+        top(scores, 0.5)
+    with pytest.raises(TypeError, match=r"'budget'; it takes \(scores, budget, \*, end='high', seed=0, ids=None"):
+        top(scores)

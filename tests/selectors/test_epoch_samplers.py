@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_epochs_differ(make: Make) -> None:
         assert len({tuple(ids) for ids in run(make(), range(4))}) == 4
 
 
+@pytest.mark.filterwarnings("ignore:an epoch went by without a loss")
 def test_an_epoch_needs_no_earlier_one(make: Make) -> None:
     """Without losses, set_epoch(k) alone gives the epoch k of a run: any rank, any restart."""
     sampler = make()
@@ -302,6 +304,51 @@ def test_an_iterator_does_not_survive_another_draw(make: Make) -> None:
     sampler.set_epoch(1)
     with pytest.raises(RuntimeError, match="epoch 0, and the sampler has since gone on to epoch 1"):
         next(iterator)
+
+
+def test_epochs_never_go_back(make: Make) -> None:
+    """Not by a loader that counts from 0 itself, and not after a resumption."""
+    sampler = make()
+    run(sampler, range(3))
+    for one in (sampler, make()):
+        one.load_state_dict(sampler.state_dict())
+        before = one.epoch_ids()
+        with pytest.raises(ValueError, match=r"set_epoch\(0\) would send the sampler back.*set_epoch\(2\)"):
+            one.set_epoch(0)
+        assert one.epoch == 2
+        assert np.array_equal(one.epoch_ids(), before)
+
+
+def warned(make: Make, epochs: list[int], tell: bool = False) -> list[str]:
+    """The warnings of a loop that goes through the epoch after each of these calls of set_epoch; -1 is none."""
+    sampler = make()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for epoch in epochs:
+            if epoch >= 0:
+                sampler.set_epoch(epoch)
+            ids = torch.tensor(list(sampler))
+            if tell:
+                sampler.observe(ids, losses_of(ids, 0))
+    return [str(one.message) for one in said]
+
+
+def test_a_loop_that_never_sets_the_epoch_is_warned_of_once(make: Make) -> None:
+    alike = make.case == "fixed_subset in order"  # type: ignore[attr-defined]
+    for never in ([-1, -1, -1], [0, 0, 0]):
+        said = warned(make, never, tell=True)
+        assert len(said) == (0 if alike and never[0] < 0 else 1)
+        assert all("epoch 0 begins for the second time" in one for one in said)
+    assert warned(make, [0, 1, 2], tell=True) == warned(make, [0, -1], tell=True) == warned(make, [-1]) == []
+
+
+def test_a_loop_that_never_observes_is_warned_of_once(make: Make) -> None:
+    said = warned(make, [0, 1, 2])
+    if make().observed is None:
+        assert said == []
+    else:
+        assert len(said) == 1
+        assert "an epoch went by without a loss" in said[0]
 
 
 def test_nonsense_is_refused(make: Make) -> None:

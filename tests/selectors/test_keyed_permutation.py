@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from secateur.selectors.draws.keyed_permutation import SMALL, KeyedPermutation, derive_seed
+from secateur.selectors.draws.keyed_permutation import KeyedPermutation, derive_seed
 
 
 @settings(max_examples=40, deadline=None)
@@ -19,7 +20,7 @@ def test_it_is_a_bijection(count: int, seed: int) -> None:
     assert (np.sort(order) == np.arange(count)).all()
 
 
-@pytest.mark.parametrize("count", [SMALL + 1, 65_536, 65_537, 90_000, 2**17 - 1, 10**6])
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 65_536, 65_537, 90_000, 2**17 - 1, 10**6])
 def test_bijection_around_squares_and_powers(count: int) -> None:
     assert (np.bincount(KeyedPermutation(count, 7)(np.arange(count)), minlength=count) == 1).all()
 
@@ -73,14 +74,23 @@ def test_beyond_32_bits() -> None:
     assert ids.max() > 2**32
 
 
-def test_small_orders_are_uniform() -> None:
-    """All 24 orders of 4, chi-square at an error rate of 1e-4 (23 degrees of freedom: 58.6)."""
-    seen: dict[tuple[int, ...], int] = {}
-    for seed in range(4800):
-        order = tuple(KeyedPermutation(4, seed)(np.arange(4)).tolist())
-        seen[order] = seen.get(order, 0) + 1
-    assert len(seen) == 24
-    assert sum((count - 200) ** 2 / 200 for count in seen.values()) < 58.6
+@pytest.mark.parametrize("count", range(3, 9))
+def test_small_orders_are_uniform(count: int) -> None:
+    """All orders of up to 5 ids; of more, all orders of the first two and of the last two. Error rate 1e-4."""
+    draws = 1200 if count == 5 else 600
+    orders = np.array([KeyedPermutation(count, seed)(np.arange(count)) for seed in range(draws)])
+    for part in [slice(None)] if count <= 5 else [slice(2), slice(count - 2, None)]:
+        possible = math.perm(count, orders[:, part].shape[1])
+        seen = np.unique(orders[:, part], axis=0, return_counts=True)[1]
+        unseen = possible - len(seen)
+        statistic = (((seen - draws / possible) ** 2).sum() + unseen * (draws / possible) ** 2) * possible / draws
+        assert statistic < stats.chi2.ppf(1 - 1e-4, possible - 1)
+
+
+def test_an_order_is_stored_up_to_4096_and_looked_up_beyond() -> None:
+    """At the change the keyed tables have 64 entries: fewer would repeat visibly."""
+    kinds = [KeyedPermutation(count, 0).stored is None for count in (1, 8, 4096, 4097)]
+    assert kinds == [False, False, False, True]
 
 
 def test_large_orders_have_no_memory_of_position() -> None:

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secateur.pipelines.pages.words import brief, mean_of, sentence
-from secateur.trainers.judging.comparison import Verdict, compare, compare_pairs, holm, p_value_of, summarise
+from secateur.trainers.judging.comparison import (
+    Verdict,
+    compare,
+    compare_pairs,
+    compared,
+    holm,
+    p_value_of,
+    summarise,
+    varies,
+)
 from secateur.trainers.tasks.contract import Metric
 
 ACCURACY = Metric("accuracy", percent=True)
@@ -119,6 +128,26 @@ def test_differences_that_never_vary_claim_no_more_than_their_signs(seeds):
 
 def test_two_seeds_with_one_difference_are_no_proof():
     assert compare({"a": [0.91, 0.93]}, [0.90, 0.92])["a"].verdict is Verdict.NO_BETTER
+
+
+def test_two_seeds_are_enough_for_a_verdict():
+    result = compare({"a": [0.9000, 0.9101]}, [0.80, 0.81])["a"]
+    assert result.p_value == pytest.approx(stats.ttest_1samp([0.1000, 0.1001], 0).pvalue)
+    assert result.verdict is Verdict.BETTER
+    assert result.half_width == pytest.approx(12.7062 * 0.00005, rel=1e-4)  # t(0.975; 1) · s / √2
+
+
+@pytest.mark.parametrize("mean", [0.1, -0.1])
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_verdict_begins_below_the_level(mean, higher):
+    paired, sign = np.array([mean, mean]), Verdict.BETTER if (mean > 0) == higher else Verdict.WORSE
+    found = [compared(paired, level, higher).verdict for level in (0.0, float(np.nextafter(0.05, 0)), 0.05, 1.0)]
+    assert found == [sign, sign, Verdict.NO_BETTER, Verdict.NO_BETTER]
+
+
+def test_differences_vary_by_more_than_rounding():
+    assert [varies(np.array([0.0, width])) for width in (0.0, 1e-12, 2e-12)] == [False, False, True]
+    assert [p_value_of(np.full(3, shift)) for shift in (0.0, 0.9e-12, 1e-12)] == [1.0, 1.0, 0.25]
 
 
 def test_one_seed_says_nothing():

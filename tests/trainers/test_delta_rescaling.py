@@ -86,6 +86,20 @@ def test_the_search_finds_a_peak_within_a_tenth_of_a_step_and_stops_early():
     assert q_by_search(lambda q: 1.0, 1.0).q == 1.0
 
 
+def test_of_equal_scores_the_smallest_q_wins_though_a_larger_one_was_tried_before():
+    found = q_by_search(lambda q: float(q > 0.2799), 0.2)
+    assert found.q == pytest.approx(0.28)
+    assert not found.at_bound
+
+
+def test_every_q_that_was_tried_is_told_once_and_in_order():
+    asked = []
+    found = q_by_search(lambda q: asked.append(q) or -abs(q - 0.5), 0.4)
+    assert asked[:7] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.41])  # 4 in a row were no better than 0.5
+    assert list(found.tried) == [(q, -abs(q - 0.5)) for q in sorted(asked)]
+    assert len(set(asked)) == len(asked)
+
+
 def test_what_cannot_be_searched_is_refused():
     for keep in (0.0, 1.5, -0.1):
         with pytest.raises(ValueError, match=r"within \(0, 1\]"):

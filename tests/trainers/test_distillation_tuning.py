@@ -26,13 +26,14 @@ def draw(rows, budget, seed):
 @pytest.fixture
 def scripted(monkeypatch):
     """Training that only records, and accuracies looked up by the settings that the objective was made of."""
-    log = SimpleNamespace(trained=[], judged=[], accuracy={}, made=None)
+    log = SimpleNamespace(trained=[], judged=[], accuracy={}, metric=None, made=None)
 
     def train(data, config, *, seed, keep=None, objective=None):
         log.trained.append((data.inputs[:, 0].astype(int), config, keep, seed, objective))
         return SimpleNamespace(model=objective, steps=2, samples_seen=10, seconds=0.5)
 
-    def decided(model, data):
+    def decided(model, data, metric):
+        assert metric == log.metric
         log.judged.append(data.inputs[:, 0].astype(int))
         return log.accuracy[model]
 

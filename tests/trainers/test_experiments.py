@@ -30,6 +30,12 @@ def test_arms_name_a_scorer_and_a_selector_that_fit(name: str) -> None:
             assert scorer.card.unit == experiment.unit
 
 
+@pytest.mark.parametrize("name", sorted(experiments()))
+def test_no_results_make_no_picture_that_fails(name: str) -> None:
+    drawn = experiments()[name]().pictures({})
+    assert all(content.startswith(b"<?xml") for content in drawn.values())
+
+
 def test_an_arm_of_another_unit_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError, match="'snip' is not a scorer of channels; there are l1_filter, slimming"):
         declared(scorers("channel"), "snip", "a scorer of channels")

@@ -174,6 +174,7 @@ def test_the_head_that_copies_is_found_and_is_the_one_that_matters(copying_model
     pictures = experiment.pictures({key: one.outcome for key, one in outcomes.items()})
     assert sorted(pictures) == ["head scores", "recall by masked heads"]
     assert all(content.startswith(b"<?xml") for content in pictures.values())
+    assert experiment.pictures({key: one.outcome for key, one in outcomes.items() if key[0] != "full"}) == {}
     fewer = experiment.run("later", 7 / 12, 0, tmp_path, untold).outcome.metrics
     assert fewer["masked"] == 4  # all that there are behind
     assert fewer["recall"] == recall["full"]

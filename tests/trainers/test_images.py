@@ -13,6 +13,7 @@ from PIL import Image
 from secateur.trainers.modalities.decoding import decode_image, image_or_fault, mode_in_header
 from secateur.trainers.modalities.encoding import blocks_of, encode, encoded_rows, fit_encoder
 from secateur.trainers.modalities.images import ImageEncoding
+from secateur.trainers.modalities.rows import RowFault
 
 RANDOM = np.random.default_rng(0)
 
@@ -95,13 +96,36 @@ def test_the_range_is_that_of_the_training_rows_and_is_said(tmp_path):
 
 def test_a_depth_that_training_never_had_is_refused_by_name():
     test = rows({"bytes": saved(np.zeros((4, 4), np.uint16)), "path": "deep.png"})
-    with pytest.raises(ValueError, match=r"'image': the image 'deep.png' holds whole numbers.*save it with 8 bits"):
+    with pytest.raises(ValueError, match=r"'image' holds whole numbers.* in 'deep.png' at row 0: .*values of 8 bits"):
         pixels(rows(saved(np.zeros((4, 4), np.uint8))), test)
 
 
-def test_pictures_of_eight_bits_beside_deep_ones_stay_as_they_are():
-    found = pixels(rows(saved(np.array([[0, 1000]], np.uint16)), saved(np.array([[7, 8]], np.uint8)))).inputs
-    assert found[..., 0].tolist() == [[[0, 255]], [[7, 8]]]
+@pytest.mark.parametrize("order", [[0, 0, 1], [1, 1, 0], [1, 1, 2], [2, 2, 0]])
+def test_the_same_scene_at_two_depths_is_refused_by_row(order):
+    """As 8 bits of their full range and as others of their real one, equal scenes would differ."""
+    scene = np.array([[40, 90]])
+    depths = [saved(scene.astype(np.uint8)), saved((scene * 257).astype(np.uint16)), tiff(scene.astype(np.float32))]
+    with pytest.raises(RowFault, match=r"column 'image' holds .* at row 2: training images hold .* do not compare"):
+        pixels(rows(*(depths[kind] for kind in order)))
+    with pytest.raises(RowFault, match=r"at row 1: training images hold"):
+        pixels(rows(depths[order[0]]), rows(depths[order[0]], depths[order[2]]))
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("GIF", "gif"), ("WEBP", "webp"), ("PNG", "png"), ("TIFF", "tif")])
+def test_several_frames_are_a_fault_and_one_is_none(kind, suffix):
+    frames = [Image.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in (0, 120, 250)]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    fault = image_or_fault({"bytes": file.getvalue(), "path": f"a.{suffix}"})
+    assert fault == f"image 'a.{suffix}' holds 3 frames, of which one would be read: save the one that counts"
+    assert not isinstance(image_or_fault({"bytes": saved(frames[0], kind), "path": None}), str)
+
+
+def test_the_preview_in_a_phones_picture_is_no_frame():
+    file = io.BytesIO()
+    picture = Image.fromarray(np.full((16, 16, 3), 100, np.uint8))
+    picture.save(file, "MPO", save_all=True, append_images=[picture.resize((8, 8))])
+    assert image_or_fault({"bytes": file.getvalue(), "path": None}).size == (16, 16)
 
 
 def png_of_16_bits(colours, kind):

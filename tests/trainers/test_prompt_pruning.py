@@ -195,7 +195,9 @@ def test_noise_hurts_a_model_that_copies_and_searches_take_it_out(experiment: Pr
         > full.outcome.metrics["accuracy"]
     )
     pictures = experiment.pictures({key: one.outcome for key, one in outcomes.items()})
-    assert [content[:5] for content in pictures.values()] == [b"<?xml"]
+    without = experiment.pictures({key: one.outcome for key, one in outcomes.items() if key[0] != "full"})
+    assert [content[:5] for drawn in (pictures, without) for content in drawn.values()] == [b"<?xml"] * 2
+    assert pictures != without
 
 
 def test_splits_share_nothing_and_the_handful_is_balanced(experiment: PromptPruning, tmp_path: Path) -> None:

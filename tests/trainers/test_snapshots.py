@@ -1,6 +1,7 @@
 """Snapshots: a run goes on with the same bits wherever it stopped, and never from the state of another run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop import snapshots as saving
 from secateur.trainers.loop.checkpoints import CheckpointWriter
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
@@ -98,6 +100,52 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
         run(stop=5, snapshots=Snapshots(tmp_path, steps=2))
     # Steps 0 … 9 were done and saved, then 10 … 14 done and 10 … 13 saved: two of sixteen are left.
     run(stop=2, snapshots=Snapshots(tmp_path, steps=2))
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"),
+    [
+        ({"steps": 3}, [3, 6, 9, 12, 15]),
+        ({"steps": 16}, [16]),
+        ({"steps": 17}, []),
+        ({"epochs": 2}, [8, 16]),
+        ({"steps": 5, "epochs": 1}, [4, 5, 8, 10, 12, 15, 16]),
+        ({"seconds": 1e9}, []),
+        ({"seconds": 1e-9}, [*range(1, 17)]),
+    ],
+)
+def test_the_state_is_saved_as_often_as_was_asked(every: dict[str, Any], saved: list[int], tmp_path: Path) -> None:
+    found = []
+
+    class Told(Snapshots):
+        def write(self, made_of: Any, state: Any) -> None:
+            found.append(state["position"]["steps_done"])
+
+    run(snapshots=Told(tmp_path, **every))
+    assert found == saved
+
+
+def test_time_is_up_at_the_interval_and_a_folder_with_something_else_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, folder = [100.0], tmp_path / "missing" / "run"
+    monkeypatch.setattr(saving, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    by_time, by_steps = Snapshots(folder, seconds=10.0), Snapshots(folder, steps=1)
+    due = []
+    for now[0] in (100.0, 109.9, 110.0, 110.1):
+        due.append(by_time.due_by_time())
+        assert not by_steps.due_by_time()
+    assert due == [False, False, True, True]
+    by_time.write({}, {"a": 1})
+    assert not by_time.due_by_time(), "the interval begins anew"
+    assert Snapshots(folder, steps=1).read({}) == {"a": 1}
+    (folder / "notes.txt").write_text("mine")
+    by_time.finish()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    for _ in range(2):  # the second finds nothing, and no folder
+        by_time.finish()
+    assert [path.name for path in folder.parent.iterdir()] == []
 
 
 def test_a_kept_snapshot_is_the_trained_model(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_rare_categories_beyond_the_limit_are_unknown():
     np.testing.assert_array_equal(encoded_rows(encoder, split)[:, 0], [0, 2, 2, 3, 3, 3])
 
 
+def test_frequent_categories_are_found_among_more_than_the_buffer_holds(monkeypatch):
+    monkeypatch.setattr("secateur.trainers.modalities.tables.DISTINCT", 16)
+    monkeypatch.setattr("secateur.trainers.modalities.frequencies.BLOCK", 8)
+    monkeypatch.setattr("secateur.trainers.modalities.rows.BATCH", 10)
+    words = [word for row in range(100) for word in (f"once {row}", f"often {row % 4}")]
+    encoder = TableEncoder.fit(rows(word=words), ["word"], TableEncoding(max_categories=4))
+    assert encoder.columns == (Category("word", tuple(f"often {number}" for number in range(4))),)
+
+
 def test_infinite_numbers_are_named():
     split = rows(x=[1.0, float("inf"), 2.0, float("-inf")])
     with pytest.raises(ValueError, match=r"'x' is infinite at rows 1, 3"):
@@ -101,6 +110,10 @@ def test_infinite_numbers_are_named():
 def test_numbers_too_far_apart_for_a_deviation_are_refused():
     with pytest.raises(ValueError, match=r"'x': deviations from the mean are beyond 1e154: scale the column"):
         TableEncoder.fit(rows(x=[1e300, -1e300]), ["x"], TableEncoding())
+    with pytest.raises(ValueError, match=r"'x': deviations from the mean are below 1e-162: scale the column"):
+        TableEncoder.fit(rows(x=[1e-300, 2e-300]), ["x"], TableEncoding())
+    encoder = TableEncoder.fit(rows(x=[1e-150, 2e-150]), ["x"], TableEncoding())
+    np.testing.assert_allclose(encoded_rows(encoder, rows(x=[1e-150, 2e-150]))[:, 0], [-1, 1])
 
 
 LARGE = {

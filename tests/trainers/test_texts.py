@@ -112,6 +112,17 @@ def test_tfidf_is_that_of_scikit_learn():
     np.testing.assert_allclose(found, reference.transform(TEXTS[::-1]).toarray(), rtol=1e-6)
 
 
+def test_frequent_terms_are_found_among_more_than_the_buffer_holds(monkeypatch):
+    monkeypatch.setattr("secateur.trainers.modalities.texts.DISTINCT", 16)
+    monkeypatch.setattr("secateur.trainers.modalities.texts.BATCH", 5)
+    monkeypatch.setattr("secateur.trainers.modalities.frequencies.BLOCK", 8)
+    texts = [f"once{row} often{row % 3}" for row in range(60)]
+    encoder = TfidfEncoder.fit(rows(texts), "text", TextEncoding(kind="tfidf", terms=3))
+    assert encoder.vectoriser.get_feature_names_out().tolist() == ["often0", "often1", "often2"]
+    # In 20 of 60 texts.
+    np.testing.assert_allclose(encoder.vectoriser.idf_, np.log(61 / 21) + 1, rtol=1e-6)
+
+
 PLAIN = st.text(st.sampled_from("aBcéßøŁž ABC\u0391β\u03b3Джи0123456789_'\u2019-.,!?—…\n\t "), max_size=60)
 
 

@@ -13,6 +13,7 @@ from secateur.selectors.draws.ranks import random_keys
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging import tuning
 from secateur.trainers.judging.tuning import tune
+from secateur.trainers.tasks.contract import Metric
 
 
 def numbered(counts):
@@ -64,13 +65,14 @@ def test_data_too_small_to_split_is_refused(counts):
 @pytest.fixture
 def scripted(monkeypatch):
     """Training and evaluation whose accuracy is looked up by the candidate that chose the mask."""
-    log = SimpleNamespace(trained=[], judged=[], accuracy={}, candidate=None)
+    log = SimpleNamespace(trained=[], judged=[], accuracy={}, metric=None, candidate=None)
 
     def train(data, config, *, seed, keep):
         log.trained.append((data.inputs[:, 0].astype(int), keep, seed))
         return SimpleNamespace(model=None, steps=3, samples_seen=3 * config.batch_size, seconds=0.0)
 
-    def decided(model, data):
+    def decided(model, data, metric):
+        assert metric == log.metric
         log.judged.append(data.inputs[:, 0].astype(int))
         value = log.accuracy[log.candidate]
         return value[log.trained[-1][2]] if isinstance(value, list) else value
@@ -103,6 +105,15 @@ def test_nothing_that_is_chosen_from_is_validated_on(scripted):
     assert all(np.array_equal(rows, pool) for rows, *_ in scripted.trained)
     assert all(np.array_equal(rows, validation) for rows in scripted.judged)
     assert all(keep.sum() == 24 for _, keep, _ in scripted.trained)
+
+
+def test_of_a_metric_that_is_given_its_own_direction_counts(scripted):
+    scripted.metric = Metric("loss", higher_is_better=False)
+    scripted.accuracy = {0.0: [0.9, 0.1], 0.3: [0.6, 0.6], 0.2: [0.4, 0.5]}
+    tuned = tune(
+        numbered([50, 50]), CONFIG, scripted.choose, (0.0, 0.3, 0.2), keep=0.5, seeds=2, metric=scripted.metric
+    )
+    assert tuned.value == 0.2
 
 
 def test_the_best_mean_wins(scripted):

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Float16, Integer, Shaped
 
-from secateur.scorers.contract import rows_text
+from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
+from secateur.trainers.tasks.class_order import task_of_model
 
 LOWEST = float(np.finfo(np.float16).min)
 """Logits further below the top than float16 reaches: their probability is 0 in float32 up to temperatures of 600."""
@@ -40,7 +42,8 @@ class TeacherLogits:
     `values` float16 `[n, k]` are relative to the highest of their row where classes exclude each other. They are of all
     `width` outputs in order where `indices` is None; else of the classes `indices` int16 or int32 `[n, k]`, highest
     first, and `rest` float16 `[n]` is the logit of every other class at `temperature`. `teacher` is the checkpoint's
-    fingerprint. `augmentation` is the policy that varied the samples, None for samples as stored.
+    fingerprint, `task` the state of the one that it learned, which names its classes; None where it remembers none.
+    `augmentation` is the policy that varied the samples, None for samples as stored.
     """
 
     values: Float16[np.ndarray, "n k"]
@@ -49,6 +52,7 @@ class TeacherLogits:
     rest: Float16[np.ndarray, " n"] | None = None
     temperature: float | None = None
     teacher: str = ""
+    task: dict[str, Any] | None = None
     augmentation: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -86,19 +90,20 @@ class TeacherLogits:
 
 def write(folder: Path, parts: Iterable[TeacherLogits], count: int) -> None:
     """Write consecutive parts of `count` rows in all into an existing folder, without holding them together."""
-    whole: dict[str, np.memmap] = {}
+    whole: dict[str, BinaryIO] = {}
     start, last = 0, None
-    for part in parts:
-        for name, array in part.arrays.items():
-            if name not in whole:
-                path, shape = folder / f"{name}.npy", (count, *array.shape[1:])
-                whole[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
-            whole[name][start : start + len(part)] = array
-        start, last = start + len(part), part
+    # No memory maps: on a full disk the system kills whoever writes to one.
+    with ExitStack() as files:
+        for part in parts:
+            for name, array in part.arrays.items():
+                if name not in whole:
+                    whole[name] = files.enter_context((folder / f"{name}.npy").open("wb"))
+                    head = {"descr": array.dtype.str, "fortran_order": False, "shape": (count, *array.shape[1:])}
+                    np.lib.format.write_array_header_1_0(whole[name], head)
+                whole[name].write(np.ascontiguousarray(array).data)
+            start, last = start + len(part), part
     if last is None or start != count:
         raise ValueError(f"teacher logits of {start} rows, there are {count}")
-    for mapped in whole.values():
-        mapped.flush()
     told = {name: value for name, value in vars(last).items() if name not in last.arrays}
     told = {name: value for name, value in told.items() if name not in ("indices", "rest")} | {"arrays": list(whole)}
     (folder / "teacher_logits.json").write_text(json.dumps(told, indent=2) + "\n")
@@ -118,9 +123,7 @@ def compress(
     that exclude each other; others have no highest few. Raises ValueError for `top_k` of those, and one that names the
     rows, counted from `first_row`, where one is NaN or infinite.
     """
-    bad = first_row + (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu().numpy()
-    if len(bad):
-        raise ValueError(f"the teacher's logits are NaN or infinite at {rows_text(bad)}: its training diverged")
+    finite_outputs(logits, "the teacher's logits", first_row=first_row)
     classes = logits.shape[1]
     if not exclusive:
         if top_k is not None:
@@ -179,18 +182,25 @@ def logits_in_blocks(
     if start % block:
         raise ValueError(f"start {start} is not at the beginning of a block of {block} rows")
     teacher.to(device).eval()
+    learned = task_of_model(teacher, data.task)
     for begin in range(start, len(data), block):
         rows = np.arange(begin, min(begin + block, len(data)))
         found = []
         with torch.no_grad():
             for batch in np.split(rows, range(batch_size, len(rows), batch_size)):
-                found.append(teacher(data.take(batch).network_inputs(device)).float())
+                found.append(logits_in(teacher(data.take(batch).network_inputs(device))))
         part = compress(
             torch.cat(found), top_k=top_k, temperature=temperature, first_row=begin, exclusive=data.task.exclusive
         )
-        yield replace(part, teacher=fingerprint)
+        yield replace(part, teacher=fingerprint, task=None if learned is None else learned.state())
         if progress:
             progress(int(rows[-1]) + 1, len(data))
+
+
+def logits_in(given: Any) -> torch.Tensor:
+    """Logits in float32 of what a model gave: a tensor, or an output of transformers that has them."""
+    logits: torch.Tensor = getattr(given, "logits", given)
+    return logits.float()
 
 
 def cache_logits(

@@ -23,10 +23,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import torch
+from secateur.scorers.settings import STUDY_PATHS, Settings
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.loop.run import plain_objective
@@ -41,13 +42,14 @@ PUBLISHED_DIRECTION: Curve = ((0.1, 1.0), (0.3, 0.9), (0.5, 0.7), (0.7, 0.5))
 """The paper says that alpha should fall as more is kept; the numbers are ours. Tune them: `tune_distillation`."""
 
 
-class Distillation(BaseModel):
+class Distillation(Settings):
     """How students are taught."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     teacher: Annotated[
         TrainingConfig | Path | None,
+        STUDY_PATHS,
         Field(
             description="a config, or the folder of a trained model; the students' config on all samples if left out"
         ),
@@ -128,20 +130,9 @@ def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothin
         teacher.cached.check_temperature(temperature)
 
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
-        taught = task_of(batch, teacher).distance(teacher(batch.ids, inputs), batch.outputs, temperature=temperature)
+        task = batch.task if isinstance(batch.task, Task) else Classification(batch.outputs.shape[1])
+        taught = task.distance(teacher(batch.ids, inputs, task), batch.outputs, temperature=temperature)
         # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
         return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught
 
     return losses_of
-
-
-def task_of(batch: TrainingBatch, teacher: Teacher) -> Task:
-    """The task that says how far a student is from its teacher; raises ValueError where the teacher learned another."""
-    task = batch.task if isinstance(batch.task, Task) else Classification(batch.outputs.shape[1])
-    theirs = getattr(teacher.model, "task", task)
-    if not task.exclusive and theirs.state() != task.state():
-        raise ValueError(
-            f"the teacher learned {theirs.state()}, the student learns {task.state()}: outputs on another scale cannot "
-            "be compared; train the teacher with the task of the students' data"
-        )
-    return task

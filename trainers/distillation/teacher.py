@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 from jaxtyping import Float, Int64, Shaped
 
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.augmentation import Augmentation
-from secateur.trainers.distillation.cached_logits import TeacherLogits, expanded
+from secateur.trainers.distillation.cached_logits import TeacherLogits, expanded, logits_in
+from secateur.trainers.tasks.class_order import listed, names_of, places_are_guessed, places_of, task_of_model
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.registry import task_from
 
 RESIDENT = 1 << 30
 """Bytes of cached logits that are kept whole on the training device; of more, each batch's part is copied there."""
@@ -25,7 +30,9 @@ class Teacher:
     logits are of another view. The model is no part of the student, whose state therefore does not hold it; it is
     put into evaluation mode and moved to the device of the first batch.
 
-    Raises ValueError where what the student's view needs was not given.
+    Its classes are those of the same names in the student's task, whatever their order; where one side has no names
+    they are matched by place, with a warning. Raises ValueError where what the student's view needs was not given, and
+    for a teacher of other classes or on another scale.
     """
 
     def __init__(
@@ -45,13 +52,36 @@ class Teacher:
             raise ValueError(f"{held}give the teacher's model")
         size = sum(array.nbytes for array in cached.arrays.values()) if cached is not None else 0
         self._resident, self._tables = size <= RESIDENT, dict[str, torch.Tensor]()
+        self._matched: tuple[Task, torch.Tensor | None] | None = None
 
     def __call__(
-        self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."]
+        self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."], task: Task | None = None
     ) -> Float[torch.Tensor, "b width"]:
-        """Outputs, float32 on the device of the batch; logits of exclusive classes may be shifted by a constant."""
+        """Outputs in the order of the student's `task`, or its own without one, float32 on the device of the batch.
+
+        Logits of exclusive classes may be shifted by a constant.
+        """
+        places = None if task is None else self._places(task, ids.device)
         with torch.no_grad():
-            return self._asked(inputs) if self.cached is None else self._remembered(self.cached, ids)
+            outputs = self._asked(inputs) if self.cached is None else self._remembered(self.cached, ids)
+        return outputs if places is None else outputs[:, places]
+
+    def _places(self, task: Task, device: torch.device) -> Int64[torch.Tensor, " width"] | None:
+        """Places of the task's classes among the outputs, found once."""
+        if self._matched is None or self._matched[0] is not task:
+            if self.cached is None:
+                learned = task_of_model(self.model, task)
+            else:
+                learned = None if self.cached.task is None else task_from(self.cached.task)
+            places = None if learned is None else places_of(learned, task, "the teacher")
+            if places_are_guessed(learned, task):
+                warnings.warn(
+                    "only one of teacher and student has names of classes: the other's are taken to be in that "
+                    f"order, {listed(names_of(task) or names_of(learned or task))}; name them",
+                    stacklevel=2,
+                )
+            self._matched = (task, None if places is None else torch.from_numpy(places).to(device))
+        return self._matched[1]
 
     def _asked(self, inputs: torch.Tensor) -> torch.Tensor:
         assert self.model is not None
@@ -60,8 +90,7 @@ class Teacher:
             self.model.to(inputs.device)
         if self.model.training:
             self.model.eval()
-        logits: torch.Tensor = self.model(inputs)
-        return logits.float()
+        return logits_in(self.model(inputs))
 
     def _remembered(self, cached: TeacherLogits, ids: torch.Tensor) -> torch.Tensor:
         if not self._resident:

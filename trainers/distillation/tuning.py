@@ -5,12 +5,13 @@ knows of them by heart. Test samples are never looked at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 import torch
 
+from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.trainers.contract import Data, TrainingConfig
@@ -20,6 +21,7 @@ from secateur.trainers.distillation.teacher import Teacher, varies
 from secateur.trainers.judging.evaluation import decided, outputs_of
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.tasks.contract import Metric
 
 Draw = Callable[[Ids, int, int], Keep]
 """(rows it may choose from, budget, seed) -> keep mask over those rows."""
@@ -51,13 +53,15 @@ def tune_distillation(
     temperatures: Sequence[float] = TEMPERATURES,
     fraction: float = 0.2,
     seeds: int = 3,
+    metric: Metric | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TunedDistillation:
     """Train students on subsets of the pool at each budget with every candidate, and judge them on the held-out rows.
 
     The temperature is the one whose best alphas do best over all budgets together, then each budget has its own alpha;
     equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task
-    without temperatures is tried at the first one. Raises ValueError for a teacher from a folder, and as `Task.split`.
+    without temperatures is tried at the first one. `metric` decides, the first of the task if none is given. Raises
+    ValueError for a teacher from a folder, and as `Task.split`.
     """
     temperatures = temperatures if data.task.tempered else temperatures[:1]
     pool, validation = data.task.split(data.targets, fraction, 0)
@@ -73,16 +77,17 @@ def tune_distillation(
         else:
             tried = settings.model_copy(update={"alpha": alpha, "temperature": heat, "tune": False})
             objective = tried.objective(teachers[heat], config, keep=share)
-            students = [
-                train(inside, config, seed=seed, keep=mask, objective=objective)
-                for seed in range(seeds)
-                for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
-            ]
-            results[share, alpha, heat] = float(np.mean([decided(one.model, outside) for one in students]))
+            with naming(f"a student at keep {share:g}, alpha {alpha:g} and temperature {heat:g}"):
+                students = [
+                    train(inside, config, seed=seed, keep=mask, objective=objective)
+                    for seed in range(seeds)
+                    for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
+                ]
+                results[share, alpha, heat] = float(np.mean([decided(one.model, outside, metric) for one in students]))
             runs += students
         if progress:
             progress(number + 1, len(candidates))
-    sign = 1.0 if data.task.metrics[0].higher_is_better else -1.0
+    sign = 1.0 if (metric or data.task.metrics[0]).higher_is_better else -1.0
     heat, curve = best_of({each: sign * value for each, value in results.items()}, shares, alphas, temperatures)
     found = settings.model_copy(update={"temperature": heat, "curve": curve, "tune": False})
     return TunedDistillation(found, results, Cost.of(*runs))
@@ -96,9 +101,8 @@ def teacher_at(
     if varies(augmentation) or not settings.cache:
         return Teacher(taught.model, augmentation=augmentation)
     outputs = torch.from_numpy(outputs_of(taught.model, data))
-    return Teacher(
-        cached=compress(outputs, top_k=settings.top_k, temperature=temperature, exclusive=data.task.exclusive)
-    )
+    cached = compress(outputs, top_k=settings.top_k, temperature=temperature, exclusive=data.task.exclusive)
+    return Teacher(cached=replace(cached, task=data.task.state()))
 
 
 def best_of(

@@ -14,12 +14,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from secateur.scorers.contract import Count
 from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.contract import Objective, Progress
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
 from secateur.trainers.experiments.pruning_data import DataName
-from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, NetworkName
 from secateur.trainers.experiments.refitting import SCRATCH, BigNetwork, Pruned, Rate, Refits, arms_of, redrawn
 from secateur.trainers.judging.network_costs import macs_by_layer, parameters_of
 from secateur.trainers.pruning.channels import (

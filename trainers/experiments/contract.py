@@ -204,5 +204,4 @@ def experiments() -> Mapping[str, type[Experiment]]:
     """Every experiment by name, which is that of its module: `random_pruning` holds class `RandomPruning`."""
     import secateur.trainers.experiments
 
-    found = discover(secateur.trainers.experiments, Experiment)
-    return {name: kind for name, kind in found.items() if kind is not Experiment}
+    return discover(secateur.trainers.experiments, Experiment)

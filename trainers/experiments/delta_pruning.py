@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
+from pydantic import Field
 
+from secateur.scorers.contract import Count, Positive, finite_outputs
 from secateur.scorers.lazy import nn, safetensors, torch
 from secateur.scorers.networks.output_change import output_change
 from secateur.selectors.contract import MaskSelector
@@ -118,14 +120,14 @@ class DeltaPruning(Experiment):
     def __init__(
         self,
         *,
-        width: int = 256,
-        layers: int = 3,
-        epochs: int = 30,
-        tuning_epochs: int = 30,
-        learning_rate: float = 5e-3,
-        small_learning_rate: float = 1e-4,
-        pull: float = 0.2,
-        draws: int = 4,
+        width: Count = 256,
+        layers: Count = 3,
+        epochs: Count = 30,
+        tuning_epochs: Count = 30,
+        learning_rate: Positive = 5e-3,
+        small_learning_rate: Positive = 1e-4,
+        pull: Annotated[float, Field(ge=0)] = 0.2,
+        draws: Count = 4,
     ) -> None:
         if min(width, layers, epochs, tuning_epochs, draws) < 1:
             raise ValueError("width, layers, epochs, tuning_epochs and draws must be at least 1")
@@ -304,7 +306,8 @@ class Pruning:
         self.samples += len(self.calibration)
         network: Any = self.model[1]  # type: ignore[index]
         with torch.no_grad():
-            return network[:-1](self.model[0](self.calibration))  # type: ignore[index, no-any-return]
+            hidden = network[:-1](self.model[0](self.calibration))  # type: ignore[index]
+        return finite_outputs(hidden, "the last hidden activations", model=self.model)  # type: ignore[no-any-return]
 
     def apply(self, masks: Mapping[str, np.ndarray], divisors: Mapping[str, float]) -> None:
         """Make the model the base with what masks keep of the delta, divided; without masks, the base."""

@@ -10,13 +10,14 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from secateur.scorers.contract import Count
 from secateur.scorers.lazy import nn
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.groups import counts_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import ACCURACY, MASKS, TIES, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
-from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh, refuse_moved
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, NetworkName, fresh, refuse_moved
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again

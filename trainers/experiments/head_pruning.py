@@ -11,11 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from pydantic import Field
 
+from secateur.scorers.contract import Count, Positive, Share
 from secateur.scorers.networks.retrieval_heads import (
     SENTENCE_END,
     HeadScores,
@@ -27,6 +29,7 @@ from secateur.scorers.networks.retrieval_heads import (
     retrieve,
     words_recalled,
 )
+from secateur.scorers.settings import PATHS
 from secateur.selectors.contract import MaskSelector
 from secateur.selectors.masks.without_highest_heads import KeptHeads
 from secateur.trainers.contract import Progress
@@ -78,24 +81,24 @@ class HeadPruning(Experiment):
     def __init__(
         self,
         *,
-        model: str | None = None,
+        model: Annotated[str | None, PATHS] = None,
         revision: str | None = None,
-        haystack: str | None = None,
+        haystack: Annotated[str | None, PATHS] = None,
         needle: str = NEEDLE,
         question: str = QUESTION,
         chat: bool = False,
-        lengths: Sequence[int] = (16, 20, 24),
-        depths: int = 5,
-        repeats: int = 8,
-        new_tokens: int = 50,
+        lengths: Annotated[Sequence[Count], Field(min_length=1)] = (16, 20, 24),
+        depths: Count = 5,
+        repeats: Count = 8,
+        new_tokens: Count = 50,
         how: How = "zero",
         decoding_only: bool = False,
-        threshold: float = 0.1,
-        layers: int = 3,
-        width: int = 128,
-        heads: int = 8,
-        steps: int = 600,
-        learning_rate: float = 1e-3,
+        threshold: Share = 0.1,
+        layers: Count = 3,
+        width: Count = 128,
+        heads: Count = 8,
+        steps: Count = 600,
+        learning_rate: Positive = 1e-3,
     ) -> None:
         if (model is None) != (haystack is None):
             raise ValueError("model and haystack go together: a model of yours needs a text to hide the needle in")

@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import xxhash
 from jaxtyping import Float64
+from pydantic import Field
 
+from secateur.scorers.contract import Count
+from secateur.scorers.settings import PATHS
 from secateur.selectors.contract import MaskSelector, resolve_keep
 from secateur.selectors.searches.contract import search
 from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
@@ -114,23 +117,23 @@ class PromptPruning(Experiment):
     def __init__(
         self,
         *,
-        model: str | None = None,
+        model: Annotated[str | None, PATHS] = None,
         revision: str | None = None,
         template: str | None = None,
         verbalisers: Sequence[str] = (),
-        examples: str | None = None,
+        examples: Annotated[str | None, PATHS] = None,
         protect: Sequence[str] = (),
         reward: Literal["accuracy", "margin"] = "accuracy",
         begin: Literal["full", "pruned"] = "pruned",
-        population: int = 30,
-        offspring: int = 50,
-        passes: int = 4000,
-        fitness_examples: int = 16,
-        rerank_examples: int = 100,
-        elites: int = 10,
-        patience: int | None = None,
-        noise: int = 10,
-        steps: int = 600,
+        population: Count = 30,
+        offspring: Count = 50,
+        passes: Count = 4000,
+        fitness_examples: Count = 16,
+        rerank_examples: Count = 100,
+        elites: Count = 10,
+        patience: Annotated[int | None, Field(ge=1)] = None,
+        noise: Annotated[int, Field(ge=0)] = 10,
+        steps: Count = 600,
     ) -> None:
         given = (model, template, examples, verbalisers or None)
         if any(one is None for one in given) and any(one is not None for one in given):

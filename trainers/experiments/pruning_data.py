@@ -6,9 +6,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from secateur.scorers.settings import PATHS
 from secateur.trainers.contract import Data
 
-DataName = Annotated[str, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
+DataName = Annotated[str, PATHS, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
 """What `split_of` takes, as a setting of an experiment."""
 TEST_SHARE = 5
 """One sample of so many is for testing."""

@@ -16,7 +16,9 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from secateur.scorers.contract import Count
 from secateur.scorers.lazy import nn, torch
+from secateur.scorers.settings import CODE
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.global_mask import global_mask
 from secateur.selectors.masks.groups import Masks, Scores, Shapes
@@ -36,9 +38,8 @@ from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.contract import Metric
 
-NetworkName = Annotated[str, Field(description="a network that takes a width")]
+NetworkName = Annotated[str, CODE, Field(description="a network that takes a width")]
 NETWORK = "secateur.trainers.models.normalised_mlp:normalised_mlp"
-Count = Annotated[int, Field(ge=1)]
 BatchSize = Annotated[int, Field(ge=2)]
 BATCH, PER_CLASS = 128, 25
 """Training samples that SNIP scores on, and of each class that GraSP does."""
@@ -77,7 +78,7 @@ class RandomPruning(Experiment):
         *,
         data: DataName = "digits",
         model: NetworkName = NETWORK,
-        widths: Annotated[tuple[Count, ...], Field(min_length=1, description="compared at the last of them")] = (
+        widths: Annotated[Sequence[Count], Field(min_length=1, description="compared at the last of them")] = (
             16,
             64,
             256,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from secateur.scorers.contract import Count
 from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.selectors.masks.groups import counts_in
@@ -22,7 +23,7 @@ from secateur.trainers.contract import AfterStep, Data, Objective, Progress, Tra
 from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 from secateur.trainers.experiments.pruning_data import DataName, split_of, splits_in, write_splits
-from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, Count, NetworkName, fresh
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, NetworkName, fresh
 from secateur.trainers.judging.comparison import summarise
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.network_costs import latency, macs_by_layer, parameters_of
@@ -192,7 +193,7 @@ class Refits(Experiment):
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """Test error against the work of retraining: which arm did better, and which only did more."""
-        return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))}
+        return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))} if outcomes else {}
 
 
 def config_of(plan: str, config: TrainingConfig, big_macs: int, macs: int) -> TrainingConfig:

@@ -78,7 +78,8 @@ class ValidationAccuracy:
     """
 
     def __init__(self, data: Data, *, validation_fraction: float = 0.2, keep: Keep | None = None) -> None:
-        metric = data.task.metrics[0]
+        metrics = data.task.metrics
+        metric = self._metric = next((one for one in metrics if one.name == "accuracy"), metrics[0])
         if not metric.higher_is_better:
             raise ValueError(f"searches look for the highest value, {metric.title} is better the lower it is")
         pool, validation = data.task.split(data.targets, validation_fraction, 0)
@@ -87,4 +88,4 @@ class ValidationAccuracy:
 
     def __call__(self, config: TrainingConfig, *, seed: int) -> float:
         """Train once from this seed, and judge."""
-        return decided(train(self._pool, config, seed=seed).model, self._validation)
+        return decided(train(self._pool, config, seed=seed).model, self._validation, self._metric)

@@ -28,8 +28,11 @@ class Summary:
     """Mean over seeds with the half-width of its 95% t-interval; the half-width is None for a single seed."""
 
     mean: float
+    """Over seeds."""
     half_width: float | None
+    """Of its interval; None for one seed."""
     seeds: int
+    """How many."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,17 @@ class Comparison:
     """An arm beside another: differences are paired by seed, p-values Holm-corrected over the family."""
 
     verdict: Verdict
+    """Better, no better, worse, or one seed."""
     difference: float
     """Mean of the arm's value minus the other's, in the unit of the metric."""
     half_width: float | None
+    """Of the interval of that difference; None for one seed."""
     p_value: float | None
     """Corrected; None for one seed."""
     effect_size: float | None
     """Cohen's d of the paired differences; None where they do not vary."""
     seeds: int
+    """That both sides have."""
 
 
 def summarise(values: Sequence[float]) -> Summary:

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
+from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
-from secateur.trainers.tasks.contract import Task
+from secateur.trainers.models.registry import networks
+from secateur.trainers.tasks.class_order import places_of
+from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.own import OwnTask
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = None) -> Float32[np.ndarray, "n width"]:
-    """Outputs in evaluation mode, float32 `[n, width]`, by blocks."""
+    """Outputs in evaluation mode, float32 `[n, width]`, by blocks; raises NotFinite where they are NaN or infinite."""
     device = device or next(model.parameters()).device
     model.to(device).eval()
     # What a network holds per sample grows with its input: long texts and large images come in smaller blocks.
     size = min(4096, max(64, 2**18 // max(1, math.prod(data.inputs.shape[1:]))))
     with torch.no_grad():
         parts = [model(block.network_inputs(device)).float().cpu() for block in data.blocks(size)]
-    return torch.cat(parts).numpy()
+    network = model[1] if isinstance(model, networks.Model) else model
+    return np.asarray(finite_outputs(torch.cat(parts).numpy(), model=network))
 
 
-def evaluate(model: nn.Module, data: Data) -> Mapping[str, float]:
-    """Metrics by name; those of the model's own task where it remembers one, whose scale its outputs are on.
+@dataclass(frozen=True)
+class Judged:
+    """What a model came to on a split."""
 
-    Raises ValueError as `Task.evaluate`, and where a task of the user's own measures other numbers than it names.
+    metrics: Mapping[str, float]
+    recalls: Sequence[float | None] = ()
+    """Of each class or label the share of its samples that is found; see `Task.recalls`."""
+
+
+def judged(model: nn.Module, data: Data) -> Judged:
+    """Metrics, and recalls by class: of numbers by the model's own task where it remembers one, whose scale its outputs
+    are on.
+
+    Classes of the model are those of the same names in the data. Raises ValueError as `Task.evaluate`, for a model of
+    other classes, and where a task of the user's own measures other numbers than it names.
     """
-    task = getattr(model, "task", data.task)
+    task: Task = getattr(model, "task", data.task)
     if not isinstance(task, OwnTask):
-        return task.evaluate(outputs_of(model, data), data.targets)  # type: ignore[no-any-return]
+        if task.target == "numbers":
+            return Judged(task.evaluate(outputs_of(model, data), data.targets))
+        places = places_of(task, data.task, "the model")
+        outputs = outputs_of(model, data)
+        ordered = outputs if places is None else outputs[:, places]
+        # Which class is the rarer one, the data say: the model may know them in another order.
+        found = data.task.evaluate(ordered, data.targets)
+        return Judged(found, data.task.recalls(ordered, data.targets))
     device = next(model.parameters()).device
     with torch.no_grad():
         found = task.measure(model.eval(), (block.network_inputs(device) for block in data.blocks(task.batch_size)))
@@ -43,15 +66,25 @@ def evaluate(model: nn.Module, data: Data) -> Mapping[str, float]:
     bad = [name for name in names if name not in found or not math.isfinite(found[name])]
     if bad:
         raise ValueError(f"the task {task.name} names the metrics {', '.join(names)} and gave no number for {bad}")
-    return {name: float(found[name]) for name in names}
+    return Judged({name: float(found[name]) for name in names})
 
 
-def decided(model: nn.Module, data: Data) -> float:
-    """The metric that decides."""
-    return evaluate(model, data)[data.task.metrics[0].name]
+def evaluate(model: nn.Module, data: Data) -> Mapping[str, float]:
+    """Metrics by name; raises as `judged`."""
+    return judged(model, data).metrics
 
 
-def best_of(results: Mapping[Key, float], task: Task) -> Key:
-    """The key of the best value of the metric that decides; equals go to the earlier one."""
-    sign = 1 if task.metrics[0].higher_is_better else -1
+def decided(model: nn.Module, data: Data, metric: Metric | None = None) -> float:
+    """The metric that decides, the first of the task if none is given; raises ValueError where it is undefined."""
+    name = (metric or data.task.metrics[0]).name
+    found = evaluate(model, data)
+    if name not in found:
+        why = data.task.undefined(data.targets).get(name, f"there are {', '.join(found)}")
+        raise ValueError(f"{name} is undefined for these samples: {why}; name another metric")
+    return found[name]
+
+
+def best_of(results: Mapping[Key, float], metric: Metric) -> Key:
+    """The key of the best value of the metric; equals go to the earlier one."""
+    sign = 1 if metric.higher_is_better else -1
     return max(results, key=lambda key: sign * results[key])

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import best_of, decided
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.train import train
+from secateur.trainers.tasks.contract import Metric
 
 Choose = Callable[[Ids, int, float, int], Keep]
 """(rows it may choose from, budget, candidate, seed) -> keep mask over those rows."""
@@ -35,10 +37,11 @@ def tune(
     keep: int | float,
     fraction: float = 0.2,
     seeds: int = 3,
+    metric: Metric | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
     """Train on what each candidate keeps of the pool and take the best mean, on the held-out rows, of the metric
-    that decides.
+    that decides: the first of the task if none is given.
 
     `keep` stands for the same share of the pool as of the data. A candidate that cannot fill the budget (the selector
     raises ValueError) is left out; equals go to the earlier candidate. Raises ValueError when none can.
@@ -56,8 +59,9 @@ def tune(
             except ValueError as error:
                 refusal, results = str(error), []
                 break
-            trained = train(inside, config, seed=seed, keep=mask)
-            results.append(decided(trained.model, outside))
+            with naming(f"candidate {candidate:g}, seed {seed}"):
+                trained = train(inside, config, seed=seed, keep=mask)
+                results.append(decided(trained.model, outside, metric))
             cost += Cost.of(trained)
         if results:
             means[candidate] = float(np.mean(results))
@@ -65,4 +69,4 @@ def tune(
             progress(number + 1, len(candidates))
     if not means:
         raise ValueError(f"no candidate of {candidates} fits a budget of {budget} out of {len(pool)}: {refusal}")
-    return Tuned(best_of(means, data.task), means, cost)
+    return Tuned(best_of(means, metric or data.task.metrics[0]), means, cost)

@@ -10,9 +10,11 @@ Plain torch, accelerate, Lightning and torchdata need `WithIds` alone. For the t
 The arguments need `remove_unused_columns=False`. Nothing is patched, nothing is delegated, everything is picklable.
 """
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,9 +24,14 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.loop.trainer_arguments import epochs_for, planned, refuse, step_samples, updates_of
 
 ID = "sample_id"
 """The key under which the id of a sample travels, where samples are mappings."""
+CHECKPOINT = "checkpoint-"
+"""What transformers calls its folders of checkpoints, before the count of steps."""
+IGNORED = -100
+"""The label that counts for no loss, as torch and transformers have it."""
 
 
 class WithIds(Dataset[Any]):
@@ -59,22 +66,29 @@ class WithIds(Dataset[Any]):
 
 
 def sample_losses(
-    logits: Float[torch.Tensor, "*shape"], labels: Int64[torch.Tensor, "*labels"]
+    logits: Float[torch.Tensor, "*shape"],
+    labels: Int64[torch.Tensor, "*labels"],
+    *,
+    shift: bool = True,
+    label_smoothing: float = 0.0,
 ) -> Float32[torch.Tensor, " b"]:
     """Cross-entropy per sample, float32 `[b]`, with its gradient.
 
-    Logits `[b, classes]` go with labels `[b]`. Logits `[b, tokens, vocabulary]` go with labels `[b, tokens]` of a
-    causal language model: token t is predicted at t-1, labels of -100 do not count, a sample's loss is the mean over
-    its tokens (0 if none counts). Raises ValueError for other shapes.
+    Logits `[b, classes]` go with labels `[b]`. Logits `[b, tokens, vocabulary]` go with labels `[b, tokens]`: of a
+    causal language model, whose token t is predicted at t-1, or with `shift=False` of one that predicts it at t, as
+    masked, translating and token-classifying models do. Labels of -100 do not count, a sample's loss is the mean over
+    its tokens (0 if none counts). Raises ValueError for other shapes, and for labels that are not whole numbers.
     """
+    if labels.is_floating_point():
+        raise ValueError(f"no cross-entropy for labels of {labels.dtype}: override sample_losses with the task's loss")
+    entropy = partial(functional.cross_entropy, reduction="none", label_smoothing=label_smoothing, ignore_index=IGNORED)
     if logits.ndim == 2 and labels.ndim == 1:
-        return functional.cross_entropy(logits.float(), labels, reduction="none")
+        return entropy(logits.float(), labels)
     if logits.ndim == 3 and labels.shape == logits.shape[:2]:
-        following = labels[:, 1:]
-        losses = functional.cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), following, reduction="none", ignore_index=-100
-        )
-        return losses.sum(dim=1) / (following != -100).sum(dim=1).clamp(min=1)
+        if shift:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        losses = entropy(logits.float().transpose(1, 2), labels)
+        return losses.sum(dim=1) / (labels != IGNORED).sum(dim=1).clamp(min=1)
     raise ValueError(
         f"no per-sample loss for logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: expected [b, classes] "
         "and [b], or [b, tokens, vocabulary] and [b, tokens]"
@@ -85,18 +99,27 @@ class SampledTraining:
     """Mixin before `transformers.Trainer`: training follows `self.sampler`, which is told every loss.
 
     Training batches are the sampler's, losses are weighted by it, and its state is in each checkpoint, from which
-    `resume_from_checkpoint` goes on at the same sample (the Trainer alone counts as if all epochs were as long as the
-    first). Evaluation is untouched.
+    `resume_from_checkpoint` goes on at the same sample. Evaluation is untouched. Where all weights are 1, training is
+    what the Trainer's own would be on the same batches: label smoothing, accumulation, the mean over tokens of all
+    processes. Losses that the sampler is told are without smoothing.
 
-    An epoch shorter than the first one ends when its batches do. A longer one the Trainer would cut off, so training
-    does not begin with a sampler that plans one. The Trainer's own learning rates follow steps and expect every epoch
-    to be as long as the first: where they must come to their end, take a sampler with a budget and without annealing.
+    Epochs end when their batches do, however long the others are. `max_steps` is met exactly. With `num_train_epochs`
+    learning rates are planned for the steps of `sampler.plan`, which are too many where epochs turn out shorter: where
+    they must come to their end, set `max_steps`, or take a sampler with a budget.
+
+    Each `train()` without a checkpoint begins anew, with the sampler too. What cannot be had under a sampler is
+    refused by its name when training begins, as ValueError.
     """
 
-    HOOKS: ClassVar = ("_get_train_sampler", "_init_training_state", "_save_rng_state", "compute_loss")
+    HOOKS: ClassVar = (
+        "get_train_dataloader", "set_initial_training_values", "_get_train_sampler", "_init_training_state",
+        "_run_epoch", "_save_rng_state", "compute_loss",
+    )  # fmt: skip
     sampler: EpochSampler
-    _counted = (0, 0)
-    """(epoch, its batches trained on in this process)."""
+    _start: tuple[EpochSampler | None, dict[str, Any]] = (None, {})
+    _began, _updates = 0, 1
+    """Global step at which the epoch began, and its optimiser steps."""
+    _agrees = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -104,53 +127,150 @@ class SampledTraining:
         if missing:
             raise TypeError(f"{cls.__name__}: put SampledTraining before a transformers Trainer; none has {missing}")
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        arguments: Any = self.args  # type: ignore[attr-defined]
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's own, over the sampler; raises ValueError for what does not go with it."""
         if getattr(self, "sampler", None) is None:
             raise ValueError("set trainer.sampler before trainer.train(): there is nothing to draw epochs with")
-        if arguments.remove_unused_columns:
-            raise ValueError(f"remove_unused_columns=True would take {ID!r} out of the batches: set it to False")
-        plan = self.sampler.plan(max(1, math.ceil(arguments.num_train_epochs)))
-        longest = max(epoch.samples for epoch in plan)
-        if longest > len(self.sampler):
-            raise ValueError(
-                f"an epoch may have {longest} samples and the first has {len(self.sampler)}: the Trainer cuts all "
-                "epochs to the length of the first; begin with the largest subset"
-            )
+        refuse(self, own_losses=self._own("sample_losses") and not self._own("training_losses"))
+        beneath: Any = super()
+        return beneath.get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return self.sampler
+
+    def _own(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(SampledTraining, method)
 
     def sample_losses(self, outputs: Any, labels: torch.Tensor) -> Float32[torch.Tensor, " b"]:
         """Losses per sample, `[b]`; override it for models whose logits `sample_losses` does not know."""
-        return sample_losses(outputs["logits"] if isinstance(outputs, Mapping) else outputs[0], labels)
+        return sample_losses(_logits(outputs), labels, shift=self._shifts)
+
+    def training_losses(self, outputs: Any, labels: torch.Tensor) -> Float32[torch.Tensor, " b"] | None:
+        """Losses per sample to train on, `[b]`, where they are others than the sampler is told: smoothed ones."""
+        smoother: Any = getattr(self, "label_smoother", None)
+        if smoother is None:
+            return None
+        return sample_losses(_logits(outputs), labels, shift=self._shifts, label_smoothing=smoother.epsilon)
+
+    @property
+    def _shifts(self) -> bool:
+        """Whether labels are of the token before: as the Trainer knows it of its models, else as causal ones do."""
+        trainer: Any = self
+        return getattr(trainer.model, "loss_type", None) is None or bool(trainer._loss_shifts_labels)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """In training, the weighted mean of per-sample losses, which the sampler is told."""
         ids = inputs.pop(ID, None)
-        if not model.training or ids is None:
+        if not model.training:
             beneath: Any = super()
             return beneath.compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self.loss_is_scaled_for_ga = False  # a mean over this batch: the Trainer divides by accumulation steps
-        labels = inputs["labels"]
+        labels = inputs.get("labels")
+        if ids is None or labels is None:
+            missing, remedy = (
+                (ID, "pass train_dataset=WithIds(data), and let a data_collator of your own keep that key")
+                if ids is None
+                else ("labels", "call the column of targets so")
+            )
+            raise ValueError(f"a training batch has {', '.join(map(str, inputs))} and no {missing!r}: {remedy}")
         outputs = model(**inputs)
         losses = self.sample_losses(outputs, labels)
         self.sampler.observe(ids, losses)
-        epoch, batches = self._counted
-        self._counted = (self.sampler.epoch, batches + 1 if epoch == self.sampler.epoch else 1)
-        loss = (self.sampler.weights(ids) * losses).mean()
+        counted = labels[:, 1:] if labels.ndim == 2 and self._shifts else labels
+        items = (counted != IGNORED).reshape(len(losses), -1).sum(dim=1)
+        if not self._agrees and not self._own("sample_losses") and items.any():
+            self._compare(outputs, (losses.detach() * items).sum() / items.sum())
+        trained = self.training_losses(outputs, labels)
+        weights = self.sampler.weights(ids)
+        loss = self._mean(weights * (losses if trained is None else trained) * items, items, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
+    def _mean(self, losses: torch.Tensor, items: torch.Tensor, all_items: Any) -> torch.Tensor:
+        """The sum over the items of this batch, or of the whole step where the Trainer has counted them."""
+        trainer: Any = self
+        self.loss_is_scaled_for_ga = all_items is not None  # else the Trainer divides by accumulation steps
+        if all_items is None:
+            return losses.sum() / items.sum().clamp(min=1)
+        whole = torch.as_tensor(all_items, device=losses.device).flatten()[0]
+        average, devices = trainer.args.average_tokens_across_devices, trainer.args.n_gpu
+        if devices > 1:  # one process, whose outputs are of all devices
+            return losses.sum() / (whole if average else whole * devices)
+        return losses.sum() / whole * (trainer.accelerator.num_processes // trainer.get_tp_size() if average else 1)
+
+    def _compare(self, outputs: Any, mean: torch.Tensor) -> None:
+        """Raise ValueError where the model's own loss, of the first batch, is not the mean of its samples' losses."""
+        self._agrees = True
+        own = outputs.get("loss") if isinstance(outputs, Mapping) else None
+        if own is None or own.ndim:
+            return
+        near = 1e-3 if own.dtype == torch.float32 else 2e-2
+        if not math.isclose(own.item(), mean.item(), rel_tol=near, abs_tol=near):
+            raise ValueError(
+                f"the model's own loss of the first batch is {own.item():.6g}, and the mean of its samples' "
+                f"cross-entropies {mean.item():.6g}: it trains on something else (weights of classes, a term beside, "
+                "another task); override sample_losses(outputs, labels) to give that per sample"
+            )
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
+        """How many epochs and steps there are: the Trainer's own count takes all epochs to be as long as the first."""
+        of, state = self._start
+        if of is self.sampler:
+            self.sampler.load_state_dict(state)  # another attempt: a smaller batch, or train() called again
+        else:
+            self._start = self.sampler, self.sampler.state_dict(consumed=0)
+        self._some_batches(dataloader)
+        beneath: Any = super()
+        epochs, updates, examples, seen, total, steps, limit = beneath.set_initial_training_values(args, dataloader)
+        if args.max_steps > 0:
+            epochs = epochs_for(self, limit)
+        else:
+            plan = planned(self)
+            limit = sum(math.ceil(share * updates_of(self, samples)) for samples, share in plan)
+            seen = sum(math.ceil(share * samples) for samples, share in plan)
+        return epochs, updates, examples, seen, total, steps, limit
+
+    def _some_batches(self, loader: Any) -> int:
+        """Batches of the epoch; raises ValueError where there are none."""
+        batches = len(loader)
+        if not batches:
+            raise ValueError(
+                f"epoch {self.sampler.epoch} has {len(self.sampler)} samples, and dataloader_drop_last=True leaves no "
+                "whole batch of them: set it to False, take smaller batches or keep more"
+            )
+        return batches
+
+    def _run_epoch(self, **given: Any) -> None:
+        """One epoch, of the length that it has."""
+        trainer: Any = self
+        epoch, arguments = given["epoch"], trainer.args
+        self.sampler.set_epoch(epoch)
+        batches, together = self._some_batches(given["train_dataloader"]), arguments.gradient_accumulation_steps
+        resumed = given["resume_from_checkpoint"] is not None and epoch == given["epochs_trained"]
+        done = given["steps_trained_in_current_epoch"] // together if resumed else 0
+        self._began, self._updates = trainer.state.global_step - done, math.ceil(batches / together)
+        share = arguments.num_train_epochs - epoch
+        if arguments.max_steps <= 0 and share <= 1:  # the last epoch: now its end is known
+            trainer.state.max_steps = self._began + math.ceil(share * self._updates)
+        beneath: Any = super()
+        beneath._run_epoch(**{**given, "steps_in_epoch": batches, "num_update_steps_per_epoch": self._updates})
+
     def _save_rng_state(self, output_dir: str) -> None:
+        trainer: Any = self
         beneath: Any = super()
         beneath._save_rng_state(output_dir)
-        epoch, batches = self._counted
-        if batches >= len(self.callback_handler.train_dataloader):  # type: ignore[attr-defined]
-            epoch, batches = epoch + 1, 0
+        updates = trainer.state.global_step - self._began
+        whole = updates >= self._updates or trainer.control.should_epoch_stop
+        state = {
+            "sampler": self.sampler.state_dict(consumed=0),
+            "epoch": self.sampler.epoch + whole,
+            "samples": 0 if whole else updates * trainer.args.gradient_accumulation_steps * step_samples(trainer),
+            "processes": trainer.args.world_size,
+        }
         path = self._state_file(output_dir)
-        partial = path.with_suffix(".partial")
-        torch.save({"sampler": self.sampler.state_dict(consumed=0), "epoch": epoch, "batches": batches}, partial)
-        os.replace(partial, path)
+        unfinished = path.with_suffix(".partial")
+        torch.save(state, unfinished)
+        os.replace(unfinished, path)
 
     def _init_training_state(
         self,
@@ -160,18 +280,71 @@ class SampledTraining:
         resume_from_checkpoint: Any,
         trial: Any,
     ) -> tuple[int, int]:
+        trainer: Any = self
+        saved = None if resume_from_checkpoint is None else self._saved(resume_from_checkpoint)
         beneath: Any = super()
         at: tuple[int, int] = beneath._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
-        if resume_from_checkpoint is None:
+        if saved is None:
             return at
-        saved = torch.load(self._state_file(resume_from_checkpoint), weights_only=True)
         self.sampler.load_state_dict(saved["sampler"])
-        arguments: Any = self.args  # type: ignore[attr-defined]
-        self._counted = (saved["epoch"], 0 if arguments.ignore_data_skip else saved["batches"])
-        return self._counted
+        batches = 0 if trainer.args.ignore_data_skip else saved["samples"] // step_samples(trainer)
+        return saved["epoch"], batches
+
+    def _saved(self, checkpoint: str) -> dict[str, Any]:
+        """The state in a checkpoint; raises ValueError where there is none, or one of other batches."""
+        trainer: Any = self
+        path = self._state_file(checkpoint)
+        if not path.exists():
+            raise ValueError(
+                f"{checkpoint} cannot be resumed: it has no {path.name}, so it was saved with save_only_model=True, "
+                "without SampledTraining, or by fewer processes; train from its weights, without resume_from_checkpoint"
+            )
+        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        processes = saved.get("processes")
+        if processes != trainer.args.world_size:
+            raise ValueError(
+                f"{checkpoint} was saved by {processes or 'an earlier version in an unknown number of'} processes, "
+                f"here are {trainer.args.world_size}: resume with as many, and the same version"
+            )
+        step = trainer.args.gradient_accumulation_steps * step_samples(trainer)
+        if saved["samples"] % step:
+            raise ValueError(
+                f"{checkpoint} was saved after {saved['samples']} samples of epoch {saved['epoch']}, which are no "
+                f"whole number of steps of {step}: resume with its per_device_train_batch_size and "
+                "gradient_accumulation_steps"
+            )
+        return saved
 
     def _state_file(self, folder: str) -> Path:
         arguments: Any = self.args  # type: ignore[attr-defined]
         return Path(folder) / f"sampler_{arguments.process_index}.pt"
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The last whole checkpoint of a Trainer under `SampledTraining` in its output folder, or None where there is none.
+
+    transformers' own `get_last_checkpoint` takes the folder that a kill left half-written, which cannot be resumed. The
+    Trainer writes its state after all else. The folder holds the sampler's states of all processes.
+    """
+    steps = {path: path.name.removeprefix(CHECKPOINT) for path in Path(folder).glob(f"{CHECKPOINT}*")}
+    named = sorted((int(count), path) for path, count in steps.items() if count.isdecimal())
+    return next((str(path) for _, path in reversed(named) if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    first = checkpoint / "sampler_0.pt"
+    if not first.exists():  # saved without the sampler's state, for which `_saved` gives the reason
+        return True
+    processes = torch.load(first, weights_only=True).get("processes", 1)
+    return all((checkpoint / f"sampler_{index}.pt").exists() for index in range(processes))
+
+
+def _logits(outputs: Any) -> torch.Tensor:
+    logits: torch.Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+    return logits

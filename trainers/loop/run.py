@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from secateur.scorers.contract import Observer, TrainingBatch
+from secateur.scorers.contract import NotFinite, Observer, TrainingBatch
 from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.contract import AfterStep, Data, GradientBatch, Objective, TrainingConfig
 from secateur.trainers.loop.adam_r import pull_towards
 from secateur.trainers.loop.batches import StepViews, source_of
+from secateur.trainers.loop.learning_curve import LearningCurve
 from secateur.trainers.loop.schedule import Epoch, Position, Schedule, once_each, rate_at
 from secateur.trainers.loop.trackers import EpochTotals
 from secateur.trainers.processes import MicroBatch, Processes, private_randomness
 from secateur.trainers.tasks.own import OwnBatch, OwnTask
 
 
-class Diverged(ValueError):
+class Diverged(NotFinite):
     """A training run whose losses are not numbers any more."""
 
 
@@ -62,6 +64,7 @@ class Run:
     observers: Sequence[Observer]
     totals: EpochTotals | None
     after_step: AfterStep | None = None
+    curve: LearningCurve | None = None
     position: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:
@@ -78,8 +81,9 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
         self.sampler = self.schedule.sampler
         listens = self.sampler is not None and self.sampler.observed is not None
-        self.broken = torch.zeros((), dtype=torch.bool, device=self.device)
-        """Whether a loss of this process was NaN or infinite; a look at it waits for the device."""
+        self.broken = torch.zeros(2, dtype=torch.bool, device=self.device)
+        """Whether a loss of this process was NaN or infinite, and whether what the objective made of losses that were
+        finite was; a look at it waits for the device."""
         self.watched = bool(self.observers) or listens or self.totals is not None
 
     @contextmanager
@@ -157,7 +161,7 @@ class Run:
                 with self.cast():
                     outputs = self.network(inputs)
                 losses = self.losses(outputs, target, inputs)
-                self.broken |= ~losses.detach().isfinite().all()
+                self.broken[0] |= ~losses.detach().isfinite().all()
                 each = losses
                 if self.objective is not None:
                     with self.cast():
@@ -165,6 +169,7 @@ class Run:
                             GradientBatch(ids[part.places], outputs, target, losses, self.task), inputs
                         )
                     one_each(each, len(losses), "the objective")
+                    self.broken[1] |= ~each.detach().isfinite().all() & ~self.broken[0]
                 if weights is not None:
                     each = weights[part.places] * each
                 # DistributedDataParallel takes the mean over processes of what are parts of one sum.
@@ -227,13 +232,35 @@ class Run:
 
     def end_epoch(self) -> None:
         """Tell the observers; raises Diverged where a loss was NaN or infinite in any process."""
-        if any(bool(part) for part in self.processes.collect(self.broken.to(torch.uint8).reshape(1), self.device)):
+        told = self.processes.collect(self.broken.to(torch.uint8), self.device)
+        broken, misled = torch.stack(told).amax(dim=0).tolist()
+        if misled:
+            raise Diverged(
+                f"a loss of the objective is NaN or infinite in epoch {self.position.epoch + 1}, that of the task is "
+                "not: look at what else the objective reads, such as a teacher whose training diverged"
+            )
+        if broken:
             raise Diverged(
                 f"training diverged: a loss is NaN or infinite in epoch {self.position.epoch + 1}; lower learning_rate "
                 f"({self.config.learning_rate:g}) or lengthen warmup ({self.config.warmup:g})"
             )
         for watcher in self.observers:
             watcher.end_epoch(self.position.epoch)
+
+    def measure(self, began: float, steps: int) -> float:
+        """Add to the curve where a point of it is due, in an epoch of so many steps; seconds that this took.
+
+        `began` is when the run did.
+        """
+        if self.curve is None or not self.curve.due(self.schedule.done(self.position, steps)):
+            return 0.0
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        before = time.perf_counter()
+        if self.processes.writes:
+            self.curve.measure(self.model, self.position.steps_done, before - began)
+            self.model.train()
+        return time.perf_counter() - before
 
     def numbers(self, samples: int) -> dict[str, float]:
         """What trackers are told of an epoch of so many samples."""
@@ -255,6 +282,7 @@ class Run:
             "observers": [watcher.state_dict() for watcher in self.observers],
             "totals": None if self.totals is None else self.totals.sums,
             "generators": generators,
+            "curve": None if self.curve is None else self.curve.state_dict(),
             "also": also.state_dict() if hasattr(also, "state_dict") else None,
         }
 
@@ -273,6 +301,8 @@ class Run:
         torch.default_generator.set_state(state["generators"]["cpu"][self.processes.rank])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["generators"]["cuda"][self.processes.rank], self.device)
+        if self.curve is not None:
+            self.curve.load_state_dict(state["curve"])
         if hasattr(also, "load_state_dict") and state["also"] is not None:
             also.load_state_dict(state["also"])
 

@@ -123,6 +123,12 @@ class Schedule:
             return (position.steps_done + 0.5) / total
         return (position.epoch + (position.step + 0.5) / steps) / (self.config.epochs or 1)
 
+    def done(self, position: Position, steps: int) -> float:
+        """Share of the run that is behind after the last step, of an epoch of so many steps."""
+        if self.total_steps is not None:
+            return position.steps_done / self.total_steps
+        return (position.epoch + position.step / steps) / (self.config.epochs or 1)
+
     def expected_steps(self, position: Position) -> int:
         """Steps of the whole run, at the end of an epoch: as if those to come were as long as those behind."""
         return self.total_steps or position.steps_done * (self.config.epochs or 1) // (position.epoch + 1)

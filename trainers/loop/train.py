@@ -23,6 +23,7 @@ from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
+from secateur.trainers.loop.learning_curve import LearningCurve, Point
 from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
@@ -50,6 +51,8 @@ class Trained:
     """What the config fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
     epoch_samples: tuple[int, ...] = ()
     """Samples of each epoch."""
+    curve: tuple[Point, ...] = ()
+    """Metrics along the way, where they were asked for; `seconds` are without the time of measuring."""
 
 
 def train(
@@ -68,12 +71,14 @@ def train(
     trackers: Sequence[Tracker] = (),
     start: nn.Module | None = None,
     after_step: AfterStep | None = None,
+    curve: LearningCurve | None = None,
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
 
     With `start` a copy of that model is trained instead of a fresh one: its weights, its standardisation of the inputs
     and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
-    after each optimiser step, such as to hold pruned ones at zero.
+    after each optimiser step, such as to hold pruned ones at zero. A new `curve` is measured along the way, off the
+    clock of the run.
 
     A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the task's loss with
     the config's label smoothing where none is given. Observers and the sampler get ids, outputs, targets and the task's
@@ -92,7 +97,7 @@ def train(
     started, saved, made_of = time.perf_counter(), None, {}
     if snapshots is not None:
         made_of = summary_of_run(data, rows, config, seed, sampler, objective, observers)
-        made_of |= summary_of_hooks(start, after_step)
+        made_of |= summary_of_hooks(start, after_step) | ({"evaluations": curve.evaluations} if curve else {})
         made_of |= {"processes": processes.world, "device": device.type, **snapshots.of}
         saved = snapshots.read(made_of)
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
@@ -100,12 +105,12 @@ def train(
         model.standardise.fit(data, None if keep is None else rows.numpy())
     model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed)
     totals = EpochTotals(device) if trackers else None
-    run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step)
+    run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step, curve)
     with run.under_way():
         if saved is not None:
             run.load_state_dict(saved, checkpoint)
         began = started - run.position.seconds
-        follow(run, made_of, began, progress, checkpoint, snapshots, trackers)
+        began = follow(run, made_of, began, progress, checkpoint, snapshots, trackers)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return trained(run, time.perf_counter() - began)
@@ -122,6 +127,7 @@ def trained(run: Run, seconds: float) -> Trained:
         seconds=seconds,
         length=run.config.length,
         epoch_samples=tuple(at.epoch_samples),
+        curve=tuple(run.curve.points) if run.curve else (),
     )
 
 
@@ -169,8 +175,11 @@ def follow(
     checkpoint: Checkpoint | None,
     snapshots: Snapshots | None,
     trackers: Sequence[Tracker],
-) -> None:
-    """Follow the schedule of a run to its end; `began` is when it would have, had it never been interrupted."""
+) -> float:
+    """Follow the schedule of a run to its end; `began` is when it would have, had it never been interrupted.
+
+    Returns when it would have begun, had nothing been measured along the way either.
+    """
     at, processes = run.position, run.processes
     run.model.train()
 
@@ -200,12 +209,15 @@ def follow(
                     checkpoint(run.model, at.steps_done, expected)
                     run.model.train()
                 at.epoch, at.step = at.epoch + 1, 0
+            measured = run.measure(began, steps)
+            began, entered = began + measured, entered + measured
             if snapshots is not None and due(snapshots, run, ended):
                 save()
     if snapshots is not None and snapshots.keep:
         save()
     elif snapshots is not None and processes.writes:
         snapshots.finish()
+    return began
 
 
 def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:

@@ -22,6 +22,9 @@ GREY = ("1", "L", "LA", "La", "I", "F")
 DEEP = ("I", "F")
 """Modes of decoded pictures whose values have no range of their own."""
 
+MOVING = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+"""Formats whose further frames are pictures of their own; those of others are layers, sizes and previews of one."""
+
 NEAR, FEW = 32, 0.05
 """How far from a background content may be that resembles it, of 255, and which share of the content may."""
 BACKGROUNDS = (255, 0, 128)
@@ -54,9 +57,9 @@ def decode_image(cell: Any) -> Image.Image | None:
 def image_or_fault(cell: Any) -> Image.Image | str:
     """The picture in a cell of an image column, `{"bytes", "path"}` or a PIL image, or why there is none.
 
-    There is none for a null, a path without a file, bytes that are no picture, one of zero width or height or of more
-    pixels than Pillow's limit, and for values that Pillow would change: colours of 16 bits, whole numbers from 2^31 on
-    and numbers that are infinite or not there.
+    There is none for a null, a path without a file, bytes that are no picture, one of zero width or height, of more
+    pixels than Pillow's limit or of several frames, and for values that Pillow would change: colours of 16 bits, whole
+    numbers from 2^31 on and numbers that are infinite or not there.
     """
     if not isinstance(cell, Image.Image) and (cell is None or (cell["bytes"] is None and not cell["path"])):
         return "image is missing"
@@ -67,6 +70,8 @@ def image_or_fault(cell: Any) -> Image.Image | str:
             opened = opened_image(cell)
             if opened is None:
                 return f"{name} is not there"
+            if opened.format in MOVING and getattr(opened, "is_animated", False):
+                return f"{name} holds {opened.n_frames} frames, of which one would be read: save the one that counts"  # type: ignore[attr-defined]
             if loses_bits(opened):
                 return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
             opened.load()

@@ -157,10 +157,12 @@ def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped
 
 
 def blocks_of(
-    encoder: Encoder, rows: "Batches | datasets.Dataset"
+    encoder: Encoder, rows: "Batches | datasets.Dataset", start: int = 0
 ) -> Iterator[tuple[int, Shaped[np.ndarray, "b ..."]]]:
-    """Consecutive rows as arrays of at most 32 MiB, each with the row that it begins at; memory holds one."""
-    start, size = 0, max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
+    """Consecutive rows as arrays of at most 32 MiB, each with the row that it begins at, counted from `start`; memory
+    holds one.
+    """
+    size = max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
     for table in batches_of(rows, encoder.names):
         for first in range(0, table.num_rows, size):
             part = table.slice(first, size)

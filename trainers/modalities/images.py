@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.scorers.settings import Settings
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
 
 if TYPE_CHECKING:
     import datasets
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-VALUES = {"I": "whole numbers of 16 or 32 bits", "F": "floats"}
-"""What pictures hold whose values have no range of their own, by mode."""
+VALUES = {"": "values of 8 bits", "I": "whole numbers of 16 or 32 bits", "F": "floats"}
+"""What pictures hold, by the mode of those whose values have no range of their own."""
 
 
-class ImageEncoding(BaseModel):
+class ImageEncoding(Settings):
     """How images become arrays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     size: Annotated[
         tuple[int, int] | None, Field(description="height and width; those of the first training image if left out")
@@ -34,11 +35,11 @@ class ImageEncoding(BaseModel):
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """Images of one size (bilinear where they have another), of one channel or three.
+    """Images of one size (bilinear where they have another), of one channel or three, all of one depth.
 
-    `ranges` are the least and the greatest value of the training images by mode, of whole numbers (`I`) and of floats
-    (`F`): they become 0 and 255, and so do values beyond them. Undecodable images become zeros: the data check names
-    their rows.
+    `ranges` are the least and the greatest value of the training images where these hold whole numbers of more than 8
+    bits (`I`) or floats (`F`): they become 0 and 255, and so do values beyond them. Undecodable images become zeros:
+    the data check names their rows.
     """
 
     column: str
@@ -49,32 +50,37 @@ class ImageEncoder:
 
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: ImageEncoding) -> "ImageEncoder":
-        """Channels and ranges of all images, size of the first one; raises ValueError where none can be decoded.
+        """Channels and ranges of all images, size of the first one.
+
+        Raises ValueError where none can be decoded, RowFault for one of another depth than those before it.
 
         Headers tell colour from grey; what is decoded is the first image and those whose values need a range.
         """
         from secateur.trainers.modalities.decoding import DEEP, GREY, decode_image, mode_in_header
 
         size: tuple[int, int] | None = None
-        modes: set[str | None] = set()
+        modes: set[str] = set()
         ranges: dict[str, tuple[float, float]] = {}
-        for table in batches_of(rows, [column]):
-            for cell in table[column].to_pylist():
-                mode = mode_in_header(cell)
-                if mode is not None and (mode in DEEP or size is None):
-                    image = decode_image(cell)
-                    if image is None:
-                        continue
-                    size = size or (image.height, image.width)
-                    if image.mode in DEEP:
-                        low, high = np.asarray(image).min(), np.asarray(image).max()
-                        before = ranges.get(image.mode, (low, high))
-                        ranges[image.mode] = float(min(low, before[0])), float(max(high, before[1]))
-                modes.add(mode)
+        for row, cell in enumerate(cell for table in batches_of(rows, [column]) for cell in table[column].to_pylist()):
+            mode = mode_in_header(cell)
+            if mode is None:
+                continue
+            if modes and depth_of(mode) != (depth := depth_of(next(iter(modes)))):
+                raise other_depth(column, cell, row, depth_of(mode), depth)
+            if mode in DEEP or size is None:
+                image = decode_image(cell)
+                if image is None:
+                    continue
+                size = size or (image.height, image.width)
+                if mode in DEEP:
+                    low, high = np.asarray(image).min(), np.asarray(image).max()
+                    before = ranges.get(mode, (low, high))
+                    ranges[mode] = float(min(low, before[0])), float(max(high, before[1]))
+            modes.add(mode)
         if size is None:
             raise ValueError(f"column {column!r}: no training image can be decoded")
         height, width = encoding.size or size
-        return cls(column, height, width, 3 if modes - {None, *GREY} else 1, ranges)
+        return cls(column, height, width, 3 if modes - {*GREY} else 1, ranges)
 
     @property
     def model_settings(self) -> dict[str, Any]:
@@ -91,20 +97,17 @@ class ImageEncoder:
     dtype = np.dtype(np.uint8)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> UInt8[np.ndarray, "b height width channels"]:
-        """Pixels of every row; ValueError for one that needs a range where training had no image like it."""
-        from secateur.trainers.modalities.decoding import DEEP, decode_image
+        """Pixels of every row; RowFault for one of another depth than the training images."""
+        from secateur.trainers.modalities.decoding import decode_image
 
+        depth = next(iter(self.ranges), "")
         pixels = np.zeros((table.num_rows, *self.shape), np.uint8)
         for row, cell in enumerate(table[self.column].to_pylist()):
             image = decode_image(cell)
             if image is None:
                 continue
-            if image.mode in DEEP and image.mode not in self.ranges:
-                name = f"the image {cell['path']!r}" if cell["path"] else f"the image of row {first + row}"
-                raise ValueError(
-                    f"column {self.column!r}: {name} holds {VALUES[image.mode]}, and no training image does, so that "
-                    "their range is not known: save it with 8 bits"
-                )
+            if depth_of(image.mode) != depth:
+                raise other_depth(self.column, cell, first + row, depth_of(image.mode), depth)
             pixels[row] = self.array_of(image)
         return pixels
 
@@ -127,6 +130,20 @@ class ImageEncoder:
         """Write `encoding.json`."""
         learned = {name: getattr(self, name) for name in ("column", "height", "width", "channels", "ranges")}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "image"} | learned) + "\n")
+
+
+def depth_of(mode: str) -> str:
+    """The mode of a picture whose values have no range of their own, empty for 8 bits."""
+    from secateur.trainers.modalities.decoding import DEEP
+
+    return mode if mode in DEEP else ""
+
+
+def other_depth(column: str, cell: Any, row: int, depth: str, usual: str) -> RowFault:
+    """What to raise for a picture whose values do not compare with those of training images."""
+    name = f" in {cell['path']!r}" if cell["path"] else ""
+    remedy = f"training images hold {VALUES[usual]}, which do not compare: save all images alike"
+    return RowFault(f"column {column!r} holds {VALUES[depth]}{name}", np.array([row]), remedy)
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "h w"]:

@@ -3,9 +3,23 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Int64
+
+from secateur.scorers.contract import rows_text
+
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
+
+
+class RowFault(ValueError):
+    """Rows that an encoder cannot use, int64 `[k]`, by their numbers among those that it was given."""
+
+    def __init__(self, fault: str, rows: Int64[np.ndarray, " k"], remedy: str) -> None:
+        super().__init__(f"{fault} at {rows_text(rows)}: {remedy}")
+        self.fault, self.rows, self.remedy = fault, rows, remedy
+
 
 BATCH, PICTURES = 8192, 256
 """Rows of a batch, and of one of encoded pictures."""

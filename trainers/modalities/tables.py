@@ -1,40 +1,46 @@
 """Tables as one float32 array `[n, columns]`: standardised numbers, marks of missing numbers, codes of categories."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from secateur.scorers.contract import rows_text
+from secateur.scorers.settings import Settings
 from secateur.trainers.contract import UNKNOWN
-from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.trainers.modalities.frequencies import Frequencies
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
+from secateur.trainers.modalities.spellings import marks_of, one_spelling, text_of_number
 
 if TYPE_CHECKING:
     import datasets
     import polars as pl
     import pyarrow as pa
 
+DISTINCT = 1 << 17
+"""Distinct values of a column up to which the most frequent ones are counted exactly."""
 FLOAT32 = float(np.finfo(np.float32).max)
 MISSING, FIRST = 1, 2
 """Code of a missing category, and of the first of those that training had."""
 
 
-class TableEncoding(BaseModel):
+class TableEncoding(Settings):
     """How tables become arrays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
         Literal["codes", "one_hot"] | None, Field(description="what the models read, if left out: codes or numbers")
     ] = None
-    missing: Annotated[list[str], Field(description="texts that stand for a missing value, besides empty ones")] = ["?"]
-    categorical: Annotated[list[str], Field(description="columns of numbers that are categories")] = []
+    missing: list[str] | dict[str, list[str]] = Field(
+        default_factory=lambda: ["?"],
+        description="texts that stand for a missing value, besides empty ones: in all columns, or by column",
+    )
+    categorical: list[str] = Field(default_factory=list, description="columns of numbers that are categories")
     max_categories: Annotated[int, Field(ge=1, description="per column; rarer ones count as unknown")] = 1000
 
 
@@ -71,7 +77,7 @@ class TableEncoder:
     """Columns as training had them; texts, booleans and the numbers that the settings name are categories."""
 
     columns: tuple[Number | Category, ...]
-    missing: tuple[str, ...]
+    missing: Sequence[str] | Mapping[str, Sequence[str]]
     kind: Literal["codes", "one_hot"]
 
     @classmethod
@@ -82,15 +88,16 @@ class TableEncoder:
             raise ValueError(f"encoding.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
         import polars as pl
 
-        missing = tuple(encoding.missing)
+        missing = encoding.missing
         moments: dict[str, Moments] = {}
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[str, Frequencies] = {}
         for table in batches_of(rows, names):
             for name in names:
                 values = column_of(table, name)
                 if name in encoding.categorical or values.dtype == pl.Boolean or values.dtype == pl.String:
-                    texts = plain(values, missing).drop_nulls()
-                    counts.setdefault(name, Counter()).update(dict(texts.value_counts().iter_rows()))
+                    texts = plain(values, marks_of(missing, name)).drop_nulls()
+                    parts = texts.alias("value").value_counts(name="count")
+                    counts.setdefault(name, Frequencies(DISTINCT)).add(parts)
                 else:
                     moments.setdefault(name, Moments(name)).add(values)
         described: list[Number | Category] = []
@@ -98,8 +105,8 @@ class TableEncoder:
             if name in moments:
                 described.append(moments[name].column())
             else:
-                kept = sorted(counts[name].items(), key=lambda item: (-item[1], item[0]))[: encoding.max_categories]
-                described.append(Category(name, tuple(sorted(value for value, _ in kept))))
+                kept = counts[name].sums()["value"].head(encoding.max_categories)
+                described.append(Category(name, tuple(kept.sort())))
         return cls(tuple(described), missing, encoding.kind or "codes")
 
     @property
@@ -130,21 +137,28 @@ class TableEncoder:
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b columns"]:
         """Rows from `first` on; raises ValueError that names column and rows where a number is infinite."""
-        parts: list[np.ndarray] = []
+        categories = self.categories
+        codes, place = np.empty((table.num_rows, len(categories)), np.float32), 0
         for column in self.columns:
             values = column_of(table, column.name)
             if isinstance(column, Category):
-                parts.append(codes_of(values, column, self.missing))
+                codes[:, place] = codes_of(values, column, marks_of(self.missing, column.name))
+                place += 1
                 continue
             numbers = numbers_of(values, column.origin, first)
             absent = np.isnan(numbers)
             # In float64 until here: of seconds since 1970 float32 keeps minutes.
-            standard = np.where(absent, 0.0, (numbers - column.mean) / (column.deviation or 1.0))
-            refuse(values.name, np.abs(standard) > FLOAT32, "more deviations from the mean than float32 holds", first)
-            parts.append(standard.astype(np.float32))
-            parts += [absent.astype(np.float32)] if column.marked else []
-        codes = np.stack(parts, axis=1)
-        return one_hot(codes, self.categories) if self.kind == "one_hot" else codes
+            standard = (numbers - column.mean) / (column.deviation or 1.0)
+            if absent.any():
+                standard[absent] = 0.0
+            if max(standard.max(initial=0.0), -standard.min(initial=0.0)) > FLOAT32:
+                wrong = np.abs(standard) > FLOAT32
+                refuse(values.name, wrong, "more deviations from the mean than float32 holds", first)
+            codes[:, place] = standard
+            if column.marked:
+                codes[:, place + 1] = absent
+            place += 1 + column.marked
+        return one_hot(codes, categories) if self.kind == "one_hot" and any(categories) else codes
 
     def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
         """How many columns of which kind, and the share of categories that training did not have."""
@@ -152,7 +166,7 @@ class TableEncoder:
         unknown = dict.fromkeys((column.name for column in described), 0)
         for table in batches_of(rows, list(unknown)) if described else ():
             for column in described:
-                codes = codes_of(column_of(table, column.name), column, self.missing)
+                codes = codes_of(column_of(table, column.name), column, marks_of(self.missing, column.name))
                 unknown[column.name] += int((codes == UNKNOWN).sum())
         return {
             "numeric columns": len(self.columns) - len(described),
@@ -184,7 +198,8 @@ class Moments:
         """Take in a part."""
         self.origin = self.origin if self.count else origin_of(values)
         numbers = numbers_of(values, self.origin)
-        there = numbers[~np.isnan(numbers)]
+        absent = np.isnan(numbers)
+        there = numbers[~absent] if absent.any() else numbers
         self.absent += len(numbers) - len(there)
         if not len(there):
             return
@@ -204,6 +219,8 @@ class Moments:
         if self.low == self.high:  # of which rounding would make a mean beside the value
             return Number(self.name, self.low, 0.0, self.absent > 0, self.origin)
         deviation = float(np.sqrt(self.squares / max(1, self.count)))
+        if self.count and not deviation:
+            raise ValueError(f"column {self.name!r}: deviations from the mean are below 1e-162: scale the column")
         return Number(self.name, self.mean, deviation, self.absent > 0, self.origin)
 
 
@@ -216,7 +233,7 @@ def column_of(table: "pa.Table", name: str) -> "pl.Series":
     return series.alias(name)
 
 
-def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
+def plain(values: "pl.Series", missing: Sequence[str]) -> "pl.Series":
     """Values as texts that are the same for equal values of any type, null where missing."""
     import polars as pl
 
@@ -225,12 +242,10 @@ def plain(values: "pl.Series", missing: tuple[str, ...]) -> "pl.Series":
     if values.dtype.is_float():
         # 1 and 1.0 are one category whatever a split stores.
         wide = values.cast(pl.Float64).fill_nan(None)
-        whole = wide.cast(pl.Int64, strict=False)
-        texts = pl.when(whole.cast(pl.Float64) == wide).then(whole.cast(pl.String)).otherwise(wide.cast(pl.String))
-        return pl.select(texts).to_series().alias(values.name)
-    stripped = values.cast(pl.String).str.strip_chars()
+        return pl.select(text_of_number(pl.lit(wide))).to_series().alias(values.name)
+    stripped = values.cast(pl.String).str.strip_chars().str.normalize("NFC")
     absent = stripped.is_in(["", *missing])
-    return pl.select(pl.when(~absent).then(stripped)).to_series().alias(values.name)
+    return pl.select(pl.when(~absent).then(one_spelling(stripped))).to_series().alias(values.name)
 
 
 def origin_of(values: "pl.Series") -> int:
@@ -258,13 +273,13 @@ def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[
 
 
 def refuse(name: str, wrong: Bool[np.ndarray, " n"], fault: str, first: int) -> None:
-    """ValueError that names the rows where something is wrong, counted from `first`."""
+    """RowFault for the rows where something is wrong, counted from `first`."""
     if wrong.any():
-        rows = rows_text(np.flatnonzero(wrong) + first)
-        raise ValueError(f"column {name!r} is {fault} at {rows}: correct these or make them missing")
+        rows = np.flatnonzero(wrong) + first
+        raise RowFault(f"column {name!r} is {fault}", rows, "correct these or make them missing")
 
 
-def codes_of(values: "pl.Series", column: Category, missing: tuple[str, ...]) -> Float32[np.ndarray, " n"]:
+def codes_of(values: "pl.Series", column: Category, missing: Sequence[str]) -> Float32[np.ndarray, " n"]:
     """Codes, exact as floats: `UNKNOWN`, `MISSING`, then the training categories."""
     import polars as pl
 

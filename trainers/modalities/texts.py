@@ -1,16 +1,20 @@
 """Texts as arrays: token ids int32 `[n, length]`, or TF-IDF float32 `[n, terms]`."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from secateur.scorers.settings import PATHS, Settings
+from secateur.trainers.modalities.frequencies import Frequencies
 from secateur.trainers.modalities.rows import Batches, batches_of
 
 if TYPE_CHECKING:
@@ -25,18 +29,23 @@ LEAST, MOST = 16, 512
 """Tokens of a text where the length follows from the training texts."""
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
 """Facts that a reader should know of where they are not small."""
+DISTINCT = 1 << 20
+"""Distinct terms up to which the most frequent ones are counted exactly."""
+CORPUS = 1 << 19
+"""Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
 
 
-class TextEncoding(BaseModel):
+class TextEncoding(Settings):
     """How texts become arrays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
         Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
     ] = None
     tokenizer: Annotated[
         str | None,
+        PATHS,
         Field(description="a tokenizer of the hub or a folder; the pretrained model's, or one trained on the corpus"),
     ] = None
     revision: Annotated[str | None, Field(description="the tokenizer's, on the hub")] = None
@@ -130,8 +139,10 @@ class TokenEncoder:
         within 16 … 512 and what the tokenizer's model reads.
         """
         if encoding.tokenizer is None:
-            texts = texts_of(rows, column)
-            tokenizer = train_tokenizer(texts, vocabulary=encoding.vocabulary, lower_case=encoding.lower_case)
+            every = chain.from_iterable(texts_of(rows, column))
+            some = islice(every, None, None, max(1, -(-len(rows) // CORPUS)))
+            batches = iter(lambda: list(islice(some, BATCH)), [])
+            tokenizer = train_tokenizer(batches, vocabulary=encoding.vocabulary, lower_case=encoding.lower_case)
             padding_id, most = 0, MOST
         else:
             tokenizer, padding_id, most = load_tokenizer(encoding.tokenizer, encoding.revision)
@@ -204,17 +215,29 @@ class TfidfEncoder:
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
         """Terms and their weights; raises ValueError where no training text holds a word."""
+        import polars as pl
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from secateur.trainers.modalities.words import terms_of
 
+        counted, total = Frequencies(DISTINCT), 0
+        for texts in texts_of(rows, column):
+            count, holding = Counter[str](), Counter[str]()
+            for text in texts:
+                terms = terms_of(text)
+                count.update(terms)
+                holding.update(set(terms))
+            total += len(texts)
+            counts = {"value": list(count), "count": list(count.values()), "texts": [holding[term] for term in count]}
+            counted.add(pl.DataFrame(counts, {"value": pl.String, "count": pl.Int64, "texts": pl.Int64}))
+        chosen = counted.sums().head(encoding.terms).sort("value")
+        if chosen.is_empty():
+            raise ValueError(f"column {column!r}: no word in the training texts")
         vectoriser = TfidfVectorizer(
-            analyzer=terms_of, max_features=encoding.terms, sublinear_tf=True, dtype=np.float32
+            analyzer=terms_of, vocabulary=chosen["value"].to_list(), sublinear_tf=True, dtype=np.float32
         )
-        try:
-            vectoriser.fit(text for texts in texts_of(rows, column) for text in texts)
-        except ValueError as error:
-            raise ValueError(f"column {column!r}: no word in the training texts: {error}") from error
+        # As scikit-learn has it: one more text that holds every term.
+        vectoriser.idf_ = (np.log((1 + total) / (1 + chosen["texts"].to_numpy())) + 1).astype(np.float32)
         return cls(column, vectoriser)
 
     @property

@@ -62,11 +62,27 @@ class Standardise(nn.Module):
 
 
 class Model(nn.Sequential):
-    """`Standardise`, then a network; remembers its task, and what the encoding of its inputs told it."""
+    """`Standardise`, then a network; remembers its task, what the encoding of its inputs told it, and by which name in
+    a study the network is built."""
 
-    def __init__(self, standardise: Standardise, network: nn.Module, task: Task, learned: Mapping[str, Any]) -> None:
+    def __init__(
+        self, standardise: Standardise, network: nn.Module, task: Task, learned: Mapping[str, Any], built_by: str
+    ) -> None:
         super().__init__(standardise, network)
-        self.task, self.learned = task, dict(learned)
+        self.task, self.learned, self.built_by = task, dict(learned), built_by
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs `[b, width]`; raises ValueError where the network, which may be the user's own, puts out others."""
+        outputs: Any = super().forward(inputs)  # type: ignore[no-untyped-call]
+        expected = (len(inputs), self.task.width)
+        if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
+            shaped = isinstance(outputs, torch.Tensor)
+            gave = f"a tensor of shape {list(outputs.shape)}" if shaped else f"a {type(outputs).__name__}"
+            raise ValueError(
+                f"model {self.built_by!r} gave {gave} for {expected[0]} samples; it must give a tensor of "
+                f"shape {list(expected)}, a row per sample with the outputs of the task {self.task.name}"
+            )
+        return outputs
 
     @property
     def standardise(self) -> Standardise:

@@ -93,7 +93,10 @@ def check_name(model: str) -> None:
         known = ", ".join(sorted(MODELS))
         raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
     if model not in MODELS and not is_there(model):
-        raise ValueError(f"model {model!r} cannot be imported: there is no such module in the working folder or beside")
+        raise ValueError(
+            f"model {model!r} cannot be imported: there is no such module in the working folder and among "
+            "installed packages"
+        )
 
 
 def check_config(config: TrainingConfig) -> None:
@@ -145,9 +148,21 @@ def build(
     given = {name: value for name, value in learned.items() if name in known} | config.model_settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory(shape, task.width, **given)
+        try:
+            network = factory(shape, task.width, **given)
+        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+            if config.model not in MODELS:  # the user's own code, whose traceback helps
+                raise
+            raise ValueError(f"model {config.model!r} cannot be built with {given}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"model {config.model!r} returned a {type(network).__name__}; it must return a torch.nn.Module that maps "
+            f"inputs [samples, …] to [samples, {task.width}]"
+        )
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
-    return networks.Model(networks.Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned)
+    return networks.Model(
+        networks.Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned, config.model
+    )
 
 
 def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:
@@ -168,6 +183,11 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
         "learned": getattr(model, "learned", {}),
     }
     (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
+
+
+def config_in(folder: Path) -> TrainingConfig:
+    """The config of the model that `save` wrote into a folder."""
+    return TrainingConfig(**json.loads((folder / "model.json").read_text())["config"])
 
 
 def load(folder: Path) -> Any:

@@ -12,6 +12,16 @@ from secateur.trainers.contract import reads
 
 Layer = int | Literal["skip"]
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "gelu": "GELU"}
+
+
+def activation_of(name: str) -> nn.Module:
+    """The activation of a name; ValueError with the names that there are for another."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"there is no activation {name!r}; there are: {', '.join(ACTIVATIONS)}")
+    module: nn.Module = getattr(nn, ACTIVATIONS[name])()
+    return module
+
+
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -44,7 +54,7 @@ def searchable_mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalise else [])]
-        layers.append(getattr(nn, ACTIVATIONS[activation])())
+        layers.append(activation_of(activation))
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
@@ -68,7 +78,7 @@ def searchable_cnn(
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1), *([nn.BatchNorm2d(after)] if normalise else [])]
-        layers.append(getattr(nn, ACTIVATIONS[activation])())
+        layers.append(activation_of(activation))
         if side > 3:
             layers.append(nn.MaxPool2d(2))
             side //= 2

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64, Shaped
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.checkpoints.contract import forward_with_features
 from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import nn, torch
+from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import Data
 from secateur.trainers.modalities.tables import one_hot
 from secateur.trainers.models.pooling import mean_of_real, pooled
@@ -27,7 +28,7 @@ Rows = Int64[np.ndarray, " b"]
 Embed = Callable[[Rows], Shaped[np.ndarray, "b d"]]
 
 
-class EmbeddingSettings(BaseModel):
+class EmbeddingSettings(Settings):
     """Where embeddings come from.
 
     `proxy`: what the proxy's classifier is fed with. `encoder`: a model of the transformers library, the mean over
@@ -35,10 +36,10 @@ class EmbeddingSettings(BaseModel):
     (latent semantic analysis, Deerwester et al. 1990), PCA for images and tables; no network, no download.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="what makes the vectors")] = "proxy"
-    encoder: Annotated[str | None, Field(description="name on the Hugging Face hub, or a folder")] = None
+    encoder: Annotated[str | None, PATHS, Field(description="name on the Hugging Face hub, or a folder")] = None
     revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
     max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128
     dimensions: Annotated[int, Field(ge=1, description="of SVD and PCA, at most")] = 128

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import torch
+from secateur.scorers.networks.retrieval_heads import specials_behind
 from secateur.selectors.searches.token_search import Mask, Masks
 from secateur.trainers.models.causal_model import CausalModel
 
@@ -108,12 +110,14 @@ class Evaluator:
     """Accuracy and margin of pruned prompts over examples, and how many forward passes that took.
 
     `verbalisers` are the words that stand for the labels; each must be one token, all different (ValueError otherwise).
-    Of the logits behind a prompt only theirs count.
+    Of the logits behind a prompt only theirs count. Tokens that the tokenizer adds behind each text, such as `</s>`,
+    are left out: the logits would be those behind the end of a text.
     """
 
     def __init__(self, causal: CausalModel, prompt: PromptTokens, verbalisers: Sequence[str], batch: int = 64) -> None:
         self.causal, self.prompt, self.batch = causal, prompt, batch
         self.words = torch.tensor(verbaliser_ids(causal.tokenizer, verbalisers), device=causal.model.device)
+        self.behind = specials_behind(causal.tokenizer, verbalisers[0])
         self.passes = 0
         self.tokens = 0
 
@@ -143,8 +147,12 @@ class Evaluator:
         return PLACEHOLDER.sub(lambda found: fields[found[1]], text)
 
     def label_logits(self, texts: Sequence[str]) -> Float64[np.ndarray, "texts labels"]:
-        """Logits of the verbalisers right behind each text, float64 `[texts, labels]`."""
+        """Logits of the verbalisers right behind each text, float64 `[texts, labels]`.
+
+        Raises NotFinite where they are NaN or infinite, which would pick a label all the same.
+        """
         coded = self.causal.tokenizer(list(texts), padding=False)["input_ids"]
+        coded = [ids[: len(ids) - self.behind] for ids in coded]
         lengths = np.array([len(ids) for ids in coded])
         positions = getattr(self.causal.model.config.get_text_config(), "max_position_embeddings", None)
         if not lengths.all():
@@ -159,7 +167,7 @@ class Evaluator:
                 found[places] = self.last_logits([coded[place] for place in places]).double().cpu().numpy()
         self.passes += len(texts)
         self.tokens += int(lengths.sum())
-        return found
+        return np.asarray(finite_outputs(found, "the logits behind the prompts", model=self.causal.model))
 
     def last_logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits of the verbalisers at the last token of each row, `[rows, labels]`; rows come shortest first.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Int64
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import functional, torch
 from secateur.scorers.signals import ClassSignals
-from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
+from secateur.trainers.tasks import class_metrics
+from secateur.trainers.tasks.contract import Metric, Task, deciding_first, refuse_not_finite
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,18 @@ class Classification(ClassSignals, Task):
     classes: int
     names: Sequence[str] = ()
     """Of the classes; their numbers where none are given."""
+    counts: Sequence[int] = ()
+    """Training rows of each class; empty before `fitted`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))  # which may come as a list, out of JSON
+        for name in ("names", "counts"):  # which may come as lists, out of JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy decides."""
-        return (
-            Metric("accuracy", percent=True),
-            Metric("worst_class_accuracy", percent=True),
-            Metric("calibration_error", higher_is_better=False, percent=True),
-            Metric("loss", higher_is_better=False, unit="nats"),
-        )
+        """Accuracy decides; where a class is rare in training, average precision of the rarer of two classes, or
+        balanced accuracy of more (`class_metrics.decides`)."""
+        return deciding_first(class_metrics.metrics_of(self.classes), class_metrics.decides(self.counts))
 
     @property
     def width(self) -> int:
@@ -44,12 +44,15 @@ class Classification(ClassSignals, Task):
         return self.classes
 
     def fitted(self, targets: Int64[np.ndarray, " n"]) -> Classification:
-        """Itself: classes teach nothing."""
-        return self
+        """With the number of these rows that are of each class, which says whether one is rare."""
+        if self.counts:
+            return self
+        there = targets[(targets >= 0) & (targets < self.classes)]
+        return replace(self, counts=np.bincount(there, minlength=self.classes).tolist())
 
     def state(self) -> dict[str, Any]:
         """See `Task.state`."""
-        return {"name": self.name, "classes": self.classes, "names": list(self.names)}
+        return {"name": self.name, "classes": self.classes, "names": list(self.names), "counts": list(self.counts)}
 
     def check(self, targets: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"] | None = None) -> None:
         """Raise ValueError that names rows whose label is no class."""
@@ -67,22 +70,39 @@ class Classification(ClassSignals, Task):
         return temperature**2 * divergence(teacher, student, temperature)
 
     def evaluate(self, outputs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """Accuracy, mean cross-entropy, ECE, worst class's accuracy.
-
-        The worst is that of the classes that occur.
+        """Accuracy, balanced accuracy, worst class's accuracy, macro F1, ECE, mean cross-entropy; of two classes AUROC
+        and average precision of the rarer one in training, where these rows define them.
         """
         refuse_not_finite(outputs)
         values, labels = torch.tensor(outputs).double(), torch.tensor(targets)
-        confidence, guess = values.softmax(dim=1).max(dim=1)
-        correct = (guess == labels).numpy()
-        totals = np.bincount(targets, minlength=self.classes)
-        hits = np.bincount(targets, weights=correct, minlength=self.classes)
-        return {
-            "accuracy": float(correct.mean()),
+        guess, confidence = outputs.argmax(axis=1), values.softmax(dim=1).amax(dim=1)
+        return class_metrics.measured(outputs, guess, targets, self.positive) | {
+            "calibration_error": class_metrics.calibration_error(confidence.numpy(), guess == targets),
             "loss": float(functional.cross_entropy(values, labels)),
-            "calibration_error": calibration_error(confidence.numpy(), correct),
-            "worst_class_accuracy": float((hits[totals > 0] / totals[totals > 0]).min()),
         }
+
+    @property
+    def positive(self) -> int:
+        """Which of two classes average precision is of."""
+        return class_metrics.positive(self.counts)
+
+    def undefined(self, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
+        """AUROC and average precision of more classes than two, or of rows that lack a class."""
+        if self.classes != 2:
+            return dict.fromkeys(class_metrics.OF_TWO, f"it is of two classes, the data have {self.classes}")
+        names, there = self.stratum_names(), class_metrics.of_two(targets, 2, self.positive)
+        lacking = names[int(np.bincount(targets, minlength=2).argmin())]
+        return {name: f"no row is of class {lacking!r}" for name in class_metrics.OF_TWO if name not in there}
+
+    def floors(self, targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
+        """Metrics of the answer that is always the commonest class of training; see `Task.floors`."""
+        return class_metrics.floors(targets, self.counts) if self.counts else {}
+
+    def recalls(
+        self, outputs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]
+    ) -> list[float | None]:
+        """Share of the rows of each class that get its highest logit."""
+        return class_metrics.recalls(outputs.argmax(axis=1) == targets, targets, self.classes)
 
     def strata(self, targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The classes."""
@@ -92,16 +112,13 @@ class Classification(ClassSignals, Task):
         """Of the classes."""
         return list(self.names) or [str(number) for number in range(self.classes)]
 
+    def guesses(self, outputs: Float[np.ndarray, "n classes"]) -> Int64[np.ndarray, " n"]:
+        """The class of the highest logit."""
+        return np.asarray(outputs.argmax(axis=1), np.int64)
+
     def shown(self, target: Any) -> str:
         """The name of a class."""
         return self.stratum_names()[int(target)]
-
-
-def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
-    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
-    index = np.minimum((confidence * 15).astype(int), 14)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=15)
-    return float(np.abs(gaps).sum() / len(correct))
 
 
 def as_task(task: Task | int) -> Task:

@@ -7,18 +7,18 @@ file is one task: a class of `Task` whose `name` is that of the file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
-from secateur.scorers.contract import rows_text
+from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import torch
 from secateur.scorers.signals import Signal, Signals
 
-__all__ = ["Metric", "Signal", "Task", "refuse_not_finite"]
+__all__ = ["Metric", "Signal", "Task", "deciding_first", "refuse_not_finite"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,27 @@ class Metric:
     """A number that a trained model is judged by: its key in an outcome, how it is shown, and which way is better."""
 
     name: str
+    """Its key in an outcome."""
     higher_is_better: bool = True
+    """Whether more of it is better."""
     percent: bool = False
     """Whether it is a share in [0, 1], shown in percent with one decimal."""
     unit: str = ""
     """Of a number that is no share: nats, or the unit of the user's target."""
     floor: float | None = None
-    """Reached by a model that learned nothing of the inputs; an arm that does no better is never called better."""
+    """Reached by a model that learned nothing of the inputs. Of a study's metrics, the deciding one in front, the first
+    floor there is counts: an arm that does no better is never called better."""
 
     @property
     def title(self) -> str:
         """The head of its column."""
         unit = "%" if self.percent else self.unit
         return f"{self.name.replace('_', ' ')} {unit}".rstrip()
+
+
+def deciding_first(metrics: Sequence[Metric], name: str | None) -> tuple[Metric, ...]:
+    """The metrics with the one of that name in front, in their own order where there is no such name."""
+    return tuple(sorted(metrics, key=lambda metric: metric.name != name))
 
 
 class Task(Signals, ABC):
@@ -66,7 +74,10 @@ class Task(Signals, ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """What `evaluate` measures; the first one decides comparisons."""
+        """What `evaluate` measures; the first one decides comparisons where a study names no other.
+
+        Which is the first may follow the targets that the task was fitted to.
+        """
 
     @property
     @abstractmethod
@@ -114,9 +125,28 @@ class Task(Signals, ABC):
     ) -> Mapping[str, float]:
         """Metrics by name, in the user's units, float64; without those that these rows leave undefined.
 
-        The one that decides is always there. Raises ValueError for no rows, for rows that leave the deciding metric
-        undefined, and for outputs that are NaN or infinite, whose rows it names.
+        Raises ValueError for no rows, and for outputs that are NaN or infinite, whose rows it names.
         """
+
+    def undefined(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, str]:
+        """Why metrics cannot be measured on rows of these targets, whatever a model says, by the metric's name."""
+        return {}
+
+    def floors(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, float]:
+        """What a model that knows the training targets, and nothing of the inputs, reaches on rows of these targets.
+
+        By the name of a metric, as far as the task can say; where it cannot, `Metric.floor` counts.
+        """
+        return {}
+
+    def recalls(
+        self, outputs: Float[np.ndarray, "n width"], targets: Shaped[np.ndarray, "n ..."]
+    ) -> list[float | None]:
+        """Of each class or label the share of its rows that outputs find; None of one that no row has.
+
+        Nothing where targets are neither classes nor labels.
+        """
+        return []
 
     @abstractmethod
     def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
@@ -129,6 +159,10 @@ class Task(Signals, ABC):
     @abstractmethod
     def shown(self, target: Any) -> str:
         """One target as a reader sees it."""
+
+    def guesses(self, outputs: Float[np.ndarray, "n width"]) -> Shaped[np.ndarray, "n ..."] | None:
+        """Targets that such outputs stand for, as `shown` takes them; None where a task cannot say."""
+        return None
 
     def memberships(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]:
         """Strata, or bool `[n, k]` where a sample may be in several: what stratified draws keep the shares of."""
@@ -163,6 +197,4 @@ def refuse_not_finite(outputs: Float[np.ndarray, "n width"]) -> None:
     """Raise ValueError for no rows, and for NaN or infinite outputs, whose rows it names."""
     if not len(outputs):
         raise ValueError("the split to evaluate on is empty")
-    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-    if len(bad):
-        raise ValueError(f"the outputs are NaN or infinite at {rows_text(bad)}: training diverged; lower learning rate")
+    finite_outputs(outputs)

@@ -150,6 +150,16 @@ class MultiLabel(Task):
             "loss": float(losses.mean()),
         }
 
+    def undefined(self, targets: Targets) -> dict[str, str]:
+        """Mean average precision and macro F1 of rows without any label."""
+        why = "no row has a label"
+        return {} if targets.any() else {"mean_average_precision": why, "macro_f1": why}
+
+    def recalls(self, outputs: Float[np.ndarray, "n labels"], targets: Targets) -> list[float | None]:
+        """Share of the rows with each label of which it is predicted."""
+        totals, hits = targets.sum(axis=0).tolist(), (targets & (outputs > 0)).sum(axis=0).tolist()
+        return [hit / total if total else None for hit, total in zip(hits, totals, strict=True)]
+
     def strata(self, targets: Targets) -> Int64[np.ndarray, " n"]:
         """The rarest label that a row has, of the training rows; `labels` for a row without any.
 
@@ -181,6 +191,10 @@ class MultiLabel(Task):
             raise ValueError(f"a split of {fraction:g} of {len(targets)} samples leaves one side empty")
         mask = draw_by_labels(np.asarray(targets), held, seed=seed)
         return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+    def guesses(self, outputs: Float[np.ndarray, "n labels"]) -> Bool[np.ndarray, "n labels"]:
+        """The labels that are likelier there than not."""
+        return outputs > 0
 
     def shown(self, target: Any) -> str:
         """The names of the labels that are there."""

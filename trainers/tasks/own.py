@@ -170,9 +170,9 @@ class OwnBatch(TrainingBatch):
         return OwnBatch(self.ids[places], self.losses[places], signals, self.task)  # type: ignore[arg-type]
 
     @cached_property
-    def is_nan(self) -> torch.Tensor:
-        """Whether the loss is NaN, bool `[b]`."""
-        return self.losses.isnan()
+    def not_finite(self) -> torch.Tensor:
+        """Whether the loss is NaN or infinite, bool `[b]`."""
+        return ~self.losses.isfinite()
 
 
 class Rows:

@@ -194,6 +194,10 @@ class Regression(Task):
             return ["all"]
         return [f"to {ends[0]}", *(f"to {end}" for end in ends[1:]), f"above {ends[-1]}"]
 
+    def guesses(self, outputs: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
+        """The numbers in the user's units."""
+        return self.in_units(outputs)
+
     def shown(self, target: Any) -> str:
         """The numbers, with their units."""
         units = list(self.units) or [""] * len(np.atleast_1d(target))

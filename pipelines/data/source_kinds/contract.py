@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.drawn_rows import drawn_rows
-from secateur.pipelines.data.source_kinds.files import SourceError, stamp_of
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.scorers.settings import Settings
 from secateur.trainers.modalities.rows import Batches
 
 if TYPE_CHECKING:
@@ -29,30 +30,35 @@ Splits = dict[str, "datasets.Dataset | Sequence[SourceFile]"]
 """Data sets, or files that are read in batches, by the name of their split."""
 
 
-NotedKind = Literal["skipped files", "contradicting labels"]
+NotedKind = Literal["skipped files", "contradicting labels", "stray values"]
 
 
 @dataclass(frozen=True)
 class Noted:
-    """What a reader should know of the files of a split, in one sentence, and which files they are."""
+    """What a reader should know of the files of a split, in one sentence; which files, or rows, they are.
+
+    `rows` are the first of `count`, by the user's file and the row in it.
+    """
 
     kind: NotedKind
     split: str
     text: str
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    rows: tuple[tuple[str, int], ...] = ()
+    count: int = 0
 
 
-class SourceKind(BaseModel):
+class SourceKind(Settings):
     """Keys of a source and its reader; a subclass adds `kind: Literal["<name of its file>"]` and keys of its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     kind: str
     label_names: list[str] | None = Field(
         None, description="names of the labels 0, 1, …; strings in the label column become numbers by them"
     )
     limit: int | None = Field(None, ge=1, description="rows per split, a stratified draw by split_seed")
-    split_seed: int = Field(0, ge=0, description="of the draws of limit and test_fraction")
+    split_seed: int = Field(0, ge=0, le=2**63 - 1, description="of the draws of limit and test_fraction")
 
     @property
     def held_out(self) -> float | None:
@@ -72,24 +78,28 @@ class SourceKind(BaseModel):
         relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
         """
 
+    def name_of(self, split: str, base: Path) -> str:
+        """What messages, manifests and exports call a split that is no file: as the study names it, or its folder."""
+        return split
+
     def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
         """What a reader should know of the files, now that the rows of the splits are there."""
         return []
 
     def files(self, base: Path) -> dict[str, list[Path]]:
         """Files of each split, or of each key that names some; SourceError where there are none."""
-        raise NotImplementedError(f"source {self.kind}: say which files it reads, or override stamp")
+        raise NotImplementedError(f"source {self.kind} names no files")
 
     def picture_folder(self, base: Path, split: str) -> Path:
         """The folder from which paths of pictures are said."""
         return Path(os.path.abspath(base))
 
     def stamp(self, base: Path) -> str:
-        """Changes when the source does, and is cheap: a digest of names, sizes and times of its files.
+        """Changes exactly when the data do, where that is cheaper to tell than by `read`; empty where it is not.
 
-        Raises SourceError where files are missing or the hub cannot be asked.
+        Raises SourceError where the hub cannot be asked.
         """
-        return stamp_of(path for paths in self.files(base).values() for path in paths)
+        return ""
 
 
 HELD_OUT = "held_out"
@@ -118,12 +128,12 @@ class BundledSource(SourceKind):
         return self.kind
 
 
-class TimeSplit(BaseModel):
+class TimeSplit(Settings):
     """Test rows are those of a column's values from `after` on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    column: str = Field(description="column of times, of numbers, or of texts that begin like 2026-01-31")
+    column: str = Field(description="column of times, of numbers, or of texts of ISO 8601 like 2026-01-31")
     after: int | float | date | datetime | str = Field(description="the least value of a test row")
 
 
@@ -165,6 +175,10 @@ class NamedSplits(SplitSource):
 
     train: str = Field("train", description="split, or folder, of the training samples")
     test: str | None = Field(None, description="split, or folder, of the test samples")
+
+    def name_of(self, split: str, base: Path) -> str:
+        """See `SourceKind.name_of`."""
+        return str(self.splits[split])
 
 
 def check_names(there: Sequence[str], names: Sequence[str], where: str) -> None:

@@ -1,28 +1,28 @@
 """CSV files."""
 
+from __future__ import annotations
+
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.csv
 from pydantic import Field, field_validator
 
-from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import arrow_csv, pa, pl, types
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, refuse_rounded
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
+from secateur.trainers.modalities.spellings import marks_of
 
-BLOCK = 1 << 24
-"""Bytes that are parsed at once; a record has to fit."""
+BLOCK, HEADER = 1 << 24, 1 << 23
+"""Bytes that are parsed at once, where a record has to fit, and of a header at most."""
 
 
 class Csv(TableSource):
@@ -40,7 +40,7 @@ class Csv(TableSource):
         except LookupError as error:
             raise ValueError(f"no encoding is called {value!r}; usual ones are utf-8, latin-1, cp1252") from error
 
-    def file(self, path: Path, columns: Columns) -> "CsvFile":
+    def file(self, path: Path, columns: Columns) -> CsvFile:
         return CsvFile(path, self.separator, self.charset, columns.features, columns.labels, columns.missing)
 
 
@@ -53,12 +53,14 @@ class CsvFile(SourceFile):
     charset: str = "utf-8"
     features: Sequence[str] | None = None
     labels: Sequence[str] = ()
-    missing: Sequence[str] | None = None
-    """Texts that stand for a missing value in columns of features."""
+    missing: Sequence[str] | Mapping[str, Sequence[str]] | None = None
+    """Texts that stand for a missing value in columns of features, by column where they differ."""
     verbatim: bool = False
     """Whether texts keep their spaces, even those of nothing else."""
 
-    joined = staticmethod(types.joined_texts)
+    @staticmethod
+    def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+        return types.joined_files(one, other)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -67,7 +69,13 @@ class CsvFile(SourceFile):
     @cached_property
     def columns(self) -> Sequence[str]:  # type: ignore[override]
         with self._in_one_sentence(), bounded(self.path) as stream:
-            lines = io.TextIOWrapper(stream, "utf-8-sig" if self.charset == "utf-8" else self.charset, newline="")
+            head = stream.read(HEADER)
+            if len(head) == HEADER and not set(b"\r\n") & set(head):
+                raise SourceError(
+                    f"{self.path}: the first line, which names the columns, has more than {HEADER >> 20} MiB"
+                )
+            charset = "utf-8-sig" if self.charset == "utf-8" else self.charset
+            lines = io.TextIOWrapper(io.BytesIO(head), charset, newline="")
             names = next((names for names in csv.reader(lines, delimiter=self.separator) if names), [])
         if not names:
             raise SourceError(f"{self.path}: the file is empty; its first line is a header that names the columns")
@@ -93,20 +101,32 @@ class CsvFile(SourceFile):
         for table in self._records(list(wanted)):
             first, row = row, row + table.num_rows
             if row > start:
-                table = table.slice(max(0, start - first))
-                yield pa.table(
-                    {
-                        name: types.from_texts(self._texts(table, name, kind), kind).to_arrow().cast(kind)
-                        for name, kind in wanted.items()
-                    }
-                )
+                table, first = table.slice(max(0, start - first)), max(first, start)
+                yield pa.table({name: self._values(table, name, kind, first) for name, kind in wanted.items()})
+
+    def _values(self, table: pa.Table, name: str, kind: pa.DataType, first: int) -> pa.Array:
+        texts = self._texts(table, name, kind)
+        if kind == types.NUMBER:
+            refuse_rounded(texts.str.strip_chars().cast(pl.Int64, strict=False), name, self.name, first)
+        return types.from_texts(texts, kind).to_arrow().cast(kind)
+
+    def spellings(self, name: str, kind: pa.DataType) -> dict[str, str]:
+        from secateur.pipelines.data.identity import label_text
+
+        found: dict[str, str] = {}
+        for table in self._records([name]):
+            texts = self._texts(table, name).str.strip_chars().drop_nulls().unique(maintain_order=True)
+            for text, label in zip(label_text(types.from_texts(texts, kind).to_arrow()), texts, strict=True):
+                found.setdefault(text, label)
+        return found
 
     def _texts(self, table: pa.Table, name: str, kind: pa.DataType | None = None) -> pl.Series:
         texts = types.series_of(table[name])
         if self.verbatim and kind == types.TEXT:
             return texts.replace("", None)
         if name in (self.features or ()) or name in self.labels:
-            return types.without_missing(texts, self.missing or () if name in (self.features or ()) else ())
+            marks = marks_of(self.missing or (), name) if name in (self.features or ()) else ()
+            return types.without_missing(texts, marks)
         return texts.replace("", None)
 
     def _records(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
@@ -125,15 +145,15 @@ class CsvFile(SourceFile):
 
     def _read(self, names: Sequence[str], use_threads: bool) -> Iterator[pa.Table]:
         with bounded(self.path) as stream:
-            reader = pyarrow.csv.open_csv(
+            reader = arrow_csv.open_csv(
                 stream,
-                pyarrow.csv.ReadOptions(
+                arrow_csv.ReadOptions(
                     use_threads=use_threads,
                     block_size=BLOCK,
                     encoding=self.charset,
                 ),
-                pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
-                pyarrow.csv.ConvertOptions(
+                arrow_csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
+                arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, types.TEXT),
                     include_columns=list(names),
                     strings_can_be_null=False,
@@ -149,9 +169,10 @@ class CsvFile(SourceFile):
                 try:
                     line.decode(self.charset)
                 except UnicodeDecodeError as fault:
+                    wide = line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
                     return (
                         f" line {number}: byte 0x{line[fault.start]:02x} is not {self.charset}; write the encoding of "
-                        "the file as source.charset, for example latin-1 or cp1252"
+                        f"the file as source.charset, {'utf-16' if wide else 'for example latin-1 or cp1252'}"
                     )
         try:
             for _ in self._read((), use_threads=False):

@@ -30,6 +30,10 @@ class Disk(NamedSplits):
         """All files below the folder that each key names."""
         return {key: files_in(folder) for key, folder in self.folders(base).items()}
 
+    def name_of(self, split: str, base: Path) -> str:
+        """See `SourceKind.name_of`."""
+        return super().name_of(split, base) if self.path is not None else str(self.folders(base)[split])
+
     def folders(self, base: Path) -> dict[str, Path]:
         """Folder that each key names."""
         names = self.splits if self.path is None else {"path": self.path}

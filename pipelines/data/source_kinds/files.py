@@ -3,11 +3,11 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import xxhash
+from secateur.pipelines.files.contents import digest_of as digest_of
 
 VARIABLE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
 
@@ -30,7 +30,7 @@ def find(patterns: Sequence[str], base: Path, split: str) -> list[Path]:
         if not matches:
             raise SourceError(f"source.{split}: no file matches {str(path)!r}")
         files |= dict.fromkeys(matches)
-    return list(files)
+    return storable(list(files), f"source.{split}")
 
 
 def folder_at(name: str, base: Path, key: str) -> Path:
@@ -44,7 +44,18 @@ def folder_at(name: str, base: Path, key: str) -> Path:
 def files_in(folder: Path) -> list[Path]:
     """Files below a folder in the order of their names, less hidden ones, as the readers see them."""
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    seen = (p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return storable(sorted(seen), str(folder))
+
+
+def storable(paths: list[Path], where: str) -> list[Path]:
+    """The paths; SourceError where manifests could not hold the name of one of them."""
+    for path in paths:
+        if re.search("[\x00-\x1f\ud800-\udfff]", str(path)):
+            raise SourceError(
+                f"{where}: {str(path)!r} has a control character in its name, or one that is not UTF-8: rename it"
+            )
+    return paths
 
 
 def located(text: str, base: Path, key: str) -> Path:
@@ -61,26 +72,6 @@ def located(text: str, base: Path, key: str) -> Path:
     return Path(os.path.abspath(base / Path(re.sub(VARIABLE, value, text)).expanduser()))
 
 
-def digest_of(files: Iterable[tuple[str, Path]]) -> str:
-    """32 hexadecimal digits of the names' hash, sizes and contents of files, in their order."""
-    total = xxhash.xxh3_128()
-    for name, path in files:
-        content = xxhash.xxh3_128()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-        total.update(xxhash.xxh3_128_digest(name.encode()) + path.stat().st_size.to_bytes(8, "little"))
-        total.update(content.digest())
-    return str(total.hexdigest())
-
-
-def stamp_of(files: Iterable[Path]) -> str:
-    """32 hexadecimal digits of the hash of names, sizes and times of files, in their order."""
-    states = [(path, path.stat()) for path in files]
-    lines = "\n".join(f"{path}\t{state.st_size}\t{state.st_mtime_ns}" for path, state in states)
-    return str(xxhash.xxh3_128_hexdigest(lines.encode()))
-
-
 def names_of(paths: Sequence[Path]) -> str:
     """Files for a message."""
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
@@ -95,5 +86,5 @@ def in_one_sentence(subject: str, place: Callable[[], str] = str) -> Iterator[No
         yield
     except Exception as error:
         cause = error.__cause__ if type(error) is DatasetGenerationError and error.__cause__ else error
-        reason = place() or f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        reason = place() or ": ".join(filter(None, (type(cause).__name__, " ".join(str(cause).split()))))
         raise SourceError(f"{subject}: {reason}") from error

@@ -1,18 +1,20 @@
 """Folders of pictures."""
 
-import glob
+from __future__ import annotations
+
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import polars as pl
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import pl
 from secateur.pipelines.data.source_kinds.contract import NamedSplits, Noted, NotedKind, Splits
-from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, files_in, folder_at, in_one_sentence
+from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, files_in, folder_at
+from secateur.pipelines.data.source_kinds.picture_files import ClassFolders, Metadata, metadata_file
 from secateur.trainers.modalities.rows import Batches
 
 
@@ -23,8 +25,8 @@ class Imagefolder(NamedSplits):
     train: str = Field(description="folder with a folder of pictures per class")
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
-        """The pictures by the reader of `datasets`, undecoded; a digest of all files."""
-        import datasets
+        """The pictures undecoded, in the order of their paths or of their metadata; a digest of all files."""
+        from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
 
         folders, inside = self.folders(base), self.files(base)
         for split, folder in folders.items():
@@ -32,15 +34,21 @@ class Imagefolder(NamedSplits):
         revision = digest_of(
             (f"{s}/{path.relative_to(folders[s])}", path) for s, paths in inside.items() for path in paths
         )
-        with in_one_sentence("source"):
-            splits = datasets.load_dataset(
-                "imagefolder",
-                # A pattern of our own: the reader would take a class folder called "test" for a split.
-                data_files={split: [f"{glob.escape(str(folder))}/**"] for split, folder in folders.items()},
-                drop_labels=False,
-                cache_dir=str(cache / revision),
-            )
-        return dict(splits), revision
+        pictures = {
+            split: sorted((path for path in paths if path.suffix.lower() in Reader.EXTENSIONS), key=str)
+            for split, paths in inside.items()
+        }
+        told = {
+            split: [Metadata(metadata_file(path, columns)) for path in paths if path.name in Reader.METADATA_FILENAMES]
+            for split, paths in inside.items()
+        }
+        names = sorted({path.parent.name for paths in pictures.values() for path in paths})
+        classes = () if any(told.values()) else tuple(names)
+        splits: Splits = {
+            split: files or [ClassFolders(str(folders[split]), tuple(pictures[split]), classes)]
+            for split, files in told.items()
+        }
+        return splits, revision
 
     def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
         """Files that were skipped, and labels of a metadata file that are another class's folder."""
@@ -56,10 +64,12 @@ class Imagefolder(NamedSplits):
                     f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} of {split} skipped: {kinds_of(skipped)}"
                 )
                 found.append(noted("skipped files", split, text, skipped, base))
-        labels = pl.concat([table["label"] for table in known.values()]).unique().drop_nulls()
+        own = own_folders(pl.concat(known.values()), self.label_names) if columns.target in (None, "class") else {}
         for split, table in known.items():
             # A folder that is no class, such as `images`, contradicts nothing.
-            astray = table.filter(pl.col("folder").is_in(labels.implode()) & (pl.col("folder") != pl.col("label")))
+            meant = pl.col("label").replace_strict(own, default=None, return_dtype=pl.String)
+            elsewhere = pl.col("folder").is_in(list(own.values())) & pl.col("folder").ne_missing(meant)
+            astray = table.filter(elsewhere & pl.col("label").is_not_null())
             if len(astray):
                 first = astray.row(0, named=True)
                 text = (
@@ -83,6 +93,25 @@ class Imagefolder(NamedSplits):
         return {split: folder_at(name, base, split) for split, name in self.splits.items()}
 
 
+def own_folders(table: pl.DataFrame, names: Sequence[str] | None) -> dict[str, str]:
+    """The folder that is a class's own, by the text of its label.
+
+    It is the one of its name. Where labels are numbers, which name no folder, it is the one with most of its pictures,
+    if each class has another and it holds mostly that class.
+    """
+    pairs = table.filter(pl.col("label").is_not_null()).group_by("folder", "label").len()
+    folders, labels = set(pairs["folder"]), set(pairs["label"])
+    if named := folders & labels:
+        return {name: name for name in named}
+    if names and all(label.isdecimal() and int(label) < len(names) for label in labels):
+        return {label: names[int(label)] for label in labels if names[int(label)] in folders}
+    if not all(label.removeprefix("-").isdecimal() for label in labels):
+        return {}
+    most = pairs.filter(pl.col("len") * 2 > pl.col("len").sum().over("folder"))
+    own = dict(zip(most["label"], most["folder"], strict=True))
+    return own if 1 < len(own) == len(labels) == len(folders) else {}
+
+
 def cells_in(rows: Batches, columns: Columns) -> pl.DataFrame:
     """`path` and `folder` of each picture, and its `label` as text where it has one."""
     assert columns.image is not None
@@ -102,10 +131,10 @@ def cells_in(rows: Batches, columns: Columns) -> pl.DataFrame:
 
 
 def is_read(path: Path) -> bool:
-    """Whether the reader takes a file that is no picture of its own: a metadata file, or an archive of pictures."""
+    """Whether a file that is no picture is read: a metadata file."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
 
-    return path.name in Reader.METADATA_FILENAMES or path.suffix.lower() == ".zip"
+    return path.name in Reader.METADATA_FILENAMES
 
 
 def kinds_of(paths: Sequence[Path]) -> str:

@@ -1,5 +1,7 @@
 """JSON lines."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
@@ -9,21 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.json
+import numpy as np
 
-from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import arrow_json, pa, pc, types
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
-BLOCK = 1 << 24
-"""Bytes of lines that are parsed at once."""
+BLOCK, LONGEST = 1 << 24, 1 << 26
+"""Bytes of lines that are parsed at once, and of a line at most."""
 DEEP = re.compile(rb"(?:[\[{]\s*(?:\"[^\"]{0,200}\"\s*:\s*)?){200}")
 """Two hundred brackets in a row that open a value within a value."""
 TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
-LONG_NUMBER = re.compile(rb"(?<![\d.])\d{19}")
+LONG_NUMBER = re.compile(rb"(?<![\d.])\d{16}")
 
 
 class Jsonl(TableSource):
@@ -31,7 +32,7 @@ class Jsonl(TableSource):
 
     kind: Literal["jsonl"]
 
-    def file(self, path: Path, columns: Columns) -> "JsonlFile":
+    def file(self, path: Path, columns: Columns) -> JsonlFile:
         return JsonlFile(path)
 
 
@@ -55,17 +56,18 @@ class JsonlFile(SourceFile):
         chosen: dict[str, pa.DataType] = {}
         first = rows = 0
         for block in self._blocks():
-            first, table = rows, self._parsed(block, rows, pyarrow.json.ParseOptions(newlines_in_values=False))
+            first, table = rows, self._parsed(block, rows, arrow_json.ParseOptions(newlines_in_values=False))
             rows += table.num_rows
-            if any(holds_numbers(field.type) for field in table.schema):
-                self._refuse_long_numbers(block, first)
             for field in table.schema:
                 kind, before = without_dates(field.type), chosen.get(field.name, types.NOTHING)
                 if types.canonical(kind) is None:
-                    together: pa.DataType | None = merged(before, kind)
+                    known = pa.types.is_null(before) or types.canonical(before) is None
+                    together: pa.DataType | None = merged(before, kind) if known else None
                 else:
                     together = types.joined(types.canonical(before) or before, types.canonical(kind))
                 if together is None:
+                    # Read as what it was before, the block says which of its rows is another.
+                    self._parsed(block, first, options_for({field.name: types.canonical(before) or before}))
                     raise SourceError(
                         f"{self.path}: column {field.name!r} holds {types.shown_type(before)} before row {first} and "
                         f"{types.shown_type(types.canonical(kind))} after: make it one type"
@@ -82,14 +84,12 @@ class JsonlFile(SourceFile):
         return {name: types.canonical(kind) or kind for name, kind in self._whole_schema.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        options = pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema([(name, parsed_as(kind)) for name, kind in wanted.items()]),
-            unexpected_field_behavior="ignore",
-        )
+        options = options_for(wanted)
         row = 0
         for block in self._blocks():
             first, table = row, self._parsed(block, row, options)
             row = first + table.num_rows
+            self._refuse_rounded(block, table, first)
             if row > start:
                 yield typed(table.slice(max(0, start - first)), wanted, self.name, max(first, start))
 
@@ -97,14 +97,24 @@ class JsonlFile(SourceFile):
         """Whole lines, at least one that is not empty."""
         try:
             with bounded(self.path) as stream:
-                rest = b""
+                rest: list[bytes] = []
+                line = 1
                 while data := stream.read(BLOCK):
                     cut = data.rfind(b"\n") + 1
-                    if (block := rest + data[:cut]).strip() and cut:
-                        yield block
-                    rest = data[cut:] if cut else rest + data
-                if rest.strip():
-                    yield rest
+                    if cut:
+                        if (block := b"".join((*rest, data[:cut]))).strip():
+                            yield block
+                        rest = []
+                    line += data.count(b"\n")
+                    rest.append(data[cut:])
+                    if sum(map(len, rest)) > LONGEST:
+                        also = ", and this is one array" if rest[0].lstrip().startswith(b"[") else ""
+                        raise SourceError(
+                            f"{self.path} line {line} has more than {LONGEST >> 20} MiB: JSON lines hold one object "
+                            f"in each{also}"
+                        )
+                if (block := b"".join(rest)).strip():
+                    yield block
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
 
@@ -113,26 +123,33 @@ class JsonlFile(SourceFile):
         # The parser's stack would overflow, and the process with it.
         if DEEP.search(block) and DEEP.search(TEXTS.sub(b'""', block)):
             raise SourceError(f"{self.path} {fault_in(block, first, 'a value is nested more than 200 deep')}")
-        reading = pyarrow.json.ReadOptions(block_size=len(block) + 1)
+        reading = arrow_json.ReadOptions(block_size=len(block) + 1)
         try:
-            table = pyarrow.json.read_json(pa.BufferReader(block), reading, options)
+            table = arrow_json.read_json(pa.BufferReader(block), reading, options)
             table.validate(full=True)  # the parser lets bytes pass that are no UTF-8
             return table
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise SourceError(f"{self.path} {fault_in(block, first, str(error))}") from error
 
-    def _refuse_long_numbers(self, block: bytes, first: int) -> None:
-        """The parser rounds whole numbers beyond 64 bits to floats; here they are an error that names the row."""
-        if not LONG_NUMBER.search(block):
+    def _refuse_rounded(self, block: bytes, table: pa.Table, first: int) -> None:
+        """SourceError for a whole number that the parser rounded to a float, or that is beyond 64 bits."""
+        long = {field.name: long_in(table[field.name]) for field in table.schema if holds_numbers(field.type)}
+        suspects = np.unique(np.concatenate([np.zeros(0, np.int64), *long.values()]))
+        if not len(suspects) or not LONG_NUMBER.search(block):
             return
-        for row, line in enumerate((line for line in block.splitlines() if line.strip()), start=first):
-            for name, value in json.loads(line).items() if LONG_NUMBER.search(line) else ():
+        lines = [line for line in block.splitlines() if line.strip()]
+        for row in suspects.tolist():
+            record = json.loads(lines[row])
+            for name in long:
+                value = record.get(name)
                 for number in value if isinstance(value, list) else [value]:
-                    if isinstance(number, int) and not -(2**63) <= number < 2**63:
-                        raise SourceError(
-                            f"{self.path} row {row}: column {name!r} is {number}, beyond 64 bits: write it as a text "
-                            "where it is a code, or with a point where it is a quantity"
-                        )
+                    if not isinstance(number, int) or (int(float(number)) == number and -(2**63) <= number < 2**63):
+                        continue
+                    why = "which a float rounds" if -(2**63) <= number < 2**63 else "beyond 64 bits"
+                    raise SourceError(
+                        f"{self.path} row {first + row}: column {name!r} is {number}, {why}: write it as a text where "
+                        "it is a code, or with a point where it is a quantity"
+                    )
 
 
 def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -155,9 +172,27 @@ def without_dates(kind: pa.DataType) -> pa.DataType:
     return pa.large_list(without_dates(kind.value_type)) if types.is_list(kind) else kind
 
 
+def options_for(wanted: Types) -> arrow_json.ParseOptions:
+    """How columns are parsed as these types, and no others."""
+    return arrow_json.ParseOptions(
+        explicit_schema=pa.schema([(name, parsed_as(kind)) for name, kind in wanted.items()]),
+        unexpected_field_behavior="ignore",
+    )
+
+
 def parsed_as(kind: pa.DataType) -> pa.DataType:
     """The type that the parser has for values of a settled one: its lists are of 32 bits."""
-    return pa.list_(kind.value_type) if types.is_list(kind) else kind
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, parsed_as(field.type)) for field in kind])
+    return pa.list_(parsed_as(kind.value_type)) if types.is_list(kind) else kind
+
+
+def long_in(values: pa.ChunkedArray) -> np.ndarray:
+    """Rows, int64, of floats, or lists of them, that are too long for a float to hold every whole number."""
+    flat = values.combine_chunks()
+    rows = pc.list_parent_indices(flat).to_numpy() if types.is_list(values.type) else np.arange(len(flat))
+    numbers = pc.list_flatten(flat) if types.is_list(values.type) else flat
+    return np.asarray(rows[np.abs(numbers.to_numpy(zero_copy_only=False)) >= 2.0**53])
 
 
 def holds_numbers(kind: pa.DataType) -> bool:

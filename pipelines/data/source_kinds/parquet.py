@@ -1,22 +1,38 @@
 """Parquet files."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet
-
-from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import pa, pc, pl, pq, types
 from secateur.pipelines.data.source_kinds import tables
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile, Types, batch_rows, read_as, typed
+from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile, Types, batch_rows, paths_in, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import TableSource
+
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4}
+"""Bytes of a value in memory by the type that the file stores; of texts and pictures those of a place among them."""
+
+
+class Stored(NamedTuple):
+    """How a column lies in a file.
+
+    Its values, those within lists each, take `least` bytes in memory: a run of equal ones takes no room in the file. No
+    value is longer than the `largest` part of a row group. `texts` are paths of texts and pictures that can be read as
+    places in a dictionary.
+    """
+
+    least: int
+    largest: int
+    texts: list[str]
+    listed: bool
 
 
 class Parquet(TableSource):
@@ -24,7 +40,7 @@ class Parquet(TableSource):
 
     kind: Literal["parquet"]
 
-    def file(self, path: Path, columns: Columns) -> "ParquetFile":
+    def file(self, path: Path, columns: Columns) -> ParquetFile:
         return ParquetFile(path)
 
 
@@ -45,6 +61,26 @@ class ParquetFile(SourceFile):
             groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
             self._refuse(sum(group.total_byte_size for group in groups))
             return file.schema_arrow, file.metadata.num_rows
+
+    @cached_property
+    def _stored(self) -> Mapping[str, Stored]:
+        """How each column lies in the file."""
+        found, place = {}, 0
+        with self._opened() as file:
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            for field in file.schema_arrow:
+                own = range(place, place := place + leaves_of(field.type))
+                kinds = {leaf: file.schema.column(leaf) for leaf in own}
+                parts = [{leaf: group.column(leaf) for leaf in own} for group in groups]
+                widths = {leaf: WIDTHS.get(kind.physical_type, 8) for leaf, kind in kinds.items()}
+                texts = [kind.path for kind in kinds.values() if kind.physical_type == "BYTE_ARRAY"]
+                found[field.name] = Stored(
+                    least=sum(each.num_values * widths[leaf] for part in parts for leaf, each in part.items()),
+                    largest=max((sum(each.total_uncompressed_size for each in p.values()) for p in parts), default=0),
+                    texts=[] if pa.types.is_struct(field.type) else texts,
+                    listed=types.is_list(field.type),
+                )
+        return found
 
     @property
     def columns(self) -> Sequence[str]:
@@ -67,43 +103,71 @@ class ParquetFile(SourceFile):
         return {name: tuple(names) for name, names in named.items() if names}
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        kinds = [self.footer[0].field(name).type for name in names]
-        # A run of equal numbers takes no room in the file, whatever its length.
-        self._refuse(self.footer[1] * sum(kind.bit_width for kind in kinds if pa.types.is_primitive(kind)) // 8)
+        self._refuse(sum(self._stored[name].least for name in names))
         return {name: read_as(self.footer[0].field(name).type, name, self.name, self._column(name)) for name in names}
+
+    def picture_paths(self, name: str, base: Path) -> Iterator[pl.Series]:
+        kind = self.types([name])[name]
+        if kind == types.TEXT:
+            yield from super().picture_paths(name, base)
+        elif kind == types.PICTURE:
+            for group in self._with_outside(name):
+                with self._opened() as file:
+                    cells = file.read_row_group(group, columns=[name])[name]
+                yield paths_in(cells)
+
+    def _with_outside(self, name: str) -> list[int]:
+        """Row groups of which some picture may lie in a file of its own; encoded ones are not read to find out."""
+        with self._opened() as file:
+            places = [at for at in range(len(file.schema)) if file.schema.column(at).path == f"{name}.bytes"]
+            groups = range(file.metadata.num_row_groups if places else 0)
+            told = [file.metadata.row_group(group).column(places[0]).statistics for group in groups]
+        return [group for group, known in enumerate(told) if known is None or known.null_count != 0]
 
     def _column(self, name: str) -> Iterator[pa.RecordBatch]:
         with self._opened() as file:
             yield from file.iter_batches(ROWS, columns=[name])
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        size = batch_rows(wanted)
-        texts = [name for name, kind in wanted.items() if kind == types.TEXT]
-        with self._opened(texts) as file:
+        stored = [self._stored[name] for name in wanted]
+        largest = max([1, *(self._stored[name].largest for name, kind in wanted.items() if kind == types.PICTURE)])
+        # A picture may stand in a row group once, for many rows.
+        size = min(batch_rows(wanted), max(1, self._limit // largest))
+        with self._opened([path for each in stored for path in each.texts]) as file:
+            every = list(range(file.metadata.num_row_groups))
+            # Dictionaries within lists do not cross row groups.
+            apart = any(each.listed and each.texts for each in stored)
+            groups = [[one] for one in every] if apart else [every]
+            parts = (file.iter_batches(size, some, list(wanted)) for some in groups)
             first = unpacked = 0
             # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
-            for batch in file.iter_batches(size, columns=list(wanted)):
+            for batch in chain.from_iterable(parts):
                 row, first = first, first + batch.num_rows
-                unpacked += sum(bytes_of(batch[name]) for name in texts)
+                unpacked += sum(bytes_of(values) for values in batch)
                 self._refuse(unpacked)
                 if first > start:
                     table = pa.Table.from_batches([batch.slice(max(0, start - row))])
                     yield typed(table, wanted, self.name, max(row, start))
 
+    @property
+    def _limit(self) -> int:
+        """Bytes that the file may unpack to."""
+        return max(tables.UNPACKED, tables.RATIO * self.path.stat().st_size)
+
     def _refuse(self, unpacked: int) -> None:
         """SourceError where that many bytes are far more than the file is."""
-        size = self.path.stat().st_size
-        if unpacked > max(tables.UNPACKED, tables.RATIO * size):
+        if unpacked > self._limit:
+            size = self.path.stat().st_size
             raise SourceError(
                 f"{self.path}: {size} bytes that unpack to {unpacked} or more, which no study reads: name a part of it"
             )
 
     @contextmanager
-    def _opened(self, texts: Sequence[str] = ()) -> Iterator[pyarrow.parquet.ParquetFile]:
-        """The file; columns of texts come as places in a dictionary, so that a long one which recurs is held once."""
+    def _opened(self, texts: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        """The file; texts and pictures at these paths come as places in a dictionary: one that recurs is held once."""
         try:
             # Read ahead, row groups would stay in memory until the last.
-            with pyarrow.parquet.ParquetFile(
+            with pq.ParquetFile(
                 self.path, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(texts)
             ) as file:
                 yield file
@@ -111,9 +175,19 @@ class ParquetFile(SourceFile):
             raise SourceError(f"{self.path} is not a readable Parquet file: {' '.join(str(error).split())}") from error
 
 
-def bytes_of(texts: pa.Array) -> int:
-    """Bytes that texts take once each of them stands for itself."""
-    if not pa.types.is_dictionary(texts.type):
-        return int(texts.nbytes)
-    lengths = pc.binary_length(texts.dictionary)
-    return int(pc.sum(lengths.take(texts.indices)).as_py() or 0)
+def leaves_of(kind: pa.DataType) -> int:
+    """How many columns of a Parquet file hold a column of an Arrow type."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return sum(leaves_of(kind.field(place).type) for place in range(kind.num_fields)) or 1
+
+
+def bytes_of(values: pa.Array) -> int:
+    """Bytes that values take once each of them, also of lists and of pictures, stands for itself."""
+    if pa.types.is_struct(values.type):
+        return sum(map(bytes_of, values.flatten()))
+    if types.is_list(values.type):
+        return bytes_of(values.flatten())
+    if not pa.types.is_dictionary(values.type):
+        return int(values.nbytes)
+    lengths = pc.binary_length(values.dictionary)
+    return int(pc.sum(lengths.take(values.indices)).as_py() or 0)

@@ -1,16 +1,17 @@
 """What a split is made of: files, or a data set in memory maps, each read in batches of typed columns."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
-from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import pa, pc, pl, types
 from secateur.pipelines.data.source_kinds.files import SourceError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ROWS, TEXTS, PICTURES = 65_536, 16_384, 256
 """Rows of a batch of numbers, of one with texts or lists, and of one with encoded pictures."""
 
-Types = Mapping[str, pa.DataType]
+Types: TypeAlias = "Mapping[str, pa.DataType]"
 """Type of each column that is read, as `data/types.py` has them."""
 
 
@@ -31,8 +32,13 @@ class SourceFile(ABC):
     label_names: Mapping[str, tuple[str, ...]] = {}
     """Names of the classes of columns that hold their numbers, where the file has names."""
 
-    joined = staticmethod(types.joined)
-    """How the types that a column has in two files become one."""
+    narrow: Collection[str] = ()
+    """Columns of floats of 32 bits."""
+
+    @staticmethod
+    def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+        """How the types that a column has in two files become one."""
+        return types.joined(one, other)
 
     def shown(self, base: Path) -> str:
         """Its name in manifests and exports: a file's path from the study's folder `base`, or from the root."""
@@ -55,9 +61,21 @@ class SourceFile(ABC):
         """Types of all columns, those that no study reads included."""
         return self.types(self.columns)
 
+    def spellings(self, name: str, kind: pa.DataType) -> Mapping[str, str]:
+        """Labels of a column that is read as a type as the file first writes them, by `label_text`; of texts alone."""
+        return {}
+
     @abstractmethod
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         """Columns of these types, in batches of a bounded size, from row `start` on; raises SourceError."""
+
+    def picture_paths(self, name: str, base: Path) -> Iterator[pl.Series]:
+        """Paths of the pictures of a column that lie in files of their own, which the file's content says nothing of.
+
+        Relative ones start from `base`.
+        """
+        for table in self.batches({name: types.TEXT}):
+            yield paths_in(cells_at(table[name], base))
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ class DatasetSplit(SourceFile):
     """A split that the `datasets` library has in memory maps."""
 
     name: str
-    rows: "datasets.Dataset"
+    rows: datasets.Dataset
 
     @property
     def columns(self) -> Sequence[str]:
@@ -87,6 +105,13 @@ class DatasetSplit(SourceFile):
             name: read_as(schema.field(name).type, name, self.name, data.select_columns([name]).iter(ROWS))
             for name in names
         }
+
+    def picture_paths(self, name: str, base: Path) -> Iterator[pl.Series]:
+        kind = self.types([name])[name]
+        if kind == types.TEXT:
+            yield from super().picture_paths(name, base)
+        elif kind == types.PICTURE:
+            yield paths_in(self.rows.data.column(name))
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         import datasets
@@ -124,19 +149,29 @@ def read_as(kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table 
 
 
 def typed(table: pa.Table, wanted: Types, where: str, first: int) -> pa.Table:
-    """Columns cast to the types that were settled, values unchanged; SourceError for a number beyond int64."""
+    """Columns cast to the types that were settled, values unchanged; SourceError for a number that would be another."""
     arrays = []
     for name, kind in wanted.items():
         values = table[name]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
+        if kind == types.NUMBER and pa.types.is_integer(values.type):
+            refuse_rounded(types.series_of(values), name, where, first)
         try:
-            arrays.append(
-                values if values.type == kind else cells_from(values) if kind == types.PICTURE else values.cast(kind)
-            )
+            arrays.append(cells_from(values) if kind == types.PICTURE != values.type else types.as_kind(values, kind))
         except pa.ArrowInvalid as error:
             raise SourceError(f"{where}: column {name!r}, rows from {first}: {error}") from error
     return pa.table(dict(zip(wanted, arrays, strict=True)))
+
+
+def refuse_rounded(whole: pl.Series, name: str, where: str, first: int) -> None:
+    """SourceError for the first of some whole numbers, null among them, that a float would round."""
+    if len(rows := np.flatnonzero(types.rounded(whole))):
+        raise SourceError(
+            f"{where} row {first + int(rows[0])}: column {name!r} is {whole[int(rows[0])]}, which a float rounds, and "
+            "the column holds numbers with a point as well: where it is a code, write it as a text (in a CSV with a "
+            f"letter in front), where it is a quantity, with a point ({whole[int(rows[0])]}.0)"
+        )
 
 
 def cells_from(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -148,6 +183,24 @@ def cells_from(values: pa.ChunkedArray) -> pa.ChunkedArray:
         parts = [values.cast(pa.binary()).combine_chunks(), pa.nulls(len(values), pa.string())]
     cells = pa.StructArray.from_arrays(parts, fields=list(types.PICTURE), mask=values.is_null().combine_chunks())
     return pa.chunked_array([cells])
+
+
+def cells_at(paths: pa.ChunkedArray, base: Path) -> pa.ChunkedArray:
+    """Paths of pictures as cells; relative ones start from `base`."""
+    texts = types.series_of(paths)
+    absolute = texts.str.starts_with("/")
+    whole = pl.select(pl.when(absolute).then(texts).otherwise(pl.lit(f"{base}/") + texts)).to_series()
+    parts = [pa.nulls(len(texts), pa.binary()), whole.to_arrow().cast(pa.string())]
+    mask = pa.array(texts.is_null().to_numpy())
+    return pa.chunked_array([pa.StructArray.from_arrays(parts, fields=list(types.PICTURE), mask=mask)])
+
+
+def paths_in(cells: pa.ChunkedArray) -> pl.Series:
+    """Paths of the pictures that a file does not hold itself; none of cells that are encoded pictures."""
+    if not pa.types.is_struct(cells.type):
+        return pl.Series([], dtype=pl.String)
+    outside = pc.is_null(pc.struct_field(cells, "bytes"))
+    return types.series_of(pc.struct_field(cells, "path").filter(outside)).cast(pl.String)
 
 
 def settled_types(files: Iterable[SourceFile], names: Sequence[str], texts: Sequence[str]) -> dict[str, pa.DataType]:
@@ -178,11 +231,9 @@ def texts_in(columns: Columns) -> tuple[str, ...]:
 
 def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:
     """Features with null for texts that stand for a missing value, features and labels with null for blank ones."""
-    features = columns.features or ()
-    for name in (*features, *columns.labels):
+    for name in (*(columns.features or ()), *columns.labels):
         if table.schema.field(name).type == types.TEXT:
             values = types.series_of(table[name])
-            missing = columns.missing or () if name in features else ()
-            cleaned = types.without_missing(values, missing).to_arrow().cast(types.TEXT)
+            cleaned = types.without_missing(values, columns.marks(name)).to_arrow().cast(types.TEXT)
             table = table.set_column(table.schema.get_field_index(name), name, cleaned)
     return table

@@ -1,5 +1,7 @@
 """What sources of files that hold rows have in common: Parquet, CSV, JSON lines."""
 
+from __future__ import annotations
+
 import io
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -7,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.lazy import pa
 from secateur.pipelines.data.source_kinds.contract import Splits, SplitSource
 from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, find
 from secateur.pipelines.data.source_kinds.parts import SourceFile

@@ -1,0 +1,14 @@
+"""The entry point, which loads the commands; Ctrl-C ends it in one sentence from its first moment on."""
+
+import sys
+
+
+def main() -> None:
+    """`secateur`: what `secateur.pipelines.commands.main` does, which takes a moment to load."""
+    try:
+        from secateur.pipelines.commands.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; what is done stays: the same command again goes on from there\n")
+        raise SystemExit(130) from None  # shell.py's INTERRUPTED, which may not be loaded yet

@@ -1,0 +1,120 @@
+"""Full disks, quotas and folders that cannot be written to, in one sentence: which path, why, and what to do.
+
+Libraries report them in many ways: with the system's number, with a text of their own, or with neither.
+"""
+
+import errno
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MAKE_ROOM = "make room there, such as by removing exports and studies that you no longer need, and run the same again"
+MOVE = "name another place, or change its permissions"
+REASONS = {
+    errno.ENOSPC: ("no space is left on its disk", MAKE_ROOM),
+    errno.EDQUOT: ("your quota of its disk is used up", MAKE_ROOM),
+    errno.EFBIG: (
+        "the file would be larger than the system allows",
+        "raise the limit (ulimit -f), or take another disk",
+    ),
+    errno.EROFS: ("its disk can only be read", MOVE),
+    errno.EACCES: ("you have no permission", MOVE),
+    errno.EPERM: ("you have no permission", MOVE),
+    errno.EIO: ("its disk reports an error", "look after the disk, and run the same again"),
+}
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+"""Reasons for which a file may not even be read."""
+WORDS = {
+    r"No space left on device|database or disk is full": errno.ENOSPC,
+    r"Disk quota exceeded": errno.EDQUOT,
+    r"File too large": errno.EFBIG,
+    r"Read-only file system|attempt to write a readonly database": errno.EROFS,
+    r"unable to open database file": errno.EACCES,
+    r"disk I/O error": errno.EIO,
+}
+"""What libraries say that pass on no number: those in Rust, SQLite, a worker that quotes another process."""
+BLOCK = 1 << 16
+"""Bytes that are tried where a library says nothing."""
+
+
+class Unwritable(OSError):
+    """Something cannot be written; the text is one sentence."""
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Errors of the disk inside become Unwritable that names `path`; others pass.
+
+    A library that fails without a reason is taken to have met the one for which a block cannot be written there now.
+    """
+    try:
+        yield
+    except Unwritable:
+        raise
+    except Exception as error:
+        number, named = reason_of(error)
+        number = number or refusal_at(path.parent)
+        if number is None:
+            raise
+        other = named and number in FORBIDDEN and not Path(named).absolute().is_relative_to(path.parent.absolute())
+        raise Unwritable(sentence(number, Path(named) if other else path)) from error
+
+
+def told(error: BaseException, fallback: Path) -> str | None:
+    """The sentence for an error that comes of the disk; None for others, and for those that say it themselves.
+
+    `fallback` is the folder to name where the error names no file.
+    """
+    known = next((str(at) for at in chain_of(error) if isinstance(at, Unwritable)), "")
+    if known:
+        return None if known in str(error) else known
+    number, named = reason_of(error)
+    if number is None or (isinstance(error, ValueError) and number in FORBIDDEN):
+        return None
+    if number == errno.EIO:  # SQLite's, which may mean a full disk
+        number = refusal_at(fallback) or number
+    return sentence(number, Path(named) if named else fallback)
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it came from, what that came from, and so on."""
+    at: BaseException | None = error
+    seen: list[BaseException] = []
+    while at is not None and not any(at is one for one in seen):  # an error may come from itself
+        seen.append(at)
+        yield at
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+
+
+def reason_of(error: BaseException) -> tuple[int | None, str]:
+    """Number of the disk's error that an error came from, and the file that it names."""
+    for at in chain_of(error):
+        if isinstance(at, OSError) and at.errno is not None:
+            if at.errno in REASONS:
+                return at.errno, str(at.filename2 or at.filename or "")  # copies name the source first
+        elif (number := in_words(str(at))) is not None:
+            return number, ""
+    return None, ""
+
+
+def in_words(text: str) -> int | None:
+    """Number of the disk's error that a text speaks of."""
+    return next((number for words, number in WORDS.items() if re.search(words, text)), None)
+
+
+def sentence(number: int, path: Path) -> str:
+    """What to tell whoever runs this."""
+    reason, remedy = REASONS[number]
+    return f"{path} cannot be {'opened' if number in FORBIDDEN else 'written'}: {reason}; {remedy}"
+
+
+def refusal_at(folder: Path) -> int | None:
+    """Number of the error with which a block cannot be written in a folder now; None where it can be."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(BLOCK))
+    except OSError as error:
+        return error.errno if error.errno in REASONS else None
+    return None

@@ -1,0 +1,138 @@
+"""What `report.json` holds, as models: the file is written of them, and its published schema is made of them."""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from secateur.pipelines.pages.report import Row
+from secateur.pipelines.pages.words import Table
+from secateur.pipelines.runs.by_class import ByClass, Lost
+from secateur.trainers.judging.comparison import Comparison, Summary
+from secateur.trainers.tasks.contract import Metric
+
+FORMAT: Literal[1] = 1
+"""Of the file; it grows where a reader of the format before would go wrong."""
+
+
+class Content(BaseModel):
+    """Nothing but what is declared, and no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Told(Content):
+    """One finding about the data or the scores."""
+
+    kind: Annotated[str, Field(description="what was found, such as leaked or duplicates")]
+    split: Annotated[str, Field(description="train or test")]
+    importance: Annotated[int, Field(ge=0, description="its place, the gravest is 0")]
+    count: Annotated[int, Field(ge=0, description="rows, files or classes that it is about")]
+    text: Annotated[str, Field(description="the sentence")]
+    rows: Annotated[list[tuple[str, int]], Field(description="the first of its rows, by file and row in it")] = []
+    paths: Annotated[list[str], Field(description="the first of its files")] = []
+    selection: Annotated[str, Field(description="the selection that it is about, if any")] = ""
+    classes: Annotated[list[str], Field(description="the classes that it is about, if any")] = []
+
+
+class Listed(Content):
+    """One sample to look at; what it is stands on the page alone."""
+
+    row: Annotated[int, Field(ge=0, description="among the training samples; secateur explain takes it")]
+    place: Annotated[
+        str, Field(description="row in its file, with the file's name where there are several; of pictures the path")
+    ]
+    given: Annotated[str, Field(description="its target in the data")]
+    predicted: Annotated[str, Field(description="the proxies' target for it; empty where the task cannot say")]
+    certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
+    scores: Annotated[Mapping[str, float], Field(description="every score of the study, by name")]
+
+
+class SuspectContent(Content):
+    """Samples to look at, the most suspicious first."""
+
+    ordered_by: Annotated[list[str], Field(description="scores whose mean rank orders them")]
+    of: Annotated[int, Field(ge=1, description="training samples")]
+    listed: Annotated[list[Listed], Field(description="the samples")]
+
+
+class Tested(Content):
+    """One budget of one arm beside everything."""
+
+    arm: Annotated[str, Field(description="the arm")]
+    keep: Annotated[int | float, Field(description="its budget")]
+    level: Annotated[float, Field(description="chance of a false claim that this budget was given")]
+    state: Annotated[str, Field(description="shown, or why not: loses more, given up, undecided, needs more seeds")]
+    difference: Annotated[float | None, Field(description="mean over seeds, the better the higher")]
+    lower: Annotated[float | None, Field(description="lower bound of it; null for one seed")]
+    spread: Annotated[float | None, Field(description="standard deviation of the differences by seed")]
+    seeds: Annotated[int, Field(ge=0, description="seeds that the verdict rests on")]
+    not_worse: Annotated[bool, Field(description="whether it was shown to lose less than the margin")]
+
+
+class RecommendationContent(Content):
+    """How much can go."""
+
+    selection: Annotated[str, Field(description="selection of the trials to take, whose manifest is printed")]
+    sentence: Annotated[str, Field(description="the recommendation")]
+    margin: Annotated[float, Field(description="what may be lost, in the unit of the metric")]
+    level: Annotated[float, Field(description="chance of a false claim over all arms and budgets")]
+    power: Annotated[float | None, Field(description="chance to show a budget that loses nothing; null for one seed")]
+    claims: Annotated[list[Tested], Field(description="every budget that was tested, in order")]
+
+
+class ReportContent(Content):
+    """The facts of a report. It holds no sample: of those it says file and row, target and scores."""
+
+    format: Annotated[Literal[1], Field(description="of this file")] = FORMAT
+    study: Annotated[str, Field(description="name of the study")]
+    description: Annotated[str, Field(description="of the study")]
+    unit: Annotated[str, Field(description="what is kept or dropped, such as sample")]
+    arm: Annotated[str, Field(description="the word for what is compared, such as selection")]
+    metrics: Annotated[list[Metric], Field(min_length=1, description="what was measured; the first one decides")]
+    baseline: Annotated[str, Field(description="name of the arm that keeps units at random")]
+    seeds: Annotated[int, Field(ge=1, description="of the study, at most")]
+    looks: Annotated[list[int], Field(description="numbers of seeds after which budgets were tested; empty: after all")]
+    compare_at: Annotated[str | None, Field(description="equal steps, or equal epochs; null where trials are free")]
+    verdict: Annotated[str, Field(description="which arms did better than random")]
+    recommendation: Annotated[RecommendationContent | None, Field(description="null where no answer can be given")]
+    saving: Annotated[Mapping[str, Any] | None, Field(description="what each selection saves; null of other units")]
+    time_to_accuracy: Annotated[
+        Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
+    ]
+    by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
+    findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
+    rows: Annotated[list[Row], Field(description="arms at budgets, with their numbers in the unit of each metric")]
+    whole: Annotated[list[Row], Field(description="references, then arms that go by no budget")]
+    tuning: Annotated[Mapping[str, Any], Field(description="settings that held-out training samples chose, by arm")]
+    note: Annotated[str, Field(description="how to read the numbers")]
+    table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
+    tables: Annotated[Mapping[str, Table], Field(description="the other tables as the page shows them, by title")]
+
+
+def docstrings_of(kind: type) -> dict[str, str]:
+    """What stands below each attribute of a class in its source."""
+    [declared] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(declared, ast.ClassDef)
+    told = {}
+    for field, below in pairwise(declared.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = " ".join(str(ast.literal_eval(below.value)).split()).rstrip(".")
+            told[field.target.id] = re.sub(r"\bNone\b", "null", text)
+    return told
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `report.json`."""
+    made = ReportContent.model_json_schema(mode="serialization")
+    made["$defs"]["Comparison"]["properties"]["verdict"] = made["$defs"].pop("Verdict")
+    for kind in (Row, Summary, Comparison, Metric, ByClass, Lost):
+        for name, told in docstrings_of(kind).items():
+            made["$defs"][kind.__name__]["properties"][name]["description"] = told
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "report.json of secateur"}

@@ -1,0 +1,117 @@
+"""The parts of a report's page, in the order of their questions: each is sentences, pictures and tables."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.pages.plots import inline
+from secateur.pipelines.pages.suspects import Suspects
+from secateur.pipelines.pages.words import Table, as_text, text_table
+
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+LOST = "▼"
+"""Stands before the number of a class that is lost."""
+GRAVE = frozenset({"leaked", "lost class"})
+"""Kinds of findings that stand beside the verdict, for it may be wrong because of them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table on the page: its text, the number that it is sorted by, if any, and how it is coloured."""
+
+    text: str
+    order: str = ""
+    mood: str = ""
+    """good, bad, or nothing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page; an empty one is left out. `name` is what links to it end in."""
+
+    name: str
+    title: str
+    sentences: Sequence[str] = ()
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """SVG by name."""
+    narrow: Mapping[str, bytes] = field(default_factory=dict)
+    """The same for narrow screens, of those pictures that have such a form."""
+    tables: Sequence[tuple[str, Table]] = ()
+    """Captions, which say what a table holds, and tables."""
+    findings: Sequence[Mapping[str, Any]] = ()
+    suspects: Suspects | None = None
+    folded: bool = False
+    """Whether it is shown only to who opens it."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to show."""
+        full = any(len(table) > 1 for _, table in self.tables)
+        return bool(self.pictures or self.findings or full or self.suspects or self.sentences)
+
+    def markdown(self, *, inside: bool) -> str:
+        """The part as Markdown without HTML; pictures are inside the text, or files beside it."""
+        blocks = [f"## {self.title}"]
+        blocks += [as_text(text) for text in self.sentences]
+        blocks += [inline(svg, name) if inside else f"![{name}](<{name}.svg>)" for name, svg in self.pictures.items()]
+        listed = [f"{place}. {in_markdown(each['text'])}" for place, each in enumerate(self.findings, start=1)]
+        blocks += ["\n".join(listed)] if listed else []
+        for caption, table in self.tables:
+            if len(table) > 1:
+                blocks += [f"**{as_text(caption)}**", text_table(table)]
+        if self.suspects:
+            blocks += [text_table(suspects_table(self.suspects))]
+        return "\n\n".join(blocks)
+
+
+def suspects_table(suspects: Suspects) -> Table:
+    """Places, targets and scores of the samples to look at."""
+    names = list(suspects.listed[0].scores)
+    lines = [
+        [one.place, one.given, predicted_text(one.predicted, one.certainty), *(f"{one.scores[n]:.4g}" for n in names)]
+        for one in suspects.listed
+    ]
+    return [["row", "given", "predicted", *names], *lines]
+
+
+def predicted_text(predicted: str, certainty: float | None) -> str:
+    """A prediction, with how sure it is."""
+    return predicted if certainty is None else f"{predicted} ({certainty:.0%})"
+
+
+def cells(table: Table) -> list[list[Cell]]:
+    """Lines of a table below its header. Where at least half of a column's cells hold a number, the first one in each
+    is what the column is sorted by.
+    """
+    _, *lines = table
+    columns = [[NUMBER.search(cell) for cell in column] for column in zip(*lines, strict=True)]
+    filled = [[cell for cell in column if cell] for column in zip(*lines, strict=True)]
+    numbers = [2 * sum(map(bool, found)) >= max(1, len(texts)) for found, texts in zip(columns, filled, strict=True)]
+    return [
+        [
+            Cell(text, found[0].replace(",", "") if found and number else "", mood_of(text))
+            for text, found, number in zip(line, matches, numbers, strict=True)
+        ]
+        for line, matches in zip(lines, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def mood_of(text: str) -> str:
+    """Whether a cell says that something did better or worse."""
+    return "good" if text.startswith(("better", "shown")) else "bad" if text.startswith(("worse", LOST)) else ""
+
+
+def numeric(table: Table) -> list[bool]:
+    """Which columns are sorted by the numbers that their cells begin with, and so are written to the right."""
+    columns = zip(*cells(table), strict=True) if len(table) > 1 else [()] * len(table[0])
+    return [
+        any(cell.order for cell in column)
+        and all(NUMBER.match(cell.text.lstrip(f"{LOST} ")) for cell in column if cell.order)
+        for column in columns
+    ]
+
+
+def alerts_of(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Sentences of findings because of which the verdict may be wrong."""
+    return (finding["text"] for finding in findings if finding["kind"] in GRAVE)

@@ -1,0 +1,181 @@
+"""Samples that somebody should look at: those that their scores call hardest, with what was given and predicted."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64, Int64
+
+from secateur.pipelines.data.stored_targets import shown_targets
+from secateur.pipelines.files.shown_text import one_line, visible
+from secateur.pipelines.pages.extremes import fitted, picture_of
+from secateur.pipelines.pages.previews import Previews, previewed, shown_places
+from secateur.scorers.contract import Card, Scores
+from secateur.trainers.contract import Data
+from secateur.trainers.judging.evaluation import outputs_of
+from secateur.trainers.tasks.contract import Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LEAST, MOST, SHARE = 12, 60, 0.05
+"""Samples on the page: this share of all, but not fewer and not more than that."""
+SIDE = 112
+"""Pixels of the longer side of a picture; smaller ones stay as they are."""
+LONGEST = 1500
+"""Characters of a text that the page embeds."""
+SHORT = 140
+"""Characters of it that stand there before somebody opens it."""
+HARD = {"harder": 1.0, "likelier mislabelled": 1.0, "easier": -1.0}
+"""Sign of a score by what its high end means, so that suspicious samples have high values; others say nothing of it."""
+BLIND = frozenset({"vog", "normalised_vog", "tdds"})
+"""Scorers that call samples hard and yet find wrong labels no better than chance: see docs/label-noise.md."""
+
+Scored = Mapping[str, tuple[Card, Scores]]
+"""Cards and values by the names that a study gives its scores."""
+Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]]
+"""What models predict for rows, as readers see it, and how sure they are, 0 to 1; None where they cannot say."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One sample: its row among the training samples and its place in the files, its target as given and as predicted,
+    its scores, and what it is, as text or as a picture (PNG or WebP); both are empty where the page embeds no samples.
+    """
+
+    row: int
+    place: str
+    given: str
+    predicted: str
+    certainty: float | None
+    scores: Mapping[str, float]
+    text: str = ""
+    picture: bytes = b""
+
+    @property
+    def source(self) -> str:
+        """The picture as an address that is the picture itself."""
+        kind = "png" if self.picture.startswith(b"\x89PNG") else "webp"
+        return f"data:image/{kind};base64,{base64.b64encode(self.picture).decode()}"
+
+    @property
+    def short(self) -> str:
+        """The text's beginning."""
+        return one_line(self.text, SHORT)
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able, without the sample itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("text", "picture")}
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The most suspicious samples, the most suspicious first."""
+
+    ordered_by: Sequence[str]
+    """Names of the scores whose mean rank orders them."""
+    of: int
+    """Training samples."""
+    listed: Sequence[Suspect]
+
+    @property
+    def embedded(self) -> int:
+        """How many are shown with what they are."""
+        return sum(bool(one.text or one.picture) for one in self.listed)
+
+    def without_samples(self) -> "Suspects":
+        """The same list, without texts and pictures."""
+        return replace(self, listed=[replace(one, text="", picture=b"") for one in self.listed])
+
+
+def suspicion(scores: Scored) -> tuple[list[str], Float64[np.ndarray, " n"] | None]:
+    """Names of the scores that tell hard samples, and their mean rank, float64, the more suspicious the higher; None
+    without any. Equal values share a rank.
+    """
+    from scipy.stats import rankdata
+
+    told = {name: each for name, each in scores.items() if each[0].high_means in HARD and each[0].name not in BLIND}
+    ranks = [rankdata(HARD[card.high_means] * values.astype(np.float64)) for card, values in told.values()]
+    return list(told), np.mean(ranks, axis=0) if ranks else None
+
+
+def suspects_of(
+    scores: Scored,
+    inputs: np.ndarray,
+    samples: pl.LazyFrame,
+    task: Mapping[str, Any],
+    files: Sequence[str],
+    previews: Previews | None,
+    guess: Guess,
+) -> Suspects | None:
+    """The samples of the highest mean rank over the scores that tell hard samples; None where no score does.
+
+    `task` is the `Task.state` that shows targets; `inputs` are uint8 `[n, height, width, channels]` where these are
+    pictures.
+    """
+    names, ranks = suspicion(scores)
+    if ranks is None:
+        return None
+    count = min(MOST, max(LEAST, round(SHARE * len(ranks))))
+    rows = np.argsort(-ranks, kind="stable")[:count].astype(np.int64)
+    wanted = pl.LazyFrame({"row": rows})
+    shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
+    predicted, certain = guess(rows)
+    pictured = inputs.ndim == 4 and inputs.dtype == np.uint8
+    texts = [""] * len(rows) if pictured else [visible(text or "") for text in previewed(shown, previews)]
+    places = shown_places(shown, files)
+    if "path" in shown.columns:  # of pictures that are files, and nothing of those that are not
+        places = [path or place for path, place in zip(shown["path"], places, strict=True)]
+    targets = shown_targets(shown, task)
+    listed = [
+        Suspect(
+            row=int(row),
+            place=one_line(places[at]),
+            given=one_line(targets[at]),
+            predicted=one_line(predicted[at]),
+            certainty=certain[at],
+            scores={name: float(values[row]) for name, (_, values) in scores.items()},
+            text=texts[at],
+            picture=encoded(picture_of(inputs[row])) if pictured else b"",
+        )
+        for at, row in enumerate(rows.tolist())
+    ]
+    return Suspects(names, len(ranks), listed)
+
+
+def encoded(picture: "Image") -> bytes:
+    """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
+    if max(picture.size) > SIDE:
+        picture = fitted(picture, SIDE)
+    contents = [io.BytesIO(), io.BytesIO()]
+    picture.save(contents[0], "png", optimize=True)
+    picture.save(contents[1], "webp", quality=80)
+    return min((content.getvalue() for content in contents), key=len)
+
+
+def guess_by(models: Sequence[Any], data: Data) -> Guess:
+    """What these networks say together of rows of the data: the target that their mean output stands for."""
+
+    def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
+        if type(data.task).guesses is Task.guesses:  # a task that cannot say
+            return [""] * len(rows), [None] * len(rows)
+        some = data.take(rows)
+        outputs = np.asarray(np.mean([outputs_of(model, some) for model in models], axis=0, dtype=np.float64))
+        targets = data.task.guesses(outputs)
+        assert targets is not None
+        return [data.task.shown(target) for target in targets], certainties(data.task, outputs)
+
+    return guess
+
+
+def certainties(task: Task, outputs: Float64[np.ndarray, "n width"]) -> list[float | None]:
+    """Probability of the class that is predicted; None where classes do not exclude each other."""
+    from scipy.special import softmax
+
+    if not task.exclusive:
+        return [None] * len(outputs)
+    return [float(one) for one in softmax(outputs, axis=1).max(axis=1)]

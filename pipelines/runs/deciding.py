@@ -1,0 +1,91 @@
+"""Which metric decides a study of samples: the one that it names, or the one that its training samples ask for.
+
+The asset `source` holds the task as the training samples taught it, and what is known of metrics on the test samples;
+every reader of the study's metrics asks here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.files.shown_text import quoted
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.rejections import require
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.study import AnyStudy
+from secateur.trainers.tasks.class_metrics import rarest
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.contract import Metric, Task, deciding_first
+from secateur.trainers.tasks.registry import task_from
+
+
+def facts_of_metrics(task: Task, test_targets: Any) -> dict[str, Any]:
+    """What the asset `source` says of metrics on the test samples: floors, and why some cannot be measured."""
+    return {"floors": task.floors(test_targets), "undefined": task.undefined(test_targets)}
+
+
+def metrics_of(study: AnyStudy, source: Mapping[str, Any] | None = None) -> tuple[Metric, ...]:
+    """The metrics of a study, the one that decides in front, with the floors of its test samples.
+
+    `source` is what that asset of a study of samples holds. Raises ValueError where the metric that decides is none of
+    these data, or cannot be measured on the test samples.
+    """
+    if not isinstance(study, Study) or source is None:
+        return deciding_first(study.metrics, study.metric)
+    metrics = task_from(source["task"]).metrics
+    known, missing = {metric.name: metric for metric in metrics}, source.get("undefined", {})
+    name = study.metric or metrics[0].name
+    if name in missing:
+        others = ", ".join(other for other in known if other not in missing)
+        raise ValueError(
+            f"metric: {name} cannot be measured on the test samples: {missing[name]}; correct these, or name one of "
+            f"{others}"
+        )
+    require(name, known, "metric")
+    floors = source.get("floors", {})
+    return tuple(replace(one, floor=floors.get(one.name, one.floor)) for one in deciding_first(metrics, name))
+
+
+def check_metric(study: Study, source: Mapping[str, Any], targets: Any) -> None:
+    """Raise SourceError where the metric that decides cannot be measured on the test samples, or on the training
+    samples of these targets that are held out, if something is tuned by them."""
+    try:
+        metric = metrics_of(study, source)[0]
+        tuned = any(selection.untuned for selection in study.selections.values())
+        if tuned or (study.distillation and study.distillation.tune):
+            task, fraction = task_from(source["task"]), study.validation.fraction
+            _, held = task.split(targets, fraction, 0)
+            if why_not := task.undefined(targets[held]).get(metric.name):
+                raise ValueError(
+                    f"validation.fraction: {metric.name} decides, and cannot be measured on the {fraction:g} of the "
+                    f"training samples that are held out to tune by: {why_not}; raise it, or name another metric"
+                )
+    except ValueError as error:
+        raise SourceError(f"{study.name}: {error}") from error
+
+
+def deciding_in(store: Store, study: AnyStudy) -> Metric:
+    """The metric that decides a study, of what is in the store."""
+    key = (study.name, "source")
+    return metrics_of(study, store.load(key) if store.find(key) else None)[0]
+
+
+def why(study: Study, source: Mapping[str, Any]) -> str:
+    """What a reader must know of classes to understand the metrics, in a sentence or two; empty of other tasks."""
+    task = task_from(source["task"])
+    if not isinstance(task, Classification) or not any(task.counts):
+        return ""
+    names, counts = task.stratum_names(), task.counts
+    said = ""
+    if (rare := rarest(counts)) is not None:
+        share = f"{100 * counts[rare] / sum(counts):.2g}%"
+        said = f"Class {quoted(names[rare])} has {share} of the training samples, less than half of an even share"
+        decides = task.metrics[0].name.replace("_", " ")
+        said += f": {decides} decides. " if study.metric is None else ". "
+        said += f"AUROC and average precision are of {quoted(names[task.positive])}. " if task.classes == 2 else ""
+    share = source.get("floors", {}).get("accuracy")
+    if share is not None:
+        common = quoted(names[counts.index(max(counts))])
+        said += f"A model that always answers {common} has an accuracy of {100 * share:.1f}%. "
+    return said

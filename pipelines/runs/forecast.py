@@ -1,0 +1,144 @@
+"""What the trainings of a study will take: by the trials that were made before, or by a training that is cut short."""
+
+import math
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from secateur.pipelines.data.source_kinds.files import find
+from secateur.pipelines.data.stored_targets import targets_in
+from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.storage.records import records_below
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.study import AnyStudy
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.tasks.registry import task_from
+
+LARGEST = 1 << 25
+"""Bytes of source files that are read for a measurement; more would take longer than a look should."""
+FILES = ("trained_model", "pruned", "evaluation", "manifest", "subset")
+"""Assets that hold the files of trials."""
+LONG_ENOUGH = 0.5
+"""Seconds of training that are measured."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a study trains."""
+
+    seconds: float
+    """Of a sample, or of a whole trial where `samples` is None."""
+    samples: int | None
+    """Training samples of the study."""
+    trial_bytes: int
+    """What the files of a trial take."""
+    of: str
+    """Where the numbers come from."""
+
+
+def past_rate(study: AnyStudy, store: Store) -> Rate | None:
+    """By trials of the study that were made before, of the same settings or not; None where there is none."""
+    key = (study.name, study.outcome_asset)
+    made = [trial for trial in study.trials if store.find(key, trial)]
+    outcomes = outcomes_in(study, {trial: store.load(key, trial) for trial in made}) if made else {}
+    if not outcomes:
+        return None
+    records = (record for name in FILES for record in records_below(store.root, (study.name, name)))
+    size, told = sum(record.bytes for record in records), f"trials of this study made before ({len(made)})"
+    if isinstance(study, Study):
+        rates = [one.seconds / one.samples_seen for one in outcomes.values() if one.samples_seen]
+        if rates:
+            samples = next(one.of for one in outcomes.values())
+            return Rate(median(rates), samples, size // len(made), told)
+    return Rate(sum(one.seconds for one in outcomes.values()) / len(outcomes), None, size // len(made), told)
+
+
+def probed_rate(study: Study, data: Data) -> Rate:
+    """By a training of the study's model on its samples that ends after half a second or so; nothing is kept of it."""
+
+    def trained(steps: int) -> Trained:
+        config = study.training.model_copy(update={"steps": steps, "epochs": None, "compile": False})
+        return train(data, config, seed=0)
+
+    trained(1)  # which loads libraries
+    tried, steps = trained(4), 16
+    while tried.seconds < LONG_ENOUGH and steps <= 1 << 12:
+        tried, steps = trained(steps), 4 * steps
+    size = sum(weight.numel() * weight.element_size() for weight in tried.model.state_dict().values())
+    told = f"a training that was cut short after {tried.seconds:.1f} s"
+    return Rate(tried.seconds / tried.samples_seen, len(data), size, told)
+
+
+def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
+    """The training samples as arrays: those in the store, or read anew where that takes a moment; else None."""
+    if study.task.own:
+        return Data.of(study.own_task(), "train")
+    keys = [(study.name, name) for name in ("inputs", "samples", "source")]
+    if all(store.find(key) for key in keys):
+        inputs, samples, source = (store.load(key) for key in keys)
+        targets = targets_in(samples.collect(), source["label_names"])
+        return Data(inputs, targets, task_from(source["task"]), source.get("model_settings", {}))
+    if study.source is None or not is_small(study, base):
+        return None
+    from secateur.pipelines.data.sources import load
+    from secateur.trainers.modalities.encoding import encode
+
+    with TemporaryDirectory() as cache:
+        loaded = load(study.read_source, study.read_columns, base, Path(cache), study.data)
+        rows = loaded.rows
+        encoded = encode(study.resolved_encoding, rows["train"], rows["test"], study.read_columns.inputs)
+        return Data(encoded.inputs, loaded.targets, study.task.task(loaded.label_names), encoded.model_settings)
+
+
+def is_small(study: Study, base: Path) -> bool:
+    """Whether the source comes with a library, or its files are small."""
+    read: Any = study.source
+    if read.kind in ("digits", "diabetes"):
+        return True
+    if read.kind not in ("csv", "jsonl", "parquet"):
+        return False
+    named = [value for value in (read.train, getattr(read, "test", None)) if value]
+    texts = [text for value in named for text in ([value] if isinstance(value, str) else value)]
+    return sum(path.stat().st_size for path in find(texts, base, "train")) <= LARGEST
+
+
+def samples_seen(config: TrainingConfig, kept: int) -> int:
+    """Samples that a training works through."""
+    return config.total_steps(kept) * min(config.batch_size, kept)
+
+
+def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> float:
+    """What the trainings of some trials take together."""
+    listed = list(trials)
+    if rate.samples is None or not isinstance(study, Study):
+        return rate.seconds * len(listed)
+    kept = [resolve_keep(trial.keep, rate.samples) for trial in listed]
+    return rate.seconds * sum(samples_seen(study.training, count) for count in kept)
+
+
+def trainings_of_tuning(study: Study, samples: int) -> list[int]:
+    """Samples kept of each training that tunes settings."""
+    learned = int(samples * (1 - study.validation.fraction))
+    kept = []
+    for selection in study.selections.values():
+        if not selection.in_training and selection.untuned:
+            candidates = math.prod(len(selection.static.tunable[name]) for name in selection.untuned)
+            budgets = [keep for keep in study.keep if resolve_keep(keep, samples) < samples]
+            kept += [resolve_keep(keep, samples) * learned // samples for keep in budgets] * (
+                candidates * study.validation.seeds
+            )
+    return [max(1, count) for count in kept]
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,45 @@
+"""The metric that decides a first study, and its selections, one of which shares the budget among classes."""
+
+from secateur.pipelines.data.sources import Loaded
+from secateur.pipelines.data.targets import class_counts
+from secateur.pipelines.files.shown_text import quoted
+from secateur.trainers.tasks.class_metrics import rarest
+from secateur.trainers.tasks.classification import Classification
+
+
+def metric_lines(loaded: Loaded, task: str) -> list[str]:
+    """The key `metric` where a class is rare, or the default as a comment; nothing of tasks without classes."""
+    if task != "classification":
+        return []
+    known = classes_of(loaded)
+    metric = known.metrics[0].name
+    others = ", ".join(one.name for one in known.metrics[1:] if one.higher_is_better)
+    if rarest(known.counts) is None:
+        return [f"# metric: {metric} # decides, for no class is rare; there are {others}, too"]
+    why = f"of {quoted(known.names[known.positive])}, the rare class" if known.classes == 2 else "for a class is rare"
+    return [f"# What decides, {why}. There are {others}, too.", f"metric: {metric}"]
+
+
+def selections_of(task: str) -> list[str]:
+    """Lines of the selection that cuts the samples whose targets are likeliest wrong."""
+    if task == "regression":
+        return ["  window: {selector: quantile_window, score: el2n, low: 0.0, high: 0.9} # without the largest errors"]
+    return [
+        "  coverage_centric: {score: aum, cutoff: 0.1} # leave the cutoff out to have it chosen on held-out samples"
+    ]
+
+
+def rare_class_lines(loaded: Loaded, task: str) -> list[str]:
+    """A selection that keeps as many of each class, as far as there are so many, where a class is rare."""
+    if task != "classification" or rarest(classes_of(loaded).counts) is None:
+        return []
+    return [
+        "  # The same with the budget shared out evenly among classes, so that the rare one is not lost.",
+        "  hardest_by_class: {selector: top, score: el2n, end: high, classes: {policy: balanced}}",
+    ]
+
+
+def classes_of(loaded: Loaded) -> Classification:
+    """The task as the training samples teach it."""
+    counts = class_counts(loaded.targets, len(loaded.label_names))
+    return Classification(len(loaded.label_names), loaded.label_names, counts)

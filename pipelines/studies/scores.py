@@ -1,0 +1,37 @@
+"""A study's scores: each a scorer with its settings."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from secateur.pipelines.studies.rejections import require
+from secateur.scorers.contract import Scorer
+from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.settings import Settings
+
+
+class Score(Settings):
+    """A scorer with its settings, under the name that the study gives it."""
+
+    scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
+    settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
+        default_factory=dict
+    )
+
+    @property
+    def declared(self) -> AnyScorer:
+        return scorers()[self.scorer]
+
+    @property
+    def signals(self) -> set[str]:
+        """What a scorer of signals reads; nothing for the other kinds."""
+        return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
+
+
+def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
+    if name not in known and name in scorers():
+        there = ", ".join(known)
+        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
+    require(name, known, where)

@@ -1,0 +1,72 @@
+"""What scorers and selectors are called with from Python: declarations that look like their functions, refusals."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+DRESS = ("__doc__", "__module__", "__name__", "__qualname__")
+
+
+def look_like(declaration: Any, function: Callable[..., object]) -> None:
+    """Give a declaration the name, docstring and signature of its function, as `help` and an editor show them."""
+    for name in DRESS:
+        object.__setattr__(declaration, name, getattr(function, name, None))
+    object.__setattr__(declaration, "__signature__", inspect.signature(function))
+
+
+def shown_call(function: Callable[..., object]) -> str:
+    """A function as it is called: its name, and its parameters with their defaults."""
+    return f"{function.__name__}({', '.join(map(str, without_annotations(inspect.signature(function))))})"
+
+
+def bound(what: str, function: Callable[..., object], *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    """The arguments by their names; raises TypeError that says what `what` takes where they do not fit."""
+    signature = inspect.signature(function)
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        parameters = ", ".join(map(str, without_annotations(signature)))
+        raise TypeError(f"{what}: {error}; it takes ({parameters})") from error
+
+
+def without_annotations(signature: inspect.Signature) -> Iterable[inspect.Parameter | str]:
+    """Parameters by name and default alone, with the star before those that are keywords."""
+    starred = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            starred = True
+            yield "*"
+        yield parameter.replace(annotation=parameter.empty)
+
+
+def refuse_no_array(what: str, name: str, value: Any) -> None:
+    """Raise ValueError that says what was given in place of a NumPy array, and how to make one of it."""
+    if isinstance(value, np.ndarray):
+        return
+    kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
+    if hasattr(value, "columns"):
+        remedy = f"give one column of it as {name}, such as {name}=table['{name}'].to_numpy()"
+    elif hasattr(value, "detach"):
+        remedy = f"give {name}.detach().cpu().numpy()"
+    elif hasattr(value, "to_numpy"):
+        remedy = f"give {name}.to_numpy()"
+    elif hasattr(value, "__len__") and not isinstance(value, str | bytes | dict):
+        remedy = f"give np.asarray({name})"
+    else:
+        remedy = "give one number per sample"
+    raise ValueError(f"{what}: {name} is of type {kind}, and a NumPy array is needed: {remedy}")
+
+
+def refuse_no_count(what: str, name: str, value: Any) -> None:
+    """Raise ValueError for a budget that is no whole number, such as the share that a study would write."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(
+            f"{what}: {name} is {value!r}, and a count of samples is needed: a share of n samples is "
+            f"round({value!r} * n)"
+            if isinstance(value, float)
+            else f"{what}: {name} is {value!r}, and a count of samples is needed"
+        )

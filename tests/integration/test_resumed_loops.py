@@ -1,0 +1,104 @@
+"""Loops of other libraries that are killed and go on: each shows what it does when nobody disturbs it.
+
+The programs are those of docs/own-loop.md.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import killed_loops
+import pytest
+import resumed_loops
+import torch
+from resumed_loops import EVERY, MISUSES, PROGRAMS, Chain, Step, chain, compare
+
+from secateur.selectors.samplers.info_batch import InfoBatch
+
+N, EPOCHS, BATCH = 52, 5, 6
+SPLIT = {"accelerate": BATCH, "trainer": BATCH, "lightning": 1}
+"""Programs that run in two processes, and how many places of an epoch each takes in turn."""
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 6))]
+
+
+def in_two_processes(folder: Path, seed: int, kills: int) -> list[tuple[dict[str, Chain], dict[str, str]]]:
+    """What `resumed_loops.main` saved in each of two gloo processes, which all programs share."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
+               resumed_loops.__file__, str(folder), str(kills), str(seed), *SPLIT]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def has_pruned(steps: list[Step]) -> list[set[int]]:
+    """The ids of each epoch, of which some leave out samples and some have weights."""
+    assert {epoch for epoch, _, _ in steps} == set(range(EPOCHS))
+    epochs = [{i for at, ids, _ in steps if at == epoch for i in ids} for epoch in range(EPOCHS)]
+    assert len(epochs[0]) == len(epochs[-1]) == N
+    assert min(map(len, epochs)) < N
+    assert any(weight != 1 for _, _, weights in steps for weight in weights)
+    return epochs
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["torch", "stateful", "accelerate", "trainer", "lightning"])
+def test_one_process_goes_on_where_it_was_killed(name: str, seed: int, tmp_path: Path) -> None:
+    undisturbed, starts = chain(PROGRAMS[name], 3, random.Random(f"{seed} {name}"), tmp_path)
+    has_pruned(undisturbed)
+    compare(undisturbed, starts)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(4))
+def test_processes_that_are_killed_go_on_from_their_last_checkpoint(seed: int, tmp_path: Path) -> None:
+    """By SIGKILL, in steps and while checkpoints are written: a step may be on record that no checkpoint holds yet."""
+    names = ["torch", "stateful", "accelerate", "trainer", "lightning"]
+    command = [sys.executable, killed_loops.__file__, str(tmp_path), str(seed), "6", *names]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+                          capture_output=True, text=True, timeout=500, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name, (undisturbed, starts, kills) in json.loads(done.stdout.splitlines()[-1]).items():
+        assert kills >= 3, name
+        compare(undisturbed, starts, 2 * EVERY + 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("argument", "most"),
+    [
+        ("gradient_accumulation_steps=2", 2 * EVERY),
+        ("dataloader_num_workers=2, dataloader_persistent_workers=True", EVERY),
+        ("dataloader_drop_last=True", EVERY),
+        ("accelerator_config={'split_batches': True}", EVERY),
+        ("max_steps=40", EVERY),
+    ],
+)
+def test_the_trainer_goes_on_whatever_it_was_asked_for(argument: str, most: int, tmp_path: Path) -> None:
+    program = PROGRAMS["trainer"].replace("use_cpu=True", f"use_cpu=True, {argument}")
+    assert program != PROGRAMS["trainer"]
+    for seed in range(3):
+        compare(*chain(program, 3, random.Random(f"{seed} {argument}"), tmp_path / str(seed)), most)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -> None:
+    """And what would show half of a half, or rows twice, is refused with the remedy."""
+    ranks = in_two_processes(tmp_path, seed, 3)
+    for name, turn in SPLIT.items():
+        for results, _ in ranks:
+            compare(*results[name])
+        has_pruned([step for results, _ in ranks for step in results[name][0]])
+        first = InfoBatch(N, EPOCHS).epoch_ids().tolist()
+        whole = N // (2 * turn) * turn  # places of a process that nothing was added to
+        for rank, (results, _) in enumerate(ranks):
+            shown = [i for epoch, ids, _ in results[name][0] if epoch == 0 for i in ids]
+            assert shown[:whole] == [i for place, i in enumerate(first) if place // turn % 2 == rank][:whole]
+    for name, (*_, expected) in MISUSES.items():
+        for _, said in ranks:
+            assert re.search(expected, said[name]), f"{name}: {said[name]}"

@@ -1,0 +1,46 @@
+"""Texts that spell booleans and numbers, and the one spelling of each that stands for all."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import polars as pl
+
+BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+"""How a CSV writes booleans."""
+WHOLE: Final = r"^-?(0|[1-9][0-9]*)$"
+"""Whole numbers as numbers are written: 01 is a code, not the number 1."""
+REAL: Final = (
+    r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+    r"|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
+)
+
+
+def marks_of(missing: Sequence[str] | Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
+    """Texts that stand for a missing value in a column."""
+    return missing.get(name, ()) if isinstance(missing, Mapping) else missing
+
+
+def text_of_number(number: "pl.Expr") -> "pl.Expr":
+    """A float as the text that stands for it whatever type holds it: 1 for 1.0."""
+    import polars as pl
+
+    whole = number.cast(pl.Int64, strict=False)
+    return pl.when(whole.cast(pl.Float64) == number).then(whole.cast(pl.String)).otherwise(number.cast(pl.String))
+
+
+def one_spelling(texts: "pl.Series") -> "pl.Series":
+    """Texts with 1 for 1.0, +1 and 1e0, and true for True, so that they are what a column of such values holds.
+
+    Codes stay as they are: 01, and whole numbers beyond 64 bits.
+    """
+    import polars as pl
+
+    text = pl.col("text")
+    whole = pl.when(text.str.contains(WHOLE)).then(text.cast(pl.Int64, strict=False))
+    real = pl.when(text.str.contains(REAL) & ~text.str.contains(WHOLE))
+    number = real.then(text.str.to_lowercase().cast(pl.Float64, strict=False))
+    columns = pl.DataFrame({"text": texts}).with_columns(whole=whole, number=number)
+    spelled = text_of_number(pl.when(pl.col("number").is_finite()).then("number"))
+    flag = pl.when(text.is_in(list(BOOLEANS))).then(text.str.to_lowercase())
+    return columns.select(pl.coalesce(pl.col("whole").cast(pl.String), spelled, flag, text))["whole"].alias(texts.name)

@@ -1,0 +1,116 @@
+"""What outputs are worth where targets are classes, by scikit-learn, and what a model without inputs would be worth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64
+
+from secateur.trainers.tasks.contract import Metric
+
+Labels = Int64[np.ndarray, " n"]
+PERCENT = ("accuracy", "balanced_accuracy", "worst_class_accuracy", "macro_f1")
+OF_TWO = ("auroc", "average_precision")
+"""Metrics of two classes alone."""
+
+
+def metrics_of(classes: int) -> tuple[Metric, ...]:
+    """Every metric of so many classes, accuracy first."""
+    return (
+        *(Metric(name, percent=True) for name in (*PERCENT, *(OF_TWO if classes == 2 else ()))),
+        Metric("calibration_error", higher_is_better=False, percent=True),
+        Metric("loss", higher_is_better=False, unit="nats"),
+    )
+
+
+def rarest(counts: Sequence[int]) -> int | None:
+    """The class with the fewest samples where these are less than half of its even share; None where none is that rare.
+
+    An even share is that of one in as many classes as have samples; a class without any is not counted.
+    """
+    occurring = [count for count in counts if count]
+    if len(occurring) < 2 or 2 * len(occurring) * min(occurring) >= sum(occurring):
+        return None
+    return list(counts).index(min(occurring))
+
+
+def decides(counts: Sequence[int]) -> str:
+    """The metric that decides for training samples of so many per class: accuracy unless a class is rare.
+
+    Then average precision of the rarer one of two classes, and balanced accuracy of more.
+    """
+    if rarest(counts) is None:
+        return "accuracy"
+    return "average_precision" if len(counts) == 2 else "balanced_accuracy"
+
+
+def positive(counts: Sequence[int]) -> int:
+    """Which of two classes average precision is of: the rarer one in training, the second of equal ones."""
+    return 0 if counts and counts[0] < counts[1] else 1
+
+
+def measured(
+    logits: Float[np.ndarray, "n classes"], guess: Labels, targets: Labels, positive_class: int
+) -> dict[str, float]:
+    """Metrics of guesses, and of two classes of their logits; those that the targets define.
+
+    Balanced accuracy and the worst class are of the classes that occur, macro F1 of those that occur or are guessed.
+    Both metrics of two classes rank samples by the difference of their logits, which ties less than a probability does.
+    """
+    from sklearn import metrics
+
+    scores = metrics.precision_recall_fscore_support(targets, guess, average=None, zero_division=0)
+    recalls = scores[1][scores[3] > 0]
+    found = {
+        "accuracy": float(metrics.accuracy_score(targets, guess)),
+        "balanced_accuracy": float(recalls.mean()),
+        "worst_class_accuracy": float(recalls.min()),
+        "macro_f1": float(scores[2].mean()),
+    }
+    ranked = of_two(targets, logits.shape[1], positive_class)
+    if ranked:
+        wanted = targets == positive_class
+        margins = np.float64(logits[:, positive_class]) - np.float64(logits[:, 1 - positive_class])
+        measures = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
+        found |= {name: float(measures[name](wanted, margins)) for name in ranked}
+    return found
+
+
+def of_two(targets: Labels, classes: int, positive_class: int) -> tuple[str, ...]:
+    """Those of the metrics of two classes that these targets define: none of more classes."""
+    if classes != 2:
+        return ()
+    counts = np.bincount(targets, minlength=2)
+    there = {"auroc": counts.all(), "average_precision": counts[positive_class]}
+    return tuple(name for name in OF_TWO if there[name])
+
+
+def floors(targets: Labels, counts: Sequence[int]) -> dict[str, float]:
+    """Metrics of the answer that is always the commonest class of training, with the same probabilities for each row.
+
+    The probabilities themselves, which loss and calibration judge, are left out.
+    """
+    here = np.bincount(targets, minlength=len(counts))
+    common, occurring, share = int(np.argmax(counts)), np.flatnonzero(here), here / max(1, here.sum())
+    first = int(here[common] > 0)
+    found = {
+        "accuracy": float(share[common]),
+        "balanced_accuracy": first / max(1, len(occurring)),
+        "worst_class_accuracy": float(first and len(occurring) == 1),
+        # The F1 of the one class that is answered, 2 * share / (share + 1), over those that occur or are answered.
+        "macro_f1": float(2 * share[common] / (1 + share[common])) / max(1, len({common, *occurring.tolist()})),
+    }
+    of_ranks = {"auroc": 0.5, "average_precision": float(share[positive(counts)]) if len(counts) == 2 else 0.0}
+    return found | {name: of_ranks[name] for name in of_two(targets, len(counts), positive(counts))}
+
+
+def recalls(right: Bool[np.ndarray, " n"], targets: Labels, classes: int) -> list[float | None]:
+    """Share of the rows of each class that are right, None of a class that no row has."""
+    totals, hits = np.bincount(targets, minlength=classes), np.bincount(targets[right], minlength=classes)
+    return [hit / total if total else None for hit, total in zip(hits.tolist(), totals.tolist(), strict=True)]
+
+
+def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
+    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
+    index = np.minimum((confidence * 15).astype(int), 14)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=15)
+    return float(np.abs(gaps).sum() / len(correct))
