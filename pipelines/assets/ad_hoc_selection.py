@@ -19,8 +19,10 @@ from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import key_of, shown
 from secateur.pipelines.assets.data import previews_of, training_files
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.origin import origin_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
@@ -236,20 +238,18 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
         description="Choose samples by settings that the study does not name, and write a manifest of them.",
         out=dg.Out(dg.Nothing),
     )
+    @told_in_a_sentence
     def ad_hoc_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
     ) -> None:
-        try:
-            asked = Asked.of(study, config, secateur_store)
-            made = Made.of(study, asked.selection, secateur_store)
-            started = time.perf_counter()
-            keep, budget = select(study, asked, made)
-            seconds = time.perf_counter() - started
-            manifest = write(study, asked, made, keep, secateur_store)
-        except (OSError, ValueError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        asked = Asked.of(study, config, secateur_store)
+        made = Made.of(study, asked.selection, secateur_store)
+        started = time.perf_counter()
+        keep, budget = select(study, asked, made)
+        seconds = time.perf_counter() - started
+        manifest = write(study, asked, made, keep, secateur_store)
         score = asked.selection.score
         page = subset_page(
             made.whole,
@@ -267,7 +267,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             "score": score or f"none, {asked.selection.selector} reads none",
             "settings": dg.MetadataValue.json(asked.settings),
             "seed": asked.seed,
-            "seconds": seconds,
+            "seconds": rounded(seconds),
             **shown(page),
         }
         context.log.info(f"{budget} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")

@@ -14,12 +14,14 @@ import xxhash
 from jaxtyping import Bool, Int64
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.facts import tidy, told_of
 from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
-from secateur.pipelines.data.own_samples import inspect_own, own_findings, revision_of
+from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
 from secateur.pipelines.data.preparation import begin, link_shards, write_inputs, write_samples
 from secateur.pipelines.data.sources import FORMAT, load
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
@@ -27,7 +29,6 @@ from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import check_metric, facts_of_metrics
-from secateur.pipelines.runs.findings import listed_in_markdown
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
@@ -72,10 +73,10 @@ def memberships_of(
     return targets_in(samples.select("target").collect(), source["label_names"])
 
 
-def previews_of(study: Study, store: Store, longest: int = PREVIEW) -> Previews | None:
-    """What a reader sees of training samples, so many characters of each, from the rows that the study's home holds."""
+def previews_of(study: Study, store: Store, longest: int = PREVIEW, split: Split = "train") -> Previews | None:
+    """What a reader sees of samples, so many characters of each, from the rows of a split in the study's home."""
     key = key_of(study, "rows")
-    return previews_in(store.load(key) / "train", study.columns, longest) if store.find(key) else None
+    return previews_in(store.load(key) / split, study.columns, longest) if store.find(key) else None
 
 
 def training_files(source: Mapping[str, Any]) -> list[str]:
@@ -99,6 +100,8 @@ class Prepared:
     report: DataReport | None = None
     found: Sequence[Finding] = ()
     """Of samples that the study's own task yields."""
+    groups: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Rows of leaks, duplicates and conflicts, as `equal_groups.table_of` has them."""
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -170,6 +173,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         folder=folder,
         files=loaded.files,
         report=report,
+        groups=report.groups(),
         encoder=encoder,
         model_settings=encoder.model_settings,
         facts=facts,
@@ -210,6 +214,7 @@ def prepared_by(task: OwnTask, folder: Path) -> Prepared:
         sizes=(len(samples), len(test_samples)),
         folder=folder,
         found=own_findings({"train": samples, "test": test_samples}),
+        groups=own_groups({"train": samples, "test": test_samples}),
     )
 
 
@@ -239,6 +244,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         ],
         group_name=study.name,
     )
+    @told_in_a_sentence
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
         refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
@@ -260,6 +266,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
             yield from outputs_of(study, made, place, report["findings"], named)
         secateur_store.save(key_of(study, "data_report"), report)
+        secateur_store.save(key_of(study, "data_groups"), made.groups)
         problems = [finding["text"] for finding in report["findings"]]
         for problem in problems:
             context.log.warning(problem)
@@ -273,11 +280,6 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         )
 
     return prepare
-
-
-def told_of(findings: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the check found, as metadata of the source, which a study's overview begins with, and of the samples."""
-    return {"findings": dg.MetadataValue.md(listed_in_markdown(findings) or "nothing to report")}
 
 
 def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
@@ -307,9 +309,10 @@ def outputs_of(
     yield dg.Output(made.source, "source", metadata=metadata, data_version=whole)
     for prefix in ("", "test_"):
         inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")
-        metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)} | made.facts
+        metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)}
+        metadata |= tidy(made.facts)
         name = f"{prefix}inputs"
         yield dg.Output(made.folder / f"{name}.npy", name, metadata=metadata, data_version=version)
     yield dg.Output(
-        None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | made.facts, data_version=version
+        None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | tidy(made.facts), data_version=version
     )

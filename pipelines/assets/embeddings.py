@@ -11,7 +11,9 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.runs.resumption import block_by_block, block_places
@@ -84,7 +86,7 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
                 "dagster/row_count": count,
                 "blocks resumed": resumed,
                 "bytes": whole.nbytes,
-                "seconds": time.perf_counter() - started,
+                "seconds": rounded(time.perf_counter() - started),
             },
         )
 
@@ -141,6 +143,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def neighbours(
         context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], embeddings: Any
     ) -> Iterator[Any]:
@@ -154,7 +157,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
         context.log.info(f"neighbour graph, estimate: {expected}")
         graph = nearest_neighbours(embeddings, **settings.model_dump())
         seconds = time.perf_counter() - started
-        metadata = facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds}
+        metadata = tidy(facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds})
         secateur_store.save(key_of(study, "neighbours_cost"), vars(Cost(seconds=seconds)))
         for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
@@ -163,7 +166,7 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             asset_key=key["neighbour_indices"],
             passed=graph.recall >= settings.least_recall,
             description=f"{graph.recall:.4f} of the true neighbours found, over {graph.audited} audited samples",
-            metadata={"recall": graph.recall},
+            metadata={"recall": rounded(graph.recall)},
         )
 
     return neighbours

@@ -12,6 +12,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.written_report import page_link, written_report
 from secateur.pipelines.pages.names import title_of
@@ -82,6 +83,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
                     **outcome.metrics,
                     "trained on": trained_on,
                 }
+                facts = facts_of_trial(trial) | tidy(facts)
                 context.add_asset_metadata(facts, asset_key=key, partition_key=str(trial))
 
     return evaluations
@@ -151,6 +153,6 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         )
         order = rank_metrics(accuracies_of(full(rows)), accuracies_of(part(rows)))
         agreed = dataclasses.asdict(order) | {"kept": int(keep.sum()), "of": len(keep)}
-        return dg.MaterializeResult(value=agreed, metadata=agreed)
+        return dg.MaterializeResult(value=agreed, metadata=tidy(agreed))
 
     return subset_agreement

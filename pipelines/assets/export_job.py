@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.resources import ProgressDisplay
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.files.whole_files import inside, refuse_existing
@@ -66,6 +67,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         "appears whole or not at all, below the folder of exports.",
         out=dg.Out(dg.Nothing),
     )
+    @told_in_a_sentence
     def export_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -73,12 +75,9 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
     ) -> None:
         chosen: Any = config
         file = studies[chosen.study.value]
-        try:
-            asked = Asked.of(file, chosen, store)
-            told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
-            manifest, written = write(asked, file, root, told, context.log.warning)
-        except (OSError, ValueError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        asked = Asked.of(file, chosen, store)
+        told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
+        manifest, written = write(asked, file, root, told, context.log.warning)
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
         context.add_output_metadata(metadata)
         # So that the manifest's page in the UI says where it was exported to.

@@ -15,6 +15,7 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
+from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.data.sources import SourceError, stamp_of
 from secateur.pipelines.files.contents import remembered
@@ -206,7 +207,7 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
         change = compare_scorings(last, new)
         verdicts = zip(("scores_agree", "subsets_last"), change.beyond(recurring.drift), strict=True)
         return dg.MaterializeResult(
-            metadata={"drift": dg.MetadataValue.md(table_of(change)), **numbers_of(change)},
+            metadata={"drift": dg.MetadataValue.md(table_of(change)), **tidy(numbers_of(change))},
             check_results=[
                 dg.AssetCheckResult(
                     passed=not faults, check_name=name, description="; ".join(faults) or "within the study's bounds"

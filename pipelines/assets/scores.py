@@ -12,9 +12,11 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
 from secateur.pipelines.assets.data import data_of, previews_of, strata_of, training_files
+from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.previews import Previews
@@ -47,10 +49,7 @@ def score_metadata(
     ends = extremes(values, inputs, samples, source["task"], training_files(source), previews)
     return {
         "dagster/row_count": len(values),
-        "mean": float(wide.mean()),
-        "std": float(wide.std()),
-        "min": float(wide.min()),
-        "max": float(wide.max()),
+        **tidy({name: float(getattr(wide, name)()) for name in ("mean", "std", "min", "max")}),
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
@@ -105,6 +104,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def proxy(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -127,7 +127,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(identity_of(study, sorted(secateur_store.place(proxy_key).glob("seed-*"))))
         yield dg.Output(
-            None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **vars(spent)}, data_version=weights
+            None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **tidy(vars(spent))}, data_version=weights
         )
         for name, score in observed.items():
             values = runs.scores(name)

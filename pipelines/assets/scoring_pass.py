@@ -9,9 +9,11 @@ import dagster as dg
 
 from secateur.pipelines.assets.asset import ins_of
 from secateur.pipelines.assets.data import data_of, previews_of
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import score_metadata, score_outs
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.runs.costs import save_pass_cost
 from secateur.pipelines.runs.proxy import identity_of
 from secateur.pipelines.runs.ray import RayPass, job_of
@@ -72,6 +74,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def scoring_pass(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -103,7 +106,11 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
         save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
-            counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
+            counted = {
+                "rows rescored": tally.computed[name],
+                "rows found": tally.found[name],
+                "seconds": rounded(seconds),
+            }
             nodes = {"shards by Ray node": dg.MetadataValue.json(spread.nodes)} if spread else {}
             shown = score_metadata(values, configured[name][0].card, inputs, samples, source, previews)
             yield dg.Output(values, name, metadata=shown | counted | nodes, data_version=version_of(values))

@@ -10,6 +10,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.data import previews_of, training_files
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
@@ -70,7 +71,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
             secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
             if chosen.fault:
                 faults[f"{trial}: {chosen.fault}"] = not chosen.in_training
-            context.add_asset_metadata(facts_of(chosen), asset_key=key, partition_key=str(trial))
+            told = facts_of_trial(trial) | tidy(facts_of(chosen))
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
         # Once all are chosen, for each stands beside the others.
         for trial in trials_of(context):
             context.add_asset_metadata(
@@ -167,7 +169,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         table, origin, faults = samples.collect(), origin_of(study, source), []
         for trial in trials_of(context):
             if note := study.why_no_manifest(trial):
-                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
+                told = facts_of_trial(trial) | {"no manifest": note}
+                context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             held = {name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
@@ -182,7 +185,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
             except ValueError as error:
                 faults.append(str(error))
             context.add_asset_metadata(
-                {
+                facts_of_trial(trial)
+                | {
                     "path": dg.MetadataValue.path(written.path.resolve()),
                     "kept": int(np.sum(subset[trial])),
                     "bytes": sum(file.stat().st_size for file in written.path.iterdir()),

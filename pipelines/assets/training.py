@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.data import data_of, previews_of, training_files
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
@@ -17,6 +18,7 @@ from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import page_link, written_report
 from secateur.pipelines.data.check import shares_text
+from secateur.pipelines.pages.groups import Samples
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.suspects import LONGEST, Suspects, guess_by, suspects_of
 from secateur.pipelines.runs.by_class import RECALLS, by_class
@@ -69,9 +71,10 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
-                {
+                facts_of_trial(trial)
+                | tidy(numbers)
+                | {
                     "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
-                    **numbers,
                     "compare_at": outcome.compare_at,
                     "trained": when,
                 },
@@ -116,7 +119,8 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
             secateur_store.save(key, outcome.model_dump(mode="json"), trial)
             numbers = {**metrics, "samples of compute": outcome.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
-            context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
+            told = facts_of_trial(trial) | tidy(numbers)
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
 
     return evaluation
 
@@ -141,6 +145,23 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
         previews_of(study, store, LONGEST),
         guess_by(proxies, data),
     )
+
+
+def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str, Samples]:
+    """The samples of a study by split, as findings are shown; they stand behind the scores and the evaluations."""
+    source, splits = loaded["source"], dict[str, Samples]()
+    scores = {name: loaded[f"score_{name}"] for name in study.scores}
+    for split, prefix in (("train", ""), ("test", "test_")):
+        splits[split] = Samples(
+            split,
+            store.load((study.name, f"{prefix}samples")),
+            store.load((study.name, f"{prefix}inputs")),
+            source["files"],
+            source["task"],
+            previews_of(study, store, LONGEST, split),
+            scores if split == "train" else {},
+        )
+    return splits
 
 
 def report_asset(study: Study) -> dg.AssetsDefinition:
@@ -170,9 +191,8 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         outcomes = outcomes_in(study, loaded["evaluation"])
         metrics, effects = metrics_of(study, source), by_class(study, outcomes, source)
         report = build_report(study, outcomes, note, metrics=metrics, tuning=loaded["tuning"], by_class=effects)
-        suspects = suspects_in(study, secateur_store, loaded)
-        if suspects and not config.samples:  # type: ignore[attr-defined]
-            suspects = suspects.without_samples()
-        return written_report(secateur_store, key, report, suspects=suspects)
+        suspects, splits = suspects_in(study, secateur_store, loaded), splits_in(study, secateur_store, loaded)
+        embedded: bool = config.samples  # type: ignore[attr-defined]
+        return written_report(secateur_store, key, report, suspects=suspects, splits=splits, embedded=embedded)
 
     return report

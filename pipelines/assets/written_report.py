@@ -1,12 +1,15 @@
 """What the report assets of every kind do with their report."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
-from secateur.pipelines.pages.page import page_of
+from secateur.pipelines.assets.facts import rounded, told_of
+from secateur.pipelines.pages.groups import Grouped, Samples, grouped, table_of_findings
+from secateur.pipelines.pages.page import Page, page_of
 from secateur.pipelines.pages.report import Report
-from secateur.pipelines.pages.served import link_to
+from secateur.pipelines.pages.served import FINDINGS, link_to
 from secateur.pipelines.pages.suspects import Suspects
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.store import Store
@@ -15,9 +18,9 @@ from secateur.trainers.judging.comparison import Verdict
 
 
 def page_link(study: AnyStudy) -> dict[str, dg.MetadataValue]:
-    """What the definition of a report says of where a browser finds it; nothing where no UI of ours runs."""
-    link = link_to(study.name)
-    return {"page": dg.MetadataValue.url(link)} if link else {}
+    """What the definition of a report says of where a browser finds its files; nothing where no UI of ours runs."""
+    links = {"page": link_to(study.name), "findings.csv": link_to(study.name, FINDINGS)}
+    return {name: dg.MetadataValue.url(link) for name, link in links.items() if link}
 
 
 def written_report(
@@ -26,21 +29,46 @@ def written_report(
     report: Report,
     pictures: Mapping[str, bytes] | None = None,
     suspects: Suspects | None = None,
+    splits: Mapping[str, Samples] | None = None,
+    *,
+    embedded: bool = True,
 ) -> dg.MaterializeResult:
-    """Write the page, the text and the JSON of a report, findings at their top; what the UI shows of it."""
-    study = report.study
-    page = page_of(report, pictures, findings_of(store, study, report.by_class), suspects)
+    """Write the page, the text, the JSON and the rows of findings of a report; what the UI shows of it.
+
+    `splits` are the samples that findings are about, by split, which the page shows where they may be `embedded`.
+    """
+    study, splits = report.study, splits or {}
+    if suspects and not embedded:
+        suspects = suspects.without_samples()
+    findings = findings_of(store, study, report.by_class)
+    known = (study.name, "data_groups")
+    groups = grouped(store.load(known).collect(), splits, embedded=embedded) if splits and store.find(known) else None
+    lines = table_of_findings(findings, groups or Grouped(), suspects, splits)
+    page = page_of(report, pictures, findings, suspects, groups, lines)
     with store.folder(key) as folder:
         page.write(folder)
-    verdicts = [compared.verdict for _, compared in report.against(study.baseline)]
-    full = report.full
+    place = store.place(key).resolve()
     return dg.MaterializeResult(
         metadata={
-            "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
+            **answer_of(page, report),
+            **told_of(findings),
+            "path": dg.MetadataValue.path(place / "report.html"),
+            "findings.csv": dg.MetadataValue.path(place / "findings.csv"),
             "report": dg.MetadataValue.md(page.markdown()),
-            "better than random": verdicts.count(Verdict.BETTER),
-            "worse than random": verdicts.count(Verdict.WORSE),
-            **({"compared at": report.compare_at} if report.compare_at else {}),
-            **({f"{full.title} {report.metric.name}": full.metrics[report.metric.name].mean} if full else {}),
         }
     )
+
+
+def answer_of(page: Page, report: Report) -> dict[str, Any]:
+    """What the top of the page says, as text, which the UI shows unfolded, and the numbers behind it."""
+    verdicts, full = [compared.verdict for _, compared in report.against(report.study.baseline)], report.full
+    alerts = {"before you rely on this": "; ".join(page.alerts)} if page.alerts else {}
+    return {
+        "how much can go": page.recommendation or "no answer: it takes a full set to compare with, and several seeds",
+        "verdict": page.verdict,
+        **alerts,
+        "better than random": verdicts.count(Verdict.BETTER),
+        "worse than random": verdicts.count(Verdict.WORSE),
+        **({"compared at": report.compare_at} if report.compare_at else {}),
+        **({f"{full.title} {report.metric.name}": rounded(full.metrics[report.metric.name].mean)} if full else {}),
+    }

@@ -12,6 +12,7 @@ from secateur.pipelines.commands.dry_run import forecast, show_forecast
 from secateur.pipelines.commands.shell import (
     AsJson,
     StudyName,
+    bar,
     caution,
     find_samples_study,
     find_study,
@@ -162,7 +163,8 @@ def run(
     trials = trials_of(study, selection, keep, seed)
     whole = len(trials) == len(list(study.trials))
     if dry_run:
-        foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
+        with bar("looking at what is there"):
+            foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
         tell(foreseen, as_json, lambda: show_forecast(foreseen))
         return
     made = make(file, store, "everything", None if whole else trials, again=again, wait=wait)

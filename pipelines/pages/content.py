@@ -26,6 +26,25 @@ class Content(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Member(Content):
+    """One row of a group."""
+
+    split: Annotated[str, Field(description="train or test")]
+    file: Annotated[str, Field(description="its file, or the path of its picture")]
+    row: Annotated[int, Field(ge=0, description="in that file, from 0")]
+    sample: Annotated[int, Field(ge=0, description="among the samples of its split")]
+    id: Annotated[str, Field(description="what a task of your own calls it; empty otherwise")] = ""
+    given: Annotated[str, Field(description="its target in the data")]
+
+
+class GroupContent(Content):
+    """Rows that are equal in their input."""
+
+    number: Annotated[int, Field(ge=1, description="of the group in its finding, also in findings.csv")]
+    count: Annotated[int, Field(ge=2, description="its rows in all")]
+    rows: Annotated[list[Member], Field(description="the first of them")]
+
+
 class Told(Content):
     """One finding about the data or the scores."""
 
@@ -38,6 +57,12 @@ class Told(Content):
     paths: Annotated[list[str], Field(description="the first of its files")] = []
     selection: Annotated[str, Field(description="the selection that it is about, if any")] = ""
     classes: Annotated[list[str], Field(description="the classes that it is about, if any")] = []
+    view: Annotated[
+        Literal["sentence", "rows", "groups", "samples"],
+        Field(description="how the page shows it: its sentence alone, its rows, groups of rows, samples to look at"),
+    ] = "sentence"
+    group_count: Annotated[int, Field(ge=0, description="groups of equal rows that it is about, all of them")] = 0
+    groups: Annotated[list[GroupContent], Field(description="the first of these groups")] = []
 
 
 class Listed(Content):
@@ -47,6 +72,8 @@ class Listed(Content):
     place: Annotated[
         str, Field(description="row in its file, with the file's name where there are several; of pictures the path")
     ]
+    file: Annotated[str, Field(description="its file, or the path of its picture")]
+    file_row: Annotated[int, Field(ge=0, description="its row in that file, from 0")]
     given: Annotated[str, Field(description="its target in the data")]
     predicted: Annotated[str, Field(description="the proxies' target for it; empty where the task cannot say")]
     certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
@@ -106,7 +133,7 @@ class ReportContent(Content):
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
-    findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    findings: Annotated[list[Told], Field(description="what is wrong, the gravest first; last, samples to look at")]
     suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
     rows: Annotated[list[Row], Field(description="arms at budgets, with their numbers in the unit of each metric")]
     whole: Annotated[list[Row], Field(description="references, then arms that go by no budget")]

@@ -1,5 +1,6 @@
 """What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ AHEAD = ("leaked",)
 
 
 def findings_of(store: Store, study: AnyStudy, lost: ByClass | None = None) -> list[dict[str, Any]]:
-    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`.
+    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`, and
+    `view`, how a page shows them.
 
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
     trials at hand say, and the scores that do not tell samples apart.
@@ -26,7 +28,14 @@ def findings_of(store: Store, study: AnyStudy, lost: ByClass | None = None) -> l
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]
-    return [finding | {"importance": place} for place, finding in enumerate(ordered)]
+    return [finding | {"importance": place, "view": view_of(finding)} for place, finding in enumerate(ordered)]
+
+
+def view_of(finding: Mapping[str, Any]) -> str:
+    """How a finding is shown beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
+    if finding.get("group_count"):
+        return "groups"
+    return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
 
 
 def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:

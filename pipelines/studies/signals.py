@@ -49,6 +49,7 @@ TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model",
 BESIDE: Mapping[str, str] = {
     "rows": "samples",
     "data_report": "samples",
+    "data_groups": "samples",
     "proxy_cost": "proxy",
     "scores_cost": "scores",
     "scoring_pass_cost": "scores",
@@ -69,7 +70,7 @@ COST = "_cost"
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 """Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
 OF_TEST = ("test_samples", "test_inputs")
-OF_BOTH = ("source", "data_report", "rows", "evaluation", "report")
+OF_BOTH = ("source", "data_report", "data_groups", "rows", "evaluation", "report")
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:

@@ -255,6 +255,7 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<p>the page</p>")
     (folder / "report.json").write_text("{}")
+    (folder / "findings.csv").write_text("finding,importance\n")
     outside = tmp_path / "assets" / "stolen" / "report"
     outside.mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
@@ -283,9 +284,12 @@ def test_the_server_gives_reports_and_nothing_else(reports: tuple[str, int]) -> 
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert asked(reports, "/blobs/report.html", "HEAD")[:2] == (200, b"")
+    status, table, headers = asked(reports, "/blobs/findings.csv")
+    assert (status, table, headers["Content-Type"]) == (200, b"finding,importance\n", "text/csv; charset=utf-8")
+    assert headers["Content-Disposition"].startswith("attachment")
     for path in (
         "/", "/blobs", "/blobs/", "/blobs/report.json", "/other/report.html", "/../secret", "/blobs/../../secret",
-        "/%2e%2e/report.html", "/..%2fsecret/report.html", "/stolen/report.html",
+        "/stolen/findings.csv", "/%2e%2e/report.html", "/..%2fsecret/report.html", "/stolen/report.html",
     ):  # fmt: skip
         status, body, _ = asked(reports, path)
         assert status == 404, path
