@@ -128,6 +128,11 @@ class Prepared:
             **self.read,
         }
 
+    def told(self) -> dict[str, Any]:
+        """The report of the check as JSON, with what was found in samples of the study's own task."""
+        report = report_of(self.report)
+        return report | {"findings": [*report["findings"], *(asdict(finding) for finding in self.found)]}
+
     def strata_table(self, head: str) -> str:
         """Samples per stratum, as Markdown."""
         lines = [f"| {in_markdown(name)} | {count} |" for name, count in zip(self.strata, self.counts, strict=True)]
@@ -253,8 +258,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
-            report = report_of(made.report)
-            report["findings"] += [asdict(finding) for finding in made.found]
+            report = made.told()
             yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:
@@ -267,19 +271,24 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             yield from outputs_of(study, made, place, report["findings"], named)
         secateur_store.save(key_of(study, "data_report"), report)
         secateur_store.save(key_of(study, "data_groups"), made.groups)
-        problems = [finding["text"] for finding in report["findings"]]
-        for problem in problems:
-            context.log.warning(problem)
-        yield dg.AssetCheckResult(
-            check_name="data_quality",
-            asset_key=key["samples"],
-            passed=not problems,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(problems) or "nothing to report",
-            metadata=report["counts"],
-        )
+        for finding in report["findings"]:
+            context.log.warning(finding["text"])
+        yield quality_of(key["samples"], report)
 
     return prepare
+
+
+def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """The check of the samples: its sentences, and counts."""
+    problems = [finding["text"] for finding in report["findings"]]
+    return dg.AssetCheckResult(
+        check_name="data_quality",
+        asset_key=samples,
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(problems) or "nothing to report",
+        metadata=report["counts"],
+    )
 
 
 def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:

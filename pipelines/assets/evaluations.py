@@ -14,7 +14,7 @@ import numpy as np
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.pages.names import title_of
 from secateur.pipelines.pages.plots import best_so_far
 from secateur.pipelines.pages.report import build_report
@@ -97,8 +97,11 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
         search,
         "report",
         ins=("evaluations",),
-        description="The guided search, the same without pruning and regularised evolution beside random search after "
-        "as many evaluations, over seeds, with intervals and a verdict.",
+        description=with_link(
+            search,
+            "The guided search, the same without pruning and regularised evolution beside random search after "
+            "as many evaluations, over seeds, with intervals and a verdict.",
+        ),
         metadata=page_link(search),
     )
     def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:

@@ -184,16 +184,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 Manifest.load(written.path, verify=True)
             except ValueError as error:
                 faults.append(str(error))
-            context.add_asset_metadata(
-                facts_of_trial(trial)
-                | {
-                    "path": dg.MetadataValue.path(written.path.resolve()),
-                    "kept": int(np.sum(subset[trial])),
-                    "bytes": sum(file.stat().st_size for file in written.path.iterdir()),
-                },
-                asset_key=key,
-                partition_key=str(trial),
-            )
+            told = facts_of_trial(trial) | facts_of_manifest(written)
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
         return dg.MaterializeResult(
             check_results=[
                 dg.AssetCheckResult(
@@ -203,6 +195,15 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return manifest
+
+
+def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
+    """What the UI shows of a manifest besides its trial."""
+    return {
+        "path": dg.MetadataValue.path(manifest.path.resolve()),
+        "kept": manifest.declaration.count,
+        "bytes": sum(file.stat().st_size for file in manifest.path.iterdir()),
+    }
 
 
 def provenance_of(

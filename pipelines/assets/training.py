@@ -16,7 +16,7 @@ from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.data.check import shares_text
 from secateur.pipelines.pages.groups import Samples
 from secateur.pipelines.pages.report import build_report
@@ -175,8 +175,11 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "report",
         ins=ins_of(study, "evaluation", "source", "tuning") | scored,
-        description="Every selection beside random and stratified random at the same budget and an equal number of "
-        "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        description=with_link(
+            study,
+            "Every selection beside random and stratified random at the same budget and an equal number of "
+            "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        ),
         metadata=page_link(study),
         accelerated=True,  # its proxies say what they take some samples for
     )

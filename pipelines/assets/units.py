@@ -11,7 +11,7 @@ from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
 from secateur.pipelines.assets.facts import facts_of_trial, rounded, tidy
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
@@ -211,8 +211,11 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         study,
         "report",
         ins=("pruned",),
-        description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
-        "intervals and a verdict.",
+        description=with_link(
+            study,
+            "Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
+            "intervals and a verdict.",
+        ),
         metadata=page_link(study),
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:

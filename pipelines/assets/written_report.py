@@ -7,20 +7,28 @@ import dagster as dg
 
 from secateur.pipelines.assets.facts import rounded, told_of
 from secateur.pipelines.pages.groups import Grouped, Samples, grouped, table_of_findings
-from secateur.pipelines.pages.page import Page, page_of
+from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import Report
-from secateur.pipelines.pages.served import FINDINGS, link_to
+from secateur.pipelines.pages.served import FINDINGS, REPORT, link_to
 from secateur.pipelines.pages.suspects import Suspects
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Verdict
 
+UNKNOWN = "no answer: it takes a full set to compare with, and several seeds"
+
 
 def page_link(study: AnyStudy) -> dict[str, dg.MetadataValue]:
     """What the definition of a report says of where a browser finds its files; nothing where no UI of ours runs."""
-    links = {"page": link_to(study.name), "findings.csv": link_to(study.name, FINDINGS)}
+    links = {"page": link_to(study.name), FINDINGS: link_to(study.name, FINDINGS)}
     return {name: dg.MetadataValue.url(link) for name, link in links.items() if link}
+
+
+def with_link(study: AnyStudy, text: str) -> str:
+    """The description of a report, which the UI shows at the top, with links to its files where a UI of ours runs."""
+    links = f"[Open the page]({link_to(study.name)}), or [the rows of its findings]({link_to(study.name, FINDINGS)})."
+    return f"{links}\n\n{text}" if link_to(study.name) else text
 
 
 def written_report(
@@ -50,23 +58,21 @@ def written_report(
     place = store.place(key).resolve()
     return dg.MaterializeResult(
         metadata={
-            **answer_of(page, report),
+            "how much can go": page.recommendation or UNKNOWN,
+            "verdict": page.verdict,
             **told_of(findings),
-            "path": dg.MetadataValue.path(place / "report.html"),
-            "findings.csv": dg.MetadataValue.path(place / "findings.csv"),
+            **numbers_of(report),
+            "path": dg.MetadataValue.path(place / REPORT),
+            "rows of findings": dg.MetadataValue.path(place / FINDINGS),
             "report": dg.MetadataValue.md(page.markdown()),
         }
     )
 
 
-def answer_of(page: Page, report: Report) -> dict[str, Any]:
-    """What the top of the page says, as text, which the UI shows unfolded, and the numbers behind it."""
+def numbers_of(report: Report) -> dict[str, Any]:
+    """The numbers behind the verdict."""
     verdicts, full = [compared.verdict for _, compared in report.against(report.study.baseline)], report.full
-    alerts = {"before you rely on this": "; ".join(page.alerts)} if page.alerts else {}
     return {
-        "how much can go": page.recommendation or "no answer: it takes a full set to compare with, and several seeds",
-        "verdict": page.verdict,
-        **alerts,
         "better than random": verdicts.count(Verdict.BETTER),
         "worse than random": verdicts.count(Verdict.WORSE),
         **({"compared at": report.compare_at} if report.compare_at else {}),

@@ -16,10 +16,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.definitions import build
 from secateur.pipelines.files.unwritable import told
+from secateur.pipelines.materialise import instance_at
 from secateur.pipelines.pages.groups import Samples, grouped, table_of_findings
 from secateur.pipelines.runs import proxy
 from secateur.pipelines.runs.findings import findings_of
@@ -78,6 +80,7 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     assert [finding["kind"] for finding in written] == ["leaked", *lost, "duplicates", "suspicious samples"]
     assert [finding["importance"] for finding in written] == list(range(len(written)))
     equal_rows_are_listed_as_groups(written, page, report / "findings.csv")
+    the_ui_says_it_unfolded(said)
     sample = re.compile(r"\bx=-?\d[\d.]*, y=-?\d")
     assert len(sample.findall(page)) == 10 + 1 + 12  # leaks, the duplicate, samples to look at
     shell("run", study, "--without-samples")
@@ -85,6 +88,33 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     assert not sample.findall(page)
     assert "train, data/train.parquet: 120" in page
     assert json.loads((report / "report.json").read_text())["findings"] == written
+
+
+def the_ui_says_it_unfolded(said: str) -> None:
+    """Texts and numbers of the last materialisations, and where the landing page finds the runs of the shell."""
+    with instance_at(marked_home()) as instance:
+        runs = instance.get_runs()
+        told = {name: facts_in(instance, "blobs", name) for name in ("report", "trained_model", "manifest", "source")}
+    assert list(told["report"])[:4] == ["how much can go", "verdict", "findings", "finding 1"]
+    assert told["report"]["verdict"].startswith("One seed says nothing about any selection")
+    assert told["report"]["finding 1"] == told["source"]["finding 1"]
+    assert told["source"]["finding 1"].startswith(said)
+    assert told["trained_model"].items() >= {"budget": "0.25", "seed": 0}.items()
+    assert told["manifest"]["selection"] in ("hardest", "uniform_random", "stratified_random")
+    numbers = [value for facts in told.values() for value in facts.values() if isinstance(value, float)]
+    assert numbers == [rounded(value) for value in numbers]
+    for run in runs:
+        assert run.remote_job_origin
+        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@secateur.pipelines.definitions"
+        assert run.tags.items() >= {"secateur/from": "shell", "dagster/max_retries": "0"}.items()
+
+
+def facts_in(instance: dg.DagsterInstance, *names: str) -> dict[str, Any]:
+    """Metadata of an asset's last materialisation, in the order of the UI."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(names))
+    assert event
+    assert event.asset_materialization
+    return {name: one.value for name, one in event.asset_materialization.metadata.items()}
 
 
 def equal_rows_are_listed_as_groups(written: list[dict[str, Any]], page: str, file: Path) -> None:
