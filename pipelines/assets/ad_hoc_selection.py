@@ -22,7 +22,7 @@ from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.origin import origin_of
-from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.assets.sentences import Sentence
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
@@ -238,18 +238,20 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
         description="Choose samples by settings that the study does not name, and write a manifest of them.",
         out=dg.Out(dg.Nothing),
     )
-    @told_in_a_sentence
     def ad_hoc_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
         secateur_store: dg.ResourceParam[Store],
     ) -> None:
-        asked = Asked.of(study, config, secateur_store)
-        made = Made.of(study, asked.selection, secateur_store)
-        started = time.perf_counter()
-        keep, budget = select(study, asked, made)
-        seconds = time.perf_counter() - started
-        manifest = write(study, asked, made, keep, secateur_store)
+        try:
+            asked = Asked.of(study, config, secateur_store)
+            made = Made.of(study, asked.selection, secateur_store)
+            started = time.perf_counter()
+            keep, budget = select(study, asked, made)
+            seconds = time.perf_counter() - started
+            manifest = write(study, asked, made, keep, secateur_store)
+        except (OSError, ValueError) as error:
+            raise Sentence(str(error)) from error
         score = asked.selection.score
         page = subset_page(
             made.whole,

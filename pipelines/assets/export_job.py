@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.assets.sentences import Sentence
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.files.whole_files import inside, refuse_existing
@@ -67,7 +67,6 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         "appears whole or not at all, below the folder of exports.",
         out=dg.Out(dg.Nothing),
     )
-    @told_in_a_sentence
     def export_selection(
         context: dg.OpExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -75,9 +74,12 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
     ) -> None:
         chosen: Any = config
         file = studies[chosen.study.value]
-        asked = Asked.of(file, chosen, store)
-        told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
-        manifest, written = write(asked, file, root, told, context.log.warning)
+        try:
+            asked = Asked.of(file, chosen, store)
+            told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
+            manifest, written = write(asked, file, root, told, context.log.warning)
+        except (OSError, ValueError) as error:
+            raise Sentence(str(error)) from error
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
         context.add_output_metadata(metadata)
         # So that the manifest's page in the UI says where it was exported to.
