@@ -114,9 +114,6 @@ class ReportContent(Content):
     verdict: Annotated[str, Field(description="which arms did better than random")]
     recommendation: Annotated[RecommendationContent | None, Field(description="null where no answer can be given")]
     saving: Annotated[Mapping[str, Any] | None, Field(description="what each selection saves; null of other units")]
-    at_equal_steps: Annotated[
-        EqualStepsContent | None, Field(description="the second comparison; null where there is one alone")
-    ] = None
     time_to_accuracy: Annotated[
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
@@ -129,6 +126,9 @@ class ReportContent(Content):
     note: Annotated[str, Field(description="how to read the numbers")]
     table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
     tables: Annotated[Mapping[str, Table], Field(description="the other tables as the page shows them, by title")]
+    at_equal_steps: Annotated[
+        EqualStepsContent | None, Field(description="the second comparison; null where there is one alone")
+    ]
 
 
 def docstrings_of(kind: type) -> dict[str, str]:
