@@ -99,12 +99,20 @@ def page_of(
     return Page(
         title=report.study.name,
         description=report.study.description,
-        verdict=report.verdict,
+        verdict=verdict_of(report),
         parts=[part for part in parts_of(report, pictures or {}, findings, suspects) if part],
         content=content_of(report, findings, suspects),
         recommendation=report.recommendation.sentence if report.recommendation else "",
         alerts=list(alerts_of(findings)),
     )
+
+
+def verdict_of(report: Report) -> str:
+    """Which selections did better than random, at both lengths where the study compares at both."""
+    if report.at_steps is None:
+        return report.verdict
+    longer = report.at_steps.verdict
+    return f"{report.verdict} At equal steps: {longer[0].lower()}{longer[1:]}"
 
 
 def parts_of(
@@ -148,7 +156,8 @@ def parts_of(
             "equal-steps",
             AT_STEPS,
             [" ".join(sentences_of(report)), steps.verdict],
-            pictures={f"{metric}_at_equal_steps": plots_of(steps)[metric]},
+            pictures={f"{metric}_at_equal_steps": plots_of(steps, first=True)[metric]},
+            narrow={f"{metric}_at_equal_steps": plots_of(steps, narrow=True)[metric]},
             tables=[(f"{report.metric.title} at equal steps, and at equal epochs", steps_table(report))],
         )
         differing.append(("Differences by seed at equal steps, with intervals", paired_table(steps)))
@@ -213,8 +222,8 @@ def steps_content(report: Report) -> dict[str, Any] | None:
     }
 
 
-def plots_of(report: Report, *, narrow: bool = False) -> dict[str, bytes]:
-    """SVG pictures by name; with `narrow` the first one alone, for a narrow screen."""
+def plots_of(report: Report, *, first: bool = False, narrow: bool = False) -> dict[str, bytes]:
+    """SVG pictures by name; with `first` that of budgets alone, and with `narrow` for a narrow screen."""
     study, metric, full = report.study, report.metric, report.full
     across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in study.references}
     every = (*report.rows, *report.whole)
@@ -236,7 +245,7 @@ def plots_of(report: Report, *, narrow: bool = False) -> dict[str, bytes]:
             narrow=narrow,
         )
     }
-    if narrow:
+    if first or narrow:
         return drawn
     if any(len(row.compute) > 1 for row in every):
         for unit, label in (

@@ -153,6 +153,8 @@ def test_the_sentences_say_what_costs_the_samples_or_the_length(write_study: Wri
     assert all(sentence in page.markdown() for sentence in sentences_of(report))
     [part] = [part for part in page.parts if part.name == "equal-steps"]
     assert part.title == "At equal steps: what the samples are worth"
+    assert page.verdict.endswith("over 5 seeds. Random did better than hardest at 30 kept.")
+    assert "At equal steps: no selection did better than random" in page.verdict
     assert (
         build_report(study, planted(study, good)).recommendation
         == build_report(study, planted(study, good | {"hardest+steps": [0.1] * 5})).recommendation
