@@ -65,9 +65,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
         )
-        # Twins at equal steps first: what a study of as many steps trained before is theirs, and the others replace it.
-        ordered = sorted(trials_of(context), key=lambda trial: not trial.at_steps)
-        for trial in secateur_progress.track(context, ordered, "training"):
+        for trial in secateur_progress.track(context, trials_of(context), "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(

@@ -62,8 +62,7 @@ class Trials:
         """Train a trial, unless its model was trained of the same: an outcome without metrics, and when it was."""
         made_of, trained = self.made_of(trial, keep), "before, of the same inputs"
         # All selections are one where all samples stay.
-        others = (o for o in self.study.trials if o.seed == trial.seed and o != trial)
-        alike = (o for o in others if keep.all() or o.plain == trial.plain)
+        alike = (o for o in self.study.trials if keep.all() and o.seed == trial.seed and o != trial)
 
         def work() -> None:
             nonlocal trained

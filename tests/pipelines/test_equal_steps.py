@@ -20,6 +20,7 @@ from secateur.pipelines.pages.stages import first_stage
 from secateur.pipelines.runs import training
 from secateur.pipelines.runs.forecast import Rate, seconds_of_trials
 from secateur.pipelines.storage.home import home
+from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.draft_length import first_length
 from secateur.pipelines.studies.files import StudyError, StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -173,11 +174,10 @@ def test_twins_of_other_lengths_and_lacking_ones_are_refused(write_study: WriteS
         build_report(study, lacking)
 
 
-def run(path: Path) -> dict[str, Any]:
-    done = CliRunner().invoke(app, ["run", str(path), "--json"])
+def shell(*words: str) -> str:
+    done = CliRunner().invoke(app, ["run", *words])
     assert done.exit_code == 0, done.exception
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return done.stdout
 
 
 @pytest.fixture
@@ -194,6 +194,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingConfig, int, 
     return seen
 
 
+def test_a_twin_of_all_rows_is_everything(write_study: WriteStudy, tmp_path: Path) -> None:
+    study, config = read(write_study(**BOTH, keep=[120, 60])), TrainingConfig(**EPOCHS)
+    data: Any = range(120)
+    trials = training.Trials(study, data, config, {}, {}, {}, Store(tmp_path), launch=lambda *_: pytest.fail("trained"))
+    keep = np.ones(120, np.bool_)
+    assert trials.config_of(Trial("hardest+steps@120", 0), keep) is config
+    keep[60:] = False
+    assert trials.config_of(Trial("hardest+steps@60", 0), keep).steps == 12
+
+
 def holm_by_hand(p_values: dict[str, float]) -> dict[str, float]:
     """The k-th smallest of m p-values times m - k + 1, made to rise, at most 1."""
     ordered = pd.Series(p_values).sort_values()
@@ -204,18 +214,28 @@ def holm_by_hand(p_values: dict[str, float]) -> dict[str, float]:
 def test_a_run_at_both_lengths_trains_and_reports_what_it_should(
     write_study: WriteStudy, trained: list[tuple[TrainingConfig, int, int | None]]
 ) -> None:
-    file = write_study(**BOTH | {"selections": HARDEST | {"rs2": {}}}, keep=[0.25, 120], seeds=3)
-    answer = run(file.path)
-    at_steps = [(seed, kept) for config, seed, kept in trained if config.steps is not None]
-    assert {config.steps for config, _, _ in trained} == {None, 12}
-    assert sorted(at_steps, key=str) == sorted(
-        [(seed, kept) for seed in range(3) for kept in (30, 30, 30, None, None)], key=str
-    ), "three static selections at 30 of 120, rs2 at 30 and at 120 per epoch"
-    assert sorted(seed for config, seed, kept in trained if kept == 120) == [0, 1, 2], "everything, once per seed"
-    folder = home() / "assets" / "blobs" / "evaluation"
+    small = BOTH | {"selections": HARDEST | {"rs2": {}}, "keep": [0.25], "seeds": 3}
+    path = str(write_study(**small | {"compare_at": "epochs"}).path)
+    assert json.loads(shell(path, "--json"))["report"]["at_equal_steps"] is None
+    kept = [each for config, *each in trained if config == TrainingConfig(**EPOCHS)]
+    assert sorted(kept, key=str) == sorted([[seed, of] for seed in range(3) for of in (120, 30, 30, 30, None)], key=str)
+    trained.clear()
+    write_study(**small)
+    counted = {one["of"]: one["to_make"] for one in json.loads(shell(path, "--dry-run", "--json"))["trainings"]}
+    assert counted == {"trials": 0, "trials at equal steps": 12, "proxy": 0}
+    shown = shell(path)
+    assert {config.steps for config, *_ in trained} == {12}, "of everything, which is not trained again"
+    kept = [each for _, *each in trained]
+    assert sorted(kept, key=str) == sorted([[seed, of] for seed in range(3) for of in (30, 30, 30, None)], key=str)
+    folder = home() / "assets" / "blobs"
+    numbers_are_those_of_the_trials(folder, json.loads((folder / "report" / "report.json").read_text()), shown)
+
+
+def numbers_are_those_of_the_trials(folder: Path, report: dict[str, Any], shown: str) -> None:
+    """Lengths, differences and p-values follow from what the trials came to, and sentences from these."""
     stored = [
         {"selection": path.parent.name, "seed": int(path.stem), **json.loads(path.read_text())}
-        for path in folder.glob("*/*.json")
+        for path in (folder / "evaluation").glob("*/*.json")
     ]
     table = pd.DataFrame(stored)
     table["accuracy"] = [each["accuracy"] for each in table["metrics"]]
@@ -224,41 +244,35 @@ def test_a_run_at_both_lengths_trains_and_reports_what_it_should(
     assert lengths.loc["hardest@0.25"].to_list() == [3, 3, 3, 3]
     assert lengths.loc["hardest+steps@0.25"].to_list() == lengths.loc["rs2+steps@0.25"].to_list() == [12, 12, 12, 12]
     values = table.pivot(index="seed", columns="selection", values="accuracy")
-    found = answer["report"]["at_equal_steps"]
-    rows = {row["name"]: row for row in found["rows"] if row["keep"] == 0.25}
-    assert [*rows] == ["uniform_random", "stratified_random", "hardest", "rs2"]
-    for other, column, names in (
-        ("random", "uniform_random+steps@0.25", ["stratified_random", "hardest", "rs2"]),
-        ("the full set", "full", [*rows]),
-        (SHORTER, None, [*rows]),
+    found = report["at_equal_steps"]
+    rows = {row["name"]: row for row in found["rows"]}
+    main = {row["name"]: row for row in report["rows"]}
+    assert [*rows] == [*main] == ["uniform_random", "stratified_random", "hardest", "rs2"]
+    assert (main["hardest"]["steps"], rows["hardest"]["steps"], report["compare_at"]) == (3, 12, "equal epochs")
+    assert report["saving"]["study"]["trainings"] == len(table)
+    lost: dict[str, dict[str, bool]] = {}
+    for kind, ending, other, column in (
+        ("epochs", "@0.25", "the full set", "full"),
+        ("steps", "+steps@0.25", "random", "uniform_random+steps@0.25"),
+        ("steps", "+steps@0.25", "the full set", "full"),
+        ("steps", "+steps@0.25", SHORTER, None),
     ):
-        pairs = {name: (values[f"{name}+steps@0.25"], values[column or f"{name}@0.25"]) for name in names}
+        names = [name for name in rows if f"{name}{ending}" != column]
+        pairs = {name: (values[f"{name}{ending}"], values[column or f"{name}@0.25"]) for name in names}
+        assert all(np.ptp(mine - theirs) > 1e-9 for mine, theirs in pairs.values()), "a t-test each"
         raw = {name: float(stats.ttest_rel(*pair).pvalue) for name, pair in pairs.items()}
-        assert all(np.ptp(mine - theirs) > 0 for mine, theirs in pairs.values()), "a t-test each"
         for name, p_value in holm_by_hand(raw).items():
-            compared = rows[name]["against"][other]
+            compared = (rows if kind == "steps" else main)[name]["against"][other]
             assert compared["p_value"] == pytest.approx(p_value, rel=1e-9)
             assert compared["difference"] == pytest.approx((pairs[name][0] - pairs[name][1]).mean(), rel=1e-9)
-    main = {(row["name"], row["keep"]): row for row in answer["report"]["rows"]}
-    assert main["hardest", 0.25]["metrics"]["accuracy"]["mean"] == pytest.approx(values["hardest@0.25"].mean())
-    assert (answer["report"]["compare_at"], main["hardest", 0.25]["steps"], rows["hardest"]["steps"]) == (
-        "equal epochs", 3, 12,
-    )  # fmt: skip
-    assert answer["report"]["saving"]["study"]["trainings"] == len(trained)
-    listed = CliRunner().invoke(app, ["run", str(file.path), "--dry-run", "--json"])
-    made = {one["of"]: one["made"] for one in json.loads(listed.stdout)["trainings"]}
-    assert (made["trials"], made["trials at equal steps"]) == (3 + 3 * 8, 3 * 8)
-    shown = CliRunner().invoke(app, ["run", str(file.path)]).stdout
+            if column == "full":
+                lost.setdefault(name, {})[kind] = p_value < 0.05 and compared["difference"] < 0
+    told = " ".join(found["sentences"])
+    assert any(each["epochs"] != each["steps"] for each in lost.values()), "nothing to tell"
+    for name, each in lost.items():
+        title = {"uniform_random": "random", "stratified_random": "stratified random"}.get(name, name)
+        differing = told.partition("Worse than the full set at equal")[2].partition("Worse than the full set at both")
+        assert (f"{title} at 30" in differing[0]) == (each["epochs"] != each["steps"]), (name, told)
     assert shown.index("At equal epochs: what you save") < shown.index("At equal steps: what the samples are worth")
+    assert told in shown
     assert found["verdict"] in shown
-
-
-def test_what_a_study_trained_at_as_many_steps_is_taken_over(
-    write_study: WriteStudy, trained: list[tuple[TrainingConfig, int, int | None]]
-) -> None:
-    small = {"keep": [0.25], "seeds": 1}
-    steps = {name: value for name, value in EPOCHS.items() if name != "epochs"} | {"steps": 12}
-    run(write_study(**BOTH | {"training": steps, "compare_at": "steps"}, **small).path)
-    assert len(trained) == 4
-    run(write_study(**BOTH, **small).path)
-    assert [config.steps for config, _, _ in trained[4:]] == [None] * 4, "no twin is trained again"
