@@ -30,7 +30,8 @@ def show_report(answer: dict[str, Any]) -> None:
         say(AT_STEPS, style="bold")
         header, *lines = in_terminal(at_steps["table"])
         out.print(table_of(header, lines, right=(1, 2)))
-        say(" ".join(at_steps["sentences"]))
+        for sentence in at_steps["sentences"]:
+            say(sentence)
         say(at_steps["verdict"], style="bold")
 
 

@@ -85,15 +85,17 @@ def pairs_of(report: Report, other: str) -> Iterator[tuple[Row, Comparison, Comp
 def beside_everything(report: Report, whole: str) -> Iterator[str]:
     """Which selections lose to everything at one length alone, with what costs it, and which at both."""
     metric = report.metric
-    found: dict[tuple[Verdict, bool, bool], list[str]] = {}
+    found: dict[tuple[bool, bool, Verdict], list[str]] = {}
+    lost: list[Row] = []
     for row, epochs, steps, gain in pairs_of(report, whole):
-        lost = epochs.verdict is Verdict.WORSE, steps.verdict is Verdict.WORSE
-        length = gain.verdict if gain else Verdict.NO_BETTER
+        worse = epochs.verdict is Verdict.WORSE, steps.verdict is Verdict.WORSE
         numbers = f"{signed(epochs.difference, metric)}, at equal steps {signed(steps.difference, metric)}"
-        found.setdefault((length, *lost), []).append(f"{name_of(report, row)} ({numbers})")
+        length = gain.verdict if gain else Verdict.NO_BETTER
+        found.setdefault((*worse, length), []).append(f"{name_of(report, row)} ({numbers})")
+        lost += [row] if all(worse) else []
 
-    def named(lost_at_epochs: bool, lost_at_steps: bool, *lengths: Verdict) -> str:
-        return "; ".join(text for length in lengths for text in found.get((length, lost_at_epochs, lost_at_steps), []))
+    def named(at_epochs: bool, at_steps: bool, *lengths: Verdict) -> str:
+        return "; ".join(text for length in lengths for text in found.get((at_epochs, at_steps, length), []))
 
     if rows := named(True, False, Verdict.BETTER):
         yield (
@@ -109,19 +111,32 @@ def beside_everything(report: Report, whole: str) -> Iterator[str]:
         yield f"Worse than {whole} at equal steps alone: {rows}. The longer training on so few samples does harm."
     if rows := named(False, True, Verdict.NO_BETTER, Verdict.BETTER):
         yield f"Worse than {whole} at equal steps, which is not shown at equal epochs: {rows}."
-    if rows := named(True, True, Verdict.BETTER, Verdict.NO_BETTER, Verdict.WORSE):
-        yield f"Worse than {whole} at both: {rows}. These samples are not as good, however long the training."
+    if lost:
+        yield (
+            f"Worse than {whole} at both: {'; '.join(by_name(report, lost))}. These samples are not as good, however "
+            "long the training."
+        )
+
+
+def by_name(report: Report, rows: Sequence[Row]) -> list[str]:
+    """Rows in a sentence, those of one selection together."""
+    every: dict[str, list[Row]] = {}
+    for row in rows:
+        every.setdefault(row.name, []).append(row)
+    return [
+        ", ".join([name_of(report, first), *(report.place(row) for row in others)]) for first, *others in every.values()
+    ]
 
 
 def beside_random(report: Report) -> Iterator[str]:
     """Which selections do better than random at one length alone."""
-    alone: dict[str, list[str]] = {}
+    alone: dict[str, list[Row]] = {}
     for row, epochs, steps, _ in pairs_of(report, title_of(report.study, report.study.baseline)):
         better = epochs.verdict is Verdict.BETTER, steps.verdict is Verdict.BETTER
         if better[0] != better[1]:
-            alone.setdefault("epochs" if better[0] else "steps", []).append(name_of(report, row))
+            alone.setdefault("epochs" if better[0] else "steps", []).append(row)
     for length, rows in alone.items():
-        yield f"Better than random at equal {length} alone: {', '.join(rows)}."
+        yield f"Better than random at equal {length} alone: {'; '.join(by_name(report, rows))}."
 
 
 def name_of(report: Report, row: Row) -> str:

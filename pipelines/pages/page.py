@@ -155,7 +155,7 @@ def parts_of(
         yield Part(
             "equal-steps",
             AT_STEPS,
-            [" ".join(sentences_of(report)), steps.verdict],
+            [*sentences_of(report), steps.verdict],
             pictures={f"{metric}_at_equal_steps": plots_of(steps, first=True)[metric]},
             narrow={f"{metric}_at_equal_steps": plots_of(steps, narrow=True)[metric]},
             tables=[(f"{report.metric.title} at equal steps, and at equal epochs", steps_table(report))],
