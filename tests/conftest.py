@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import yaml
+from quick_disk import quicken
 
 from secateur.pipelines.studies.files import StudyFile, load_study
 from secateur.pipelines.studies.trust import trust
@@ -27,6 +28,13 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "settings"))
     trust(tmp_path_factory.getbasetemp())
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_disk_is_quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        quicken(patch)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
