@@ -107,8 +107,12 @@ def obey(order: dict[str, Any]) -> list[tuple[int, float]]:
 
 
 def serve() -> None:
+    import pytest
+    from quick_disk import quicken
+
     from secateur.pipelines.runs import resumption
 
+    quicken(pytest.MonkeyPatch())
     for name in HEAVY:
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
