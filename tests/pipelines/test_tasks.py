@@ -100,8 +100,8 @@ def slopes(folder: Path, *, permuted: bool = False) -> dict[str, Any]:
             "coverage_centric": {"score": "el2n", "cutoff": 0.2},
         },
         "keep": [0.5],
-        "training": TABLE | {"steps": 120},
-        "seeds": 3,
+        "training": TABLE | {"steps": 80},
+        "seeds": 2,
         "distillation": {"for": ["uniform_random"]},
         "recurring": {"watch_seconds": 60},
     }
@@ -159,7 +159,8 @@ def test_several_numbers_are_learned_together(run: Run, tmp_path: Path) -> None:
 
 
 def test_permuted_targets_make_no_selection_better_than_random(run: Run, tmp_path: Path) -> None:
-    content = slopes(tmp_path, permuted=True) | {"seeds": 4}
+    content = slopes(tmp_path, permuted=True) | {"seeds": 4, "training": TABLE | {"steps": 40}}
+    content |= {"proxy": TABLE | {"epochs": 5}, "scores": {"loss": None, "el2n": {"epochs": 5}}}
     del content["distillation"], content["recurring"]
     rows = run(content).report()["rows"]
     assert {row["name"] for row in rows} >= {"easiest", "hardest", "uniform_random"}
@@ -189,8 +190,8 @@ def shop(folder: Path) -> dict[str, Any]:
             "by_label": {"selector": "top", "score": "el2n", "classes": {"policy": "balanced"}},
         },
         "keep": [0.5],
-        "training": TABLE | {"steps": 100},
-        "seeds": 2,
+        "training": TABLE | {"steps": 60},
+        "seeds": 1,
         "distillation": {"for": ["uniform_random"]},
     }
 
@@ -287,7 +288,7 @@ OWN = {
     "scores": {"loss": None},
     "selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}},
     "keep": [0.5],
-    "training": {"steps": 200, "batch_size": 16, "learning_rate": 0.01},
+    "training": {"steps": 80, "batch_size": 16, "learning_rate": 0.02},
     "seeds": 2,
 }
 
