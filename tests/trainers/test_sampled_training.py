@@ -116,10 +116,9 @@ ALL = {
 
 
 @pytest.mark.parametrize(("model", "case"), [
-    ("numbers", "in one"), ("numbers", "smoothed"), ("causal", "as it is"), ("translating", "in one"),
-    *(pytest.param(*each, marks=pytest.mark.nightly) for each in [
-        ("numbers", "as it is"), ("classes", "in one"), ("causal", "in one"), ("causal", "smoothed"), ("masked", "in one"),
-    ]),
+    ("numbers", "as it is"), ("numbers", "in one"), ("numbers", "smoothed"), ("classes", "in one"),
+    ("causal", "as it is"), ("causal", "in one"), ("causal", "smoothed"), ("masked", "in one"),
+    ("translating", "in one"),
 ])  # fmt: skip
 def test_with_all_samples_it_trains_as_the_trainer_itself(model: str, case: str, tmp_path: Path) -> None:
     """The same batches, all rows in their order, give the same weights up to rounding.
