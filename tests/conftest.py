@@ -19,12 +19,18 @@ from secateur.pipelines.studies.trust import trust
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection() -> None:
+    """Look for no garbage while modules load, which leave none."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what all of the modules hold out of the search for garbage: each, of which libraries ask for some after
     every training, would take a third of a second.
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,9 @@ SPLIT = {"accelerate": BATCH, "trainer": BATCH, "lightning": 1}
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 6))]
 
 
-def in_two_processes(folder: Path, seed: int, kills: int, names: Iterable[str]) -> list[tuple[dict[str, Chain], dict[str, str]]]:
+def in_two_processes(
+    folder: Path, seed: int, kills: int, names: Iterable[str]
+) -> list[tuple[dict[str, Chain], dict[str, str]]]:
     """What `resumed_loops.main` saved in each of two gloo processes, which these programs share."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
                resumed_loops.__file__, str(folder), str(kills), str(seed), *names]  # fmt: skip
