@@ -1,6 +1,6 @@
 """What the UI says of a result beside its pictures: which trial it is of, and numbers that people can read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -34,10 +34,10 @@ def facts_of_trial(trial: Trial) -> dict[str, Any]:
     return {"selection": trial.name, **({"budget": budget} if at else {}), "seed": trial.seed}
 
 
-def told_of(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def told_of(findings: list[dict[str, Any]]) -> dict[str, Any]:
     """Findings, the gravest first: as many lines of text as one reads, and all of them behind a click if more."""
     if not findings:
         return {"findings": "nothing to report"}
     first = {f"finding {place}": one["text"] for place, one in enumerate(findings[:SHOWN], start=1)}
-    more = {"all findings": dg.MetadataValue.md(listed_in_markdown(list(findings)))} if len(findings) > SHOWN else {}
+    more = {"all findings": dg.MetadataValue.md(listed_in_markdown(findings))} if len(findings) > SHOWN else {}
     return {"findings": len(findings), **first, **more}

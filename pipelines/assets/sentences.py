@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dagster._core.errors import DagsterUserCodeProcessError
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 RAISES = dis.opmap["RAISE_VARARGS"]
@@ -26,7 +26,7 @@ class Sentence(DagsterUserCodeProcessError, ValueError):
 
     def __init__(self, text: str) -> None:
         told = SerializableErrorInfo(text, [], None)
-        super().__init__(text, user_code_process_error_infos=[told])
+        super().__init__(text, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
 
 
 def is_ours(error: BaseException) -> bool:

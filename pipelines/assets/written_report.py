@@ -71,10 +71,14 @@ def written_report(
 
 def numbers_of(report: Report) -> dict[str, Any]:
     """The numbers behind the verdict."""
-    verdicts, full = [compared.verdict for _, compared in report.against(report.study.baseline)], report.full
+    steps, full = report.at_steps, report.full
+    verdicts = [compared.verdict for _, compared in report.against(report.study.baseline)]
+    longer = [compared.verdict for _, compared in steps.against(report.study.baseline)] if steps else []
     return {
         "better than random": verdicts.count(Verdict.BETTER),
         "worse than random": verdicts.count(Verdict.WORSE),
+        **({"better than random at equal steps": longer.count(Verdict.BETTER)} if steps else {}),
+        **({"worse than random at equal steps": longer.count(Verdict.WORSE)} if steps else {}),
         **({"compared at": report.compare_at} if report.compare_at else {}),
         **({f"{full.title} {report.metric.name}": rounded(full.metrics[report.metric.name].mean)} if full else {}),
     }
