@@ -33,6 +33,7 @@ from secateur.scorers.contract import naming
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.own import Split
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -150,8 +151,9 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
 def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str, Samples]:
     """The samples of a study by split, as findings are shown; they stand behind the scores and the evaluations."""
     source, splits = loaded["source"], dict[str, Samples]()
+    prefixes: dict[Split, str] = {"train": "", "test": "test_"}
     scores = {name: loaded[f"score_{name}"] for name in study.scores}
-    for split, prefix in (("train", ""), ("test", "test_")):
+    for split, prefix in prefixes.items():
         splits[split] = Samples(
             split,
             store.load((study.name, f"{prefix}samples")),
