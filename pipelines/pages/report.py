@@ -179,7 +179,8 @@ def useless_note(metrics: Metrics, runs: Family) -> str:
 
 def at_steps_of(study: AnyStudy, metrics: Metrics, note: str, shorter: Family, twins: Family) -> Report:
     """The comparison at equal steps, by the results at equal epochs, whose references it shares, and those of twins."""
-    longer = first_of(study, twins) | {name: shorter[name] for name in study.references if name in shorter}
+    longer = {name: trials for name, trials in first_of(study, twins).items() if name in shorter}
+    longer |= {name: shorter[name] for name in study.references if name in shorter}
     longer = {
         name: {seed: one.model_copy(update={"compare_at": BY_STEPS}) for seed, one in trials.items()}
         for name, trials in longer.items()
