@@ -16,6 +16,7 @@ from PIL import Image
 from secateur.pipelines.data.check import DataReport, check_data, report_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.equal_groups import Groups
+from secateur.pipelines.data.own_samples import own_findings, own_groups
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.parquet import Parquet
 from secateur.pipelines.data.sources import load
@@ -122,6 +123,22 @@ def test_of_many_groups_the_first_are_listed_and_all_are_counted(most: int) -> N
     assert found.count == 120
     expected = whole.sort("first", "row").head(most)
     assert found.rows.rows() == expected.select("first", "count", "split", "row").rows()
+
+
+def test_samples_of_a_task_of_ones_own_are_grouped_alike() -> None:
+    hashes = {"train": ["a", "b", "a", "c", "d"], "test": ["x", "c", "c", "a", "x", "x"]}
+    tables = {s: pl.DataFrame({"row": np.arange(len(of)), "content_hash": of}) for s, of in hashes.items()}
+    found = {(finding.kind, finding.split): finding.group_count for finding in own_findings(tables)}
+    assert found == {("leaked", "test"): 2, ("duplicates", "train"): 1, ("duplicates", "test"): 2}
+    listed: dict[tuple[str, str], list[list[tuple[str, int]]]] = {}
+    for (kind, side, _), rows in own_groups(tables).group_by("kind", "side", "group", maintain_order=True):
+        listed.setdefault((str(kind), str(side)), []).append(rows.select("split", "row").rows())
+    leaks = [[("test", 1), ("test", 2), ("train", 3)], [("test", 3), ("train", 0), ("train", 2)]]
+    assert listed == {
+        ("leaked", "test"): leaks,
+        ("duplicates", "train"): [[("train", 0), ("train", 2)]],
+        ("duplicates", "test"): [[("test", 0), ("test", 4), ("test", 5)], [("test", 1), ("test", 2)]],
+    }
 
 
 def test_a_sound_data_set_has_no_problems(tmp_path: Path) -> None:

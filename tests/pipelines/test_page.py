@@ -238,6 +238,20 @@ def test_a_large_page_stays_small_and_its_json_is_that_of_the_schema(large: Any,
     assert "Before you rely on this: two rows" in page.markdown()
 
 
+def test_captions_of_pictures_are_broken_into_lines_that_fit() -> None:
+    words = [f"word{number}" for number in range(40)]
+
+    def draw(axes: Any) -> None:
+        axes.set(xlabel=" ".join(words), title="short", ylabel=" ".join(words[:12]))
+
+    lines = re.findall(r"<text [^>]*>([^<]*)</text>", picture(draw, width=4.0, height=2.4).decode())
+    told = [line for line in lines if "word" in line]
+    assert sorted(" ".join(told).split()) == sorted(words + words[:12])
+    assert len(told) > 4
+    assert max(map(len, told)) < 70  # what 4 inches of letters of 9 points hold
+    assert "short" in lines
+
+
 @pytest.mark.parametrize("picture_side", [3, 500])
 def test_small_pictures_stay_as_they_are_and_large_ones_are_made_smaller(picture_side: int) -> None:
     import io
