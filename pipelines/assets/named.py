@@ -70,7 +70,7 @@ def score_folders(study: Study, store: Store) -> set[str] | None:
         return set()
     if not proxy.is_dir():
         return None
-    folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
+    folders = [proxy / name for name in study.proxies]
     configured = {
         name: (declared_as(score), form(score.declared.settings, score.settings)().model_dump())
         for name, score in wanted.items()

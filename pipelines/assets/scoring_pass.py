@@ -84,7 +84,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         data, started = data_of(inputs, samples, source), time.perf_counter()
         previews = previews_of(study, secateur_store)
-        folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
+        folders = [proxy / name for name in study.proxies]
         model = identity_of(study, folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
         configured = {name: (declared_as(read[name]), getattr(config, name).model_dump()) for name in chosen}

@@ -129,6 +129,7 @@ def parts_of(
     sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
     yield Part("saving", SAVING, sentences, tables=saved)
     yield Part("findings", "What is wrong with the data", findings=findings)
+    yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
     yield Part("classes", "Effect by class", tables=list(classes.items()))
     yield Part(
@@ -173,6 +174,7 @@ def content_of(
             "recommendation": report.recommendation.content() if report.recommendation else None,
             "saving": report.saving.content() if report.saving else None,
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
+            "yardstick": report.beside,
             "by_class": report.by_class,
             "findings": [{"importance": place, **finding} for place, finding in enumerate(findings)],
             "suspects": listed,

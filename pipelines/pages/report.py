@@ -12,6 +12,7 @@ from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
 from secateur.pipelines.pages.words import number, sentence_of
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.runs.deciding import metrics_of
+from secateur.pipelines.runs.yardstick import Beside
 from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
@@ -85,6 +86,8 @@ class Report:
     """What selections do to each class; None where that is not known, or targets are no classes."""
     saving: Saving | None = None
     """What subsets of samples save; None where other units are pruned, or costs are not known."""
+    beside: Beside | None = None
+    """What a simple model gets of the same samples; None of studies of other units."""
     time_to: TimeToAccuracy | None = None
     """How soon trainings get where the full set's do; None where they were not measured along the way."""
 
@@ -157,6 +160,7 @@ def build_report(
     metrics: Metrics = (),
     tuning: Mapping[str, Any] | None = None,
     by_class: ByClass | None = None,
+    beside: Beside | None = None,
 ) -> Report:
     """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
     study's where these follow from its data or its settings.
@@ -198,7 +202,7 @@ def build_report(
         saving_of(study, every, answer.selection if answer else None),
         time_to_of(study, metrics[0], every),
     )
-    found = tuple(rows), whole_rows, tuning or {}, answer, by_class, saving, time_to
+    found = tuple(rows), whole_rows, tuning or {}, answer, by_class, saving, beside, time_to
     return Report(study, metrics, note, lengths.pop(), *found)
 
 

@@ -1,5 +1,6 @@
 """Proxy trainings, one per seed: watched by every observer of the study, resumable, and not repeated without need."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.loop.run import Diverged
 from secateur.trainers.loop.train import train
+from secateur.trainers.loop.training_fit import TrainingFit
 from secateur.trainers.models.registry import config_in
+
+FIT = "fit.json"
+"""Beside a proxy's model: how well it knew its training samples, see `TrainingFit.summary`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class ProxyRuns:
             name: score.declared(len(self.data), self.device, **self.settings[name])  # type: ignore[call-arg, arg-type, misc]
             for name, score in self.observed.items()
         }
+        fit = TrainingFit.of(self.data, self.device)
         # Checkpoints of a run that was killed and goes on stay where they are meanwhile.
         unfinished = self.unfinished / f"seed-{seed}-{made_of[:16]}"
         unfinished.mkdir(parents=True, exist_ok=True)
@@ -104,7 +110,7 @@ class ProxyRuns:
                     self.data,
                     self.config,
                     seed=seed,
-                    observers=list(watchers.values()),
+                    observers=[*watchers.values(), *([fit] if fit else [])],
                     device=self.device,
                     progress=progress,
                     checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
@@ -117,6 +123,8 @@ class ProxyRuns:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
             save_trained(folder, trained, outcome_of(trained), self.config, self.data)
+            if fit:
+                (folder / FIT).write_text(json.dumps(fit.summary(self.data), indent=2) + "\n")
             for name, watcher in watchers.items():
                 np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
         shutil.rmtree(unfinished)

@@ -12,7 +12,7 @@ from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, KD, OWN, Trial, budgets_between, selection_key
 from secateur.pipelines.studies.problem import Problem, refuse_missing
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require, shipped
-from secateur.pipelines.studies.scores import Score, require_score
+from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
@@ -259,19 +259,7 @@ class Study(AnyStudy):
 
     @model_validator(mode="after")
     def _scores_are_possible(self) -> "Study":
-        for name, score in self.scores.items():
-            if (score.settings.get("k") or 0) > self.neighbours.count:
-                raise ValueError(
-                    f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "
-                    f"{self.neighbours.count}; lower k, or raise count"
-                )
-            least = getattr(score.declared, "least", 1)
-            for key, there in (("checkpoints", self.checkpoints), ("proxy.epochs", self.proxy.epochs or least)):
-                if there < least:
-                    raise ValueError(
-                        f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
-                        f"epochs: {key} must be at least {least}, got {there}"
-                    )
+        refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
         return self
 
     @model_validator(mode="after")
@@ -287,7 +275,13 @@ class Study(AnyStudy):
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
         read = [score.signals for score in self.scores.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
-        return made_by_assets(set().union(*read))
+        return made_by_assets(map(self.asset_of, set().union(*read)))
+
+    def asset_of(self, signal: str) -> str:
+        """The asset that gives a signal: neighbours by embeddings that did not learn the labels are those of the study's
+        embeddings, unless a proxy makes these and inputs are there to do without it."""
+        learned = self.embeddings.kind == "proxy" and self.neighbours.label_free and not self.task.own
+        return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
@@ -315,6 +309,11 @@ class Study(AnyStudy):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return self.task.metrics
+
+    @property
+    def proxies(self) -> list[str]:
+        """Names of the runs of the proxy, which are those of their folders."""
+        return [f"seed-{seed}" for seed in range(self.proxy_runs)]
 
     @property
     def baseline(self) -> str:

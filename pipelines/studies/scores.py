@@ -35,3 +35,21 @@ def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
         there = ", ".join(known)
         raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
     require(name, known, where)
+
+
+def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
+    """Raise ValueError for a score of more neighbours than the graph holds, or of more checkpoints than a proxy of so
+    many epochs leaves; None of them where steps are its length."""
+    for name, score in scores.items():
+        if (score.settings.get("k") or 0) > neighbours:
+            raise ValueError(
+                f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "
+                f"{neighbours}; lower k, or raise count"
+            )
+        least = getattr(score.declared, "least", 1)
+        for key, there in (("checkpoints", checkpoints), ("proxy.epochs", epochs or least)):
+            if there < least:
+                raise ValueError(
+                    f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
+                    f"epochs: {key} must be at least {least}, got {there}"
+                )

@@ -62,6 +62,13 @@ class Neighbourhood(Settings):
         Literal["auto", "exact", "ivf"],
         Field(description="exact search or inverted lists; auto: by the time that they would take"),
     ] = "auto"
+    label_free: Annotated[
+        bool,
+        Field(
+            description="whether neighbour_agreement has a graph of its own, of the inputs, where the proxy makes the "
+            "embeddings: these have learned the labels"
+        ),
+    ] = True
     least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
         0.95
     )
