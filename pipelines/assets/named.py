@@ -36,7 +36,7 @@ def named_by(study: AnyStudy, defs: dg.Definitions, root: Path, base: Path, *, c
     runs = {plain(f"{trial.selection}/{trial.seed}") for trial in study.trials}
     scores, rows = None, None
     if isinstance(study, Study):
-        runs |= {f"proxy-{seed}" for seed in range(study.proxy_runs)}
+        runs |= {name.replace("seed", "proxy", 1) for name in study.proxies}
     if caches:
         scores = score_folders(study, Store(root)) if isinstance(study, Study) else set[str]()
         rows = row_folders(study, Store(root), base)

@@ -24,6 +24,7 @@ from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.deciding import metrics_of, why
 from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
@@ -140,7 +141,7 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
         source["task"],
         training_files(source),
         previews_of(study, store, LONGEST),
-        guess_by(proxies, data),
+        guess_by(proxies, data, folds_in(study, store)),
     )
 
 

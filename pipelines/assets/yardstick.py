@@ -6,6 +6,7 @@ import dagster as dg
 
 from secateur.pipelines.assets.asset import study_asset
 from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.yardstick import proxy_facts, simple_model
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
@@ -33,8 +34,9 @@ def yardstick_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         data, test = data_of(inputs, samples, source), data_of(test_inputs, test_samples, source, "test")
         folders = [proxy / name for name in study.proxies]
+        folds = folds_in(study, secateur_store)
         simple = simple_model(study, source, folders, data, test, secateur_store)
-        known = {"model": simple, "proxy": proxy_facts(folders, test), "test_samples": len(test)}
+        known = {"model": simple, "proxy": proxy_facts(folders, data, test, folds), "test_samples": len(test)}
         measured = {f"proxy: {name}": value for name, value in known["proxy"]["test"].items()}
         measured |= {f"proxy, training: {name}": value for name, value in known["proxy"]["training"].items()}
         measured |= {f"{simple['model']}: {name}": value for name, value in simple.get("metrics", {}).items()}

@@ -21,11 +21,13 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.comparison import Summary, summarise
-from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.judging.evaluation import evaluate, mean_outputs
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.judging.yardstick import VERSION, rows_within, why_not, yardstick_of
 from secateur.trainers.models import registry as models
+from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Metric
+from secateur.trainers.tasks.own import OwnTask
 
 SHARE = 0.5
 """Of the multiplications of one proxy's training that the yardstick may take; a study trains many more models."""
@@ -58,6 +60,8 @@ class Beside:
     """What the proxies get on the samples that they learned from, in their last epoch; None where that is not known."""
     proxy_test: float | None
     """What the proxies get on the test samples, the mean over runs."""
+    proxy_held_out: float | None
+    """What they get on the training samples, each by proxies that did not see it; None without folds."""
     proxy_accuracy: tuple[float, ...]
     """Share of the training samples that the proxies got right in each epoch; empty of other targets than classes."""
     whole: float | None
@@ -70,16 +74,26 @@ class Beside:
     """The numbers in words."""
 
 
-def proxy_facts(folders: Sequence[Path], test: Data) -> dict[str, Any]:
-    """What proxies get on the test samples, and in training as far as their folders say: means over runs."""
+def proxy_facts(folders: Sequence[Path], data: Data, test: Data, folds: Folds | None = None) -> dict[str, Any]:
+    """What proxies get on the test samples, and in training as far as their folders say: means over runs. With folds
+    also what they get together on the training samples, each by those that did not see it.
+    """
+    proxies = [models.load(folder) for folder in folders]
     fits = [json.loads((folder / FIT).read_text()) for folder in folders if (folder / FIT).is_file()]
     known = fits if len(fits) == len(folders) else []
     alike = len({len(fit["accuracy"]) for fit in known}) == 1
     return {
-        "test": means([evaluate(models.load(folder), test) for folder in folders]),
+        "test": means([evaluate(proxy, test) for proxy in proxies]),
+        "held_out": {} if folds is None or isinstance(data.task, OwnTask) else held_out(proxies, data, folds),
         "training": means([fit["metrics"] for fit in known]),
         "accuracy": np.mean([fit["accuracy"] for fit in known], axis=0).tolist() if alike else [],
     }
+
+
+def held_out(proxies: Sequence[Any], data: Data, folds: Folds) -> dict[str, float]:
+    """Metrics on the training samples of the mean output of the proxies that did not see a sample."""
+    outputs = mean_outputs(proxies, data, np.arange(len(data)), folds).astype(np.float32)
+    return dict(data.task.evaluate(outputs, data.targets))
 
 
 def means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -125,6 +139,7 @@ def beside(study: Study, known: Mapping[str, Any], metric: Metric, outcomes: Map
         why_not=simple.get("why_not", ""),
         proxy_training=proxy["training"].get(metric.name),
         proxy_test=proxy["test"].get(metric.name),
+        proxy_held_out=proxy["held_out"].get(metric.name),
         proxy_accuracy=tuple(proxy["accuracy"]),
         whole=whole.mean if whole else None,
         weaker=weaker_text(name, value, whole, metric) if weaker and value is not None and whole else "",
@@ -196,6 +211,9 @@ def sentences_of(
         if known is not None
         else ""
     )
+    if metric.name in proxy["held_out"]:
+        apart = shown(proxy["held_out"][metric.name], metric)
+        yield f"The proxies of the folds get {apart} on training samples that they did not see."
     yield f"The proxy gets{before} {shown(proxy['test'][metric.name], metric)} on the test samples."
 
 

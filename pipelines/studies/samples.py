@@ -13,7 +13,7 @@ from secateur.pipelines.studies.grid import CURVE, KD, OWN, Trial, budgets_betwe
 from secateur.pipelines.studies.problem import Problem, refuse_missing
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
-from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Recurring, TimeTo, Validation
+from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.study import AnyStudy
@@ -61,7 +61,7 @@ class Study(AnyStudy):
     encoding: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
-    proxy: Annotated[TrainingConfig, Field(description="the training run whose observers score the samples")]
+    proxy: Annotated[Proxy, Field(description="the training run whose observers score the samples")]
     proxy_from: Annotated[
         str | None,
         Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
@@ -260,6 +260,8 @@ class Study(AnyStudy):
     @model_validator(mode="after")
     def _scores_are_possible(self) -> "Study":
         refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
+        embedded = self.embeddings.kind == "proxy" and "embeddings" in self.signals
+        self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
         return self
 
     @model_validator(mode="after")
@@ -278,8 +280,8 @@ class Study(AnyStudy):
         return made_by_assets(map(self.asset_of, set().union(*read)))
 
     def asset_of(self, signal: str) -> str:
-        """The asset that gives a signal: neighbours by embeddings that did not learn the labels are those of the study's
-        embeddings, unless a proxy makes these and inputs are there to do without it."""
+        """The asset that gives a signal: neighbours by embeddings that did not learn the labels are those of
+        `embeddings`, unless a proxy makes these and inputs are there to do without it."""
         learned = self.embeddings.kind == "proxy" and self.neighbours.label_free and not self.task.own
         return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
@@ -312,8 +314,9 @@ class Study(AnyStudy):
 
     @property
     def proxies(self) -> list[str]:
-        """Names of the runs of the proxy, which are those of their folders."""
-        return [f"seed-{seed}" for seed in range(self.proxy_runs)]
+        """Names of the runs of the proxy, which are those of their folders, by seed and fold."""
+        folds = [f"-fold-{fold}" for fold in range(self.proxy.folds or 0)] or [""]
+        return [f"seed-{seed}{fold}" for seed in range(self.proxy_runs) for fold in folds]
 
     @property
     def baseline(self) -> str:

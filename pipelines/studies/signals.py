@@ -54,6 +54,7 @@ BESIDE: Mapping[str, str] = {
     "rows": "samples",
     "data_report": "samples",
     "proxy_cost": "proxy",
+    "proxy_folds": "proxy",
     "scores_cost": "scores",
     "scoring_pass_cost": "scores",
     "embeddings_cost": "embeddings",
