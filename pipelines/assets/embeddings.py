@@ -22,7 +22,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.processes import device_of_choice
 
 if TYPE_CHECKING:
@@ -36,11 +36,14 @@ EMBEDDINGS = {
 """Embeddings, and by the name of each asset what is made of their neighbour graph."""
 
 
+def settings_of(study: Study, name: str) -> EmbeddingSettings:
+    """Of the study's embeddings, or of those beside them that no network makes."""
+    return study.embeddings if name == "embeddings" else study.embeddings.model_copy(update={"kind": "sklearn"})
+
+
 def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinition:
     """One vector per training sample, float16, computed and committed block by block."""
-    key, settings = key_of(study, name), study.embeddings
-    if name == "label_free_embeddings":
-        settings = settings.model_copy(update={"kind": "sklearn"})
+    key, settings = key_of(study, name), settings_of(study, name)
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
     @study_asset(
@@ -64,10 +67,7 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         made_of = digest_of(settings=settings.model_dump(), **parts)
 
         def blocks(number: int) -> Iterator[np.ndarray]:
-            told, start = (
-                secateur_progress.start(context, name.replace("_", "-", 1).replace("_", " ")),
-                number * settings.block,
-            )
+            told, start = secateur_progress.start(context, name), number * settings.block
             read = read_for(study, loaded.get("proxy"), secateur_store)
             for block in embed(settings, data, **read, device=device_of_choice(), start=start):
                 yield block

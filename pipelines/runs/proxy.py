@@ -22,7 +22,7 @@ from secateur.pipelines.studies.scores import Score
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.outcome import Cost
+from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
 from secateur.trainers.loop.held_out import HeldOut
 from secateur.trainers.loop.run import Diverged
@@ -144,7 +144,7 @@ class ProxyRuns:
         with self.store.folder(self.key(run)) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            save_trained(folder, trained, outcome_of(trained), self.config, self.data)
+            save_trained(folder, trained, charged(outcome_of(trained), shown), self.config, self.data)
             if fit:
                 (folder / FIT).write_text(json.dumps(fit.summary(self.data), indent=2) + "\n")
             for name, values in scores.items():
@@ -161,6 +161,12 @@ class ProxyRuns:
             else:
                 by_seed.setdefault(seed, np.empty(len(self.data), np.float32))[self.folds == fold] = values
         return np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def charged(outcome: Outcome, shown: HeldOut | None) -> Outcome:
+    """The outcome of a training, with the samples that went forward through its network to be shown to observers."""
+    forward = Cost(forward=outcome.epochs * len(shown.rows)) if shown and shown.observers else Cost()
+    return outcome.model_copy(update={"compute": {"training": outcome.compute["training"] + forward}})
 
 
 def folds_in(study: Study, store: Store) -> Folds | None:

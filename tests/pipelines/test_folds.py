@@ -95,7 +95,8 @@ def test_every_sample_is_scored_by_networks_that_did_not_see_it(
         values = np.mean([each[name] for each in expected], axis=0)
         np.testing.assert_allclose(store.load(("blobs", "scores", name)), values, rtol=2e-5, atol=1e-6, err_msg=name)
     seen = study.proxy.epochs * sum(len(data) - int((folds == fold).sum()) for fold in range(FOLDS)) * SEEDS  # type: ignore[operator]
-    assert saved(study, store, ("proxy_cost",)).backward == seen
+    spent, shown = saved(study, store, ("proxy_cost",)), len(data) * (study.proxy.epochs or 0) * SEEDS
+    assert (spent.backward, spent.forward) == (seen, seen + shown)
     different = len(data) - 1  # one row is a copy, label and all
     assert saved(study, store, ("scoring_pass_cost",)).forward == different * SEEDS, "each by one network of a seed"
     rate = Rate(1.0, len(data), 1, "")
