@@ -41,6 +41,11 @@ TFIDF = {"model": "mlp", "learning_rate": 1e-3}
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "digits": ("digits", {}, {"model": "mlp", "learning_rate": 1e-3}),
     "banking77": ("banking77", {"kind": "tfidf"}, TFIDF),
+    "banking77_tokens": (
+        "banking77",
+        {"max_length": 32, "vocabulary": 4000},
+        {"model": "transformer", "model_settings": {"layers": 1}, "learning_rate": 2e-3},
+    ),
     "clinc150": ("clinc150", {"kind": "tfidf"}, TFIDF),
     "adult": ("adult", {"missing": ["?"]}, {"model": "tabular_mlp", "learning_rate": 2e-3}),
     "fashion_mnist": ("fashion_mnist", {}, {"model": "cnn", "model_settings": {"width": 16}, "learning_rate": 2e-3}),

@@ -3,6 +3,7 @@ a simple model gets of the same.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.comparison import Summary, summarise
 from secateur.trainers.judging.evaluation import evaluate, mean_outputs
-from secateur.trainers.judging.outcome import Outcome
+from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.judging.yardstick import VERSION, rows_within, why_not, yardstick_of
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.folds import Folds
@@ -52,8 +53,6 @@ class Beside:
     """Training samples that it was fitted to."""
     columns: int | None
     """Columns of the encoded samples that it reads."""
-    seconds: float | None
-    """That fitting and judging it took."""
     why_not: str
     """Why there is no simple model; empty where there is one."""
     proxy_training: float | None
@@ -102,6 +101,11 @@ def means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in several])) for name in sorted(names)}
 
 
+def cost_of(study: Study) -> tuple[str, ...]:
+    """Key of what the yardstick took."""
+    return (study.name, "yardstick_cost")
+
+
 def simple_model(
     study: Study, source: Mapping[str, Any], folders: Sequence[Path], data: Data, test: Data, store: Store
 ) -> dict[str, Any]:
@@ -111,12 +115,18 @@ def simple_model(
     seen = trained_outcome(folders[0]).samples_seen
     weights = sum(weight.numel() for weight in models.load(folders[0]).parameters())
     kind = study.read_columns.kind
-    rows, key = rows_within(SHARE * 3 * seen * weights, data, kind), (study.name, ".yardstick")
+    rows, key, spent = rows_within(SHARE * 3 * seen * weights, data, kind), (study.name, ".yardstick"), cost_of(study)
     from sklearn import __version__ as sklearn_version
 
     made_of = digest_of(rows=rows, version=VERSION, sklearn=sklearn_version, **data_parts(study, source))
-    work = lambda: store.save(key, asdict(yardstick_of(data, test, kind, rows=rows)))  # noqa: E731
-    made: dict[str, Any] = Ledger(store).once(key, None, made_of, work)
+
+    def work() -> None:
+        started = time.perf_counter()
+        found = yardstick_of(data, test, kind, rows=rows)
+        store.save(spent, vars(Cost(seconds=time.perf_counter() - started)))
+        store.save(key, asdict(found))
+
+    made: dict[str, Any] = Ledger(store).once(key, None, made_of, work, beside=[spent])
     return made
 
 
@@ -135,7 +145,6 @@ def beside(study: Study, known: Mapping[str, Any], metric: Metric, outcomes: Map
         value=value,
         rows=simple.get("rows"),
         columns=simple.get("columns"),
-        seconds=simple.get("seconds"),
         why_not=simple.get("why_not", ""),
         proxy_training=proxy["training"].get(metric.name),
         proxy_test=proxy["test"].get(metric.name),

@@ -21,9 +21,8 @@ TEXTS = ("text", "sentence", "content", "body", "message", "review", "question",
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
 MOST_CATEGORIES = 1000
-SEEN, SEEN_OF_TEXTS = 120_000, 40_000
-"""Samples that a proxy sees in all: of TF-IDF so few that it does not learn wrong labels by heart, as measured in
-docs/label-noise.md."""
+EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
+"""Of a proxy that reads TF-IDF, whichever is longer: then it learns wrong labels by heart (docs/label-noise.md)."""
 LEAST_SAMPLES = 20
 """Of an average class, at the smallest budget of a first study that is not half or more."""
 DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
@@ -208,16 +207,17 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     rows, regression = len(loaded.train), draft.goal.task == "regression"
     groups = 10 if regression else len(loaded.label_names)
     model, rate, why = choose_model(draft, loaded, kind)
-    seen = SEEN_OF_TEXTS if kind == "text" and model == "mlp" else SEEN
-    passes, epochs = (wish.epochs or min(30, max(3, round(count / rows))) for count in (SEEN, seen))
+    passes = epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
     batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
+    if short := kind == "text" and wish.model in (None, "mlp") and wish.epochs is None:
+        epochs = min(passes, max(EPOCHS_OF_TFIDF, -(-STEPS_OF_TFIDF * batch // rows)))
     enough = [part for part in CURVE if part >= 0.5 or part * rows >= LEAST_SAMPLES * groups]
     keep = list(wish.keep) or enough
     steps = max(100, min(1000, passes * rows // batch // 2))
     seeds = wish.seeds or (5 if rows < 20_000 else 3)
     draft.note("model", wish.model or model, "you said so" if wish.model else why)
-    short = ": a longer run knows the labels of TF-IDF by heart" if seen < SEEN else ""
-    draft.note("epochs", epochs, "you said so" if wish.epochs else f"about {seen:,} samples seen, of {rows:,}{short}")
+    by_size = "few: more would know labels of TF-IDF by heart" if short else f"about 120,000 samples seen, of {rows:,}"
+    draft.note("epochs", epochs, "you said so" if wish.epochs else by_size)
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
     group = "tenth" if regression else f"class of {groups}"
     share = f"from most to few, at least {LEAST_SAMPLES} samples of an average {group}"

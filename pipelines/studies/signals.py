@@ -58,6 +58,7 @@ BESIDE: Mapping[str, str] = {
     "scores_cost": "scores",
     "scoring_pass_cost": "scores",
     "embeddings_cost": "embeddings",
+    "yardstick_cost": "yardstick",
     "neighbours_cost": "neighbour_indices",
     "label_free_embeddings_cost": "label_free_embeddings",
     "label_free_neighbours_cost": "label_free_neighbours",
