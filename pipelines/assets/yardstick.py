@@ -36,7 +36,11 @@ def yardstick_asset(study: Study) -> dg.AssetsDefinition:
         folders = [proxy / name for name in study.proxies]
         folds = folds_in(study, secateur_store)
         simple = simple_model(study, source, folders, data, test, secateur_store)
-        known = {"model": simple, "proxy": proxy_facts(folders, data, test, folds), "test_samples": len(test)}
+        known: dict[str, Any] = {
+            "model": simple,
+            "proxy": proxy_facts(folders, data, test, folds),
+            "test_samples": len(test),
+        }
         measured = {f"proxy: {name}": value for name, value in known["proxy"]["test"].items()}
         measured |= {f"proxy, training: {name}": value for name, value in known["proxy"]["training"].items()}
         measured |= {f"{simple['model']}: {name}": value for name, value in simple.get("metrics", {}).items()}

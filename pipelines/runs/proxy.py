@@ -118,8 +118,8 @@ class ProxyRuns:
         unfinished = self.unfinished / f"{run}-{made_of[:16]}"
         unfinished.mkdir(parents=True, exist_ok=True)
         writer = CheckpointWriter(unfinished, self.study.checkpoints)
-        held = None if fold is None or self.folds is None else np.flatnonzero(self.folds == fold)
-        shown = None if held is None else HeldOut(watchers, self.data, held, writer)
+        keep = None if fold is None or self.folds is None else np.asarray(self.folds != fold)
+        shown = None if keep is None else HeldOut(watchers, self.data, np.flatnonzero(~keep), writer)
         told = [*([] if shown else watchers.values()), *([fit] if fit else [])]
         title = run.replace("seed", "proxy", 1)
         snapshots = snapshots_of(self.store, self.study.name, title, made_of)
@@ -129,7 +129,7 @@ class ProxyRuns:
                     self.data,
                     self.config,
                     seed=seed,
-                    keep=None if held is None else self.folds != fold,
+                    keep=keep,
                     observers=told,
                     device=self.device,
                     progress=progress,

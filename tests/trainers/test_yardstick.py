@@ -100,7 +100,10 @@ def test_tokens_are_read_as_tf_idf_without_padding_and_labels_one_by_one() -> No
 
 
 def test_rows_are_as_many_as_the_work_allows_within_the_caps() -> None:
-    wide = Data(np.zeros((30_000, 50), np.float32), np.zeros(30_000, np.int64), 2)
+    wide = Data(np.ones((30_000, 50), np.float32), np.zeros(30_000, np.int64), 2)
+    sparse = Data(wide.inputs * (np.arange(50) < 5), wide.targets, 2)
+    assert rows_within(100.0 * 2 * 50 * 2 * 1_500, sparse, "text") == 15_000, "of texts the terms that are there count"
+    assert rows_within(100.0 * 2 * 50 * 2 * 1_500, sparse, "image") == 1_500
     assert rows_within(100.0 * 2 * 50 * 2 * 5_000, wide, "text") == 5_000
     assert rows_within(0.0, wide, "text") == LEAST_ROWS
     assert rows_within(1e15, wide, "text") == MOST_ROWS

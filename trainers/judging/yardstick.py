@@ -59,8 +59,10 @@ def rows_within(work: float, data: Data, kind: Kind) -> int:
     """How many rows a yardstick of these samples may read so that it takes `work` multiplications at most, within the
     caps; `work` below what LEAST_ROWS take does not count."""
     columns = min(MOST_COLUMNS, int(np.prod(data.inputs.shape[1:])))
-    each = ROUNDS * data.task.width * columns * (OPERATIONS if kind == "features" else 2)
-    most = min(MOST_ROWS, MOST_VALUES // columns, int(work / each))
+    some = data.inputs[:LEAST_ROWS]
+    read = np.count_nonzero(some) / len(some) if kind == "text" else columns
+    each = ROUNDS * data.task.width * (columns * OPERATIONS if kind == "features" else 2 * read)
+    most = min(MOST_ROWS, MOST_VALUES // columns, int(work / max(1.0, each)))
     return min(len(data), max(LEAST_ROWS, most))
 
 
