@@ -29,17 +29,11 @@ class Score(Settings):
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
-def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
-    if name not in known and name in scorers():
-        there = ", ".join(known)
-        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
-    require(name, known, where)
-
-
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
-    """Raise ValueError for a score of more neighbours than the graph holds, or of more checkpoints than a proxy of so
-    many epochs leaves; None of them where steps are its length."""
+    """Raise ValueError for scores of more neighbours, checkpoints or epochs of the proxy than a study has.
+
+    `epochs` is None where the proxy's length is given in steps.
+    """
     for name, score in scores.items():
         if (score.settings.get("k") or 0) > neighbours:
             raise ValueError(
@@ -53,3 +47,11 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
                     f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
                     f"epochs: {key} must be at least {least}, got {there}"
                 )
+
+
+def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
+    if name not in known and name in scorers():
+        there = ", ".join(known)
+        raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
+    require(name, known, where)
