@@ -24,8 +24,8 @@ from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scores
 from secateur.trainers.contract import Data
 from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
-from secateur.trainers.passes.folds import Folds, by_fold, score_folds
-from secateur.trainers.passes.scoring import Configured, score_rows
+from secateur.trainers.passes.folds import Folds, by_fold
+from secateur.trainers.passes.scoring import Configured, score_folds, score_rows
 from secateur.trainers.processes import device_of_choice
 
 

@@ -5,18 +5,15 @@ Samples of equal inputs are in one fold: a copy would tell a network what it mus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 import xxhash
 from jaxtyping import Int64, Shaped
 
-from secateur.scorers.contract import Scores
-from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.ranks import random_keys
 from secateur.trainers.contract import Data
-from secateur.trainers.passes.scoring import Configured, score_rows
 
 Run = TypeVar("Run")
 Folds = Int64[np.ndarray, " samples"]
@@ -53,22 +50,3 @@ def by_fold(runs: Sequence[Run], folds: Folds) -> list[Sequence[Run]]:
     """Runs of each fold, of runs in the order of their seeds, and of their folds within a seed."""
     count = int(folds.max()) + 1
     return [runs[fold::count] for fold in range(count)]
-
-
-def score_folds(
-    runs: Sequence[Sequence[Sequence[nn.Module]]],
-    folds: Folds,
-    data: Data,
-    rows: Int64[np.ndarray, " b"],
-    scorers: Mapping[str, Configured],
-    *,
-    device: torch.device,
-) -> dict[str, Scores]:
-    """`score_rows` of rows by the networks of their folds; `runs` are by fold what `score_rows` takes."""
-    scores = {name: np.empty(len(rows), np.float32) for name in scorers}
-    for fold, own in enumerate(runs):
-        places = np.flatnonzero(folds[rows] == fold)
-        if len(places):
-            for name, values in score_rows(own, data, rows[places], scorers, device=device).items():
-                scores[name][places] = values
-    return scores
