@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -35,7 +35,7 @@ def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = No
 
 
 def mean_outputs(
-    models: Sequence[nn.Module], data: Data, rows: Int64[np.ndarray, " m"], folds: Folds | None = None
+    models: Sequence[Any], data: Data, rows: Int64[np.ndarray, " m"], folds: Folds | None = None
 ) -> Float64[np.ndarray, "m width"]:
     """Mean outputs of these models for some rows, or of those models that did not see a row where there are folds."""
     if folds is None:
