@@ -23,7 +23,7 @@ def show_report(answer: dict[str, Any]) -> None:
     if recommendation := answer["report"]["recommendation"]:
         say(recommendation["sentence"], style="bold")
     for part in ("yardstick", "saving", "time_to_accuracy"):
-        if told := answer["report"][part]:
+        if told := answer["report"].get(part):
             say(" ".join(told["sentences"]))
     say(answer["report"]["verdict"], style="bold")
     if at_steps:
