@@ -48,7 +48,7 @@ def written_report(
     study, splits = report.study, splits or {}
     if suspects and not embedded:
         suspects = suspects.without_samples()
-    findings = findings_of(store, study, report.by_class)
+    findings = findings_of(store, study, report.by_class, report.beside)
     known = (study.name, "data_groups")
     groups = grouped(store.load(known).collect(), splits, embedded=embedded) if splits and store.find(known) else None
     lines = table_of_findings(findings, groups or Grouped(), suspects, splits)

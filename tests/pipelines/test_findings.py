@@ -16,6 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
@@ -28,7 +29,9 @@ from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import run as loop
+from secateur.trainers.models import registry as models
 from secateur.trainers.tasks.classification import Classification
 
 WriteStudy = Callable[..., StudyFile]
@@ -87,7 +90,9 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     page = (report / "report.html").read_text()
     assert not sample.findall(page)
     assert "train, data/train.parquet: 120" in page
-    assert json.loads((report / "report.json").read_text())["findings"] == written
+    whole = json.loads((report / "report.json").read_text())
+    assert whole["findings"] == written
+    yardstick_is_told(whole["yardstick"], shell("run", study).stdout, page, text)
 
 
 def the_ui_says_it_unfolded(said: str) -> None:
@@ -170,6 +175,20 @@ def test_cells_of_others_are_no_formulas(tmp_path: Path) -> None:
     assert table.score_el2n.tolist()[:-1] == [-0.0, -1.0, -2.0, -3.0, -4.0, -5.0]
     assert table.iloc[-1][["finding", "count"]].tolist() == ["rare class", 3]
     assert groups.shown["duplicates", "train"][0].rows[5]["given"] == "café"
+
+
+def yardstick_is_told(known: dict[str, Any], told: str, page: str, text: str) -> None:
+    """The proxy's numbers are those of its model and of what it put out in training, and all of them are told."""
+    store, proxy = Store(marked_home() / "assets"), marked_home() / "assets" / "blobs" / "proxy" / "seed-0"
+    test = data_of(*(store.load(("blobs", name)) for name in ("test_inputs", "test_samples", "source")), "test")
+    assert known["proxy_test"] == evaluate(models.load(proxy), test)["accuracy"]
+    assert known["proxy_training"] == pytest.approx(json.loads((proxy / "fit.json").read_text())["accuracy"][-1])
+    assert (known["model"], known["rows"], len(known["proxy_accuracy"])) == ("boosted trees", 121, 4)
+    assert known["value"] == store.load(("blobs", ".yardstick"))["metrics"]["accuracy"]
+    for sentence in known["sentences"]:
+        assert sentence in told
+        assert sentence in page
+        assert sentence in text
 
 
 def test_init_prints_findings_and_offers_policies(tmp_path: Path) -> None:
