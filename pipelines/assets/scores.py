@@ -140,14 +140,12 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         secateur_store.save(key_of(study, "proxy_cost"), vars(spent))
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(identity_of(study, sorted(secateur_store.place(proxy_key).glob("seed-*"))))
-        yield dg.Output(
-            None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **tidy(vars(spent))}, data_version=weights
-        )
+        told = {"path": path, "runs": study.proxy_runs, **tidy(vars(spent))}
+        yield dg.Output(None, "proxy", metadata=told, data_version=weights)
+        shown = previews_of(study, secateur_store)
         for name, score in observed.items():
             values = runs.scores(name)
-            metadata = score_metadata(
-                values, score.declared.card, inputs, samples, source, previews_of(study, secateur_store)
-            )
+            metadata = score_metadata(values, score.declared.card, inputs, samples, source, shown)
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
     return proxy
