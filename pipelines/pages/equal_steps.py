@@ -27,8 +27,8 @@ def steps_table(report: Report) -> Table:
         return []
     study, metric, whole = report.study, report.metric, whole_of(report)
     random = title_of(study, study.baseline)
-    head = [study.arm, report.kept_word, metric.title, f"against {random}", f"against {whole}"]
-    lines = [[*head, "at equal epochs", "longer training"]]
+    others = [f"against {title_of(study, name)}" for name in (study.baseline, study.references[0])]
+    lines = [[study.arm, report.kept_word, metric.title, *others, "at equal epochs", "longer training"]]
     shorter = {(row.name, row.keep): row for row in (*report.rows, *report.whole)}
     for row in (*steps.rows, *steps.whole):
         beside, other, gain = (row.against.get(name) for name in (random, whole, SHORTER))
@@ -100,7 +100,7 @@ def beside_everything(report: Report, whole: str) -> Iterator[str]:
     if rows := named(True, False, Verdict.BETTER):
         yield (
             f"Worse than {whole} at equal epochs and not shown to be at equal steps: {rows}. Trained as long, these "
-            "samples are as good; the shorter training is what costs."
+            "samples show no loss: the shorter training is what costs."
         )
     if rows := named(True, False, Verdict.NO_BETTER, Verdict.WORSE):
         yield (
@@ -113,8 +113,8 @@ def beside_everything(report: Report, whole: str) -> Iterator[str]:
         yield f"Worse than {whole} at equal steps, which is not shown at equal epochs: {rows}."
     if lost:
         yield (
-            f"Worse than {whole} at both: {'; '.join(by_name(report, lost))}. These samples are not as good, however "
-            "long the training."
+            f"Worse than {whole} at both: {'; '.join(by_name(report, lost))}. Their samples are not as good, at "
+            "either length."
         )
 
 

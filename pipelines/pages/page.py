@@ -211,7 +211,9 @@ def content_of(
 def steps_content(report: Report) -> dict[str, Any] | None:
     """The comparison at equal steps; None where it was not asked for."""
     steps = report.at_steps
-    return steps and {
+    if steps is None:
+        return None
+    return {
         "verdict": steps.verdict,
         "sentences": sentences_of(report),
         "rows": steps.rows,

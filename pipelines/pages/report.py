@@ -179,7 +179,8 @@ def useless_note(metrics: Metrics, runs: Family) -> str:
 
 def at_steps_of(study: AnyStudy, metrics: Metrics, note: str, shorter: Family, twins: Family) -> Report:
     """The comparison at equal steps, by the results at equal epochs, whose references it shares, and those of twins."""
-    longer = first_of(study, twins) | {name: shorter[name] for name in study.references if name in shorter}
+    longer = {name: trials for name, trials in first_of(study, twins).items() if name in shorter}
+    longer |= {name: shorter[name] for name in study.references if name in shorter}
     longer = {
         name: {seed: one.model_copy(update={"compare_at": BY_STEPS}) for seed, one in trials.items()}
         for name, trials in longer.items()
@@ -189,13 +190,12 @@ def at_steps_of(study: AnyStudy, metrics: Metrics, note: str, shorter: Family, t
     rows, whole = compared_rows(study, metrics, longer, pruned, at=f" at {BY_STEPS}")
     gains: dict[str, Comparison] = {}
     for keep in (*pruned, OWN):
-        keys = [key for key in longer if key in shorter and key.endswith(f"@{keep}")]
-        pairs = {key: (longer[key], shorter[key]) for key in keys}
-        values = {
-            key: tuple(values_of(metrics, [side[seed] for seed in sorted(a.keys() & b.keys())]) for side in (a, b))
-            for key, (a, b) in pairs.items()
-        }
-        gains |= compare_pairs(values, higher_is_better=metrics[0].higher_is_better)
+        pairs = {}
+        for key in (key for key in longer if key in shorter and key.endswith(f"@{keep}")):
+            seeds = sorted(longer[key].keys() & shorter[key].keys())
+            mine, others = ([side[key][seed] for seed in seeds] for side in (longer, shorter))
+            pairs[key] = values_of(metrics, mine), values_of(metrics, others)
+        gains |= compare_pairs(pairs, higher_is_better=metrics[0].higher_is_better)
 
     def with_gain(row: Row) -> Row:
         gain = gains.get(selection_key(row.name, OWN if row.keep is None else row.keep))

@@ -24,15 +24,16 @@ class FirstLength:
 
     def lines(self) -> list[str]:
         """The study's key `compare_at`, or as a comment where it would take too long."""
+        times = f"{self.ratio:.1f}"
         if self.both:
             return [
                 "# Equal epochs tell what you save, equal steps what the samples are worth: for these, each subset is",
-                f"# trained once more, as long as everything. Both take {self.ratio:.1f} times as long as epochs.",
+                f"# trained once more, as long as everything. Both take {times} times as long as epochs alone.",
                 "compare_at: [epochs, steps]",
             ]
         return [
             "# Equal steps tell what the samples are worth: for these, each subset is trained once more, as long as",
-            f"# everything. Both take {self.ratio:.1f} times as long as epochs:",
+            f"# everything. Both take {times} times as long as epochs alone:",
             "# compare_at: [epochs, steps]",
         ]
 
