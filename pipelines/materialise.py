@@ -186,7 +186,7 @@ class Work:
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
         targets = everything
         if part == "scores":
-            targets = self.with_neighbours({key for key in everything if key.path[1:2] == ["scores"]})
+            targets = self.with_neighbours({key for key in everything if key.path[1] in ("scores", "yardstick")})
         elif part == "subsets":
             targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE})
         elif some:

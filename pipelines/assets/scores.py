@@ -24,8 +24,9 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.scorers.contract import Card, Scorer, Scores
-from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
+from secateur.trainers.passes.folds import Folds, folds_of, groups_of
 from secateur.trainers.processes import device_of_choice
 
 
@@ -78,11 +79,23 @@ def observers_of(study: Study) -> dict[str, Score]:
     return {name: score for name, score in study.scores.items() if inspect.isclass(score.declared)}
 
 
+def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Folds | None:
+    """The fold of each sample, which the store holds from now on; None where the study has no folds."""
+    place = key_of(study, "proxy_folds")
+    if study.proxy.folds is None:
+        store.remove(place)
+        return None
+    hashes = samples.select("content_hash").collect()["content_hash"].to_numpy() if study.task.own else None
+    folds = folds_of(groups_of(data) if hashes is None else hashes, strata_of(samples), study.proxy.folds)
+    store.save(place, folds)
+    return folds
+
+
 def proxy_asset(study: Study) -> dg.AssetsDefinition:
     """Train the proxy once on all samples; every observer of the study watches that run."""
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
-    config_form = form(TrainingConfig, study.proxy.model_dump())
+    config_form = form(TrainingConfig, study.proxy.training.model_dump())
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = key_of(study, "proxy")
     searched = study.proxy_from
@@ -121,7 +134,8 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         if loaded:
             training = with_searched_network(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
+        folds = divided(study, data, samples, secateur_store)
+        runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store, folds)
         spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(key_of(study, "proxy_cost"), vars(spent))
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())

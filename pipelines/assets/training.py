@@ -24,7 +24,9 @@ from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.deciding import metrics_of, why
 from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
+from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import naming
@@ -131,7 +133,7 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
     source = loaded["source"]
     inputs, samples, proxy = (store.load((study.name, name)) for name in ("inputs", "samples", "proxy"))
     data = data_of(inputs, samples, source)
-    proxies = [models.load(proxy / f"seed-{seed}") for seed in range(study.proxy_runs)]
+    proxies = [models.load(proxy / name) for name in study.proxies]
     return suspects_of(
         {name: (score.declared.card, loaded[f"score_{name}"]) for name, score in study.scores.items()},
         inputs,
@@ -139,7 +141,7 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
         source["task"],
         training_files(source),
         previews_of(study, store, LONGEST),
-        guess_by(proxies, data),
+        guess_by(proxies, data, folds_in(study, store)),
     )
 
 
@@ -153,7 +155,7 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "report",
-        ins=ins_of(study, "evaluation", "source", "tuning") | scored,
+        ins=ins_of(study, "evaluation", "source", "tuning", "yardstick") | scored,
         description="Every selection beside random and stratified random at the same budget and an equal number of "
         "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
         metadata=page_link(study),
@@ -169,7 +171,9 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         note += shares_text(source["encoding"])
         outcomes = outcomes_in(study, loaded["evaluation"])
         metrics, effects = metrics_of(study, source), by_class(study, outcomes, source)
-        report = build_report(study, outcomes, note, metrics=metrics, tuning=loaded["tuning"], by_class=effects)
+        known = beside(study, loaded["yardstick"], metrics[0], outcomes)
+        told: dict[str, Any] = {"metrics": metrics, "tuning": loaded["tuning"], "by_class": effects, "beside": known}
+        report = build_report(study, outcomes, note, **told)
         suspects = suspects_in(study, secateur_store, loaded)
         if suspects and not config.samples:  # type: ignore[attr-defined]
             suspects = suspects.without_samples()

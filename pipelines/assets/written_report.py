@@ -29,7 +29,7 @@ def written_report(
 ) -> dg.MaterializeResult:
     """Write the page, the text and the JSON of a report, findings at their top; what the UI shows of it."""
     study = report.study
-    page = page_of(report, pictures, findings_of(store, study, report.by_class), suspects)
+    page = page_of(report, pictures, findings_of(store, study, report.by_class, report.beside), suspects)
     with store.folder(key) as folder:
         page.write(folder)
     verdicts = [compared.verdict for _, compared in report.against(study.baseline)]

@@ -203,8 +203,10 @@ def answer_of(
     """What `run` prints as JSON of a study, or of these trials of it: findings, outcomes, report and manifest."""
     from secateur.pipelines.runs.by_class import by_class_in
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
 
-    findings = findings_of(store, study, by_class_in(store, study, outcomes))
+    known = beside_in(store, study, outcomes)
+    findings = findings_of(store, study, by_class_in(store, study, outcomes), known)
     answer: dict[str, Any] = {"study": name, "kind": study.kind, "findings": findings}
     answer["trials"] = [
         {"selection": trial.selection, "seed": trial.seed}
@@ -222,6 +224,7 @@ def answer_of(
 def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -238,7 +241,7 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
             | {"samples": len(wide), "path": str(store.find(key))}
         )
 
-    findings = findings_of(store, study)
+    findings = findings_of(store, study, known=beside_in(store, study, {}))
 
     def show() -> None:
         say_findings(findings)
@@ -262,6 +265,7 @@ def select(
     """Choose the samples to keep, score first where that is needed, and write a manifest of each selection."""
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -281,7 +285,7 @@ def select(
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": path}
         )
 
-    findings = findings_of(store, study)
+    findings = findings_of(store, study, known=beside_in(store, study, {}))
 
     def show() -> None:
         say_findings(findings)

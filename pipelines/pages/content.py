@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.words import Table
 from secateur.pipelines.runs.by_class import ByClass, Lost
+from secateur.pipelines.runs.yardstick import Beside
 from secateur.trainers.judging.comparison import Comparison, Summary
 from secateur.trainers.tasks.contract import Metric
 
@@ -117,6 +118,7 @@ class ReportContent(Content):
     time_to_accuracy: Annotated[
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
+    yardstick: Annotated[Beside | None, Field(description="what a simple model gets; null of studies of other units")]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
     findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
     suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
@@ -147,7 +149,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `report.json`."""
     made = ReportContent.model_json_schema(mode="serialization")
     made["$defs"]["Comparison"]["properties"]["verdict"] = made["$defs"].pop("Verdict")
-    for kind in (Row, Summary, Comparison, Metric, ByClass, Lost):
+    for kind in (Row, Summary, Comparison, Metric, ByClass, Lost, Beside):
         for name, told in docstrings_of(kind).items():
             made["$defs"][kind.__name__]["properties"][name]["description"] = told
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "report.json of secateur"}

@@ -141,6 +141,7 @@ def parts_of(
     sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
     yield Part("saving", SAVING, sentences, tables=saved)
     yield Part("findings", "What is wrong with the data", findings=findings)
+    yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
     yield Part("classes", "Effect by class", tables=list(classes.items()))
     yield Part(
@@ -195,6 +196,7 @@ def content_of(
             "saving": report.saving.content() if report.saving else None,
             "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
+            "yardstick": report.beside,
             "by_class": report.by_class,
             "findings": [{"importance": place, **finding} for place, finding in enumerate(findings)],
             "suspects": listed,

@@ -13,7 +13,7 @@ from secateur.pipelines.pages.words import Table, as_text, text_table
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 LOST = "▼"
 """Stands before the number of a class that is lost."""
-GRAVE = frozenset({"leaked", "lost class"})
+GRAVE = frozenset({"leaked", "lost class", "weak model", "learned by heart"})
 """Kinds of findings that stand beside the verdict, for it may be wrong because of them."""
 
 

@@ -16,7 +16,8 @@ from secateur.pipelines.pages.extremes import fitted, picture_of
 from secateur.pipelines.pages.previews import Previews, previewed, shown_places
 from secateur.scorers.contract import Card, Scores
 from secateur.trainers.contract import Data
-from secateur.trainers.judging.evaluation import outputs_of
+from secateur.trainers.judging.evaluation import mean_outputs
+from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Task
 
 if TYPE_CHECKING:
@@ -157,14 +158,14 @@ def encoded(picture: "Image") -> bytes:
     return min((content.getvalue() for content in contents), key=len)
 
 
-def guess_by(models: Sequence[Any], data: Data) -> Guess:
-    """What these networks say together of rows of the data: the target that their mean output stands for."""
+def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
+    """What these networks, or those of the rows' folds, say together of rows of the data: the target that their mean
+    output stands for."""
 
     def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
         if type(data.task).guesses is Task.guesses:  # a task that cannot say
             return [""] * len(rows), [None] * len(rows)
-        some = data.take(rows)
-        outputs = np.asarray(np.mean([outputs_of(model, some) for model in models], axis=0, dtype=np.float64))
+        outputs = mean_outputs(models, data, rows, folds)
         targets = data.task.guesses(outputs)
         assert targets is not None
         return [data.task.shown(target) for target in targets], certainties(data.task, outputs)

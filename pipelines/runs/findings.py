@@ -6,6 +6,7 @@ import numpy as np
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
+from secateur.pipelines.runs.yardstick import Beside, beside_findings
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -14,15 +15,22 @@ AHEAD = ("leaked",)
 """Kinds of findings that weigh more than a constant score."""
 
 
-def findings_of(store: Store, study: AnyStudy, lost: ByClass | None = None) -> list[dict[str, Any]]:
+def findings_of(
+    store: Store, study: AnyStudy, lost: ByClass | None = None, known: Beside | None = None
+) -> list[dict[str, Any]]:
     """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`.
 
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
-    trials at hand say, and the scores that do not tell samples apart.
+    trials at hand say, models that a simple one beats or that know labels by heart, and the scores that do not tell
+    samples apart.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    found = [*lost_findings(study, lost), *(constant_scores(store, study) if isinstance(study, Study) else [])]
+    found = [
+        *lost_findings(study, lost),
+        *beside_findings(known),
+        *(constant_scores(store, study) if isinstance(study, Study) else []),
+    ]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]

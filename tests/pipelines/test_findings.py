@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.definitions import build
@@ -22,7 +23,9 @@ from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import run as loop
+from secateur.trainers.models import registry as models
 
 WriteStudy = Callable[..., StudyFile]
 
@@ -69,8 +72,23 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     assert page.index('class="verdict"') < page.index(f"</strong> {said}") < page.index(double)
     assert text.index(said) < text.index("| selection |")
     assert text.index(said) < text.index(double)
-    written = json.loads((report / "report.json").read_text())["findings"]
-    assert [finding["kind"] for finding in written] == ["leaked", *lost, "duplicates"]
+    written = json.loads((report / "report.json").read_text())
+    assert [finding["kind"] for finding in written["findings"]] == ["leaked", *lost, "duplicates"]
+    yardstick_is_told(written["yardstick"], shell("run", study).stdout, page, text)
+
+
+def yardstick_is_told(known: dict[str, Any], told: str, page: str, text: str) -> None:
+    """The proxy's numbers are those of its model and of what it put out in training, and all of them are told."""
+    store, proxy = Store(marked_home() / "assets"), marked_home() / "assets" / "blobs" / "proxy" / "seed-0"
+    test = data_of(*(store.load(("blobs", name)) for name in ("test_inputs", "test_samples", "source")), "test")
+    assert known["proxy_test"] == evaluate(models.load(proxy), test)["accuracy"]
+    assert known["proxy_training"] == pytest.approx(json.loads((proxy / "fit.json").read_text())["accuracy"][-1])
+    assert (known["model"], known["rows"], len(known["proxy_accuracy"])) == ("boosted trees", 121, 4)
+    assert known["value"] == store.load(("blobs", ".yardstick"))["metrics"]["accuracy"]
+    for sentence in known["sentences"]:
+        assert sentence in told
+        assert sentence in page
+        assert sentence in text
 
 
 def test_init_prints_findings_and_offers_policies(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Known:
 def test_a_prediction_is_what_the_mean_output_of_the_proxies_stands_for(
     task: Any, targets: Any, outputs: Any, shown: list[str], sure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.pipelines.pages.suspects.outputs_of", lambda model, some: model.outputs)
+    monkeypatch.setattr("secateur.trainers.judging.evaluation.outputs_of", lambda model, some: model.outputs)
     task = task.fitted(targets)
     data = Data(np.zeros((2, 3), np.float32), targets, task)
     spread = [np.array(outputs, np.float32) + each for each in (-0.25, 0.25)]
