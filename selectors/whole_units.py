@@ -35,7 +35,9 @@ class Units:
     costs: Costs
 
     @classmethod
-    def made_of(cls, count: int, groups: Int64[np.ndarray, " n"] | None, costs: Num[np.ndarray, " n"] | None) -> "Units":
+    def made_of(
+        cls, count: int, groups: Int64[np.ndarray, " n"] | None, costs: Num[np.ndarray, " n"] | None
+    ) -> "Units":
         """Units of `count` samples: equal `groups` stay together; a sample costs 1 where no `costs` are given.
 
         Raises ValueError for a cost that is negative, NaN or infinite, by its row.

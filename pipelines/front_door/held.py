@@ -81,7 +81,9 @@ class Held:
             return
         rows = wrong.arg_true()[:SHOWN].to_list()
         named = ", ".join(self.shown(row) for row in rows) + (" …" if count > SHOWN else "")
-        raise SourceError(f"{what} is {fault} in {count:,} of {len(wrong):,} rows: {named}; fill them, or leave them out")
+        raise SourceError(
+            f"{what} is {fault} in {count:,} of {len(wrong):,} rows: {named}; fill them, or leave them out"
+        )
 
     def shown(self, row: int) -> str:
         """A row for a message: its number, with its file's name where there are several."""

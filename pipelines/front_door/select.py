@@ -233,7 +233,8 @@ def shares_of(share: Any, values: list[Any], by: str) -> dict[int, float]:
     """Shares by the number of a value; raises ValueError for a value that the column has not."""
     if not isinstance(share, Mapping):
         raise ValueError(f"share: 'proportional', 'balanced' or a share by value of {by!r}, got {share!r}")
+    places = {str(value): place for place, value in enumerate(values)} | {v: place for place, v in enumerate(values)}
     for value in share:
-        if value not in values:
+        if value not in places:
             raise ValueError(f"share: {by!r} has no value {value!r}; there are: {', '.join(map(str, values[:20]))}")
-    return {values.index(value): float(part) for value, part in share.items()}
+    return {places[value]: float(part) for value, part in share.items()}
