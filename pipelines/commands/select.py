@@ -43,7 +43,7 @@ def select(
     share: data.Shares = None,
     label: data.Label = None,
     embeddings: data.Embeddings = None,
-    id_: data.Id = None,
+    key: data.Key = None,
     to: data.To = None,
     target: data.Out = None,
     twin: data.Twin = True,
@@ -57,7 +57,7 @@ def select(
     """
     asked = {
         "score": score, "selector": selector, "end": end, "set": settings, "group": group, "by": by, "share": share,
-        "label": label, "embeddings": embeddings, "id": id_,
+        "label": label, "embeddings": embeddings, "key": key,
     }  # fmt: skip
     if is_data(name):
         refuse(name, "a study", {"selection": selection, "again": again, "wait": wait})
@@ -95,7 +95,7 @@ def select_of_study(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Choose the samples of a study to keep, score first where that is needed, and write a manifest of each selection."""
+    """Choose samples of a study, score first where that is needed, and write a manifest of each selection."""
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.storage.store import Store

@@ -1,4 +1,4 @@
-"""What `secateur select` does with a file of data: keep a part of it by a score of its own, as much at random beside."""
+"""What `secateur select` does with a file: keep a part of it by a score of its own, and as much at random beside."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,8 +45,8 @@ Embeddings = Annotated[
     str | None,
     typer.Option(metavar="FILE|COLUMN", help="Vectors: a .npy file or a column of lists.", rich_help_panel=DATA),
 ]
-Id = Annotated[
-    str | None, typer.Option("--id", metavar="COLUMN", help="What draws and ties go by.", rich_help_panel=DATA)
+Key = Annotated[
+    str | None, typer.Option("--key", metavar="COLUMN", help="What draws and ties go by.", rich_help_panel=DATA)
 ]
 Set = Annotated[
     list[str] | None,
