@@ -61,7 +61,9 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         return stitched(chosen, arguments, classes, quotas)
 
     choose.__signature__ = signature  # type: ignore[attr-defined]
-    return replace(chosen, choose=choose, reads=positional(choose), monotone=False, room=None, candidates=None, by_id=False)
+    return replace(
+        chosen, choose=choose, reads=positional(choose), monotone=False, room=None, candidates=None, by_id=False
+    )
 
 
 def stitched(chosen: Selector[...], arguments: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:

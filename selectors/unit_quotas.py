@@ -31,10 +31,10 @@ def choose_by_quota(
 ) -> Keep:
     """`choose_units` in each stratum apart, with its part of the total.
 
-    `strata` int64 `[n]` are numbers of the values of a column; a group belongs where most of its samples do, and what cannot be kept counts for
-    nothing. `share` is
-    `proportional` to what the stratum's samples cost, `balanced` (as equal as the strata allow), or a share of the total
-    by stratum. Raises ValueError where shares are negative or add up to more than 1, and as `choose_units`.
+    `strata` int64 `[n]` are numbers of the values of a column; a group belongs where most of its samples do, and what
+    cannot be kept counts for nothing. `share` is `proportional` to what the stratum's samples cost, `balanced` (as
+    equal as the strata allow), or a share of the total by stratum. Raises ValueError where shares are negative or add
+    up to more than 1, and as `choose_units`.
     """
     own = units.reduced(strata)[units.of]
     codes, occurring = codes_of(own)

@@ -1,7 +1,7 @@
 """Budgets of a column and samples that stay together: any selector, over whole groups and what each costs.
 
-A group (an episode, a document, a customer) is kept or dropped whole, and a budget may count tokens, bytes or seconds in
-place of samples. A selector sees one sample for each group. Groups are taken in the selection's own order as long as
+A group (an episode, a document, a customer) is kept or dropped whole, and a budget may count tokens, bytes or seconds
+in place of samples. A selector sees one sample for each group. Groups are taken in the selection's own order as long as
 they fit what is left of the budget; one that does not is skipped, so that the total never exceeds the budget, and no
 group that would still fit is left out.
 """
@@ -35,7 +35,9 @@ class Units:
     costs: Costs
 
     @classmethod
-    def made_of(cls, count: int, groups: Int64[np.ndarray, " n"] | None, costs: Num[np.ndarray, " n"] | None) -> "Units":
+    def made_of(
+        cls, count: int, groups: Int64[np.ndarray, " n"] | None, costs: Num[np.ndarray, " n"] | None
+    ) -> "Units":
         """Units of `count` samples: equal `groups` stay together; a sample costs 1 where no `costs` are given.
 
         Raises ValueError for a cost that is negative, NaN or infinite, by its row.
@@ -68,8 +70,8 @@ class Units:
             return {name: values[inverse] for name, values in signals.items()}
         return {name: self.reduced(values) for name, values in signals.items()}
 
-    def reduced(self, values: Shaped[np.ndarray, "n *more"]) -> Shaped[np.ndarray, "units *more"]:
-        """See `signals`."""
+    def reduced(self, values: np.ndarray) -> np.ndarray:
+        """Values `[n, …]` as `[units, …]`: see `signals`."""
         count = len(self.costs)
         if values.dtype == np.bool_:
             held = np.zeros((count, *values.shape[1:]), np.bool_)
@@ -87,7 +89,7 @@ class Units:
         means = (sums / self.sizes[:, np.newaxis]).astype(values.dtype)
         return means.reshape(count, *values.shape[1:])
 
-    def ids(self, ids: Ids) -> Ids:
+    def ids(self, ids: Ids) -> Int64[np.ndarray, " units"]:
         """The smallest id of each unit."""
         smallest = np.full(len(self.costs), np.iinfo(np.int64).max)
         np.minimum.at(smallest, self.of, ids)
@@ -129,8 +131,8 @@ def choose_units(
     bound = total if np.array_equal(costs, np.round(costs)) else total * (1 - ROUNDING)
     if total > float(costs.sum()) * (1 + ROUNDING):
         raise ValueError(
-            f"selector {chosen.name!r}: a budget of {total:g} is above {costs.sum():g}, all that can be kept; lower the "
-            "budget or widen its settings"
+            f"selector {chosen.name!r}: a budget of {total:g} is above {costs.sum():g}, all that can be kept; lower "
+            "the budget or widen its settings"
         )
     if costs.min() > bound:
         raise ValueError(f"nothing fits a budget of {total:g}: the cheapest that can be kept costs {costs.min():g}")

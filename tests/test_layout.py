@@ -22,7 +22,18 @@ ROOMS = {
         "architectures",
         "registry",
     ),
-    "selectors": ("draws", "contract", "class_policy", "samplers", "static", "searches", "masks", "check_selector"),
+    "selectors": (
+        "draws",
+        "contract",
+        "class_policy",
+        "whole_units",
+        "unit_quotas",
+        "samplers",
+        "static",
+        "searches",
+        "masks",
+        "check_selector",
+    ),
     "trainers": (
         "processes",
         "augmentation",
@@ -51,6 +62,7 @@ ROOMS = {
         "definitions",
         "component",
         "materialise",
+        "front_door",
         "commands",
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class Held:
     take: Callable[[np.ndarray], Any]
     place: Place | None = None
     """Where it lies, of a path."""
+    items: int | None = None
+    """Rows of data without columns, as a torch data set may be."""
+    read: dict[str, pl.Series] = field(default_factory=dict)
+    """Columns that somebody asked for."""
 
     @cached_property
     def columns(self) -> list[str]:
@@ -50,9 +54,11 @@ class Held:
         if name not in self.columns:
             near = did_you_mean(name, self.columns)
             raise SourceError(f"{what}: {self.name} has no column {name!r}; {near}there are: {', '.join(self.columns)}")
-        kinds = settled_types(self.files, [name], ())
-        parts = [table[name] for file in self.files for table in file.batches(kinds)]
-        return series_of(pa.chunked_array([chunk for part in parts for chunk in part.chunks], kinds[name])).rename(name)
+        if name not in self.read:
+            kinds = settled_types(self.files, [name], ())
+            chunks = [chunk for file in self.files for table in file.batches(kinds) for chunk in table[name].chunks]
+            self.read[name] = series_of(pa.chunked_array(chunks, kinds[name])).rename(name)
+        return self.read[name]
 
     def numbers(self, name: str, what: str) -> np.ndarray:
         """A column of numbers or of true and false, int64 or float64 `[n]`; SourceError for any other and for gaps."""
@@ -81,7 +87,9 @@ class Held:
             return
         rows = wrong.arg_true()[:SHOWN].to_list()
         named = ", ".join(self.shown(row) for row in rows) + (" …" if count > SHOWN else "")
-        raise SourceError(f"{what} is {fault} in {count:,} of {len(wrong):,} rows: {named}; fill them, or leave them out")
+        raise SourceError(
+            f"{what} is {fault} in {count:,} of {len(wrong):,} rows: {named}; fill them, or leave them out"
+        )
 
     def shown(self, row: int) -> str:
         """A row for a message: its number, with its file's name where there are several."""
@@ -93,9 +101,18 @@ class Held:
             row -= count
         raise IndexError(row)
 
+    @property
+    def count(self) -> int:
+        """Rows of all files."""
+        return len(next(iter(self.read.values()))) if self.read else sum(self.sizes)
+
     @cached_property
     def sizes(self) -> list[int]:
         """Rows of each file."""
+        if self.items is not None:
+            return [self.items]
+        if all(isinstance(file, ParquetFile) for file in self.files):
+            return [file.footer[1] for file in self.files if isinstance(file, ParquetFile)]
         kinds = settled_types(self.files, self.columns[:1], ())
         return [sum(table.num_rows for table in file.batches(kinds)) for file in self.files]
 
@@ -108,7 +125,7 @@ def held(data: Any) -> Held:
         hand = given(data, None)
     except ValueError as error:
         raise SourceError(str(error).removeprefix("rows are kept of ")) from error
-    return Held("the data", [hand.rows], hand.take)
+    return Held("the data", [hand.rows], hand.take, items=None if hand.rows.columns else len(data))
 
 
 def of_path(path: Path) -> Held:

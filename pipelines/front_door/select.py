@@ -31,8 +31,8 @@ Keep = int | float | Mapping[str, int | float]
 class Choice:
     """Rows that stay, int64 ascending, of `of` rows, and `random` ones that come to as much.
 
-    `total` is what the rows come to in `unit` (rows, or a column), `random_total` what the random ones do, `budget` what
-    they may come to, and `whole` what all rows do.
+    `total` is what the rows come to in `unit` (rows, or a column), `random_total` what the random ones do, `budget`
+    what they may come to, and `whole` what all rows do.
     """
 
     rows: np.ndarray
@@ -60,7 +60,7 @@ def select(
     share: Literal["proportional", "balanced"] | Mapping[Any, float] = "proportional",
     label: str | None = None,
     embeddings: str | Path | np.ndarray | None = None,
-    id: str | None = None,
+    key: str | None = None,
     seed: int = 0,
     random_twin: bool = False,
     **settings: Any,
@@ -76,15 +76,15 @@ def select(
 
     `score` is a column of numbers, or an array of one number per row; `selector` one of `docs/selectors.md`. With a
     score it is `top` if you name none (`end="high"` or `"low"`), without one `uniform_random`. `settings` are those of
-    the selector, such as `low` and `high` of `band`. Selectors of vectors read `embeddings`: a column of lists, an array
-    `[n, d]`, or the path of a `.npy` file; those of classes read `label`; other scores that a selector names, such as
-    `aum`, are columns of that name.
+    the selector, such as `low` and `high` of `band`. Selectors of vectors read `embeddings`: a column of lists, an
+    array `[n, d]`, or the path of a `.npy` file; those of classes read `label`; other scores that a selector names,
+    such as `aum`, are columns of that name.
 
-    `group` is a column whose equal values stay or go together (an episode, a document): groups are taken in the order of
-    the selection as long as they fit. `by` is a column (a source, a language) whose values get parts of the budget:
-    `share` is "proportional" to what they hold, "balanced", or a share by value. `id` is a column whose values stand for
-    rows in draws and ties, so that a choice does not depend on the order of rows. With `random_twin` a pair comes back:
-    what is kept, and as much at random.
+    `group` is a column whose equal values stay or go together (an episode, a document): groups are taken in the order
+    of the selection as long as they fit. `by` is a column (a source, a language) whose values get parts of the budget:
+    `share` is "proportional" to what they hold, "balanced", or a share by value. `key` is a column whose values stand
+    for rows in draws and ties, so that a choice does not depend on the order of rows. With `random_twin` a pair comes
+    back: what is kept, and as much at random.
 
     Raises ValueError for a column, selector or setting that there is not, for gaps, NaN and negative costs, which it
     counts and whose rows it names, and for a budget that cannot be met.
@@ -97,7 +97,7 @@ def select(
     rows = held(data)
     made = choose(
         rows, keep=keep, score=score, selector=selector, group=group, by=by, share=share, label=label,
-        embeddings=embeddings, id=id, seed=seed, settings=settings,
+        embeddings=embeddings, key=key, seed=seed, settings=settings,
     )  # fmt: skip
     return (rows.take(made.rows), rows.take(made.random)) if random_twin else rows.take(made.rows)
 
@@ -113,7 +113,7 @@ def choose(
     share: Any,
     label: str | None,
     embeddings: str | Path | np.ndarray | None,
-    id: str | None,
+    key: str | None,
     seed: int,
     settings: Mapping[str, Any],
 ) -> Choice:
@@ -124,13 +124,9 @@ def choose(
     if score is not None and "scores" not in chosen.reads:
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
     checked(chosen.settings, settings, name)
-    if open_settings := [one for one in chosen.tunable if settings.get(one) is None]:
-        example = chosen.tunable[open_settings[0]][0]
-        raise ValueError(f"{name}: say {open_settings[0]}, which a study would tune, such as {example}")
     filled = chosen.settings(**settings).model_dump()
-    signals = signals_of(rows, chosen, score, label, embeddings)
-    count = len(next(iter(signals.values()))) if signals else sum(rows.sizes)
-    ids = np.arange(count, dtype=np.int64) if id is None else ids_of(rows, id)
+    signals, count = signals_of(rows, chosen, score, label, embeddings), rows.count
+    ids = np.arange(count, dtype=np.int64) if key is None else ids_of(rows, key)
     costs, total, unit = budget_of(rows, keep, count)
     units = Units.made_of(count, None if group is None else rows.codes(group, "group")[0], costs)
     how: dict[str, Any] = {"seed": seed, "ids": ids}
@@ -171,9 +167,12 @@ def signals_of(
             found[name] = vectors_of(rows, embeddings, chosen.name)
         else:
             found[name] = rows.numbers(name, f"selector {chosen.name!r}").astype(np.float32)
-    lengths = {name: len(values) for name, values in found.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"one value per row is needed, and there are {lengths}")
+    for name, values in found.items():
+        if len(values) != rows.count:
+            held = ("embeddings", "vectors") if name == "embeddings" else ("score", "numbers")
+            raise ValueError(
+                f"{held[0]}: there are {rows.count} rows, and {len(values)} {held[1]}; give one for each row"
+            )
     return found
 
 
@@ -205,10 +204,11 @@ def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
 
 
 def ids_of(rows: Held, name: str) -> np.ndarray:
-    """Distinct ids int64 `[n]` of a column: whole numbers as they are, texts by a hash; SourceError where two are equal."""
-    column = rows.column(name, "id")
-    rows.refuse(column.is_null(), f"id: column {name!r}", "empty")
-    rows.refuse(~column.is_first_distinct(), f"id: column {name!r}", "the same as in an earlier row")
+    """Distinct ids int64 `[n]` of a column: whole numbers as they are, texts by a hash; SourceError where two are
+    equal."""
+    column = rows.column(name, "key")
+    rows.refuse(column.is_null(), f"key: column {name!r}", "empty")
+    rows.refuse(~column.is_first_distinct(), f"key: column {name!r}", "the same as in an earlier row")
     if column.dtype.is_integer():
         return column.to_numpy().astype(np.int64)
     texts = pl.DataFrame({"id": column.cast(pl.String)})
@@ -223,6 +223,7 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
         raise ValueError(f"keep: name one column with its amount, such as {{'tokens': 2000000}}, got {dict(keep)}")
     [(name, amount)] = keep.items()
     costs = rows.numbers(name, "keep")
+    rows.refuse(pl.Series(costs < 0), f"keep: column {name!r}", "below 0")
     if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
         raise ValueError(f"keep: {name} needs an amount above 0, got {amount!r}")
     whole = float(costs.sum())
@@ -233,7 +234,8 @@ def shares_of(share: Any, values: list[Any], by: str) -> dict[int, float]:
     """Shares by the number of a value; raises ValueError for a value that the column has not."""
     if not isinstance(share, Mapping):
         raise ValueError(f"share: 'proportional', 'balanced' or a share by value of {by!r}, got {share!r}")
+    places = {str(value): place for place, value in enumerate(values)} | {v: place for place, v in enumerate(values)}
     for value in share:
-        if value not in values:
+        if value not in places:
             raise ValueError(f"share: {by!r} has no value {value!r}; there are: {', '.join(map(str, values[:20]))}")
-    return {values.index(value): float(part) for value, part in share.items()}
+    return {places[value]: float(part) for value, part in share.items()}
