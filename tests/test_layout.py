@@ -138,6 +138,19 @@ def test_imports_point_one_way(path: Path) -> None:
         assert not {root for name in names if (root := name.split(".")[0]).startswith("dagster")} - pipes
 
 
+def test_of_the_front_door_a_study_alone_needs_dagster() -> None:
+    """Whatever a file imports counts, wherever in it; `study.py` does so within its function."""
+    need = {}
+    for path in (path for path in MODULES if room_of(path) == "pipelines/front_door"):
+        reached, todo = set[Path](), {path}
+        while todo:
+            reached |= todo
+            todo = {other for each in todo for other in needs(each)} - reached
+        need[path.stem] = any(room_of(other) in OF_DAGSTER for other in reached)
+    assert [name for name, needed in need.items() if needed] == ["study"]
+    assert {"select", "score", "scores_of", "samplers"} < set(need)
+
+
 def test_no_file_imports_itself_by_way_of_others() -> None:
     left = {path: needs(path) for path in MODULES}
     while ready := [path for path, others in left.items() if not others & left.keys()]:

@@ -160,7 +160,9 @@ def column_parts(path: Path, name: str, size: int, width: int | None = None) -> 
             lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
             width = int(lengths[0]) if width is None and lengths[0] == lengths[0] else width
             if len(wrong := np.flatnonzero(lengths != width)):
-                raise ValueError(f"{path}: column {name!r} has no list of {width} numbers at {rows_text(start + wrong)}")
+                raise ValueError(
+                    f"{path}: column {name!r} has no list of {width} numbers at {rows_text(start + wrong)}"
+                )
             values = column.flatten().to_numpy(zero_copy_only=False)
             yield values.astype(np.float64 if values.dtype.kind not in "f" else values.dtype).reshape(len(batch), -1)
             start += len(batch)

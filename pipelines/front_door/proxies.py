@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.sources import Loaded

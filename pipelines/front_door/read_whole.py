@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class Whole:
     """`source`, `columns`, `task`, `encoding`, `data`, `proxy` and `training` of a study."""
     scores: Mapping[str, Mapping[str, Any] | None]
     """Scores of a first study, with their settings."""
+    base: Path
+    """The folder that paths of the source start from."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -59,7 +62,7 @@ class Whole:
         """Path of each picture, of a folder of pictures."""
         if self.loaded.pictures is None:
             return None
-        name, folder = self.loaded.pictures
+        name, folder = self.loaded.pictures[0], os.path.abspath(self.base / self.content["source"]["train"])
         return self.loaded.rows["train"].column(name).struct.field("path").str.strip_prefix(f"{folder}/")
 
     def left_out(self) -> str:
@@ -92,7 +95,7 @@ def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
         "training": settled["training"],
     }
     others = {"regression": ["dynamic_uncertainty"]}.get(draft.goal.task, ["forgetting", "aum"])
-    return Whole(loaded, content, {"loss": None, **dict.fromkeys(others), "el2n": {"epochs": settled["el2n"]}})
+    return Whole(loaded, content, {"loss": None, **dict.fromkeys(others), "el2n": {"epochs": settled["el2n"]}}, folder)
 
 
 def load_whole(draft: Draft, source: Mapping[str, Any], folder: Path) -> Loaded:

@@ -136,10 +136,11 @@ def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind) -> st
         if kind == "probabilities" and off.any():
             must = "lie from 0 to 1 and add up to 1" if single else "lie from 0 to 1"
             raise ValueError(
-                f"probabilities {must}, they do not{where} at {rows_text(np.flatnonzero(off))}: for logits leave kind out"
+                f"probabilities {must}, they do not{where} at {rows_text(np.flatnonzero(off))}: leave "
+                "kind out for logits"
             )
         if kind == "logits" and single and not off.any():
-            raise ValueError(f'the outputs{where} add up to 1 in every row: they are probabilities, say kind="probabilities"')
+            raise ValueError(f'outputs{where} add up to 1 in each row, as probabilities do: say kind="probabilities"')
     return f"probabilities are rounded to 0 or 1 at {rows_text(np.flatnonzero(rounded))}" if rounded.any() else ""
 
 
