@@ -179,8 +179,6 @@ class Observer(ABC):
     """Of one that nobody declared, nothing is checked before it sees a batch."""
     fills_windows: ClassVar[bool] = False
     """Whether a sample that was shown fewer times than the setting `window` says has no score."""
-    compares: ClassVar[int] = 1
-    """Presentations of a sample without which it says nothing of it."""
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)

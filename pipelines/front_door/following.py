@@ -76,7 +76,7 @@ def reason_by_length(score: Score, one: type[Observer], epochs: int) -> str:
     """Of an observer that compares more presentations of a sample than count."""
     settings = settings_of(score)
     seen = min(epochs, settings.get("epochs") or epochs)
-    least = settings["window"] if one.fills_windows else one.compares
+    least = settings["window"] if one.fills_windows else getattr(one, "compares", 1)
     if seen >= least:
         return ""
     counted = f"{seen} epoch{'s' if seen > 1 else ''} count{'' if seen > 1 else 's'}"

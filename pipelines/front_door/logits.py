@@ -73,7 +73,7 @@ def of_array(values: Any, what: str) -> list[Epoch]:
             f"a file ({FILES}) is needed"
         )
     each = [values] if len(shape) == 2 else [values[number] for number in range(shape[0])]
-    return [Epoch(*shape[-2:], partial(slices, one)) for one in each]
+    return [Epoch(shape[-2], shape[-1], partial(slices, one)) for one in each]
 
 
 def slices(values: Any, size: int) -> Iterator[Any]:
@@ -117,7 +117,8 @@ def of_tensors(path: Path, named: Named) -> list[Epoch]:
         if len(shape) not in (2, 3) or (len(shape) == 3 and len(names) > 1):
             raise ValueError(f"{path}: tensor {name!r} is {list(shape)}, and [n, classes] is needed")
         places = [None] if len(shape) == 2 else range(shape[0])
-        found += [Epoch(*shape[-2:], partial(tensor_blocks, path, name, place, shape[-2])) for place in places]
+        rows, width = shape[-2:]
+        found += [Epoch(rows, width, partial(tensor_blocks, path, name, place, rows)) for place in places]
     return found
 
 

@@ -50,7 +50,7 @@ class Whole:
         """Row in the caller's data of each row that is read, int64 `[n]` ascending, counted over all files."""
         read = self.loaded.rows["train"]
         starts = np.concatenate([[0], np.cumsum(self.sizes)])
-        return starts[read.column(FILE).to_numpy()] + read.column(ROW).to_numpy()
+        return np.asarray(starts[read.column(FILE).to_numpy()] + read.column(ROW).to_numpy())
 
     @property
     def sizes(self) -> np.ndarray:
@@ -133,7 +133,8 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
     columns = None
     if wish.labels and (wish.text or wish.image or wish.features):
         label = list(wish.labels) if len(wish.labels) > 1 else wish.labels[0]
-        columns = Columns(text=wish.text, image=wish.image, features=list(wish.features) or None, label=label)
+        inputs = {"text": wish.text, "image": wish.image, "features": list(wish.features) or None}
+        columns = Columns.model_validate(inputs | {"label": label})
     try:
         rows = given(data, columns).rows
     except ValueError as error:

@@ -136,8 +136,8 @@ class StudyResult:
         if not isinstance(self.study, Study):
             raise ValueError(f"study {self.study.name} is of kind {self.study.kind!r} and scores no samples")
         load = self.store.load
-        samples = load((self.study.name, "samples"))
-        places = samples.select(pl.col(r"^(row|file|file_row)$")).collect()
+        samples = load((self.study.name, "samples")).select(pl.col(r"^(row|file|file_row)$"))
+        places: pl.DataFrame = samples.collect()
         if "file" in places.columns:
             names = [name for name, _ in load((self.study.name, "source"))["training_files"]]
             places = places.with_columns(pl.lit(pl.Series(names)).gather(pl.col("file")).alias("file"))

@@ -186,8 +186,8 @@ def computed(
     for blocks in zip(*(numbered(epoch, size) for epoch in epochs), strict=True):
         start, outputs = blocks[0][0], [as_logits(block, kind, task) for _, block in blocks]
         part = slice(start, start + len(outputs[0]))
-        for name, values in of_block(read, outputs, task.tensor(targets[part]), task).items():
-            found[name][part] = values.numpy()
+        for name, own in of_block(read, outputs, task.tensor(targets[part]), task).items():
+            found[name][part] = own.numpy()
     for name, values in found.items():
         finite(values, name)
     strata = task.strata(targets)

@@ -26,6 +26,7 @@ class Forgetting(Observer):
     """
 
     compares: ClassVar[int] = 2
+    """Presentations of a sample without which it says nothing of it."""
 
     def __init__(
         self,

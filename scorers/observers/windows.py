@@ -29,6 +29,7 @@ class WindowMean(FirstEpochs):
     """
 
     compares: ClassVar[int] = 2
+    """Presentations of a sample without which it says nothing of it."""
 
     def __init__(self, samples: int, device: torch.device, *, window: Window = 10) -> None:
         super().__init__(samples, device)
