@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@cache
 def needs(path: Path) -> set[Path]:
     """Files of the project that a file imports."""
     return {NAMES[name] for name in imported(path) if name in NAMES} - {path}
