@@ -20,7 +20,7 @@ from secateur.pipelines.data.profile import Place, find_data, types_of
 from secateur.pipelines.data.scan import FILE, ROW
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
-from secateur.pipelines.data.sources import Loaded, load
+from secateur.pipelines.data.sources import Loaded, load, own_manners
 from secateur.pipelines.manifests.given import given
 from secateur.pipelines.studies.draft import Draft, Wish, draft_columns, settle, source_of
 from secateur.pipelines.studies.problem import Problem
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LENIENT = DataPolicy(bad_rows="drop", unlabelled="drop")
 OPTION = re.compile(r"--([a-z_]+)(?: (COLUMN|classification|regression|multi_label)\b)?")
 """An option of the shell in a message."""
+WRITTEN = "data_in_hand.parquet"
+"""What is in memory, as a file of the temporary folder."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,13 @@ class Whole:
 def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
     """Read data in hand, or at a path, as `select` takes them; what has to be written goes below `folder`.
 
-    Raises SourceError for data that no study can read, in the words of a call.
+    Raises SourceError for data that no study can read.
     """
-    with in_words_of_a_call():
-        place = place_of(data, wish, folder)
-        draft = draft_columns(place, wish)
-        source = {"kind": place.kind} if place.kind in ("digits", "diabetes") else source_of(draft, folder)
-        loaded = load_whole(draft, source, folder)
-        settled = settle(draft, loaded)
+    place = place_of(data, wish, folder)
+    draft = draft_columns(place, wish)
+    source = source_of(draft, folder)
+    loaded = load_whole(draft, source, folder)
+    settled = settle(draft, loaded)
     content = {
         "source": source,
         "columns": draft.columns,
@@ -112,7 +113,7 @@ def load_whole(draft: Draft, source: Mapping[str, Any], folder: Path) -> Loaded:
 def place_of(data: Any, wish: Wish, folder: Path) -> Place:
     """Where the data lie; what is in memory is written below `folder` first."""
     if not isinstance(data, str | Path):
-        return find_data(str(written(data, wish, folder / "data.parquet")))
+        return find_data(str(written(data, wish, folder / WRITTEN)))
     path = Path(data).expanduser()
     place = find_data(str(path))
     if path.is_file():  # and not what stands beside it
@@ -128,7 +129,8 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
     if isinstance(data, datasets.DatasetDict):
         raise SourceError(f"this is a DatasetDict: give one split of it, such as data[{next(iter(data), 'train')!r}]")
     if isinstance(data, datasets.Dataset):
-        data.to_parquet(path)
+        with own_manners():
+            data.to_parquet(path)
         return path
     columns = None
     if wish.labels and (wish.text or wish.image or wish.features):
@@ -158,10 +160,10 @@ def write(rows: SourceFile, named: list[str], path: Path) -> None:
 
 
 @contextmanager
-def in_words_of_a_call() -> Iterator[None]:
-    """Errors that name options of the shell, as errors that name arguments."""
+def in_words_of_a_call(folder: Path) -> Iterator[None]:
+    """Errors that name options of the shell, or the file that data in hand were written to, in words of a call."""
     try:
         yield
     except SourceError as error:
         text = OPTION.sub(lambda found: f"{found[1]}={repr(found[2]) if found[2] else '…'}", str(error))
-        raise SourceError(text) from error
+        raise SourceError(text.replace(str(folder / WRITTEN), "the data").replace(WRITTEN, "the data")) from error

@@ -14,7 +14,7 @@ import polars as pl
 from secateur.pipelines.front_door.asked import Scores, asked, with_read
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.proxies import scored
-from secateur.pipelines.front_door.read_whole import Whole, read_whole
+from secateur.pipelines.front_door.read_whole import Whole, in_words_of_a_call, read_whole
 from secateur.pipelines.studies.draft import Wish
 from secateur.pipelines.studies.files import validated
 from secateur.pipelines.studies.rejections import did_you_mean
@@ -31,7 +31,7 @@ def score(
     label: str | Sequence[str] | None = None,
     text: str | None = None,
     image: str | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     scores: Scores | None = None,
     model: str | None = None,
     epochs: int | None = None,
@@ -73,15 +73,17 @@ def score(
     chosen = None if scores is None else asked(scores)
     wish = Wish(
         labels=() if label is None else (label,) if isinstance(label, str) else tuple(label),
-        text=text, image=image, features=tuple(features or ()), task=task, model=model, epochs=epochs,
+        text=text, image=image, features=(features,) if isinstance(features, str) else tuple(features or ()),
+        task=task, model=model, epochs=epochs,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="secateur-") as name, bars(progress) as display:
         folder = Path(name).resolve()
         display.stage("reading the data")
-        whole = read_whole(data, wish, folder)
-        chosen = chosen or asked(whole.scores)
-        study = study_of(whole, with_read(chosen), more)
-        found = scored(study, whole.loaded, folder, seed, display)
+        with in_words_of_a_call(folder):
+            whole = read_whole(data, wish, folder)
+            chosen = chosen or asked(whole.scores)
+            study = study_of(whole, with_read(chosen), more)
+            found = scored(study, whole.loaded, folder, seed, display)
         return table_of(whole, {one: found[one] for one in chosen})
 
 

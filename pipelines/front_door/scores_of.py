@@ -25,7 +25,7 @@ from secateur.trainers.tasks.multi_label import MultiLabel
 
 Kind = Literal["logits", "probabilities"]
 TASKS: Mapping[str, type[Classification | MultiLabel]] = {"classification": Classification, "multi_label": MultiLabel}
-BLOCK = 1 << 26
+BLOCK = 1 << 24
 """Bytes of outputs, of all epochs together, that are in memory at once."""
 LEAST = float(np.finfo(np.float32).tiny)
 """A smaller probability counts as this one, whose logarithm is -87.3."""

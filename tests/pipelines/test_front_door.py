@@ -211,6 +211,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"scores": ["tdds"], "epochs": 3}, ValueError, "windows of 10 presentations"),
     ({"label": "x", "task": "regression", "scores": ["aum"]}, ValueError, "regression has none of"),
     ({"label": "x", "task": "ranking"}, ValueError, "task=…: there is no 'ranking'"),
+    ({"data": frames().head(0)}, ValueError, "the data: no rows"),
+    ({"data": frames().with_columns(label=pl.lit("a"))}, ValueError, r"is 'a' in every row.*\(label=…\)"),
     ({"model": "resnet"}, ValueError, "there is no 'resnet'|resnet"),
     ({"proxy": {"lr": 0.1}}, ValueError, "proxy.lr: there is no such key"),
     ({"checkpoint": 3}, TypeError, "takes no 'checkpoint'; did you mean 'checkpoints'"),
@@ -223,7 +225,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr("secateur.pipelines.front_door.proxies.train", None)
     with pytest.raises(kind, match=said):
-        sc.score(frames(), **({"label": "label", "progress": False} | how))
+        sc.score(**({"data": frames(), "label": "label", "progress": False} | how))
     with pytest.raises(ValueError, match="and this is a int"):
         sc.score(3, progress=False)
 
