@@ -18,10 +18,14 @@ class Bars:
     def __init__(self, *, shown: bool) -> None:
         self.shown = shown
         self.bar: Any = None
+        self.said = ""
 
     def stage(self, words: str) -> None:
         """Say what is being done from now on."""
+        if words == self.said:  # each input of a step says it
+            return
         self.close()
+        self.said = words
         if self.shown:
             from tqdm.auto import tqdm
 
@@ -54,7 +58,7 @@ class Bars:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
-            self.bar = None
+        self.bar, self.said = None, ""
 
 
 @contextmanager

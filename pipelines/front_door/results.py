@@ -91,6 +91,9 @@ class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
         pairs = ", ".join(f"[{Trial(one, 0).name!r}, {Trial(one, 0).keep}]" for one in there)
         return f"there is no manifest of {wanted}; {did_you_mean(wanted, there)}there are: {pairs or 'none'}"
 
+    def __repr__(self) -> str:
+        return f"manifests of {', '.join(map(str, self)) or 'nothing'}"
+
     def __iter__(self) -> Iterator[tuple[str, int | float, int]]:
         return ((trial.name, trial.keep, trial.seed) for trial in self._places)
 

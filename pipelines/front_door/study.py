@@ -37,7 +37,8 @@ def study(name: str | Path, *, again: bool = False, wait: bool = False, progress
         warnings.warn(text, stacklevel=2)
 
     store = Store(marked_home() / ASSETS)
-    with bars(progress) as display, instance_at(marked_home(), told) as instance:
+    with warnings.catch_warnings(), bars(progress) as display, instance_at(marked_home(), told) as instance:
+        warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # Dagster says so of what we use
         how: dict[str, Any] = {"again": again, "waits": told if wait else None, "told": told}
         try:
             run_study(file, store.root, instance, display, **how)  # type: ignore[arg-type]

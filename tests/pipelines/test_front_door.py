@@ -125,15 +125,15 @@ def test_a_study_shows_its_report(result: StudyResult) -> None:
 
 
 def test_a_study_gives_manifests_by_selection_budget_and_seed(result: StudyResult, files: Path) -> None:
-    assert set(result.manifests) >= {("hardest", 0.3, 0), ("uniform_random", 0.3, 0), ("stratified_random", 0.3, 0)}
+    assert set(result.manifests) >= {("hardest", 0.3, 0), ("uniform_random", 0.3, 1), ("stratified_random", 0.3, 0)}
     kept = result.manifests["hardest", 0.3].apply(pl.read_parquet(files / "points.parquet"))
     hard = result.scores.top_k(27, by="early")["file_row"].to_list()
     assert kept["x"].to_list() == pl.read_parquet(files / "points.parquet")[sorted(hard)]["x"].to_list()
-    one = result.manifests["uniform_random", 0.3, 0]
-    assert (one.declaration.count, one.path.parent.name) == (27, "uniform_random@0.3")
+    one = result.manifests["uniform_random", 0.3, 1]
+    assert (one.declaration.count, one.path.parent.name, one.path.name) == (27, "uniform_random@0.3", "1")
     for key, said in [
         (("hardes", 0.3), r"there is no manifest of hardes@0.3; did you mean 'hardest@0.3'\?.*\['hardest', 0.3\]"),
-        (("hardest", 0.3, 7), "hardest@0.3 has manifests of the seeds 0"),
+        (("hardest", 0.3, 7), "hardest@0.3 has manifests of the seeds 0, 1"),
         ("hardest", "there is no manifest of hardest@None"),
     ]:
         with pytest.raises(KeyError, match=said):
