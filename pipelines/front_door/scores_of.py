@@ -34,7 +34,7 @@ NEAR, NEAR_HALF = 1e-3, 1e-2
 
 
 def scores_of(
-    outputs: Any,
+    logits: Any,
     labels: Any,
     *,
     kind: Kind = "logits",
@@ -44,17 +44,16 @@ def scores_of(
 ) -> pl.DataFrame:
     """Scores of samples from what your own model puts out for them: a column float32 for each score, rows in order.
 
-    `outputs` are logits or, with `kind="probabilities"`, probabilities: `[n, classes]` of one pass over the data or
+    `logits`, or with `kind="probabilities"` probabilities, are `[n, classes]` of one pass over the data or
     `[epochs, n, classes]` of several, of NumPy or torch; a list of one `[n, classes]` for each epoch; or the path of a
     `.npy`, safetensors or Parquet file (a column of lists), or a list of such paths. `column` names the column or
-    tensor, or one for each epoch, where a file has several. Outputs are read in blocks of rows: what is mapped from a
-    file stays on disk. `labels` are whole numbers 0 … classes-1 `[n]`; with `task="multi_label"` 0 and 1 `[n, labels]`.
+    tensor, or one for each epoch, where a file has several. This reads blocks of rows: a mapped file stays on disk.
+    `labels` are whole numbers 0 … classes-1 `[n]`; with `task="multi_label"` 0 and 1 `[n, labels]`.
 
     `scores` picks: names, or names with settings as in a study, `{"el2n": {"epochs": 5}}`. Without it come all that
     follow: of one pass the scores that need no second one, of several epochs also those that follow a sample over time
-    (`forgetting`, `dual`, …). They are computed by the same observers and scorers of checkpoints as in a run of
-    secateur: of an epoch's outputs at training time the numbers are the same. Scorers of checkpoints take each epoch
-    for one.
+    (`forgetting`, `dual`, …). The observers and scorers of checkpoints of a study compute them: from the logits of a
+    training run, before each update, they give the numbers of that run. Scorers of checkpoints take each epoch for one.
 
     Probabilities count as the softmax (of several labels the sigmoid) that they are, one below 1.2e-38 as that number.
     The margin of logits is that of log-probabilities, so `aum` follows too, unless some probability is rounded to 0
@@ -71,11 +70,12 @@ def scores_of(
     require(kind, dict.fromkeys(("logits", "probabilities")), "kind")
     require(task, TASKS, "task of outputs")
     chosen = None if scores is None else asked(scores)
-    epochs = epochs_of(outputs, column)
+    epochs = epochs_of(logits, column)
     if task == "classification" and epochs[0].width < 2:
         raise ValueError("the outputs have one column, and classes need one each: give [n, 2] for two classes")
-    targets = targets_of(labels, task, epochs, outputs)
+    targets = targets_of(labels, task, epochs, logits)
     made = TASKS[task](epochs[0].width).fitted(targets)
+    refuse_others(chosen or {}, Outputs(made, len(epochs)))  # before all outputs are read
     known = Outputs(made, len(epochs), look_through(epochs, targets, kind))
     if chosen is None:
         chosen = every_score(known)
@@ -98,7 +98,7 @@ def targets_of(labels: Any, task: str, epochs: Sequence[Epoch], outputs: Any) ->
     if len(held) != rows:
         shape = tuple(getattr(outputs, "shape", ()))
         turned = len(shape) == 3 and shape[0] == len(held)
-        hint = "; epochs come first: give outputs.swapaxes(0, 1)" if turned else ""
+        hint = "; epochs come first: give logits.swapaxes(0, 1)" if turned else ""
         raise ValueError(f"there are {len(held)} labels and outputs of {rows} samples{hint}")
     if held.dtype.kind not in "biuf":
         raise ValueError(
