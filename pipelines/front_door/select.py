@@ -16,8 +16,9 @@ import polars as pl
 import polars_hash as plh
 
 from secateur.pipelines.front_door.held import Held, held, vectors_of
-from secateur.pipelines.front_door.targets import SIGNALS, Target, target_of
+from secateur.pipelines.front_door.targets import Target, target_of
 from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.selection import OF_TARGET
 from secateur.selectors.contract import Selector, of_other_units, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
@@ -135,7 +136,7 @@ def choose(
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
-    if not (aims := set(chosen.reads) & set(SIGNALS)) and target is not None:
+    if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:
         raise ValueError(f"target: selector {name!r} reads none; leave it out, or name nearest_to_target")
     if aims and target is None:
         raise ValueError(f"target: selector {name!r} reads examples of the job; name a file or a table of them")
@@ -184,7 +185,7 @@ def signals_of(
             if label is None:
                 raise ValueError(f"label: selector {chosen.name!r} reads classes; name their column")
             found[name] = rows.codes(label, "label")[0]
-        elif aim and name in SIGNALS:
+        elif aim and name in OF_TARGET:
             found[name] = aim.signal(name)
         elif name == "embeddings":
             found[name] = vectors_of(rows, embeddings, chosen.name)
