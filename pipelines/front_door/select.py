@@ -24,6 +24,7 @@ from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
 from secateur.selectors.whole_units import Units, choose_units
 
+SHARES = ("proportional", "balanced")
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
@@ -151,7 +152,7 @@ def choose(
         kept = choose_units(chosen, signals, units, total, settings=filled, **how)
     else:
         strata, values = rows.codes(by, "by")
-        parts = share if isinstance(share, str) else shares_of(share, values.to_list(), by)
+        parts: Any = share if share in SHARES else shares_of(share, values.to_list(), by)
         kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
