@@ -89,7 +89,8 @@ class Selector(Generic[P]):
             )
         for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
-        if self.candidates and budget > (held := int(np.count_nonzero(self.allowed(arguments)))):
+        allowed = self.allowed(arguments)
+        if self.candidates and allowed is not None and budget > (held := int(np.count_nonzero(allowed))):
             named = self.named(self.candidates, arguments)
             chosen = {name: value for name, value in named.items() if name not in arrays}
             raise ValueError(

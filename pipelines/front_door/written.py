@@ -72,6 +72,7 @@ def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None
         return
     keep = np.zeros(sum(table.num_rows for table in file.batches(file.types(file.columns[:1]))), np.bool_)
     keep[rows] = True
+    assert isinstance(file, CsvFile | JsonlFile)
     charset = file.charset if isinstance(file, CsvFile) else "utf-8"
     with packed(partial, suffix) as sink:
         copy_records(texts_in(file.path, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))
