@@ -169,7 +169,7 @@ def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
         found = np.load(given, mmap_mode="r", allow_pickle=False)
     elif isinstance(given, str):
         column = rows.column(given, "embeddings")
-        lengths = column.list.len().unique() if column.dtype == "list" or column.dtype.is_nested() else None
+        lengths = column.list.len().unique() if isinstance(column.dtype, pl.List) else None
         if lengths is None or len(lengths) != 1:
             raise SourceError(f"embeddings: column {given!r} of {rows.name} needs lists of one length")
         found = column.explode().to_numpy().reshape(len(column), -1)
@@ -177,4 +177,4 @@ def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
         found = np.asarray(given)
     if found.ndim != 2 or found.dtype.kind not in "fiu":
         raise ValueError(f"embeddings: numbers [rows, dimensions] are needed, got {found.shape} of {found.dtype}")
-    return found.astype(np.float32, copy=False)
+    return np.asarray(found.astype(np.float32, copy=False))

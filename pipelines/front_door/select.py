@@ -16,13 +16,15 @@ import polars as pl
 import polars_hash as plh
 
 from secateur.pipelines.front_door.held import Held, held, vectors_of
-from secateur.pipelines.front_door.targets import SIGNALS, Target, target_of
+from secateur.pipelines.front_door.targets import Target, target_of
 from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.selection import OF_TARGET
 from secateur.selectors.contract import Selector, of_other_units, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
 from secateur.selectors.whole_units import Units, choose_units
 
+SHARES = ("proportional", "balanced")
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
@@ -135,7 +137,7 @@ def choose(
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
-    if not (aims := set(chosen.reads) & set(SIGNALS)) and target is not None:
+    if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:
         raise ValueError(f"target: selector {name!r} reads none; leave it out, or name nearest_to_target")
     if aims and target is None:
         raise ValueError(f"target: selector {name!r} reads examples of the job; name a file or a table of them")
@@ -150,7 +152,7 @@ def choose(
         kept = choose_units(chosen, signals, units, total, settings=filled, **how)
     else:
         strata, values = rows.codes(by, "by")
-        parts = share if isinstance(share, str) else shares_of(share, values.to_list(), by)
+        parts: Any = share if share in SHARES else shares_of(share, values.to_list(), by)
         kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
@@ -184,7 +186,7 @@ def signals_of(
             if label is None:
                 raise ValueError(f"label: selector {chosen.name!r} reads classes; name their column")
             found[name] = rows.codes(label, "label")[0]
-        elif aim and name in SIGNALS:
+        elif aim and name in OF_TARGET:
             found[name] = aim.signal(name)
         elif name == "embeddings":
             found[name] = vectors_of(rows, embeddings, chosen.name)

@@ -14,8 +14,6 @@ from secateur.scorers.target.ngram_ratios import NgramRatios, ngram_ratios
 from secateur.scorers.target.query_lists import Vectors
 from secateur.scorers.target.target_places import target_places
 
-SIGNALS = ("target_places", "target_log_ratios", "ngram_counts")
-"""Names of what is read of a target."""
 TERMS = 100_000
 """Terms of TF-IDF at most, the commonest."""
 

@@ -5,7 +5,7 @@ nothing. FAISS keeps the best of each query, so that memory holds the lists and 
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -48,7 +48,8 @@ def most_similar(
     else:
         heaps = Heaps(right.shape[0], count)
         for rows, block in blocks(pool, right.shape[0]):
-            heaps.offer(np.ascontiguousarray((right @ block.T).toarray()), 0, rows.start)
+            product: Any = right @ block.T
+            heaps.offer(np.ascontiguousarray(product.toarray()), 0, rows.start)
         places, cosines = heaps.indices, heaps.similarities
     order = np.lexsort((places, -cosines), axis=1)
     return np.take_along_axis(places, order, axis=1), np.take_along_axis(cosines, order, axis=1)
