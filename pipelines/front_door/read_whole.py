@@ -22,7 +22,8 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.sources import Loaded, load, own_manners
 from secateur.pipelines.manifests.given import given
-from secateur.pipelines.studies.draft import Draft, Wish, draft_columns, settle, source_of
+from secateur.pipelines.studies.draft import Draft, Wish, draft_columns, source_of
+from secateur.pipelines.studies.draft_training import settle
 from secateur.pipelines.studies.problem import Problem
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Whole:
 
     loaded: Loaded
     content: Mapping[str, Any]
-    """`source`, `columns`, `task`, `encoding`, `data`, `proxy` and `training` of a study."""
+    """`source`, `columns`, `task`, `encoding`, `data` and `proxy` of a study."""
     scores: Mapping[str, Mapping[str, Any] | None]
     """Scores of a first study, with their settings."""
     base: Path
@@ -93,7 +94,6 @@ def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
         "encoding": draft.encoding,
         "data": {left.policy: "drop" for left in loaded.dropped},
         "proxy": settled["proxy"],
-        "training": settled["training"],
     }
     others = {"regression": ["dynamic_uncertainty"]}.get(draft.goal.task, ["forgetting", "aum"])
     return Whole(loaded, content, {"loss": None, **dict.fromkeys(others), "el2n": {"epochs": settled["el2n"]}}, folder)

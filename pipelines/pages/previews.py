@@ -1,6 +1,7 @@
 """How samples are shown: where the user has them, and what is in them."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,10 @@ def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -
     if columns is None or columns.image is not None or not folder.is_dir():
         return None
 
+    opened = cache(lambda: rows_in(folder).dataset())
+
     def previews(rows: np.ndarray) -> list[str]:
-        table = rows_in(folder).dataset().select(rows.tolist())
+        table = opened().select(rows.tolist())
         if columns.text is not None:
             texts = [" ".join((text or "").split()) for text in table[columns.text]]
         else:
