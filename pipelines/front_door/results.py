@@ -14,7 +14,9 @@ import polars as pl
 from markupsafe import Markup
 
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS
 from secateur.pipelines.pages.tables import terminal_table
+from secateur.pipelines.pages.words import Table
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import did_you_mean
@@ -42,23 +44,39 @@ class Report:
         return data
 
     @property
-    def sentences(self) -> list[str]:
-        """The recommendation, where there is one, and which arms did better than random."""
-        recommendation = self.data["recommendation"]
-        return [*([recommendation["sentence"]] if recommendation else []), self.data["verdict"]]
+    def parts(self) -> list[tuple[list[str], str, Table]]:
+        """Sentences, and the table below them with its caption, of each comparison: two where a study compares at both
+        lengths. The sentences are the recommendation, where there is one, and which arms did better than random.
+        """
+        recommendation, at_steps = self.data["recommendation"], self.data.get("at_equal_steps")
+        said = [*([recommendation["sentence"]] if recommendation else []), self.data["verdict"]]
+        main = terminal_table(self.data, WIDE)
+        if not at_steps:
+            return [(said, "", main)]
+        further = [*at_steps["sentences"], at_steps["verdict"]]
+        return [(said, AT_EPOCHS, main), (further, AT_STEPS, at_steps["table"])]
 
     def __repr__(self) -> str:
-        return "\n".join([f"report of {self.data['study']}: {self.path}", *self.sentences])
+        said = [sentence for sentences, _, _ in self.parts for sentence in sentences]
+        return "\n".join([f"report of {self.data['study']}: {self.path}", *said])
 
     def _repr_html_(self) -> str:
-        head, *lines = terminal_table(self.data, WIDE)
-        right = [at > 0 and any(line[at][:1] in NUMBERS for line in lines if line[at]) for at in range(len(head))]
-        aligned = ["right" if each else "left" for each in right]
-        rows = [row_of("th", head, aligned), *(row_of("td", line, aligned) for line in lines)]
-        said = Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in self.sentences)
-        title = Markup("<h4>{}</h4>").format(self.data["study"])
-        page = Markup("<p><small>{}</small></p>").format(str(self.path))
-        return str(Markup("<div>{}{}<table>{}</table>{}</div>").format(title, said, Markup("").join(rows), page))
+        shown = [Markup("<h4>{}</h4>").format(self.data["study"])]
+        for sentences, caption, table in self.parts:
+            shown += [Markup("<p>{}</p>").format(sentence) for sentence in sentences]
+            shown += [Markup("<p><b>{}</b></p>").format(caption)] if caption else []
+            shown.append(html_table(table))
+        shown.append(Markup("<p><small>{}</small></p>").format(str(self.path)))
+        return str(Markup("<div>{}</div>").format(Markup("").join(shown)))
+
+
+def html_table(table: Table) -> Markup:
+    """A table whose columns of numbers stand to the right."""
+    head, *lines = table
+    right = [at > 0 and any(line[at][:1] in NUMBERS for line in lines if line[at]) for at in range(len(head))]
+    aligned = ["right" if each else "left" for each in right]
+    rows = [row_of("th", head, aligned), *(row_of("td", line, aligned) for line in lines)]
+    return Markup("<table>{}</table>").format(Markup("").join(rows))
 
 
 def row_of(tag: str, cells: list[str], aligned: list[str]) -> Markup:

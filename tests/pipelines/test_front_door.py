@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import secateur as sc
-from secateur.pipelines.front_door.results import StudyResult
+from secateur.pipelines.front_door.results import Report, StudyResult
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.selectors.samplers.contract import samplers
 
@@ -273,3 +273,15 @@ def test_every_sampler_is_there_by_the_name_of_its_class() -> None:
     assert sc.Manifest is Manifest
     with pytest.raises(AttributeError, match="there are: FixedSubset"):
         _ = sc.samplers.InfoBach
+
+
+def test_a_report_of_both_lengths_shows_both_tables(tmp_path: Path) -> None:
+    table = [["selection", "kept", "accuracy %", "random %", "against random"], ["<b>", "3", "90.1", "88.0", "better"]]
+    steps = {"sentences": ["It is longer."], "verdict": "<b> did better.", "table": table}
+    data = {"study": "s", "recommendation": {"sentence": "Keep 3."}, "verdict": "None did.", "table": table}
+    for at_steps, tables in [(None, 1), (steps, 2)]:
+        (tmp_path / "report.json").write_text(json.dumps(data | {"at_equal_steps": at_steps}))
+        page = Report(tmp_path / "report.html")._repr_html_()
+        assert Tags(page).tags.count("table") == tables
+        assert ("<b> did better." in Tags(page).text) == (tables == 2)
+        assert "<b> did" not in page  # a name is text, not markup
