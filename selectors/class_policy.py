@@ -46,7 +46,9 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
             del arguments["strata"]
         classes, occurring = codes_of(strata)
         sizes = sizes_of(classes, len(occurring))
-        room = np.array([chosen.most(int(size), arguments) for size in sizes])
+        allowed = chosen.allowed(arguments)
+        held = sizes if allowed is None else sizes_of(classes[allowed], len(occurring))
+        room = np.array([chosen.most(int(size), arguments) for size in held])
         if policy == "none":
             keep = chosen(**arguments)
             kept = sizes_of(classes[keep], len(occurring))
@@ -59,7 +61,9 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         return stitched(chosen, arguments, classes, quotas)
 
     choose.__signature__ = signature  # type: ignore[attr-defined]
-    return replace(chosen, choose=choose, reads=positional(choose), monotone=False, room=None, by_id=False)
+    return replace(
+        chosen, choose=choose, reads=positional(choose), monotone=False, room=None, candidates=None, by_id=False
+    )
 
 
 def stitched(chosen: Selector[...], arguments: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:

@@ -48,6 +48,8 @@ class Selector(Generic[P]):
     """Whether, all else equal, a larger budget keeps everything that a smaller one keeps."""
     room: Callable[..., int] | None = None
     """Most samples that can be kept, of how many there are and the settings that it names; all where it is None."""
+    candidates: Callable[..., Keep] | None = None
+    """Samples that can be kept at all, of the signals and settings that it names; all where it is None."""
     by_id: bool = False
     """Whether rows are put in the order of their ids first: where sums over rows, or a library, would see the order."""
 
@@ -87,6 +89,14 @@ class Selector(Generic[P]):
             )
         for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
+        allowed = self.allowed(arguments)
+        if self.candidates and allowed is not None and budget > (held := int(np.count_nonzero(allowed))):
+            named = self.named(self.candidates, arguments)
+            chosen = {name: value for name, value in named.items() if name not in arrays}
+            raise ValueError(
+                f"selector {self.name!r}: budget {budget} is above {held}, all that {chosen} leaves of {count} "
+                "samples; lower the budget or widen them"
+            )
         ids = arguments.get("ids")
         if self.by_id and ids is not None and np.any(ids[1:] < ids[:-1]):
             order = np.argsort(ids, kind="stable")
@@ -105,11 +115,17 @@ class Selector(Generic[P]):
 
     def room_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that decide how many samples can be kept, with their values."""
-        if self.room is None:
-            return {}
+        return self.named(self.room, settings) if self.room else {}
+
+    def allowed(self, arguments: Mapping[str, Any]) -> Keep | None:
+        """Samples that can be kept of these signals under these settings, bool `[n]`; None where all can be."""
+        return None if self.candidates is None else self.candidates(**self.named(self.candidates, arguments))
+
+    def named(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that a function of this selector takes by name; those left out have the selector's defaults."""
         parameters = inspect.signature(self.choose).parameters
-        names = list(inspect.signature(self.room).parameters)[1:]
-        return {name: settings.get(name, parameters[name].default) for name in names}
+        names = [name for name in inspect.signature(function).parameters if name in parameters]
+        return {name: arguments.get(name, parameters[name].default) for name in names}
 
 
 def read_off(choose: Callable[..., Any]) -> dict[str, Any]:
@@ -131,6 +147,7 @@ def selector(
     draws: bool = False,
     monotone: bool = False,
     room: Callable[..., int] | None = None,
+    candidates: Callable[..., Keep] | None = None,
     by_id: bool = False,
 ) -> Callable[[Callable[P, Keep]], Selector[P]]:
     """Declare a selector. `version` changes whenever its choices would; the rest as in `Selector`."""
@@ -144,6 +161,7 @@ def selector(
             draws=draws,
             monotone=monotone,
             room=room,
+            candidates=candidates,
             by_id=by_id,
         )
 

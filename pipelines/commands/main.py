@@ -27,8 +27,9 @@ from secateur.pipelines.commands.init import init
 from secateur.pipelines.commands.manifests import apply, diff, explain, verify
 from secateur.pipelines.commands.pages import open_report
 from secateur.pipelines.commands.prompts import prompts
+from secateur.pipelines.commands.select import select
 from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, complain, err
-from secateur.pipelines.commands.studies import run, score, select, studies, ui
+from secateur.pipelines.commands.studies import run, score, studies, ui
 from secateur.pipelines.commands.trust import trust
 from secateur.pipelines.files.shown_text import visible
 from secateur.pipelines.files.unwritable import told
@@ -101,7 +102,13 @@ add(
 add(STUDIES, run, "secateur prune digits_pdp", f"secateur prune {MASKS} --selection er --keep 0.03", name="prune")
 add(STUDIES, open_report, "secateur open digits", "secateur open digits --json", name="open")
 add(STUDIES, score, "secateur score digits", "secateur score digits --again")
-add(STUDIES, select, "secateur select digits", "secateur select digits --selection hardest --keep 0.1")
+add(
+    STUDIES,
+    select,
+    "secateur select digits --selection hardest --keep 0.1",
+    "secateur select prompts.parquet --score pass_rate --end high --keep 0.3 -o kept.parquet",
+    "secateur select prompts.csv --score loss --selector band --set low=0.2 --set high=0.8 --keep tokens=2000000",
+)
 add(STUDIES, experiments, "secateur experiments --json")
 add(
     STUDIES,

@@ -255,54 +255,6 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
     tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)
 
 
-def select(
-    name: StudyName,
-    selection: Selections = None,
-    keep: Keeps = None,
-    seed: Seeds = None,
-    again: Again = False,
-    wait: Wait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Choose the samples to keep, score first where that is needed, and write a manifest of each selection."""
-    from secateur.pipelines.manifests.manifest import Manifest
-    from secateur.pipelines.runs.findings import findings_of
-    from secateur.pipelines.runs.yardstick import beside_in
-    from secateur.pipelines.storage.store import Store
-
-    (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
-    trials = trials_of(study, selection, keep, seed)
-    whole = len(trials) == len(list(study.trials))
-    made = make(file, store, "subsets", None if whole else trials, again=again, wait=wait)
-    trials = made.trials
-    subsets: list[dict[str, Any]] = []
-    for trial in trials:
-        path = manifest_at(store, study, trial)
-        if path is None:  # an in-training selection keeps other samples in every epoch
-            continue
-        declared = Manifest.load(Path(path), verify=False).declaration
-        shares = [counted.after / counted.before for counted in declared.payload.classes if counted.before]
-        subsets.append(
-            {"selection": trial.selection, "seed": trial.seed, "kept": declared.count, "of": declared.of}
-            | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": path}
-        )
-
-    findings = findings_of(store, study, known=beside_in(store, study, {}))
-
-    def show() -> None:
-        say_findings(findings)
-        ends = ("least_of_a_class", "most_of_a_class")
-        lines = [
-            (*(one[name] for name in ("selection", "seed", "kept", "of")), *(f"{one[name]:.1%}" for name in ends))
-            for one in subsets
-        ]
-        header = ("selection", "seed", "kept", "of", "least of a stratum", "most")
-        out.print(table_of(header, lines, right=range(1, 6)))
-        say(f"{in_words(made)}; manifests in {store.root / study.name / 'manifest'}/SELECTION/SEED")
-
-    tell({"study": file.name, "findings": findings, "subsets": subsets, **made.counts()}, as_json, show)
-
-
 def make(
     file: "StudyFile",
     store: "Store",

@@ -11,6 +11,9 @@ Keep = Bool[np.ndarray, " n"]
 """True where a sample stays, in data-set order."""
 
 
+Ordered = Num[np.ndarray, " n"]
+"""Scores of which the order alone counts, of whatever type: none is rounded."""
+
 Ids = Int64[np.ndarray, " n"]
 """Identity of each sample for ties and draws, all distinct; row numbers where none are given."""
 

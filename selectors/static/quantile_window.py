@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from secateur.scorers.contract import Scores, Share
+from secateur.scorers.contract import Share
 from secateur.selectors.contract import Cut, selector
-from secateur.selectors.draws.ranks import Ids, Keep, keep_between
+from secateur.selectors.draws.ranks import Ids, Keep, Ordered, keep_between
 from secateur.selectors.draws.strata import draw_from_strata
 
 
@@ -17,7 +17,7 @@ def ranks_between(count: int, *, low: float, high: float) -> int:
 
 @selector(version="2", draws=True, monotone=True, room=ranks_between)
 def quantile_window(
-    scores: Scores, budget: int, *, low: Cut = 0.0, high: Share = 1.0, seed: int, ids: Ids | None = None
+    scores: Ordered, budget: int, *, low: Cut = 0.0, high: Share = 1.0, seed: int, ids: Ids | None = None
 ) -> Keep:
     """Leave out the lowest `int(low * n)` and the highest `int((1 - high) * n)` scores, then draw from the rest.
 

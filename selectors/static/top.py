@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from secateur.scorers.contract import Scores
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.ranks import Ids, Keep, keep_largest, keep_smallest
+from secateur.selectors.draws.ranks import Ids, Keep, Ordered, keep_largest, keep_smallest
 
 
 @selector(monotone=True)
 def top(
-    scores: Scores, budget: int, *, end: Literal["high", "low"] = "high", seed: int = 0, ids: Ids | None = None
+    scores: Ordered, budget: int, *, end: Literal["high", "low"] = "high", seed: int = 0, ids: Ids | None = None
 ) -> Keep:
     """Keep the highest (or lowest) scores; equal scores are drawn at random by `seed`.
 

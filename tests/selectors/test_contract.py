@@ -19,7 +19,11 @@ from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 from secateur.selectors.static.top import top
 from secateur.selectors.static.uniform_random import uniform_random
 
-SETTINGS = {"prototypes": {"clusters": 5}, "semantic_deduplication": {"samples_per_cluster": 8}}
+SETTINGS = {
+    "band": {"low": -1e9, "high": 1e9},
+    "prototypes": {"clusters": 5},
+    "semantic_deduplication": {"samples_per_cluster": 8},
+}
 """Where the defaults are for more samples than the laws use."""
 
 

@@ -1,0 +1,180 @@
+"""Data that a caller of the front door gives: a table, a data set, or the path of a file or folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from secateur.pipelines.data.profile import Place, files_at, find_data
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
+from secateur.pipelines.data.types import series_of
+from secateur.pipelines.manifests.given import given
+from secateur.pipelines.studies.rejections import did_you_mean
+
+BATCH = 1 << 14
+SHOWN = 5
+"""Rows that a message names."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows, in one or several files, whose columns are read when they are asked for.
+
+    `take` gives some rows, int64 ascending and counted over all files, in the caller's own kind: polars of a path.
+    """
+
+    name: str
+    files: Sequence[SourceFile]
+    take: Callable[[np.ndarray], Any]
+    place: Place | None = None
+    """Where it lies, of a path."""
+    items: int | None = None
+    """Rows of data without columns, as a torch data set may be."""
+    read: dict[str, pl.Series] = field(default_factory=dict)
+    """Columns that somebody asked for."""
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names of the columns that all files have."""
+        first, *others = [list(file.columns) for file in self.files]
+        return [name for name in first if all(name in names for names in others)]
+
+    def column(self, name: str, what: str) -> pl.Series:
+        """A column; `what` says for a message what it is read as. Raises SourceError where there is none."""
+        if name not in self.columns:
+            near = did_you_mean(name, self.columns)
+            raise SourceError(f"{what}: {self.name} has no column {name!r}; {near}there are: {', '.join(self.columns)}")
+        if name not in self.read:
+            kinds = settled_types(self.files, [name], ())
+            chunks = [chunk for file in self.files for table in file.batches(kinds) for chunk in table[name].chunks]
+            self.read[name] = series_of(pa.chunked_array(chunks, kinds[name])).rename(name)
+        return self.read[name]
+
+    def numbers(self, name: str, what: str) -> np.ndarray:
+        """A column of numbers or of true and false, int64 or float64 `[n]`; SourceError for any other and for gaps."""
+        held = self.column(name, what)
+        if held.dtype == pl.Boolean:
+            held = held.cast(pl.Int64)
+        if not held.dtype.is_numeric():
+            raise SourceError(f"{what}: column {name!r} of {self.name} holds {held.dtype}, and numbers are needed")
+        self.refuse(held.is_null(), f"{what}: column {name!r}", "empty")
+        if held.dtype.is_float():
+            self.refuse(~held.is_finite(), f"{what}: column {name!r}", "NaN or infinite")
+        return held.to_numpy().astype(np.float64 if held.dtype.is_float() else np.int64, copy=False)
+
+    def codes(self, name: str, what: str) -> tuple[np.ndarray, pl.Series]:
+        """Numbers of a column's distinct values, int64 `[n]`, and those values in order; SourceError for gaps."""
+        held = self.column(name, what)
+        self.refuse(held.is_null(), f"{what}: column {name!r}", "empty")
+        values = held.unique().sort()
+        places = pl.DataFrame({name: values, "place": np.arange(len(values))})
+        found = pl.DataFrame({name: held}).join(places, on=name, how="left", maintain_order="left")["place"]
+        return found.to_numpy().astype(np.int64), values
+
+    def refuse(self, wrong: pl.Series, what: str, fault: str) -> None:
+        """Raise SourceError that counts and names the rows of a mask, if it has any."""
+        if not (count := int(wrong.sum() or 0)):
+            return
+        rows = wrong.arg_true()[:SHOWN].to_list()
+        named = ", ".join(self.shown(row) for row in rows) + (" …" if count > SHOWN else "")
+        raise SourceError(
+            f"{what} is {fault} in {count:,} of {len(wrong):,} rows: {named}; fill them, or leave them out"
+        )
+
+    def shown(self, row: int) -> str:
+        """A row for a message: its number, with its file's name where there are several."""
+        if len(self.files) == 1:
+            return f"row {row}"
+        for file, count in zip(self.files, self.sizes, strict=True):
+            if row < count:
+                return f"row {row} of {Path(file.name).name}"
+            row -= count
+        raise IndexError(row)
+
+    @property
+    def count(self) -> int:
+        """Rows of all files."""
+        return len(next(iter(self.read.values()))) if self.read else sum(self.sizes)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Rows of each file."""
+        if self.items is not None:
+            return [self.items]
+        if all(isinstance(file, ParquetFile) for file in self.files):
+            return [file.footer[1] for file in self.files if isinstance(file, ParquetFile)]
+        kinds = settled_types(self.files, self.columns[:1], ())
+        return [sum(table.num_rows for table in file.batches(kinds)) for file in self.files]
+
+
+def held(data: Any) -> Held:
+    """What a caller gives: see `select`; raises SourceError for anything else."""
+    if isinstance(data, str | Path):
+        return of_path(Path(data).expanduser())
+    try:
+        hand = given(data, None)
+    except ValueError as error:
+        raise SourceError(str(error).removeprefix("rows are kept of ")) from error
+    return Held("the data", [hand.rows], hand.take, items=None if hand.rows.columns else len(data))
+
+
+def of_path(path: Path) -> Held:
+    """A file, or a folder of files or one that `datasets` saved; raises SourceError as `find_data`."""
+    place = find_data(str(path))
+    if place.kind in ("imagefolder", "digits", "diabetes"):
+        raise SourceError(f"{path}: pictures in folders are no table; name a file that lists them, or write a study")
+    if path.is_file():  # and not what stands beside it
+        place = replace(place, train=str(path), test=None, first=path, others=())
+    files, _ = files_at(place)
+
+    return Held(str(path), files, lambda rows: taken(files, rows), place)
+
+
+def taken(files: Sequence[SourceFile], rows: np.ndarray) -> pl.DataFrame:
+    """Some rows, int64 ascending and counted over all files, with all columns; of Parquet in the types that it has."""
+    parts, start = [], 0
+    for file in files:
+        for table in batches_of(file):
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + table.num_rows)]
+            parts.append(table.take(pa.array(here - start)))
+            start += table.num_rows
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables(parts, promote_options="permissive")))
+
+
+def batches_of(file: SourceFile) -> Iterator[pa.Table]:
+    """All columns of a file, batch by batch."""
+    if not isinstance(file, ParquetFile):
+        yield from file.batches(file.stored_types())
+        return
+    with pq.ParquetFile(file.path) as opened:
+        for batch in opened.iter_batches(BATCH):
+            yield pa.Table.from_batches([batch])
+
+
+def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
+    """Embeddings float32 `[n, d]`; a `.npy` file is mapped into memory."""
+    if given is None:
+        raise ValueError(f"embeddings: selector {selector!r} reads vectors; give an array, a .npy file or a column")
+    if isinstance(given, str | Path) and Path(given).suffix == ".npy":
+        found = np.load(given, mmap_mode="r", allow_pickle=False)
+    elif isinstance(given, str):
+        column = rows.column(given, "embeddings")
+        lengths = column.list.len().unique() if isinstance(column.dtype, pl.List) else None
+        if lengths is None or len(lengths) != 1:
+            raise SourceError(f"embeddings: column {given!r} of {rows.name} needs lists of one length")
+        found = column.explode().to_numpy().reshape(len(column), -1)
+    else:
+        found = np.asarray(given)
+    if found.ndim != 2 or found.dtype.kind not in "fiu":
+        raise ValueError(f"embeddings: numbers [rows, dimensions] are needed, got {found.shape} of {found.dtype}")
+    return np.asarray(found.astype(np.float32, copy=False))

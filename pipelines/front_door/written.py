@@ -1,0 +1,90 @@
+"""What stays of data as a file: byte for byte where the format is the data's own, converted where it is another."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.files.whole_files import new_file, refuse_existing
+from secateur.pipelines.front_door.held import Held
+from secateur.pipelines.manifests.row_files import (
+    FORMATS,
+    copy_records,
+    copy_row_groups,
+    encoder,
+    ending_of,
+    packed,
+    texts_in,
+)
+
+KINDS = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "indices": ".npy", "text": ".txt"}
+"""What can be written, by the word for it, with the ending of the file."""
+
+
+OWN: Mapping[type[SourceFile], str] = {ParquetFile: "parquet", CsvFile: "csv", JsonlFile: "jsonl"}
+"""What a file is written as without a change of its rows."""
+
+
+def kind_of(path: Path, said: str | None) -> str:
+    """The format to write: the one said, or that of the file's ending; raises ValueError with those there are."""
+    kind = said or FORMATS.get(ending_of(path)) or {".npy": "indices", ".txt": "text"}.get(path.suffix)
+    if kind not in KINDS:
+        raise ValueError(
+            f"--to: {said or path.suffix or 'a folder'} cannot be written here; there are: {', '.join(KINDS)}"
+        )
+    return kind
+
+
+def refuse_output(data: Held, path: Path, *, overwrite: bool) -> None:
+    """Raise ValueError where a file is there, or is one that is read."""
+    refuse_existing(path, overwrite=overwrite)
+    if any(path.resolve() == Path(file.name).resolve() for file in data.files):
+        raise ValueError(f"{path} is the data itself, which nothing here changes: name another file")
+
+
+def write_rows(data: Held, rows: np.ndarray, path: Path, kind: str, *, overwrite: bool) -> None:
+    """Write some rows, int64 ascending, whole or not at all: `indices` are an int64 `.npy`, `text` a row per line."""
+    [first, *others] = data.files
+    alone = not others and isinstance(first, ParquetFile | CsvFile | JsonlFile)
+    with new_file(path, overwrite=overwrite) as partial:
+        if kind == "indices":
+            with partial.open("wb") as file:
+                np.save(file, rows, allow_pickle=False)
+        elif kind == "text":
+            partial.write_text("".join(f"{row}\n" for row in rows.tolist()))
+        elif alone and OWN[type(first)] == kind:
+            copy(first, rows, partial, path.suffix)
+        else:
+            converted(data.take(rows), partial, kind, path.suffix)
+
+
+def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None:
+    """Copy rows of a file as they stand in it."""
+    if isinstance(file, ParquetFile):
+        keep = np.zeros(file.footer[1], np.bool_)
+        keep[rows] = True
+        copy_row_groups(file.path, partial, keep)
+        return
+    keep = np.zeros(sum(table.num_rows for table in file.batches(file.types(file.columns[:1]))), np.bool_)
+    keep[rows] = True
+    assert isinstance(file, CsvFile | JsonlFile)
+    charset = file.charset if isinstance(file, CsvFile) else "utf-8"
+    with packed(partial, suffix) as sink:
+        copy_records(texts_in(file.path, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))
+
+
+def converted(rows: pl.DataFrame, partial: Path, kind: str, suffix: str) -> None:
+    """Write rows in another format than they came in."""
+    if kind == "parquet":
+        rows.write_parquet(partial)
+        return
+    nested = [name for name, held in rows.schema.items() if held.is_nested()]
+    if kind == "csv" and nested:
+        raise ValueError(f"a CSV holds no lists, and column {nested[0]!r} does: write parquet or jsonl")
+    with packed(partial, suffix) as sink:
+        sink.write(rows.write_csv().encode() if kind == "csv" else rows.write_ndjson().encode())

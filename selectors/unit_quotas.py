@@ -1,0 +1,77 @@
+"""Quotas of a column over whole groups and budgets of a column: how much of the total each value of it gets."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from secateur.selectors.contract import Selector
+from secateur.selectors.draws.quotas import balanced, proportional
+from secateur.selectors.draws.ranks import Ids, Keep
+from secateur.selectors.draws.strata import codes_of
+from secateur.selectors.whole_units import Costs, Units, choose_units
+
+Share = Literal["proportional", "balanced"]
+STEPS = 10**9
+"""Parts that a total is shared out in."""
+
+
+def choose_by_quota(
+    chosen: Selector[...],
+    signals: Mapping[str, np.ndarray],
+    units: Units,
+    total: float,
+    *,
+    strata: Int64[np.ndarray, " n"],
+    share: Share | Mapping[int, float],
+    settings: Mapping[str, Any],
+    seed: int,
+    ids: Ids,
+) -> Keep:
+    """`choose_units` in each stratum apart, with its part of the total.
+
+    `strata` int64 `[n]` are numbers of the values of a column; a group belongs where most of its samples do, and what
+    cannot be kept counts for nothing. `share` is `proportional` to what the stratum's samples cost, `balanced` (as
+    equal as the strata allow), or a share of the total by stratum. Raises ValueError where shares are negative or add
+    up to more than 1, and as `choose_units`.
+    """
+    own = units.reduced(strata)[units.of]
+    codes, occurring = codes_of(own)
+    allowed = chosen.allowed(units.signals(signals) | dict(settings))
+    each = units.costs if allowed is None else np.where(allowed, units.costs, 0)
+    sizes = np.bincount(codes, (each / units.sizes)[units.of])
+    keep = np.zeros(len(own), np.bool_)
+    for stratum, quota in enumerate(quotas_of(sizes, occurring, total, share)):
+        rows = np.flatnonzero(codes == stratum)
+        inside = Units(codes_of(units.of[rows])[0].astype(np.int64), units.costs[np.unique(units.of[rows])])
+        here = {name: values[rows] for name, values in signals.items()}
+        if quota < cheapest(chosen, inside, here, settings):
+            continue
+        keep[rows] = choose_units(chosen, here, inside, quota, settings=settings, seed=seed, ids=ids[rows])
+    return keep
+
+
+def cheapest(
+    chosen: Selector[...], units: Units, signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]
+) -> float:
+    """What the cheapest unit that can be kept costs; infinite where none can."""
+    allowed = chosen.allowed(units.signals(signals) | dict(settings))
+    return float(np.min(units.costs if allowed is None else units.costs[allowed], initial=np.inf))
+
+
+def quotas_of(
+    sizes: Costs, occurring: Int64[np.ndarray, " strata"], total: float, share: Share | Mapping[int, float]
+) -> Costs:
+    """Part of the total of each stratum, float64, at most what its samples cost; whole numbers of whole numbers."""
+    if isinstance(share, Mapping):
+        shares = np.array([share.get(int(stratum), 0.0) for stratum in occurring])
+        if (shares < 0).any() or sum(share.values()) > 1 + 1e-9:
+            raise ValueError(f"shares are parts of the whole that add up to 1 at most, and these are {dict(share)}")
+        return np.asarray(np.minimum(shares * total, sizes))
+    sizes = np.where(np.abs(sizes - np.round(sizes)) < 1e-6, np.round(sizes), sizes)  # groups' costs come in parts
+    whole = bool(np.array_equal(sizes, np.round(sizes)))
+    step = 1.0 if whole else total / STEPS
+    counts = np.floor(sizes / step).astype(np.int64)
+    share_out = proportional if share == "proportional" else balanced
+    return share_out(counts, min(int(total / step), int(counts.sum()))) * step
