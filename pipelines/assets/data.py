@@ -33,11 +33,9 @@ from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
-from secateur.trainers.contract import Data
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
-from secateur.trainers.tasks.registry import task_from
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
@@ -48,15 +46,6 @@ NAMES = {
     "test_inputs": "Test inputs as an array.",
     "encoder": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
 }
-
-
-def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
-    """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
-    task = task_from(source["task"])
-    if isinstance(task, OwnTask):
-        return Data.of(task, split)
-    table = samples.select(cs.by_name("label", "target", require_all=False)).collect()
-    return Data(inputs, targets_in(table, source["label_names"]), task, source.get("model_settings", {}))
 
 
 def strata_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of, previews_of, strata_of, training_files
+from secateur.pipelines.assets.data import previews_of, strata_of, training_files
 from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
@@ -21,6 +21,7 @@ from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.score import score_by_class
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.proxy import ProxyRuns, identity_of, with_searched_network
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study

@@ -9,12 +9,13 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of
-from secateur.pipelines.assets.data import data_of, previews_of
+from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import score_metadata, score_outs
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import save_pass_cost
 from secateur.pipelines.runs.proxy import folds_in, identity_of
 from secateur.pipelines.runs.ray import RayPass, job_of

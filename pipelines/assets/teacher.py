@@ -23,11 +23,11 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.files.whole_files import new_folder
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
-from secateur.pipelines.assets.data import data_of, previews_of, training_files
+from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launch import launch
@@ -21,6 +21,7 @@ from secateur.pipelines.data.check import shares_text
 from secateur.pipelines.pages.groups import Samples
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.suspects import LONGEST, Suspects, guess_by, suspects_of
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.by_class import RECALLS, by_class
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
@@ -32,6 +33,7 @@ from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import naming
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
@@ -70,7 +72,9 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
         )
-        for trial in secateur_progress.track(context, trials_of(context), "training"):
+        # The cheap ones first: they show the most of a curve in the least time.
+        ordered = sorted(trials_of(context), key=lambda one: (one.at_steps, resolve_keep(one.keep, len(data))))
+        for trial in secateur_progress.track(context, ordered, "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(

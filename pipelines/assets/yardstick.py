@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.assets.asset import study_asset
-from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.yardstick import proxy_facts, simple_model
 from secateur.pipelines.storage.store import Store

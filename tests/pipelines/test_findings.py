@@ -16,7 +16,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
@@ -25,6 +24,7 @@ from secateur.pipelines.files.unwritable import told
 from secateur.pipelines.materialise import instance_at
 from secateur.pipelines.pages.groups import Samples, grouped, table_of_findings
 from secateur.pipelines.runs import proxy
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store

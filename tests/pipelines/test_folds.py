@@ -11,9 +11,9 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.commands.dry_run import other_trainings
 from secateur.pipelines.materialise import run_study
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import saved
 from secateur.pipelines.runs.forecast import Rate
 from secateur.pipelines.runs.proxy import ProxyRuns

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from secateur.pipelines.assets import embeddings as embedding_assets
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.definitions import build
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import parts_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
