@@ -1,0 +1,21 @@
+"""A split as trainers take it, of what the store holds of it."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import polars.selectors as cs
+
+from secateur.pipelines.data.stored_targets import targets_in
+from secateur.trainers.contract import Data
+from secateur.trainers.tasks.own import OwnTask, Split
+from secateur.trainers.tasks.registry import task_from
+
+
+def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
+    """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
+    task = task_from(source["task"])
+    if isinstance(task, OwnTask):
+        return Data.of(task, split)
+    table = samples.select(cs.by_name("label", "target", require_all=False)).collect()
+    return Data(inputs, targets_in(table, source["label_names"]), task, source.get("model_settings", {}))
