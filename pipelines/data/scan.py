@@ -145,11 +145,13 @@ def scanned(
     divide: Divide,
     names: Mapping[str, Sequence[str]] | None = None,
     offset: int = 0,
+    longest: int | None = None,
 ) -> dict[str, SplitRows]:
     """Shards of every split, below `folder`; relative paths of pictures start from `base`.
 
     `names` are those of classes in label columns of files that hold numbers and no names of their own, `offset` is the
-    number of the first of these files among all files of the source. Raises SourceError.
+    number of the first of these files among all files of the source. With `longest` shards hold so many characters of
+    each text, and of pictures the paths alone: enough to show rows, not to train on them. Raises SourceError.
     """
     state = folder / "progress.json"
     done: dict[str, int] = {"shards": 0, "file": 0, "row": 0}
@@ -172,6 +174,7 @@ def scanned(
                 except ValueError as error:
                     raise SourceError(f"{file.name}: {error}") from error
                 for split, part in parts.items():
+                    part = part if longest is None else shortened(part, columns, longest)
                     if split not in writers:
                         path = folder / f"{split}-{done['shards']:05}.arrow"
                         partial = stack.enter_context(new_file(path, overwrite=True))
@@ -223,6 +226,21 @@ def divided(
         table = table.append_column(name, values)
     masks = divide(table, inputs)
     return {split: table if mask.all() else table.filter(pa.array(mask)) for split, mask in masks.items() if mask.any()}
+
+
+def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
+    """A batch with the beginnings of its texts, and pictures without their bytes."""
+    if columns.features is not None:
+        return table
+    name = columns.inputs[0]
+    values = table[name]
+    if columns.text is not None:
+        cut = types.series_of(values).str.slice(0, longest).to_arrow().cast(types.TEXT)
+    else:
+        cells = values.combine_chunks()
+        empty = pa.nulls(len(cells), pa.binary())
+        cut = pa.StructArray.from_arrays([empty, cells.field("path")], fields=list(types.PICTURE))
+    return table.set_column(table.schema.get_field_index(name), name, cut)
 
 
 def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
