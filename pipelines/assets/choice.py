@@ -10,13 +10,16 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
-from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, score_asset
+from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
+from secateur.pipelines.assets.written_report import page_link
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
 from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.pages.choice_report import Made, choice_page
 from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
@@ -33,6 +36,7 @@ def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
             *([embeddings_asset(study, base)] if study.embeddings else []),
             subset_asset(study),
             manifest_asset(study),
+            report_asset(study),
         ]
     )
 
@@ -139,6 +143,32 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
         )
 
     return manifest
+
+
+def report_asset(study: Choice) -> dg.AssetsDefinition:
+    """What was chosen of what, beside as much at random."""
+    key = key_of(study, "report")
+
+    @study_asset(
+        study, "report", ins=inputs_of(study) | ins_of(study, "subset"), deps=[key_of(study, "manifest")],
+        description="What was chosen of what, beside as much at random. Nothing was trained, so nothing says that a "
+        "selection is better than random.",
+        metadata=page_link(study),
+    )  # fmt: skip
+    def report(secateur_store: dg.ResourceParam[Store], subset: Any, **loaded: Any) -> dg.MaterializeResult:
+        trials = [trial for trial in study.trials if trial in subset]
+        spent = {trial: secateur_store.load(key_of(study, "subset_spent"), trial) for trial in trials}
+        made = Made(
+            study, {trial: np.asarray(subset[trial]) for trial in trials}, spent,
+            brought_by(study, loaded, secateur_store), loaded["samples"].collect(), loaded["source"]["files"],
+        )  # fmt: skip
+        page = choice_page(made, findings_of(secateur_store, study), previews_of(study, secateur_store))
+        with secateur_store.folder(key) as folder:
+            page.write(folder)
+        path = dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve())
+        return dg.MaterializeResult(metadata={"path": path, "report": dg.MetadataValue.md(page.markdown())})
+
+    return report
 
 
 def with_group(study: Choice, table: pl.DataFrame, brought: Brought) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.pipelines.commands.choices import listed, show_chosen
 from secateur.pipelines.commands.dry_run import forecast, show_forecast
 from secateur.pipelines.commands.shell import (
     AsJson,
@@ -91,7 +92,7 @@ def described(file: "StudyFile") -> dict[str, Any]:
     if isinstance(study, Study) and study.task.own:  # whose module would have to be imported to ask it
         decides = study.metric or "its task's"
     elif study.metric is None and not (isinstance(study, Study) and study.task.target == "class"):
-        decides = study.metrics[0].name
+        decides = study.metrics[0].name if study.metrics else "none, nothing is trained"
     return answer | {
         "kind": study.kind,
         "description": study.description,
@@ -172,7 +173,9 @@ def run(
 
     def show() -> None:
         say_findings(answer["findings"])
-        if whole:
+        if not study.outcome_asset:
+            show_chosen(answer)
+        elif whole:
             show_report(answer)
         else:
             show_trials(study, answer["trials"], deciding_in(store, study))
@@ -207,7 +210,7 @@ def answer_of(
         | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
         | {"manifest": manifest_at(store, study, trial)}
         for trial, outcome in outcomes.items()
-    ]
+    ] or listed(store, study, trials)
     answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
     space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
     answer["manifest"] = first_manifest(store, study, list(trials), answer["report"]) or space or None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.content import ReportContent
@@ -44,12 +45,14 @@ class Page:
     description: str
     verdict: str
     parts: Sequence[Part]
-    content: ReportContent
+    content: BaseModel
     """The numbers behind all of it."""
     recommendation: str = ""
     """How much can go, in a sentence or two; empty where no answer can be given."""
     alerts: Sequence[str] = ()
     """Why the verdict may be wrong."""
+    texts: int = 0
+    """Samples whose texts stand in its tables."""
 
     @property
     def plots(self) -> dict[str, bytes]:
@@ -59,7 +62,7 @@ class Page:
     @property
     def samples(self) -> int:
         """How many samples the page embeds."""
-        return sum(part.suspects.embedded for part in self.parts if part.suspects)
+        return self.texts + sum(part.suspects.embedded for part in self.parts if part.suspects)
 
     def markdown(self, *, inside: bool = True) -> str:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""

@@ -137,6 +137,16 @@ class Choice(AnyStudy):
         return self
 
     @property
+    def read_source(self) -> Source:
+        """The source, as studies have it that may do without one."""
+        return self.source
+
+    @property
+    def read_columns(self) -> Columns:
+        """The columns, likewise."""
+        return self.columns
+
+    @property
     def unit(self) -> str:
         return "sample"
 

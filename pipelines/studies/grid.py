@@ -51,6 +51,12 @@ class Trial:
         return 1.0 if not at or text == OWN else int(text) if text.isdigit() else float(text)
 
     @property
+    def budget(self) -> int | float | str:
+        """`keep`, and where that is no number, as of an amount of a column, what stands for it in the key."""
+        text = self.selection.rpartition("@")[2]
+        return text if "=" in text else self.keep
+
+    @property
     def distilled(self) -> bool:
         """Whether this is the twin that a teacher taught."""
         return self.name.endswith(KD)
