@@ -109,6 +109,7 @@ def load(
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
+    source.refuse_undivided()
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
