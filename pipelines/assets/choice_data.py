@@ -182,7 +182,9 @@ def score_asset(study: Choice, name: str, base: Path) -> dg.AssetsDefinition:
             file = NumbersFile(located(score, base), f"{study.name}: scores.{name}")
             rows = rows_of(study, source, samples, secateur_store)
             values = numbers_for(file, rows, join_of(score), score.column)
-        shown = score_metadata(values, card, np.empty(0), samples, source, previews_of(study, secateur_store))
+        shown = score_metadata(
+            values.astype(np.float32), card, np.empty(0), samples, source, previews_of(study, secateur_store)
+        )
         return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=shown)
 
     return own_score

@@ -20,6 +20,8 @@ from secateur.pipelines.data.types import series_of
 
 SHOWN = 5
 """Rows, or keys, that a message names."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Of numbers, which manifests hold in 32 bits."""
 HASHED = "content_hash"
 """The column by which tables that secateur wrote say what a row is."""
 
@@ -186,7 +188,7 @@ def finite(file: NumbersFile, values: pl.Series) -> pl.Series:
     if not values.dtype.is_numeric():
         raise SourceError(f"{file.what}: {name}{values.dtype} in {file.path.name}, and numbers are needed")
     if values.dtype.is_float():
-        file.refuse(~values.is_finite(), f"{name}NaN or infinite")
+        file.refuse(~(values.abs() <= LARGEST), f"{name}NaN, infinite or beyond {LARGEST:.2g}")
     return values
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
+from secateur.pipelines.data.own_values import LARGEST
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FILE, SplitRows, on_disk, scanned
 from secateur.pipelines.data.source_kinds.files import SourceError
@@ -80,7 +81,7 @@ class Whole:
         if not held.dtype.is_numeric():
             raise SourceError(f"{what}: column {name!r} of {self.files[0]} holds {held.dtype}, and numbers are needed")
         if held.dtype.is_float():
-            self.refuse(~held.is_finite(), f"{what}: column {name!r} is NaN or infinite")
+            self.refuse(~(held.abs() <= LARGEST), f"{what}: column {name!r} is NaN, infinite or beyond {LARGEST:.2g}")
         return held.to_numpy()
 
     def distinct(self, name: str, what: str) -> pl.Series:

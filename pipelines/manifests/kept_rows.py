@@ -74,7 +74,7 @@ def kept_table(
     for name, values in columns.items():
         if values.shape != keep.shape:
             raise ValueError(f"{name} must be float32 [{len(keep)}], got {list(values.shape)}")
-        finite(values, name)
+        finite(values.astype(np.float32), name)
     floats = [pl.Series(name, values.astype(np.float32)) for name, values in columns.items()]
     located = [pl.col(name).cast(pl.Int64) for name in PLACES[:2] if name in samples.columns]
     if "path" in samples.columns and (samples["path"].fill_null("") != "").any():

@@ -175,6 +175,11 @@ class Choice(AnyStudy):
     def budgets(self) -> list[Budget]:  # type: ignore[override]
         return self.keep
 
+    @property
+    def selection_keys(self) -> list[str]:
+        """Every selection at every budget, each with what is random right behind it."""
+        return [selection_key(arm, keep) for keep in self.budgets for arm in self.arms]
+
     def title(self, name: str) -> str:
         return name.replace(RANDOM, ", at random")
 

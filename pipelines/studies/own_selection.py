@@ -88,12 +88,12 @@ class OwnSelection(Settings):
             raise ValueError(f"{where}.selector: {self.selector!r} selects while a model trains, and nothing is "
                              "trained here: add proxy and training to the study")  # fmt: skip
         require(self.selector, selectors(), f"{where}.selector", of_other_units)
+        self.check_inputs(where, scores, given)
         if untuned := [name for name in self.chosen.tunable if self.settings.get(name) is None]:
             some = ", ".join(f"{value:g}" for value in self.chosen.tunable[untuned[0]])
             raise ValueError(f"{where}.{untuned[0]}: trainings would choose it, and nothing is trained here: "
                              f"write one, such as {some}")  # fmt: skip
         checked(self.chosen.settings, self.settings, where, lambda held: self.chosen.most(2**40, held.model_dump()))
-        self.check_inputs(where, scores, given)
         if self.by is None and self.share != "proportional":
             raise ValueError(f"{where}.share: say by which column with by, or leave share out")
         if isinstance(self.share, dict) and (
