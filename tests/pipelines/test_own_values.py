@@ -75,8 +75,8 @@ def test_a_changed_file_is_refused_or_joined(tmp_path: Path, changed: Any) -> No
         ({"uuid": [*IDS, "z"], "grade": [0.5] * 13}, Join(), r"of no row of prompts.parquet \('z'; unmatched: drop"),
         ({"uuid": [*IDS[1:], None], "grade": [0.5] * 12}, Join(), r"key 'uuid' is empty in 1 of 12 rows.*: row 11"),
         ({"uuid": IDS, "grade": [0.5] * 11 + [None]}, Join(), r"'grade' is empty in 1 of 12 rows.*: row 11"),
-        ({"uuid": IDS, "grade": [0.5] * 11 + [np.nan]}, Join(), r"'grade' is NaN, infinite or beyond 3.4e.38 in 1 of 12.*: row 11"),
-        ({"uuid": IDS, "grade": [-np.inf] + [0.5] * 11}, Join(), r"'grade' is NaN, infinite or beyond 3.4e.38 in 1 of 12.*: row 0"),
+        ({"uuid": IDS, "grade": [0.5] * 11 + [np.nan]}, Join(), r"'grade' is NaN, infinite or beyond .* in 1 of 12.*: row 11"),
+        ({"uuid": IDS, "grade": [-np.inf] + [0.5] * 11}, Join(), r"'grade' is NaN, infinite or beyond .* in 1 of 12.*: row 0"),
         ({"uuid": IDS, "grade": ["good"] * 12}, Join(), "'grade' is String in grades.parquet, and numbers are needed"),
         ({"uuid": IDS, "note": [1] * 12}, Join(), "no column 'grade'"),
         ({"name": IDS, "grade": [0.5] * 12}, Join(), "which row is which: .* write fingerprint: abc"),
@@ -107,7 +107,7 @@ def test_tables_of_content_hashes_are_joined_and_contradictions_refused(tmp_path
     file = written(tmp_path, {"content_hash": [*reversed(hashes), hashes[3]], "grade": [*range(9, -1, -1), 3]})
     assert numbers_for(file, data_rows(), Join(), "grade").tolist() == [*range(10), 0, 1]
     file = written(tmp_path, {"content_hash": [*reversed(hashes), hashes[3]], "grade": [*range(9, -1, -1), 4]})
-    with pytest.raises(SourceError, match="earlier row with another value in 1 of 11 rows of grades.parquet: row 10"):
+    with pytest.raises(SourceError, match=r"earlier row with another value in 1 of 11 rows of grades\.parquet: row 10"):
         numbers_for(file, data_rows(), Join(), "grade")
 
 
@@ -132,7 +132,7 @@ def test_vectors_are_joined_like_numbers_and_an_unchanged_array_of_changed_data_
     array = NumbersFile(tmp_path / "vectors.npy", "embeddings")
     for noted in ("", "abc"):
         np.testing.assert_array_equal(vectors_for(array, data_rows(), Join(noted=noted), None), vectors)
-    with pytest.raises(SourceError, match="prompts.parquet has changed since vectors.npy was read"):
+    with pytest.raises(SourceError, match=r"prompts\.parquet has changed since vectors\.npy was read"):
         vectors_for(array, data_rows(), Join(noted="before"), None)
     ragged = written(tmp_path, {"uuid": IDS, "vector": [[1.0]] * 11 + [[1.0, 2.0]]})
     with pytest.raises(SourceError, match="needs lists of one length in every row"):
