@@ -79,6 +79,21 @@ class SplitRows:
                 break
         return pl.concat(parts) if parts else pl.DataFrame({name: [] for name in names})
 
+    def mapped(self, names: Sequence[str], rows: Int64[np.ndarray, " m"]) -> pa.Table:
+        """Some columns of a few rows in any order, from memory maps: nothing else is read."""
+        parts, start, order = [], 0, np.argsort(rows, kind="stable")
+        wanted = rows[order]
+        for path in self.shards:
+            with pa.memory_map(str(path)) as file:
+                reader = pa.ipc.open_file(file)
+                for number in range(reader.num_record_batches):
+                    batch = reader.get_batch(number)
+                    here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + batch.num_rows)]
+                    if len(here):
+                        parts.append(pa.Table.from_batches([batch]).select(list(names)).take(pa.array(here - start)))
+                    start += batch.num_rows
+        return pa.concat_tables(parts).take(pa.array(np.argsort(order, kind="stable")))
+
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the shards."""
@@ -235,7 +250,9 @@ def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
     name = columns.inputs[0]
     values = table[name]
     if columns.text is not None:
-        cut = types.series_of(values).str.slice(0, longest).to_arrow().cast(types.TEXT)
+        import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
+
+        cut = pc.utf8_slice_codeunits(values, 0, longest)
     else:
         cells = values.combine_chunks()
         empty = pa.nulls(len(cells), pa.binary())

@@ -32,7 +32,7 @@ from secateur.pipelines.data.sources import (
 )
 from secateur.pipelines.data.targets import read_targets
 
-LONGEST = 400
+LONGEST = 121
 """Characters of a text that are kept, to show rows by."""
 
 

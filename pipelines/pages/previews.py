@@ -45,11 +45,11 @@ def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -
         return None
 
     def previews(rows: np.ndarray) -> list[str]:
-        table = rows_in(folder).dataset().select(rows.tolist())
+        table = rows_in(folder).mapped(columns.inputs, rows)
         if columns.text is not None:
-            texts = [" ".join((text or "").split()) for text in table[columns.text]]
+            texts = [" ".join((text or "").split()) for text in table[columns.text].to_pylist()]
         else:
-            texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table]
+            texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table.to_pylist()]
         return [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
 
     return previews
