@@ -21,7 +21,7 @@ WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4}
 """Bytes of a value in memory by the type that the file stores; of texts and pictures those of a place among them."""
 
 WIDE = 64
-"""Bytes that a file holds of each text on average, from which on a dictionary of texts would be as large as they are."""
+"""Bytes that a file holds of each text on average, from which on a dictionary of them would be as large as they are."""
 TOGETHER = 1 << 24
 """Bytes of batches that are worked on together."""
 
@@ -80,7 +80,7 @@ class ParquetFile(SourceFile):
                 parts = [{leaf: group.column(leaf) for leaf in own} for group in groups]
                 widths = {leaf: WIDTHS.get(kind.physical_type, 8) for leaf, kind in kinds.items()}
                 texts = [kind.path for kind in kinds.values() if kind.physical_type == "BYTE_ARRAY"]
-                plain = len(kinds) == 1 and bool(texts) and (pa.types.is_string(field.type) or types.TEXT == field.type)
+                plain = len(kinds) == 1 and bool(texts) and (pa.types.is_string(field.type) or field.type == types.TEXT)
                 chunks = [each for part in parts for each in part.values()] if plain else []
                 wide = plain and all(each.total_uncompressed_size >= WIDE * each.num_values for each in chunks)
                 found[field.name] = Stored(
@@ -153,6 +153,7 @@ class ParquetFile(SourceFile):
             # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
             for batches in gathered(chain.from_iterable(parts), batch_rows(wanted)):
                 table = pa.Table.from_batches(batches)
+                table = table.combine_chunks() if len(batches) > 1 else table
                 row, first = first, first + table.num_rows
                 unpacked += sum(bytes_of(values) for batch in batches for values in batch)
                 self._refuse(unpacked)
