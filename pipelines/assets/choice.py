@@ -11,6 +11,7 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
+from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
 from secateur.pipelines.assets.written_report import page_link
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.manifest import Manifest
@@ -19,6 +20,7 @@ from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
 from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
 from secateur.pipelines.storage.store import Store
@@ -29,16 +31,15 @@ from secateur.trainers.judging.outcome import Cost
 
 def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
     """The assets of one study; relative paths in it start at `base`."""
-    return dg.Definitions(
-        [
-            prepare_asset(study, base),
-            *(score_asset(study, name, base) for name in study.scores),
-            *([embeddings_asset(study, base)] if study.embeddings else []),
-            subset_asset(study),
-            manifest_asset(study),
-            report_asset(study),
-        ]
-    )
+    assets = [
+        prepare_asset(study, base),
+        *(score_asset(study, name, base) for name in study.scores),
+        *([embeddings_asset(study, base)] if study.embeddings else []),
+        subset_asset(study),
+        manifest_asset(study),
+        report_asset(study),
+    ]
+    return recurrence(study, base, assets, drift_asset(study)) if study.recurring else dg.Definitions(assets)
 
 
 def inputs_of(study: Choice) -> dict[str, dg.AssetIn]:
@@ -169,6 +170,22 @@ def report_asset(study: Choice) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata={"path": path, "report": dg.MetadataValue.md(page.markdown())})
 
     return report
+
+
+def drift_asset(study: Choice) -> dg.AssetsDefinition:
+    """The comparison of the scores and selections as they are with the last ones."""
+    key, recurring = key_of(study, "drift"), study.recurring
+    assert recurring
+
+    @study_asset(study, "drift", ins=inputs_of(study), description=DRIFT, check_specs=drift_checks(key))
+    def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+        brought = brought_by(study, loaded, secateur_store)
+        trials = [Trial(key, 0) for key in study.selection_keys if not Trial(key, 0).name.endswith(RANDOM)]
+        kept = {trial.selection: chosen.keep for trial, chosen in chosen_of(study, trials, brought)}
+        hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
+        return compared(secateur_store, key, scoring_of(hashes, dict(brought.scores), kept), recurring.drift)
+
+    return drift
 
 
 def with_group(study: Choice, table: pl.DataFrame, brought: Brought) -> pl.DataFrame:

@@ -110,6 +110,7 @@ def source_of(study: Choice, whole: Whole) -> dict[str, Any]:
         "types": {name: word_of(kind) for name, kind in whole.types.items() if name in known_columns(study)},
         "dropped": dropped,
         "samples": len(whole),
+        "shards": whole.folder.name,
         "task": {},
     }
 

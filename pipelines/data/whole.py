@@ -53,6 +53,8 @@ class Whole:
     counts: tuple[int, ...]
     types: dict[str, pa.DataType]
     dropped: tuple[Dropped, ...]
+    folder: Path
+    """Where the shards lie that were read."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,7 +133,7 @@ def load_whole(
         rows["train"] = part_of(rows["train"], mask, folder / "train")
         targets = None if targets is None else targets[drawn]
     counts = counts_of(scans["train"], len(files))
-    return Whole(rows["train"], targets, label_names, revision, shown, counts, dict(wanted), tuple(dropped))
+    return Whole(rows["train"], targets, label_names, revision, shown, counts, dict(wanted), tuple(dropped), folder)
 
 
 def everything(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:

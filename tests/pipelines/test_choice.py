@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 import yaml
 
+from secateur.pipelines.assets.recurring import stamp_now
+from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.explain import arrays_of, explain, places_of
 from secateur.pipelines.manifests.manifest import Manifest
@@ -241,6 +243,26 @@ def test_a_new_score_file_changes_what_reads_that_score_alone(tmp_path: Path) ->
     grades.write_parquet(tmp_path / "grades.parquet")
     with pytest.raises(Exception, match=r"prompts\.parquet has changed since vectors\.npy was read"):
         run(file, part="subsets")
+
+
+def test_a_recurring_choice_sees_a_new_score_file_and_tells_its_drift(tmp_path: Path) -> None:
+    table = brought(tmp_path)
+    content = {**CONTENT, "keep": [0.1], "selections": {"best": CONTENT["selections"]["best"]}, "recurring": {}}
+    file, store = written(tmp_path, content), Store(tmp_path / "assets")
+    assert isinstance(file.study, Choice)
+    defs = build([file], store.root)
+    assert {"maths_rescoring", "export"} <= set(defs.get_repository_def().job_names)
+    run(file)
+    before = stamp_now(file.study, tmp_path, store)
+    assert stamp_now(file.study, tmp_path, store) == before
+    table.select("uuid", (-pl.col("pass_rate")).alias("grade")).write_parquet(tmp_path / "grades.parquet")
+    assert stamp_now(file.study, tmp_path, store) != before
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_study(file, store.root, instance)
+        record = instance.get_latest_materialization_event(dg.AssetKey(["maths", "drift"]))
+    told = record.asset_materialization.metadata  # type: ignore[union-attr]
+    assert told["rank correlation of judge"].value == pytest.approx(-1)
+    assert told["rank correlation of pass_rate"].value == pytest.approx(1)
 
 
 def test_a_budget_that_cannot_be_met_leaves_nothing_behind(tmp_path: Path) -> None:
