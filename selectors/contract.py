@@ -89,10 +89,10 @@ class Selector(Generic[P]):
             )
         for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
-        if (allowed := self.allowed(arguments)) is not None and budget > (held := int(np.count_nonzero(allowed))):
-            chosen = {
-                name: value for name, value in self.named(self.candidates, arguments).items() if name not in arrays
-            }
+        allowed = self.allowed(arguments)
+        if self.candidates and allowed is not None and budget > (held := int(np.count_nonzero(allowed))):
+            named = self.named(self.candidates, arguments)
+            chosen = {name: value for name, value in named.items() if name not in arrays}
             raise ValueError(
                 f"selector {self.name!r}: budget {budget} is above {held}, all that {chosen} leaves of {count} "
                 "samples; lower the budget or widen them"

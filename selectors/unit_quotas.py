@@ -68,7 +68,7 @@ def quotas_of(
         shares = np.array([share.get(int(stratum), 0.0) for stratum in occurring])
         if (shares < 0).any() or sum(share.values()) > 1 + 1e-9:
             raise ValueError(f"shares are parts of the whole that add up to 1 at most, and these are {dict(share)}")
-        return np.minimum(shares * total, sizes)
+        return np.asarray(np.minimum(shares * total, sizes))
     sizes = np.where(np.abs(sizes - np.round(sizes)) < 1e-6, np.round(sizes), sizes)  # groups' costs come in parts
     whole = bool(np.array_equal(sizes, np.round(sizes)))
     step = 1.0 if whole else total / STEPS

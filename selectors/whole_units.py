@@ -87,7 +87,7 @@ class Units:
         flat = values.reshape(len(values), -1).astype(np.float64)
         sums = np.stack([np.bincount(self.of, column, count) for column in flat.T], axis=1)
         means = (sums / self.sizes[:, np.newaxis]).astype(values.dtype)
-        return means.reshape(count, *values.shape[1:])
+        return np.asarray(means.reshape(count, *values.shape[1:]))
 
     def ids(self, ids: Ids) -> Int64[np.ndarray, " units"]:
         """The smallest id of each unit."""
@@ -122,10 +122,11 @@ def choose_units(
     named = {name: value for name, value in given.items() if name in parameters and name not in chosen.reads}
 
     def kept_at(budget: int) -> Keep:
-        return chosen(**arguments, budget=budget, **settings, **named)
+        keep: Keep = chosen(**arguments, budget=budget, **settings, **named)
+        return keep
 
     if units.single and (units.costs == 1).all():
-        return kept_at(int(total))[units.of]
+        return np.asarray(kept_at(int(total))[units.of])
     allowed = chosen.allowed(arguments | dict(settings))
     costs = units.costs if allowed is None else units.costs[allowed]
     bound = total if np.array_equal(costs, np.round(costs)) else total * (1 - ROUNDING)
@@ -137,7 +138,7 @@ def choose_units(
     if costs.min() > bound:
         raise ValueError(f"nothing fits a budget of {total:g}: the cheapest that can be kept costs {costs.min():g}")
     most = chosen.most(len(costs), settings)
-    return filled(kept_at, most, units.costs, bound, random_keys(own_ids, seed))[units.of]
+    return np.asarray(filled(kept_at, most, units.costs, bound, random_keys(own_ids, seed))[units.of])
 
 
 def filled(

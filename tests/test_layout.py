@@ -18,6 +18,7 @@ ROOMS = {
         "observers",
         "checkpoints",
         "geometry",
+        "target",
         "networks",
         "architectures",
         "registry",

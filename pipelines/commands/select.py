@@ -43,9 +43,12 @@ def select(
     share: data.Shares = None,
     label: data.Label = None,
     embeddings: data.Embeddings = None,
+    target: data.Target = None,
+    target_task: data.TargetTask = None,
+    text: data.TextColumn = None,
     key: data.Key = None,
     to: data.To = None,
-    target: data.Out = None,
+    file: data.Out = None,
     twin: data.Twin = True,
     overwrite: data.Overwrite = False,
     as_json: AsJson = False,
@@ -57,13 +60,14 @@ def select(
     """
     asked = {
         "score": score, "selector": selector, "end": end, "set": settings, "group": group, "by": by, "share": share,
-        "label": label, "embeddings": embeddings, "key": key,
+        "label": label, "embeddings": embeddings, "target": target, "target_task": target_task, "text": text,
+        "key": key,
     }  # fmt: skip
     if is_data(name):
         refuse(name, "a study", {"selection": selection, "again": again, "wait": wait})
-        data.select_data(name, keep, seed, asked, to, target, twin=twin, overwrite=overwrite, as_json=as_json)
+        data.select_data(name, keep, seed, asked, to, file, twin=twin, overwrite=overwrite, as_json=as_json)
         return
-    refuse(name, "a file of data", asked | {"to": to, "out": target, "no-random": not twin, "overwrite": overwrite})
+    refuse(name, "a file of data", asked | {"to": to, "out": file, "no-random": not twin, "overwrite": overwrite})
     select_of_study(name, selection, keep, seed, again=again, wait=wait, as_json=as_json)
 
 

@@ -45,6 +45,17 @@ Embeddings = Annotated[
     str | None,
     typer.Option(metavar="FILE|COLUMN", help="Vectors: a .npy file or a column of lists.", rich_help_panel=DATA),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Examples of the job, for nearest_to_target.", rich_help_panel=DATA),
+]
+TargetTask = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Of the target: its values take turns.", rich_help_panel=DATA),
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text", metavar="COLUMN", help="Texts to compare with a target's.", rich_help_panel=DATA)
+]
 Key = Annotated[
     str | None, typer.Option("--key", metavar="COLUMN", help="What draws and ties go by.", rich_help_panel=DATA)
 ]

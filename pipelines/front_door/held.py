@@ -159,3 +159,22 @@ def batches_of(file: SourceFile) -> Iterator[pa.Table]:
     with pq.ParquetFile(file.path) as opened:
         for batch in opened.iter_batches(BATCH):
             yield pa.Table.from_batches([batch])
+
+
+def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
+    """Embeddings float32 `[n, d]`; a `.npy` file is mapped into memory."""
+    if given is None:
+        raise ValueError(f"embeddings: selector {selector!r} reads vectors; give an array, a .npy file or a column")
+    if isinstance(given, str | Path) and Path(given).suffix == ".npy":
+        found = np.load(given, mmap_mode="r", allow_pickle=False)
+    elif isinstance(given, str):
+        column = rows.column(given, "embeddings")
+        lengths = column.list.len().unique() if isinstance(column.dtype, pl.List) else None
+        if lengths is None or len(lengths) != 1:
+            raise SourceError(f"embeddings: column {given!r} of {rows.name} needs lists of one length")
+        found = column.explode().to_numpy().reshape(len(column), -1)
+    else:
+        found = np.asarray(given)
+    if found.ndim != 2 or found.dtype.kind not in "fiu":
+        raise ValueError(f"embeddings: numbers [rows, dimensions] are needed, got {found.shape} of {found.dtype}")
+    return np.asarray(found.astype(np.float32, copy=False))

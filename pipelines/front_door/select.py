@@ -15,14 +15,16 @@ import numpy as np
 import polars as pl
 import polars_hash as plh
 
-from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.front_door.held import Held, held
+from secateur.pipelines.front_door.held import Held, held, vectors_of
+from secateur.pipelines.front_door.targets import Target, target_of
 from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.selection import OF_TARGET
 from secateur.selectors.contract import Selector, of_other_units, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
 from secateur.selectors.whole_units import Units, choose_units
 
+SHARES = ("proportional", "balanced")
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
@@ -60,6 +62,9 @@ def select(
     share: Literal["proportional", "balanced"] | Mapping[Any, float] = "proportional",
     label: str | None = None,
     embeddings: str | Path | np.ndarray | None = None,
+    target: Any = None,
+    target_task: str | None = None,
+    text: str | None = None,
     key: str | None = None,
     seed: int = 0,
     random_twin: bool = False,
@@ -80,6 +85,10 @@ def select(
     array `[n, d]`, or the path of a `.npy` file; those of classes read `label`; other scores that a selector names,
     such as `aum`, are columns of that name.
 
+    `target` are examples of the job: data as above, or vectors `[queries, d]`. `nearest_to_target` compares by
+    `embeddings`, a column that pool and target have, or by TF-IDF of the column `text`; `target_task` is a column of
+    the target whose values take turns. `importance_resampling` compares words of `text`.
+
     `group` is a column whose equal values stay or go together (an episode, a document): groups are taken in the order
     of the selection as long as they fit. `by` is a column (a source, a language) whose values get parts of the budget:
     `share` is "proportional" to what they hold, "balanced", or a share by value. `key` is a column whose values stand
@@ -97,7 +106,7 @@ def select(
     rows = held(data)
     made = choose(
         rows, keep=keep, score=score, selector=selector, group=group, by=by, share=share, label=label,
-        embeddings=embeddings, key=key, seed=seed, settings=settings,
+        embeddings=embeddings, target=target, target_task=target_task, text=text, key=key, seed=seed, settings=settings,
     )  # fmt: skip
     return (rows.take(made.rows), rows.take(made.random)) if random_twin else rows.take(made.rows)
 
@@ -113,6 +122,9 @@ def choose(
     share: Any,
     label: str | None,
     embeddings: str | Path | np.ndarray | None,
+    target: Any,
+    target_task: str | None,
+    text: str | None,
     key: str | None,
     seed: int,
     settings: Mapping[str, Any],
@@ -125,7 +137,13 @@ def choose(
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
-    signals, count = signals_of(rows, chosen, score, label, embeddings), rows.count
+    if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:
+        raise ValueError(f"target: selector {name!r} reads none; leave it out, or name nearest_to_target")
+    if aims and target is None:
+        raise ValueError(f"target: selector {name!r} reads examples of the job; name a file or a table of them")
+    depth = None if isinstance(keep, Mapping) or group is not None or by is not None else resolve_keep(keep, rows.count)
+    aim = Target(rows, target_of(target), text, embeddings, target_task, depth) if aims else None
+    signals, count = signals_of(rows, chosen, score, label, embeddings, aim), rows.count
     ids = np.arange(count, dtype=np.int64) if key is None else ids_of(rows, key)
     costs, total, unit = budget_of(rows, keep, count)
     units = Units.made_of(count, None if group is None else rows.codes(group, "group")[0], costs)
@@ -134,7 +152,7 @@ def choose(
         kept = choose_units(chosen, signals, units, total, settings=filled, **how)
     else:
         strata, values = rows.codes(by, "by")
-        parts = share if isinstance(share, str) else shares_of(share, values.to_list(), by)
+        parts: Any = share if share in SHARES else shares_of(share, values.to_list(), by)
         kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
@@ -146,7 +164,12 @@ def choose(
 
 
 def signals_of(
-    rows: Held, chosen: Selector[...], score: str | np.ndarray | None, label: str | None, embeddings: Any
+    rows: Held,
+    chosen: Selector[...],
+    score: str | np.ndarray | None,
+    label: str | None,
+    embeddings: Any,
+    aim: Target | None,
 ) -> dict[str, np.ndarray]:
     """What a selector reads, by the names of its parameters; raises ValueError that says what is missing."""
     found: dict[str, np.ndarray] = {}
@@ -163,6 +186,8 @@ def signals_of(
             if label is None:
                 raise ValueError(f"label: selector {chosen.name!r} reads classes; name their column")
             found[name] = rows.codes(label, "label")[0]
+        elif aim and name in OF_TARGET:
+            found[name] = aim.signal(name)
         elif name == "embeddings":
             found[name] = vectors_of(rows, embeddings, chosen.name)
         else:
@@ -182,25 +207,6 @@ def array_of(values: Any, what: str) -> np.ndarray:
     if found.ndim != 1 or found.dtype.kind not in "fiub":
         raise ValueError(f"{what}: one number per row is needed, got an array {found.shape} of {found.dtype}")
     return found.astype(np.int64) if found.dtype == np.bool_ else found
-
-
-def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
-    """Embeddings float32 `[n, d]`; a `.npy` file is mapped into memory."""
-    if given is None:
-        raise ValueError(f"embeddings: selector {selector!r} reads vectors; give an array, a .npy file or a column")
-    if isinstance(given, str | Path) and Path(given).suffix == ".npy":
-        found = np.load(given, mmap_mode="r", allow_pickle=False)
-    elif isinstance(given, str):
-        column = rows.column(given, "embeddings")
-        lengths = column.list.len().unique() if column.dtype == "list" or column.dtype.is_nested() else None
-        if lengths is None or len(lengths) != 1:
-            raise SourceError(f"embeddings: column {given!r} of {rows.name} needs lists of one length")
-        found = column.explode().to_numpy().reshape(len(column), -1)
-    else:
-        found = np.asarray(given)
-    if found.ndim != 2 or found.dtype.kind not in "fiu":
-        raise ValueError(f"embeddings: numbers [rows, dimensions] are needed, got {found.shape} of {found.dtype}")
-    return found.astype(np.float32, copy=False)
 
 
 def ids_of(rows: Held, name: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What stays of data as a file: byte for byte where the format is the data's own, converted where it is another."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.files.whole_files import new_file, refuse_existing
 from secateur.pipelines.front_door.held import Held
 from secateur.pipelines.manifests.row_files import (
@@ -22,6 +24,10 @@ from secateur.pipelines.manifests.row_files import (
 
 KINDS = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "indices": ".npy", "text": ".txt"}
 """What can be written, by the word for it, with the ending of the file."""
+
+
+OWN: Mapping[type[SourceFile], str] = {ParquetFile: "parquet", CsvFile: "csv", JsonlFile: "jsonl"}
+"""What a file is written as without a change of its rows."""
 
 
 def kind_of(path: Path, said: str | None) -> str:
@@ -44,20 +50,20 @@ def refuse_output(data: Held, path: Path, *, overwrite: bool) -> None:
 def write_rows(data: Held, rows: np.ndarray, path: Path, kind: str, *, overwrite: bool) -> None:
     """Write some rows, int64 ascending, whole or not at all: `indices` are an int64 `.npy`, `text` a row per line."""
     [first, *others] = data.files
-    own = {ParquetFile: "parquet", CsvFile: "csv", JsonlFile: "jsonl"}.get(type(first)) == kind and not others
+    alone = not others and isinstance(first, ParquetFile | CsvFile | JsonlFile)
     with new_file(path, overwrite=overwrite) as partial:
         if kind == "indices":
             with partial.open("wb") as file:
                 np.save(file, rows, allow_pickle=False)
         elif kind == "text":
             partial.write_text("".join(f"{row}\n" for row in rows.tolist()))
-        elif own:
+        elif alone and OWN[type(first)] == kind:
             copy(first, rows, partial, path.suffix)
         else:
             converted(data.take(rows), partial, kind, path.suffix)
 
 
-def copy(file: ParquetFile | CsvFile | JsonlFile, rows: np.ndarray, partial: Path, suffix: str) -> None:  # type: ignore[misc]
+def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None:
     """Copy rows of a file as they stand in it."""
     if isinstance(file, ParquetFile):
         keep = np.zeros(file.footer[1], np.bool_)
@@ -66,6 +72,7 @@ def copy(file: ParquetFile | CsvFile | JsonlFile, rows: np.ndarray, partial: Pat
         return
     keep = np.zeros(sum(table.num_rows for table in file.batches(file.types(file.columns[:1]))), np.bool_)
     keep[rows] = True
+    assert isinstance(file, CsvFile | JsonlFile)
     charset = file.charset if isinstance(file, CsvFile) else "utf-8"
     with packed(partial, suffix) as sink:
         copy_records(texts_in(file.path, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))

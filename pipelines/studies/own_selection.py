@@ -8,7 +8,7 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import choosers
+from secateur.pipelines.studies.selection import OF_TARGET, choosers
 from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, of_other_units, selectors
 from secateur.selectors.draws.ranks import Ordered
@@ -117,6 +117,11 @@ class OwnSelection(Settings):
         if set(OF_LABELS) & set(self.reads) and not given["label"]:
             raise ValueError(f"{where}: {self.selector!r} reads classes; name their column as columns.label")
         unknown = [name for name in self.reads if name not in ("scores", "embeddings", *OF_LABELS, *NAMED)]
+        if OF_TARGET.intersection(unknown):
+            raise ValueError(
+                f"{where}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
+                "select DATA --target EXAMPLES"
+            )
         if unknown:
             raise ValueError(
                 f"{where}: {self.selector!r} reads {unknown[0]}, which needs a training: name another selector"

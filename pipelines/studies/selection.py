@@ -19,6 +19,8 @@ from secateur.selectors.samplers.contract import EpochSampler
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
 OWN_KEYS = {"score", "cut_by", "classes", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
+OF_TARGET = {"target_places", "target_log_ratios", "ngram_counts"}
+"""What selectors read of examples of a job, which the front door has."""
 
 
 @cache
@@ -119,6 +121,11 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
+        if OF_TARGET.intersection(self.reads):
+            raise ValueError(
+                f"{name}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
+                "select DATA --target EXAMPLES"
+            )
         if self.cut_by and "aum" not in getattr(choosers()[self.selector], "reads", ()):
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if isinstance(declared, Selector):

@@ -174,6 +174,7 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
         ({"keep": {"below": 3}}, r"keep: column 'below' is below 0 in 1 of 240 rows: row 3"),
         ({"key": "source"}, r"key: column 'source' is the same as in an earlier row in 237 of 240 rows"),
         ({"by": "source", "share": {"wbe": 1}}, r"share: 'source' has no value 'wbe'; there are: code, maths, web"),
+        ({"by": "source", "share": "even"}, r"share: 'proportional', 'balanced' or a share by value of 'source', got"),
         ({"by": "source", "share": {"web": 1.2}}, r"shares are parts of the whole that add up to 1 at most"),
     ],
 )

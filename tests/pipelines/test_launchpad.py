@@ -16,16 +16,21 @@ from pydantic import BaseModel
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile, load_study
-from secateur.pipelines.studies.selection import choosers
+from secateur.pipelines.studies.selection import OF_TARGET, choosers
 from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
 
 SCORES = {name: one for name, one in scorers().items() if one.settings.model_fields}
-SELECTIONS = {name: one for name, one in selectors().items() if one.settings.model_fields}
+SELECTIONS = {
+    name: one
+    for name, one in selectors().items()
+    if one.settings.model_fields and not OF_TARGET.intersection(one.reads)
+}
 GIVEN: dict[str, dict[str, Any]] = {
     "prototypes": {"clusters": 5},
     "semantic_deduplication": {"samples_per_cluster": 8},
+    "band": {"low": -1e6, "high": 1e6},
     "quantile_window": {"low": 0.1, "high": 0.8},
     "tdds": {"epochs": 4, "window": 2},
     "mean_probability": {"epochs": 4},

@@ -1,0 +1,70 @@
+"""The order in which rows of a pool are taken for a target: its queries take turns, each with what is most like it.
+
+Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (RDS+), arXiv 2503.01807, and its code.
+"""
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from secateur.scorers.target.query_lists import Vectors, most_similar
+
+
+def target_places(
+    pool: Vectors,
+    queries: Vectors,
+    tasks: Int64[np.ndarray, " queries"] | None = None,
+    *,
+    depth: int | None = None,
+) -> Int64[np.ndarray, " n"]:
+    """Place of each row of the pool, int64 `[n]`, from 0 on; the smallest places are what is selected.
+
+    Of one task each query in turn pops its own best row that it has not popped; a row that is taken already costs the
+    turn. So no query, however hot, gets all. Of several `tasks` (numbers of each query's) the tasks take turns, each
+    with its rows by their highest cosine to one of its queries. The first `depth` places are exact (all where None);
+    the other rows stand behind them in no order that means anything, by their row.
+
+    >>> target_places(np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.float32([[1, 0], [0, 1]]))
+    array([0, 2, 1])
+    """
+    count, wanted = pool.shape[0], min(depth or pool.shape[0], pool.shape[0])
+    turns = queries.shape[0] if tasks is None else len(np.unique(tasks))
+    length = min(count, 4 * -(-wanted // turns) + 8)
+    while True:
+        places, cosines = most_similar(pool, queries, length)
+        lists = places if tasks is None else task_lists(places, cosines, tasks, length)
+        taken = in_turn(lists)
+        if len(taken) >= wanted or length == count:
+            break
+        length = min(count, 2 * length)
+    found = np.empty(count, np.int64)
+    rest = np.ones(count, np.bool_)
+    rest[taken] = False
+    found[np.concatenate([taken, np.flatnonzero(rest)])] = np.arange(count)
+    return found
+
+
+def in_turn(lists: Int64[np.ndarray, "turns length"]) -> Int64[np.ndarray, " m"]:
+    """Rows in the order in which the lists, in turn, give them first; -1 stands for no row."""
+    rows, first = np.unique(lists.T.ravel(), return_index=True)
+    order = rows[np.argsort(first)]
+    return order[order >= 0]
+
+
+def task_lists(
+    places: Int64[np.ndarray, "queries length"],
+    cosines: Float32[np.ndarray, "queries length"],
+    tasks: Int64[np.ndarray, " queries"],
+    length: int,
+) -> Int64[np.ndarray, "tasks length"]:
+    """Rows of each task, in the order of the tasks' numbers, by their highest cosine to one of its queries.
+
+    The first `length` are exact: a row among them is among as many of the query that it is most like.
+    """
+    lists = []
+    for task in np.unique(tasks):
+        own = np.flatnonzero(tasks == task)
+        rows, similar = places[own].ravel(), cosines[own].ravel()
+        order = np.lexsort((rows, -similar))
+        kept = rows[order][np.sort(np.unique(rows[order], return_index=True)[1])][:length]
+        lists.append(np.pad(kept, (0, length - len(kept)), constant_values=-1))
+    return np.stack(lists)

@@ -1,0 +1,40 @@
+"""Draw rows with a probability that follows how much likelier they are in a target than in the pool (DSIR).
+
+Xie et al., NeurIPS 2023 (arXiv 2302.03169): the highest log weights with Gumbel noise are a draw without replacement
+with probabilities in proportion to the weights of what is left (Kool et al., ICML 2019).
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Num
+
+from secateur.selectors.contract import selector
+from secateur.selectors.draws.ranks import Ids, Keep, keep_largest, random_keys
+
+
+@selector(paper="Xie et al., NeurIPS 2023 (arXiv 2302.03169)", draws=True, monotone=True)
+def importance_resampling(
+    target_log_ratios: Num[np.ndarray, " n"],
+    ngram_counts: Num[np.ndarray, " n"],
+    budget: int,
+    *,
+    length: Literal["own", "equal"] = "own",
+    noise: bool = True,
+    seed: int,
+    ids: Ids | None = None,
+) -> Keep:
+    """Keep the highest log weights, with Gumbel noise from `seed` unless `noise` is false.
+
+    Weights are sums over a text's n-grams, as published (`length: own`): long texts are hundreds of nats apart, so that
+    they are chosen without any draw. `equal` weighs each text as if it had the median number of n-grams, as chunks of
+    equal length would; texts of a few words then weigh what chance makes of them.
+    """
+    weights = target_log_ratios.astype(np.float64)
+    if length == "equal":
+        weights = weights / np.maximum(ngram_counts, 1) * np.median(ngram_counts)
+    if noise:
+        # 53 bits and a half: within (0, 1), so that both logarithms are finite.
+        keys = random_keys(len(weights) if ids is None else ids, seed)
+        weights = weights - np.log(-np.log(((keys >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53))
+    return keep_largest(weights, budget, seed=seed, ids=ids)
