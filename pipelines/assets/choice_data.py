@@ -15,7 +15,7 @@ from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
 from secateur.pipelines.data.own_vectors import lists_in, vectors_for
-from secateur.pipelines.data.preparation import link_shards, write_samples
+from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 from secateur.pipelines.files.contents import content_of
@@ -75,7 +75,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
     besides = sorted({*study.read_besides, *(keys & there)})
     whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data)
     if study.columns.id is not None:
-        whole.distinct(study.columns.id, "columns.id")
+        check_ids(whole.rows.column(study.columns.id), whole.shown)
     if study.columns.group is not None:
         whole.column(study.columns.group, "columns.group")
     for name, selection in study.selections.items():

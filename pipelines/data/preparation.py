@@ -7,7 +7,7 @@ same bytes.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxtyping import Int64, Shaped
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
 from secateur.pipelines.files.whole_files import write_bytes
@@ -76,6 +77,18 @@ def write_samples(
     if writer:
         writer.add_key_value_metadata({FINGERPRINT: identity.hexdigest()})
         writer.close()
+
+
+def check_ids(ids: pl.Series, say: Callable[[np.ndarray, int], str], what: str = "columns.id") -> None:
+    """Raise SourceError, with how many and which rows, where a column of ids has gaps or the same id twice."""
+    for wrong, fault in (
+        (ids.is_null(), "is empty"),
+        (~ids.is_first_distinct(), "repeats the value of an earlier row"),
+    ):
+        if count := int(wrong.sum() or 0):
+            where = say(wrong.arg_true()[:1000].to_numpy().astype(np.int64), count)
+            of = f"{count:,} of {len(wrong):,} rows, {where}"
+            raise SourceError(f"{what}: column {ids.name!r} {fault} in {of}: give each row an id of its own")
 
 
 def target_columns(

@@ -86,12 +86,6 @@ class Whole:
             self.refuse(~(held.abs() <= LARGEST), f"{what}: column {name!r} is NaN, infinite or beyond {LARGEST:.2g}")
         return held.to_numpy()
 
-    def distinct(self, name: str, what: str) -> pl.Series:
-        """A column without gaps whose values are each there once; SourceError that names the rows that repeat one."""
-        held = self.column(name, what)
-        self.refuse(~held.is_first_distinct(), f"{what}: column {name!r} repeats the value of an earlier row")
-        return held
-
     def refuse(self, wrong: pl.Series, fault: str) -> None:
         """Raise SourceError that counts and names the rows of a mask, if it has any."""
         if count := int(wrong.sum() or 0):

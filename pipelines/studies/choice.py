@@ -79,7 +79,7 @@ class Choice(AnyStudy):
     @classmethod
     def _nothing_is_trained(cls, content: Any) -> Any:
         for key in content if isinstance(content, dict) else ():
-            if key in UNTRAINED:
+            if key in UNTRAINED and content[key]:
                 raise ValueError(f"{key}: nothing is trained in this study, so nothing is measured; leave it out")
         return content
 
