@@ -170,7 +170,7 @@ def previews_of(study: Choice, store: Store) -> Previews | None:
 def score_asset(study: Choice, name: str, base: Path) -> dg.AssetsDefinition:
     """A score of the user's: a column of the data, or numbers of a file that are put to its rows."""
     score = study.scores[name]
-    card = score.card(name)
+    card: Any = score.card(name)
 
     @study_asset(
         study, "scores", name, ins=("samples", "source"),

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.grid import Trial
+    from secateur.pipelines.studies.own_scores import OwnScore
+    from secateur.pipelines.studies.scores import Score
     from secateur.pipelines.studies.study import AnyStudy
     from secateur.trainers.judging.outcome import Outcome
     from secateur.trainers.tasks.contract import Metric
@@ -232,7 +234,7 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
         wide = values[:].astype("float64")
         numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
         scores.append(
-            {"score": score, "high_means": declared.declared.card.high_means}
+            {"score": score, "high_means": high_means_of(declared)}
             | {what: float(number) for what, number in numbers.items()}
             | {"samples": len(wide), "path": str(store.find(key))}
         )
@@ -247,6 +249,13 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
         say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
 
     tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)
+
+
+def high_means_of(score: "Score | OwnScore") -> str:
+    """What a high value of a score means."""
+    from secateur.pipelines.studies.own_scores import OwnScore
+
+    return score.high_means if isinstance(score, OwnScore) else score.declared.card.high_means
 
 
 def make(

@@ -113,7 +113,8 @@ def load_whole(
     shown = tuple(file.shown(base) for file in files)
     keep, dropped = decide(scans, columns, policy, Places(scans, shown).text, folder)
     rows = {"train": part_of(scans["train"], keep["train"], folder / "train")}
-    targets, label_names = None, ()
+    targets: Int64[np.ndarray, " n"] | None = None
+    label_names: tuple[str, ...] = ()
     if columns.labels:
         declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))]
         say, spelled = Places(rows, shown).text, spellings_in(files, columns, wanted)

@@ -300,10 +300,12 @@ class Decision:
     def of_band(self) -> str:
         """The score against the ends of the band."""
         settings = self.manifest.provenance.settings
-        spent = self.manifest.provenance.spent
+        spent, low, high = self.manifest.provenance.spent, settings.get("low"), settings.get("high")
+        if not isinstance(low, int | float) or not isinstance(high, int | float):  # of a hostile manifest
+            return self.of_any()
         if not self.scores or (spent and spent.group):
             return self.of_any()
-        score, low, high = self.scores[0], settings["low"], settings["high"]
+        score = self.scores[0]
         inside = low <= score.value <= high
         side = "within" if inside else "outside"
         own = f"its {score.name} of {score.value:.4g} is {side} the band from {low} to {high}"

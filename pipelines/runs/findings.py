@@ -40,8 +40,9 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
             continue
         values = np.asarray(store.load(key))
         if len(values) > 1 and values.min() == values.max():
-            own = isinstance(score, OwnScore)
-            look = "what it was computed from" if own else f"the settings of {score.scorer} and at proxy"
+            look = "what it was computed from"
+            if not isinstance(score, OwnScore):
+                look = f"the settings of {score.scorer} and at proxy"
             text = (
                 f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is "
                 f"chance: look at {look}"

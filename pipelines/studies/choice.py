@@ -65,7 +65,7 @@ class Choice(AnyStudy):
         dict[Name, OwnSelection],
         Field(min_length=1, description="selections by name; beside each stands as much at random, as NAME+random"),
     ]
-    keep: Annotated[
+    keep: Annotated[  # type: ignore[assignment]
         list[Budget],
         Field(
             min_length=1,
@@ -207,8 +207,8 @@ class Choice(AnyStudy):
     def follows(self, names: Any, trial: Trial | None, content: str) -> bool:
         root, _, rest = content.partition(".")
         if root == "scores":
-            return names[0] == "scores" and rest.partition(".")[0] == names[1]
-        return names[0] == root if root == "embeddings" else names[0] in DATA
+            return bool(names[0] == "scores" and rest.partition(".")[0] == names[1])
+        return bool(names[0] == root if root == "embeddings" else names[0] in DATA)
 
     def needs(self, trial: Trial | None, parent: Any) -> bool:
         if trial is None or parent[0] not in ("scores", "embeddings"):
