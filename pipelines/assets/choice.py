@@ -13,7 +13,9 @@ from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
 from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
 from secateur.pipelines.assets.written_report import page_link
+from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.stored_targets import strata_in
+from secateur.pipelines.manifests.kept_rows import check_samples
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
@@ -121,6 +123,8 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         brought, source = brought_by(study, loaded, secateur_store), loaded["source"]
         table, origin, faults = with_group(study, loaded["samples"].collect(), brought), origin_of(study, source), []
+        check_samples(table, np.zeros(len(table), np.bool_))
+        known = fingerprint(table["content_hash"])
         for trial in trials_of(context):
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             spent = secateur_store.load(key_of(study, "subset_spent"), trial)
@@ -128,7 +132,7 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
             rows = Rows.chosen(
                 with_costs(table, study, trial, brought), np.asarray(subset[trial]),
                 scores={card.name: brought.scores[card.name] for card in provenance.scores},
-                label_names=source["strata"], origin=origin,
+                label_names=source["strata"], origin=origin, known=known,
             )  # fmt: skip
             with secateur_store.recorded(key, trial) as place:
                 written = Manifest.write(place, rows, provenance, overwrite=True)

@@ -16,6 +16,7 @@ from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
 from secateur.pipelines.data.own_vectors import lists_in, vectors_for
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
+from secateur.pipelines.data.scan import CONTENT, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 from secateur.pipelines.files.contents import content_of
@@ -125,9 +126,11 @@ def findings_of_data(study: Choice, whole: Whole) -> Iterator[dict[str, Any]]:
     for left in whole.dropped:
         text = f"{left.found.count:,} rows left out by data.{left.policy} ({left.reasons[0] if left.reasons else ''})"
         yield {"kind": "dropped", "split": "train", "count": left.found.count, "text": text, "rows": []}
-    hashes = pl.Series(np.concatenate([table["secateur:content"].to_numpy(zero_copy_only=False) for table in
-                       whole.rows.batches(["secateur:content"])]))  # fmt: skip
-    again = ~hashes.is_first_distinct()
+    words = np.concatenate([words_of(table[CONTENT]) for table in whole.rows.batches([CONTENT])])
+    halves = pl.DataFrame({"upper": words[:, 0], "lower": words[:, 1]})
+    again = pl.Series(np.zeros(len(words), np.bool_))
+    if halves["upper"].n_unique() < len(words):
+        again = ~halves.select(pl.struct("upper", "lower").is_first_distinct()).to_series()
     if count := int(again.sum()):
         rows = whole.places.pairs("train", again.arg_true()[:10].to_numpy().astype(np.int64))
         text = f"{count:,} of {len(whole):,} rows equal an earlier row; data: {{duplicates: drop}} leaves them out"

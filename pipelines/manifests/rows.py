@@ -86,16 +86,18 @@ class Rows(Payload):
         scores: Mapping[str, np.ndarray] | None = None,
         label_names: Sequence[str] | None = None,
         origin: Origin | None = None,
+        known: str | None = None,
     ) -> Rows:
         """The rows that a mask keeps.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
         int64, which `label_names` names; with `file`, `file_row` and perhaps `path` where `origin` lists files. `keep`
-        is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
-        together.
+        is bool `[n]`; `weights` and each of `scores` float32 `[n]`. `known` is the fingerprint of samples that were
+        checked already. Raises ManifestError for input that does not fit together.
         """
         with explained("these rows cannot be kept"):
-            kept_rows.check_samples(samples, keep)
+            if known is None:
+                kept_rows.check_samples(samples, keep)
             origin = origin or Origin()
             if not origin.files:
                 samples = samples.drop(kept_rows.PLACES, strict=False)
@@ -105,7 +107,8 @@ class Rows(Payload):
             check_places(
                 {name: table[name].to_numpy() for name in ("file", "file_row") if name in table.columns}, origin
             )
-            return cls(table, samples.height, fingerprint(samples["content_hash"]), classes, origin=origin)
+            whole = known or fingerprint(samples["content_hash"])
+            return cls(table, samples.height, whole, classes, origin=origin)
 
     @cached_property
     def table(self) -> pl.DataFrame:
