@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from secateur.pipelines.pages.content import Content, Told
+from secateur.pipelines.pages.words import Table
 
 UNTRAINED = (
     "Nothing was trained, so nothing here says that a model learns more from a selection than from as much at random: "
@@ -95,6 +96,8 @@ class ChoiceContent(Content):
     parts: Annotated[list[Part], Field(description="quotas of columns before and after, of seed 0")]
     extremes: Annotated[list[Extreme], Field(description="rows at the ends of each score")]
     findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    note: Annotated[str, Field(description="how to read the table")]
+    table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
 
 
 def schema() -> dict[str, Any]:

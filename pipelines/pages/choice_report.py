@@ -79,6 +79,7 @@ def choice_page(made: Made, findings: Sequence[Mapping[str, Any]], previews: Pre
 def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceContent:
     """The numbers of a report."""
     study = made.study
+    kept = [kept_by(made, trial) for trial in made.masks if not trial.name.endswith(RANDOM)]
     return ChoiceContent(
         study=study.name,
         description=study.description,
@@ -87,10 +88,12 @@ def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceConte
         samples=len(made.samples),
         verdict=UNTRAINED,
         scores=[facts_of(study, name, values) for name, values in made.brought.scores.items()],
-        kept=[kept_by(made, trial) for trial in made.masks if not trial.name.endswith(RANDOM)],
+        kept=kept,
         overlaps=list(overlaps_of(made)),
         parts=list(shares_of(made)),
         extremes=list(extremes_of(made)),
+        note="Kept rows never come to more than the budget; what is left of it buys nothing more of the order.",
+        table=kept_table(kept),
         findings=[{"importance": place, **finding} for place, finding in enumerate(findings)],  # type: ignore[misc]
     )
 
@@ -185,9 +188,7 @@ def parts_of(
     made: Made, content: ChoiceContent, findings: Sequence[Mapping[str, Any]], shown: Sequence[str]
 ) -> Iterator[Part]:
     """The parts of the page, the empty ones too."""
-    yield Part(
-        "kept", "What was chosen", tables=[("Every selection beside as much at random", kept_table(content.kept))]
-    )
+    yield Part("kept", "What was chosen", tables=[("Every selection beside as much at random", content.table)])
     yield Part("findings", "What is wrong with the data", findings=findings)
     means = means_table(content)
     yield Part(

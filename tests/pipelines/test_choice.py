@@ -15,6 +15,7 @@ import yaml
 
 from secateur.pipelines.assets.recurring import stamp_now
 from secateur.pipelines.definitions import build
+from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.explain import arrays_of, explain, places_of
 from secateur.pipelines.manifests.manifest import Manifest
@@ -183,10 +184,13 @@ def test_a_report_says_what_was_chosen_and_that_nothing_was_trained(ran: Any, ma
     assert pair.both == len(set(manifest("band@0.1").rows) & set(manifest("best@0.1").rows))
     ends = [(one.id, one.row) for one in content.extremes if one.score == "pass_rate" and one.end == "high"]
     assert ends[:2] == [("u001", 1), ("u000", 0)]
+    card = ran[0].path.parent / "card.md"
+    export(manifest("best@0.1"), "card", card, settings={"report": str(folder / "report.json")})
+    assert "Nothing was trained" in card.read_text()
     page = (folder / "report.html").read_text()
     assert "Nothing was trained" in page
     assert "what is 1 and 7?" in page
-    assert "what is" not in json.dumps(told)
+    assert "what is 1 and" not in json.dumps(told)
 
 
 def test_explain_takes_the_users_id(ran: Any, manifest: Any) -> None:
