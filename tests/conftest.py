@@ -1,8 +1,9 @@
 """What several tests need: a small data set on disk and a study of it that runs in seconds."""
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,26 @@ import datasets
 import numpy as np
 import pytest
 import yaml
+from quick_disk import quicken
 
 from secateur.pipelines.studies.files import StudyFile, load_study
 from secateur.pipelines.studies.trust import trust
 
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while modules load, which leave none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all of the modules hold out of the search for garbage: each, of which libraries ask for some after
+    every training, would take a third of a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +43,13 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "settings"))
     trust(tmp_path_factory.getbasetemp())
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_disk_is_quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        quicken(patch)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

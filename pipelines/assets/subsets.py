@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import dagster as dg
@@ -95,11 +94,16 @@ def choices(
     tuning: Mapping[str, Any],
 ) -> Iterator[tuple[Trial, Subset]]:
     """The subset of each trial; a twin comes right behind its plain self, whose samples it shares."""
-    for plain, twins in groupby(
-        sorted(trials, key=lambda trial: (trial.plain, trial.distilled)), key=attrgetter("plain")
-    ):
+
+    def shared(trial: Trial) -> tuple[Trial, bool]:
+        selection = study.selections.get(trial.plain.name)
+        # What is planned of epochs differs with the length of the training.
+        return trial.plain, trial.at_steps and selection is not None and selection.in_training
+
+    for (plain, _), alike in groupby(sorted(trials, key=lambda trial: (shared(trial), trial)), key=shared):
+        twins = list(alike)
         tuned = tuning.get(tuned_as(plain.selection, study.between), {}).get("settings", {})
-        chosen = subset_of(study, plain, signals, settings.get(plain.name, {}), tuned)
+        chosen = subset_of(study, twins[0], signals, settings.get(plain.name, {}), tuned)
         yield from ((trial, chosen) for trial in twins)
 
 
@@ -119,7 +123,7 @@ def shown_of(
     study: Study, trial: Trial, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
 ) -> dict[str, Any]:
     """The page of a trial whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
-    if trial.distilled:
+    if trial != trial.plain:
         return {"samples of": trial.plain.selection}
     selection = study.selections.get(trial.name)
     keep = np.asarray(store.load(key_of(study, "subset"), trial))

@@ -33,13 +33,16 @@ def written_report(
     with store.folder(key) as folder:
         page.write(folder)
     verdicts = [compared.verdict for _, compared in report.against(study.baseline)]
-    full = report.full
+    full, steps = report.full, report.at_steps
+    longer = [compared.verdict for _, compared in steps.against(study.baseline)] if steps else []
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
             "report": dg.MetadataValue.md(page.markdown()),
             "better than random": verdicts.count(Verdict.BETTER),
             "worse than random": verdicts.count(Verdict.WORSE),
+            **({"better than random at equal steps": longer.count(Verdict.BETTER)} if steps else {}),
+            **({"worse than random at equal steps": longer.count(Verdict.WORSE)} if steps else {}),
             **({"compared at": report.compare_at} if report.compare_at else {}),
             **({f"{full.title} {report.metric.name}": full.metrics[report.metric.name].mean} if full else {}),
         }

@@ -27,7 +27,9 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         rate = rate_by_probe(study, file, store)
     training = "trained_model" if isinstance(study, Study) else study.outcome_asset
     missing = [trial for trial in todo.get(training, []) if trial]
-    trainings = [{"of": "trials", "to_make": len(missing), "made": len(trials) - len(missing)}] if training else []
+    trainings = [counted("trials", [t for t in trials if not t.at_steps], missing)] if training else []
+    if longer := [trial for trial in trials if trial.at_steps]:
+        trainings.append(counted("trials at equal steps", longer, missing))
     seconds, kept_bytes = seconds_of(study, missing, rate), 0
     if isinstance(study, Study):
         others = {name: numbers for name, numbers in other_trainings(study, rate).items() if numbers}
@@ -48,6 +50,12 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         "memory_bytes": peak_memory(),
         "disk_bytes": kept_bytes if rate else None,
     }
+
+
+def counted(name: str, trials: "list[Trial]", missing: "list[Trial]") -> dict[str, Any]:
+    """How many of some trials are to be trained, and how many were."""
+    to_make = len(set(trials) & set(missing))
+    return {"of": name, "to_make": to_make, "made": len(trials) - to_make}
 
 
 def rate_by_probe(study: "Study", file: "StudyFile", store: "Store") -> "Rate | None":

@@ -109,6 +109,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.draft_rows import look_at_encoding, read_rows
+    from secateur.pipelines.studies.draft_training import settle
     from secateur.pipelines.studies.files import own_studies, validated
     from secateur.pipelines.studies.folders import own_folder, shipped_files
     from secateur.pipelines.studies.samples import Study
@@ -123,7 +124,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
     source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
-    content = init_study.render(chosen, draft, source, init_study.settle(draft, loaded), loaded)
+    content = init_study.render(chosen, draft, source, settle(draft, loaded), loaded)
     study = validated(yaml.safe_load(content), path)
     if isinstance(study, Study):
         look_at_encoding(draft, study, loaded)

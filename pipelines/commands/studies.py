@@ -22,6 +22,7 @@ from secateur.pipelines.commands.shell import (
     table_of,
     tell,
 )
+from secateur.pipelines.commands.shown_outcomes import show_report, show_trials
 from secateur.pipelines.commands.trials import Again, Keeps, Seeds, Selections, Wait, WithoutSamples, bars, trials_of
 from secateur.pipelines.storage.home import marked_home
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.scores import Score
     from secateur.pipelines.studies.study import AnyStudy
     from secateur.trainers.judging.outcome import Outcome
-    from secateur.trainers.tasks.contract import Metric
 
 
 def studies(as_json: AsJson = False) -> None:
@@ -50,7 +50,8 @@ def studies(as_json: AsJson = False) -> None:
 
     def show() -> None:
         if own:
-            out.print(table_of(("study", "unit", "selections", "budgets", "seeds"), map(line_of, own), right=(4,)))
+            head = ("study", "unit", "selections", "budgets", "seeds", "trials")
+            out.print(table_of(head, map(line_of, own), right=(4, 5)))
         else:
             say(f"no study of yours is in {own_folder()}: secateur init DATA writes one")
         for one in own:
@@ -67,9 +68,9 @@ def studies(as_json: AsJson = False) -> None:
 def line_of(one: dict[str, Any]) -> tuple[object, ...]:
     """What the table says of a study."""
     if one["error"]:
-        return (one["name"], "", "broken, see below", "", "")
+        return (one["name"], "", "broken, see below", "", "", "")
     budgets = ", ".join(str(keep) for keep in one["keep"])
-    return (one["name"], one["unit"], ", ".join(one["selections"]), budgets, one["seeds"])
+    return (one["name"], one["unit"], ", ".join(one["selections"]), budgets, one["seeds"], one["trials"])
 
 
 def listed_examples(own: set[str]) -> list[dict[str, Any]]:
@@ -85,6 +86,7 @@ def listed_examples(own: set[str]) -> list[dict[str, Any]]:
 
 def described(file: "StudyFile") -> dict[str, Any]:
     """A study file as JSON-able data."""
+    from secateur.pipelines.pages.stages import first_stage
     from secateur.pipelines.studies.samples import Study
 
     answer: dict[str, Any] = {"name": file.name, "file": str(file.path), "error": file.error or None}
@@ -105,6 +107,8 @@ def described(file: "StudyFile") -> dict[str, Any]:
         "baseline": study.baseline,
         "keep": list(study.keep),
         "seeds": study.seeds,
+        "compare_at": list(study.lengths) if isinstance(study, Study) else None,
+        "trials": len(first_stage(study)),
     }
 
 
@@ -323,30 +327,3 @@ def best_of(store: "Store", study: "AnyStudy") -> dict[str, Any] | None:
     key = (study.name, "best_architecture")
     best: dict[str, Any] | None = store.load(key) if store.find(key) else None
     return best
-
-
-def show_report(answer: dict[str, Any]) -> None:
-    """The comparison as a table and its verdict."""
-    from secateur.pipelines.pages.tables import WORST_HEAD, terminal_table
-
-    header, *lines = terminal_table(answer["report"], out.width)
-    worst = [at for at, head in enumerate(header) if head.startswith(WORST_HEAD)]
-    out.print(table_of(header, lines, right=(1, 2, *worst)))
-    if recommendation := answer["report"]["recommendation"]:
-        say(recommendation["sentence"], style="bold")
-    for part in ("saving", "time_to_accuracy"):
-        if told := answer["report"][part]:
-            say(" ".join(told["sentences"]))
-    say(answer["report"]["verdict"], style="bold")
-
-
-def show_trials(study: "AnyStudy", trials: list[dict[str, Any]], metric: "Metric") -> None:
-    """The outcomes of a part of a study as a table."""
-    from secateur.pipelines.pages.words import number
-
-    lines: list[tuple[object, ...]] = []
-    for one in trials:
-        kept = "all" if one["kept"] is None else f"{one['kept']:,} of {one['of']:,}"
-        value = number(one["metrics"][metric.name], metric)
-        lines.append((one["selection"], one["seed"], kept, f"{one['seconds']:.1f}", value))
-    out.print(table_of((study.arm, "seed", "kept", "seconds", metric.title), lines, right=range(1, 5)))

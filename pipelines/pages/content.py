@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from secateur.pipelines.pages.report import Row
+from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.words import Table
 from secateur.pipelines.runs.by_class import ByClass, Lost
 from secateur.trainers.judging.comparison import Comparison, Summary
@@ -86,6 +86,18 @@ class RecommendationContent(Content):
     claims: Annotated[list[Tested], Field(description="every budget that was tested, in order")]
 
 
+class EqualStepsContent(Content):
+    """The comparison at equal steps, beside that at equal epochs which all other keys hold."""
+
+    verdict: Annotated[str, Field(description="which arms did better than random at equal steps")]
+    sentences: Annotated[list[str], Field(description="what both comparisons mean, and where they disagree")]
+    rows: Annotated[list[Row], Field(description="arms at budgets, beside random, everything, and equal epochs")]
+    whole: Annotated[list[Row], Field(description="references, which both comparisons share, then arms of no budget")]
+    note: Annotated[str, Field(description="how to read the numbers")]
+    table: Annotated[Table, Field(description="the table as the page shows it, its header first")]
+    paired: Annotated[Table, Field(description="every comparison by seed, as the page shows it")]
+
+
 class ReportContent(Content):
     """The facts of a report. It holds no sample: of those it says file and row, target and scores."""
 
@@ -114,6 +126,9 @@ class ReportContent(Content):
     note: Annotated[str, Field(description="how to read the numbers")]
     table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
     tables: Annotated[Mapping[str, Table], Field(description="the other tables as the page shows them, by title")]
+    at_equal_steps: Annotated[
+        EqualStepsContent | None, Field(description="the second comparison; null where there is one alone")
+    ]
 
 
 def docstrings_of(kind: type) -> dict[str, str]:

@@ -10,11 +10,13 @@ from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.content import ReportContent
+from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_of, steps_table
 from secateur.pipelines.pages.inlined import POLICY, inlined, library
 from secateur.pipelines.pages.names import title_of
 from secateur.pipelines.pages.parts import Part, alerts_of, cells, numeric, predicted_text
 from secateur.pipelines.pages.plots import Curve, curves, differences
-from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.report import Report
+from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.suspects import Suspects
 from secateur.pipelines.pages.tables import (
     BY_CLASS,
@@ -26,6 +28,7 @@ from secateur.pipelines.pages.tables import (
     details,
     main_table,
     note,
+    paired_table,
     size_of,
     tuning_table,
 )
@@ -99,12 +102,20 @@ def page_of(
     return Page(
         title=report.study.name,
         description=report.study.description,
-        verdict=report.verdict,
+        verdict=verdict_of(report),
         parts=[part for part in parts_of(report, pictures or {}, findings, suspects) if part],
         content=content_of(report, findings, suspects),
         recommendation=report.recommendation.sentence if report.recommendation else "",
         alerts=list(alerts_of(findings)),
     )
+
+
+def verdict_of(report: Report) -> str:
+    """Which selections did better than random, at both lengths where the study compares at both."""
+    if report.at_steps is None:
+        return report.verdict
+    longer = report.at_steps.verdict
+    return f"{report.verdict} At equal steps: {longer[0].lower()}{longer[1:]}"
 
 
 def parts_of(
@@ -120,7 +131,8 @@ def parts_of(
     difference = {name: pictures.pop(name) for name in ("difference",) if name in pictures}
     other = {name: tables.pop(name, []) for name in (MARGINS, SAVING, TIME, PAIRED, COMPUTE)}
     classes = {name: tables.pop(name) for name in [*tables] if name.startswith(BY_CLASS)}
-    random = title_of(study, study.baseline)
+    random, steps = title_of(study, study.baseline), report.at_steps
+    beside = f"every {study.arm} beside {random}"
     yield Part(
         CURVE,
         "How much can go" if report.recommendation else f"{report.metric.title} by budget",
@@ -136,21 +148,30 @@ def parts_of(
     yield Part("classes", "Effect by class", tables=list(classes.items()))
     yield Part(
         "table",
-        f"Every {study.arm} beside {random}",
+        f"{AT_EPOCHS}, {beside}" if steps else f"E{beside[1:]}",
         [note(report).partition(". ")[0] + "."],
         pictures=difference,
         tables=[(f"{report.metric.title} of every {study.arm} at every budget", main_table(report))],
     )
-    yield Part(
-        "paired", "Paired comparisons", tables=[("Differences by seed, with intervals", other[PAIRED])], folded=True
-    )
+    differing = [("Differences by seed, with intervals", other[PAIRED])]
+    if steps:
+        yield Part(
+            "equal-steps",
+            AT_STEPS,
+            [*sentences_of(report), steps.verdict],
+            pictures={f"{metric}_at_equal_steps": plots_of(steps, first=True)[metric]},
+            narrow={f"{metric}_at_equal_steps": plots_of(steps, narrow=True)[metric]},
+            tables=[(f"{report.metric.title} at equal steps, and at equal epochs", steps_table(report))],
+        )
+        differing.append(("Differences by seed at equal steps, with intervals", paired_table(steps)))
+    yield Part("paired", "Paired comparisons", tables=differing, folded=True)
     for name, table in tables.items():
         yield Part(name.lower().replace(" ", "-"), name, tables=[(f"{name} of every row", table)], folded=True)
     yield Part("tuning", "Chosen settings", tables=[(TUNED, tuning_table(report))], folded=True)
     costs = [("What each row cost, by part", other[COMPUTE])]
     yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
     yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
-    yield Part("methods", "Methods", [note(report)], folded=True)
+    yield Part("methods", "Methods", [note(report), *([note(steps)] if steps else [])], folded=True)
 
 
 def content_of(
@@ -175,6 +196,7 @@ def content_of(
             "verdict": report.verdict,
             "recommendation": report.recommendation.content() if report.recommendation else None,
             "saving": report.saving.content() if report.saving else None,
+            "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
             "by_class": report.by_class,
             "findings": [{"importance": place, **finding} for place, finding in enumerate(findings)],
@@ -189,8 +211,24 @@ def content_of(
     )
 
 
-def plots_of(report: Report, *, narrow: bool = False) -> dict[str, bytes]:
-    """SVG pictures by name; with `narrow` the first one alone, for a narrow screen."""
+def steps_content(report: Report) -> dict[str, Any] | None:
+    """The comparison at equal steps; None where it was not asked for."""
+    steps = report.at_steps
+    if steps is None:
+        return None
+    return {
+        "verdict": steps.verdict,
+        "sentences": sentences_of(report),
+        "rows": steps.rows,
+        "whole": steps.whole,
+        "note": note(steps),
+        "table": steps_table(report),
+        "paired": paired_table(steps),
+    }
+
+
+def plots_of(report: Report, *, first: bool = False, narrow: bool = False) -> dict[str, bytes]:
+    """SVG pictures by name; with `first` that of budgets alone, and with `narrow` for a narrow screen."""
     study, metric, full = report.study, report.metric, report.full
     across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in study.references}
     every = (*report.rows, *report.whole)
@@ -212,7 +250,7 @@ def plots_of(report: Report, *, narrow: bool = False) -> dict[str, bytes]:
             narrow=narrow,
         )
     }
-    if narrow:
+    if first or narrow:
         return drawn
     if any(len(row.compute) > 1 for row in every):
         for unit, label in (

@@ -4,64 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from secateur.pipelines.pages.names import other_of, title_of
+from secateur.pipelines.pages.names import other_of
 from secateur.pipelines.pages.recommendation import Recommendation, learned, recommendation_of, useless_in
+from secateur.pipelines.pages.rows import Family, Metrics, Row, comparable, compared_rows, values_of
 from secateur.pipelines.pages.saving import Saving, saving_of
 from secateur.pipelines.pages.stages import runs_of, settled
 from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
 from secateur.pipelines.pages.words import number, sentence_of
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.runs.deciding import metrics_of
-from secateur.pipelines.studies.grid import KD, OWN, Trial, selection_key
+from secateur.pipelines.studies.grid import KD, OWN, STEPS, Trial, selection_key
 from secateur.pipelines.studies.study import AnyStudy
-from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
-from secateur.trainers.judging.outcome import Cost, Outcome
+from secateur.trainers.judging.comparison import Comparison, Verdict, compare_pairs
+from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.tasks.contract import Metric
 
-PLAIN_TWIN = "the same samples without a teacher"
-Results = Mapping[int, Outcome]
-"""What an arm came to at a budget, by seed."""
-Family = Mapping[str, Results]
-Metrics = tuple[Metric, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One arm at one budget, over the seeds that all arms of that budget have; `keep` is None where it has none."""
-
-    name: str
-    """Of the arm."""
-    title: str
-    """The arm's name as readers see it."""
-    keep: int | float | None
-    """The budget as the study writes it; None where it has none."""
-    kept: int | None
-    """None where nothing is pruned, or where seeds differ."""
-    of: int | None
-    """Units in all; None where seeds differ."""
-    in_training: bool
-    """Whether `kept` are the samples of an epoch, chosen anew in each."""
-    steps: int
-    """Optimiser steps, of the longest seed."""
-    steps_ratio: float | None
-    """Steps over the baseline's, None where they are equal."""
-    metrics: Mapping[str, Summary]
-    """By name."""
-    random: Summary | None
-    """The baseline at the same budget."""
-    against: Mapping[str, Comparison]
-    """By the other side, as a sentence names it."""
-    compute: Mapping[str, Mapping[str, float]]
-    """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
-
-    @property
-    def distilled(self) -> bool:
-        return self.name.endswith(KD)
-
-    @property
-    def marked(self) -> str:
-        """The title, with a dagger where the steps are not the baseline's."""
-        return self.title + ("" if self.steps_ratio is None else " †")
+SHORTER = "the same samples at equal epochs"
+"""The other side of a comparison of both lengths of training."""
+BY_EPOCHS, BY_STEPS = "equal epochs", "equal steps"
 
 
 @dataclass(frozen=True)
@@ -87,6 +47,9 @@ class Report:
     """What subsets of samples save; None where other units are pruned, or costs are not known."""
     time_to: TimeToAccuracy | None = None
     """How soon trainings get where the full set's do; None where they were not measured along the way."""
+    at_steps: "Report | None" = None
+    """The other comparison of a study that asks for both: its rows alone, of selections that were trained for as many
+    steps as everything takes; each stands beside the same samples at equal epochs, too."""
 
     @property
     def metric(self) -> Metric:
@@ -164,178 +127,79 @@ def build_report(
     Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
     compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
     the same length: they would not be comparable. So does a budget without its baselines, and a trial without the
-    metric that decides.
+    metric that decides. What is recommended and saved goes by equal epochs where a study compares at both.
     """
     metrics = metrics or metrics_of(study)
     if lacking := next((trial for trial, one in outcomes.items() if metrics[0].name not in one.metrics), None):
         there = ", ".join(outcomes[lacking].metrics)
         raise ValueError(f"metric: {study.name} has no {metrics[0].name} of {lacking.title}; name one of {there}")
     outcomes = settled(study, metrics, outcomes)
-    every = runs_of(outcomes)
+    twins = {trial.plain: one for trial, one in outcomes.items() if trial.at_steps}
+    every = runs_of({trial: one for trial, one in outcomes.items() if not trial.at_steps})
     # How many seeds a stage adds depends on what came out, which no other test allows for.
-    results = {name: {s: one for s, one in each.items() if s < study.first_seeds} for name, each in every.items()}
-    lengths = {outcome.compare_at for outcome in outcomes.values()}
-    if len(lengths) != 1:
+    results = first_of(study, every)
+    lengths = {outcome.compare_at for trials in every.values() for outcome in trials.values()}
+    if len(lengths) != 1 or (study.at_steps and lengths != {BY_EPOCHS}):
         said = " and for ".join(sorted(map(str, lengths)))
         raise ValueError(f"{study.name}: trials were trained for {said or 'nothing'}; train them again alike")
-    references = {name: results[name] for name in study.references if name in results}
-    rows: list[Row] = []
-    for keep in study.budgets:
-        family = {name: trials for name in study.arms if (trials := results.get(selection_key(name, keep)))}
-        if family or keep in study.keep:
-            rows += rows_at(study, metrics, keep, family, references)
-    unbudgeted = {name: results.get(name) or results.get(selection_key(name, OWN)) for name in study.unbudgeted}
-    whole = references | {name: trials for name, trials in unbudgeted.items() if trials}
-    whole_rows = tuple(rows_of_the_whole(study, metrics, whole))
-    if useless := {trial.name for trial, outcome in outcomes.items() if not learned(metrics, [outcome])}:
-        floor = next(metric for metric in metrics if metric.floor is not None)
-        note += (
-            f" Some models of {', '.join(sorted(useless))} learned nothing ({floor.title} no better than "
-            f"{number(floor.floor or 0.0, floor)}); an arm of which that is the mean is not called better."
-        )
+    rows = compared_rows(study, metrics, results, study.keep)
     answer = recommendation_of(study, metrics[0], every, useless_in(metrics, every))
-    saving, time_to = (
-        saving_of(study, every, answer.selection if answer else None),
+    return Report(
+        study,
+        metrics,
+        note + useless_note(metrics, every),
+        lengths.pop(),
+        *rows,
+        tuning or {},
+        answer,
+        by_class,
+        saving_of(study, runs_of(outcomes), answer.selection if answer else None),
         time_to_of(study, metrics[0], every),
-    )
-    found = tuple(rows), whole_rows, tuning or {}, answer, by_class, saving, time_to
-    return Report(study, metrics, note, lengths.pop(), *found)
-
-
-def rows_at(study: AnyStudy, metrics: Metrics, keep: int | float, family: Family, references: Family) -> list[Row]:
-    """The rows of one budget, baselines first, each twin behind its plain self."""
-    baselines = [name for name in (study.baseline, study.second_baseline) if name]
-    missing = [name for name in baselines if name not in family]
-    if missing:
-        raise ValueError(f"keep {keep}: {' and '.join(missing)} was not run; every report needs its baselines")
-    seeds = comparable(f"keep {keep}", family)
-    against = comparisons(study, metrics, {name: [trials[seed] for seed in seeds] for name, trials in family.items()})
-    for name, trials in references.items():
-        common = [seed for seed in seeds if seed in trials]
-        if common:
-            values = {arm: values_of(metrics, [family[arm][seed] for seed in common]) for arm in family}
-            whole = values_of(metrics, [trials[seed] for seed in common])
-            against[other_of(study, name)] = compare(values, whole, higher_is_better=metrics[0].higher_is_better)
-    first = [f"{name}{kd}" for name in baselines for kd in ("", KD) if f"{name}{kd}" in family]
-    random = [family[study.baseline][seed] for seed in seeds]
-    return [
-        row_of(study, metrics, name, keep, [family[name][seed] for seed in seeds], random, against)
-        for name in [*first, *(name for name in family if name not in first)]
-    ]
-
-
-def comparisons(
-    study: AnyStudy, metrics: Metrics, outcomes: Mapping[str, Sequence[Outcome]]
-) -> dict[str, dict[str, Comparison]]:
-    """Comparisons at one budget by the title of the other side, then by arm: Holm's correction is over each of these.
-
-    All comparisons with random that the table shows are one family, taught twins included.
-    """
-    values = {name: values_of(metrics, trials) for name, trials in outcomes.items()}
-    better = metrics[0].higher_is_better
-    baselines = [study.baseline, *([study.second_baseline] if study.second_baseline else [])]
-    against = {}
-    for place, baseline in enumerate(baselines):
-        others = {name: each for name, each in values.items() if name not in baselines[: place + 1]}
-        against[title_of(study, baseline)] = compare(others, values[baseline], higher_is_better=better)
-    twins = {name: each for name, each in values.items() if name.endswith(KD)}
-    pairs = {name: (each, values[name.removesuffix(KD)]) for name, each in twins.items()}
-    against[PLAIN_TWIN] = compare_pairs(pairs, higher_is_better=better)
-    taught_random = twins.pop(f"{study.baseline}{KD}", None)
-    if taught_random:
-        against[title_of(study, f"{study.baseline}{KD}")] = compare(twins, taught_random, higher_is_better=better)
-    useless = {name for name, trials in outcomes.items() if not learned(metrics, trials)}
-    for compared in against.values():
-        for name, comparison in compared.items():
-            if name in useless and comparison.verdict is Verdict.BETTER:
-                compared[name] = replace(comparison, verdict=Verdict.NO_BETTER)
-    return against
-
-
-def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list[Row]:
-    """References, then arms that go by no budget, each compared with the first reference."""
-    if not family:
-        return []
-    reference = next(iter(family))
-    others = {name: trials for name, trials in family.items() if name not in study.references}
-    if reference not in study.references or not others:
-        return [row_of(study, metrics, name, None, list(trials.values()), None, {}) for name, trials in family.items()]
-    seeds = comparable(title_of(study, reference), {reference: family[reference], **others})
-    whole = [family[reference][seed] for seed in seeds]
-    values = {name: values_of(metrics, [trials[seed] for seed in seeds]) for name, trials in others.items()}
-    better = metrics[0].higher_is_better
-    against = {other_of(study, reference): compare(values, values_of(metrics, whole), higher_is_better=better)}
-    return [
-        row_of(study, metrics, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
-        for name, trials in family.items()
-    ]
-
-
-def values_of(metrics: Metrics, outcomes: Sequence[Outcome]) -> list[float]:
-    """The deciding metric of each."""
-    return [outcome.metrics[metrics[0].name] for outcome in outcomes]
-
-
-def comparable(where: str, family: Family) -> list[int]:
-    """Seeds that all sides have; raises ValueError where their trainings were not equally long, as chosen."""
-    everything = [outcome for trials in family.values() for outcome in trials.values()]
-    if everything[0].compare_at:
-        counted = everything[0].compare_at.removeprefix("equal ")
-        lengths = sorted({getattr(outcome, counted) for outcome in everything})
-        if len(lengths) > 1:
-            raise ValueError(f"{where}: trials were trained for {lengths} {counted}; train them again alike")
-    seeds = sorted(set.intersection(*(set(trials) for trials in family.values())))
-    if not seeds:
-        raise ValueError(f"{where}: no seed was run for every arm")
-    return seeds
-
-
-def row_of(
-    study: AnyStudy,
-    metrics: Metrics,
-    name: str,
-    keep: int | float | None,
-    outcomes: Sequence[Outcome],
-    baseline: Sequence[Outcome] | None,
-    against: Mapping[str, Mapping[str, Comparison]],
-) -> Row:
-    """Summaries over the seeds of one arm; `baseline` are the outcomes of the same seeds that its steps are set by."""
-    steps = [outcome.steps for outcome in outcomes]
-    usual = steps if baseline is None else [outcome.steps for outcome in baseline]
-    in_training = any(outcome.in_training for outcome in outcomes)
-    counts = {outcome.kept for outcome in outcomes}
-    if keep is None and in_training:  # what an epoch keeps is known only from what it saw
-        counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
-    totals = {outcome.of for outcome in outcomes}
-    measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
-    random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
-    return Row(
-        name=name,
-        title=title_of(study, name),
-        keep=keep,
-        kept=counts.pop() if len(counts) == 1 else None,
-        of=totals.pop() if len(totals) == 1 else None,
-        in_training=in_training,
-        steps=max(steps),
-        steps_ratio=None if steps == usual else max(steps) / max(usual),
-        metrics={metric: summarise([outcome.metrics[metric] for outcome in outcomes]) for metric in measured},
-        random=random,
-        against={title: family[name] for title, family in against.items() if name in family},
-        compute=compute_of(outcomes),
+        at_steps_of(study, metrics, note, results, runs_of(twins)) if study.at_steps else None,
     )
 
 
-def compute_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """Means over seeds of every part, and of all together."""
-    parts = list(dict.fromkeys(part for outcome in outcomes for part in outcome.compute))
-    spent = {part: [outcome.compute.get(part, Cost()) for outcome in outcomes] for part in parts}
-    totals = {"samples": mean([o.work for o in outcomes]), "seconds": mean([o.all_seconds for o in outcomes])}
-    return {
-        part: {"samples": mean([c.samples for c in costs]), "seconds": mean([c.seconds for c in costs])}
-        for part, costs in spent.items()
-    } | {"all": totals}
+def first_of(study: AnyStudy, runs: Family) -> dict[str, dict[int, Outcome]]:
+    """Results of the seeds that all trials have."""
+    return {name: {s: one for s, one in each.items() if s < study.first_seeds} for name, each in runs.items()}
 
 
-def mean(values: Sequence[float]) -> float:
-    """Float64 mean of one number per seed."""
-    return summarise(values).mean
+def useless_note(metrics: Metrics, runs: Family) -> str:
+    """Which selections have models that learned nothing; empty where none has."""
+    useless = [key for key, trials in runs.items() if not all(learned(metrics, [one]) for one in trials.values())]
+    named = {key.rpartition("@")[0] or key for key in useless}
+    if not named:
+        return ""
+    floor = next(metric for metric in metrics if metric.floor is not None)
+    return (
+        f" Some models of {', '.join(sorted(named))} learned nothing ({floor.title} no better than "
+        f"{number(floor.floor or 0.0, floor)}); an arm of which that is the mean is not called better."
+    )
+
+
+def at_steps_of(study: AnyStudy, metrics: Metrics, note: str, shorter: Family, twins: Family) -> Report:
+    """The comparison at equal steps, by the results at equal epochs, whose references it shares, and those of twins."""
+    longer = {name: trials for name, trials in first_of(study, twins).items() if name in shorter}
+    longer |= {name: shorter[name] for name in study.references if name in shorter}
+    longer = {
+        name: {seed: one.model_copy(update={"compare_at": BY_STEPS}) for seed, one in trials.items()}
+        for name, trials in longer.items()
+    }
+    comparable(BY_STEPS, longer)
+    pruned = [keep for keep in study.keep if selection_key(f"{study.baseline}{STEPS}", keep) in study.at_steps]
+    rows, whole = compared_rows(study, metrics, longer, pruned, at=f" at {BY_STEPS}")
+    gains: dict[str, Comparison] = {}
+    for keep in (*pruned, OWN):
+        pairs = {}
+        for key in (key for key in longer if key in shorter and key.endswith(f"@{keep}")):
+            seeds = sorted(longer[key].keys() & shorter[key].keys())
+            mine, others = ([side[key][seed] for seed in seeds] for side in (longer, shorter))
+            pairs[key] = values_of(metrics, mine), values_of(metrics, others)
+        gains |= compare_pairs(pairs, higher_is_better=metrics[0].higher_is_better)
+
+    def with_gain(row: Row) -> Row:
+        gain = gains.get(selection_key(row.name, OWN if row.keep is None else row.keep))
+        return replace(row, against={**row.against, SHORTER: gain}) if gain else row
+
+    found = tuple(map(with_gain, rows)), tuple(map(with_gain, whole))
+    return Report(study, metrics, note + useless_note(metrics, longer), BY_STEPS, *found)

@@ -261,7 +261,8 @@ class Words:
         if self.compare_at == "equal steps":
             said.append(
                 f"At equal steps every training is as long as one on {self.other}, so none saves time: write "
-                "`training: {epochs: …}` to see what a shorter training comes to."
+                "`training: {epochs: …}` to see what a shorter training comes to, with `compare_at: [epochs, steps]` "
+                "for both."
             )
         if trainings:
             took = f"{span(seconds)}{self.aside(seconds)}"

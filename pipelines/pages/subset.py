@@ -5,6 +5,7 @@ One function, `subset_page`, makes the page of a study's trial and of an ad-hoc 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,12 @@ def shares(labels: np.ndarray, keep: Keep, names: Sequence[str], *, each: int = 
 
 def class_balance(labels: np.ndarray, keep: Keep, names: Sequence[str]) -> str:
     """Share of each class before and after, as Markdown."""
-    found = shares(labels, keep, names)
+    return balance_drawn(tuple(shares(labels, keep, names)))
+
+
+@lru_cache(maxsize=256)  # subsets of several seeds often have the same shares
+def balance_drawn(found: tuple[Share, ...]) -> str:
+    """Bars of shares, as Markdown."""
     places = np.arange(len(found))
 
     def draw(axes: Any) -> None:

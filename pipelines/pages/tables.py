@@ -6,7 +6,8 @@ from typing import Any
 from secateur.pipelines.pages.by_class import class_tables
 from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import margin_table
-from secateur.pipelines.pages.report import Report, Row
+from secateur.pipelines.pages.report import Report
+from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, number, sentence
 from secateur.pipelines.studies.grid import KD
 from secateur.trainers.tasks.contract import Metric

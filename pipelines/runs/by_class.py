@@ -51,10 +51,12 @@ class ByClass:
 
 
 def by_class(study: AnyStudy, outcomes: Mapping[Trial, Outcome], source: Mapping[str, Any]) -> ByClass | None:
-    """Of the trials that were run; None where their outcomes hold no recalls, as those of numbers."""
+    """Of the trials that were run, at equal epochs where these are compared at steps, too; None where their outcomes
+    hold no recalls, as those of numbers.
+    """
     every: dict[str, list[Recalls]] = {}
     for trial, outcome in outcomes.items():
-        if outcome.facts.get(RECALLS):
+        if outcome.facts.get(RECALLS) and not trial.at_steps:
             every.setdefault(trial.selection, []).append(outcome.facts[RECALLS])
     counts = source.get("test_counts")
     if not every or not counts:

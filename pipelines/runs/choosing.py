@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import of_origin
@@ -126,14 +127,18 @@ class Subset:
 def subset_of(
     study: Study, trial: Trial, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
 ) -> Subset:
-    """The subset of a plain trial; `given` are the launchpad's settings, `picked` the tuned ones."""
+    """The subset of a trial, which its twins share; `given` are the launchpad's settings, `picked` the tuned ones.
+
+    What is planned of a selection in training is of the trial's own length.
+    """
     started, everyone = time.perf_counter(), np.ones(len(signals["strata"]), dtype=np.bool_)
-    if trial.selection == "full":
+    if trial.plain.selection == "full":
         return Subset(everyone, {}, 0.0)
-    selection, budget = study.selections[trial.name], resolve_keep(trial.keep, len(everyone))
+    selection, budget = study.selections[trial.plain.name], resolve_keep(trial.keep, len(everyone))
     if selection.in_training:
         settings = dict(given) if selection.budget == "own" else {**given, "keep": trial.keep}
-        sampler, epochs = sampler_of(selection, signals, settings, config=study.training, seed=trial.seed)
+        config = config_at(study.training, trial, len(everyone))
+        sampler, epochs = sampler_of(selection, signals, settings, config=config, seed=trial.seed)
         plan, fault = plan_of(sampler, epochs, None if selection.budget == "own" else budget)
         return Subset(everyone, settings, 0.0, plan, fault)
     whole = budget == len(everyone)

@@ -16,6 +16,7 @@ from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.storage.records import records_below
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
@@ -121,8 +122,9 @@ def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> f
     listed = list(trials)
     if rate.samples is None or not isinstance(study, Study):
         return rate.seconds * len(listed)
-    kept = [resolve_keep(trial.keep, rate.samples) for trial in listed]
-    return rate.seconds * sum(samples_seen(study.training, count) for count in kept)
+    samples = rate.samples
+    lengths = [(config_at(study.training, trial, samples), resolve_keep(trial.keep, samples)) for trial in listed]
+    return rate.seconds * sum(samples_seen(config, kept) for config, kept in lengths)
 
 
 def trainings_of_tuning(study: Study, samples: int) -> list[int]:

@@ -18,6 +18,7 @@ from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
+from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import naming
@@ -76,7 +77,7 @@ class Trials:
         in_training, kept = selection is not None and selection.in_training, int(keep.sum())
         if selection and in_training and selection.budget == "study":
             kept = resolve_keep(trial.keep, len(keep))
-        launched = self.study.compute.training == "launch"
+        config, launched = self.config_of(trial, keep), self.study.compute.training == "launch"
         with naming(trial.title):
             trained = (self.train_launched if launched else self.train_here)(trial, keep, kept, made_of)
         seen, seconds = trained.samples_seen, round(trained.seconds, 3)
@@ -86,23 +87,24 @@ class Trials:
             "kept": kept,
             "of": len(keep),
             "in_training": in_training,
-            "compare_at": "equal epochs" if self.config.length == "epochs" else "equal steps",
+            "compare_at": f"equal {config.length}",
             "compute": {"training": Cost(forward, seen, seconds)},
             "seconds": seconds,
         }
         if trained.curve:
             facts["facts"] = {"curve": [asdict(point) for point in trained.curve]}
         with self.store.folder(self.key, trial) as folder:
-            save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), self.config, self.data)
+            save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), config, self.data)
 
     def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
         """Train a trial in this process, going on from where a run that was killed was saved."""
         selection, sampler, objective = self.study.selections.get(trial.plain.name), None, None
+        config = self.config_of(trial, keep)
         if selection and selection.in_training:
             settings = self.settings(trial)
-            sampler, _ = sampler_of(selection, self.signals, settings, config=self.config, seed=trial.seed)
+            sampler, _ = sampler_of(selection, self.signals, settings, config=config, seed=trial.seed)
         if trial.distilled:
-            objective = objective_for(self.study, self.config, self.taught, kept=kept, samples=len(self.data))
+            objective = objective_for(self.study, config, self.taught, kept=kept, samples=len(self.data))
         run = f"{trial.selection}/{trial.seed}"
         snapshots, curve = snapshots_of(self.store, self.study.name, run, made_of), None
         if self.test is not None and (evaluations := self.evaluations(trial, keep)):
@@ -110,7 +112,7 @@ class Trials:
         with trackers_of(self.study.name, run, snapshots) as trackers:
             return train(
                 self.data,
-                self.config,
+                config,
                 seed=trial.seed,
                 keep=None if sampler else keep,
                 sampler=sampler,
@@ -120,13 +122,20 @@ class Trials:
                 curve=curve,
             )
 
+    def whole(self, trial: Trial, keep: np.ndarray) -> bool:
+        """Whether a trial trains on all samples: all selections are one where all stay, and both lengths."""
+        selection = self.study.selections.get(trial.plain.name)
+        return bool(keep.all()) and not (selection and selection.in_training)
+
+    def config_of(self, trial: Trial, keep: np.ndarray) -> TrainingConfig:
+        """What a trial is trained by, with its length."""
+        return self.config if self.whole(trial, keep) else config_at(self.config, trial, len(keep))
+
     def evaluations(self, trial: Trial, keep: np.ndarray) -> int:
-        """How often a trial is measured while it is trained."""
-        name = trial.plain.name
-        selection = self.study.selections.get(name)
-        # All selections are one where all samples stay.
-        whole = keep.all() and not (selection and selection.in_training)
-        return self.study.evaluations_of("full" if whole else name)
+        """How often a trial is measured while it is trained; the twins at equal steps are not."""
+        if self.whole(trial, keep):
+            return self.study.evaluations_of("full")
+        return 0 if trial.at_steps else self.study.evaluations_of(trial.plain.name)
 
     def train_launched(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
         """Train a trial in as many processes as the study's `compute` says.
@@ -157,7 +166,8 @@ class Trials:
             )
         if self.test is not None and (evaluations := self.evaluations(trial, keep)):
             parts |= {"test": files_of(self.test, folder, "test_"), "evaluations": evaluations}
-        parts |= {"config": self.config, "seed": trial.seed, "curves": home() / "tensorboard" / study.name / run}
+        parts |= {"config": self.config_of(trial, keep), "seed": trial.seed}
+        parts["curves"] = home() / "tensorboard" / study.name / run
         trained = self.launch(TrainingJob(data=files_of(self.data, folder), **parts), folder)
         shutil.rmtree(folder.parent)
         return trained
@@ -180,7 +190,7 @@ class Trials:
             parts["teacher_code"] = contents_of(models.config_in(self.taught["teacher"]))
         if evaluations := self.evaluations(trial, keep):
             parts["evaluations"] = evaluations
-        parts["config"] = self.config.model_dump(mode="json", exclude={"loading", "workers"})
+        parts["config"] = self.config_of(trial, keep).model_dump(mode="json", exclude={"loading", "workers"})
         parts |= {"seed": trial.seed, "processes": self.study.compute.processes}
         return digest_of(**parts, **data_parts(self.study, self.source, self.config))
 

@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import xxhash
 
@@ -155,13 +156,15 @@ def write_record(record: Record, root: Path) -> None:
 def read_record(root: Path, study: str, place: Path) -> Record | None:
     """The record in a file; None where there is none, or none of a value of the study."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        record = parsed(study, json.loads(place.read_text()))
+        record = parsed(study, place.read_text())
         return record if record_place(root, record.names, record.trial) == place else None
     return None
 
 
-def parsed(study: str, content: Any) -> Record:
+@lru_cache(maxsize=2048)  # a step asks again and again for the records of what it reads
+def parsed(study: str, text: str) -> Record:
     """A record from JSON; raises an error of Python for what is none."""
+    content = json.loads(text)
     trial = Trial(*content["trial"]) if content["trial"] else None
     files = {str(inside(Path(), name)): Written(*file) for name, file in content["files"].items()}
     return Record((study, *content["names"]), trial, files, dict(content["samples"]))

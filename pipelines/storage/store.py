@@ -56,6 +56,8 @@ Key = Named | tuple[str, ...]
 
 def names_of(key: Key) -> tuple[str, ...]:
     """Names of a key from the study down."""
+    if type(key) is tuple:  # most are, and to ask whether something is a protocol's takes as long as to read its file
+        return key
     return tuple(key.path) if isinstance(key, Named) else key
 
 

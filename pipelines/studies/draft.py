@@ -12,17 +12,14 @@ import yaml
 from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
-from secateur.pipelines.studies.draft_metric import metric_lines, rare_class_lines, selections_of
+from secateur.pipelines.studies.draft_metric import metric_lines, selection_lines
 from secateur.pipelines.studies.draft_target import Goal, goal_of
-from secateur.pipelines.studies.grid import CURVE
 from secateur.pipelines.studies.rejections import did_you_mean
 
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
 MOST_CATEGORIES = 1000
-LEAST_SAMPLES = 20
-"""Of an average class, at the smallest budget of a first study that is not half or more."""
 DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
 KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "imagefolder": ({"image": "image", "label": "label"}, "classification", "one folder of pictures per class"),
@@ -199,68 +196,6 @@ def reason_against(column: Column) -> str:
     return ""
 
 
-def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
-    """Model, length of training and budget, by what kind of input there is and how much of it."""
-    wish, kind = draft.wish, next(iter(draft.columns))
-    rows, regression = len(loaded.train), draft.goal.task == "regression"
-    groups = 10 if regression else len(loaded.label_names)
-    model, rate, why = choose_model(draft, loaded, kind)
-    epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
-    batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
-    enough = [part for part in CURVE if part >= 0.5 or part * rows >= LEAST_SAMPLES * groups]
-    keep = list(wish.keep) or enough
-    steps = max(100, min(1000, epochs * rows // batch // 2))
-    seeds = wish.seeds or (5 if rows < 20_000 else 3)
-    draft.note("model", wish.model or model, "you said so" if wish.model else why)
-    draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
-    draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
-    group = "tenth" if regression else f"class of {groups}"
-    share = f"from most to few, at least {LEAST_SAMPLES} samples of an average {group}"
-    draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
-    config = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
-    small = {"model_settings": {"width": 16}} if config["model"] == "cnn" else {}
-    return {
-        "proxy": config | small | {"epochs": epochs},
-        "training": config | small | {"steps": steps},
-        "el2n": max(1, min(10, epochs // 2)),
-        "keep": keep,
-        "seeds": seeds,
-    }
-
-
-def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:
-    """Model, learning rate and reason; large pictures are scaled down by the encoding."""
-    if kind == "text":
-        draft.encoding |= {"kind": "tfidf"} if draft.wish.model in (None, "mlp") else {}
-        return "mlp", 1e-3, "TF-IDF under a small network: minutes on a CPU; try transformer later"
-    if kind == "features":
-        return "tabular_mlp", 2e-3, "a small network that embeds categories"
-    sizes = picture_sizes(loaded, draft.columns["image"])
-    height, width = max(sizes)
-    if len(sizes) > 1 or max(height, width) > 64:
-        side = 32 if max(height, width) <= 48 else 64
-        draft.encoding["size"] = [side, side]
-        draft.note("picture size", f"{side} x {side}", f"pictures differ or are large (up to {height} x {width})")
-    if max(height, width) <= 12:
-        return "mlp", 1e-3, f"pictures of {height} x {width} need no convolutions"
-    return "cnn", 2e-3, "a small convolutional network: minutes on a CPU"
-
-
-def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
-    """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
-    import datasets
-
-    from secateur.trainers.modalities.decoding import decode_image
-
-    rows = loaded.train.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    step = max(1, len(rows) // 64)
-    pictures = (decode_image(rows[row][column]) for row in range(0, len(rows), step))
-    sizes = {(picture.height, picture.width) for picture in pictures if picture is not None}
-    if not sizes:
-        raise SourceError(f"image column {column!r}: none of the pictures that were tried can be opened")
-    return sizes
-
-
 def source_of(draft: Draft, base: Path) -> dict[str, Any]:
     """The `source` section, with paths as a study in the absolute folder `base` gives them."""
     place, wish = draft.profile.place, draft.wish
@@ -356,15 +291,13 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         "",
         "# Two random selections at the same budget are always added, to compare with.",
         "selections:",
-        *selections_of(task),
-        "  hardest: {selector: top, score: el2n, end: high}",
-        "  easiest: {selector: top, score: el2n, end: low}",
-        *rare_class_lines(loaded, task),
+        *selection_lines(loaded, task),
         "",
         "# Shares of the training samples that stay, or counts; auto tries one more where the answer lies.",
         f"keep: {flowed(settled['keep'])}",
-        "# The same number of optimiser steps for every selection, so that only the samples differ.",
+        "# A subset is trained for as many epochs as everything, so in fewer steps: that is what you save.",
         f"training: {flowed(settled['training'])}",
+        *settled["lengths"],
         f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
     ]
     return "\n".join(lines) + "\n"

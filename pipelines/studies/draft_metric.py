@@ -20,7 +20,22 @@ def metric_lines(loaded: Loaded, task: str) -> list[str]:
     return [f"# What decides, {why}. There are {others}, too.", f"metric: {metric}"]
 
 
-def selections_of(task: str) -> list[str]:
+def selection_lines(loaded: Loaded, task: str) -> list[str]:
+    """Lines of all selections."""
+    return [
+        *cut_lines(task),
+        "  hardest: {selector: top, score: el2n, end: high}",
+        "  easiest: {selector: top, score: el2n, end: low}",
+        *rare_class_lines(loaded, task),
+    ]
+
+
+def arms_of(loaded: Loaded, task: str) -> int:
+    """How many selections there are at a budget, with both random ones."""
+    return 2 + sum(not line.lstrip().startswith("#") for line in selection_lines(loaded, task))
+
+
+def cut_lines(task: str) -> list[str]:
     """Lines of the selection that cuts the samples whose targets are likeliest wrong."""
     if task == "regression":
         return ["  window: {selector: quantile_window, score: el2n, low: 0.0, high: 0.9} # without the largest errors"]

@@ -9,6 +9,8 @@ KD = "+kd"
 """Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
 RANDOM = "+random"
 """Ends the name of what stands beside a selection: as much, at random."""
+STEPS = "+steps"
+"""Ends the name of a selection's twin, trained on the same samples for as many steps as everything takes."""
 OWN = "own"
 """Stands for the budget of an in-training selection that goes by its own settings."""
 CURVE: list[int | float] = [0.9, 0.7, 0.5, 0.3, 0.1]
@@ -62,9 +64,15 @@ class Trial:
         return self.name.endswith(KD)
 
     @property
+    def at_steps(self) -> bool:
+        """Whether this is the twin that is trained for as many optimiser steps as everything takes."""
+        return self.name.endswith(STEPS)
+
+    @property
     def plain(self) -> "Trial":
-        """The trial of the same samples and seed without a teacher."""
-        return Trial(self.name.removesuffix(KD) + self.selection.removeprefix(self.name), self.seed)
+        """The trial of the same samples and seed without a teacher, at the length that the study's `training` has."""
+        name = self.name.removesuffix(KD).removesuffix(STEPS)
+        return Trial(name + self.selection.removeprefix(self.name), self.seed)
 
 
 def budgets_between(budgets: Sequence[int | float]) -> dict[int | float, int | float]:

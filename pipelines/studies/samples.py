@@ -10,9 +10,10 @@ from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, KD, OWN, Trial, budgets_between, selection_key
+from secateur.pipelines.studies.lengths import Length, keys_at_steps, listed, refuse_lengths
 from secateur.pipelines.studies.problem import Problem, refuse_missing
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require, shipped
-from secateur.pipelines.studies.scores import Score, require_score
+from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
@@ -28,8 +29,9 @@ from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
 
 BASELINES = ("uniform_random", "stratified_random")
-IDLE = {"kind", "description", "recurring", "report_samples"}
-"""Keys of a study that decide nothing about what is made; a key that no list here names decides."""
+SHOWN = {"report_samples", "compare_at"}
+IDLE = {"kind", "description", "recurring", *SHOWN}
+"""Keys of a study that decide nothing about what is made but, those of `SHOWN`, the report; others decide."""
 OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"selections", "time_to", "training", "validation", "distillation"}
 
@@ -87,6 +89,11 @@ class Study(AnyStudy):
         bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
     ] = False
     training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
+    compare_at: Annotated[
+        tuple[Length, ...],
+        BeforeValidator(listed, json_schema_input_type=Length | list[Length]),
+        Field(description="epochs, steps, or both: then selections are trained at each; follows training if left out"),
+    ] = ()
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
     validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
     cost_per_hour: Annotated[
@@ -232,22 +239,7 @@ class Study(AnyStudy):
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
         for name, selection in self.selections.items():
-            if "scores" in selection.reads:
-                if selection.score is None:
-                    raise ValueError(
-                        f"selections.{name}.score: {selection.selector!r} reads a score; name one of "
-                        f"{', '.join(self.scores)}"
-                    )
-                require_score(selection.score, self.scores, f"selections.{name}.score")
-                high_means = self.scores[selection.score].declared.card.high_means
-                if selection.cut_by == "score" and high_means != "harder":
-                    raise ValueError(
-                        f"selections.{name}.score: {selection.selector!r} cuts the hardest samples by it where there "
-                        f"is no aum, and high {selection.score} means {high_means}: name a score where it means "
-                        f"harder, such as el2n or loss"
-                    )
-            elif selection.score is not None:
-                raise ValueError(f"selections.{name}.score: {selection.selector!r} reads no score; leave it out")
+            selection.check_score(name, self.scores)
             for signal in set(selection.reads) - SIGNALS.keys():
                 require_score(
                     signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score"
@@ -260,19 +252,12 @@ class Study(AnyStudy):
 
     @model_validator(mode="after")
     def _scores_are_possible(self) -> "Study":
-        for name, score in self.scores.items():
-            if (score.settings.get("k") or 0) > self.neighbours.count:
-                raise ValueError(
-                    f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "
-                    f"{self.neighbours.count}; lower k, or raise count"
-                )
-            least = getattr(score.declared, "least", 1)
-            for key, there in (("checkpoints", self.checkpoints), ("proxy.epochs", self.proxy.epochs or least)):
-                if there < least:
-                    raise ValueError(
-                        f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
-                        f"epochs: {key} must be at least {least}, got {there}"
-                    )
+        refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_are_possible(self) -> "Study":
+        refuse_lengths(self.compare_at, self.training)
         return self
 
     @model_validator(mode="after")
@@ -361,7 +346,7 @@ class Study(AnyStudy):
         return self.with_twins(["full", *self.own])[1:]
 
     def why_no_manifest(self, trial: Trial) -> str:
-        if trial.distilled:
+        if trial != trial.plain:
             return f"the samples are those of {trial.plain.selection}, whose manifest says them"
         if trial.name in self.selections and self.selections[trial.name].in_training:
             return "the selection is made anew in every epoch of a training: there is no subset to export"
@@ -374,10 +359,20 @@ class Study(AnyStudy):
 
     @property
     def selection_keys(self) -> list[str]:
-        """`full`, selections of no budget, then every selection at every budget; behind each its twin, if any."""
+        """`full`, selections of no budget, all at every budget, behind each its taught twin, if any; `at_steps`."""
         at_own = [selection_key(name, OWN) for name in self.with_twins(self.own)]
         at_budgets = [selection_key(name, keep) for keep in self.budgets for name in self.arms]
-        return [*self.with_twins(["full"]), *at_own, *at_budgets]
+        return [*self.with_twins(["full"]), *at_own, *at_budgets, *self.at_steps]
+
+    @property
+    def lengths(self) -> tuple[Length, ...]:
+        """What trainings have in common where they are compared."""
+        return self.compare_at or (self.training.length,)
+
+    @property
+    def at_steps(self) -> list[str]:
+        names = [name for name in self.selections if name not in self.own]
+        return keys_at_steps(names, self.own, self.keep) if len(self.lengths) > 1 else []
 
     @property
     def resolved(self) -> dict[str, Settings]:
@@ -387,7 +382,7 @@ class Study(AnyStudy):
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
             return AFTER_SCORES
         if asset == "report":
-            return IDLE - {"report_samples"}
+            return IDLE - SHOWN
         return IDLE | (OF_THE_REPORT | {"selections", "validation"} if trial else set())
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:

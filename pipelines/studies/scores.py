@@ -29,6 +29,26 @@ class Score(Settings):
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
+def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
+    """Raise ValueError for scores of more neighbours, checkpoints or epochs of the proxy than a study has.
+
+    `epochs` is None where the proxy's length is given in steps.
+    """
+    for name, score in scores.items():
+        if (score.settings.get("k") or 0) > neighbours:
+            raise ValueError(
+                f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "
+                f"{neighbours}; lower k, or raise count"
+            )
+        least = getattr(score.declared, "least", 1)
+        for key, there in (("checkpoints", checkpoints), ("proxy.epochs", epochs or least)):
+            if there < least:
+                raise ValueError(
+                    f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
+                    f"epochs: {key} must be at least {least}, got {there}"
+                )
+
+
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
     """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
     if name not in known and name in scorers():

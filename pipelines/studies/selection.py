@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.scores import Score, require_score
 from secateur.scorers.contract import discover, positional
 from secateur.scorers.settings import Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
@@ -144,3 +145,20 @@ class Selection(Settings):
             raise ValueError(f"{name}.keep: the study's budgets are held; leave it out, or write budget: own")
         budget = {"keep": 1} if self.budget == "study" else {}
         checked(declared.settings, budget | self.settings, name, declared.refuse)
+
+    def check_score(self, name: str, scores: Mapping[str, Score]) -> None:
+        """Raise ValueError where the score is missing, unknown to the study, read by nobody or turned the wrong way."""
+        if "scores" not in self.reads:
+            if self.score is not None:
+                raise ValueError(f"selections.{name}.score: {self.selector!r} reads no score; leave it out")
+            return
+        if self.score is None:
+            listed = ", ".join(scores)
+            raise ValueError(f"selections.{name}.score: {self.selector!r} reads a score; name one of {listed}")
+        require_score(self.score, scores, f"selections.{name}.score")
+        high_means = scores[self.score].declared.card.high_means
+        if self.cut_by == "score" and high_means != "harder":
+            raise ValueError(
+                f"selections.{name}.score: {self.selector!r} cuts the hardest samples by it where there is no aum, and "
+                f"high {self.score} means {high_means}: name a score where it means harder, such as el2n or loss"
+            )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 
 from secateur.pipelines.files.contents import remembered
-from secateur.pipelines.studies.grid import KD, Trial, selection_key
+from secateur.pipelines.studies.grid import KD, STEPS, Trial, selection_key
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.plain_yaml import shortened
 from secateur.pipelines.studies.rejections import Name
@@ -115,9 +115,10 @@ class AnyStudy(Settings, ABC):
     """The asset that holds the outcome of each trial."""
 
     def title(self, name: str) -> str:
-        """The name of an arm or reference as readers see it; of a twin that a teacher taught with + KD behind it."""
-        plain = name.removesuffix(KD)
-        return self.titles.get(plain, plain) + (" + KD" if name.endswith(KD) else "")
+        """The name of an arm or reference as readers see it; of a twin with what it is behind it."""
+        plain = name.removesuffix(KD).removesuffix(STEPS)
+        behind = " + KD" if name.endswith(KD) else " at equal steps" if name.endswith(STEPS) else ""
+        return self.titles.get(plain, plain) + behind
 
     @property
     @abstractmethod
@@ -147,6 +148,11 @@ class AnyStudy(Settings, ABC):
     @property
     def unbudgeted(self) -> Sequence[str]:
         """Names of what is compared with the references alone, for it goes by no budget of the study."""
+        return ()
+
+    @property
+    def at_steps(self) -> Sequence[str]:
+        """Keys of the twins that are trained for as many steps as everything takes; most studies have none."""
         return ()
 
     @property

@@ -34,12 +34,13 @@ def manifest_at(path: Path, data: datasets.Dataset, rows: list[int]) -> Manifest
 
 
 DRIVER = """
-import os, signal, sys, time
+import gc, os, signal, sys, time
 import datasets
 from secateur.pipelines.exports.registry import export, exporters
 data = datasets.load_from_disk(sys.argv[1])
 hashes = open(sys.argv[2]).read().split()
 exporters()
+gc.freeze()
 print("ready", flush=True)
 for line in sys.stdin:
     manifest, name, target, seconds = line.split()

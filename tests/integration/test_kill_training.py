@@ -126,7 +126,7 @@ print(json.dumps({"places": seen, "left": sorted(path.name for path in root.rglo
 """
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(seed: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path), str(seed)],

@@ -13,7 +13,8 @@ from killed_commands import forked_commands
 
 from secateur.pipelines.studies.trust import trust
 
-KILLS = dict(zip(PAIRS, (3, 3, 2, 2), strict=True))
+KILLS = dict(zip(PAIRS, (0, 3, 2, 2), strict=True))
+"""By day; both studies of the first pair are killed in others, and beside each other at night."""
 NIGHTLY, MINUTES = 500, 60.0
 """Kills in all, and after how many minutes a night ends with fewer, unless SECATEUR_KILL_MINUTES says otherwise."""
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def test_what_is_killed_ends_as_if_nobody_had_killed_it(stage: Stage) -> None:
     """All pairs in one test, for two processes of pytest would set the stage twice."""
     for seed, (pair, kills) in enumerate(KILLS.items()):
+        if not kills:
+            continue
         rounds = list(stage.play(PAIRS[pair], seed, kills))
         assert sum(each["codes"].count(-9) for each in rounds) >= kills, pair
 

@@ -114,7 +114,7 @@ def test_stateful_data_loader_with_workers_resumes_in_the_middle_of_an_epoch(tmp
 
     def loader_of(sampler: EpochSampler) -> Any:
         return StatefulDataLoader(
-            WithIds(Rows()), BATCH, sampler=sampler, num_workers=2, multiprocessing_context="spawn"
+            WithIds(Rows()), BATCH, sampler=sampler, num_workers=2, multiprocessing_context="fork"
         )
 
     def epoch_of(sampler: EpochSampler, loader: Any, stop: int | None = None) -> list[int]:
@@ -177,7 +177,7 @@ def test_a_stateful_data_loader_cannot_send_a_sampler_back() -> None:
 def test_plain_data_loader_resumes_in_the_middle_of_an_epoch() -> None:
     """With prefetching workers the sampler is ahead of the loop: the loop says how much it has trained on."""
     sampler = Rs2(N, keep=1.0)
-    loader = DataLoader(WithIds(Rows()), BATCH, sampler=sampler, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(WithIds(Rows()), BATCH, sampler=sampler, num_workers=1, multiprocessing_context="fork")
     batches = iter(loader)
     done = [*next(batches)[0].tolist(), *next(batches)[0].tolist()]
     state = sampler.state_dict(consumed=len(done))
@@ -291,19 +291,25 @@ def test_transformers_trainer_says_what_is_missing(tmp_path: Path) -> None:
         type("Alone", (SampledTraining,), {})
 
 
-def in_two_processes(loop: str, folder: Path) -> list[dict[str, Any]]:
-    """Run this file's function `loop` in two gloo processes; what each returned."""
+LOOPS = ("accelerate_loop", "sharded_loop")
+"""In this order: accelerate makes the group of processes that both are in."""
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Run this file's functions LOOPS in two gloo processes; what each returned, by their names."""
+    folder = tmp_path_factory.mktemp("two")
     code = (
         "import sys, torch, runpy\n"
         "from pathlib import Path\n"
         "module = runpy.run_path(sys.argv[1], run_name='loops')\n"
-        "import os; result = module[sys.argv[2]]()\n"
-        "torch.save(result, Path(sys.argv[3]) / f\"{os.environ['RANK']}.pt\")\n"
+        "import os; result = {loop: module[loop]() for loop in module['LOOPS']}\n"
+        "torch.save(result, Path(sys.argv[2]) / f\"{os.environ['RANK']}.pt\")\n"
     )
     script = folder / "main.py"
     script.write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
-               str(script), __file__, loop, str(folder)]  # fmt: skip
+               str(script), __file__, str(folder)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -336,7 +342,6 @@ def sharded_loop() -> dict[str, Any]:
     """A hand-written loop in which each rank takes its share: an odd number of samples, DistributedDataParallel."""
     import torch.distributed as distributed
 
-    distributed.init_process_group("gloo")
     shard = Shard(distributed.get_rank(), distributed.get_world_size())
     sampler = InfoBatch(N, EPOCHS, shard=shard, prune=0.3)
     model = nn.parallel.DistributedDataParallel(Telling())
@@ -357,10 +362,10 @@ def sharded_loop() -> dict[str, Any]:
     return {"shown": shown, "losses": sampler.observed.losses, "last": sampler.observed.last_seen}
 
 
-@pytest.mark.parametrize("loop", ["accelerate_loop", "sharded_loop"])
-def test_two_processes(loop: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_two_processes(loop: str, in_two_processes: list[dict[str, Any]]) -> None:
     """Both ranks take the same number of steps, together present the epoch, and hold the same losses of it."""
-    ranks = in_two_processes(loop, tmp_path)
+    ranks = [rank[loop] for rank in in_two_processes]
     make = info_batch if loop == "accelerate_loop" else lambda: InfoBatch(N, EPOCHS, prune=0.3)
     lengths = set()
     for epoch, expected in enumerate(expected_epochs(make)):

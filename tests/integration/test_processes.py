@@ -2,6 +2,7 @@
 same order, the same scores in both, and weights and metrics that differ from those of one by rounding alone."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -94,17 +95,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     script = one / "script.py"
     script.write_text(SCRIPT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(script), str(one)])
+        runpy.run_path(str(script))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for command, folder in (([sys.executable], one), (launch, two)):
-        done = subprocess.run(
-            [*command, str(script), str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [*launch, str(script), str(two)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
     return one, two
 
 

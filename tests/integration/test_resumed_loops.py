@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import killed_loops
@@ -25,10 +26,12 @@ SPLIT = {"accelerate": BATCH, "trainer": BATCH, "lightning": 1}
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 6))]
 
 
-def in_two_processes(folder: Path, seed: int, kills: int) -> list[tuple[dict[str, Chain], dict[str, str]]]:
-    """What `resumed_loops.main` saved in each of two gloo processes, which all programs share."""
+def in_two_processes(
+    folder: Path, seed: int, kills: int, names: Iterable[str]
+) -> list[tuple[dict[str, Chain], dict[str, str]]]:
+    """What `resumed_loops.main` saved in each of two gloo processes, which these programs share."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
-               resumed_loops.__file__, str(folder), str(kills), str(seed), *SPLIT]  # fmt: skip
+               resumed_loops.__file__, str(folder), str(kills), str(seed), *names]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -88,9 +91,13 @@ def test_the_trainer_goes_on_whatever_it_was_asked_for(argument: str, most: int,
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -> None:
-    """And what would show half of a half, or rows twice, is refused with the remedy."""
-    ranks = in_two_processes(tmp_path, seed, 3)
-    for name, turn in SPLIT.items():
+    """And what would show half of a half, or rows twice, is refused with the remedy.
+
+    At night Lightning, too, which takes three times as long to import as all of this: by day it does so in one process.
+    """
+    names = {name: turn for name, turn in SPLIT.items() if seed or name != "lightning"}
+    ranks = in_two_processes(tmp_path, seed, 3, names)
+    for name, turn in names.items():
         for results, _ in ranks:
             compare(*results[name])
         has_pruned([step for results, _ in ranks for step in results[name][0]])
@@ -99,6 +106,6 @@ def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -
         for rank, (results, _) in enumerate(ranks):
             shown = [i for epoch, ids, _ in results[name][0] if epoch == 0 for i in ids]
             assert shown[:whole] == [i for place, i in enumerate(first) if place // turn % 2 == rank][:whole]
-    for name, (*_, expected) in MISUSES.items():
-        for _, said in ranks:
+    for name, (program, *_, expected) in MISUSES.items():
+        for _, said in ranks if program in names or program == "torch" else ():
             assert re.search(expected, said[name]), f"{name}: {said[name]}"

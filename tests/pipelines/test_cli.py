@@ -20,6 +20,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shell_here import secateur_here
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands import entry
@@ -59,39 +60,9 @@ TypeIn = Callable[..., tuple[int, str, str]]
 
 
 def secateur(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A process of its own: Dagster's capture of a step's output and pytest's do not get along."""
+    """A process of its own, as of somebody who types the command."""
     command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
-
-
-def secateur_in_turn(*commands: Sequence[str]) -> list[str]:
-    """What commands that end well print, one after the other in a process of their own."""
-    done = subprocess.run(
-        [sys.executable, "-c", IN_TURN, json.dumps(commands)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split("\0")[:-1]
-
-
-IN_TURN = """
-import json, sys
-from secateur.pipelines.commands.main import main
-for words in json.loads(sys.argv[1]):
-    sys.argv[1:] = words
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-    print(end="\\0")
-"""
-
-
-def secateur_here(*words: str) -> str:
-    """What a command that ends well prints, in this process: another takes as long to load as the command."""
-    done = CliRunner().invoke(cli.app, list(words))
-    assert done.exit_code == 0, (done.output, done.exception)
-    return done.stdout
 
 
 def test_help_names_every_command_in_its_panel_with_exit_codes() -> None:
@@ -249,7 +220,7 @@ def test_a_full_disk_is_one_sentence(write_study: WriteStudy) -> None:
 def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> None:
     path = write_study(seeds=2, keep=0.25)
     where = str(path.path)
-    done = secateur("score", where, "--json")
+    done = secateur_here("score", where, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert [one["score"] for one in answer["scores"]] == ["aum", "el2n", "forgetting"]
@@ -263,14 +234,14 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
     scored = (home / "scores" / "aum.npy").stat().st_mtime_ns
 
     write_study(seeds=2, keep=0.25, description="Another one.")
-    chosen = json.loads(secateur_here("select", where, "--selection", "hardest", "--seed", "1", "--json"))
+    chosen = json.loads(secateur_here("select", where, "--selection", "hardest", "--seed", "1", "--json").stdout)
     assert [(one["selection"], one["seed"], one["kept"]) for one in chosen["subsets"]] == [("hardest@0.25", 1, 30)]
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
     assert [entry.name for entry in (home / "manifest").iterdir()] == ["hardest@0.25"]
     assert not (home / "trained_model").exists()
     manifest = chosen["subsets"][0]["manifest"]
 
-    done = secateur("run", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
+    done = secateur_here("run", where, "--selection", "hardest", COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     table, _, rest = done.stdout.partition("manifest  ")
     assert "hardest@0.25" in table
@@ -279,7 +250,7 @@ def test_score_select_run_by_parts(write_study: WriteStudy, type_in: TypeIn) -> 
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns == scored
     assert sorted(entry.name for entry in (home / "evaluation" / "hardest@0.25").iterdir()) == ["0.json", "1.json"]
     write_study(seeds=2, keep=0.25, scores={"aum": None, "el2n": {"epochs": 1}, "forgetting": {}})
-    again = json.loads(secateur_here("score", where, "--json"))
+    again = json.loads(secateur_here("score", where, "--json").stdout)
     assert (home / "scores" / "aum.npy").stat().st_mtime_ns > scored
     assert again["made"] > 0
 
@@ -342,10 +313,8 @@ def test_run_verify_export(
     weights, made_at = model.read_bytes(), model.stat().st_mtime_ns
     words = ("--selection", "hardest", "--seed", "0", "--again", "--json")
     selected, whole, anew = (
-        json.loads(seen)
-        for seen in secateur_in_turn(
-            ("select", str(path), "--json"), ("run", str(path), "--json"), ("run", str(path), *words)
-        )
+        json.loads(secateur_here(*given).stdout)
+        for given in (("select", str(path), "--json"), ("run", str(path), "--json"), ("run", str(path), *words))
     )
     # What `run` made is fresh, for itself and for the commands that make a part.
     assert selected["made"] == 0
@@ -370,7 +339,7 @@ def test_run_verify_export(
 
 def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -> None:
     cut = {"coverage_centric": {"score": "aum", "cutoff": 0.9}}
-    done = secateur("select", str(write_study(keep=0.5, seeds=1, selections=cut).path))
+    done = secateur_here("select", str(write_study(keep=0.5, seeds=1, selections=cut).path))
     assert done.returncode == 2, done.stderr
     assert "lower keep, or change the settings" in done.stderr
     assert "Traceback" not in done.stderr
@@ -475,7 +444,7 @@ def test_a_dry_run_counts_trainings_measures_and_makes_nothing(write_study: Writ
     assert "cut short" in before["seconds_by"]
     assert before["memory_bytes"] > 1e8
     assert not (home / "assets" / "blobs").exists()
-    done = secateur("run", str(study.path), "--json")
+    done = secateur_here("run", str(study.path), "--json")
     assert done.returncode == 0, done.stderr
     files = {path: path.read_bytes() for path in (home / "assets" / "blobs").rglob("*") if path.is_file()}
     assert before["assets"]["to_make"] == json.loads(done.stdout)["made"]

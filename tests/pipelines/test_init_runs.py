@@ -139,7 +139,7 @@ def test_a_draft_runs_with_every_class_that_is_there_and_no_other(kind: str, tmp
     assert done.exit_code == 0, done.exception
     study = yaml.safe_load(target.read_text())
     assert study.get("data", {}) == policies
-    study["training"]["steps"] = 3
+    study["training"]["epochs"] = 1
     target.write_text(yaml.safe_dump(study))
     part = [] if kind in WHOLE else ["--selection", "hardest"]
     done = shell.invoke(app, ["run", str(target), "--json", *part])

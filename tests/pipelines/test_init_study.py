@@ -174,6 +174,7 @@ def test_saved_by_datasets_and_digits(init: Init, tmp_path: Path) -> None:
     assert study.source.test_fraction == 0.2  # type: ignore[union-attr]
     study, _ = init("digits", "--overwrite", "--name", "mine")
     assert (study.source.kind, study.proxy.model) == ("digits", "mlp")
+    assert (study.training.epochs, study.lengths) == (14, ("epochs", "steps"))
 
 
 def test_what_is_said_is_not_guessed(init: Init, tmp_path: Path) -> None:

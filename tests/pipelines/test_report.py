@@ -12,7 +12,8 @@ from scipy import stats
 
 from secateur.pipelines.commands.shell import table_of
 from secateur.pipelines.pages.page import page_of, plots_of
-from secateur.pipelines.pages.report import PLAIN_TWIN, Report, build_report
+from secateur.pipelines.pages.report import Report, build_report
+from secateur.pipelines.pages.rows import PLAIN_TWIN
 from secateur.pipelines.pages.tables import compute_table, main_table, note, paired_table, terminal_table
 from secateur.pipelines.pages.words import sentence
 from secateur.pipelines.studies.files import StudyFile

@@ -1,7 +1,6 @@
 """Studies of regression, several labels and a task of one's own: from their file to report, manifest and export."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from shell_here import secateur_here
 from sklearn.metrics import roc_auc_score
 
 from secateur.pipelines.definitions import build
@@ -100,8 +100,8 @@ def slopes(folder: Path, *, permuted: bool = False) -> dict[str, Any]:
             "coverage_centric": {"score": "el2n", "cutoff": 0.2},
         },
         "keep": [0.5],
-        "training": TABLE | {"steps": 120},
-        "seeds": 3,
+        "training": TABLE | {"steps": 80},
+        "seeds": 2,
         "distillation": {"for": ["uniform_random"]},
         "recurring": {"watch_seconds": 60},
     }
@@ -159,7 +159,8 @@ def test_several_numbers_are_learned_together(run: Run, tmp_path: Path) -> None:
 
 
 def test_permuted_targets_make_no_selection_better_than_random(run: Run, tmp_path: Path) -> None:
-    content = slopes(tmp_path, permuted=True) | {"seeds": 4}
+    content = slopes(tmp_path, permuted=True) | {"seeds": 4, "training": TABLE | {"steps": 40}}
+    content |= {"proxy": TABLE | {"epochs": 5}, "scores": {"loss": None, "el2n": {"epochs": 5}}}
     del content["distillation"], content["recurring"]
     rows = run(content).report()["rows"]
     assert {row["name"] for row in rows} >= {"easiest", "hardest", "uniform_random"}
@@ -189,8 +190,8 @@ def shop(folder: Path) -> dict[str, Any]:
             "by_label": {"selector": "top", "score": "el2n", "classes": {"policy": "balanced"}},
         },
         "keep": [0.5],
-        "training": TABLE | {"steps": 100},
-        "seeds": 2,
+        "training": TABLE | {"steps": 60},
+        "seeds": 1,
         "distillation": {"for": ["uniform_random"]},
     }
 
@@ -287,7 +288,7 @@ OWN = {
     "scores": {"loss": None},
     "selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}},
     "keep": [0.5],
-    "training": {"steps": 200, "batch_size": 16, "learning_rate": 0.01},
+    "training": {"steps": 80, "batch_size": 16, "learning_rate": 0.02},
     "seeds": 2,
 }
 
@@ -346,29 +347,25 @@ def test_scores_that_are_recommended_to_ones_own_task_are_there(run: Run, shapes
 
 
 def test_the_command_finds_ones_own_task_in_the_working_folder_and_lists_what_it_cannot_import(
-    shapes: None, tmp_path: Path
+    shapes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "studies").mkdir()
     for content in (QUICK, QUICK | {"name": "broken", "task": "broken_shapes:Segmentation"}):
         (tmp_path / "studies" / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "broken_shapes.py").write_text("raise RuntimeError('imported')")
 
-    def command(*words: str) -> Any:
-        # -P: as of an installed command, the working folder is not on the path.
-        code = "from secateur.pipelines.commands.main import main; main()"
-        line = [sys.executable, "-P", "-c", code, *words]
-        environment = {name: value for name, value in os.environ.items() if name != "SECATEUR_STUDIES"}
-        environment["SECATEUR_HOME"] = str(tmp_path / "home")
-        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    listed = {one["name"]: one for one in json.loads(command("studies", "--json").stdout)["studies"]}
+    monkeypatch.delenv("SECATEUR_STUDIES")
+    listed = {one["name"]: one for one in json.loads(secateur_here("studies", "--json").stdout)["studies"]}
     assert listed["own"]["metric"] == listed["broken"]["metric"] == "its task's"
     assert listed["digits"]["metric"] == "by its data"
     assert (listed["adult"]["metric"], listed["diabetes"]["metric"]) == ("accuracy", "rmse")
-    scored = command("score", "own", "--json")
+    # -P: as of an installed command, the working folder is not on the path.
+    code = "from secateur.pipelines.commands.main import main; main()"
+    command = [sys.executable, "-P", "-c", code, "score", "own", "--json"]
+    scored = subprocess.run(command, capture_output=True, text=True, check=False)
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["scores"][0]["samples"] == 60
-    refused = command("score", "broken")
+    refused = secateur_here("score", "broken")
     assert refused.returncode == 2
     assert "'broken_shapes:Segmentation' cannot be imported: imported" in refused.stderr
 

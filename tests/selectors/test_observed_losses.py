@@ -101,7 +101,9 @@ def exchange(rank: int, world: int, rendezvous: str, folder: str) -> None:
 def test_ranks_share_losses_by_whole_ids_and_notice_when_they_differ(tmp_path: object) -> None:
     """Published InfoBatch packs ids into the float tensor of the losses: 16,777,217 becomes 16,777,216."""
     assert int(torch.tensor(float(BIG), dtype=torch.float32)) == BIG - 1
-    processes.spawn(exchange, args=(2, f"file://{tmp_path}/rendezvous", str(tmp_path)), nprocs=2)
+    # Forked, so that neither loads torch anew.
+    arguments = (2, f"file://{tmp_path}/rendezvous", str(tmp_path))
+    processes.start_processes(exchange, args=arguments, nprocs=2, start_method="fork")
     for rank in range(2):
         result = torch.load(f"{tmp_path}/{rank}.pt", weights_only=True)
         assert result["picked"] == [1.5, 2.5, 3.5, 10.0, 11.0, 21.0]

@@ -3,6 +3,7 @@
 As a script it is that one: it reads an order a line and answers in a line.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -86,6 +87,7 @@ def child(order: dict[str, Any], argv: list[str], learnt: str) -> int:
 def obey(order: dict[str, Any]) -> list[tuple[int, float]]:
     """How each command of an order ended, and after how many seconds."""
     learnt = f"{order['home']}.modules"
+    gc.freeze()  # so that no command looks for garbage in what was loaded here, and copies the pages of memory
     begun = time.monotonic()
     running = {child(order, argv, learnt): at for at, argv in enumerate(order["commands"])}
     ends: dict[int, tuple[int, float]] = {}
@@ -107,8 +109,12 @@ def obey(order: dict[str, Any]) -> list[tuple[int, float]]:
 
 
 def serve() -> None:
+    import pytest
+    from quick_disk import quicken
+
     from secateur.pipelines.runs import resumption
 
+    quicken(pytest.MonkeyPatch())
     for name in HEAVY:
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)

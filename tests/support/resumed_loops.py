@@ -137,14 +137,15 @@ def misused(name: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """In a process that torchrun started: run the named programs, save what each showed; then what each misuse says."""
+    """In a process that torchrun started: run the named programs, save what each showed; then what misuses of them say."""
     target, kills, seed, *names = sys.argv[1:]
     distributed.init_process_group("gloo")
     results = {}
     for name in names:
         rng = random.Random(f"{seed} {name}")
         results[name] = chain(PROGRAMS[name], int(kills), rng, Path(target) / name)
-    said = {name: misused(name, Path(target) / name) for name in MISUSES}
+    wanted = [name for name, (program, *_) in MISUSES.items() if program in ("torch", *names)]
+    said = {name: misused(name, Path(target) / name) for name in wanted}
     torch.save((results, said), Path(target) / f"{os.environ['RANK']}.pt")
     distributed.destroy_process_group()
 

@@ -14,6 +14,7 @@ RANDOM_COLOUR = "#8b9096"
 def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 3.0) -> bytes:
     """An SVG with transparent ground that `draw(axes)` fills; the same drawing gives the same bytes."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
@@ -47,7 +48,8 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
         for axis in (axes.xaxis, axes.yaxis):
             write_numbers(axis)
         content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
+        # `savefig` would draw it twice, first for the layout alone, which the first drawing makes anyway.
+        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
     return content.getvalue()
 
 

@@ -1,0 +1,77 @@
+"""What a first study trains: models, budgets and lengths, by the kind of input and how much there is."""
+
+from typing import Any
+
+from secateur.pipelines.data.sources import Loaded, SourceError
+from secateur.pipelines.studies.draft import Draft
+from secateur.pipelines.studies.draft_length import first_length
+from secateur.pipelines.studies.draft_metric import arms_of
+from secateur.pipelines.studies.grid import CURVE
+
+LEAST_SAMPLES = 20
+"""Of an average class, at the smallest budget of a first study that is not half or more."""
+
+
+def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
+    """Model, length of training and budget, by what kind of input there is and how much of it."""
+    wish, kind = draft.wish, next(iter(draft.columns))
+    rows, regression = len(loaded.train), draft.goal.task == "regression"
+    groups = 10 if regression else len(loaded.label_names)
+    model, rate, why = choose_model(draft, loaded, kind)
+    epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
+    batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
+    enough = [part for part in CURVE if part >= 0.5 or part * rows >= LEAST_SAMPLES * groups]
+    keep = list(wish.keep) or enough
+    length = first_length(rows, batch, epochs, arms_of(loaded, draft.goal.task), keep)
+    seeds = wish.seeds or (5 if rows < 20_000 else 3)
+    draft.note("model", wish.model or model, "you said so" if wish.model else why)
+    draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
+    draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
+    group = "tenth" if regression else f"class of {groups}"
+    share = f"from most to few, at least {LEAST_SAMPLES} samples of an average {group}"
+    draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else share)
+    also = "equal epochs and" if length.both else f"equal epochs; {length.ratio:.1f} times as long at"
+    draft.note("training", f"{length.epochs} epochs", f"compared at {also} equal steps")
+    config = {"model": wish.model or model, "batch_size": batch, "learning_rate": rate}
+    small = {"model_settings": {"width": 16}} if config["model"] == "cnn" else {}
+    return {
+        "proxy": config | small | {"epochs": epochs},
+        "training": config | small | {"epochs": length.epochs},
+        "lengths": length.lines(),
+        "el2n": max(1, min(10, epochs // 2)),
+        "keep": keep,
+        "seeds": seeds,
+    }
+
+
+def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:
+    """Model, learning rate and reason; large pictures are scaled down by the encoding."""
+    if kind == "text":
+        draft.encoding |= {"kind": "tfidf"} if draft.wish.model in (None, "mlp") else {}
+        return "mlp", 1e-3, "TF-IDF under a small network: minutes on a CPU; try transformer later"
+    if kind == "features":
+        return "tabular_mlp", 2e-3, "a small network that embeds categories"
+    sizes = picture_sizes(loaded, draft.columns["image"])
+    height, width = max(sizes)
+    if len(sizes) > 1 or max(height, width) > 64:
+        side = 32 if max(height, width) <= 48 else 64
+        draft.encoding["size"] = [side, side]
+        draft.note("picture size", f"{side} x {side}", f"pictures differ or are large (up to {height} x {width})")
+    if max(height, width) <= 12:
+        return "mlp", 1e-3, f"pictures of {height} x {width} need no convolutions"
+    return "cnn", 2e-3, "a small convolutional network: minutes on a CPU"
+
+
+def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
+    """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
+    import datasets
+
+    from secateur.trainers.modalities.decoding import decode_image
+
+    rows = loaded.train.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    step = max(1, len(rows) // 64)
+    pictures = (decode_image(rows[row][column]) for row in range(0, len(rows), step))
+    sizes = {(picture.height, picture.width) for picture in pictures if picture is not None}
+    if not sizes:
+        raise SourceError(f"image column {column!r}: none of the pictures that were tried can be opened")
+    return sizes
