@@ -13,7 +13,10 @@ import polars as pl
 import pytest
 import yaml
 
+from secateur.pipelines.assets.choice_data import read_data
+from secateur.pipelines.assets.data import prepared
 from secateur.pipelines.assets.recurring import stamp_now
+from secateur.pipelines.data.scan import CONTENT as CONTENTS
 from secateur.pipelines.definitions import build
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.document import ManifestError
@@ -21,6 +24,7 @@ from secateur.pipelines.manifests.explain import arrays_of, explain, places_of
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import Made, run_study
 from secateur.pipelines.pages.choice_content import ChoiceContent
+from secateur.pipelines.runs.own_choice import Brought, chosen_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
@@ -347,10 +351,63 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: Any, message: st
 def test_what_the_data_cannot_give_is_refused_before_anything_is_written(
     change: Any, message: str, tmp_path: Path
 ) -> None:
-    from secateur.pipelines.assets.choice_data import read_data
-
     brought(tmp_path)
     study = written(tmp_path, {**CONTENT, **change}).study
     assert isinstance(study, Choice)
     with pytest.raises(ValueError, match=message):
         read_data(study, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("coverage_centric", {"cutoff": 0.2}), ("double_end", {"cutoff": 0.2}),
+                           ("el2n_offset", {"offset": 0.2}), ("d2_pruning", {"cutoff": 0.2})]
+)  # fmt: skip
+def test_a_score_of_ease_and_its_opposite_of_hardness_choose_the_same(name: str, settings: Any, tmp_path: Path) -> None:
+    """And the hardest are cut: those of the lowest ease."""
+    ease = np.random.default_rng(3).normal(size=200)
+    scores = {score: {"column": score, "high_means": f"{score[:4]}er"} for score in ("harder", "easier")}
+    selections = {score: {"selector": name, "score": score, **settings} for score in scores}
+    study = written(tmp_path, {**CONTENT, "scores": scores, "selections": selections}).study
+    assert isinstance(study, Choice)
+    vectors = np.random.default_rng(4).normal(size=(200, 3)).astype(np.float32)
+    held = {"easier": ease, "harder": -ease}
+    own = Brought(np.zeros(200, np.int64), lambda column: pl.Series(column, []), held, vectors, None)
+    kept = dict(chosen_of(study, [Trial(f"{score}@0.1", 0) for score in scores], own))
+    one, other = (chosen.keep for chosen in kept.values())
+    np.testing.assert_array_equal(one, other)
+    assert not one[np.argsort(ease)[:40]].any()
+
+
+def test_every_kind_of_file_holds_the_same_samples_and_ids(tmp_path: Path) -> None:
+    table = prompts().with_columns(pl.concat_str(pl.lit("00"), pl.int_range(pl.len()).cast(pl.String)).alias("uuid"))
+    table.write_csv(tmp_path / "prompts.csv")
+    table.write_ndjson(tmp_path / "prompts.jsonl")
+    table.write_parquet(tmp_path / "prompts.parquet")
+    hashes = []
+    for kind in ("csv", "jsonl", "parquet"):
+        study = written(tmp_path, {**CONTENT, "source": {"kind": kind, "train": f"prompts.{kind}"}}).study
+        assert isinstance(study, Choice)
+        whole = read_data(study, tmp_path, tmp_path / "cache")
+        assert whole.rows.column("uuid").to_list() == table["uuid"].to_list()
+        assert whole.rows.column("pass_rate").to_list() == table["pass_rate"].to_list()
+        hashes.append([value for part in whole.rows.batches([CONTENTS]) for value in part[CONTENTS].to_pylist()])
+    assert hashes[0] == hashes[1] == hashes[2]
+    assert len(set(hashes[0])) == COUNT
+
+
+def test_a_study_that_trains_takes_ids_too_and_refuses_one_that_is_there_twice(
+    write_study: Any, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        path = tmp_path / "data" / f"{split}.parquet"
+        table = pl.read_parquet(path)
+        table.with_columns(pl.int_range(pl.len()).alias("own")).write_parquet(path)
+    study = write_study(columns={"features": ["x", "y"], "label": "label", "id": "own"}).study
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    prepared(study, tmp_path, tmp_path / "cache", folder)
+    samples = pl.read_parquet(folder / "samples.parquet")
+    assert samples["id"].to_list() == [str(row) for row in range(120)]
+    study = write_study(columns={"features": ["x", "y"], "label": "label", "id": "label"}).study
+    with pytest.raises(ValueError, match=r"columns.id, train split: column 'label' .* rows 3, 4"):
+        prepared(study, tmp_path, tmp_path / "cache", tmp_path / "prepared")
