@@ -14,7 +14,7 @@ from secateur.pipelines.assets.data import told_of
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
-from secateur.pipelines.data.own_vectors import lists_in, vectors_for
+from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
 from secateur.pipelines.data.scan import CONTENT, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
@@ -242,7 +242,7 @@ def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
             values = vectors_for(NumbersFile(path, what), rows, join, brought.column)
             note = {"content": content, "revision": source["revision"]}
             secateur_store.save(key_of(study, "embeddings_for"), note)
-        if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+        if len(bad := not_finite(values)):
             where = rows.shown(bad[:1000], len(bad))
             raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(values):,} rows, {where}")
         metadata = {"dagster/row_count": len(values), "dimensions": int(values.shape[1])}

@@ -19,6 +19,9 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 
+BLOCK = 1 << 14
+"""Vectors that are looked at together."""
+
 
 def vectors_for(file: NumbersFile, rows: DataRows, join: Join, column: str | None) -> np.ndarray:
     """One vector for each row of the data, float32 `[n, d]`, from an array `[rows, d]`, which is mapped into memory, or
@@ -35,7 +38,16 @@ def vectors_for(file: NumbersFile, rows: DataRows, join: Join, column: str | Non
     else:
         found = lists_in([file.table()], named(file, column), file.what)
     places = places_for(file, rows, join, len(found), lambda one, other: (found[one] != found[other]).any(axis=1))
+    if found.dtype == np.float32 and len(places) == len(found) and np.array_equal(places, np.arange(len(found))):
+        return found  # as it lies, mapped into memory
     return np.asarray(found[places], np.float32)
+
+
+def not_finite(vectors: np.ndarray) -> np.ndarray:
+    """Rows of vectors that are NaN or infinite, int64 ascending, found block by block."""
+    starts = range(0, len(vectors), BLOCK)
+    bad = [start + np.flatnonzero(~np.isfinite(vectors[start : start + BLOCK]).all(axis=1)) for start in starts]
+    return np.concatenate([np.zeros(0, np.int64), *bad])
 
 
 def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
-from secateur.pipelines.data.own_vectors import vectors_for
+from secateur.pipelines.data.own_vectors import not_finite, vectors_for
 from secateur.pipelines.data.source_kinds.files import SourceError
 
 IDS = [f"u{place}" for place in range(12)]
@@ -132,6 +132,9 @@ def test_vectors_are_joined_like_numbers_and_an_unchanged_array_of_changed_data_
     array = NumbersFile(tmp_path / "vectors.npy", "embeddings")
     for noted in ("", "abc"):
         np.testing.assert_array_equal(vectors_for(array, data_rows(), Join(noted=noted), None), vectors)
+    assert isinstance(vectors_for(array, data_rows(), Join(noted=""), None), np.memmap)
+    vectors[[3, 7], 1] = np.nan, np.inf
+    assert not_finite(vectors).tolist() == [3, 7]
     with pytest.raises(SourceError, match=r"prompts\.parquet has changed since vectors\.npy was read"):
         vectors_for(array, data_rows(), Join(noted="before"), None)
     ragged = written(tmp_path, {"uuid": IDS, "vector": [[1.0]] * 11 + [[1.0, 2.0]]})
