@@ -194,7 +194,7 @@ def scanned(
                         path = folder / f"{split}-{done['shards']:05}.arrow"
                         partial = stack.enter_context(new_file(path, overwrite=True))
                         writers[split] = stack.enter_context(pa.ipc.new_file(str(partial), part.schema))
-                    writers[split].write_table(part)
+                    writers[split].write_table(part.combine_chunks())  # each chunk would be read by itself
                 following = next(batches, None)
         done["shards"] += 1
         done["file"], done["row"] = (following[0], following[1]) if following else (len(files), 0)

@@ -153,7 +153,6 @@ class ParquetFile(SourceFile):
             # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
             for batches in gathered(chain.from_iterable(parts), batch_rows(wanted)):
                 table = pa.Table.from_batches(batches)
-                table = table.combine_chunks() if len(batches) > 1 else table
                 row, first = first, first + table.num_rows
                 unpacked += sum(bytes_of(values) for batch in batches for values in batch)
                 self._refuse(unpacked)
