@@ -87,11 +87,12 @@ def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Score
     found |= score_rows([run], data, np.arange(len(data)), reading, device=CPU)
     embeddings = np.concatenate(list(embed(EmbeddingSettings(), data, model=run[-1])))
     graph = nearest_neighbours(embeddings, NEIGHBOURS, engine="exact")
+    label_free = np.concatenate(list(embed(EmbeddingSettings(kind="sklearn"), data)))
     signals = found | {
         "labels": data.targets,
         "null_log_probabilities": null_model_of(data.targets, data.task.width),
         "embeddings": embeddings,
-        "neighbour_indices": graph.indices,
+        "label_free_neighbours": nearest_neighbours(label_free, NEIGHBOURS, engine="exact").indices,
         "neighbour_distances": graph.distances,
     }
     return found | {

@@ -169,7 +169,7 @@ def ours_of(
     found |= score_rows([run], data, np.arange(len(data)), reading, device=CPU)
     embeddings = np.concatenate(list(embed(EmbeddingSettings(), data, model=run[-1])))
     graph = nearest_neighbours(embeddings, NEIGHBOURS, engine="exact")
-    signals = found | {"labels": data.targets, "embeddings": embeddings, "neighbour_indices": graph.indices}
+    signals = found | {"labels": data.targets, "embeddings": embeddings, "label_free_neighbours": graph.indices}
     signals |= {"neighbour_distances": graph.distances}
     signals |= {"null_log_probabilities": null_model_of(data.targets, data.task.width)}
     read = {name: one for name, one in every.items() if isinstance(one, Scorer)}

@@ -18,6 +18,7 @@ from secateur.pipelines.assets.named import with_leftovers
 from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
 from secateur.pipelines.assets.running import dead_runs, one_at_a_time
 from secateur.pipelines.assets.samples import sample_definitions
+from secateur.pipelines.assets.sentences import Sentence
 from secateur.pipelines.assets.units import unit_definitions
 from secateur.pipelines.files.shown_text import visible
 from secateur.pipelines.storage.home import marked_home
@@ -47,7 +48,7 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
         kinds={"yaml"},
     )
     def broken_study() -> None:
-        raise dg.Failure(file.error, allow_retries=False)
+        raise Sentence(file.error)
 
     return broken_study
 

@@ -16,6 +16,7 @@ import dagster as dg
 from secateur.pipelines.assets.freshness import Freshness
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, stage_of
 from secateur.pipelines.assets.running import RUNS, alive, gate, mark_dead
+from secateur.pipelines.assets.shell_runs import run_here
 from secateur.pipelines.definitions import build
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.pages.stages import first_stage, needed
@@ -31,7 +32,6 @@ from secateur.pipelines.studies.named_inputs import refuse_changed_code
 from secateur.pipelines.studies.signals import CHOICE
 from secateur.pipelines.studies.study import AnyStudy
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MULTI = dg.MultiPartitionsDefinition
 Part = Literal["scores", "subsets", "everything"]
 
@@ -186,7 +186,7 @@ class Work:
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
         targets = everything
         if part == "scores":
-            targets = self.with_neighbours({key for key in everything if key.path[1:2] == ["scores"]})
+            targets = self.with_neighbours({key for key in everything if key.path[1] in ("scores", "yardstick")})
         elif part == "subsets":
             targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE} & everything)
         elif some:
@@ -307,14 +307,7 @@ class Work:
         run_id = str(uuid.uuid4())
         try:
             with contextlib.redirect_stdout(sys.stderr), alive(self.instance, run_id):
-                self.job.execute_in_process(
-                    instance=self.instance,
-                    asset_selection=keys,
-                    tags=tags,
-                    run_config=QUIET,
-                    raise_on_error=True,
-                    run_id=run_id,
-                )
+                run_here(self.job, self.instance, keys, run_id=run_id, tags=tags)
         except dg.DagsterExecutionInterruptedError as error:
             raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
         self.freshness.note(keys, trials or (None,))

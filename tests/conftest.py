@@ -19,8 +19,8 @@ from secateur.pipelines.studies.trust import trust
 REAL_DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def pytest_collection() -> None:
-    """Look for no garbage while modules load, which leave none."""
+def pytest_collectstart() -> None:
+    """Look for no garbage while modules load, which leave none; whoever only hands out the tests loads none."""
     gc.disable()
 
 

@@ -37,7 +37,7 @@ FLOORS = ("scorers", "selectors", "trainers", "pipelines")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
     ".".join(("secateur", *path.relative_to(ROOT).with_suffix("").parts))
-    for floor in ("scorers", "selectors", "trainers")
+    for floor in ("scorers", "selectors", "trainers", "pipelines/front_door")
     for path in sorted((ROOT / floor).rglob("*.py"))
     if ">>> " in path.read_text()
 ]

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@cache
 def needs(path: Path) -> set[Path]:
     """Files of the project that a file imports."""
     return {NAMES[name] for name in imported(path) if name in NAMES} - {path}
@@ -137,6 +139,19 @@ def test_imports_point_one_way(path: Path) -> None:
     if room_of(path) not in OF_DAGSTER:
         pipes = {"dagster_pipes"} if path.parts[0] == "pipelines" else set()  # of workers, which run without Dagster
         assert not {root for name in names if (root := name.split(".")[0]).startswith("dagster")} - pipes
+
+
+def test_of_the_front_door_a_study_alone_needs_dagster() -> None:
+    """Whatever a file imports counts, wherever in it; `study.py` does so within its function."""
+    need = {}
+    for path in (path for path in MODULES if room_of(path) == "pipelines/front_door"):
+        reached, todo = set[Path](), {path}
+        while todo:
+            reached |= todo
+            todo = {other for each in todo for other in needs(each)} - reached
+        need[path.stem] = any(room_of(other) in OF_DAGSTER for other in reached)
+    assert [name for name, needed in need.items() if needed] == ["study"]
+    assert {"select", "score", "scores_of", "samplers"} < set(need)
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:

@@ -5,8 +5,26 @@ first used, so that `import secateur` takes no time.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-_DOOR = {"Manifest": "manifests.manifest", "select": "front_door.select"}
+if TYPE_CHECKING:
+    from secateur.pipelines.front_door import samplers as samplers
+    from secateur.pipelines.front_door.score import score as score
+    from secateur.pipelines.front_door.scores_of import scores_of as scores_of
+    from secateur.pipelines.front_door.select import select as select
+    from secateur.pipelines.front_door.study import study as study
+    from secateur.pipelines.manifests.manifest import Manifest as Manifest
+
+    __version__: str
+
+_DOOR = {
+    "Manifest": "manifests.manifest",
+    "samplers": "front_door.samplers",
+    "score": "front_door.score",
+    "scores_of": "front_door.scores_of",
+    "select": "front_door.select",
+    "study": "front_door.study",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -16,7 +34,8 @@ def __getattr__(name: str) -> object:
         return version("secateur")
     if name not in _DOOR:
         raise AttributeError(f"module 'secateur' has no attribute {name!r}; there are: {', '.join(__dir__())}")
-    value = getattr(import_module(f"secateur.pipelines.{_DOOR[name]}"), name)
+    module = import_module(f"secateur.pipelines.{_DOOR[name]}")
+    value: object = module if name == "samplers" else getattr(module, name)
     globals()[name] = value
     return value
 

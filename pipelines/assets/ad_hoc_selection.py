@@ -19,8 +19,10 @@ from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import key_of, shown
 from secateur.pipelines.assets.data import previews_of, training_files
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.origin import origin_of
+from secateur.pipelines.assets.sentences import Sentence
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
@@ -249,7 +251,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             seconds = time.perf_counter() - started
             manifest = write(study, asked, made, keep, secateur_store)
         except (OSError, ValueError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise Sentence(str(error)) from error
         score = asked.selection.score
         page = subset_page(
             made.whole,
@@ -267,7 +269,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             "score": score or f"none, {asked.selection.selector} reads none",
             "settings": dg.MetadataValue.json(asked.settings),
             "seed": asked.seed,
-            "seconds": seconds,
+            "seconds": rounded(seconds),
             **shown(page),
         }
         context.log.info(f"{budget} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.evaluations import evaluations_asset, report_asset, subset_agreement_asset
+from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.manifests.pruned_space import PAPER, write_pruned_space
 from secateur.pipelines.pages.plots import contributions, inline, predicted_against_true
 from secateur.pipelines.runs.architectures import architectures_of, fitted, guided_history, replay, space_of
@@ -112,7 +113,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
                 "path": dg.MetadataValue.path(secateur_store.place(key).resolve()),
                 "evaluated": len(history.rows),
                 "failed, and left out": int(np.sum(~taught)),
-                "cross-validated": dg.MetadataValue.json(dataclasses.asdict(metrics)),
+                "cross-validated": dg.MetadataValue.json(tidy(dataclasses.asdict(metrics))),
                 **{name: dg.MetadataValue.md(inline(svg, name)) for name, svg in pictures.items()},
             }
         )
@@ -187,7 +188,8 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
             configs = space_of_configs(search.space.models.training, search.space.models.positions)[1]
             best["config"] = configs[history.best_row].model_dump(mode="json")
         return dg.MaterializeResult(
-            value=best, metadata={"accuracy": best["accuracy"], "choices": dg.MetadataValue.json(best["choices"])}
+            value=best,
+            metadata={"accuracy": rounded(best["accuracy"]), "choices": dg.MetadataValue.json(best["choices"])},
         )
 
     return best_architecture
@@ -226,8 +228,8 @@ def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(folder.resolve()),
-                **{f"test {name}": number for name, number in outcome.metrics.items()},
-                **outcome.model_dump(include={"steps", "seconds"}),
+                **tidy({f"test {name}": number for name, number in outcome.metrics.items()}),
+                **tidy(outcome.model_dump(include={"steps", "seconds"})),
             }
         )
 

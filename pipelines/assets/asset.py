@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.resources import ACCELERATOR, IO_MANAGER
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.study import AnyStudy
 
@@ -53,12 +55,12 @@ def study_asset(
         pool=ACCELERATOR if accelerated else None,
         **facts,
     )
-    return declare
+    return lambda step: declare(told_in_a_sentence(step))
 
 
 def shown(page: Mapping[str, Any]) -> dict[str, Any]:
     """A page as the metadata of an asset: texts are Markdown."""
-    return {name: dg.MetadataValue.md(value) if isinstance(value, str) else value for name, value in page.items()}
+    return {name: dg.MetadataValue.md(each) if isinstance(each, str) else each for name, each in tidy(page).items()}
 
 
 def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
-from secateur.pipelines.assets.data import told_of
+from secateur.pipelines.assets.facts import told_of
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for

@@ -15,12 +15,14 @@ import xxhash
 from jaxtyping import Bool, Int64
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.facts import tidy, told_of
 from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
-from secateur.pipelines.data.own_samples import inspect_own, own_findings, revision_of
+from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
 from secateur.pipelines.data.preparation import begin, check_ids, link_shards, write_inputs, write_samples
 from secateur.pipelines.data.sources import FORMAT, Places, load
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
@@ -28,16 +30,13 @@ from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import check_metric, facts_of_metrics
-from secateur.pipelines.runs.findings import listed_in_markdown
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
-from secateur.trainers.contract import Data
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
-from secateur.trainers.tasks.registry import task_from
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
@@ -48,15 +47,6 @@ NAMES = {
     "test_inputs": "Test inputs as an array.",
     "encoder": "How rows become inputs, as learned from the training rows: tokenizer, terms or columns.",
 }
-
-
-def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
-    """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
-    task = task_from(source["task"])
-    if isinstance(task, OwnTask):
-        return Data.of(task, split)
-    table = samples.select(cs.by_name("label", "target", require_all=False)).collect()
-    return Data(inputs, targets_in(table, source["label_names"]), task, source.get("model_settings", {}))
 
 
 def strata_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"]:
@@ -73,10 +63,10 @@ def memberships_of(
     return targets_in(samples.select("target").collect(), source["label_names"])
 
 
-def previews_of(study: Study, store: Store, longest: int = PREVIEW) -> Previews | None:
-    """What a reader sees of training samples, so many characters of each, from the rows that the study's home holds."""
+def previews_of(study: Study, store: Store, longest: int = PREVIEW, split: Split = "train") -> Previews | None:
+    """What a reader sees of samples, so many characters of each, from the rows of a split in the study's home."""
     key = key_of(study, "rows")
-    return previews_in(store.load(key) / "train", study.columns, longest) if store.find(key) else None
+    return previews_in(store.load(key) / split, study.columns, longest) if store.find(key) else None
 
 
 def training_files(source: Mapping[str, Any]) -> list[str]:
@@ -100,6 +90,8 @@ class Prepared:
     report: DataReport | None = None
     found: Sequence[Finding] = ()
     """Of samples that the study's own task yields."""
+    groups: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Rows of leaks, duplicates and conflicts, as `equal_groups.table_of` has them."""
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +117,11 @@ class Prepared:
             **self.judging,
             **self.read,
         }
+
+    def told(self) -> dict[str, Any]:
+        """The report of the check as JSON, with what was found in samples of the study's own task."""
+        report = report_of(self.report)
+        return report | {"findings": [*report["findings"], *(asdict(finding) for finding in self.found)]}
 
     def strata_table(self, head: str) -> str:
         """Samples per stratum, as Markdown."""
@@ -174,6 +171,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         folder=folder,
         files=loaded.files,
         report=report,
+        groups=report.groups(),
         encoder=encoder,
         model_settings=encoder.model_settings,
         facts=facts,
@@ -214,6 +212,7 @@ def prepared_by(task: OwnTask, folder: Path) -> Prepared:
         sizes=(len(samples), len(test_samples)),
         folder=folder,
         found=own_findings({"train": samples, "test": test_samples}),
+        groups=own_groups({"train": samples, "test": test_samples}),
     )
 
 
@@ -243,6 +242,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         ],
         group_name=study.name,
     )
+    @told_in_a_sentence
     def prepare(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store]) -> Iterator[Any]:
         refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
@@ -251,8 +251,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
-            report = report_of(made.report)
-            report["findings"] += [asdict(finding) for finding in made.found]
+            report = made.told()
             yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:
@@ -264,24 +263,25 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
             yield from outputs_of(study, made, place, report["findings"], named)
         secateur_store.save(key_of(study, "data_report"), report)
-        problems = [finding["text"] for finding in report["findings"]]
-        for problem in problems:
-            context.log.warning(problem)
-        yield dg.AssetCheckResult(
-            check_name="data_quality",
-            asset_key=key["samples"],
-            passed=not problems,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(problems) or "nothing to report",
-            metadata=report["counts"],
-        )
+        secateur_store.save(key_of(study, "data_groups"), made.groups)
+        for finding in report["findings"]:
+            context.log.warning(finding["text"])
+        yield quality_of(key["samples"], report)
 
     return prepare
 
 
-def told_of(findings: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the check found, as metadata of the source, which a study's overview begins with, and of the samples."""
-    return {"findings": dg.MetadataValue.md(listed_in_markdown(findings) or "nothing to report")}
+def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """The check of the samples: its sentences, and counts."""
+    problems = [finding["text"] for finding in report["findings"]]
+    return dg.AssetCheckResult(
+        check_name="data_quality",
+        asset_key=samples,
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(problems) or "nothing to report",
+        metadata=report["counts"],
+    )
 
 
 def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
@@ -311,9 +311,10 @@ def outputs_of(
     yield dg.Output(made.source, "source", metadata=metadata, data_version=whole)
     for prefix in ("", "test_"):
         inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")
-        metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)} | made.facts
+        metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)}
+        metadata |= tidy(made.facts)
         name = f"{prefix}inputs"
         yield dg.Output(made.folder / f"{name}.npy", name, metadata=metadata, data_version=version)
     yield dg.Output(
-        None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | made.facts, data_version=version
+        None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | tidy(made.facts), data_version=version
     )

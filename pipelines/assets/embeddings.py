@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.asset import key_of, out_of, study_asset
+from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.worker import save_array
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
@@ -22,21 +24,33 @@ from secateur.pipelines.studies.samples import Study
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.processes import device_of_choice
 
 if TYPE_CHECKING:
     from secateur.scorers.geometry.neighbours import Neighbours
 
+INDICES, DISTANCES = "Rows of the nearest other samples, nearest first, int64", "Distances to them, float32"
+EMBEDDINGS = {
+    "embeddings": {"neighbour_indices": INDICES, "neighbour_distances": DISTANCES},
+    "label_free_embeddings": {"label_free_neighbours": INDICES},
+}
+"""Embeddings, and by the name of each asset what is made of their neighbour graph."""
 
-def embeddings_asset(study: Study) -> dg.AssetsDefinition:
+
+def settings_of(study: Study, name: str) -> EmbeddingSettings:
+    """Of the study's embeddings, or of those beside them that no network makes."""
+    return study.embeddings if name == "embeddings" else study.embeddings.model_copy(update={"kind": "sklearn"})
+
+
+def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinition:
     """One vector per training sample, float16, computed and committed block by block."""
-    key, settings = key_of(study, "embeddings"), study.embeddings
+    key, settings = key_of(study, name), settings_of(study, name)
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
     @study_asset(
         study,
-        "embeddings",
+        name,
         ins=names,
         description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
         accelerated=True,
@@ -48,14 +62,14 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         started, data = time.perf_counter(), data_of(loaded["inputs"], loaded["samples"], loaded["source"])
-        costs, count, resumed = key_of(study, "embeddings_cost"), len(data), 0
+        costs, count, resumed = key_of(study, f"{name}_cost"), len(data), 0
         network = [settings, *([models.config_in(loaded["proxy"] / "seed-0")] if "proxy" in loaded else [])]
         parts = data_parts(study, loaded["source"], *network)
         parts["proxy"] = fingerprint([loaded["proxy"] / "seed-0"]) if "proxy" in loaded else ""
         made_of = digest_of(settings=settings.model_dump(), **parts)
 
         def blocks(number: int) -> Iterator[np.ndarray]:
-            told, start = secateur_progress.start(context, "embeddings"), number * settings.block
+            told, start = secateur_progress.start(context, name), number * settings.block
             read = read_for(study, loaded.get("proxy"), secateur_store)
             for block in embed(settings, data, **read, device=device_of_choice(), start=start):
                 yield block
@@ -64,7 +78,7 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
 
         def work() -> None:
             nonlocal resumed
-            folder = secateur_store.root / study.name / ".embeddings"
+            folder = secateur_store.root / study.name / f".{name}"
             places = block_places(folder / made_of[:16], count, settings.block)
             resumed = block_by_block(places, blocks, save_array)
             joined = folder / "embeddings.npy"
@@ -84,7 +98,7 @@ def embeddings_asset(study: Study) -> dg.AssetsDefinition:
                 "dagster/row_count": count,
                 "blocks resumed": resumed,
                 "bytes": whole.nbytes,
-                "seconds": time.perf_counter() - started,
+                "seconds": rounded(time.perf_counter() - started),
             },
         )
 
@@ -111,36 +125,24 @@ def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
             file.write(np.ascontiguousarray(block, dtype="<f2").data)
 
 
-def neighbours_asset(study: Study) -> dg.AssetsDefinition:
-    """The nearest other samples of each sample, with the recall that an audit measured."""
-    key = {name: key_of(study, name) for name in ("neighbour_indices", "neighbour_distances")}
-    settings = study.neighbours
+def neighbours_asset(study: Study, of: str = "embeddings") -> dg.AssetsDefinition:
+    """The nearest other samples of each sample by some embeddings, with the recall that an audit measured."""
+    made, settings, name = EMBEDDINGS[of], study.neighbours, of.replace("embeddings", "neighbours")
+    first = key_of(study, next(iter(made)))
 
     @dg.multi_asset(
-        name=f"{study.name}__neighbours",
-        ins=ins_of(study, "embeddings"),
-        outs={
-            "neighbour_indices": out_of(
-                study,
-                "neighbour_indices",
-                description="Rows of the nearest other samples, nearest first, int64.",
-            ),
-            "neighbour_distances": out_of(
-                study,
-                "neighbour_distances",
-                description=f"Distances to them ({settings.metric}), float32.",
-            ),
-        },
+        name=f"{study.name}__{name}",
+        ins={"embeddings": dg.AssetIn(key_of(study, of))},
+        outs={each: out_of(study, each, description=f"{text} ({settings.metric}).") for each, text in made.items()},
         check_specs=[
             dg.AssetCheckSpec(
-                "recall",
-                asset=key["neighbour_indices"],
-                description="Share of true neighbours found, on samples searched by brute force.",
+                "recall", asset=first, description="Share of true neighbours found, on samples searched by brute force."
             )
         ],
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def neighbours(
         context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], embeddings: Any
     ) -> Iterator[Any]:
@@ -152,18 +154,18 @@ def neighbours_asset(study: Study) -> dg.AssetsDefinition:
             len(embeddings), embeddings.shape[1], settings.count, engine="ivf" if settings.engine == "ivf" else "exact"
         )
         context.log.info(f"neighbour graph, estimate: {expected}")
-        graph = nearest_neighbours(embeddings, **settings.model_dump())
+        graph = nearest_neighbours(embeddings, **settings.model_dump(exclude={"label_free"}))
         seconds = time.perf_counter() - started
-        metadata = facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds}
-        secateur_store.save(key_of(study, "neighbours_cost"), vars(Cost(seconds=seconds)))
-        for name, values in (("neighbour_indices", graph.indices), ("neighbour_distances", graph.distances)):
-            yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
+        metadata = tidy(facts_of(graph) | {"estimated seconds": expected.seconds, "seconds": seconds})
+        secateur_store.save(key_of(study, f"{name}_cost"), vars(Cost(seconds=seconds)))
+        for each, values in zip(made, (graph.indices, graph.distances), strict=False):
+            yield dg.Output(values, each, metadata=metadata, data_version=version_of(values))
         yield dg.AssetCheckResult(
             check_name="recall",
-            asset_key=key["neighbour_indices"],
+            asset_key=first,
             passed=graph.recall >= settings.least_recall,
             description=f"{graph.recall:.4f} of the true neighbours found, over {graph.audited} audited samples",
-            metadata={"recall": graph.recall},
+            metadata={"recall": rounded(graph.recall)},
         )
 
     return neighbours

@@ -12,8 +12,9 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.pages.names import title_of
 from secateur.pipelines.pages.plots import best_so_far
 from secateur.pipelines.pages.report import build_report
@@ -82,6 +83,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
                     **outcome.metrics,
                     "trained on": trained_on,
                 }
+                facts = facts_of_trial(trial) | tidy(facts)
                 context.add_asset_metadata(facts, asset_key=key, partition_key=str(trial))
 
     return evaluations
@@ -95,8 +97,11 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
         search,
         "report",
         ins=("evaluations",),
-        description="The guided search, the same without pruning and regularised evolution beside random search after "
-        "as many evaluations, over seeds, with intervals and a verdict.",
+        description=with_link(
+            search,
+            "The guided search, the same without pruning and regularised evolution beside random search after "
+            "as many evaluations, over seeds, with intervals and a verdict.",
+        ),
         metadata=page_link(search),
     )
     def report(secateur_store: dg.ResourceParam[Store], evaluations: Any) -> dg.MaterializeResult:
@@ -151,6 +156,6 @@ def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         )
         order = rank_metrics(accuracies_of(full(rows)), accuracies_of(part(rows)))
         agreed = dataclasses.asdict(order) | {"kept": int(keep.sum()), "of": len(keep)}
-        return dg.MaterializeResult(value=agreed, metadata=agreed)
+        return dg.MaterializeResult(value=agreed, metadata=tidy(agreed))
 
     return subset_agreement

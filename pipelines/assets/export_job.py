@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.resources import ProgressDisplay
+from secateur.pipelines.assets.sentences import Sentence
 from secateur.pipelines.exports.registry import export, exporters
 from secateur.pipelines.exports.source import described, training_rows, with_report
 from secateur.pipelines.files.whole_files import inside, refuse_existing
@@ -82,7 +83,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
             told = secateur_progress.start(context, f"export to {asked.to}")  # type: ignore[arg-type]
             manifest, written = write(asked, file, root, told, context.log.warning)
         except (OSError, ValueError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise Sentence(str(error)) from error
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
         context.add_output_metadata(metadata)
         # So that the manifest's page in the UI says where it was exported to.

@@ -16,7 +16,7 @@ def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, 
     """Assets to read for some signals, and the samples and others of the study whatever the signals are."""
     wanted = sorted(set(signals))
     found = {f"score_{name}": ["scores", name] for name in wanted if name in study.scores}
-    found |= {f"signal_{name}": [name] for name in wanted if name in of_origin("asset")}
+    found |= {f"signal_{name}": [study.asset_of(name)] for name in wanted if name in of_origin("asset")}
     found |= {name: [name] for name in ("samples", "source", *others)}
     return {name: dg.AssetIn(key_of(study, *path)) for name, path in found.items()}
 

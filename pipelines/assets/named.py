@@ -37,7 +37,7 @@ def named_by(study: AnyStudy, defs: dg.Definitions, root: Path, base: Path, *, c
     runs = {plain(f"{trial.selection}/{trial.seed}") for trial in study.trials}
     scores, rows = None, None
     if isinstance(study, Study):
-        runs |= {f"proxy-{seed}" for seed in range(study.proxy_runs)}
+        runs |= {name.replace("seed", "proxy", 1) for name in study.proxies}
     if caches:
         scores = score_folders(study, Store(root)) if isinstance(study, Study) else set[str]()
         rows = row_folders(study, Store(root), base)
@@ -73,7 +73,7 @@ def score_folders(study: Study, store: Store) -> set[str] | None:
         return set()
     if not proxy.is_dir():
         return None
-    folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
+    folders = [proxy / name for name in study.proxies]
     configured = {
         name: (declared_as(score), form(score.declared.settings, score.settings)().model_dump())
         for name, score in wanted.items()

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, study_asset
+from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.data.sources import SourceError, stamp_of
 from secateur.pipelines.files.contents import remembered
@@ -228,7 +229,7 @@ def compared(store: Store, key: dg.AssetKey, new: pl.DataFrame, bounds: Drift) -
     change = compare_scorings(last, new)
     verdicts = zip(("scores_agree", "subsets_last"), change.beyond(bounds), strict=True)
     return dg.MaterializeResult(
-        metadata={"drift": dg.MetadataValue.md(table_of(change)), **numbers_of(change)},
+        metadata={"drift": dg.MetadataValue.md(table_of(change)), **tidy(numbers_of(change))},
         check_results=[
             dg.AssetCheckResult(
                 passed=not faults, check_name=name, description="; ".join(faults) or "within the study's bounds"

@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import xxhash
 
+from secateur.pipelines.assets.sentences import in_a_sentence
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 
@@ -76,10 +77,15 @@ STAGES: Final = {
     "source": "reading the data",
     "samples": "reading the data",
     "encoder": "reading the data",
+    "prepare": "reading the data",
     "proxy": "training the proxy",
+    "proxy_training": "training the proxy",
     "scores": "scoring",
     "embeddings": "embedding",
     "neighbours": "looking for neighbours",
+    "label_free_embeddings": "embedding without the labels",
+    "label_free_neighbours": "looking for neighbours without the labels",
+    "yardstick": "measuring the proxy beside a simple model",
     "tuning": "tuning settings",
     "subset": "choosing",
     "manifest": "writing manifests",
@@ -126,9 +132,14 @@ class StoreIOManager(dg.IOManager):
         context.add_output_metadata({"path": dg.MetadataValue.path(path.resolve()), "bytes": path.stat().st_size})
 
     def load_input(self, context: dg.InputContext) -> Any:
-        key = context.asset_key
         with suppress(dg.DagsterInvariantViolationError):  # who loads an asset's value outside of a run has no step
             self.progress.stage(stage_of(context.step_context.step.key))
+        with in_a_sentence():
+            return self.loaded(context)
+
+    def loaded(self, context: dg.InputContext) -> Any:
+        """The value of an asset, or those of its partitions."""
+        key = context.asset_key
         if not context.has_asset_partitions:
             return self.store.load(key)
         trials = [Trial.parse(partition) for partition in sorted(context.asset_partition_keys)]

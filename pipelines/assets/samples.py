@@ -6,7 +6,7 @@ import dagster as dg
 
 from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.assets.data import prepare_asset
-from secateur.pipelines.assets.embeddings import embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset
 from secateur.pipelines.assets.recurring import drift_asset, recurrence
 from secateur.pipelines.assets.scores import proxy_asset, score_asset
 from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
@@ -14,6 +14,7 @@ from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
 from secateur.pipelines.assets.teacher import teacher_assets
 from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
 from secateur.pipelines.assets.tuning import tuning_asset
+from secateur.pipelines.assets.yardstick import yardstick_asset
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import Scorer
 
@@ -32,10 +33,11 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     return [
         prepare_asset(study, base),
         proxy_asset(study),
-        *([embeddings_asset(study)] if "embeddings" in study.signals else []),
-        *([neighbours_asset(study)] if study.signals - {"embeddings"} else []),
+        *(embeddings_asset(study, name) for name in EMBEDDINGS if name in study.signals),
+        *(neighbours_asset(study, of) for of, graph in EMBEDDINGS.items() if graph.keys() & study.signals),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
+        yardstick_asset(study),
         *teacher_assets(study, base),
         tuning_asset(study),
         subset_asset(study),

@@ -11,21 +11,25 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, out_of, study_asset
-from secateur.pipelines.assets.data import data_of, previews_of, strata_of, training_files
+from secateur.pipelines.assets.data import previews_of, strata_of, training_files
+from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.pages.extremes import extremes
 from secateur.pipelines.pages.plots import score_histogram
 from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.score import score_by_class
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.proxy import ProxyRuns, identity_of, with_searched_network
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.scorers.contract import Card, Scorer, Scores
-from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
+from secateur.trainers.passes.folds import Folds, folds_of, groups_of
 from secateur.trainers.processes import device_of_choice
 
 
@@ -47,10 +51,7 @@ def score_metadata(
     ends = extremes(values, inputs, samples, source["task"], training_files(source), previews)
     return {
         "dagster/row_count": len(values),
-        "mean": float(wide.mean()),
-        "std": float(wide.std()),
-        "min": float(wide.min()),
-        "max": float(wide.max()),
+        **tidy({name: float(getattr(wide, name)()) for name in ("mean", "std", "min", "max")}),
         "distinct values": len(np.unique(values)),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
@@ -78,11 +79,23 @@ def observers_of(study: Study) -> dict[str, Score]:
     return {name: score for name, score in study.scores.items() if inspect.isclass(score.declared)}
 
 
+def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Folds | None:
+    """The fold of each sample, which the store holds from now on; None where the study has no folds."""
+    place = key_of(study, "proxy_folds")
+    if study.proxy.folds is None:
+        store.remove(place)
+        return None
+    hashes = samples.select("content_hash").collect()["content_hash"].to_numpy() if study.task.own else None
+    folds = folds_of(groups_of(data) if hashes is None else hashes, strata_of(samples), study.proxy.folds)
+    store.save(place, folds)
+    return folds
+
+
 def proxy_asset(study: Study) -> dg.AssetsDefinition:
     """Train the proxy once on all samples; every observer of the study watches that run."""
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
-    config_form = form(TrainingConfig, study.proxy.model_dump())
+    config_form = form(TrainingConfig, study.proxy.training.model_dump())
     Config = forms(f"{study.name}_proxy", {"proxy": config_form, **{f"score_{k}": v for k, v in sections.items()}})
     proxy_key = key_of(study, "proxy")
     searched = study.proxy_from
@@ -105,6 +118,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def proxy(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -121,19 +135,18 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
         if loaded:
             training = with_searched_network(training, loaded["best_architecture"])
         settings = {name: getattr(config, f"score_{name}").model_dump() for name in observed}
-        runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store)
+        folds = divided(study, data, samples, secateur_store)
+        runs = ProxyRuns(study, data, training, source, observed, settings, device, secateur_store, folds)
         spent = runs.train(partial(secateur_progress.start, context))
         secateur_store.save(key_of(study, "proxy_cost"), vars(spent))
         path = dg.MetadataValue.path(secateur_store.place(proxy_key).resolve())
         weights = dg.DataVersion(identity_of(study, sorted(secateur_store.place(proxy_key).glob("seed-*"))))
-        yield dg.Output(
-            None, "proxy", metadata={"path": path, "runs": study.proxy_runs, **vars(spent)}, data_version=weights
-        )
+        told = {"path": path, "runs": study.proxy_runs, **tidy(vars(spent))}
+        yield dg.Output(None, "proxy", metadata=told, data_version=weights)
+        shown = previews_of(study, secateur_store)
         for name, score in observed.items():
             values = runs.scores(name)
-            metadata = score_metadata(
-                values, score.declared.card, inputs, samples, source, previews_of(study, secateur_store)
-            )
+            metadata = score_metadata(values, score.declared.card, inputs, samples, source, shown)
             yield dg.Output(values, name, metadata=metadata, data_version=version_of(values))
 
     return proxy

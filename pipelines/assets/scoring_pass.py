@@ -1,28 +1,34 @@
 """Assets of the scoring pass: every score that the proxy's checkpoints give, rows scored before not scored again."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of
-from secateur.pipelines.assets.data import data_of, previews_of
+from secateur.pipelines.assets.data import previews_of
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.scores import score_metadata, score_outs
+from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import save_pass_cost
-from secateur.pipelines.runs.proxy import identity_of
+from secateur.pipelines.runs.proxy import folds_in, identity_of
 from secateur.pipelines.runs.ray import RayPass, job_of
 from secateur.pipelines.storage.score_cache import Compute, ScoreKey, ScoreStore, one_by_one
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.contract import Scores
 from secateur.trainers.contract import Data
 from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
-from secateur.trainers.passes.scoring import Configured, score_rows
+from secateur.trainers.passes.folds import Folds, by_fold
+from secateur.trainers.passes.scoring import Configured, score_folds, score_rows
 from secateur.trainers.processes import device_of_choice
 
 
@@ -50,10 +56,19 @@ def several(configured: Mapping[str, Configured]) -> bool:
     return any(scorer.several for scorer, _ in configured.values())
 
 
-def computing(folders: list[Path], data: Data, configured: Mapping[str, Configured]) -> Compute:
-    """Scores of rows in this process."""
+def computing(
+    folders: list[Path], data: Data, configured: Mapping[str, Configured], folds: Folds | None = None
+) -> Compute:
+    """Scores of rows in this process, by the proxies in the folders or by those of the rows' folds."""
     runs, device = [load_checkpoints(folder) for folder in folders], device_of_choice()
-    return lambda rows, names: score_rows(runs, data, rows, {name: configured[name] for name in names}, device=device)
+
+    def compute(rows: np.ndarray, names: Sequence[str]) -> Mapping[str, Scores]:
+        wanted = {name: configured[name] for name in names}
+        if folds is None:
+            return score_rows(runs, data, rows, wanted, device=device)
+        return score_folds(by_fold(runs, folds), folds, data, rows, wanted, device=device)
+
+    return compute
 
 
 def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
@@ -72,6 +87,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         group_name=study.name,
         pool=ACCELERATOR,
     )
+    @told_in_a_sentence
     def scoring_pass(
         context: dg.AssetExecutionContext,
         config: Config,  # type: ignore[valid-type]
@@ -84,7 +100,7 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         data, started = data_of(inputs, samples, source), time.perf_counter()
         previews = previews_of(study, secateur_store)
-        folders = [proxy / f"seed-{seed}" for seed in range(study.proxy_runs)]
+        folders = [proxy / name for name in study.proxies]
         model = identity_of(study, folders)
         chosen = sorted(context.op_execution_context.selected_output_names)
         configured = {name: (declared_as(read[name]), getattr(config, name).model_dump()) for name in chosen}
@@ -97,13 +113,19 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
             spread = RayPass(job, study.compute.ray_address)
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")
-        run = spread or one_by_one(computing(folders, data, configured))
+        folds = folds_in(study, secateur_store)
+        run = spread or one_by_one(computing(folders, data, configured, folds))
         scores, tally = cache.scores(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started
-        passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in folders)
+        once = folders if folds is None else by_fold(folders, folds)[0]
+        passes = sum(len(list(folder.glob("*.safetensors"))) if several(configured) else 1 for folder in once)
         save_pass_cost(secateur_store, study.name, model, seconds, max(tally.computed.values(), default=0) * passes)
         for name, values in scores.items():
-            counted = {"rows rescored": tally.computed[name], "rows found": tally.found[name], "seconds": seconds}
+            counted = {
+                "rows rescored": tally.computed[name],
+                "rows found": tally.found[name],
+                "seconds": rounded(seconds),
+            }
             nodes = {"shards by Ray node": dg.MetadataValue.json(spread.nodes)} if spread else {}
             shown = score_metadata(values, configured[name][0].card, inputs, samples, source, previews)
             yield dg.Output(values, name, metadata=shown | counted | nodes, data_version=version_of(values))

@@ -9,6 +9,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.data import previews_of, training_files
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
@@ -69,7 +70,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
             secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
             if chosen.fault:
                 faults[f"{trial}: {chosen.fault}"] = not chosen.in_training
-            context.add_asset_metadata(facts_of(chosen), asset_key=key, partition_key=str(trial))
+            told = facts_of_trial(trial) | tidy(facts_of(chosen))
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
         # Once all are chosen, for each stands beside the others.
         for trial in trials_of(context):
             context.add_asset_metadata(
@@ -171,7 +173,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         table, origin, faults = samples.collect(), origin_of(study, source), []
         for trial in trials_of(context):
             if note := study.why_no_manifest(trial):
-                context.add_asset_metadata({"no manifest": note}, asset_key=key, partition_key=str(trial))
+                told = facts_of_trial(trial) | {"no manifest": note}
+                context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             held = {name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
@@ -185,15 +188,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 Manifest.load(written.path, verify=True)
             except ValueError as error:
                 faults.append(str(error))
-            context.add_asset_metadata(
-                {
-                    "path": dg.MetadataValue.path(written.path.resolve()),
-                    "kept": int(np.sum(subset[trial])),
-                    "bytes": sum(file.stat().st_size for file in written.path.iterdir()),
-                },
-                asset_key=key,
-                partition_key=str(trial),
-            )
+            told = facts_of_trial(trial) | facts_of_manifest(written)
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
         return dg.MaterializeResult(
             check_results=[
                 dg.AssetCheckResult(
@@ -203,6 +199,15 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return manifest
+
+
+def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
+    """What the UI shows of a manifest besides its trial."""
+    return {
+        "path": dg.MetadataValue.path(manifest.path.resolve()),
+        "kept": manifest.declaration.count,
+        "bytes": sum(file.stat().st_size for file in manifest.path.iterdir()),
+    }
 
 
 def provenance_of(

@@ -23,10 +23,11 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset
-from secateur.pipelines.assets.data import data_of
+from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.files.whole_files import new_folder
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.teaching import asked, cached_in, tuned_settings
@@ -129,7 +130,7 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         cost = secateur_store.load(costs)
         path = dg.MetadataValue.path(secateur_store.place(key).resolve())
         return dg.MaterializeResult(
-            metadata={"path": path, **{f"test {name}": number for name, number in metrics.items()}, **cost}
+            metadata={"path": path, **tidy({f"test {name}": number for name, number in metrics.items()} | cost)}
         )
 
     return teacher
@@ -218,7 +219,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
                 "teacher": teacher,
                 "blocks resumed": resumed,
                 "bytes": sum(path.stat().st_size for path in place.iterdir()),
-                "seconds": secateur_store.load(costs)["seconds"],
+                "seconds": rounded(secateur_store.load(costs)["seconds"]),
             }
         )
 
@@ -286,6 +287,6 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
 
         best = Ledger(secateur_store).once(key, None, made_of, work, beside=[costs])
         chosen = {"chosen": dg.MetadataValue.json(best)}
-        return dg.MaterializeResult(value=best, metadata=chosen | secateur_store.load(costs))
+        return dg.MaterializeResult(value=best, metadata=chosen | tidy(secateur_store.load(costs)))
 
     return distillation_tuning

@@ -9,28 +9,35 @@ import numpy as np
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
-from secateur.pipelines.assets.data import data_of, previews_of, training_files
+from secateur.pipelines.assets.data import previews_of, training_files
+from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launch import launch
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.data.check import shares_text
+from secateur.pipelines.pages.groups import Samples
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.suspects import LONGEST, Suspects, guess_by, suspects_of
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.by_class import RECALLS, by_class
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.deciding import metrics_of, why
 from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
+from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import naming
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.own import Split
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -65,13 +72,16 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
         )
-        for trial in secateur_progress.track(context, trials_of(context), "training"):
+        # The cheap ones first: they show the most of a curve in the least time.
+        ordered = sorted(trials_of(context), key=lambda one: (one.at_steps, resolve_keep(one.keep, len(data))))
+        for trial in secateur_progress.track(context, ordered, "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
-                {
+                facts_of_trial(trial)
+                | tidy(numbers)
+                | {
                     "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
-                    **numbers,
                     "compare_at": outcome.compare_at,
                     "trained": when,
                 },
@@ -116,7 +126,8 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
             secateur_store.save(key, outcome.model_dump(mode="json"), trial)
             numbers = {**metrics, "samples of compute": outcome.work}
             numbers |= {f"seconds of {part}": cost.seconds for part, cost in costs.items()}
-            context.add_asset_metadata(numbers, asset_key=key, partition_key=str(trial))
+            told = facts_of_trial(trial) | tidy(numbers)
+            context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
 
     return evaluation
 
@@ -131,7 +142,7 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
     source = loaded["source"]
     inputs, samples, proxy = (store.load((study.name, name)) for name in ("inputs", "samples", "proxy"))
     data = data_of(inputs, samples, source)
-    proxies = [models.load(proxy / f"seed-{seed}") for seed in range(study.proxy_runs)]
+    proxies = [models.load(proxy / name) for name in study.proxies]
     return suspects_of(
         {name: (score.declared.card, loaded[f"score_{name}"]) for name, score in study.scores.items()},
         inputs,
@@ -139,8 +150,26 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
         source["task"],
         training_files(source),
         previews_of(study, store, LONGEST),
-        guess_by(proxies, data),
+        guess_by(proxies, data, folds_in(study, store)),
     )
+
+
+def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str, Samples]:
+    """The samples of a study by split, as findings are shown; they stand behind the scores and the evaluations."""
+    source, splits = loaded["source"], dict[str, Samples]()
+    prefixes: dict[Split, str] = {"train": "", "test": "test_"}
+    scores = {name: loaded[f"score_{name}"] for name in study.scores}
+    for split, prefix in prefixes.items():
+        splits[split] = Samples(
+            split,
+            store.load((study.name, f"{prefix}samples")),
+            store.load((study.name, f"{prefix}inputs")),
+            source["files"],
+            source["task"],
+            previews_of(study, store, LONGEST, split),
+            scores if split == "train" else {},
+        )
+    return splits
 
 
 def report_asset(study: Study) -> dg.AssetsDefinition:
@@ -153,9 +182,12 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "report",
-        ins=ins_of(study, "evaluation", "source", "tuning") | scored,
-        description="Every selection beside random and stratified random at the same budget and an equal number of "
-        "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        ins=ins_of(study, "evaluation", "source", "tuning", "yardstick") | scored,
+        description=with_link(
+            study,
+            "Every selection beside random and stratified random at the same budget and an equal number of "
+            "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
+        ),
         metadata=page_link(study),
         accelerated=True,  # its proxies say what they take some samples for
     )
@@ -169,10 +201,11 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         note += shares_text(source["encoding"])
         outcomes = outcomes_in(study, loaded["evaluation"])
         metrics, effects = metrics_of(study, source), by_class(study, outcomes, source)
-        report = build_report(study, outcomes, note, metrics=metrics, tuning=loaded["tuning"], by_class=effects)
-        suspects = suspects_in(study, secateur_store, loaded)
-        if suspects and not config.samples:  # type: ignore[attr-defined]
-            suspects = suspects.without_samples()
-        return written_report(secateur_store, key, report, suspects=suspects)
+        known = beside(study, loaded["yardstick"], metrics[0], outcomes)
+        told: dict[str, Any] = {"metrics": metrics, "tuning": loaded["tuning"], "by_class": effects, "beside": known}
+        report = build_report(study, outcomes, note, **told)
+        suspects, splits = suspects_in(study, secateur_store, loaded), splits_in(study, secateur_store, loaded)
+        embedded: bool = config.samples  # type: ignore[attr-defined]
+        return written_report(secateur_store, key, report, suspects=suspects, splits=splits, embedded=embedded)
 
     return report

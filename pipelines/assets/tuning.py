@@ -7,9 +7,9 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, study_asset
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.resources import ProgressDisplay
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.choosing import choose, read_by, signals_read
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of

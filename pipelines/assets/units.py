@@ -8,9 +8,10 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.assets.asset import key_of, study_asset, trials_of
+from secateur.pipelines.assets.facts import facts_of_trial, rounded, tidy
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.assets.resources import ProgressDisplay
-from secateur.pipelines.assets.written_report import page_link, written_report
+from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
@@ -71,7 +72,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
             context.add_asset_metadata(
                 {
                     "path": dg.MetadataValue.path(secateur_store.place(key, trial).resolve()),
-                    "seconds": record["seconds"],
+                    "seconds": rounded(record["seconds"]),
                 },
                 asset_key=key,
                 partition_key=str(trial),
@@ -111,11 +112,9 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
                 over.append(f"{trial} keeps {kept} of {of}")
             told = {"path": dg.MetadataValue.path(secateur_store.place(key_of(study, "manifest"), trial).resolve())}
             context.add_asset_metadata(
-                {
-                    **outcome.metrics,
-                    **({**told, "kept": kept, "of": of} if kept is not None else {}),
-                    "seconds": outcome.seconds,
-                },
+                facts_of_trial(trial)
+                | tidy({**outcome.metrics, "seconds": outcome.seconds})
+                | ({**told, "kept": kept, "of": of} if kept is not None else {}),
                 asset_key=key,
                 partition_key=str(trial),
             )
@@ -212,8 +211,11 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         study,
         "report",
         ins=("pruned",),
-        description="Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
-        "intervals and a verdict.",
+        description=with_link(
+            study,
+            "Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
+            "intervals and a verdict.",
+        ),
         metadata=page_link(study),
     )
     def report(secateur_store: dg.ResourceParam[Store], pruned: Any) -> dg.MaterializeResult:

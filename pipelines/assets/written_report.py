@@ -1,23 +1,34 @@
 """What the report assets of every kind do with their report."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
+from secateur.pipelines.assets.facts import rounded, told_of
+from secateur.pipelines.pages.groups import Grouped, Samples, grouped, table_of_findings
 from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import Report
-from secateur.pipelines.pages.served import link_to
+from secateur.pipelines.pages.served import FINDINGS, REPORT, link_to
 from secateur.pipelines.pages.suspects import Suspects
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Verdict
 
+UNKNOWN = "no answer: it takes a full set to compare with, and several seeds"
+
 
 def page_link(study: AnyStudy) -> dict[str, dg.MetadataValue]:
-    """What the definition of a report says of where a browser finds it; nothing where no UI of ours runs."""
-    link = link_to(study.name)
-    return {"page": dg.MetadataValue.url(link)} if link else {}
+    """What the definition of a report says of where a browser finds its files; nothing where no UI of ours runs."""
+    links = {"page": link_to(study.name), FINDINGS: link_to(study.name, FINDINGS)}
+    return {name: dg.MetadataValue.url(link) for name, link in links.items() if link}
+
+
+def with_link(study: AnyStudy, text: str) -> str:
+    """The description of a report, which the UI shows at the top, with links to its files where a UI of ours runs."""
+    links = f"[Open the page]({link_to(study.name)}), or [the rows of its findings]({link_to(study.name, FINDINGS)})."
+    return f"{links}\n\n{text}" if link_to(study.name) else text
 
 
 def written_report(
@@ -26,24 +37,48 @@ def written_report(
     report: Report,
     pictures: Mapping[str, bytes] | None = None,
     suspects: Suspects | None = None,
+    splits: Mapping[str, Samples] | None = None,
+    *,
+    embedded: bool = True,
 ) -> dg.MaterializeResult:
-    """Write the page, the text and the JSON of a report, findings at their top; what the UI shows of it."""
-    study = report.study
-    page = page_of(report, pictures, findings_of(store, study, report.by_class), suspects)
+    """Write the page, the text, the JSON and the rows of findings of a report; what the UI shows of it.
+
+    `splits` are the samples that findings are about, by split, which the page shows where they may be `embedded`.
+    """
+    study, splits = report.study, splits or {}
+    if suspects and not embedded:
+        suspects = suspects.without_samples()
+    findings = findings_of(store, study, report.by_class, report.beside)
+    known = (study.name, "data_groups")
+    groups = grouped(store.load(known).collect(), splits, embedded=embedded) if splits and store.find(known) else None
+    lines = table_of_findings(findings, groups or Grouped(), suspects, splits)
+    page = page_of(report, pictures, findings, suspects, groups, lines)
     with store.folder(key) as folder:
         page.write(folder)
-    verdicts = [compared.verdict for _, compared in report.against(study.baseline)]
-    full, steps = report.full, report.at_steps
-    longer = [compared.verdict for _, compared in steps.against(study.baseline)] if steps else []
+    place = store.place(key).resolve()
     return dg.MaterializeResult(
         metadata={
-            "path": dg.MetadataValue.path((store.place(key) / "report.html").resolve()),
+            "how much can go": page.recommendation or UNKNOWN,
+            "verdict": page.verdict,
+            **told_of(findings),
+            **numbers_of(report),
+            "path": dg.MetadataValue.path(place / REPORT),
+            "rows of findings": dg.MetadataValue.path(place / FINDINGS),
             "report": dg.MetadataValue.md(page.markdown()),
-            "better than random": verdicts.count(Verdict.BETTER),
-            "worse than random": verdicts.count(Verdict.WORSE),
-            **({"better than random at equal steps": longer.count(Verdict.BETTER)} if steps else {}),
-            **({"worse than random at equal steps": longer.count(Verdict.WORSE)} if steps else {}),
-            **({"compared at": report.compare_at} if report.compare_at else {}),
-            **({f"{full.title} {report.metric.name}": full.metrics[report.metric.name].mean} if full else {}),
         }
     )
+
+
+def numbers_of(report: Report) -> dict[str, Any]:
+    """The numbers behind the verdict."""
+    steps, full = report.at_steps, report.full
+    verdicts = [compared.verdict for _, compared in report.against(report.study.baseline)]
+    longer = [compared.verdict for _, compared in steps.against(report.study.baseline)] if steps else []
+    return {
+        "better than random": verdicts.count(Verdict.BETTER),
+        "worse than random": verdicts.count(Verdict.WORSE),
+        **({"better than random at equal steps": longer.count(Verdict.BETTER)} if steps else {}),
+        **({"worse than random at equal steps": longer.count(Verdict.WORSE)} if steps else {}),
+        **({"compared at": report.compare_at} if report.compare_at else {}),
+        **({f"{full.title} {report.metric.name}": rounded(full.metrics[report.metric.name].mean)} if full else {}),
+    }

@@ -78,10 +78,12 @@ def seconds_of(study: "AnyStudy", missing: "list[Trial]", rate: "Rate | None") -
 def other_trainings(study: "Study", rate: "Rate | None") -> dict[str, list[int]]:
     """Samples that each training besides those of the trials works through, by the asset that it is for."""
     from secateur.pipelines.runs.forecast import samples_seen, trainings_of_tuning
+    from secateur.pipelines.runs.possible import learned_from
 
     samples = rate.samples if rate and rate.samples else 1
     tuned = [samples_seen(study.training, kept) for kept in trainings_of_tuning(study, samples)]
-    return {"proxy": [samples_seen(study.proxy, samples)] * study.proxy_runs, "tuning": tuned}
+    learned = learned_from(samples, study.proxy.folds)
+    return {"proxy": [samples_seen(study.proxy, learned)] * len(study.proxies), "tuning": tuned}
 
 
 def show_forecast(answer: dict[str, Any]) -> None:

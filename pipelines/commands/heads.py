@@ -46,9 +46,6 @@ def heads(
 
     A model that finds the needle in no run has no scores to give: that ends with exit code 2 and says so.
     """
-    from secateur.selectors.masks.without_highest_heads import without_top
-    from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning
-
     if (needle is None) != (question is None):
         raise ValueError("--needle and --question go together: give both, or none for ours")
     if target is not None and target.suffix != ".json":
@@ -57,6 +54,10 @@ def heads(
         raise ValueError("--manifest goes with --mask, which says how many heads go")
     if not haystack.is_file():
         raise ValueError(f"--haystack {haystack}: there is no such file")
+    with bar("loading libraries"):
+        from secateur.selectors.masks.without_highest_heads import without_top
+        from secateur.trainers.experiments.head_pruning import NEEDLE, QUESTION, HeadPruning
+
     experiment = HeadPruning(
         model=model,
         revision=revision,

@@ -47,13 +47,14 @@ def prompts(
 
     Which prompt is written is decided by the method asked for first; random masks are run beside it anyway.
     """
-    from secateur.pipelines.files.whole_files import write_bytes
-    from secateur.trainers.experiments.prompt_pruning import PromptPruning
-
     if not prompt.is_file():
         raise ValueError(f"{prompt}: there is no such file")
     if not 0 < keep <= 1:
         raise ValueError(f"--keep {keep} is not within 0 … 1")
+    with bar("loading libraries"):
+        from secateur.pipelines.files.whole_files import write_bytes
+        from secateur.trainers.experiments.prompt_pruning import PromptPruning
+
     arms = list(dict.fromkeys([*(method or PromptPruning.arms), "random"]))
     if strange := [arm for arm in arms if arm not in PromptPruning.arms]:
         raise ValueError(f"--method {strange[0]}: there are {', '.join(PromptPruning.arms)}")

@@ -102,6 +102,7 @@ def select_of_study(
     """Choose samples of a study, score first where that is needed, and write a manifest of each selection."""
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -121,7 +122,7 @@ def select_of_study(
             | {"least_of_a_class": min(shares), "most_of_a_class": max(shares), "manifest": path}
         )
 
-    findings = findings_of(store, study)
+    findings = findings_of(store, study, known=beside_in(store, study, {}))
 
     def show() -> None:
         say_findings(findings)

@@ -126,30 +126,11 @@ def shortened(name: str, most: int) -> str:
 
 def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
     """The study of that name or at that path, with its file; raises StudyError where there is none or it is broken."""
-    from secateur.pipelines.studies.files import StudyError, load_file
+    from secateur.pipelines.studies.files import find_study as found
 
-    file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
-    if file.study is None:
-        raise StudyError(file.error)
+    file = found(name)
+    assert file.study
     return file, file.study
-
-
-def named(name: str) -> "StudyFile":
-    """The file of the study of that name; raises StudyError with the names there are."""
-    from secateur.pipelines.studies.files import StudyError, load_file, own_studies
-    from secateur.pipelines.studies.folders import shipped_files
-    from secateur.pipelines.studies.rejections import did_you_mean
-    from secateur.pipelines.studies.trust import TRUST
-
-    files, shipped = {file.name: file for file in own_studies()}, shipped_files()
-    if name not in files and name in shipped:
-        return load_file(shipped[name])
-    if name not in files:
-        known = [*files, *shipped]
-        there = f"{did_you_mean(name, known)}there are: {', '.join(known)}"
-        unread = sorted({file.error for file in files.values() if TRUST in file.error})
-        raise StudyError(f"there is no study {name!r}; {there}" + (f"\nnot read: {unread[0]}" if unread else ""))
-    return files[name]
 
 
 def find_samples_study(name: str) -> "tuple[StudyFile, Study | Choice]":

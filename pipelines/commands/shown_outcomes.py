@@ -22,8 +22,8 @@ def show_report(answer: dict[str, Any]) -> None:
     out.print(table_of(header, lines, right=(1, 2, *worst)))
     if recommendation := answer["report"]["recommendation"]:
         say(recommendation["sentence"], style="bold")
-    for part in ("saving", "time_to_accuracy"):
-        if told := answer["report"][part]:
+    for part in ("yardstick", "saving", "time_to_accuracy"):
+        if told := answer["report"].get(part):
             say(" ".join(told["sentences"]))
     say(answer["report"]["verdict"], style="bold")
     if at_steps:

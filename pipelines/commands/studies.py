@@ -13,6 +13,7 @@ from secateur.pipelines.commands.dry_run import forecast, show_forecast
 from secateur.pipelines.commands.shell import (
     AsJson,
     StudyName,
+    bar,
     caution,
     find_samples_study,
     find_study,
@@ -169,7 +170,8 @@ def run(
     trials = trials_of(study, selection, keep, seed)
     whole = len(trials) == len(list(study.trials))
     if dry_run:
-        foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
+        with bar("looking at what is there"):
+            foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
         tell(foreseen, as_json, lambda: show_forecast(foreseen))
         return
     made = make(file, store, "everything", None if whole else trials, again=again, wait=wait)
@@ -208,8 +210,10 @@ def answer_of(
     """What `run` prints as JSON of a study, or of these trials of it: findings, outcomes, report and manifest."""
     from secateur.pipelines.runs.by_class import by_class_in
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
 
-    findings = findings_of(store, study, by_class_in(store, study, outcomes))
+    known = beside_in(store, study, outcomes)
+    findings = findings_of(store, study, by_class_in(store, study, outcomes), known)
     answer: dict[str, Any] = {"study": name, "kind": study.kind, "findings": findings}
     answer["trials"] = [
         {"selection": trial.selection, "seed": trial.seed}
@@ -227,6 +231,7 @@ def answer_of(
 def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: AsJson = False) -> None:
     """Score every sample by every score of a study of samples; what is fresh is not made again."""
     from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.yardstick import beside_in
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
@@ -243,7 +248,7 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
             | {"samples": len(wide), "path": str(store.find(key))}
         )
 
-    findings = findings_of(store, study)
+    findings = findings_of(store, study, known=beside_in(store, study, {}))
 
     def show() -> None:
         say_findings(findings)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.dropped import Dropped
+from secateur.pipelines.data.equal_groups import Groups, table_of
 from secateur.pipelines.data.repeats import Found, repeated_rows
 from secateur.pipelines.data.scan import CONTENT, INPUT
 from secateur.pipelines.data.source_kinds.contract import Noted
@@ -48,7 +49,8 @@ class Finding:
     """Something a reader should know of the data.
 
     `importance` counts from 0, the gravest; `count` is the number of rows, of files or of classes; `rows` are the first
-    of them, by file and row in it, `paths` the first of the files, and `text` says it in one sentence.
+    of them, by file and row in it, `paths` the first of the files, and `text` says it in one sentence. Where the rows
+    are equal to each other, `group_count` is how many groups of equal ones they make.
     """
 
     kind: Kind
@@ -58,6 +60,7 @@ class Finding:
     text: str
     rows: tuple[tuple[str, int], ...] = ()
     paths: tuple[str, ...] = ()
+    group_count: int = 0
 
 
 def found() -> Found:
@@ -67,8 +70,8 @@ def found() -> Found:
 
 @dataclass
 class SplitReport:
-    """Within one split: rows that have the same input and target as another, how many groups of them there are, and
-    rows whose input another row of the split has with another target.
+    """Within one split: rows that have the same input and target as another, and rows whose input another row of the
+    split has with another target, each also as the groups that they make (`equal` and `torn`).
 
     `class_counts` are samples per class or label, none where targets are numbers. `shared` are rows whose input is in
     the other split, `across_groups` those whose input a row of another group has, in either split.
@@ -78,10 +81,16 @@ class SplitReport:
     samples: int
     class_counts: tuple[int, ...]
     duplicates: Found = field(default_factory=found)
-    duplicate_groups: int = 0
+    equal: Groups = field(default_factory=Groups)
     conflicts: Found = field(default_factory=found)
+    torn: Groups = field(default_factory=Groups)
     shared: Found = field(default_factory=found)
     across_groups: Found = field(default_factory=found)
+
+    @property
+    def duplicate_groups(self) -> int:
+        """How many groups duplicates make."""
+        return self.equal.count
 
     @property
     def duplicate_rows(self) -> int:
@@ -109,6 +118,8 @@ class DataReport:
     """What the encoding does to texts."""
     rare: tuple[Finding, ...] = ()
     """The class that is rare in training, if targets are classes and one is."""
+    leaks: Groups = field(default_factory=Groups)
+    """Rows of equal inputs in both splits, by the first such test row."""
 
     def findings(self) -> list[Finding]:
         """Test rows that training has too, duplicates, conflicting labels, rows left out, absent classes."""
@@ -165,29 +176,40 @@ class DataReport:
             f"{f', {relabelled} with another label' if relabelled else ''}: results on test are too good"
         )
         remedy = "; data: {leaked: drop_from_training} leaves them out of training"
-        return [self._finding("leaked", "test", shared, text, remedy)]
+        return [self._finding("leaked", "test", shared, text, remedy, self.leaks.count)]
 
     def _groups(self, part: SplitReport) -> list[Finding]:
         several = f"{many(part.duplicate_groups, 'group')} of equal {part.split} rows"
-        rows: tuple[tuple[Kind, Found, str], ...] = (
-            ("duplicates", part.duplicates, f"{several}, {part.duplicate_rows} more than needed"),
-            ("conflicts", part.conflicts, "with an input that another row labels differently"),
-            ("groups", part.across_groups, "with an input that a row of another group has"),
+        rows: tuple[tuple[Kind, Found, str, int], ...] = (
+            ("duplicates", part.duplicates, f"{several}, {part.duplicate_rows} more than needed", part.equal.count),
+            ("conflicts", part.conflicts, "with an input that another row labels differently", part.torn.count),
+            ("groups", part.across_groups, "with an input that a row of another group has", 0),
         )
         return [
             self._finding(
-                kind, part.split, of, text if of is part.duplicates else f"{many(of.count, f'{part.split} row')} {text}"
+                kind,
+                part.split,
+                of,
+                text if of is part.duplicates else f"{many(of.count, f'{part.split} row')} {text}",
+                groups=groups,
             )
-            for kind, of, text in rows
+            for kind, of, text, groups in rows
             if of.count
         ]
 
-    def _finding(self, kind: Kind, split: str, rows: Found, text: str, remedy: str = "") -> Finding:
+    def groups(self) -> pl.DataFrame:
+        """The first rows of the groups that leaks, duplicates and conflicts make, as `table_of` has them."""
+        kinds: dict[tuple[str, int], Groups] = {("leaked", 1): self.leaks}
+        for side, part in enumerate((self.train, self.test)):
+            kinds |= {("duplicates", side): part.equal, ("conflicts", side): part.torn}
+        return table_of(kinds, (self.train.split, self.test.split))
+
+    def _finding(self, kind: Kind, split: str, rows: Found, text: str, remedy: str = "", groups: int = 0) -> Finding:
         places = self.scanned if kind == "dropped" else self.places
         listed = tuple(places.pairs(split, rows.rows[:LISTED]))
         where = places.text(split, rows.rows, rows.count)
         paths = tuple(places.paths(split, rows.rows[:LISTED]))
-        return Finding(kind, split, 0, rows.count, f"{text} ({where}){remedy}", listed, paths)
+        return Finding(kind, split, 0, rows.count, f"{text} ({where}){remedy}", listed, paths, groups)
 
 
 def check_data(loaded: Loaded) -> DataReport:
@@ -197,13 +219,15 @@ def check_data(loaded: Loaded) -> DataReport:
         split: SplitReport(split, len(of), class_counts(of, len(loaded.label_names))) for split, of in targets.items()
     }
     splits, elsewhere = {split: loaded.rows[split] for split in reports}, pl.col("total") > pl.col("count")
-    several = False
+    several, leaks = False, Groups()
     for block in repeated_rows(splits, INPUT, group=loaded.group):
         several = True
+        leaks.add(block.filter(elsewhere), 1, "lead", "total")
         for place, report in enumerate(reports.values()):
             own = block.filter(pl.col("split") == place)
             report.shared.add(rows_in(own, elsewhere))
             report.conflicts.add(rows_in(own, pl.col("varied")))
+            report.torn.add(own.filter("varied"), place, "first", "count")
             report.across_groups.add(rows_in(own, pl.col("across")))
     relabelled = reports["test"].shared.count
     # Rows of equal content have equal inputs.
@@ -211,7 +235,7 @@ def check_data(loaded: Loaded) -> DataReport:
         for place, report in enumerate(reports.values()):
             own = block.filter(pl.col("split") == place)
             report.duplicates.add(rows_in(own, pl.col("count") > 1))
-            report.duplicate_groups += len(rows_in(own, (pl.col("count") > 1) & (pl.col("row") == pl.col("first"))))
+            report.equal.add(own.filter(pl.col("count") > 1), place, "first", "count")
         relabelled -= len(rows_in(own, elsewhere))
     return DataReport(
         train=reports["train"],
@@ -223,6 +247,7 @@ def check_data(loaded: Loaded) -> DataReport:
         scanned=Places(loaded.scanned, loaded.files, loaded.pictures),
         noted=(*loaded.noted, *strays(loaded)),
         rare=rare_class(reports["train"].class_counts, loaded.label_names) if loaded.targets.dtype == np.int64 else (),
+        leaks=leaks,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 import xxhash
 
 from secateur.pipelines.data.check import LISTED, Finding, Kind, many
+from secateur.pipelines.data.equal_groups import Groups, table_of
 from secateur.pipelines.files.own_code import code_content
 from secateur.scorers.contract import rows_text
 from secateur.trainers.tasks.own import OwnTask, Split
@@ -57,21 +58,44 @@ def own_findings(samples: Mapping[str, pl.DataFrame]) -> list[Finding]:
     shared = samples["test"].join(samples["train"], on="content_hash", how="semi", maintain_order="left")
     if len(shared):
         several = f"{many(len(shared), 'test sample')} of {len(samples['test'])}"
-        listed.append(finding_of("leaked", "test", shared, f"{several} also in train: results on test are too good"))
+        text = f"{several} also in train: results on test are too good"
+        listed.append(finding_of("leaked", "test", shared, text, shared["content_hash"].n_unique()))
     for split, table in samples.items():
         again = table.filter(pl.col("content_hash").is_duplicated())
         if len(again):
             groups = again["content_hash"].n_unique()
             text = f"{many(groups, 'group')} of equal {split} samples, {len(again) - groups} more than needed"
-            listed.append(finding_of("duplicates", split, again, text))
+            listed.append(finding_of("duplicates", split, again, text, groups))
     return [replace(finding, importance=place) for place, finding in enumerate(listed)]
 
 
-def finding_of(kind: Kind, split: str, table: pl.DataFrame, text: str) -> Finding:
+def own_groups(samples: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The first rows of the groups that `own_findings` counts, as `table_of` has them."""
+    both = pl.concat(
+        table.select("row", "content_hash").with_columns(split=pl.lit(place, pl.Int8))
+        for place, table in enumerate(samples.values())
+    )
+    facts = both.with_columns(
+        pl.len().over("content_hash").alias("total"),
+        pl.len().over("content_hash", "split").alias("count"),
+        pl.min("row").over("content_hash", "split").alias("first"),
+        pl.col("row").filter(pl.col("split") == 1).min().over("content_hash").alias("lead"),
+    )
+    found = {("leaked", 1): Groups(), ("duplicates", 0): Groups(), ("duplicates", 1): Groups()}
+    shared = (pl.col("lead").is_not_null()) & (pl.col("split") == 0)
+    leaked = facts.filter(shared.any().over("content_hash"))
+    found["leaked", 1].add(leaked, 1, "lead", "total")
+    for side in (0, 1):
+        own = facts.filter((pl.col("split") == side) & (pl.col("count") > 1))
+        found["duplicates", side].add(own, side, "first", "count")
+    return table_of(found, tuple(samples))
+
+
+def finding_of(kind: Kind, split: str, table: pl.DataFrame, text: str, groups: int) -> Finding:
     """A finding of samples, which lie in no file: they go by split and number."""
     rows = table["row"].to_numpy()
     listed = tuple((split, int(row)) for row in rows[:LISTED])
-    return Finding(kind, split, 0, len(rows), f"{text} ({rows_text(rows)})", listed)
+    return Finding(kind, split, 0, len(rows), f"{text} ({rows_text(rows)})", listed, group_count=groups)
 
 
 def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:

@@ -46,7 +46,8 @@ def repeated_rows(
 
     Tables of `split` (its place among the splits), `row`, and of the rows of its hash within its split: `count`, the
     `first` of them, and whether they differ in content (`varied`); in all splits: `total`, and whether they differ in
-    the column `group` (`across`), where a row without a group is one of its own.
+    the column `group` (`across`), where a row without a group is one of its own; and the first row of the last split
+    that has any (`lead`).
     """
     parts = max(1, -(-sum(map(len, splits.values())) // PART))
     ends = [(2**64 * part // parts, 2**64 * (part + 1) // parts - 1) for part in range(parts)]
@@ -69,10 +70,19 @@ def _with_facts(read: Callable[[], Iterator[pl.DataFrame]]) -> Iterator[pl.DataF
         )
         facts = _together([facts, told]) if len(facts) else told
     totals = facts.group_by(HASHED).agg(
-        pl.sum("count").alias("total"), across=pl.min("low_group") != pl.max("high_group")
+        pl.sum("count").alias("total"),
+        across=pl.min("low_group") != pl.max("high_group"),
+        lead=pl.col("first").sort_by("split").last(),
     )
     facts = facts.join(totals.filter(pl.col("total") > 1), on=HASHED).select(
-        "split", *HASHED, "count", "first", "total", "across", varied=pl.col("low_content") != pl.col("high_content")
+        "split",
+        *HASHED,
+        "count",
+        "first",
+        "total",
+        "across",
+        "lead",
+        varied=pl.col("low_content") != pl.col("high_content"),
     )
     for block in read():
         yield block.select("split", "row", *HASHED).join(facts, on=["split", *HASHED]).drop(HASHED)

@@ -100,9 +100,16 @@ class Loaded:
 
 
 def load(
-    source: Source, columns: Columns, base: Path, cache: Path | None = None, policy: DataPolicy | None = None
+    source: Source,
+    columns: Columns,
+    base: Path,
+    cache: Path | None = None,
+    policy: DataPolicy | None = None,
+    *,
+    whole: bool = False,
 ) -> Loaded:
-    """Load a source; `base` is the folder that its relative paths start from.
+    """Load a source; `base` is the folder that its relative paths start from. With `whole` there is no test split: one
+    that the source would draw stays in training.
 
     `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
     (sorted by name within a glob). Raises SourceError for everything that bad data can be.
@@ -114,8 +121,9 @@ def load(
         parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source)
-        folder = rows_folder(source, columns, base, cache, revision)
-        scans = read_splits(source, parts, wanted, columns, folder, base, class_names_of(files, columns))
+        folder = rows_folder(source, columns, base, cache, f"{revision} whole" if whole else revision)
+        divided_as = parts | {"test": ()} if whole else parts
+        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns))
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
     keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
@@ -132,13 +140,13 @@ def load(
             mask[drawn] = True
             kept[split] = part_of(kept[split], mask, folder / split)
             targets[split] = targets[split][drawn]
-    if source.held_out is not None:
+    if source.held_out is not None and not whole:
         check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(
         rows=kept,
         scanned=scans,
         targets=targets["train"],
-        test_targets=targets["test"],
+        test_targets=targets.get("test", targets["train"][:0]),
         label_names=label_names,
         revision=revision,
         files=names,
@@ -268,7 +276,10 @@ def read_splits(
     base: Path,
     names: Mapping[str, Sequence[str]],
 ) -> dict[str, SplitRows]:
-    """Shards of both splits, from `folder` where they are there already; `names` are those of classes."""
+    """Shards of both splits, from `folder` where they are there already; `names` are those of classes.
+
+    There is no test split where `parts` has one without files.
+    """
     scans: dict[str, SplitRows] = {}
     offset = 0
     for name, files in parts.items():
@@ -277,13 +288,13 @@ def read_splits(
         def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
             return by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
 
-        scans |= scanned(files, wanted, columns, folder / name, base, divide, names, offset)
+        scans |= scanned(files, wanted, columns, folder / name, base, divide, names, offset) if files else {}
         if division and division.misses(scans):
             by_row = replace(division, by_row=True)
             scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, names, offset)
         offset += len(files)
     for split in ("train", "test"):
-        if split not in scans:
+        if split not in scans and parts.get(split) != ():
             key = "split" if source.read_besides else "test_fraction"
             raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.words import Table
 from secateur.pipelines.runs.by_class import ByClass, Lost
+from secateur.pipelines.runs.yardstick import Beside
 from secateur.trainers.judging.comparison import Comparison, Summary
 from secateur.trainers.tasks.contract import Metric
 
@@ -24,6 +25,25 @@ class Content(BaseModel):
     """Nothing but what is declared, and no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Member(Content):
+    """One row of a group."""
+
+    split: Annotated[str, Field(description="train or test")]
+    file: Annotated[str, Field(description="its file, or the path of its picture")]
+    row: Annotated[int, Field(ge=0, description="in that file, from 0")]
+    sample: Annotated[int, Field(ge=0, description="among the samples of its split")]
+    id: Annotated[str, Field(description="what a task of your own calls it; empty otherwise")] = ""
+    given: Annotated[str, Field(description="its target in the data")]
+
+
+class GroupContent(Content):
+    """Rows that are equal in their input."""
+
+    number: Annotated[int, Field(ge=1, description="of the group in its finding, also in findings.csv")]
+    count: Annotated[int, Field(ge=2, description="its rows in all")]
+    rows: Annotated[list[Member], Field(description="the first of them")]
 
 
 class Told(Content):
@@ -38,6 +58,12 @@ class Told(Content):
     paths: Annotated[list[str], Field(description="the first of its files")] = []
     selection: Annotated[str, Field(description="the selection that it is about, if any")] = ""
     classes: Annotated[list[str], Field(description="the classes that it is about, if any")] = []
+    view: Annotated[
+        Literal["sentence", "rows", "groups", "samples"],
+        Field(description="how the page shows it: its sentence alone, its rows, groups of rows, samples to look at"),
+    ] = "sentence"
+    group_count: Annotated[int, Field(ge=0, description="groups of equal rows that it is about, all of them")] = 0
+    groups: Annotated[list[GroupContent], Field(description="the first of these groups")] = []
 
 
 class Listed(Content):
@@ -47,6 +73,8 @@ class Listed(Content):
     place: Annotated[
         str, Field(description="row in its file, with the file's name where there are several; of pictures the path")
     ]
+    file: Annotated[str, Field(description="its file, or the path of its picture")]
+    file_row: Annotated[int, Field(ge=0, description="its row in that file, from 0")]
     given: Annotated[str, Field(description="its target in the data")]
     predicted: Annotated[str, Field(description="the proxies' target for it; empty where the task cannot say")]
     certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
@@ -117,8 +145,9 @@ class ReportContent(Content):
     time_to_accuracy: Annotated[
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
+    yardstick: Annotated[Beside | None, Field(description="what a simple model gets; null of studies of other units")]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
-    findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    findings: Annotated[list[Told], Field(description="what is wrong, the gravest first; last, samples to look at")]
     suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
     rows: Annotated[list[Row], Field(description="arms at budgets, with their numbers in the unit of each metric")]
     whole: Annotated[list[Row], Field(description="references, then arms that go by no budget")]
@@ -147,7 +176,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `report.json`."""
     made = ReportContent.model_json_schema(mode="serialization")
     made["$defs"]["Comparison"]["properties"]["verdict"] = made["$defs"].pop("Verdict")
-    for kind in (Row, Summary, Comparison, Metric, ByClass, Lost):
+    for kind in (Row, Summary, Comparison, Metric, ByClass, Lost, Beside):
         for name, told in docstrings_of(kind).items():
             made["$defs"][kind.__name__]["properties"][name]["description"] = told
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "report.json of secateur"}

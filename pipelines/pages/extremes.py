@@ -10,7 +10,7 @@ import polars as pl
 
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import in_markdown
-from secateur.pipelines.pages.previews import Previews, previewed, shown_places
+from secateur.pipelines.pages.previews import Previews, names_of, previewed
 from secateur.scorers.contract import Scores
 from secateur.selectors.draws.ranks import Ordered
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 SIDE = 56
 """Pixels of a thumbnail."""
+EXPLAIN = "`secateur explain MANIFEST SAMPLE` says why a selection kept or dropped one of them."
 LARGEST = 40_000
 """Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
 
@@ -40,23 +41,25 @@ def extremes(
     files: Sequence[str] = (),
     previews: Previews | None = None,
 ) -> str:
-    """Markdown of both ends of a score, by the rows of files: pictures for images, otherwise a table of previews.
+    """Markdown of both ends of a score, by the names that `secateur explain` takes: pictures for images, otherwise a
+    table of previews.
 
     `task` is the `Task.state` that shows targets.
     """
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
-        return "\n\n".join(
+        shown = [
             f"{title}\n\n{strip(inputs[np.sort(rows)][np.argsort(np.argsort(rows))], title)}\n\n"
             + caption(described(rows, values, samples, task, files, None))
             for title, rows in (("Highest", high), ("Lowest", low))
-        )
+        ]
+        return "\n\n".join([*shown, EXPLAIN])
     table = described(np.concatenate([high, low]), values, samples, task, files, previews)
-    lines = ["| score | row | label | sample |", "| ---: | ---: | --- | --- |"]
+    lines = ["| score | sample | label | what it is |", "| ---: | --- | --- | --- |"]
     for score, place, name, preview in table.iter_rows():
         lines.append(f"| {score:.4g} | {in_markdown(place)} | {in_markdown(name)} | {in_markdown(preview)} |")
     lines.insert(2 + len(high), "| … | | | |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", EXPLAIN])
 
 
 def described(
@@ -67,17 +70,17 @@ def described(
     files: Sequence[str],
     previews: Previews | None,
 ) -> pl.DataFrame:
-    """Score, place, target and preview of some rows, in their order."""
+    """Score, name for `secateur explain`, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
     shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
     texts = previewed(shown, previews)
     targets = shown_targets(shown, task)
-    places = shown_places(shown, files)
+    places = names_of(shown, files)
     return pl.DataFrame({"score": shown["score"], "place": places, "label": targets, "preview": texts})
 
 
 def caption(table: pl.DataFrame) -> str:
-    return "row (label, score): " + ", ".join(
+    return "sample (label, score): " + ", ".join(
         f"{in_markdown(place)} ({in_markdown(name)}, {score:.3g})" for score, place, name, _ in table.iter_rows()
     )
 

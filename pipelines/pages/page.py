@@ -1,16 +1,18 @@
 """The report as people read it: pictures, Markdown and a page."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import polars as pl
 from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_of, steps_table
+from secateur.pipelines.pages.groups import HEAD, Grouped
 from secateur.pipelines.pages.inlined import POLICY, inlined, library
 from secateur.pipelines.pages.names import title_of
 from secateur.pipelines.pages.parts import Part, alerts_of, cells, numeric, predicted_text
@@ -38,6 +40,7 @@ from secateur.pipelines.studies.grid import KD, selection_key
 TUNED = "Settings that held-out training samples chose"
 TEMPLATES = Path(__file__).parent
 CURVE = "curve"
+LISTED = ("The gravest first. findings.csv, beside this report, has their rows with targets and scores.",)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Page:
     """Why the verdict may be wrong."""
     texts: int = 0
     """Samples whose texts stand in its tables."""
+    lines: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HEAD))
+    """Rows of the findings, as `table_of_findings` has them."""
 
     @property
     def plots(self) -> dict[str, bytes]:
@@ -65,7 +70,8 @@ class Page:
     @property
     def samples(self) -> int:
         """How many samples the page embeds."""
-        return self.texts + sum(part.suspects.embedded for part in self.parts if part.suspects)
+        shown = sum((part.suspects.embedded if part.suspects else 0) + part.groups.embedded for part in self.parts)
+        return self.texts + shown
 
     def markdown(self, *, inside: bool = True) -> str:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
@@ -84,12 +90,13 @@ class Page:
         return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 
     def write(self, folder: Path) -> None:
-        """Fill a folder with report.html, pictures as files, report.md and report.json."""
+        """Fill a folder with report.html, pictures as files, report.md, report.json and findings.csv."""
         for name, svg in self.plots.items():
             (folder / f"{name}.svg").write_bytes(svg)
         (folder / "report.html").write_text(self.html(), encoding="utf-8")
         (folder / "report.md").write_text(self.markdown(inside=False) + "\n", encoding="utf-8")
         (folder / "report.json").write_text(self.content.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        self.lines.write_csv(folder / "findings.csv", include_bom=True)  # without the mark Excel takes another charset
 
 
 def page_of(
@@ -97,16 +104,22 @@ def page_of(
     pictures: Mapping[str, bytes] | None = None,
     findings: Sequence[Mapping[str, Any]] = (),
     suspects: Suspects | None = None,
+    groups: Grouped | None = None,
+    lines: pl.DataFrame | None = None,
 ) -> Page:
-    """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`."""
+    """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`,
+    `groups` those of their equal rows, `lines` all their rows as a table.
+    """
+    groups = groups or Grouped()
     return Page(
         title=report.study.name,
         description=report.study.description,
         verdict=verdict_of(report),
-        parts=[part for part in parts_of(report, pictures or {}, findings, suspects) if part],
-        content=content_of(report, findings, suspects),
+        parts=[part for part in parts_of(report, pictures or {}, findings, suspects, groups) if part],
+        content=content_of(report, findings, suspects, groups),
         recommendation=report.recommendation.sentence if report.recommendation else "",
         alerts=list(alerts_of(findings)),
+        lines=pl.DataFrame(schema=HEAD) if lines is None else lines,
     )
 
 
@@ -123,6 +136,7 @@ def parts_of(
     own: Mapping[str, bytes],
     findings: Sequence[Mapping[str, Any]],
     suspects: Suspects | None,
+    groups: Grouped,
 ) -> Iterator[Part]:
     """Every part, the empty ones too."""
     study, metric, tables = report.study, report.metric.name, dict(details(report))
@@ -143,7 +157,8 @@ def parts_of(
     saved = [("What each training costs beside one on everything", other[SAVING]), (TIME, other[TIME])]
     sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
     yield Part("saving", SAVING, sentences, tables=saved)
-    yield Part("findings", "What is wrong with the data", findings=findings)
+    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
+    yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
     yield Part("classes", "Effect by class", tables=list(classes.items()))
     yield Part(
@@ -175,13 +190,19 @@ def parts_of(
 
 
 def content_of(
-    report: Report, findings: Sequence[Mapping[str, Any]] = (), suspects: Suspects | None = None
+    report: Report,
+    findings: Sequence[Mapping[str, Any]] = (),
+    suspects: Suspects | None = None,
+    groups: Grouped | None = None,
 ) -> ReportContent:
     """The report's numbers: what was compared, every row, and a comparison's verdict by its name."""
     study = report.study
     listed = suspects and {
         "ordered_by": suspects.ordered_by, "of": suspects.of, "listed": [one.content() for one in suspects.listed]
     }  # fmt: skip
+    known = groups or Grouped()
+    told = [*(dict(finding) | {"groups": [each.content() for each in known.of(finding)]} for finding in findings)]
+    told += [suspects.finding()] if suspects else []
     return ReportContent.model_validate(
         {
             "study": study.name,
@@ -198,8 +219,9 @@ def content_of(
             "saving": report.saving.content() if report.saving else None,
             "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
+            "yardstick": report.beside,
             "by_class": report.by_class,
-            "findings": [{"importance": place, **finding} for place, finding in enumerate(findings)],
+            "findings": [{"importance": place} | finding for place, finding in enumerate(told)],
             "suspects": listed,
             "rows": report.rows,
             "whole": report.whole,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.pages.groups import Grouped
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.suspects import Suspects
 from secateur.pipelines.pages.words import Table, as_text, text_table
@@ -13,7 +14,7 @@ from secateur.pipelines.pages.words import Table, as_text, text_table
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 LOST = "▼"
 """Stands before the number of a class that is lost."""
-GRAVE = frozenset({"leaked", "lost class"})
+GRAVE = frozenset({"leaked", "lost class", "weak model", "learned by heart"})
 """Kinds of findings that stand beside the verdict, for it may be wrong because of them."""
 
 
@@ -41,6 +42,8 @@ class Part:
     tables: Sequence[tuple[str, Table]] = ()
     """Captions, which say what a table holds, and tables."""
     findings: Sequence[Mapping[str, Any]] = ()
+    groups: Grouped = field(default_factory=Grouped)
+    """Of the findings."""
     suspects: Suspects | None = None
     folded: bool = False
     """Whether it is shown only to who opens it."""

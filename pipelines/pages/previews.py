@@ -25,6 +25,26 @@ def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
     return [f"{files[file]}:{row}" for file, row in samples.select("file", "file_row").iter_rows()]
 
 
+def names_of(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
+    """Each sample as `secateur explain` takes it: FILE:ROW, the path of a picture that is a file, or its number."""
+    if "file" not in samples.columns:
+        return [str(row) for row in samples["row"]]
+    paths = samples["path"] if "path" in samples.columns else [""] * len(samples)
+    pairs = files_and_rows(samples, files, "")
+    return [path or f"{file}:{row}" for path, (file, row) in zip(paths, pairs, strict=True)]
+
+
+def files_and_rows(samples: pl.DataFrame, files: Sequence[str], split: str) -> list[tuple[str, int]]:
+    """File of each sample and row in it, from 0, as findings name them: the path of a picture that is a file; of
+    samples that lie in none the split and their number.
+    """
+    if "file" not in samples.columns:
+        return [(split, row) for row in samples["row"]]
+    paths = samples["path"] if "path" in samples.columns else [""] * len(samples)
+    pairs = samples.select("file", "file_row").iter_rows()
+    return [(path or files[file], row) for path, (file, row) in zip(paths, pairs, strict=True)]
+
+
 def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]:
     """What a reader sees of samples: what the table itself says, or the previews."""
     if "preview" in samples.columns:

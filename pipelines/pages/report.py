@@ -13,6 +13,7 @@ from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
 from secateur.pipelines.pages.words import number, sentence_of
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.runs.deciding import metrics_of
+from secateur.pipelines.runs.yardstick import Beside
 from secateur.pipelines.studies.grid import KD, OWN, STEPS, Trial, selection_key
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Verdict, compare_pairs
@@ -45,6 +46,8 @@ class Report:
     """What selections do to each class; None where that is not known, or targets are no classes."""
     saving: Saving | None = None
     """What subsets of samples save; None where other units are pruned, or costs are not known."""
+    beside: Beside | None = None
+    """What a simple model gets of the same samples; None of studies of other units."""
     time_to: TimeToAccuracy | None = None
     """How soon trainings get where the full set's do; None where they were not measured along the way."""
     at_steps: "Report | None" = None
@@ -120,6 +123,7 @@ def build_report(
     metrics: Metrics = (),
     tuning: Mapping[str, Any] | None = None,
     by_class: ByClass | None = None,
+    beside: Beside | None = None,
 ) -> Report:
     """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
     study's where these follow from its data or its settings.
@@ -154,6 +158,7 @@ def build_report(
         answer,
         by_class,
         saving_of(study, runs_of(outcomes), answer.selection if answer else None),
+        beside,
         time_to_of(study, metrics[0], every),
         at_steps_of(study, metrics, note, results, runs_of(twins)) if study.at_steps else None,
     )

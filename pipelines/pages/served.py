@@ -1,6 +1,7 @@
 """Reports beside the UI: a browser follows no link from a page of http to a file, so `secateur ui` serves them itself.
 
-On this machine alone, to be read alone: `/STUDY/report.html` of the home's studies and nothing else.
+On this machine alone, to be read alone: `/STUDY/report.html` and `/STUDY/findings.csv` of the home's studies and
+nothing else.
 """
 
 import os
@@ -22,10 +23,15 @@ from secateur.pipelines.storage.store import Store
 ADDRESS = "SECATEUR_REPORTS"
 """Variable of the environment in which `secateur ui` says where reports are served."""
 HOST = "127.0.0.1"
-PAGE = re.compile(r"/([a-z][a-z0-9_]{0,99})/report\.html")
+REPORT, FINDINGS = "report.html", "findings.csv"
+FILE = re.compile(rf"/([a-z][a-z0-9_]{{0,99}})/({re.escape(REPORT)}|{re.escape(FINDINGS)})")
 """Of a study's name nothing but what a name may be is taken."""
+TYPES = {REPORT: {"Content-Type": "text/html; charset=utf-8"}}
+TYPES[FINDINGS] = {
+    "Content-Type": "text/csv; charset=utf-8",
+    "Content-Disposition": f'attachment; filename="{FINDINGS}"',
+}
 HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -35,10 +41,10 @@ HEADERS = {
 }
 
 
-def link_to(study: str) -> str:
-    """Where a study's report is served; empty where it is not."""
+def link_to(study: str, file: str = REPORT) -> str:
+    """Where a file of a study's report is served; empty where it is not."""
     base = os.environ.get(ADDRESS, "")
-    return f"{base}/{study}/report.html" if base else ""
+    return f"{base}/{study}/{file}" if base else ""
 
 
 def start_beside(root: Path) -> str:
@@ -64,16 +70,18 @@ class Reports(ThreadingHTTPServer):
         port = listening.getsockname()[1]
         self.names = {f"{host}:{port}" for host in (HOST, "localhost")}
 
-    def report(self, path: str) -> bytes | None:
-        """The page at a path; None for every other path, and where a study has no report below the store."""
-        asked = PAGE.fullmatch(path)
+    def report(self, path: str) -> tuple[str, bytes] | None:
+        """Name and content of the file at a path; None for every other path, and where a study has no report below the
+        store.
+        """
+        asked = FILE.fullmatch(path)
         folder = self.store.find((asked[1], "report")) if asked else None
-        if folder is None:
+        if asked is None or folder is None:
             return None
-        file = (folder / "report.html").resolve()
+        file = (folder / asked[2]).resolve()
         if not file.is_file() or not file.is_relative_to(self.store.root.resolve()):
             return None
-        return file.read_bytes()
+        return file.name, file.read_bytes()
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -86,21 +94,22 @@ class Answer(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        """The page, or that there is none."""
+        """The file, or that there is none."""
         if self.headers.get("Host") not in self.server.names:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        page = self.server.report(urlsplit(self.path).path)
-        if page is None:
+        found = self.server.report(urlsplit(self.path).path)
+        if found is None:
             self.send_error(HTTPStatus.NOT_FOUND, "No report of this name")
             return
+        file, content = found
         self.send_response(HTTPStatus.OK)
-        for name, value in HEADERS.items():
+        for name, value in {**TYPES[file], **HEADERS}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(page)
+            self.wfile.write(content)
 
     do_HEAD = do_GET
 

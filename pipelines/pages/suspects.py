@@ -13,10 +13,11 @@ from jaxtyping import Float64, Int64
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import fitted, picture_of
-from secateur.pipelines.pages.previews import Previews, previewed, shown_places
+from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, shown_places
 from secateur.scorers.contract import Card, Scores
 from secateur.trainers.contract import Data
-from secateur.trainers.judging.evaluation import outputs_of
+from secateur.trainers.judging.evaluation import mean_outputs
+from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Task
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ HARD = {"harder": 1.0, "likelier mislabelled": 1.0, "easier": -1.0}
 BLIND = frozenset({"vog", "normalised_vog", "tdds"})
 """Scorers that call samples hard and yet find wrong labels no better than chance: see docs/label-noise.md."""
 
+SUSPICIOUS = "suspicious samples"
+"""Their kind in the list of findings."""
+
 Scored = Mapping[str, tuple[Card, Scores]]
 """Cards and values by the names that a study gives its scores."""
 Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]]
@@ -43,12 +47,15 @@ Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]
 
 @dataclass(frozen=True)
 class Suspect:
-    """One sample: its row among the training samples and its place in the files, its target as given and as predicted,
-    its scores, and what it is, as text or as a picture (PNG or WebP); both are empty where the page embeds no samples.
+    """One sample: its row among the training samples and its place in the files, as readers see it, and as file and row
+    in it; its target as given and as predicted, its scores, and what it is, as text or as a picture (PNG or WebP); both
+    are empty where the page embeds no samples.
     """
 
     row: int
     place: str
+    file: str
+    file_row: int
     given: str
     predicted: str
     certainty: float | None
@@ -59,8 +66,7 @@ class Suspect:
     @property
     def source(self) -> str:
         """The picture as an address that is the picture itself."""
-        kind = "png" if self.picture.startswith(b"\x89PNG") else "webp"
-        return f"data:image/{kind};base64,{base64.b64encode(self.picture).decode()}"
+        return address_of(self.picture)
 
     @property
     def short(self) -> str:
@@ -86,6 +92,18 @@ class Suspects:
     def embedded(self) -> int:
         """How many are shown with what they are."""
         return sum(bool(one.text or one.picture) for one in self.listed)
+
+    def finding(self) -> dict[str, Any]:
+        """What stands of them in the list of findings, less its importance."""
+        names = ", ".join(self.ordered_by)
+        return {
+            "kind": SUSPICIOUS,
+            "split": "train",
+            "count": len(self.listed),
+            "text": f"{len(self.listed)} of {self.of:,} training samples to look at, the hardest by {names}",
+            "rows": [(one.file, one.file_row) for one in self.listed],
+            "view": "samples",
+        }
 
     def without_samples(self) -> "Suspects":
         """The same list, without texts and pictures."""
@@ -127,7 +145,7 @@ def suspects_of(
     predicted, certain = guess(rows)
     pictured = inputs.ndim == 4 and inputs.dtype == np.uint8
     texts = [""] * len(rows) if pictured else [visible(text or "") for text in previewed(shown, previews)]
-    places = shown_places(shown, files)
+    places, addresses = shown_places(shown, files), files_and_rows(shown, files, "train")
     if "path" in shown.columns:  # of pictures that are files, and nothing of those that are not
         places = [path or place for path, place in zip(shown["path"], places, strict=True)]
     targets = shown_targets(shown, task)
@@ -135,6 +153,8 @@ def suspects_of(
         Suspect(
             row=int(row),
             place=one_line(places[at]),
+            file=visible(addresses[at][0]),
+            file_row=addresses[at][1],
             given=one_line(targets[at]),
             predicted=one_line(predicted[at]),
             certainty=certain[at],
@@ -147,6 +167,12 @@ def suspects_of(
     return Suspects(names, len(ranks), listed)
 
 
+def address_of(picture: bytes) -> str:
+    """A picture, PNG or WebP, as an address that is the picture itself."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
 def encoded(picture: "Image") -> bytes:
     """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
     if max(picture.size) > SIDE:
@@ -157,14 +183,14 @@ def encoded(picture: "Image") -> bytes:
     return min((content.getvalue() for content in contents), key=len)
 
 
-def guess_by(models: Sequence[Any], data: Data) -> Guess:
-    """What these networks say together of rows of the data: the target that their mean output stands for."""
+def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
+    """What these networks, or those of the rows' folds, say together of rows of the data: the target that their mean
+    output stands for."""
 
     def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
         if type(data.task).guesses is Task.guesses:  # a task that cannot say
             return [""] * len(rows), [None] * len(rows)
-        some = data.take(rows)
-        outputs = np.asarray(np.mean([outputs_of(model, some) for model in models], axis=0, dtype=np.float64))
+        outputs = mean_outputs(models, data, rows, folds)
         targets = data.task.guesses(outputs)
         assert targets is not None
         return [data.task.shown(target) for target in targets], certainties(data.task, outputs)

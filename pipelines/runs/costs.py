@@ -47,7 +47,7 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
         return "scoring", (), ("proxy",)
     if name == "proxy":
         return "proxy", ("proxy_cost",), ()
-    signal = SIGNALS[name]
+    signal = SIGNALS[study.asset_of(name)]
     reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
     return signal.part, (signal.cost,) if signal.cost else (), reads
 

@@ -1,11 +1,13 @@
 """What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
+from secateur.pipelines.runs.yardstick import Beside, beside_findings
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.own_scores import OwnScore
@@ -16,19 +18,30 @@ AHEAD = ("leaked",)
 """Kinds of findings that weigh more than a constant score."""
 
 
-def findings_of(store: Store, study: AnyStudy, lost: ByClass | None = None) -> list[dict[str, Any]]:
-    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`.
+def findings_of(
+    store: Store, study: AnyStudy, lost: ByClass | None = None, known: Beside | None = None
+) -> list[dict[str, Any]]:
+    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`, and
+    `view`, how a page shows them.
 
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
-    trials at hand say, and the scores that do not tell samples apart.
+    trials at hand say, models that a simple one beats or that know labels by heart, and the scores that do not tell
+    samples apart.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    found = [*lost_findings(study, lost), *constant_scores(store, study)]
+    found = [*lost_findings(study, lost), *beside_findings(known), *constant_scores(store, study)]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]
-    return [finding | {"importance": place} for place, finding in enumerate(ordered)]
+    return [finding | {"importance": place, "view": view_of(finding)} for place, finding in enumerate(ordered)]
+
+
+def view_of(finding: Mapping[str, Any]) -> str:
+    """How a finding is shown beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
+    if finding.get("group_count"):
+        return "groups"
+    return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
 
 
 def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:

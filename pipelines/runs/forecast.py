@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from secateur.pipelines.data.source_kinds.files import find
-from secateur.pipelines.data.stored_targets import targets_in
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.storage.records import records_below
 from secateur.pipelines.storage.store import Store
@@ -22,7 +22,6 @@ from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.loop.train import Trained, train
-from secateur.trainers.tasks.registry import task_from
 
 LARGEST = 1 << 25
 """Bytes of source files that are read for a measurement; more would take longer than a look should."""
@@ -85,9 +84,7 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
         return Data.of(study.own_task(), "train")
     keys = [(study.name, name) for name in ("inputs", "samples", "source")]
     if all(store.find(key) for key in keys):
-        inputs, samples, source = (store.load(key) for key in keys)
-        targets = targets_in(samples.collect(), source["label_names"])
-        return Data(inputs, targets, task_from(source["task"]), source.get("model_settings", {}))
+        return data_of(*(store.load(key) for key in keys))
     if study.source is None or not is_small(study, base):
         return None
     from secateur.pipelines.data.sources import load

@@ -29,13 +29,19 @@ def check_possible(
         label = study.columns.labels[0] if study.columns else "label"
         faults.append(f"train split: {held} (column {label!r}): there is nothing to tell apart, a study needs two")
     settings = {name: score.settings for name, score in study.scores.items()}
+    learned = learned_from(len(strata), study.proxy.folds)
     faults += [
         *budget_faults(study, counts),
-        *window_faults(study.scores, settings, study.proxy, len(strata)),
-        *checkpoint_faults(study.scores, study.proxy, len(strata)),
+        *window_faults(study.scores, settings, study.proxy, learned),
+        *checkpoint_faults(study.scores, study.proxy, learned),
     ]
     if faults:
         raise SourceError(f"{study.name}: {'; '.join(dict.fromkeys(faults))}")
+
+
+def learned_from(rows: int, folds: int | None) -> int:
+    """Of so many rows the fewest that a proxy learns from."""
+    return rows - -(-rows // folds) if folds else rows
 
 
 def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str]:

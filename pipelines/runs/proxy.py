@@ -1,5 +1,6 @@
 """Proxy trainings, one per seed: watched by every observer of the study, resumable, and not repeated without need."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.pipelines.runs.possible import window_faults
+from secateur.pipelines.runs.possible import learned_from, window_faults
 from secateur.pipelines.runs.resumption import snapshots_of, trackers_of
 from secateur.pipelines.runs.training import outcome_of, save_trained, trained_outcome
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
@@ -21,11 +22,17 @@ from secateur.pipelines.studies.scores import Score
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.contract import Observer, Scores
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.judging.outcome import Cost
+from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import CheckpointWriter, fingerprint
+from secateur.trainers.loop.held_out import HeldOut
 from secateur.trainers.loop.run import Diverged
 from secateur.trainers.loop.train import train
+from secateur.trainers.loop.training_fit import TrainingFit
 from secateur.trainers.models.registry import config_in
+from secateur.trainers.passes.folds import Folds
+
+FIT = "fit.json"
+"""Beside a proxy's model: how well it knew its training samples, see `TrainingFit.summary`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class ProxyRuns:
     settings: Mapping[str, Mapping[str, Any]]
     device: torch.device
     store: Store
+    folds: Folds | None = None
+    """Fold of each sample, where the study has any: then there is a proxy of each, which does not see its samples."""
 
     @property
     def place(self) -> Path:
@@ -51,9 +60,18 @@ class ProxyRuns:
         """Where checkpoints of runs stand while they are trained."""
         return self.store.root / self.study.name / ".proxy_runs"
 
-    def made_of(self, seed: int) -> str:
-        """Digest of everything that a run follows from: data, config, seed, observers, versions."""
+    @property
+    def runs(self) -> dict[str, tuple[int, int | None]]:
+        """Seed and fold of each run, by name."""
+        folds = range(self.study.proxy.folds) if self.study.proxy.folds else (None,)
+        cells = [(seed, fold) for seed in range(self.study.proxy_runs) for fold in folds]
+        return dict(zip(self.study.proxies, cells, strict=True))
+
+    def made_of(self, seed: int, fold: int | None = None) -> str:
+        """Digest of everything that a run follows from: data, config, seed, fold, observers, versions."""
+        held = {} if fold is None or self.folds is None else {"fold": fold, "folds": self.folds}
         return digest_of(
+            **held,
             config=self.config.model_dump(mode="json", exclude={"loading", "workers"}),
             seed=seed,
             observers=[[name, score.scorer, score.declared.card.version] for name, score in self.observed.items()],
@@ -63,20 +81,20 @@ class ProxyRuns:
         )
 
     def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> Cost:
-        """Train the proxy of every seed, or go on with it, unless it is there; what all runs cost together.
+        """Train the proxies of every seed, or go on with them, unless they are there; what all runs cost together.
 
         `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
         never stand side by side. Raises ValueError where a score needs a longer run.
         """
-        if faults := list(window_faults(self.observed, self.settings, self.config, len(self.data))):
+        rows = learned_from(len(self.data), self.study.proxy.folds)
+        if faults := list(window_faults(self.observed, self.settings, self.config, rows)):
             raise ValueError("; ".join(faults))
-        ledger, runs = Ledger(self.store), self.study.proxy_runs
-        made_of = {f"seed-{seed}": self.made_of(seed) for seed in range(runs)}
+        ledger, cost = Ledger(self.store), Cost()
+        made_of = {name: self.made_of(*cell) for name, cell in self.runs.items()}
         ledger.drop_others((self.study.name, "proxy"), made_of)
-        cost = Cost()
-        for seed, (name, digest) in enumerate(made_of.items()):
-            told = progress(f"proxy training, run {seed + 1} of {runs}")
-            work = partial(self.train_anew, seed, digest, told)
+        for number, (name, digest) in enumerate(made_of.items()):
+            told = progress(f"proxy training, run {number + 1} of {len(made_of)}")
+            work = partial(self.train_anew, name, digest, told)
             cost += trained_outcome(ledger.once(self.key(name), None, digest, work)).compute["training"]
         shutil.rmtree(self.unfinished, ignore_errors=True)  # what killed runs of other inputs left
         return cost
@@ -85,46 +103,75 @@ class ProxyRuns:
         """Key of one run."""
         return (self.study.name, "proxy", run)
 
-    def train_anew(self, seed: int, made_of: str, progress: Callable[[int, int], None]) -> None:
-        """Train the proxy of a seed; its model, checkpoints, scores and record go to the store.
+    def train_anew(self, run: str, made_of: str, progress: Callable[[int, int], None]) -> None:
+        """Train the proxy of a run; its model, checkpoints, scores and record go to the store.
 
         Raises Diverged where its losses stop being numbers: there are no scores then.
         """
+        seed, fold = self.runs[run]
         watchers: dict[str, Observer] = {
             name: score.declared(len(self.data), self.device, **self.settings[name])  # type: ignore[call-arg, arg-type, misc]
             for name, score in self.observed.items()
         }
+        fit = TrainingFit.of(self.data, self.device)
         # Checkpoints of a run that was killed and goes on stay where they are meanwhile.
-        unfinished = self.unfinished / f"seed-{seed}-{made_of[:16]}"
+        unfinished = self.unfinished / f"{run}-{made_of[:16]}"
         unfinished.mkdir(parents=True, exist_ok=True)
-        snapshots = snapshots_of(self.store, self.study.name, f"proxy-{seed}", made_of)
-        with trackers_of(self.study.name, f"proxy-{seed}", snapshots) as trackers:
+        writer = CheckpointWriter(unfinished, self.study.checkpoints)
+        keep = None if fold is None or self.folds is None else np.asarray(self.folds != fold)
+        shown = None if keep is None else HeldOut(watchers, self.data, np.flatnonzero(~keep), writer)
+        told = [*([] if shown else watchers.values()), *([fit] if fit else [])]
+        title = run.replace("seed", "proxy", 1)
+        snapshots = snapshots_of(self.store, self.study.name, title, made_of)
+        with trackers_of(self.study.name, title, snapshots) as trackers:
             try:
                 trained = train(
                     self.data,
                     self.config,
                     seed=seed,
-                    observers=list(watchers.values()),
+                    keep=keep,
+                    observers=told,
                     device=self.device,
                     progress=progress,
-                    checkpoint=CheckpointWriter(unfinished, self.study.checkpoints),
+                    checkpoint=shown or writer,
                     snapshots=snapshots,
                     trackers=trackers,
                 )
             except Diverged as error:
-                raise Diverged(f"proxy, seed {seed}: {error}; nothing is scored by it") from error
-        with self.store.folder(self.key(f"seed-{seed}")) as folder:
+                where = f"seed {seed}" if fold is None else f"seed {seed}, fold {fold}"
+                raise Diverged(f"proxy, {where}: {error}; nothing is scored by it") from error
+        scores = shown.scores() if shown else {name: watcher.scores() for name, watcher in watchers.items()}
+        with self.store.folder(self.key(run)) as folder:
             for path in unfinished.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            save_trained(folder, trained, outcome_of(trained), self.config, self.data)
-            for name, watcher in watchers.items():
-                np.save(folder / f"score-{name}.npy", watcher.scores(), allow_pickle=False)
+            save_trained(folder, trained, charged(outcome_of(trained), shown), self.config, self.data)
+            if fit:
+                (folder / FIT).write_text(json.dumps(fit.summary(self.data), indent=2) + "\n")
+            for name, values in scores.items():
+                np.save(folder / f"score-{name}.npy", values, allow_pickle=False)
         shutil.rmtree(unfinished)
 
     def scores(self, name: str) -> Scores:
         """An observer's scores, float32 `[n]`: means over runs, in float64."""
-        runs = [np.load(self.place / f"seed-{seed}" / f"score-{name}.npy") for seed in range(self.study.proxy_runs)]
-        return np.asarray(np.mean(runs, axis=0, dtype=np.float64), dtype=np.float32)
+        by_seed: dict[int, Scores] = {}
+        for run, (seed, fold) in self.runs.items():
+            values = np.load(self.place / run / f"score-{name}.npy")
+            if self.folds is None:
+                by_seed[seed] = values
+            else:
+                by_seed.setdefault(seed, np.empty(len(self.data), np.float32))[self.folds == fold] = values
+        return np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def charged(outcome: Outcome, shown: HeldOut | None) -> Outcome:
+    """The outcome of a training, with the samples that went forward through its network to be shown to observers."""
+    forward = Cost(forward=outcome.epochs * len(shown.rows)) if shown and shown.observers else Cost()
+    return outcome.model_copy(update={"compute": {"training": outcome.compute["training"] + forward}})
+
+
+def folds_in(study: Study, store: Store) -> Folds | None:
+    """The fold of each sample, None where the study has no folds; raises StoredError where it was of other samples."""
+    return np.asarray(store.load((study.name, "proxy_folds"))) if study.proxy.folds else None
 
 
 def identity_of(study: Study, folders: Sequence[Path]) -> str:

@@ -23,7 +23,7 @@ CACHE, PREPARED, CURVES = ".cache", "prepare-", "tensorboard"
 TUNING, SCORES, SNAPSHOTS, LAUNCHED = ".tuning", ".score_store", ".snapshots", ".launched"
 OF_STUDIES = (
     *(FOLDER, TUNING, SCORES, SNAPSHOTS, LAUNCHED),
-    *(".evaluations", ".proxy_runs", ".embeddings", ".teacher_logits", ".ray_scoring"),
+    *(".evaluations", ".proxy_runs", ".embeddings", ".label_free_embeddings", ".teacher_logits", ".ray_scoring"),
 )
 """Folders in that of a study which nobody but secateur makes."""
 LEDGERS = ("results", "graph")

@@ -8,6 +8,8 @@ from secateur.pipelines.studies.draft_length import first_length
 from secateur.pipelines.studies.draft_metric import arms_of
 from secateur.pipelines.studies.grid import CURVE
 
+EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
+"""Of a proxy that reads TF-IDF, whichever is longer: then it learns wrong labels by heart (docs/label-noise.md)."""
 LEAST_SAMPLES = 20
 """Of an average class, at the smallest budget of a first study that is not half or more."""
 
@@ -18,14 +20,17 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     rows, regression = len(loaded.train), draft.goal.task == "regression"
     groups = 10 if regression else len(loaded.label_names)
     model, rate, why = choose_model(draft, loaded, kind)
-    epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
+    passes = epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
     batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
+    if short := kind == "text" and wish.model in (None, "mlp") and wish.epochs is None:
+        epochs = min(passes, max(EPOCHS_OF_TFIDF, -(-STEPS_OF_TFIDF * batch // rows)))
     enough = [part for part in CURVE if part >= 0.5 or part * rows >= LEAST_SAMPLES * groups]
     keep = list(wish.keep) or enough
-    length = first_length(rows, batch, epochs, arms_of(loaded, draft.goal.task), keep)
+    length = first_length(rows, batch, passes, arms_of(loaded, draft.goal.task), keep)
     seeds = wish.seeds or (5 if rows < 20_000 else 3)
     draft.note("model", wish.model or model, "you said so" if wish.model else why)
-    draft.note("epochs", epochs, "you said so" if wish.epochs else f"about 120,000 samples seen, of {rows:,}")
+    by_size = "few: more would know labels of TF-IDF by heart" if short else f"about 120,000 samples seen, of {rows:,}"
+    draft.note("epochs", epochs, "you said so" if wish.epochs else by_size)
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
     group = "tenth" if regression else f"class of {groups}"
     share = f"from most to few, at least {LEAST_SAMPLES} samples of an average {group}"

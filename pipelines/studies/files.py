@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from secateur.pipelines.studies.folders import SHIPPED as SHIPPED
 from secateur.pipelines.studies.folders import files_in, own_folder, shipped_files
 from secateur.pipelines.studies.plain_yaml import read_yaml, within_bounds
-from secateur.pipelines.studies.rejections import fault_text, require
+from secateur.pipelines.studies.rejections import did_you_mean, fault_text, require
 from secateur.pipelines.studies.study import KINDS, AnyStudy, kind_named, kind_of
-from secateur.pipelines.studies.trust import refuse_untrusted
+from secateur.pipelines.studies.trust import TRUST, refuse_untrusted
 
 
 class StudyError(ValueError):
@@ -102,3 +102,24 @@ def read_studies(folders: list[Path]) -> list[StudyFile]:
             file = StudyFile(path.with_name(f"{path.stem}_{len(files)}{path.suffix}"), None, file.error or error_text)
         files.append(file)
     return files
+
+
+def find_study(name: str) -> StudyFile:
+    """The file of the study of that name or at that path; raises StudyError where there is none or it is broken."""
+    file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
+    if file.study is None:
+        raise StudyError(file.error)
+    return file
+
+
+def named(name: str) -> StudyFile:
+    """The file of the study of that name; raises StudyError with the names there are."""
+    files, shipped = {file.name: file for file in own_studies()}, shipped_files()
+    if name not in files and name in shipped:
+        return load_file(shipped[name])
+    if name not in files:
+        known = [*files, *shipped]
+        there = f"{did_you_mean(name, known)}there are: {', '.join(known)}"
+        unread = sorted({file.error for file in files.values() if TRUST in file.error})
+        raise StudyError(f"there is no study {name!r}; {there}" + (f"\nnot read: {unread[0]}" if unread else ""))
+    return files[name]

@@ -14,7 +14,7 @@ from secateur.pipelines.studies.lengths import Length, keys_at_steps, listed, re
 from secateur.pipelines.studies.problem import Problem, refuse_missing
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require, shipped
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
-from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Recurring, TimeTo, Validation
+from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.study import AnyStudy
@@ -63,7 +63,7 @@ class Study(AnyStudy):
     encoding: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
-    proxy: Annotated[TrainingConfig, Field(description="the training run whose observers score the samples")]
+    proxy: Annotated[Proxy, Field(description="the training run whose observers score the samples")]
     proxy_from: Annotated[
         str | None,
         Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
@@ -251,17 +251,11 @@ class Study(AnyStudy):
         return self
 
     @model_validator(mode="after")
-    def _scores_are_possible(self) -> "Study":
+    def _trainings_are_possible(self) -> "Study":
         refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
-        return self
-
-    @model_validator(mode="after")
-    def _lengths_are_possible(self) -> "Study":
+        embedded = self.embeddings.kind == "proxy" and "embeddings" in self.signals
+        self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
         refuse_lengths(self.compare_at, self.training)
-        return self
-
-    @model_validator(mode="after")
-    def _students_exist(self) -> "Study":
         if self.refine and len({type(keep) for keep in self.keep}) > 1:
             raise ValueError("refine: between a share and a count there is no budget; write keep as one kind of them")
         if self.distillation:
@@ -273,7 +267,12 @@ class Study(AnyStudy):
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
         read = [score.signals for score in self.scores.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
-        return made_by_assets(set().union(*read))
+        return made_by_assets(map(self.asset_of, set().union(*read)))
+
+    def asset_of(self, signal: str) -> str:
+        """The asset that gives a signal: `label_free` neighbours are others only where a proxy makes the embeddings."""
+        learned = self.embeddings.kind == "proxy" and self.neighbours.label_free and not self.task.own
+        return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
@@ -301,6 +300,12 @@ class Study(AnyStudy):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return self.task.metrics
+
+    @property
+    def proxies(self) -> list[str]:
+        """Names of the runs of the proxy, which are those of their folders, by seed and fold."""
+        folds = [f"-fold-{fold}" for fold in range(self.proxy.folds or 0)] or [""]
+        return [f"seed-{seed}{fold}" for seed in range(self.proxy_runs) for fold in folds]
 
     @property
     def baseline(self) -> str:

@@ -46,6 +46,38 @@ class Compute(Settings):
         return self
 
 
+class Proxy(TrainingConfig):
+    """How the proxy is trained, and whether the samples that it scores are among those that it learns from."""
+
+    folds: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=100,
+            description="parts of the training samples, each scored by proxies that did not see it; None: the proxy "
+            "scores what it learned from",
+        ),
+    ] = None
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The training alone."""
+        return TrainingConfig(**self.model_dump(exclude={"folds"}))
+
+    def refuse(self, *, embedded: bool, scoring: str) -> None:
+        """Raise ValueError for folds beside what needs one proxy of all samples; `embedded` says whether something
+        reads the proxy's embeddings."""
+        if self.folds and embedded:
+            raise ValueError(
+                "proxy.folds: the proxies of the folds share no space of features, and a score or a selection reads "
+                "embeddings; write embeddings: {kind: sklearn}, or name an encoder"
+            )
+        if self.folds and scoring == "ray":
+            raise ValueError(
+                "proxy.folds: a Ray cluster scores by proxies of all samples; write compute: {scoring: local}"
+            )
+
+
 class Validation(Settings):
     """How settings that the study leaves out are chosen; test samples are never used for it."""
 
@@ -62,6 +94,13 @@ class Neighbourhood(Settings):
         Literal["auto", "exact", "ivf"],
         Field(description="exact search or inverted lists; auto: by the time that they would take"),
     ] = "auto"
+    label_free: Annotated[
+        bool,
+        Field(
+            description="whether neighbour_agreement has a graph of its own, of the inputs, where the proxy makes the "
+            "embeddings: these have learned the labels"
+        ),
+    ] = True
     least_recall: Annotated[float, Field(gt=0, le=1, description="of the inverted lists, by a brute-force audit")] = (
         0.95
     )

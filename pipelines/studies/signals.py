@@ -33,6 +33,10 @@ SIGNALS: Mapping[str, StudySignal] = {
     "memberships": StudySignal("samples"),
     "null_log_probabilities": StudySignal("samples"),
     "embeddings": StudySignal("asset", "embeddings", "embeddings_cost", ("proxy",)),
+    "label_free_embeddings": StudySignal("asset", "embeddings", "label_free_embeddings_cost"),
+    "label_free_neighbours": StudySignal(
+        "asset", "neighbours", "label_free_neighbours_cost", ("label_free_embeddings",)
+    ),
     "neighbour_indices": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
     "neighbour_distances": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
 }
@@ -41,7 +45,7 @@ PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing",
 """What compute is told apart by, in the order of the report."""
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-SCORING = ("proxy", *(name for name, signal in SIGNALS.items() if signal.origin == "asset"), "scores")
+SCORING = ("proxy", *(name for name, signal in SIGNALS.items() if signal.origin == "asset"), "scores", "yardstick")
 CHOICE = ("tuning", "subset", "manifest")
 TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
 """Assets of a study of samples by stage, each after what it may be made of."""
@@ -49,12 +53,17 @@ TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model",
 BESIDE: Mapping[str, str] = {
     "rows": "samples",
     "data_report": "samples",
+    "data_groups": "samples",
     "proxy_cost": "proxy",
+    "proxy_folds": "proxy",
     "scores_cost": "scores",
     "scoring_pass_cost": "scores",
     "embeddings_cost": "embeddings",
     "embeddings_for": "embeddings",
+    "yardstick_cost": "yardstick",
     "neighbours_cost": "neighbour_indices",
+    "label_free_embeddings_cost": "label_free_embeddings",
+    "label_free_neighbours_cost": "label_free_neighbours",
     "tuning_cost": "tuning",
     "teacher_cost": "teacher",
     "teacher_logits_cost": "teacher_logits",
@@ -71,7 +80,7 @@ COST = "_cost"
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 """Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
 OF_TEST = ("test_samples", "test_inputs")
-OF_BOTH = ("source", "data_report", "rows", "evaluation", "report")
+OF_BOTH = ("source", "data_report", "data_groups", "rows", "yardstick", "evaluation", "report")
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from secateur.scorers.contract import Observer, TrainingBatch, observer
 from secateur.scorers.lazy import torch
@@ -24,6 +24,9 @@ class Forgetting(Observer):
     sample counts as learned in an epoch where the length of its residual is at most the median of the epoch (our
     derivation), and events are counted from epoch to epoch.
     """
+
+    compares: ClassVar[int] = 2
+    """Presentations of a sample without which it says nothing of it."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ added up and forgotten. The value of a sample is the mean over the parts of its 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -27,6 +27,9 @@ class WindowMean(FirstEpochs):
     A sample with fewer presentations than a window has is measured by the one shorter window that it had. Without
     `epochs` the whole run counts, else its first epochs; `presentations` are then those.
     """
+
+    compares: ClassVar[int] = 2
+    """Presentations of a sample without which it says nothing of it."""
 
     def __init__(self, samples: int, device: torch.device, *, window: Window = 10) -> None:
         super().__init__(samples, device)

@@ -108,7 +108,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         driver.stdin.close()
 
 
-@pytest.mark.parametrize("name", ["jsonl", "datasets", "webdataset"])
+# One file, one folder; a folder of packed files at night.
+@pytest.mark.parametrize("name", ["jsonl", "datasets", pytest.param("webdataset", marks=pytest.mark.nightly)])
 def test_a_killed_export_leaves_the_old_or_the_new(name: str, ground: Ground, tmp_path: Path) -> None:
     place = tmp_path / "exports" / f"target{exporters()[name].suffix}"
     wholes = []

@@ -173,7 +173,10 @@ def network(shape, classes, kind):
 """
 
 
-@pytest.mark.parametrize(("kind", "said"), [("raises", "the second process is ill"), ("dies", "SIGKILL")])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [pytest.param("raises", "the second process is ill", marks=pytest.mark.nightly), ("dies", "SIGKILL")],
+)
 def test_a_process_that_fails_is_one_clear_error_and_leaves_nothing_half_written(
     kind: str, said: str, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

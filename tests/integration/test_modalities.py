@@ -134,7 +134,7 @@ def test_texts_made_here_by_tfidf(tmp_path: Path) -> None:
     assert check(store, name, better_than=0.8)["model_settings"] == {"kind": "numbers"}
 
 
-@pytest.mark.parametrize("model", ["tabular_mlp", "mlp"])
+@pytest.mark.parametrize("model", ["tabular_mlp", pytest.param("mlp", marks=pytest.mark.nightly)])
 def test_tables_made_here(tmp_path: Path, model: str) -> None:
     store, name = run(
         tmp_path,

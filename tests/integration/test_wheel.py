@@ -45,7 +45,8 @@ def test_the_wheel_runs_in_another_environment(wheel: Path, tmp_path: Path) -> N
     purelib = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
     found = [path for path in sys.path if path.endswith("site-packages")]
     (purelib / "dependencies.pth").write_text("\n".join(found) + "\n")
-    code = "import secateur.pipelines.definitions as d; print(d.__file__); d.defs()"
+    code = "import secateur.pipelines.definitions as d, secateur as sc; print(d.__file__); d.defs()\n"
+    code += "print(sc.select, sc.score, sc.scores_of, sc.study, sc.Manifest, sc.samplers.InfoBatch, sc.__version__)"
     assert str(purelib) in run(python, "-W", "ignore", "-c", code, cwd=tmp_path)
     assert "verify" in run(tmp_path / "env" / "bin" / "secateur", "--help", cwd=tmp_path)
     assert "digits" in run(tmp_path / "env" / "bin" / "secateur", "studies", cwd=tmp_path)

@@ -8,9 +8,10 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from secateur.pipelines.assets.shell_runs import QUIET
 from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.materialise import QUIET, run_study
+from secateur.pipelines.materialise import run_study
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -42,7 +43,7 @@ class Desk:
 
     def refusal(self, **config: Any) -> str:
         (step,) = [event for event in self.ask(**config).all_events if event.is_step_failure]
-        return str(step.step_failure_data.user_failure_data.description)
+        return str(step.step_failure_data.error.message)
 
     def score(self, name: str) -> np.ndarray:
         return np.array(self.store.load(dg.AssetKey(["blobs", "scores", name])))

@@ -15,6 +15,8 @@ from PIL import Image
 
 from secateur.pipelines.data.check import DataReport, check_data, report_of
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.equal_groups import Groups
+from secateur.pipelines.data.own_samples import own_findings, own_groups
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.parquet import Parquet
 from secateur.pipelines.data.sources import load
@@ -68,10 +70,75 @@ def test_findings_equal_brute_force(
         assert part.conflicts.rows.tolist() == sorted(number for group in torn for number, _ in group)
         assert part.class_counts == tuple(sum(label == c for _, label in kept[part.split]) for c in range(3))
     shared = {text for text, _ in kept["train"]} & {text for text, _ in kept["test"]}
+    assert groups_in(report) == groups_by_hand(kept, shared)
     for part in (report.train, report.test):
         common = [i for i, (text, _) in enumerate(kept[part.split]) if text in shared]
         assert (part.shared.rows.tolist(), part.shared.count) == (common, len(common))
     assert report.relabelled_test_rows == sum(row[0] in shared and row not in kept["train"] for row in kept["test"])
+
+
+Grouping = dict[tuple[str, str], list[list[tuple[str, int]]]]
+"""Rows of groups, each a split and a number, by kind and split of the finding."""
+
+
+def groups_in(report: DataReport) -> Grouping:
+    table, found = report.groups(), Grouping()
+    for (kind, side, number, size), rows in table.group_by("kind", "side", "group", "size", maintain_order=True):
+        assert size == len(rows)
+        groups = found.setdefault((str(kind), str(side)), [])
+        assert number == len(groups) + 1
+        groups.append(rows.select("split", "row").rows())
+    return found
+
+
+def groups_by_hand(kept: dict[str, Rows], shared: set[str | None]) -> Grouping:
+    found = Grouping()
+    for split, rows in kept.items():
+        same, alike = defaultdict(list), defaultdict(list)
+        for number, row in enumerate(rows):
+            same[row].append((split, number))
+            alike[row[0]].append((split, number))
+        torn = {text for text in alike if len({label for other, label in rows if other == text}) > 1}
+        for kind, groups in (
+            ("duplicates", [group for group in same.values() if len(group) > 1]),
+            ("conflicts", [group for text, group in alike.items() if text in torn]),
+        ):
+            if groups:
+                found[kind, split] = groups
+    if shared:  # ordered by the first test row, whose split comes first
+        order = dict.fromkeys(text for text, _ in kept["test"] if text in shared)
+        both = [(split, number, text) for split in ("test", "train") for number, (text, _) in enumerate(kept[split])]
+        found["leaked", "test"] = [[(split, number) for split, number, t in both if t == text] for text in order]
+    return found
+
+
+@pytest.mark.parametrize("most", [1, 7, 40])
+def test_of_many_groups_the_first_are_listed_and_all_are_counted(most: int) -> None:
+    rng, equal = np.random.default_rng(most), pl.DataFrame({"row": np.arange(300), "hash": np.arange(300) % 120})
+    split = pl.lit(0, pl.Int8)
+    whole = equal.with_columns(split=split, first=pl.min("row").over("hash"), count=pl.len().over("hash"))
+    found = Groups(most)
+    for rows in np.array_split(rng.permutation(300), 11):
+        found.add(whole[rows.tolist()], 0, "first", "count")
+    assert found.count == 120
+    expected = whole.sort("first", "row").head(most)
+    assert found.rows.rows() == expected.select("first", "count", "split", "row").rows()
+
+
+def test_samples_of_a_task_of_ones_own_are_grouped_alike() -> None:
+    hashes = {"train": ["a", "b", "a", "c", "d"], "test": ["x", "c", "c", "a", "x", "x"]}
+    tables = {s: pl.DataFrame({"row": np.arange(len(of)), "content_hash": of}) for s, of in hashes.items()}
+    found = {(finding.kind, finding.split): finding.group_count for finding in own_findings(tables)}
+    assert found == {("leaked", "test"): 2, ("duplicates", "train"): 1, ("duplicates", "test"): 2}
+    listed: dict[tuple[str, str], list[list[tuple[str, int]]]] = {}
+    for (kind, side, _), rows in own_groups(tables).group_by("kind", "side", "group", maintain_order=True):
+        listed.setdefault((str(kind), str(side)), []).append(rows.select("split", "row").rows())
+    leaks = [[("test", 1), ("test", 2), ("train", 3)], [("test", 3), ("train", 0), ("train", 2)]]
+    assert listed == {
+        ("leaked", "test"): leaks,
+        ("duplicates", "train"): [[("train", 0), ("train", 2)]],
+        ("duplicates", "test"): [[("test", 0), ("test", 4), ("test", 5)], [("test", 1), ("test", 2)]],
+    }
 
 
 def test_a_sound_data_set_has_no_problems(tmp_path: Path) -> None:

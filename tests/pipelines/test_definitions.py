@@ -39,7 +39,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     graph = defs.resolve_asset_graph()
     assert graph.external_asset_keys == {key("ad_hoc_selection")}
     expected = """source samples test_samples inputs test_inputs encoder proxy scores/aum scores/el2n scores/forgetting
-        tuning subset manifest trained_model evaluation report"""
+        yardstick tuning subset manifest trained_model evaluation report"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}
     for name in ("subset", "manifest", "trained_model", "evaluation"):
         partitions = graph.get(key(name)).partitions_def
@@ -106,7 +106,7 @@ def test_a_broken_study_shows_as_a_failed_one_beside_the_others(
 def digests(folder: Path) -> dict[str, str]:
     """Content of every file below a folder, less what says how long something took."""
     timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".ledger", "subset_cost"}
-    timed |= {"tuning_cost.json", "proxy_cost.json"}
+    timed |= {"tuning_cost.json", "proxy_cost.json", "yardstick_cost.json"}
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -70,7 +70,7 @@ def launch(file: StudyFile, home: Path, **config: Any) -> dg.ExecuteInProcessRes
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
     (step,) = [event for event in result.all_events if event.is_step_failure]
-    return str(step.step_failure_data.user_failure_data.description)
+    return str(step.step_failure_data.error.message)
 
 
 def test_the_job_writes_below_home_and_says_what(file: StudyFile, home: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.pages.extremes import SHOWN, SIDE, ends, extremes
+from secateur.pipelines.pages.extremes import EXPLAIN, SHOWN, SIDE, ends, extremes
 from secateur.pipelines.pages.previews import previews_in
 from secateur.trainers.tasks.classification import Classification
 
@@ -71,7 +71,7 @@ def test_text_becomes_a_table_that_no_sample_can_break() -> None:
     assert "<img" not in text
     assert "![](" not in text
     assert "a \\| b" in text
-    rows = [line for line in text.splitlines()[2:] if line != "| … | | |"]
+    rows = [line for line in text.splitlines()[2:-2] if line != "| … | | |"]
     assert all(line.replace("\\|", "").count("|") == 5 for line in rows)
 
 
@@ -97,10 +97,14 @@ def test_pictures_show_themselves(tmp_path: Path) -> None:
     assert previews_in(tmp_path, Columns(image="i", label="label")) is None
 
 
-def test_rows_are_those_of_the_file() -> None:
+def test_samples_are_named_as_explain_takes_them() -> None:
     table = samples(["a", "b", "c"]).with_columns(file=pl.Series([0, 0, 1]), file_row=pl.Series([7, 9, 4]))
     scores, inputs = np.array([2, 1, 0], np.float32), np.zeros((3, 3), np.float32)
     one = extremes(scores[:2], inputs[:2], table.head(2), XY, ["train.csv"])
-    assert "| 2 | 7 | x | a |" in one
+    assert "| 2 | train.csv:7 | x | a |" in one
     several = extremes(scores, inputs, table, XY, ["a.csv", "b.csv"])
     assert "| 0 | b.csv:4 | x | c |" in several
+    paths = table.with_columns(path=pl.Series(["cat/1.png", "", "cat/3.png"]))
+    pictures = extremes(scores, np.zeros((3, 2, 2, 3), np.uint8), paths, XY, ["a.csv", "b.csv"])
+    assert "sample (label, score): cat/1.png (x, 2), a.csv:9 (y, 1), cat/3.png (x, 0)" in pictures
+    assert several.endswith(EXPLAIN)

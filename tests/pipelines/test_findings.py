@@ -2,6 +2,7 @@
 training."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,29 @@ from typing import Any
 import dagster as dg
 import datasets
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.definitions import build
 from secateur.pipelines.files.unwritable import told
+from secateur.pipelines.materialise import instance_at
+from secateur.pipelines.pages.groups import Samples, grouped, table_of_findings
 from secateur.pipelines.runs import proxy
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import run as loop
+from secateur.trainers.models import registry as models
+from secateur.trainers.tasks.classification import Classification
 
 WriteStudy = Callable[..., StudyFile]
 
@@ -70,7 +80,115 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     assert text.index(said) < text.index("| selection |")
     assert text.index(said) < text.index(double)
     written = json.loads((report / "report.json").read_text())["findings"]
-    assert [finding["kind"] for finding in written] == ["leaked", *lost, "duplicates"]
+    assert [finding["kind"] for finding in written] == ["leaked", *lost, "duplicates", "suspicious samples"]
+    assert [finding["importance"] for finding in written] == list(range(len(written)))
+    equal_rows_are_listed_as_groups(written, page, report / "findings.csv")
+    the_ui_says_it_unfolded(said)
+    sample = re.compile(r"\bx=-?\d[\d.]*, y=-?\d")
+    assert len(sample.findall(page)) == 10 + 1 + 12  # leaks, the duplicate, samples to look at
+    shell("run", study, "--without-samples")
+    page = (report / "report.html").read_text()
+    assert not sample.findall(page)
+    assert "train, data/train.parquet: 120" in page
+    whole = json.loads((report / "report.json").read_text())
+    assert whole["findings"] == written
+    yardstick_is_told(whole["yardstick"], shell("run", study).stdout, page, text)
+
+
+def the_ui_says_it_unfolded(said: str) -> None:
+    """Texts and numbers of the last materialisations, and where the landing page finds the runs of the shell."""
+    with instance_at(marked_home()) as instance:
+        runs = instance.get_runs()
+        told = {name: facts_in(instance, name) for name in ("report", "source")}
+        told |= {name: facts_in(instance, name, "0|hardest@0.25") for name in ("trained_model", "subset", "manifest")}
+    assert list(told["report"])[:4] == ["how much can go", "verdict", "findings", "finding 1"]
+    assert told["report"]["verdict"].startswith("One seed says nothing about any selection")
+    assert told["report"]["finding 1"] == told["source"]["finding 1"]
+    assert told["source"]["finding 1"].startswith(said)
+    trial = {"selection": "hardest", "budget": "0.25", "seed": 0}
+    assert all(told[name].items() >= trial.items() for name in ("trained_model", "subset", "manifest"))
+    numbers = [value for facts in told.values() for value in facts.values() if isinstance(value, float)]
+    assert numbers == [rounded(value) for value in numbers]
+    for run in runs:
+        assert run.remote_job_origin
+        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@secateur.pipelines.definitions"
+        assert run.tags.items() >= {"secateur/from": "shell", "dagster/max_retries": "0"}.items()
+
+
+def facts_in(instance: dg.DagsterInstance, name: str, partition: str | None = None) -> dict[str, Any]:
+    """Metadata of the last materialisation of an asset, or of one of its partitions, in the order of the UI."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(["blobs", name]), asset_partitions=[partition] if partition else None)
+    events = instance.fetch_materializations(wanted, limit=1).records
+    [event, *_] = [each.asset_materialization for each in events if each.asset_materialization]
+    return {name: one.value for name, one in event.metadata.items()}
+
+
+def equal_rows_are_listed_as_groups(written: list[dict[str, Any]], page: str, file: Path) -> None:
+    """In report.json and on the page the first, in findings.csv all, with what is known of each row."""
+    leaked, double, suspicious = written[0], written[-2], written[-1]
+    assert (leaked["view"], leaked["group_count"], len(leaked["groups"])) == ("groups", 40, 10)
+    first = [(row["split"], row["file"], row["row"]) for row in leaked["groups"][5]["rows"]]
+    train = "data/train.parquet"
+    assert first == [("test", "data/test.parquet", 5), ("train", train, 5), ("train", train, 120)]
+    [group] = double["groups"]
+    assert (group["number"], group["count"]) == (1, 2)
+    assert [(row["split"], row["sample"], row["given"]) for row in group["rows"]] == [
+        ("train", 5, "2"),
+        ("train", 120, "2"),
+    ]
+    assert "Show the first 10 of 40 groups of equal inputs (test)" in page
+    assert "Show 1 group of equal rows (train)" in page
+    assert page.count("<span>train, data/train.parquet: 120, given 2</span>") == 2
+    table = pd.read_csv(file)
+    assert table.columns[0] == "finding"
+    leaks = table[table.finding == "leaked"]
+    assert len(leaks) == 81
+    assert set(leaks.importance) == {0}
+    assert leaks[leaks.group == 6][["split", "row", "given"]].values.tolist() == [
+        ["test", 5, 2],
+        ["train", 5, 2],
+        ["train", 120, 2],
+    ]
+    assert leaks.score_el2n.notna().tolist() == (leaks.split == "train").tolist()
+    assert table[table.finding == "duplicates"]["sample"].tolist() == [5, 120]
+    hard = table[table.finding == "suspicious samples"]
+    assert [list(pair) for pair in zip(hard.file, hard.row, strict=True)] == suspicious["rows"]
+    assert hard.predicted.notna().all()
+
+
+def test_cells_of_others_are_no_formulas(tmp_path: Path) -> None:
+    """In the form that pandas reads, and with the mark by which Excel knows UTF-8."""
+    names = ("=cmd()", "+1-1", "-1", "@sum", "-3 m", "café")
+    samples = pl.LazyFrame({"row": range(6), "file": [0] * 6, "file_row": range(6), "label": range(6)})
+    task = Classification(6, names).state()
+    held = Samples("train", samples, np.zeros((6, 2), np.float32), ["=a.csv"], task, None, {"el2n": -np.arange(6.0)})
+    rows = {"kind": "duplicates", "side": "train", "group": 1, "size": 6, "split": "train", "row": range(6)}
+    groups = grouped(pl.DataFrame(rows), {"train": held}, embedded=False)
+    finding = {"kind": "duplicates", "split": "train", "importance": 0, "count": 6, "group_count": 1}
+    other = {"kind": "rare class", "split": "train", "importance": 1, "count": 3, "text": "three"}
+    lines = table_of_findings([finding, other], groups, None, {"train": held})
+    lines.write_csv(tmp_path / "findings.csv", include_bom=True)
+    assert (tmp_path / "findings.csv").read_bytes().startswith(b"\xef\xbb\xbffinding,")
+    table = pd.read_csv(tmp_path / "findings.csv", dtype={"given": str})
+    assert table.given.tolist()[:-1] == ["'=cmd()", "'+1-1", "-1", "'@sum", "'-3 m", "café"]
+    assert table.file.tolist()[:-1] == ["'=a.csv"] * 6
+    assert table.score_el2n.tolist()[:-1] == [-0.0, -1.0, -2.0, -3.0, -4.0, -5.0]
+    assert table.iloc[-1][["finding", "count"]].tolist() == ["rare class", 3]
+    assert groups.shown["duplicates", "train"][0].rows[5]["given"] == "café"
+
+
+def yardstick_is_told(known: dict[str, Any], told: str, page: str, text: str) -> None:
+    """The proxy's numbers are those of its model and of what it put out in training, and all of them are told."""
+    store, proxy = Store(marked_home() / "assets"), marked_home() / "assets" / "blobs" / "proxy" / "seed-0"
+    test = data_of(*(store.load(("blobs", name)) for name in ("test_inputs", "test_samples", "source")), "test")
+    assert known["proxy_test"] == evaluate(models.load(proxy), test)["accuracy"]
+    assert known["proxy_training"] == pytest.approx(json.loads((proxy / "fit.json").read_text())["accuracy"][-1])
+    assert (known["model"], known["rows"], len(known["proxy_accuracy"])) == ("boosted trees", 121, 4)
+    assert known["value"] == store.load(("blobs", ".yardstick"))["metrics"]["accuracy"]
+    for sentence in known["sentences"]:
+        assert sentence in told
+        assert sentence in page
+        assert sentence in text
 
 
 def test_init_prints_findings_and_offers_policies(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]
 }
 """By what they are: a file's name, its writer, the classes or labels there are, and the policies that it needs."""
 WHOLE = ("incomplete", "texts", "pictures", "tags")
-"""Of these all selections are run, to the report; of the others one."""
+"""Of these all selections are run, to the report; of the others the proxy is trained and the samples are scored."""
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -141,12 +141,15 @@ def test_a_draft_runs_with_every_class_that_is_there_and_no_other(kind: str, tmp
     assert study.get("data", {}) == policies
     study["training"]["epochs"] = 1
     target.write_text(yaml.safe_dump(study))
-    part = [] if kind in WHOLE else ["--selection", "hardest"]
-    done = shell.invoke(app, ["run", str(target), "--json", *part])
+    done = shell.invoke(app, ["run" if kind in WHOLE else "score", str(target), "--json"])
     assert done.exit_code == 0, done.exception
     answer = json.loads(done.stdout)
-    assert answer["trials"][0]["metrics"]
-    assert bool(answer["report"]) == (kind in WHOLE)
+    if kind in WHOLE:
+        assert answer["trials"][0]["metrics"]
+        assert answer["report"]
+    else:
+        assert answer["scores"]
+        assert all(one["samples"] > 0 and one["min"] < one["max"] for one in answer["scores"])
     source = json.loads((marked_home() / "assets" / "mine" / "source.json").read_text())
     assert source["label_names"] == classes
     assert not [finding for finding in answer["findings"] if finding["kind"] == "absent classes"]

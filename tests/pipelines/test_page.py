@@ -120,7 +120,7 @@ class Known:
 def test_a_prediction_is_what_the_mean_output_of_the_proxies_stands_for(
     task: Any, targets: Any, outputs: Any, shown: list[str], sure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.pipelines.pages.suspects.outputs_of", lambda model, some: model.outputs)
+    monkeypatch.setattr("secateur.trainers.judging.evaluation.outputs_of", lambda model, some: model.outputs)
     task = task.fitted(targets)
     data = Data(np.zeros((2, 3), np.float32), targets, task)
     spread = [np.array(outputs, np.float32) + each for each in (-0.25, 0.25)]
@@ -239,6 +239,20 @@ def test_a_large_page_stays_small_and_its_json_is_that_of_the_schema(large: Any,
     assert "Before you rely on this: two rows" in page.markdown()
 
 
+def test_captions_of_pictures_are_broken_into_lines_that_fit() -> None:
+    words = [f"word{number}" for number in range(40)]
+
+    def draw(axes: Any) -> None:
+        axes.set(xlabel=" ".join(words), title="short", ylabel=" ".join(words[:12]))
+
+    lines = re.findall(r"<text [^>]*>([^<]*)</text>", picture(draw, width=4.0, height=2.4).decode())
+    told = [line for line in lines if "word" in line]
+    assert sorted(" ".join(told).split()) == sorted(words + words[:12])
+    assert len(told) > 4
+    assert max(map(len, told)) < 70  # what 4 inches of letters of 9 points hold
+    assert "short" in lines
+
+
 @pytest.mark.parametrize("picture_side", [3, 500])
 def test_small_pictures_stay_as_they_are_and_large_ones_are_made_smaller(picture_side: int) -> None:
     import io
@@ -256,6 +270,7 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<p>the page</p>")
     (folder / "report.json").write_text("{}")
+    (folder / "findings.csv").write_text("finding,importance\n")
     outside = tmp_path / "assets" / "stolen" / "report"
     outside.mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
@@ -284,9 +299,12 @@ def test_the_server_gives_reports_and_nothing_else(reports: tuple[str, int]) -> 
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert asked(reports, "/blobs/report.html", "HEAD")[:2] == (200, b"")
+    status, table, headers = asked(reports, "/blobs/findings.csv")
+    assert (status, table, headers["Content-Type"]) == (200, b"finding,importance\n", "text/csv; charset=utf-8")
+    assert headers["Content-Disposition"].startswith("attachment")
     for path in (
         "/", "/blobs", "/blobs/", "/blobs/report.json", "/other/report.html", "/../secret", "/blobs/../../secret",
-        "/%2e%2e/report.html", "/..%2fsecret/report.html", "/stolen/report.html",
+        "/stolen/findings.csv", "/%2e%2e/report.html", "/..%2fsecret/report.html", "/stolen/report.html",
     ):  # fmt: skip
         status, body, _ = asked(reports, path)
         assert status == 404, path

@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from secateur.pipelines.assets.shell_runs import QUIET
 from secateur.pipelines.definitions import build
-from secateur.pipelines.materialise import QUIET, run_study
+from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.drift import Change, compare_scorings, rank_correlation, scoring_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile

@@ -57,34 +57,8 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if path.suffix in (".npy", ".safetensors")}
 
 
-def test_a_study_that_is_run_again_trains_what_has_changed_and_nothing_else(
-    write_study: WriteStudy, tmp_path: Path, trainings: list[tuple[str, int]]
-) -> None:
-    root = tmp_path / "store"
-    store = Store(root)
-    run(write_study(**SMALL), root)
-    # Of the five static trials that keep all samples, the full set's among them, one is trained.
-    assert sorted(where for where, _ in trainings) == ["proxy", *["trial"] * (2 + 5 + 2 + 2), "tuning"]
-    first = contents(root)
-    trainings.clear()
-    run(write_study(**SMALL), root)
-    assert trainings == []
-    assert contents(root) == first
-    longer = SMALL | {"training": {**SMALL["training"], "epochs": 4}}
-    run(write_study(**longer), root)
-    assert [where for where, _ in trainings if where == "proxy"] == []
-    assert len([where for where, _ in trainings if where == "trial"]) == 11
-    report = json.loads((store.load(dg.AssetKey(["blobs", "report"])) / "report.json").read_text())
-    assert {row["steps"] for row in report["rows"]} == {4, 16}
-    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Trial("rs2+kd@0.25", 0))["epochs"] == 4
-
-
-def test_trials_of_a_study_are_what_their_partitions_say(
-    write_study: WriteStudy, tmp_path: Path, trainings: list[tuple[str, int]]
-) -> None:
-    root = tmp_path / "store"
-    run(write_study(**SMALL), root)
-    store = Store(root)
+def trials_are_what_their_partitions_say(store: Store) -> None:
+    """Masks, settings, costs and curves of SMALL."""
 
     def load(asset: str, selection: str) -> Any:
         return store.load(dg.AssetKey(["blobs", asset]), Trial(selection, 0))
@@ -106,6 +80,29 @@ def test_trials_of_a_study_are_what_their_partitions_say(
     assert plain["metrics"]["loss"] != taught["metrics"]["loss"]
     curves = sorted(path.name for path in (home() / "tensorboard" / "blobs").iterdir())
     assert {"proxy-0", "full-0", "rs2+kd@0.25-0", "hardest@0.25-0"} <= set(curves)
+
+
+def test_a_study_that_is_run_again_trains_what_has_changed_and_nothing_else(
+    write_study: WriteStudy, tmp_path: Path, trainings: list[tuple[str, int]]
+) -> None:
+    root = tmp_path / "store"
+    store = Store(root)
+    run(write_study(**SMALL), root)
+    # Of the five static trials that keep all samples, the full set's among them, one is trained.
+    assert sorted(where for where, _ in trainings) == ["proxy", *["trial"] * (2 + 5 + 2 + 2), "tuning"]
+    trials_are_what_their_partitions_say(store)
+    first = contents(root)
+    trainings.clear()
+    run(write_study(**SMALL), root)
+    assert trainings == []
+    assert contents(root) == first
+    longer = SMALL | {"training": {**SMALL["training"], "epochs": 4}}
+    run(write_study(**longer), root)
+    assert [where for where, _ in trainings if where == "proxy"] == []
+    assert len([where for where, _ in trainings if where == "trial"]) == 11
+    report = json.loads((store.load(dg.AssetKey(["blobs", "report"])) / "report.json").read_text())
+    assert {row["steps"] for row in report["rows"]} == {4, 16}
+    assert store.load(dg.AssetKey(["blobs", "evaluation"]), Trial("rs2+kd@0.25", 0))["epochs"] == 4
 
 
 def test_a_proxy_of_two_runs_goes_on_behind_the_first(

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from secateur.pipelines.assets import embeddings as embedding_assets
-from secateur.pipelines.assets.data import data_of
 from secateur.pipelines.definitions import build
+from secateur.pipelines.runs.arrays import data_of
+from secateur.pipelines.runs.costs import parts_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
@@ -195,6 +196,30 @@ def test_a_planted_near_duplicate_finds_its_partner_and_recall_is_checked(
     assert checks[0].status.value == "SUCCEEDED"
 
 
+@pytest.mark.parametrize(
+    ("changes", "asset"),
+    [
+        ({}, "label_free_neighbours"),
+        ({"neighbours": {"label_free": False}}, "neighbour_indices"),
+        ({"embeddings": {"kind": "sklearn"}}, "neighbour_indices"),
+    ],
+)
+def test_agreement_reads_neighbours_that_did_not_learn_the_labels_unless_the_study_says_so(
+    changes: dict[str, Any], asset: str, write_study: WriteStudy, tmp_path: Path
+) -> None:
+    scores = {"aum": None, "neighbour_agreement": None}
+    top = {"agreeing": {"selector": "top", "score": "neighbour_agreement"}}
+    file = write_study(scores=scores, selections=top, **changes)
+    graph = build([file], tmp_path / "store").resolve_asset_graph()
+    assert key(asset) in graph.get(key("scores/neighbour_agreement")).parent_keys
+    behind = {each.path[1] for each in dg.AssetSelection.assets(key(asset)).upstream().resolve(graph)}
+    study = file.study
+    assert study
+    learned = asset == "neighbour_indices" and study.embeddings.kind == "proxy"
+    assert ("proxy" in behind) == learned
+    assert ("proxy" in parts_of(study, {"neighbour_agreement"})) == learned, "what it is charged"
+
+
 def test_embeddings_go_on_at_the_next_block_and_give_the_same_bytes(
     write_study: WriteStudy, tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +283,9 @@ def direct(study: Study, data: Data) -> dict[str, np.ndarray]:
         "strata": data.targets,
         "null_log_probabilities": null_model_of(data.targets, data.task.width),
     }
-    signals |= {"embeddings": embeddings, "neighbour_indices": graph.indices, "neighbour_distances": graph.distances}
+    signals |= {"embeddings": embeddings, "neighbour_distances": graph.distances}
+    plain = np.concatenate(list(embed(EmbeddingSettings(kind="sklearn"), data)))
+    signals["label_free_neighbours"] = nearest_neighbours(plain, study.neighbours.count).indices
     for name, score in study.scores.items():
         if isinstance(score.declared, Scorer):
             found[name] = score.declared(*(signals[each] for each in score.declared.signals), **score.settings)
@@ -274,6 +301,7 @@ def test_every_score_through_the_graph_is_that_of_direct_calls_averaged_over_pro
     root, study = tmp_path / "store", file.study
     assert study is not None
     others = ("proxy", "embeddings", "neighbour_indices", "neighbour_distances")
+    others += ("label_free_embeddings", "label_free_neighbours")
     found = materialise(file, root, instance, *PREPARED, *others, *scored(study.scores))
     assert found["proxy"]["runs"] == 2
     store = Store(root)

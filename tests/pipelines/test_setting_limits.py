@@ -49,6 +49,7 @@ PredictorSettings.learning_rate (0, inf)
 PredictorSettings.least_in_leaf [1, inf)
 PredictorSettings.leaves [2, 32]
 PredictorSettings.trees [1, inf)
+Proxy.folds [2, 100]
 ProxySubset.compare [3, inf)
 PruningSettings.per_round [1, inf)
 Recurring.watch_seconds [30, inf)

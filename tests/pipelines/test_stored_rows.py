@@ -40,7 +40,17 @@ RICH: dict[str, Any] = {
     "recurring": {"cron": "0 6 * * 1"},
 }
 """Every kind of asset that a study of samples can have."""
-MADE_ANEW = {"proxy", "aum", "el2n", "checkpoint_loss", "embeddings", "teacher", "teacher_logits", "tuning"}
+MADE_ANEW = {
+    "proxy",
+    "aum",
+    "el2n",
+    "checkpoint_loss",
+    "embeddings",
+    "teacher",
+    "teacher_logits",
+    "tuning",
+    "yardstick",
+}
 """What follows from the samples themselves and from models, and refuses no rows."""
 TRIAL = Trial("hardest@0.25", 0)
 

@@ -221,7 +221,7 @@ def test_several_labels_from_study_to_export(run: Run, tmp_path: Path) -> None:
     assert np.abs(has[stratified].sum(axis=0) - has.sum(axis=0) / 2).max() <= 3
 
 
-@pytest.mark.parametrize("write", [slopes, shop])
+@pytest.mark.parametrize("write", [pytest.param(slopes, marks=pytest.mark.nightly), shop])
 def test_rescoring_compares_with_the_last(write: Callable[[Path], dict[str, Any]], run: Run, tmp_path: Path) -> None:
     content = write(tmp_path) | {"seeds": 1, "scores": {"loss": None}, "recurring": {"watch_seconds": 60}}
     content |= {"selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}}}

@@ -53,7 +53,7 @@ class World:
             "strata": lambda: self.labels,
             "logits": lambda: self.logits,
             "probabilities": lambda: probabilities.astype(np.float32),
-            "neighbour_indices": lambda: np.argsort(self.squared_distances, axis=1)[:, :NEIGHBOURS],
+            "label_free_neighbours": lambda: np.argsort(self.squared_distances, axis=1)[:, :NEIGHBOURS],
             "neighbour_distances": lambda: np.sqrt(np.sort(self.squared_distances, axis=1))[:, :NEIGHBOURS].astype(
                 "f4"
             ),

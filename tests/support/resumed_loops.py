@@ -137,7 +137,7 @@ def misused(name: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """In a process that torchrun started: run the named programs, save what each showed; then what misuses of them say."""
+    """In a process that torchrun started: run named programs, save what each showed and what misuses of them say."""
     target, kills, seed, *names = sys.argv[1:]
     distributed.init_process_group("gloo")
     results = {}

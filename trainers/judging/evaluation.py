@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int64
 
 from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import Data
 from secateur.trainers.models.registry import networks
+from secateur.trainers.passes.folds import Folds, by_fold
 from secateur.trainers.tasks.class_order import places_of
 from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.own import OwnTask
@@ -31,6 +32,21 @@ def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = No
         parts = [model(block.network_inputs(device)).float().cpu() for block in data.blocks(size)]
     network = model[1] if isinstance(model, networks.Model) else model
     return np.asarray(finite_outputs(torch.cat(parts).numpy(), model=network))
+
+
+def mean_outputs(
+    models: Sequence[Any], data: Data, rows: Int64[np.ndarray, " m"], folds: Folds | None = None
+) -> Float64[np.ndarray, "m width"]:
+    """Mean outputs of these models for some rows, or of those models that did not see a row where there are folds."""
+    if folds is None:
+        some = data.take(rows)
+        return np.asarray(np.mean([outputs_of(model, some) for model in models], axis=0, dtype=np.float64))
+    outputs = np.empty((len(rows), data.task.width))
+    for fold, own in enumerate(by_fold(models, folds)):
+        places = np.flatnonzero(folds[rows] == fold)
+        if len(places):
+            outputs[places] = mean_outputs(own, data, rows[places])
+    return outputs
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.contract import Scores, finite
 from secateur.trainers.contract import Data
+from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.missing_signals import missing_signals
 
 Configured = tuple[CheckpointScorer[...], Mapping[str, Any]]
@@ -54,6 +55,25 @@ def score_rows(
             everywhere = np.zeros(len(data), np.float32)
             everywhere[rows] = score
             finite(everywhere, name)
+    return scores
+
+
+def score_folds(
+    runs: Sequence[Sequence[Sequence[nn.Module]]],
+    folds: Folds,
+    data: Data,
+    rows: Int64[np.ndarray, " b"],
+    scorers: Mapping[str, Configured],
+    *,
+    device: torch.device,
+) -> dict[str, Scores]:
+    """`score_rows` of rows by the networks of their folds; `runs` are by fold what `score_rows` takes."""
+    scores = {name: np.empty(len(rows), np.float32) for name in scorers}
+    for fold, own in enumerate(runs):
+        places = np.flatnonzero(folds[rows] == fold)
+        if len(places):
+            for name, values in score_rows(own, data, rows[places], scorers, device=device).items():
+                scores[name][places] = values
     return scores
 
 

@@ -7,8 +7,9 @@ from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.signals import Signal
 from secateur.trainers.tasks.contract import Task
 
-EMBEDDED = frozenset({"embeddings", "neighbour_indices", "neighbour_distances"})
-"""What scorers and selectors read that is made of the features of a proxy, unless an encoder makes it."""
+EMBEDDED = frozenset({"embeddings", "neighbour_indices", "neighbour_distances", "label_free_neighbours"})
+"""What scorers and selectors read that is made of the features of a proxy, unless an encoder makes it; of a task of the
+user's own, whose inputs nobody else reads, all of it is."""
 
 
 def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:

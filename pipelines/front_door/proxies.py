@@ -1,0 +1,143 @@
+"""Scores of a study's training rows, made in this process in the order of the study's assets, and kept nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secateur.pipelines.data.preparation import write_inputs
+from secateur.pipelines.data.sources import Loaded
+from secateur.pipelines.front_door.asked import settings_of
+from secateur.pipelines.front_door.progress import Bars
+from secateur.pipelines.runs.possible import check_possible
+from secateur.pipelines.studies.samples import Study
+from secateur.scorers.checkpoints.contract import CheckpointScorer
+from secateur.scorers.checkpoints.pvi import null_model_of
+from secateur.scorers.contract import Observer, Scorer
+from secateur.trainers.contract import Data
+from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoints
+from secateur.trainers.loop.train import train
+from secateur.trainers.modalities.encoding import fit_encoder
+from secateur.trainers.models import registry as models
+from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.scoring import score_rows
+from secateur.trainers.processes import device_of_choice
+
+ROWS = 1 << 16
+"""Rows of a scoring pass between two looks of its bar."""
+
+
+def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
+    """Every score of the study by name, float32 `[n]`; proxies have the seeds from `seed` on.
+
+    `folder` takes the encoded inputs and the proxies. Raises what a run of the study raises.
+    """
+    data = encoded(study, loaded, folder)
+    runs = [folder / f"seed-{seed + number}" for number in range(study.proxy_runs)]
+    watched = [train_proxy(study, data, run, seed + number, display) for number, run in enumerate(runs)]
+    # As a study has them: means over runs in float64.
+    found: dict[str, np.ndarray] = {
+        name: np.asarray(np.mean([each[name] for each in watched], axis=0, dtype=np.float64), np.float32)
+        for name in watched[0]
+    }
+    found |= passed(study, data, runs, display)
+    given = signals_of(study, data, loaded, runs[0], folder, display)
+    waiting = {name: score for name, score in study.scores.items() if isinstance(score.declared, Scorer)}
+    while waiting:  # a score of signals may read another
+        ready = {name: one for name, one in waiting.items() if not one.signals & waiting.keys()}
+        for name, score in ready.items():
+            assert isinstance(score.declared, Scorer)
+            arguments = [found[each] if each in found else given[each] for each in score.declared.signals]
+            found[name] = score.declared(*arguments, **settings_of(score))
+            del waiting[name]
+    return found
+
+
+def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
+    """The rows as arrays, memory-mapped in `folder`; raises SourceError for a study that is not possible of them."""
+    task = study.task.task(loaded.label_names).fitted(loaded.targets)
+    classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 else None
+    check_possible(study, task.strata(loaded.targets), task.stratum_names(), classes)
+    path, rows = folder / "inputs.npy", loaded.rows["train"]
+    with loaded.placing("train"):
+        encoder = fit_encoder(study.resolved_encoding, rows, study.read_columns.inputs)
+        write_inputs(path, encoder, rows)
+    inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Data(inputs, loaded.targets, task, encoder.model_settings)
+
+
+def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
+    """Train a proxy, with its checkpoints in `folder`; the scores of the observers that watched it, by name."""
+    watchers: dict[str, Observer] = {}
+    for name, score in study.scores.items():
+        if isinstance(score.declared, type):
+            watchers[name] = score.declared(len(data), device_of_choice(), **settings_of(score))
+    folder.mkdir()
+    trained = train(
+        data,
+        study.proxy,
+        seed=seed,
+        observers=list(watchers.values()),
+        device=device_of_choice(),
+        progress=display.start(None, f"training the proxy, seed {seed}"),
+        checkpoint=CheckpointWriter(folder, study.checkpoints),
+    )
+    models.save(trained.model, folder, study.proxy, data.inputs.shape[1:])
+    return {name: watcher.scores() for name, watcher in watchers.items()}
+
+
+def passed(study: Study, data: Data, runs: list[Path], display: Bars) -> dict[str, np.ndarray]:
+    """Scores of checkpoints, from one pass over the rows."""
+    configured = {
+        name: (score.declared, settings_of(score))
+        for name, score in study.scores.items()
+        if isinstance(score.declared, CheckpointScorer)
+    }
+    if not configured:
+        return {}
+    loaded, device = [load_checkpoints(run) for run in runs], device_of_choice()
+    told = display.start(None, "scoring")
+    parts: list[Mapping[str, np.ndarray]] = []
+    for start in range(0, len(data), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(data)), dtype=np.int64)
+        parts.append(score_rows(loaded, data, rows, configured, device=device))
+        told(int(rows[-1]) + 1, len(data))
+    return {name: np.concatenate([part[name] for part in parts]) for name in configured}
+
+
+def signals_of(
+    study: Study, data: Data, loaded: Loaded, run: Path, folder: Path, display: Bars
+) -> dict[str, np.ndarray]:
+    """What scorers of signals read besides scores: of the targets, and what embeddings of the first proxy give."""
+    strata = data.task.strata(data.targets)
+    null = null_model_of(strata, len(data.task.stratum_names()))
+    given: dict[str, Any] = {"labels": strata, "strata": strata, "null_log_probabilities": null}
+    given["memberships"] = data.task.memberships(data.targets)
+    wanted = set().union(*(score.signals for score in study.scores.values()))
+    if not wanted & {"embeddings", "neighbour_indices", "neighbour_distances"}:
+        return given
+    display.stage("embedding")
+    read: dict[str, Any] = {"model": models.load(run)} if study.embeddings.kind == "proxy" else {}
+    if not read and study.read_columns.text is not None:
+        read = {"texts": loaded.train[study.read_columns.text]}
+    given["embeddings"] = joined(embed(study.embeddings, data, **read, device=device_of_choice()), folder)
+    if wanted & {"neighbour_indices", "neighbour_distances"}:
+        from secateur.scorers.geometry.neighbours import nearest_neighbours
+
+        display.stage("looking for neighbours")
+        graph = nearest_neighbours(given["embeddings"], **study.neighbours.model_dump())
+        given |= {"neighbour_indices": graph.indices, "neighbour_distances": graph.distances}
+    return given
+
+
+def joined(blocks: Any, folder: Path) -> np.ndarray:
+    """Blocks of vectors float16 as one array in a file, one of them in memory at a time."""
+    path, width = folder / "embeddings", 0
+    with path.open("wb") as file:
+        for block in blocks:
+            width = block.shape[1]
+            file.write(np.ascontiguousarray(block, "<f2").data)
+    return np.memmap(path, "<f2", "r").reshape(-1, width)
