@@ -15,8 +15,10 @@ from pydantic import BaseModel
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from secateur.pipelines.commands.studies import described
+from secateur.pipelines.pages.choice_content import schema as choice_schema
 from secateur.pipelines.pages.content import schema as report_schema
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import read_studies
 from secateur.pipelines.studies.folders import LISTING, SHIPPED
 from secateur.pipelines.studies.samples import Study
@@ -67,6 +69,16 @@ def search_keys() -> str:
 def pruning_keys() -> str:
     """Every key of a study of other units."""
     return "\n\n".join(parts_of(PruningStudy, ""))
+
+
+def choice_keys() -> str:
+    """Every key of a study that trains nothing that is not one of a study's too."""
+    return "\n\n".join(parts_of(Choice, "", but=set(Study.model_json_schema()["$defs"])))
+
+
+def choice_report_keys() -> str:
+    """Every key of its report.json."""
+    return "\n\n".join(parts_in(choice_schema(), ""))
 
 
 def report_keys() -> str:
@@ -357,15 +369,21 @@ TABLES = {
     "search keys": search_keys,
     "pruning keys": pruning_keys,
     "report keys": report_keys,
+    "choice keys": choice_keys,
+    "choice report keys": choice_report_keys,
     "experiment table": experiment_table,
     "command reference": command_reference,
 }
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
-REFERENCE = ("scorers", "selectors", "study", "search", "pruning", "commands", "report")
+REFERENCE = ("scorers", "selectors", "study", "search", "choice", "pruning", "commands", "report")
 PAGES = ("README.md", "docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
 
-SCHEMA = "docs/reference/report.schema.json"
+SCHEMAS = {
+    "docs/reference/report.schema.json": report_schema,
+    "docs/reference/choice_report.schema.json": choice_schema,
+}
+"""JSON Schemas of what reports hold, by the files that have them."""
 
 
 def filled(page: str) -> str:
@@ -388,7 +406,8 @@ def update(root: Path) -> None:
     """Write the tables of all pages below the project's root anew."""
     for name in PAGES:
         (root / name).write_text(filled((root / name).read_text()))
-    (root / SCHEMA).write_text(json.dumps(report_schema(), indent=2) + "\n")
+    for name, schema in SCHEMAS.items():
+        (root / name).write_text(json.dumps(schema(), indent=2) + "\n")
     LISTING.write_text(listing())
 
 

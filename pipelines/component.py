@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from secateur.pipelines.definitions import build, resources_of
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -92,4 +93,11 @@ class PruningComponent(ByModel, dg.Component):
     model = PruningStudy
 
 
-COMPONENTS = (StudyComponent, SearchComponent, PruningComponent)
+@dg.scaffold_with(Example)
+class ChoiceComponent(ByModel, dg.Component):
+    """Chooses rows by scores that you bring, beside as many at random; it trains nothing."""
+
+    model = Choice
+
+
+COMPONENTS = (StudyComponent, ChoiceComponent, SearchComponent, PruningComponent)

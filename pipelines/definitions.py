@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from secateur.pipelines.assets.architectures import search_definitions
+from secateur.pipelines.assets.choice import choice_definitions
 from secateur.pipelines.assets.export_job import export_jobs
 from secateur.pipelines.assets.named import with_leftovers
 from secateur.pipelines.assets.resources import IO_MANAGER, ProgressDisplay, StoreIOManager
@@ -26,6 +27,7 @@ from secateur.pipelines.studies.files import StudyFile, all_studies
 from secateur.pipelines.studies.samples import Study
 
 BUILDERS: Mapping[str, Callable[[Any, Path], dg.Definitions]] = {
+    "choice": choice_definitions,
     "samples": sample_definitions,
     "search": search_definitions,
     "pruning": unit_definitions,

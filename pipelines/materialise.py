@@ -188,7 +188,7 @@ class Work:
         if part == "scores":
             targets = self.with_neighbours({key for key in everything if key.path[1] in ("scores", "yardstick")})
         elif part == "subsets":
-            targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE})
+            targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE} & everything)
         elif some:
             targets = self.with_neighbours(by_trial)
         targets &= everything
@@ -232,6 +232,8 @@ class Work:
         What the store holds of others for other samples than now goes: the report reads what there is, and not that.
         """
         study = self.study
+        if not study.outcome_asset:  # nothing is measured, so nothing more is called for
+            return []
         source = (study.name, "source")
         known = self.store.load(source) if self.store.find(source) else None
         wanted = needed(study, metrics_of(study, known), outcomes_at(self.store, study, done))

@@ -287,3 +287,15 @@ def resolve_keep(keep: int | float, count: int) -> int:
     if not 0 < keep <= 1:
         raise ValueError(f"keep is a fraction of {keep}, but it must be within (0, 1]")
     return max(1, int(np.floor(keep * count + 0.5)))
+
+
+def resolve_amount(keep: int | float | Mapping[str, int | float], count: int, whole: float) -> int | float:
+    """What kept rows may come to: `resolve_keep`, or an amount of a column of which all rows have `whole`, or a share
+    of that in (0, 1]; raises ValueError for what is neither.
+    """
+    if not isinstance(keep, Mapping):
+        return resolve_keep(keep, count)
+    [(column, amount)] = keep.items()
+    if isinstance(amount, bool) or not amount > 0:
+        raise ValueError(f"keep: {column} needs an amount above 0, got {amount}")
+    return amount * whole if isinstance(amount, float) and amount <= 1 else amount

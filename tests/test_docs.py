@@ -18,8 +18,10 @@ import yaml
 from pydantic import BaseModel
 from reference_pages import PAGES, TABLES, commands, filled, listing
 
+from secateur.pipelines.pages.choice_content import ChoiceContent
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import SHIPPED, validated
 from secateur.pipelines.studies.folders import LISTING, shipped_files
 from secateur.pipelines.studies.samples import Study
@@ -45,7 +47,13 @@ EXAMPLES = [
     for number, (language, words, code) in enumerate(FENCE.findall(page.read_text()))
     if language == "python" and not {"notest"} & set(words.split()) and not re.search("file=|line=", words)
 ]
-KEYS: dict[str, type[BaseModel]] = {"study keys": Study, "search keys": Search, "pruning keys": PruningStudy}
+KEYS: dict[str, type[BaseModel]] = {
+    "study keys": Study,
+    "search keys": Search,
+    "choice keys": Choice,
+    "choice report keys": ChoiceContent,
+    "pruning keys": PruningStudy,
+}
 ADDING = sorted((ROOT / "docs").glob("add-*.md"))
 SCORER_TEST = "test_rival_probability"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()

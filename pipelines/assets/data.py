@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
-from secateur.pipelines.data.preparation import begin, link_shards, write_inputs, write_samples
-from secateur.pipelines.data.sources import FORMAT, load
+from secateur.pipelines.data.preparation import begin, check_ids, link_shards, write_inputs, write_samples
+from secateur.pipelines.data.sources import FORMAT, Places, load
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
@@ -152,8 +153,11 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
+        if columns.id:
+            say = partial(Places(loaded.rows, loaded.files).text, split)
+            check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
-        write_samples(folder / f"{prefix}samples.parquet", rows, targets, task.strata(targets), pictures)
+        write_samples(folder / f"{prefix}samples.parquet", rows, targets, task.strata(targets), pictures, columns.id)
         with loaded.placing(split):
             write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)

@@ -17,6 +17,7 @@ from secateur.pipelines.files.whole_files import inside, refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.rejections import checked, require
@@ -29,7 +30,7 @@ WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
 
 def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
     """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
-    studies = {file.name: file for file in files if isinstance(file.study, Study)}
+    studies = {file.name: file for file in files if isinstance(file.study, Study | Choice)}
     return [export_job(studies, root, name)] if studies else []
 
 
@@ -42,7 +43,10 @@ def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
     told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())
     fields: dict[str, Any] = {
         "study": (names, Field(description="whose selection")),
-        "selection": (str, Field(description="name of a selection of the study, or full")),
+        "selection": (
+            str,
+            Field(description="name of a selection of the study, or full; or with its budget, as band@tokens=2000000"),
+        ),
         "keep": (
             float | None,
             Field(default=None, gt=0, description="one of the study's budgets; may be left out where it has one only"),
@@ -107,7 +111,7 @@ class Asked:
     @classmethod
     def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
         """Check a form before any work; raises ValueError with what is wrong in it."""
-        assert isinstance(file.study, Study)
+        assert isinstance(file.study, Study | Choice)
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
         trial = trial_of(file.study, config.selection, config.keep, config.seed)
@@ -139,16 +143,17 @@ def write(
     return manifest, written
 
 
-def trial_of(study: Study, selection: str, keep: float | None, seed: int) -> Trial:
+def trial_of(study: Study | Choice, selection: str, keep: float | None, seed: int) -> Trial:
     """The study's trial; raises ValueError with what there is where it has no such selection, budget or seed."""
-    found: dict[str, list[Trial]] = {}
+    found: dict[str, list[Trial]] = {key: [Trial(key, seed)] for key in study.selection_keys}
     for key in study.selection_keys:
-        found.setdefault(Trial(key, seed).name, []).append(Trial(key, seed))
+        if Trial(key, seed).name != key:
+            found.setdefault(Trial(key, seed).name, []).append(Trial(key, seed))
     require(selection, found, "selection")
     if seed >= study.seeds:
         raise ValueError(f"seed: the study has the seeds 0 … {study.seeds - 1}, got {seed}")
-    trials = [trial for trial in found[selection] if keep is None or trial.keep == keep]
+    trials = [trial for trial in found[selection] if keep is None or trial.budget == keep]
     if len(trials) != 1:
-        budgets = ", ".join(str(trial.keep) for trial in found[selection])
+        budgets = ", ".join(str(trial.budget) for trial in found[selection])
         raise ValueError(f"keep: {selection} has the budgets {budgets}; name one, got {keep}")
     return trials[0]

@@ -66,15 +66,18 @@ class Freshness:
         """Digest of what decides the content of an asset, or of a trial of it."""
         parents = []
         for parent in sorted(self.graph.get(key).parent_keys):
+            if parent.path[0] == self.study.name and not self.study.needs(trial, parent.path[1:]):
+                continue
             read = [parent, *(names for names in self.beside(parent) if not names[1].endswith(COST))]
             trials = self.trials_of(parent, trial)
             contents = [[self.store.content(each, of) for each in read] for of in trials]
             parents.append(["/".join(parent.path), [str(of) for of in trials], contents])
-        left_out = self.study.left_out(key.path[1], trial)
         return digest_of(
             settings=self.study.decides(key.path[1], trial),
             secateur=library_versions()["secateur"],
-            contents={name: each for name, each in self.contents.items() if name.partition(".")[0] not in left_out},
+            contents={
+                name: each for name, each in self.contents.items() if self.study.follows(key.path[1:], trial, name)
+            },
             parents=parents,
         )
 

@@ -16,6 +16,7 @@ from secateur.pipelines.runs.resumption import plain
 from secateur.pipelines.storage.leftovers import CACHE, Leftover, Named, leftovers_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.architectures import Search
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
@@ -49,6 +50,8 @@ def row_folders(study: AnyStudy, store: Store, base: Path) -> list[Path] | None:
     try:
         if isinstance(study, Search) and (models := study.space.models):
             return [rows_folder(models.source, models.columns, base, cache, study.revision(base, cache))]
+        if isinstance(study, Choice) and store.find((study.name, "source")):
+            return [store.root / CACHE / "rows" / store.load((study.name, "source"))["shards"]]
         if isinstance(study, Study) and study.source and store.find(key := (study.name, "source")):
             return [rows_folder(study.source, study.read_columns, base, cache, store.load(key)["revision"])]
     except (OSError, ValueError):  # data that are gone, a file that was changed

@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.facts import tidy
@@ -25,9 +26,11 @@ from secateur.pipelines.runs.proxy import contents_searched
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import selection_key
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.sections import Drift
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, TRAINING
 from secateur.pipelines.studies.study import CONTENTS, SOURCE
@@ -54,8 +57,10 @@ def stale() -> dg.AutomationCondition:
     return behind & ~waiting & ~when.any_deps_missing() & ~when.any_deps_in_progress() & ~when.in_progress()
 
 
-def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
-    """The study's assets, conditions added, and the job, schedule and sensors that score again."""
+def recurrence(
+    study: Study | Choice, base: Path, assets: Iterable[dg.AssetsDefinition], drift: dg.AssetsDefinition
+) -> dg.Definitions:
+    """The study's assets and its drift, conditions added, and the job, schedule and sensors that score again."""
     assert study.recurring
     refreshed = {*SCORING, "drift", *TRAVEL[study.recurring.refresh]}
 
@@ -63,7 +68,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
         mine = spec.key.path[0] == study.name and spec.key.path[1] in refreshed
         return spec.replace_attributes(automation_condition=stale()) if mine else spec
 
-    every: list[Any] = [*assets, drift_asset(study)]
+    every: list[Any] = [*assets, drift]
     made = list(dg.map_asset_specs(conditioned, every))
     keys = [spec.key for definition in made for spec in definition.specs]
     job: Any = dg.define_asset_job(
@@ -91,7 +96,7 @@ def recurrence(study: Study, base: Path, assets: Iterable[dg.AssetsDefinition]) 
     return dg.Definitions(made, jobs=[job], schedules=schedules, sensors=[refresh, *watch])
 
 
-def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
+def source_sensor(study: Study | Choice, base: Path, job: Any) -> dg.SensorDefinition:
     """Scores again when the content of something that the study reads, or its commit on the hub, is another."""
     assert study.recurring
     prepared = key_of(study, "source")
@@ -121,7 +126,7 @@ def source_sensor(study: Study, base: Path, job: Any) -> dg.SensorDefinition:
     return source_changed
 
 
-def stamp_now(study: Study, base: Path, store: Store) -> str:
+def stamp_now(study: Study | Choice, base: Path, store: Store) -> str:
     """Changes exactly when something that a study reads does; cheap where its files are known.
 
     Of a study whose task brings its samples that is the code of the task, and not what that code reads. Raises
@@ -182,41 +187,56 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "drift",
         ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}),
-        description="The last two scorings, and how far apart they are: rank correlation of each score, and the share "
-        "of each subset that is no longer kept. Samples are matched by content hash.",
-        check_specs=[
-            dg.AssetCheckSpec("scores_agree", asset=key, description="Rank correlations are above the study's bound."),
-            dg.AssetCheckSpec("subsets_last", asset=key, description="Changes of subsets are below the study's bound."),
-        ],
+        description=DRIFT,
+        check_specs=drift_checks(key),
     )
     def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
         signals = signals_in(loaded)
         kept = subsets_of(study, chosen, signals, secateur_store)
         hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
         new = scoring_of(hashes, {name: signals[name] for name in study.scores}, kept)
-        with secateur_store.folder(key) as folder:
-            last = turn_over(secateur_store.place(key), folder, new)
-        if last is None:
-            return dg.MaterializeResult(
-                metadata={"scores": dg.MetadataValue.md("This is the first scoring.")},
-                check_results=[
-                    dg.AssetCheckResult(passed=True, check_name=name, description="the first scoring")
-                    for name in ("scores_agree", "subsets_last")
-                ],
-            )
-        change = compare_scorings(last, new)
-        verdicts = zip(("scores_agree", "subsets_last"), change.beyond(recurring.drift), strict=True)
-        return dg.MaterializeResult(
-            metadata={"drift": dg.MetadataValue.md(table_of(change)), **tidy(numbers_of(change))},
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not faults, check_name=name, description="; ".join(faults) or "within the study's bounds"
-                )
-                for name, faults in verdicts
-            ],
-        )
+        return compared(secateur_store, key, new, recurring.drift)
 
     return drift
+
+
+DRIFT = (
+    "The last two scorings, and how far apart they are: rank correlation of each score, and the share of each subset "
+    "that is no longer kept. Samples are matched by content hash."
+)
+
+
+def drift_checks(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """What is checked of a drift."""
+    return [
+        dg.AssetCheckSpec("scores_agree", asset=key, description="Rank correlations are above the study's bound."),
+        dg.AssetCheckSpec("subsets_last", asset=key, description="Changes of subsets are below the study's bound."),
+    ]
+
+
+def compared(store: Store, key: dg.AssetKey, new: pl.DataFrame, bounds: Drift) -> dg.MaterializeResult:
+    """Put a scoring in the place of the last one, and say how far apart they are."""
+    with store.folder(key) as folder:
+        last = turn_over(store.place(key), folder, new)
+    if last is None:
+        return dg.MaterializeResult(
+            metadata={"scores": dg.MetadataValue.md("This is the first scoring.")},
+            check_results=[
+                dg.AssetCheckResult(passed=True, check_name=name, description="the first scoring")
+                for name in ("scores_agree", "subsets_last")
+            ],
+        )
+    change = compare_scorings(last, new)
+    verdicts = zip(("scores_agree", "subsets_last"), change.beyond(bounds), strict=True)
+    return dg.MaterializeResult(
+        metadata={"drift": dg.MetadataValue.md(table_of(change)), **tidy(numbers_of(change))},
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not faults, check_name=name, description="; ".join(faults) or "within the study's bounds"
+            )
+            for name, faults in verdicts
+        ],
+    )
 
 
 def subsets_of(

@@ -7,7 +7,7 @@ import dagster as dg
 from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset
-from secateur.pipelines.assets.recurring import recurrence
+from secateur.pipelines.assets.recurring import drift_asset, recurrence
 from secateur.pipelines.assets.scores import proxy_asset, score_asset
 from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
@@ -23,7 +23,9 @@ def sample_definitions(study: Study, base: Path) -> dg.Definitions:
     """Assets, jobs, schedules and sensors of one study; relative paths in it start at `base`."""
     own = dg.Definitions(assets=[ad_hoc_spec(study)], jobs=[ad_hoc_job(study)])
     assets = study_assets(study, base)
-    return dg.Definitions.merge(recurrence(study, base, assets) if study.recurring else dg.Definitions(assets), own)
+    return dg.Definitions.merge(
+        recurrence(study, base, assets, drift_asset(study)) if study.recurring else dg.Definitions(assets), own
+    )
 
 
 def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:

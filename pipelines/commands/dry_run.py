@@ -27,7 +27,7 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         rate = rate_by_probe(study, file, store)
     training = "trained_model" if isinstance(study, Study) else study.outcome_asset
     missing = [trial for trial in todo.get(training, []) if trial]
-    trainings = [counted("trials", [t for t in trials if not t.at_steps], missing)]
+    trainings = [counted("trials", [t for t in trials if not t.at_steps], missing)] if training else []
     if longer := [trial for trial in trials if trial.at_steps]:
         trainings.append(counted("trials at equal steps", longer, missing))
     seconds, kept_bytes = seconds_of(study, missing, rate), 0
@@ -89,7 +89,8 @@ def other_trainings(study: "Study", rate: "Rate | None") -> dict[str, list[int]]
 def show_forecast(answer: dict[str, Any]) -> None:
     """The trainings as a table, then time and room."""
     lines = ((one["of"], one["to_make"], one["made"]) for one in answer["trainings"])
-    out.print(table_of(("trainings", "to make", "made already"), lines, right=(1, 2)))
+    if answer["trainings"]:
+        out.print(table_of(("trainings", "to make", "made already"), lines, right=(1, 2)))
     if answer["seconds"] is None:
         say("how long they take is not known: no trial of the study was made here before, and none is tried for a look")
     elif answer["seconds"]:

@@ -160,7 +160,8 @@ def explain(
         str,
         typer.Argument(
             metavar="SAMPLE",
-            help="FILE:ROW, ROW where the data is one file (from 0, a header not counted), or a picture's path.",
+            help="FILE:ROW, ROW where the data is one file (from 0, a header not counted), a picture's path, or an id "
+            "of your own (id:17 where it is a number).",
             show_default=False,
         ),
     ],
@@ -194,7 +195,7 @@ def show_explanation(found: "Explanation") -> None:
     """The sentence, the scores, then one line per further fact."""
     from secateur.pipelines.manifests.places import Place
 
-    say(f"{Place(found.file, found.row, found.path)}: {found.sentence}", style="bold")
+    say(f"{Place(found.file, found.row, found.path, found.id)}: {found.sentence}", style="bold")
     if found.scores:
         lines = []
         for score in found.scores:
@@ -220,7 +221,8 @@ def show_explanation(found: "Explanation") -> None:
         if near:
             kept = "" if name == "nearest kept" else ", kept" if near.kept else ", dropped"
             place = Place(near.file, near.row, near.path)
-            facts.append((name, f"{place}, distance {near.distance:.4g}, label {near.label}{kept}"))
+            label = f", label {near.label}" if near.label else ""
+            facts.append((name, f"{place}, distance {near.distance:.4g}{label}{kept}"))
     if found.equal_rows:
         facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
     facts += [("not known", reason) for reason in found.unknown]

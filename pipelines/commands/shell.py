@@ -29,6 +29,7 @@ from rich.text import Text
 from secateur.pipelines.files.shown_text import one_line, visible
 
 if TYPE_CHECKING:
+    from secateur.pipelines.studies.choice import Choice
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.samples import Study
     from secateur.pipelines.studies.study import AnyStudy
@@ -132,12 +133,13 @@ def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
     return file, file.study
 
 
-def find_samples_study(name: str) -> "tuple[StudyFile, Study]":
-    """`find_study`, for commands that need a study of samples; raises StudyError for any other kind."""
+def find_samples_study(name: str) -> "tuple[StudyFile, Study | Choice]":
+    """`find_study`, for commands that need a study of samples; raises StudyError for one of another unit."""
+    from secateur.pipelines.studies.choice import Choice
     from secateur.pipelines.studies.files import StudyError
     from secateur.pipelines.studies.samples import Study
 
     file, study = find_study(name)
-    if not isinstance(study, Study):
+    if not isinstance(study, Study | Choice):
         raise StudyError(f"{study.name} is of kind {study.kind!r} and selects no samples: use secateur run {name}")
     return file, study

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.pipelines.commands.choices import listed, show_chosen
 from secateur.pipelines.commands.dry_run import forecast, show_forecast
 from secateur.pipelines.commands.shell import (
     AsJson,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.grid import Trial
+    from secateur.pipelines.studies.own_scores import OwnScore
+    from secateur.pipelines.studies.scores import Score
     from secateur.pipelines.studies.study import AnyStudy
     from secateur.trainers.judging.outcome import Outcome
 
@@ -94,7 +97,7 @@ def described(file: "StudyFile") -> dict[str, Any]:
     if isinstance(study, Study) and study.task.own:  # whose module would have to be imported to ask it
         decides = study.metric or "its task's"
     elif study.metric is None and not (isinstance(study, Study) and study.task.target == "class"):
-        decides = study.metrics[0].name
+        decides = study.metrics[0].name if study.metrics else "none, nothing is trained"
     return answer | {
         "kind": study.kind,
         "description": study.description,
@@ -178,7 +181,9 @@ def run(
 
     def show() -> None:
         say_findings(answer["findings"])
-        if whole:
+        if not study.outcome_asset:
+            show_chosen(answer)
+        elif whole:
             show_report(answer)
         else:
             show_trials(study, answer["trials"], deciding_in(store, study))
@@ -215,7 +220,7 @@ def answer_of(
         | outcome.model_dump(mode="json", include={"metrics", "kept", "of", "steps", "seconds"})
         | {"manifest": manifest_at(store, study, trial)}
         for trial, outcome in outcomes.items()
-    ]
+    ] or listed(store, study, trials)
     answer |= report_of(store, study) if whole else {"report": None, "report_file": None}
     space = str(store.find((study.name, "pruned_search_space")) or "") if whole else ""
     answer["manifest"] = first_manifest(store, study, list(trials), answer["report"]) or space or None
@@ -238,7 +243,7 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
         wide = values[:].astype("float64")
         numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
         scores.append(
-            {"score": score, "high_means": declared.declared.card.high_means}
+            {"score": score, "high_means": high_means_of(declared)}
             | {what: float(number) for what, number in numbers.items()}
             | {"samples": len(wide), "path": str(store.find(key))}
         )
@@ -253,6 +258,13 @@ def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: As
         say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
 
     tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)
+
+
+def high_means_of(score: "Score | OwnScore") -> str:
+    """What a high value of a score means."""
+    from secateur.pipelines.studies.own_scores import OwnScore
+
+    return score.high_means if isinstance(score, OwnScore) else score.declared.card.high_means
 
 
 def make(

@@ -24,8 +24,13 @@ class Columns(Settings):
     image: str | None = Field(None, description="column of pictures, or of their paths")
     text: str | None = Field(None, description="column of texts")
     features: list[str] | None = Field(None, description="columns of numbers and categories")
-    label: str | list[str] = Field(
-        description="column of classes, of numbers, or of lists of labels; or several columns of numbers or of 0 and 1"
+    label: str | list[str] | None = Field(
+        None,
+        description="column of classes, of numbers, or of lists of labels; or several columns of numbers or of 0 and "
+        "1; may be left out where nothing is trained",
+    )
+    id: str | None = Field(
+        None, description="column of ids of your own, each once, by which manifests and explanations name rows too"
     )
     group: str | None = Field(None, description="column whose equal values stay on one side of a split that is drawn")
     target: Target | None = Field(None, description="what label holds; follows from the task if left out")
@@ -41,7 +46,7 @@ class Columns(Settings):
         if len(kinds) != 1:
             raise ValueError(f"name exactly one of image, text and features, got {' and '.join(kinds) or 'none'}")
         for key, names in (("features", self.inputs), ("label", self.labels)):
-            if not names:
+            if not names and getattr(self, key) is not None:
                 raise ValueError(f"{key} names no column")
             if len(set(names)) != len(names):
                 raise ValueError(f"{key} names {next(n for n in names if names.count(n) > 1)!r} twice")
@@ -69,8 +74,8 @@ class Columns(Settings):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns that hold the target, in the order of the study."""
-        return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+        """Names of the columns that hold the target, in the order of the study; none without a label."""
+        return (self.label,) if isinstance(self.label, str) else tuple(self.label or ())
 
     def reading(self, encoding: Mapping[str, Any]) -> "Columns":
         """These columns, with the texts of missing features that a study's encoding lists."""
@@ -83,7 +88,9 @@ class Columns(Settings):
         return marks_of(self.missing or (), name) if name in (self.features or ()) else ()
 
     def holding(self, target: Target) -> "Columns":
-        """These columns, with what the label holds; raises ValueError where that does not fit them."""
+        """These columns, with what the label holds; raises ValueError where that does not fit them, or is none."""
+        if self.label is None:
+            raise ValueError("columns.label: Field required, for whatever is trained learns it")
         if self.target not in (None, target):
             raise ValueError(f"columns.target: {self.target} does not fit the task, which reads {target}: leave it out")
         return Columns(**{**self.model_dump(), "target": target})

@@ -7,6 +7,7 @@ same bytes.
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from jaxtyping import Int64, Shaped
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.stored_targets import as_columns
-from secateur.pipelines.data.types import series_of
+from secateur.pipelines.data.types import TEXT, series_of
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.trainers.modalities.encoding import Encoder, blocks_of
 
@@ -38,28 +40,33 @@ def begin(folder: Path, made_of: str) -> None:
 def write_samples(
     path: Path,
     rows: SplitRows,
-    targets: Shaped[np.ndarray, "n ..."],
+    targets: Shaped[np.ndarray, "n ..."] | None,
     strata: Int64[np.ndarray, " n"],
     pictures: tuple[str, Path] | None = None,
+    ids: str | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
 
-    With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there. The
-    file's metadata holds the `fingerprint` of the content hashes.
+    With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there; with
+    the column `ids` also `id`, as text. The file's metadata holds the `fingerprint` of the content hashes. Without
+    targets the target of a row is the name of its stratum.
     """
     writer, start, identity = None, 0, xxhash.xxh3_128()
-    for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else [])]):
+    for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else []), *([ids] if ids else [])]):
         part = slice(start, start + table.num_rows)
-        own = {name: values.to_arrow() for name, values in as_columns(targets[part], strata[part]).items()}
+        own = {name: values.to_arrow() for name, values in target_columns(targets, strata, part, names).items()}
         known = {"row": pa.array(np.arange(part.start, part.stop)), "file": table[FILE], "file_row": table[ROW]}
         if pictures:
             known["path"] = paths_below(table[pictures[0]], pictures[1])
+        if ids:
+            known["id"] = series_of(table[ids]).cast(pl.String).to_arrow().cast(TEXT)
         hashes = hex_of(words_of(table[CONTENT]))
         identity.update(text_of(hashes))
         block = pa.table(known | {"content_hash": hashes} | own)
         # Hashes and numbers of rows recur nowhere: a dictionary of them would be as large as they are. To compress the
         # hashes takes a tenth of the whole preparation and saves half of their 32 bytes a row.
-        codes = [name for name in block.column_names if name not in ("row", "file_row", "content_hash")]
+        codes = [name for name in block.column_names if name not in ("row", "file_row", "content_hash", "id")]
         numbers = dict.fromkeys(("row", "file_row"), "DELTA_BINARY_PACKED")
         packed = {name: "none" if name == "content_hash" else "zstd" for name in block.column_names}
         writer = writer or pyarrow.parquet.ParquetWriter(
@@ -70,6 +77,28 @@ def write_samples(
     if writer:
         writer.add_key_value_metadata({FINGERPRINT: identity.hexdigest()})
         writer.close()
+
+
+def check_ids(ids: pl.Series, say: Callable[[np.ndarray, int], str], what: str = "columns.id") -> None:
+    """Raise SourceError, with how many and which rows, where a column of ids has gaps or the same id twice."""
+    for wrong, fault in (
+        (ids.is_null(), "is empty"),
+        (~ids.is_first_distinct(), "repeats the value of an earlier row"),
+    ):
+        if count := int(wrong.sum() or 0):
+            where = say(wrong.arg_true()[:1000].to_numpy().astype(np.int64), count)
+            of = f"{count:,} of {len(wrong):,} rows, {where}"
+            raise SourceError(f"{what}: column {ids.name!r} {fault} in {of}: give each row an id of its own")
+
+
+def target_columns(
+    targets: Shaped[np.ndarray, "n ..."] | None, strata: Int64[np.ndarray, " n"], part: slice, names: Sequence[str]
+) -> dict[str, pl.Series]:
+    """`as_columns` of some consecutive rows; without targets the names of strata, as texts."""
+    if targets is not None:
+        return as_columns(targets[part], strata[part])
+    texts = pl.Series("target", list(names), pl.String).gather(strata[part])
+    return {"target": texts, "stratum": pl.Series("stratum", strata[part])}
 
 
 def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:

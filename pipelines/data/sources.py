@@ -116,6 +116,7 @@ def load(
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
+    source.refuse_undivided()
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
@@ -209,9 +210,12 @@ def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequ
     return [DatasetSplit(name, held)] if isinstance(held, datasets.Dataset) else held
 
 
-def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source) -> dict[str, pa.DataType]:
-    """One type for each column that is read; SourceError where one is not there or is not what the study says."""
-    names = [*needed(columns), *source.read_besides]
+def typed_columns(
+    files: Sequence[SourceFile], columns: Columns, source: Source, besides: Sequence[str] = ()
+) -> dict[str, pa.DataType]:
+    """One type for each column that is read, those `besides` the study's included; SourceError where one is not there
+    or is not what the study says."""
+    names = [*needed(columns), *source.read_besides, *besides]
     for file in files:
         check_names(file.columns, names, file.name)
     wanted = settled_types(files, list(dict.fromkeys(names)), texts_in(columns))
@@ -241,6 +245,9 @@ def typed_columns(files: Sequence[SourceFile], columns: Columns, source: Source)
     if columns.group is not None and wanted[columns.group] not in PLAIN:
         kind = types.shown_type(wanted[columns.group])
         raise SourceError(f"{first}: group column {columns.group!r} holds {kind}; groups are numbers and strings")
+    if columns.id is not None and wanted[columns.id] not in (types.INTEGER, types.TEXT):
+        kind = types.shown_type(wanted[columns.id])
+        raise SourceError(f"{first}: id column {columns.id!r} holds {kind}; ids are texts or whole numbers")
     return wanted
 
 

@@ -81,12 +81,13 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
     declared = selected.manifest.declaration
     made = declared.provenance
     kind = next((kind for kind in ENCODINGS if kind in made.columns), None)
+    labelled = "label" in made.columns and made.columns.get("target", "class") == "class"
     data = DatasetCardData(
         pretty_name=f"{line(made.dataset)}, pruned by {line(made.selection)}",
         license=None if made.license is None else line(made.license),
         size_categories=[size_category(declared.count)],
         # The Hub has no word for several labels at once, and one for numbers.
-        task_categories=[ENCODINGS[kind]] if kind and made.columns.get("target", "class") == "class" else None,
+        task_categories=[ENCODINGS[kind]] if kind and labelled else None,
         tags=["data-pruning", "coreset", "secateur"],
         pruning={
             "dataset": line(made.dataset),

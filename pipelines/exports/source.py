@@ -20,6 +20,7 @@ from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.origin import FileRows
+from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.samples import Study
 
@@ -35,8 +36,8 @@ def training_rows(file: StudyFile, root: Path, to: str = "") -> SourceRows:
     prepared tables; `to` the format that is to be written.
     """
     study = file.study
-    assert isinstance(study, Study)
-    if study.task.own:
+    assert isinstance(study, Study | Choice)
+    if isinstance(study, Study) and study.task.own:
         raise ManifestError(
             f"the samples of {study.name} come from its task {study.task.kind}: its manifest says which to keep, by "
             "row and content hash"
@@ -54,7 +55,7 @@ def training_rows(file: StudyFile, root: Path, to: str = "") -> SourceRows:
     return SourceRows(data, names, revision, base, tuple(sources_of(study, base)))
 
 
-def sources_of(study: Study, base: Path) -> list[Path]:
+def sources_of(study: Study | Choice, base: Path) -> list[Path]:
     """Files of a source; none of a data set that lies in a library or on the hub."""
     try:
         return [path for paths in study.read_source.files(base).values() for path in paths]

@@ -62,7 +62,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
             unknown.append(values)
         elif len(values) != samples.height:
             unknown.append(f"the score {card.name} of all samples is not below {folder}")
-        elif written is not None and not np.array_equal(values[manifest.training_rows], written):
+        elif written is not None and not np.array_equal(values[manifest.training_rows].astype(np.float32), written):
             unknown.append(f"the score {card.name} below {folder} was computed anew since the manifest was written")
         else:
             scores[card.name] = np.asarray(values)
@@ -117,13 +117,15 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
-    sentence = Decision(manifest, kept, counted, scores, stratum).sentence()
+    together = manifest.table["group"][position] if kept and "group" in manifest.table.columns else None
+    sentence = Decision(manifest, kept, counted, scores, stratum, together).sentence()
     distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(
         row=place.row,
         file=place.file,
         path=place.path,
+        id=place.id,
         kept=kept,
         sentence=sentence,
         label=known.shown(row) if known else group if "label" in manifest.table.columns else None,
@@ -152,7 +154,7 @@ def score_facts(
         written = manifest.table[column].to_numpy()
         if known and card.name in known.scores:
             values, labels, within = known.scores[card.name], known.labels, "all samples"
-            value = float(values[row])
+            value, written = float(values[row]), values[manifest.training_rows]
         elif position is not None:
             values, labels, within = written, strata_in(manifest.table), "kept samples"
             value = float(values[position])
@@ -250,6 +252,8 @@ class Decision:
     """The sample's class, where it is known."""
     scores: tuple[ScoreFacts, ...]
     stratum: Stratum | str | None
+    group: str | None = None
+    """What it stays or goes with, where that is known."""
 
     @property
     def drawn(self) -> str:
@@ -262,11 +266,14 @@ class Decision:
         tellers: dict[str, Callable[[], str]] = {
             "full": lambda: "every sample is kept",
             "top": self.of_top,
+            "band": self.of_band,
             "coverage_centric": self.of_strata,
             "uniform_random": self.of_chance,
             "stratified_random": self.of_class_chance,
         }
         reason = tellers.get(source.selector, self.of_any)()
+        if source.spent and source.spent.group:
+            reason = f"{self.of_group(source.spent.group)}; {self.of_any() if source.selector == 'top' else reason}"
         return f"{'Kept' if self.kept else 'Dropped'}: {reason}."
 
     def of_top(self) -> str:
@@ -284,6 +291,25 @@ class Decision:
         ending = "lowest" if end == "high" else "highest"
         side = ("above" if end == "high" else "below") if self.kept else ("below" if end == "high" else "above")
         return f"{own} is {side} {edge:.4g}, the {ending} that this selection keeps (high means {score.high_means})"
+
+    def of_group(self, column: str) -> str:
+        """What it stays or goes with."""
+        own = f" {self.group!r}" if self.group is not None else ""
+        return f"samples of equal {column} stay or go together, and its group{own} {'stays' if self.kept else 'goes'}"
+
+    def of_band(self) -> str:
+        """The score against the ends of the band."""
+        settings = self.manifest.provenance.settings
+        spent, low, high = self.manifest.provenance.spent, settings.get("low"), settings.get("high")
+        if not isinstance(low, int | float) or not isinstance(high, int | float):  # of a hostile manifest
+            return self.of_any()
+        if not self.scores or (spent and spent.group):
+            return self.of_any()
+        score = self.scores[0]
+        inside = low <= score.value <= high
+        side = "within" if inside else "outside"
+        own = f"its {score.name} of {score.value:.4g} is {side} the band from {low} to {high}"
+        return f"{own}; {self.drawn} (seed {self.manifest.provenance.seed})" if inside else own
 
     def of_strata(self) -> str:
         """The cut-off, or the stratum and its quota."""

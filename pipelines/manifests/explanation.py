@@ -92,6 +92,8 @@ class Explanation:
     equal_rows: tuple[int | str, ...] | None = None
     file: str | None = None
     path: str | None = None
+    id: str | None = None
+    """The sample's id in the user's own column, where the study names one."""
     unknown: tuple[str, ...] = ()
 
     def answer(self) -> dict[str, Any]:

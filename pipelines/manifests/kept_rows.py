@@ -21,12 +21,17 @@ FIXED: dict[str, tuple[str, tuple[str, ...]]] = {
     "file_row": ("int64", ("cr:Int64",)),
     "path": ("string", ("sc:Text",)),
     "weight": ("float32", ("cr:Float32",)),
+    "id": ("string", ("sc:Text",)),
+    "group": ("string", ("sc:Text",)),
+    "cost": ("float64", ("cr:Float64",)),
 }
 PLACES = ("file", "file_row", "path")
 """Where the user has a sample: a number among the manifest's files, the row in that file, the path of a picture."""
 FLOAT: tuple[str, tuple[str, ...]] = ("float32", ("cr:Float32",))
+OWN = ("id", "group", "cost")
+"""What the user's data says of a sample: its id, what it stays together with, what it takes of a budget."""
 HASH = r"^[0-9a-f]{32}$"
-WIDTHS = {"content_hash": 36, "path": 200}
+WIDTHS = {"content_hash": 36, "path": 200, "id": 200, "group": 200}
 """Bytes that a cell of text may take on average in a genuine file."""
 ROWS_PER_GROUP = 1 << 20
 ROWS_PER_BYTE = 2
@@ -69,12 +74,13 @@ def kept_table(
     for name, values in columns.items():
         if values.shape != keep.shape:
             raise ValueError(f"{name} must be float32 [{len(keep)}], got {list(values.shape)}")
-        finite(values, name)
+        finite(values.astype(np.float32), name)
     floats = [pl.Series(name, values.astype(np.float32)) for name, values in columns.items()]
     located = [pl.col(name).cast(pl.Int64) for name in PLACES[:2] if name in samples.columns]
     if "path" in samples.columns and (samples["path"].fill_null("") != "").any():
         located.append(pl.col("path").fill_null(""))
-    table = samples.select("row", "content_hash", group_of(samples.columns), *located)
+    own = [name for name in OWN if name in samples.columns]
+    table = samples.select("row", "content_hash", group_of(samples.columns), *located, *own)
     return table.with_columns(*floats).filter(pl.Series(keep))
 
 

@@ -23,9 +23,12 @@ class Place:
     file: str | None
     row: int
     path: str | None = None
+    id: str | None = None
+    """The user's own id of it, where the study names a column of ids."""
 
     def __str__(self) -> str:
         where = f"row {self.row}" + (f" of {self.file}" if self.file is not None else "")
+        where += f", id {self.id}" if self.id is not None else ""
         return f"{self.path} ({where})" if self.path else where
 
 
@@ -48,8 +51,9 @@ class Places:
         if found >= self.table.height or self.table["row"][found] != row:
             file = int(np.searchsorted(self.origin.starts, row, side="right")) - 1
             return Place(self.origin.files[file].name, row - int(self.origin.starts[file]))
-        path = self.table["path"][found] if "path" in self.table.columns else None
-        return Place(self.origin.files[self.table["file"][found]].name, self.table["file_row"][found], path or None)
+        path, own = (self.table[name][found] if name in self.table.columns else None for name in ("path", "id"))
+        file = self.origin.files[self.table["file"][found]].name
+        return Place(file, self.table["file_row"][found], path or None, own)
 
     def named(self, row: int) -> int | str:
         """A training sample in a list: its row where there is one file, else `FILE:ROW`."""
@@ -57,10 +61,13 @@ class Places:
         return place.row if len(self.origin.files) <= 1 else f"{place.file}:{place.row}"
 
     def find(self, text: str) -> int:
-        """The training sample that is meant by a row, `FILE:ROW` or a picture's path.
+        """The training sample that is meant by a row, `FILE:ROW`, a picture's path or, behind `id:` or where it is no
+        row, an id of the user's.
 
         Raises ManifestError where there is none, or more than one.
         """
+        if (own := self._of_id(text)) is not None:
+            return own
         file, row = self._file_and_row(text)
         if row is None:
             return self._of_path(text)
@@ -80,6 +87,17 @@ class Places:
         if len(found):
             return int(found[0])
         raise ManifestError(f"{self.origin.shown(file, row)} {self._why_absent}")
+
+    def _of_id(self, text: str) -> int | None:
+        """The sample of a user's id; None where the text is none. Raises ManifestError for `id:` and no such id."""
+        name = text.removeprefix("id:")
+        if "id" not in self.table.columns or (name == text and re.fullmatch(r"-?[0-9]{1,18}", text)):
+            return None
+        found = self.table["row"].filter(self.table["id"] == name)
+        if not len(found) and name != text:
+            kept = "training sample" if self.whole else "kept sample"
+            raise ManifestError(f"no {kept} has the id {name!r}")
+        return int(found[0]) if len(found) else None
 
     @property
     def _all(self) -> bool:

@@ -43,11 +43,29 @@ class ScoreCard(FrozenModel):
         return cls(**{**told, "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
+class Spent(FrozenModel):
+    """What kept rows come to, where a budget counts another thing than rows or rows stay together.
+
+    `unit` is `rows` or the column that the budget is of, `limit` what kept rows may come to, `total` what they do, and
+    `whole` what all rows do. `beside` is what the selection comes to that a random choice stands beside. Rows of equal
+    values of the column `group` stay together, `groups` of them.
+    """
+
+    unit: Text
+    limit: float
+    total: float
+    whole: float
+    beside: float | None = None
+    group: Text | None = None
+    groups: Count | None = None
+
+
 class Provenance(FrozenModel):
     """Where a selection comes from.
 
-    `keep` is the budget as it was asked for, `budget` what it comes to in samples. `columns` is the mapping by which
-    rows of the data set are hashed (the keywords of `samples.Columns`), so that a manifest can find its rows again.
+    `keep` is the budget as it was asked for, `budget` what it comes to in samples, `spent` what it comes to otherwise.
+    `columns` is the mapping by which rows of the data set are hashed (the keywords of `samples.Columns`), so that a
+    manifest can find its rows again.
     `scores` are the definitions of the scores that the selection read.
     """
 
@@ -57,9 +75,10 @@ class Provenance(FrozenModel):
     selector: Text
     selector_version: Text
     settings: dict[str, JsonValue]
-    keep: StrictInt | StrictFloat
+    keep: StrictInt | StrictFloat | dict[str, StrictInt | StrictFloat]
     budget: Annotated[StrictInt, Field(ge=1)]
     seed: StrictInt
+    spent: Spent | None = None
     scores: tuple[ScoreCard, ...] = ()
     columns: dict[str, JsonValue] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=lambda: dict(library_versions()))

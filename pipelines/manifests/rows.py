@@ -14,11 +14,11 @@ from pydantic import StrictInt
 from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.lazy import pa, pl
 from secateur.pipelines.manifests import croissant, kept_rows
+from secateur.pipelines.manifests.budgets import check_budget, check_spent
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
 from secateur.pipelines.manifests.origin import Origin, check_places, places
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Unit
-from secateur.selectors.contract import resolve_keep
 
 if TYPE_CHECKING:
     from secateur.pipelines.data.columns import Columns
@@ -86,16 +86,18 @@ class Rows(Payload):
         scores: Mapping[str, np.ndarray] | None = None,
         label_names: Sequence[str] | None = None,
         origin: Origin | None = None,
+        known: str | None = None,
     ) -> Rows:
         """The rows that a mask keeps.
 
         `samples` holds all n rows: `row` 0 … n-1, `content_hash` (32 hexadecimal digits) and `label` or `stratum`
         int64, which `label_names` names; with `file`, `file_row` and perhaps `path` where `origin` lists files. `keep`
-        is bool `[n]`; `weights` and each of `scores` float32 `[n]`. Raises ManifestError for input that does not fit
-        together.
+        is bool `[n]`; `weights` and each of `scores` float32 `[n]`. `known` is the fingerprint of samples that were
+        checked already. Raises ManifestError for input that does not fit together.
         """
         with explained("these rows cannot be kept"):
-            kept_rows.check_samples(samples, keep)
+            if known is None:
+                kept_rows.check_samples(samples, keep)
             origin = origin or Origin()
             if not origin.files:
                 samples = samples.drop(kept_rows.PLACES, strict=False)
@@ -105,7 +107,8 @@ class Rows(Payload):
             check_places(
                 {name: table[name].to_numpy() for name in ("file", "file_row") if name in table.columns}, origin
             )
-            return cls(table, samples.height, fingerprint(samples["content_hash"]), classes, origin=origin)
+            whole = known or fingerprint(samples["content_hash"])
+            return cls(table, samples.height, whole, classes, origin=origin)
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -140,9 +143,7 @@ class Rows(Payload):
         if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
             raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
         kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
-        count, of, keep = declaration.count, declaration.of, declaration.provenance.keep
-        if count != (resolved := resolve_keep(keep, of)):
-            raise ManifestError(f"{count} rows are kept, but keep {keep} of {of} comes to {resolved}")
+        check_budget(declaration)
 
     @classmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> Rows:
@@ -366,6 +367,9 @@ def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
         "label": "Class of the sample.",
         "stratum": "Group that the sample's target falls into: a range of numbers, or its rarest label.",
         "weight": "Weight of the sample in training.",
+        "id": "The sample's id in the user's own column.",
+        "group": "Samples of equal group stay or go together.",
+        "cost": "What the sample takes of the budget.",
     }
     for card in declaration.provenance.scores:
         meanings[kept_rows.SCORE + card.name] = (
@@ -380,6 +384,7 @@ def _check_table(declaration: Declaration[Any], table: pa.Table) -> None:
     placed = {name: kept_rows.numbers_of(table[name]) for name in ("file", "file_row") if name in table.column_names}
     check_places(placed, declaration.payload.origin)
     classes = declaration.payload.classes
+    check_spent(declaration, table)
     labels = [counted.label for counted in classes]
     if labels != sorted(set(labels)):
         raise ManifestError("its classes are not in ascending order, each once")

@@ -12,6 +12,7 @@ from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import Previews, names_of, previewed
 from secateur.scorers.contract import Scores
+from secateur.selectors.draws.ranks import Ordered
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ LARGEST = 40_000
 """Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
 
 
-def ends(values: Scores, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
+def ends(values: Ordered, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the lowest and of the highest scores, each from the extreme inwards."""
     count = min(count, len(values))
     low = np.argpartition(values, count - 1)[:count]

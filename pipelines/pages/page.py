@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 import polars as pl
+from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.content import ReportContent
@@ -50,12 +51,14 @@ class Page:
     description: str
     verdict: str
     parts: Sequence[Part]
-    content: ReportContent
+    content: BaseModel
     """The numbers behind all of it."""
     recommendation: str = ""
     """How much can go, in a sentence or two; empty where no answer can be given."""
     alerts: Sequence[str] = ()
     """Why the verdict may be wrong."""
+    texts: int = 0
+    """Samples whose texts stand in its tables."""
     lines: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HEAD))
     """Rows of the findings, as `table_of_findings` has them."""
 
@@ -67,7 +70,8 @@ class Page:
     @property
     def samples(self) -> int:
         """How many samples the page embeds."""
-        return sum((part.suspects.embedded if part.suspects else 0) + part.groups.embedded for part in self.parts)
+        shown = sum((part.suspects.embedded if part.suspects else 0) + part.groups.embedded for part in self.parts)
+        return self.texts + shown
 
     def markdown(self, *, inside: bool = True) -> str:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""

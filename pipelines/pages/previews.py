@@ -1,7 +1,6 @@
 """How samples are shown: where the user has them, and what is in them."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +64,12 @@ def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -
     if columns is None or columns.image is not None or not folder.is_dir():
         return None
 
-    opened = cache(lambda: rows_in(folder).dataset())
-
     def previews(rows: np.ndarray) -> list[str]:
-        table = opened().select(rows.tolist())
+        table = rows_in(folder).mapped(columns.inputs, rows)
         if columns.text is not None:
-            texts = [" ".join((text or "").split()) for text in table[columns.text]]
+            texts = [" ".join((text or "").split()) for text in table[columns.text].to_pylist()]
         else:
-            texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table]
+            texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table.to_pylist()]
         return [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
 
     return previews

@@ -9,6 +9,8 @@ from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
 from secateur.pipelines.runs.yardstick import Beside, beside_findings
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 
@@ -28,11 +30,7 @@ def findings_of(
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    found = [
-        *lost_findings(study, lost),
-        *beside_findings(known),
-        *(constant_scores(store, study) if isinstance(study, Study) else []),
-    ]
+    found = [*lost_findings(study, lost), *beside_findings(known), *constant_scores(store, study)]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]
@@ -46,18 +44,21 @@ def view_of(finding: Mapping[str, Any]) -> str:
     return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
 
 
-def constant_scores(store: Store, study: Study) -> list[dict[str, Any]]:
+def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
     """One finding for each score that is there and is the same number for all samples."""
     listed = []
-    for name, score in study.scores.items():
+    for name, score in study.scores.items() if isinstance(study, Study | Choice) else ():
         key = (study.name, "scores", name)
         if not store.holds(key):
             continue
         values = np.asarray(store.load(key))
         if len(values) > 1 and values.min() == values.max():
+            look = "what it was computed from"
+            if not isinstance(score, OwnScore):
+                look = f"the settings of {score.scorer} and at proxy"
             text = (
                 f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is "
-                f"chance: look at the settings of {score.scorer} and at proxy"
+                f"chance: look at {look}"
             )
             listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
     return listed

@@ -16,5 +16,7 @@ def outcomes_in(study: AnyStudy, loaded: Mapping[Trial, Any]) -> dict[Trial, Out
 
 
 def outcomes_at(store: Store, study: AnyStudy, trials: Iterable[Trial]) -> dict[Trial, Outcome]:
-    """What trials that were run came to; raises FileNotFoundError for one that was not."""
+    """What trials that were run came to, none where nothing is measured; FileNotFoundError for one that was not."""
+    if not study.outcome_asset:
+        return {}
     return outcomes_in(study, {trial: store.load((study.name, study.outcome_asset), trial) for trial in trials})

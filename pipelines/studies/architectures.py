@@ -156,6 +156,8 @@ class ModelSpace(Settings):
     def _configs_exist(self) -> "ModelSpace":
         from secateur.trainers.judging.architectures import configs_of
 
+        self.source.refuse_undivided()
+        self.columns.holding(self.columns.target or "class")
         checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
         configs_of(self.training, self.positions)
         return self

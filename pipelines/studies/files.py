@@ -12,7 +12,7 @@ from secateur.pipelines.studies.folders import SHIPPED as SHIPPED
 from secateur.pipelines.studies.folders import files_in, own_folder, shipped_files
 from secateur.pipelines.studies.plain_yaml import read_yaml, within_bounds
 from secateur.pipelines.studies.rejections import did_you_mean, fault_text, require
-from secateur.pipelines.studies.study import DEFAULT_KIND, KINDS, AnyStudy, kind_named
+from secateur.pipelines.studies.study import KINDS, AnyStudy, kind_named, kind_of
 from secateur.pipelines.studies.trust import TRUST, refuse_untrusted
 
 
@@ -59,7 +59,7 @@ def validated(content: Any, path: Path) -> AnyStudy:
     """A study from what its file holds; raises StudyError with file, key and what is allowed where that is none."""
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping of keys, got {type(content).__name__}")
-    kind = content.get("kind", DEFAULT_KIND)
+    kind = kind_of(content)
     try:
         require(str(kind), KINDS, "kind")
         return kind_named(kind)(**content)

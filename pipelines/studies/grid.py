@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from urllib.parse import quote
 
 KD = "+kd"
 """Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
+RANDOM = "+random"
+"""Ends the name of what stands beside a selection: as much, at random."""
 STEPS = "+steps"
 """Ends the name of a selection's twin, trained on the same samples for as many steps as everything takes."""
 OWN = "own"
@@ -42,9 +45,18 @@ class Trial:
 
     @property
     def keep(self) -> int | float:
-        """The budget as the study gives it; 1.0 for `full` and where a selection goes by its own settings."""
+        """The budget as the study gives it; 1.0 for `full` and where a selection goes by its own settings.
+
+        One of a column is none of these numbers: a study of choices tells it by the key.
+        """
         _, at, text = self.selection.rpartition("@")
         return 1.0 if not at or text == OWN else int(text) if text.isdigit() else float(text)
+
+    @property
+    def budget(self) -> int | float | str:
+        """`keep`, and where that is no number, as of an amount of a column, what stands for it in the key."""
+        text = self.selection.rpartition("@")[2]
+        return text if "=" in text else self.keep
 
     @property
     def distilled(self) -> bool:
@@ -84,6 +96,14 @@ def tuned_as(selection: str, between: Mapping[int | float, int | float]) -> str:
     return selection_key(trial.name, below[trial.keep]) if trial.keep in below else selection
 
 
-def selection_key(name: str, keep: float | str) -> str:
-    """Partition key of a selection at a budget: a count is digits alone, a fraction is not."""
+def selection_key(name: str, keep: float | str | Mapping[str, int | float]) -> str:
+    """Partition key of a selection at a budget: a count is digits alone, a fraction is not, an amount of a column has
+    its name in front.
+
+    >>> selection_key("band", {"tokens": 5000})
+    'band@tokens=5000'
+    """
+    if isinstance(keep, Mapping):
+        [(column, amount)] = keep.items()
+        keep = f"{quote(column, safe='')}={amount}"
     return f"{name}@{keep}"

@@ -181,6 +181,7 @@ class Study(AnyStudy):
             return self
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
+        self.read_source.refuse_undivided()
         self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
         self.task.check(self.read_scores, (self.proxy, self.training))
         self.task.check_metric(self.metric, self.columns.labels)

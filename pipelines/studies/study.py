@@ -22,10 +22,17 @@ from secateur.scorers.settings import Settings
 from secateur.trainers.judging.sequential import Looks, looks_between
 from secateur.trainers.tasks.contract import Metric
 
-KINDS: Final[Mapping[str, str]] = {"pruning": "units", "samples": "samples", "search": "architectures"}
+KINDS: Final[Mapping[str, str]] = {
+    "choice": "choice",
+    "pruning": "units",
+    "samples": "samples",
+    "search": "architectures",
+}
 """The file of this folder that holds each kind of study, by the name that a study gives under `kind`."""
-DEFAULT_KIND = "samples"
-"""The kind of a file that names none."""
+TRAINED, UNTRAINED = "samples", "choice"
+"""The kind of a file that names none: with something to train, or without."""
+TO_TRAIN = ("proxy", "training", "task")
+"""Keys of which one at least is in the file of a study that trains."""
 SOURCE: Final = "source"
 """The key of a study's data, among those of all that it reads."""
 MOST_LOOKS = 10
@@ -192,6 +199,15 @@ class AnyStudy(Settings, ABC):
         """Why there is no manifest of what a trial keeps; empty where there is one."""
         return ""
 
+    def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
+        """Whether an asset, by its names below the study, or a trial of it, follows from the file of a key of
+        `contents`."""
+        return content.partition(".")[0] not in self.left_out(names[0], trial)
+
+    def needs(self, trial: Trial | None, parent: Sequence[str]) -> bool:
+        """Whether a trial of an asset is made of one of that asset's parents, by its names below the study."""
+        return True
+
     def left_out(self, asset: str, trial: Trial | None) -> set[str]:
         """Keys that decide nothing about an asset, or one trial of it."""
         return {"kind", "description"} | ({"metric", "seeds", "looks"} if trial else set())
@@ -217,6 +233,11 @@ def looks_of(staged: Mapping[str, Any] | Sequence[Any]) -> Looks:
             f"{shortened(repr(list(staged)))}"
         )
     return looks_between(*staged) if doubled else tuple(staged)
+
+
+def kind_of(content: Mapping[str, Any]) -> Any:
+    """The kind of study that a file holds, or is meant to hold: what it names under `kind`, or what its keys show."""
+    return content.get("kind", TRAINED if any(key in content for key in TO_TRAIN) else UNTRAINED)
 
 
 @cache

@@ -28,7 +28,7 @@ from secateur.pipelines.studies.study import KINDS, kind_named
 from secateur.scorers.settings import NamesInput, types_in
 from secateur.trainers.experiments.contract import experiments
 
-OF_COLUMNS = "columns.text columns.features columns.label columns.group columns.missing"
+OF_COLUMNS = "columns.text columns.features columns.label columns.id columns.group columns.missing"
 OF_SOURCES = "label_names split.column split.after"
 NO_INPUTS = {
     "samples": f"name description metric {OF_COLUMNS} task.settings scores scores.scorer scores.settings selections "
@@ -38,6 +38,9 @@ NO_INPUTS = {
     "samples source.Hub": f"{OF_SOURCES} train test name config revision",  # whose commit counts
     **{f"samples source.{kind}": OF_SOURCES for kind in ("Disk", "Imagefolder", "Jsonl", "Parquet")},
     **{f"samples source.{kind}": "label_names" for kind in ("Diabetes", "Digits")},
+    "choice": f"name description metric {OF_COLUMNS} columns.image scores scores.column scores.key scores.fingerprint "
+    "embeddings.column embeddings.key embeddings.fingerprint selections selections.selector selections.score "
+    "selections.by selections.share selections.settings keep recurring.cron recurring.timezone",
     "search": "name description metric space.table.positions space.table.accuracy space.table.key "
     "space.callable.positions space.models.subset.selector space.models.subset.score space.models.subset.settings",
     "search space.models": f"{OF_COLUMNS} columns.image",  # pictures of a source: one reader reads all sources
@@ -58,7 +61,7 @@ def keys_of(model: type[BaseModel], above: str) -> Iterator[tuple[str, bool]]:
     for name, field in model.model_fields.items():
         parts, key = set(types_in(field.annotation)), f"{above}{field.alias or name}"
         inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-        if above.startswith("search") and any(issubclass(part, SourceKind) for part in inner):
+        if above.startswith(("search", "choice")) and any(issubclass(part, SourceKind) for part in inner):
             yield key, False
             continue
         for part in inner:
@@ -80,7 +83,9 @@ def test_every_key_that_takes_a_text_has_a_scene_or_names_no_input() -> None:
     assert known | others == found.keys()
     marked = {key for key, mark in found.items() if mark}
     assert marked <= known
-    read_by_sources = {key for key in known if " source." in key or key.endswith((".source", "columns.image"))}
+    read_by_sources = {
+        key for key in known if " source." in key or key.endswith((".source", " source", "columns.image"))
+    }
     assert known - marked == read_by_sources | {"samples proxy_from"}
 
 

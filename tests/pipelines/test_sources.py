@@ -474,7 +474,6 @@ def test_features_of_two_kinds_are_refused_and_ints_with_floats_are_not(tmp_path
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"kind": "csv", "train": "a.csv"}, "give one of test, test_fraction .* and split"),
         ({"kind": "csv", "train": "a.csv", "test": "b.csv", "test_fraction": 0.1}, "give one of test, test_fraction"),
         ({"kind": "csv", "train": "a.csv", "test": "b.csv", "charset": "utf-9"}, "no encoding is called 'utf-9'"),
         ({"kind": "disk", "train": "a", "test_fraction": 1.0}, "less than 1"),

@@ -62,10 +62,12 @@ BEYOND = {
 REFUSED = [
     (
         {"kind": "prunning"},
-        ["kind: there is no 'prunning'; did you mean 'pruning'?", "there are: pruning, samples, search"],
+        ["kind: there is no 'prunning'; did you mean 'pruning'?", "there are: choice, pruning, samples, search"],
     ),
     ({"kind": ["search"]}, ["kind: there is no"]),
     ({"kind": "search"}, ["space", "Field required"]),
+    ({"source": {"kind": "parquet", "train": "data/train.parquet"}}, ["source: give one of test, test_fraction"]),
+    ({"columns": {"features": ["x", "y"]}}, ["columns.label: Field required"]),
     ({"kep": 0.5}, ["kep: there is no such key; did you mean 'keep'?", "there are: kind, name"]),
     ({"scores": {"magnitude": None}}, ["magnitude.scorer: 'magnitude' is for weights; there are:", "el2n"]),
     ({"selections": {"random_entries": None}}, ["random_entries.selector: 'random_entries' is for deltas", "top"]),

@@ -307,6 +307,28 @@ def source_scene(kind: str, train: str, test: str, make: Callable[[str, int], Ch
     )
 
 
+IDS = [f"u{row}" for row in range(30)]
+
+
+def prompts(word: str) -> Change:
+    """Texts with ids."""
+    texts = pl.DataFrame({"prompt": [f"{word} {row}" for row in range(30)], "uuid": IDS})
+    return lambda: texts.write_parquet("prompts.parquet")
+
+
+def grades(seed: int) -> Change:
+    """A score of each id, in an order of their own."""
+    order = np.random.default_rng(seed).permutation(30)
+    table = pl.DataFrame({"uuid": [IDS[row] for row in order], "grade": np.random.default_rng(seed).random(30)})
+    return lambda: table.write_csv("grades.csv")
+
+
+def vectors(seed: int) -> Change:
+    """A vector of each id."""
+    found = np.random.default_rng(seed).normal(size=(30, 3))
+    return lambda: pl.DataFrame({"uuid": IDS, "vector": found.tolist()}).write_parquet("vectors.parquet")
+
+
 def pictures_in(folder: str, seed: int) -> Change:
     """Folders of two classes with pictures."""
     names = [f"{folder}/{name}/{place}.png" for name in ("cat", "dog") for place in range(6)]
@@ -373,6 +395,22 @@ def scenes(copying_model: Path) -> dict[str, Scene]:
         "csv": source_scene("csv", "a.csv", "b.csv", rows),
         "jsonl": source_scene("jsonl", "a.jsonl", "b.jsonl", rows),
         "disk": source_scene("disk", "a", "b", saved_rows),
+        "brought": Scene(
+            {
+                "source": {"kind": "parquet", "train": "prompts.parquet"},
+                "columns": {"text": "prompt", "id": "uuid"},
+                "scores": {"judge": {"file": "grades.csv", "column": "grade", "high_means": "better"}},
+                "embeddings": {"file": "vectors.parquet", "column": "vector"},
+                "selections": {"best": {"selector": "top", "score": "judge"}, "spread": {"selector": "k_center"}},
+                "keep": [0.3],
+            },
+            all_of(prompts("a"), grades(0), vectors(0)),
+            {
+                "choice source": prompts("b"),
+                "choice scores.file": grades(1),
+                "choice embeddings.file": vectors(1),
+            },
+        ),
         "disk of splits": Scene(
             {"source": {"kind": "disk", "path": "all", "train": "one", "test": "two"}, **FEATURES, **PARTS},
             saved_rows("all", 0, "one", "two"),

@@ -66,6 +66,16 @@ class SourceKind(Settings):
         return None
 
     @property
+    def divided_by(self) -> str:
+        """The key by which some rows are for testing; empty where all are one split."""
+        return "kind"
+
+    def refuse_undivided(self) -> None:
+        """Raise ValueError where no row is for testing, as something that trains needs."""
+        if not self.divided_by:
+            raise ValueError(f"source: {ONE_TEST}")
+
+    @property
     def read_besides(self) -> tuple[str, ...]:
         """Columns that the source itself reads, such as that of a split by time."""
         return ()
@@ -137,6 +147,9 @@ class TimeSplit(Settings):
     after: int | float | date | datetime | str = Field(description="the least value of a test row")
 
 
+ONE_TEST = "give one of test, test_fraction (with split_seed) and split"
+
+
 class SplitSource(SourceKind):
     """A source whose keys `train` and `test` name its splits; `test_fraction` may stand in for `test`."""
 
@@ -165,9 +178,14 @@ class SplitSource(SourceKind):
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
-        if ("test" in self.splits) + (self.test_fraction is not None) + (self.split is not None) != 1:
-            raise ValueError("give one of test, test_fraction (with split_seed) and split")
+        if ("test" in self.splits) + (self.test_fraction is not None) + (self.split is not None) > 1:
+            raise ValueError(ONE_TEST)
         return self
+
+    @property
+    def divided_by(self) -> str:
+        """See `SourceKind.divided_by`."""
+        return next((key for key in ("test", "test_fraction", "split") if getattr(self, key) is not None), "")
 
 
 class NamedSplits(SplitSource):

@@ -20,19 +20,25 @@ from secateur.pipelines.data.source_kinds.tables import TableSource
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4}
 """Bytes of a value in memory by the type that the file stores; of texts and pictures those of a place among them."""
 
+WIDE = 64
+"""Bytes that a file holds of each text on average, from which on a dictionary of them would be as large as they are."""
+TOGETHER = 1 << 24
+"""Bytes of batches that are worked on together."""
+
 
 class Stored(NamedTuple):
     """How a column lies in a file.
 
     Its values, those within lists each, take `least` bytes in memory: a run of equal ones takes no room in the file. No
-    value is longer than the `largest` part of a row group. `texts` are paths of texts and pictures that can be read as
-    places in a dictionary.
+    value is longer than the `largest` part of a row group. `texts` are paths of texts and pictures that are read as
+    places in a dictionary; `wide` texts are not, of which the file holds so much that few can recur.
     """
 
     least: int
     largest: int
     texts: list[str]
     listed: bool
+    wide: bool
 
 
 class Parquet(TableSource):
@@ -74,11 +80,15 @@ class ParquetFile(SourceFile):
                 parts = [{leaf: group.column(leaf) for leaf in own} for group in groups]
                 widths = {leaf: WIDTHS.get(kind.physical_type, 8) for leaf, kind in kinds.items()}
                 texts = [kind.path for kind in kinds.values() if kind.physical_type == "BYTE_ARRAY"]
+                plain = len(kinds) == 1 and bool(texts) and (pa.types.is_string(field.type) or field.type == types.TEXT)
+                chunks = [each for part in parts for each in part.values()] if plain else []
+                wide = plain and all(each.total_uncompressed_size >= WIDE * each.num_values for each in chunks)
                 found[field.name] = Stored(
                     least=sum(each.num_values * widths[leaf] for part in parts for leaf, each in part.items()),
                     largest=max((sum(each.total_uncompressed_size for each in p.values()) for p in parts), default=0),
-                    texts=[] if pa.types.is_struct(field.type) else texts,
+                    texts=[] if wide or pa.types.is_struct(field.type) else texts,
                     listed=types.is_list(field.type),
+                    wide=wide,
                 )
         return found
 
@@ -129,25 +139,25 @@ class ParquetFile(SourceFile):
             yield from file.iter_batches(ROWS, columns=[name])
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        stored = [self._stored[name] for name in wanted]
-        largest = max([1, *(self._stored[name].largest for name, kind in wanted.items() if kind == types.PICTURE)])
-        # A picture may stand in a row group once, for many rows.
-        size = min(batch_rows(wanted), max(1, self._limit // largest))
-        with self._opened([path for each in stored for path in each.texts]) as file:
+        stored = {name: self._stored[name] for name in wanted}
+        whole = [each.largest for name, each in stored.items() if wanted[name] == types.PICTURE or each.wide]
+        # A picture, or a text, may stand in a row group once, for many rows.
+        size = min(batch_rows(wanted), max(1, self._limit // max([1, *whole])))
+        with self._opened([path for each in stored.values() for path in each.texts]) as file:
             every = list(range(file.metadata.num_row_groups))
             # Dictionaries within lists do not cross row groups.
-            apart = any(each.listed and each.texts for each in stored)
+            apart = any(each.listed and each.texts for each in stored.values())
             groups = [[one] for one in every] if apart else [every]
             parts = (file.iter_batches(size, some, list(wanted)) for some in groups)
             first = unpacked = 0
             # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
-            for batch in chain.from_iterable(parts):
-                row, first = first, first + batch.num_rows
-                unpacked += sum(bytes_of(values) for values in batch)
+            for batches in gathered(chain.from_iterable(parts), batch_rows(wanted)):
+                table = pa.Table.from_batches(batches)
+                row, first = first, first + table.num_rows
+                unpacked += sum(bytes_of(values) for batch in batches for values in batch)
                 self._refuse(unpacked)
                 if first > start:
-                    table = pa.Table.from_batches([batch.slice(max(0, start - row))])
-                    yield typed(table, wanted, self.name, max(row, start))
+                    yield typed(table.slice(max(0, start - row)), wanted, self.name, max(row, start))
 
     @property
     def _limit(self) -> int:
@@ -173,6 +183,21 @@ class ParquetFile(SourceFile):
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{self.path} is not a readable Parquet file: {' '.join(str(error).split())}") from error
+
+
+def gathered(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Batches in lists of so many rows at least, or of `TOGETHER` bytes: small ones of large row groups take as long to
+    work through as large ones."""
+    together: list[pa.RecordBatch] = []
+    held = size = 0
+    for batch in batches:
+        together.append(batch)
+        held, size = held + batch.num_rows, size + batch.nbytes
+        if held >= rows or size >= TOGETHER:
+            yield together
+            together, held, size = [], 0, 0
+    if together:
+        yield together
 
 
 def leaves_of(kind: pa.DataType) -> int:

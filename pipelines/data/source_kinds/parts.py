@@ -221,7 +221,7 @@ def settled_types(files: Iterable[SourceFile], names: Sequence[str], texts: Sequ
 
 def needed(columns: Columns) -> tuple[str, ...]:
     """Columns that a study reads, in the order of the study."""
-    return tuple(dict.fromkeys([*columns.inputs, *columns.labels, *([columns.group] if columns.group else [])]))
+    return tuple(dict.fromkeys([*columns.inputs, *columns.labels, *filter(None, (columns.group, columns.id))]))
 
 
 def texts_in(columns: Columns) -> tuple[str, ...]:

@@ -1,0 +1,252 @@
+"""Assets of a study that trains nothing: what it brings, `subset` and `manifest` of each trial, and `report`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
+from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
+from secateur.pipelines.assets.written_report import page_link
+from secateur.pipelines.data.fingerprints import fingerprint
+from secateur.pipelines.data.stored_targets import strata_in
+from secateur.pipelines.manifests.kept_rows import check_samples
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.origin import FileRows, Origin
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
+from secateur.pipelines.manifests.rows import Rows
+from secateur.pipelines.pages.choice_report import Made, choice_page
+from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.runs.drift import scoring_of
+from secateur.pipelines.runs.findings import findings_of
+from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.grid import RANDOM, Trial
+from secateur.trainers.judging.outcome import Cost
+
+
+def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
+    """The assets of one study; relative paths in it start at `base`."""
+    assets = [
+        prepare_asset(study, base),
+        *(score_asset(study, name, base) for name in study.scores),
+        *([embeddings_asset(study, base)] if study.embeddings else []),
+        subset_asset(study),
+        manifest_asset(study),
+        report_asset(study),
+    ]
+    return recurrence(study, base, assets, drift_asset(study)) if study.recurring else dg.Definitions(assets)
+
+
+def inputs_of(study: Choice) -> dict[str, dg.AssetIn]:
+    """What subsets follow from."""
+    found = ins_of(study, "samples", "source", *(["embeddings"] if study.embeddings else []))
+    return found | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in study.scores}
+
+
+def brought_by(study: Choice, loaded: Mapping[str, Any], store: Store) -> Brought:
+    """What the study's assets hold, as selections read it."""
+    held = rows_in(store.load(key_of(study, "rows")) / "train")
+    known: dict[str, pl.Series] = {}
+
+    def column(name: str) -> pl.Series:
+        if name not in known:
+            values = held.column(name)
+            known[name] = values.cast(pl.Int64) if values.dtype == pl.Boolean else values
+        return known[name]
+
+    return Brought(
+        strata=strata_in(loaded["samples"].select("stratum").collect()),
+        column=column,
+        scores={name: np.asarray(loaded[f"score_{name}"]) for name in study.scores},
+        embeddings=loaded.get("embeddings"),
+        group=study.columns.group,
+    )
+
+
+def subset_asset(study: Choice) -> dg.AssetsDefinition:
+    """The keep mask of each trial."""
+    key = key_of(study, "subset")
+
+    @study_asset(
+        study, "subset", ins=inputs_of(study), trials="all",
+        description="Which samples stay: a keep mask, true where a sample is kept. A group stays or goes whole, and "
+        "what stays never comes to more than the budget. NAME+random is as much at random.",
+    )  # fmt: skip
+    def subset(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], **loaded: Any) -> None:
+        brought = brought_by(study, loaded, secateur_store)
+        # All of them before the first is written: a budget that one cannot meet leaves nothing behind.
+        for trial, chosen in list(chosen_of(study, trials_of(context), brought)):
+            secateur_store.save(key, chosen.keep, trial)
+            secateur_store.save(key_of(study, "subset_settings"), dict(chosen.settings), trial)
+            secateur_store.save(key_of(study, "subset_spent"), spent_as_told(chosen), trial)
+            secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
+            context.add_asset_metadata(facts_of(chosen), asset_key=key, partition_key=str(trial))
+
+    return subset
+
+
+def spent_as_told(chosen: Chosen) -> dict[str, Any]:
+    """What rows come to, and whether a manifest has to say it."""
+    return {"plain": chosen.plain, **asdict(chosen.spent)}
+
+
+def facts_of(chosen: Chosen) -> dict[str, Any]:
+    """What the UI shows of a subset."""
+    spent = chosen.spent
+    told = {
+        f"{spent.unit} kept": spent.total,
+        f"{spent.unit} allowed": spent.limit,
+        f"{spent.unit} in all": spent.whole,
+    }
+    more = {"groups kept": spent.groups} if spent.groups is not None else {}
+    return {"kept": int(chosen.keep.sum()), "of": len(chosen.keep), **told, **more, "seconds": chosen.seconds}
+
+
+def manifest_asset(study: Choice) -> dg.AssetsDefinition:
+    """The exported selection of each trial."""
+    key = key_of(study, "manifest")
+
+    @study_asset(
+        study, "manifest", ins=inputs_of(study) | ins_of(study, "subset"), trials="all",
+        description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
+        check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
+    )  # fmt: skip
+    def manifest(
+        context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], subset: Any, **loaded: Any
+    ) -> dg.MaterializeResult:
+        brought, source = brought_by(study, loaded, secateur_store), loaded["source"]
+        table, origin, faults = with_group(study, loaded["samples"].collect(), brought), origin_of(study, source), []
+        check_samples(table, np.zeros(len(table), np.bool_))
+        known = fingerprint(table["content_hash"])
+        for trial in trials_of(context):
+            settings = secateur_store.load(key_of(study, "subset_settings"), trial)
+            spent = secateur_store.load(key_of(study, "subset_spent"), trial)
+            provenance = provenance_of(study, trial, source, settings, spent, int(np.sum(subset[trial])))
+            rows = Rows.chosen(
+                with_costs(table, study, trial, brought), np.asarray(subset[trial]),
+                scores={card.name: brought.scores[card.name] for card in provenance.scores},
+                label_names=source["strata"], origin=origin, known=known,
+            )  # fmt: skip
+            with secateur_store.recorded(key, trial) as place:
+                written = Manifest.write(place, rows, provenance, overwrite=True)
+            try:
+                Manifest.load(written.path, verify=True)
+            except ValueError as error:
+                faults.append(str(error))
+            facts = {"path": dg.MetadataValue.path(written.path.resolve()), "kept": provenance.budget}
+            context.add_asset_metadata(facts, asset_key=key, partition_key=str(trial))
+        told = "; ".join(faults) or "every manifest verifies"
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)]
+        )
+
+    return manifest
+
+
+def report_asset(study: Choice) -> dg.AssetsDefinition:
+    """What was chosen of what, beside as much at random."""
+    key = key_of(study, "report")
+
+    @study_asset(
+        study, "report", ins=inputs_of(study) | ins_of(study, "subset"), deps=[key_of(study, "manifest")],
+        description="What was chosen of what, beside as much at random. Nothing was trained, so nothing says that a "
+        "selection is better than random.",
+        metadata=page_link(study),
+    )  # fmt: skip
+    def report(secateur_store: dg.ResourceParam[Store], subset: Any, **loaded: Any) -> dg.MaterializeResult:
+        trials = [trial for trial in study.trials if trial in subset]
+        spent = {trial: secateur_store.load(key_of(study, "subset_spent"), trial) for trial in trials}
+        made = Made(
+            study, {trial: np.asarray(subset[trial]) for trial in trials}, spent,
+            brought_by(study, loaded, secateur_store), loaded["samples"].collect(), loaded["source"]["files"],
+        )  # fmt: skip
+        page = choice_page(made, findings_of(secateur_store, study), previews_of(study, secateur_store))
+        with secateur_store.folder(key) as folder:
+            page.write(folder)
+        path = dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve())
+        return dg.MaterializeResult(metadata={"path": path, "report": dg.MetadataValue.md(page.markdown())})
+
+    return report
+
+
+def drift_asset(study: Choice) -> dg.AssetsDefinition:
+    """The comparison of the scores and selections as they are with the last ones."""
+    key, recurring = key_of(study, "drift"), study.recurring
+    assert recurring
+
+    @study_asset(study, "drift", ins=inputs_of(study), description=DRIFT, check_specs=drift_checks(key))
+    def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+        brought = brought_by(study, loaded, secateur_store)
+        trials = [Trial(key, 0) for key in study.selection_keys if not Trial(key, 0).name.endswith(RANDOM)]
+        kept = {trial.selection: chosen.keep for trial, chosen in chosen_of(study, trials, brought)}
+        hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
+        return compared(secateur_store, key, scoring_of(hashes, dict(brought.scores), kept), recurring.drift)
+
+    return drift
+
+
+def with_group(study: Choice, table: pl.DataFrame, brought: Brought) -> pl.DataFrame:
+    """The table of samples with the column whose equal values stay together, as texts."""
+    if study.columns.group is None:
+        return table
+    return table.with_columns(brought.column(study.columns.group).cast(pl.String).alias("group"))
+
+
+def with_costs(table: pl.DataFrame, study: Choice, trial: Trial, brought: Brought) -> pl.DataFrame:
+    """The table of samples with what each takes of a budget that is of a column."""
+    costs = brought.costs(study.budget_of(trial))
+    return table if costs is None else table.with_columns(pl.Series("cost", costs.astype(np.float64)))
+
+
+def origin_of(study: Choice, source: Mapping[str, Any]) -> Origin:
+    """Where the rows of a manifest lie."""
+    return Origin(
+        files=tuple(FileRows(name=name, rows=rows) for name, rows in source["training_files"]),
+        types=source["types"],
+        separator=getattr(study.source, "separator", ","),
+        charset=getattr(study.source, "charset", "utf-8"),
+        label_names=tuple(source["label_names"]),
+        policies=study.data.model_dump(mode="json"),
+        dropped=source["dropped"],
+    )
+
+
+def provenance_of(
+    study: Choice, trial: Trial, source: Mapping[str, Any], settings: dict[str, Any], spent: dict[str, Any], kept: int
+) -> Provenance:
+    """All that a manifest says of how its rows were chosen."""
+    random, selection = trial.name.endswith(RANDOM), study.selection_of(trial)
+    quotas: dict[str, Any] = {"by": selection.by, "share": selection.share} if selection.by else {}
+    read = [] if random else selection.scores_read(study.scores)
+    told = {name: value for name, value in spent.items() if name != "plain"}
+    return Provenance(
+        dataset=study.name,
+        revision=source["revision"],
+        columns=study.columns.model_dump(mode="json", exclude_none=True),
+        selection=trial.name,
+        selector="uniform_random" if random else selection.selector,
+        selector_version="1" if random else selection.chosen.version,
+        settings=settings if random else settings | quotas,
+        keep=study.budget_of(trial),
+        budget=kept,
+        seed=trial.seed,
+        spent=None if spent["plain"] else Spent(**told),
+        scores=tuple(card_of(study, name) for name in read),
+    )
+
+
+def card_of(study: Choice, name: str) -> ScoreCard:
+    """What a manifest says of a score that the user brought."""
+    card = study.scores[name].card(name)
+    brought = study.scores[name].model_dump(mode="json", exclude_none=True, exclude={"unmatched"})
+    return ScoreCard(
+        name=name, version=card.version, high_means=card.high_means, view=card.view, paper="", summary=card.summary,
+        scorer="own", settings=brought,
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Vectors that a user brings, put to the rows of the data: an array in their order, or a column of lists."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from secateur.pipelines.data.own_values import (
+    DataRows,
+    Join,
+    NumbersFile,
+    column_of,
+    named,
+    places_for,
+    refuse_names,
+)
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
+
+BLOCK = 1 << 14
+"""Vectors that are looked at together."""
+
+
+def vectors_for(file: NumbersFile, rows: DataRows, join: Join, column: str | None) -> np.ndarray:
+    """One vector for each row of the data, float32 `[n, d]`, from an array `[rows, d]`, which is mapped into memory, or
+    a column of lists; raises SourceError that says what does not go together, as `places_for` does.
+    """
+    if file.is_array:
+        refuse_names(file, join, column)
+        found = file.array()
+        if found.ndim != 2 or found.dtype.kind not in "fiu":
+            raise SourceError(
+                f"{file.what}: numbers [rows, dimensions] are needed, and {file.path.name} holds {found.dtype} "
+                f"{list(found.shape)}"
+            )
+    else:
+        found = lists_in([file.table()], named(file, column), file.what)
+    places = places_for(file, rows, join, len(found), lambda one, other: (found[one] != found[other]).any(axis=1))
+    if found.dtype == np.float32 and len(places) == len(found) and np.array_equal(places, np.arange(len(found))):
+        return found  # as it lies, mapped into memory
+    return np.asarray(found[places], np.float32)
+
+
+def not_finite(vectors: np.ndarray) -> np.ndarray:
+    """Rows of vectors that are NaN or infinite, int64 ascending, found block by block."""
+    starts = range(0, len(vectors), BLOCK)
+    bad = [start + np.flatnonzero(~np.isfinite(vectors[start : start + BLOCK]).all(axis=1)) for start in starts]
+    return np.concatenate([np.zeros(0, np.int64), *bad])
+
+
+def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:
+    """A column of lists of numbers of one length, float32 `[rows, d]`; raises SourceError for any other."""
+    parts: list[np.ndarray] = []
+    for file in files:
+        for values in list_batches(file, name, what):
+            lengths = values.value_lengths().unique().to_pylist() if len(values) else []
+            if values.null_count or len(lengths) > 1 or (parts and lengths and parts[0].shape[1] != lengths[0]):
+                raise SourceError(f"{what}: column {name!r} of {file.name} needs lists of one length in every row")
+            flat = values.flatten()
+            if flat.null_count:
+                raise SourceError(f"{what}: column {name!r} of {file.name} has an empty number in a list")
+            parts.append(np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1))
+    return np.concatenate(parts)
+
+
+def list_batches(file: SourceFile, name: str, what: str) -> Iterator[pa.Array]:
+    """Lists of a column, batch by batch; of Parquet in the type that it stores."""
+    if name not in file.columns:
+        column_of(file, name, what)  # whose error says what there is
+    if isinstance(file, ParquetFile):
+        with pq.ParquetFile(file.path) as opened:
+            batches = [batch.column(0) for batch in opened.iter_batches(1 << 14, columns=[name])]
+    else:
+        kinds = settled_types([file], [name], ())
+        batches = [chunk for table in file.batches(kinds) for chunk in table[name].chunks]
+    for values in batches:
+        kind = values.type
+        if pa.types.is_fixed_size_list(kind):
+            values = values.cast(pa.large_list(kind.value_type))
+        numbers = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+        inner = values.type.value_type if numbers else None
+        if inner is None or not (pa.types.is_floating(inner) or pa.types.is_integer(inner)):
+            raise SourceError(f"{what}: column {name!r} of {file.name} holds {kind}, and lists of numbers are needed")
+        yield values

@@ -1,0 +1,156 @@
+"""A source of which no row is held out, as a study reads that trains nothing: every row, hashed, with its columns."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import xxhash
+from jaxtyping import Int64
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.drawn_rows import drawn_rows
+from secateur.pipelines.data.dropped import Dropped, decide
+from secateur.pipelines.data.own_values import LARGEST
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.scan import FILE, SplitRows, on_disk, scanned
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.data.sources import (
+    Places,
+    class_names_of,
+    own_manners,
+    part_of,
+    read,
+    rows_folder,
+    spellings_in,
+    typed_columns,
+)
+from secateur.pipelines.data.targets import read_targets
+
+LONGEST = 121
+"""Characters of a text that are kept, to show rows by."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All rows of a source; row i is the same sample everywhere in a run.
+
+    `targets` are int64 `[n]`, numbers of the classes `label_names`, or None without a label. `rows` hold the columns
+    that the study reads, texts of at most `LONGEST` characters. `files` are the source's files, `counts` how many rows
+    each of them has, `types` those that columns are read as, `dropped` the rows that policies left out.
+    """
+
+    rows: SplitRows
+    targets: Int64[np.ndarray, " n"] | None
+    label_names: tuple[str, ...]
+    revision: str
+    files: tuple[str, ...]
+    counts: tuple[int, ...]
+    types: dict[str, pa.DataType]
+    dropped: tuple[Dropped, ...]
+    folder: Path
+    """Where the shards lie that were read."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def places(self) -> Places:
+        """Where the user has the rows."""
+        return Places({"train": self.rows}, self.files)
+
+    def shown(self, rows: np.ndarray, count: int) -> str:
+        """Some rows, ascending, the first of `count`, for a message."""
+        return self.places.text("train", rows, count)
+
+    def column(self, name: str, what: str) -> pl.Series:
+        """A column without gaps; SourceError that counts and names the rows that have one."""
+        held = self.rows.column(name)
+        self.refuse(held.is_null(), f"{what}: column {name!r} is empty")
+        return held
+
+    def numbers(self, name: str, what: str) -> np.ndarray:
+        """A column of numbers, or of true and false, int64 or float64 `[n]`; SourceError for any other, and for gaps,
+        NaN and infinity."""
+        held = self.column(name, what)
+        if held.dtype == pl.Boolean:
+            held = held.cast(pl.Int64)
+        if not held.dtype.is_numeric():
+            raise SourceError(f"{what}: column {name!r} of {self.files[0]} holds {held.dtype}, and numbers are needed")
+        if held.dtype.is_float():
+            self.refuse(~(held.abs() <= LARGEST), f"{what}: column {name!r} is NaN, infinite or beyond {LARGEST:.2g}")
+        return held.to_numpy()
+
+    def refuse(self, wrong: pl.Series, fault: str) -> None:
+        """Raise SourceError that counts and names the rows of a mask, if it has any."""
+        if count := int(wrong.sum() or 0):
+            where = self.shown(wrong.arg_true()[:1000].to_numpy().astype(np.int64), count)
+            raise SourceError(f"{fault} in {count:,} of {len(wrong):,} rows, {where}: fill them, or leave them out")
+
+
+def load_whole(
+    source: Source, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy
+) -> Whole:
+    """Read every row of a source, with the columns `besides`; relative paths start from `base`, `cache` takes shards.
+
+    Raises SourceError for everything that bad data can be.
+    """
+    with own_manners():
+        parts, revision = read(source, columns, base, cache / "sources")
+        files = parts["train"]
+        wanted = typed_columns(files, columns, source, besides)
+        folder = rows_folder(source, columns, base, cache, revision)
+        folder = folder.with_name(f"{folder.name}-{named(besides)}")
+        names = class_names_of(files, columns)
+        scans = scanned(files, wanted, columns, folder / "train", base, everything, names, longest=LONGEST)
+    if "train" not in scans:
+        raise SourceError(f"{files[0].name}: no rows")
+    shown = tuple(file.shown(base) for file in files)
+    keep, dropped = decide(scans, columns, policy, Places(scans, shown).text, folder)
+    rows = {"train": part_of(scans["train"], keep["train"], folder / "train")}
+    targets: Int64[np.ndarray, " n"] | None = None
+    label_names: tuple[str, ...] = ()
+    if columns.labels:
+        declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))]
+        say, spelled = Places(rows, shown).text, spellings_in(files, columns, wanted)
+        found, label_names = read_targets(rows, columns, declared, source.label_names, say, spelled)
+        targets = found["train"]
+    if source.limit is not None and len(rows["train"]) > source.limit:
+        every = np.zeros(len(rows["train"]), np.int64) if targets is None else targets
+        drawn = drawn_rows(every, source.limit, source.split_seed)
+        mask = on_disk((len(every),), np.bool_, folder)
+        mask[drawn] = True
+        rows["train"] = part_of(rows["train"], mask, folder / "train")
+        targets = None if targets is None else targets[drawn]
+    counts = counts_of(scans["train"], len(files))
+    return Whole(rows["train"], targets, label_names, revision, shown, counts, dict(wanted), tuple(dropped), folder)
+
+
+def everything(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
+    """No row is held out."""
+    return {"train": np.ones(table.num_rows, np.bool_)}
+
+
+def named(besides: Sequence[str]) -> str:
+    """A part of a folder's name that stands for some columns."""
+    return xxhash.xxh3_64_hexdigest(json.dumps([LONGEST, *sorted(besides)]).encode())
+
+
+def counts_of(rows: SplitRows, files: int) -> tuple[int, ...]:
+    """Rows of each file."""
+    counts = np.zeros(files, np.int64)
+    for table in rows.batches([FILE]):
+        counts += np.bincount(table[FILE].to_numpy(), minlength=files)
+    return tuple(counts.tolist())
+
+
+def files_now(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[Sequence[SourceFile], str]:
+    """The files of a source as they are now, and their revision."""
+    with own_manners():
+        parts, revision = read(source, columns, base, cache / "sources")
+    return parts["train"], revision

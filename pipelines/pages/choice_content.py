@@ -1,0 +1,110 @@
+"""What `report.json` of a study of choices holds, as models: the file is written of them, and so is its schema."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from secateur.pipelines.pages.content import Content, Told
+from secateur.pipelines.pages.words import Table
+
+UNTRAINED = (
+    "Nothing was trained, so nothing here says that a model learns more from a selection than from as much at random: "
+    "train on both manifests, or add proxy and training to the study."
+)
+"""What a reader must know of every choice."""
+
+
+class ScoreFacts(Content):
+    """A score that the user brought."""
+
+    name: Annotated[str, Field(description="as the study calls it")]
+    high_means: Annotated[str, Field(description="what a high value means")]
+    brought: Annotated[str, Field(description="where it comes from")]
+    low: Annotated[float, Field(description="the lowest value")]
+    mean: Annotated[float, Field(description="mean over all rows")]
+    high: Annotated[float, Field(description="the highest value")]
+    distinct: Annotated[int, Field(ge=1, description="distinct values")]
+
+
+class Kept(Content):
+    """What one selection keeps at one budget and seed, beside as much at random."""
+
+    selection: Annotated[str, Field(description="its name and budget, as in the names of manifests")]
+    budget: Annotated[str, Field(description="the budget in words")]
+    seed: Annotated[int, Field(ge=0, description="of its draws")]
+    kept: Annotated[int, Field(ge=0, description="rows that stay")]
+    of: Annotated[int, Field(ge=1, description="rows in all")]
+    groups: Annotated[int | None, Field(description="groups that stay, where rows stay together")]
+    unit: Annotated[str, Field(description="what the budget counts: rows, or a column")]
+    limit: Annotated[float, Field(description="what kept rows may come to")]
+    total: Annotated[float, Field(description="what they come to")]
+    left: Annotated[float, Field(ge=0, description="what is left of the budget: nothing more of the order fits in it")]
+    whole: Annotated[float, Field(description="what all rows come to")]
+    random: Annotated[str | None, Field(description="the selection of as much at random; null of a random one")]
+    random_kept: Annotated[int | None, Field(description="its rows")]
+    random_total: Annotated[float | None, Field(description="what they come to")]
+    scores: Annotated[dict[str, float], Field(description="mean of each score over the kept rows")]
+    random_scores: Annotated[dict[str, float], Field(description="the same of the random ones")]
+
+
+class Overlap(Content):
+    """Two selections at one budget and seed."""
+
+    one: Annotated[str, Field(description="a selection and its budget")]
+    other: Annotated[str, Field(description="another one at that budget")]
+    both: Annotated[int, Field(ge=0, description="rows that both keep")]
+    jaccard: Annotated[float, Field(ge=0, le=1, description="rows that both keep, of those that either keeps")]
+    by_chance: Annotated[float, Field(ge=0, le=1, description="what two random selections of these sizes come to")]
+
+
+class Part(Content):
+    """How much of what is kept has one value of a column, in the unit of the budget."""
+
+    selection: Annotated[str, Field(description="its name and budget")]
+    column: Annotated[str, Field(description="the column of the quotas")]
+    value: Annotated[str, Field(description="one of its values")]
+    before: Annotated[float, Field(ge=0, le=1, description="its share of all rows")]
+    after: Annotated[float, Field(ge=0, le=1, description="its share of kept rows")]
+
+
+class Extreme(Content):
+    """A row at an end of a score; its text stands on the page alone."""
+
+    score: Annotated[str, Field(description="the score")]
+    end: Annotated[Literal["high", "low"], Field(description="which end")]
+    value: Annotated[float, Field(description="its score")]
+    file: Annotated[str, Field(description="the user's file")]
+    row: Annotated[int, Field(ge=0, description="row in that file, from 0")]
+    id: Annotated[str | None, Field(description="the user's id of it, if the study names a column of ids")]
+
+
+class ChoiceContent(Content):
+    """The facts of a report on a study that trains nothing. It holds no sample: of those it says file, row and id."""
+
+    format: Annotated[Literal[1], Field(description="of this file")] = 1
+    kind: Annotated[Literal["choice"], Field(description="tells it from reports on trainings")] = "choice"
+    study: Annotated[str, Field(description="name of the study")]
+    description: Annotated[str, Field(description="of the study")]
+    unit: Annotated[str, Field(description="what is kept or dropped")]
+    seeds: Annotated[int, Field(ge=1, description="repetitions of every draw")]
+    samples: Annotated[int, Field(ge=1, description="rows in all")]
+    verdict: Annotated[str, Field(description="what nothing here says")]
+    recommendation: Annotated[None, Field(description="null: nothing was measured")] = None
+    scores: Annotated[list[ScoreFacts], Field(description="scores of the user's")]
+    kept: Annotated[list[Kept], Field(description="every selection at every budget and seed")]
+    overlaps: Annotated[list[Overlap], Field(description="pairs of selections, of seed 0")]
+    parts: Annotated[list[Part], Field(description="quotas of columns before and after, of seed 0")]
+    extremes: Annotated[list[Extreme], Field(description="rows at the ends of each score")]
+    findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    note: Annotated[str, Field(description="how to read the table")]
+    table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `report.json` of a study of choices."""
+    made = ChoiceContent.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **made,
+        "title": "report.json of a choice of secateur",
+    }

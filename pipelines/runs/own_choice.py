@@ -1,0 +1,182 @@
+"""Choose rows by what a user brings: scores, what rows cost, whole groups, quotas, and beside it as much at random."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
+from secateur.pipelines.studies.own_scores import Budget
+from secateur.pipelines.studies.own_selection import OwnSelection
+from secateur.selectors.contract import resolve_amount, resolve_keep, selectors
+from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.unit_quotas import choose_by_quota
+from secateur.selectors.whole_units import Units, choose_units
+
+ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a study brings of its `n` rows: strata int64 `[n]`, a column of the data by name, scores, and vectors."""
+
+    strata: np.ndarray
+    column: Callable[[str], pl.Series]
+    scores: Mapping[str, np.ndarray]
+    embeddings: np.ndarray | None
+    group: str | None
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Numbers of groups that stay together, int64 `[n]`; None where each row is by itself."""
+        return None if self.group is None else codes_of(self.column(self.group))[0]
+
+    def signals(self, selection: OwnSelection, study: Choice) -> dict[str, np.ndarray]:
+        """What a selector reads, by name; scores of which the order alone counts are of the user's own type."""
+        found: dict[str, np.ndarray] = {}
+        for name in selection.reads:
+            if name == "embeddings":
+                assert self.embeddings is not None
+                found[name] = self.embeddings
+            elif name in ("strata", "memberships"):
+                found[name] = self.strata
+            else:
+                score, sign = selection.signal(name, study.scores)
+                values = self.scores[score]
+                found[name] = exact(values, sign) if selection.reads_order(name) else sign * values.astype(np.float32)
+        return found
+
+    def costs(self, keep: Budget) -> np.ndarray | None:
+        """What each row takes of a budget, float64 or int64 `[n]`; None where that is one each."""
+        return self.column(next(iter(keep))).to_numpy() if isinstance(keep, Mapping) else None
+
+
+def exact(values: np.ndarray, sign: int) -> np.ndarray:
+    """Values as they are, or their opposites."""
+    return values if sign == 1 else -values
+
+
+def codes_of(values: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """The number of each value, int64 `[n]`, and the values in order."""
+    distinct = values.unique().sort()
+    places = pl.DataFrame({"value": distinct, "place": np.arange(len(distinct))})
+    found = pl.DataFrame({"value": values}).join(places, on="value", how="left", maintain_order="left")["place"]
+    return found.to_numpy().astype(np.int64), distinct
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What kept rows come to; see `Spent` of a manifest's provenance."""
+
+    unit: str
+    limit: float
+    total: float
+    whole: float
+    group: str | None
+    groups: int | None
+    beside: float | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows that stay, bool `[n]`, by which settings, and what they come to."""
+
+    keep: Keep
+    settings: Mapping[str, Any]
+    spent: Spent
+    seconds: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether as many rows stay as the budget says, each by itself: all that a manifest has to say of them."""
+        return self.spent.unit == ROWS and self.spent.group is None and self.spent.total == self.spent.limit
+
+
+def chosen_of(study: Choice, trials: Iterable[Trial], brought: Brought) -> Iterator[tuple[Trial, Chosen]]:
+    """What each trial keeps; raises ValueError that names the selection where a budget cannot be met."""
+    made: dict[tuple[str, int], Chosen] = {}
+    for trial in trials:
+        keep, selection = study.budget_of(trial), study.selection_of(trial)
+        name = selection_key(trial.name.removesuffix(RANDOM), keep)
+        if (name, trial.seed) not in made:
+            made[name, trial.seed] = chosen(study, selection, name, keep, trial.seed, brought)
+        first = made[name, trial.seed]
+        yield trial, at_random(first, keep, trial.seed, brought) if trial.name.endswith(RANDOM) else first
+
+
+def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed: int, brought: Brought) -> Chosen:
+    """What a selection keeps at a budget."""
+    started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
+    settings = selection.chosen.settings(**selection.settings).model_dump()
+    how: dict[str, Any] = {"settings": settings, "seed": seed, "ids": np.arange(count, dtype=np.int64)}
+    units = Units.made_of(count, brought.groups, costs)
+    limit = float(resolve_amount(keep, count, float(units.costs.sum())))
+    try:
+        signals = brought.signals(selection, study)
+        if selection.by is None:
+            kept = choose_units(selection.chosen, signals, units, limit, **how)
+        else:
+            strata, values = codes_of(brought.column(selection.by))
+            share = shares_of(selection, values)
+            kept = choose_by_quota(selection.chosen, signals, units, limit, strata=strata, share=share, **how)
+    except ValueError as error:
+        raise ValueError(f"{study.name}: selections.{name}: {error}") from error
+    if not kept.any():
+        raise ValueError(f"{study.name}: selections.{name}: nothing fits the parts of a budget of {limit:g}; raise it")
+    spent = spent_of(kept, units, costs, keep, limit, brought)
+    return Chosen(kept, settings, spent, time.perf_counter() - started)
+
+
+def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chosen:
+    """As much as a selection keeps, at random."""
+    started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
+    units, ids = Units.made_of(count, brought.groups, costs), np.arange(count, dtype=np.int64)
+    random = selectors()["uniform_random"]
+    kept = choose_units(random, {"ids": ids}, units, beside.spent.total, settings={}, seed=seed, ids=ids)
+    spent = spent_of(kept, units, costs, keep, beside.spent.limit, brought)
+    return Chosen(kept, {}, replace(spent, beside=beside.spent.total), time.perf_counter() - started)
+
+
+def spent_of(kept: Keep, units: Units, costs: np.ndarray | None, keep: Budget, limit: float, brought: Brought) -> Spent:
+    """What kept rows come to."""
+    total = float(kept.sum() if costs is None else costs[kept].sum())
+    groups = None if brought.group is None else len(np.unique(units.of[kept]))
+    unit = next(iter(keep)) if isinstance(keep, Mapping) else ROWS
+    whole = float(units.costs.sum())
+    return Spent(unit=unit, limit=limit, total=total, whole=whole, group=brought.group, groups=groups)
+
+
+def shares_of(selection: OwnSelection, values: pl.Series) -> Any:
+    """The word for the shares, or the share of each value by its number; raises ValueError for a value that the column
+    has not."""
+    if isinstance(selection.share, str):
+        return selection.share
+    places = {str(value): place for place, value in enumerate(values.to_list())}
+    for value in selection.share:
+        if value not in places:
+            some = ", ".join(list(places)[:20])
+            raise ValueError(f"share: column {selection.by!r} has no value {value!r}; there are: {some}")
+    return {places[value]: part for value, part in selection.share.items()}
+
+
+def check_budgets(study: Choice, count: int, column: Callable[[str], pl.Series]) -> None:
+    """Raise ValueError for budgets and shares that the data cannot meet, before anything is made of them."""
+    for keep in study.keep:
+        if not isinstance(keep, Mapping):
+            resolve_keep(keep, count)
+            continue
+        [(name, amount)] = keep.items()
+        whole = column(name).sum()
+        if not (isinstance(amount, float) and amount <= 1) and amount > whole:
+            raise ValueError(f"keep: {amount:,} {name} are more than the {whole:,} of all rows")
+    for name, selection in study.selections.items():
+        if selection.by is not None:
+            try:
+                shares_of(selection, codes_of(column(selection.by))[1])
+            except ValueError as error:
+                raise ValueError(f"selections.{name}.{error}") from error

@@ -1,0 +1,132 @@
+"""Selections of a study that trains nothing: a selector, the score that it reads, and quotas of a column."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from secateur.pipelines.studies.own_scores import OwnScore
+from secateur.pipelines.studies.rejections import checked, require
+from secateur.pipelines.studies.selection import OF_TARGET, choosers
+from secateur.scorers.settings import Settings
+from secateur.selectors.contract import Selector, of_other_units, selectors
+from secateur.selectors.draws.ranks import Ordered
+
+OWN_KEYS = {"score", "by", "share"}
+"""Keys of a selection in YAML that are no settings of its selector."""
+HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
+"""What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
+NAMED: Mapping[str, str] = {**HARDNESS, "mean_probability": "easier"}
+OF_LABELS = ("strata", "memberships")
+
+
+class OwnSelection(Settings):
+    """A selector with its settings, the user's score that it reads, and quotas of a column."""
+
+    selector: Annotated[str, Field(description="a selector; may be left out where the selection has its name")]
+    score: Annotated[str | None, Field(description="of the study, where the selector reads one")] = None
+    by: Annotated[str | None, Field(description="column whose values each get a part of the budget")] = None
+    share: Annotated[
+        Literal["proportional", "balanced"] | dict[str, float],
+        Field(description="with by: as much as each value holds, equal parts, or a share by value"),
+    ] = "proportional"
+    settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
+        Field(default_factory=dict)
+    )
+
+    @property
+    def chosen(self) -> Selector[...]:
+        """The selector."""
+        return selectors()[self.selector]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Signals that the selector reads, less what its caller supplies."""
+        return tuple(name for name in self.chosen.reads if name not in ("ids", "budget"))
+
+    def reads_order(self, name: str) -> bool:
+        """Whether the order alone of a signal counts, so that it needs no type of its own."""
+        return inspect.signature(self.chosen.choose).parameters[name].annotation is Ordered
+
+    @property
+    def by_hardness(self) -> bool:
+        """Whether samples are told apart by how hard they are."""
+        return bool(set(self.reads) & HARDNESS.keys())
+
+    def signal(self, name: str, scores: Mapping[str, OwnScore]) -> tuple[str, int]:
+        """The user's score behind a signal of the selector, and 1, or -1 where it has the opposite sense.
+
+        Raises ValueError where there is none, or none that means the same.
+        """
+        if name == "scores" and not self.by_hardness:
+            return self.score or "", 1
+        wanted = NAMED.get(name, "harder")
+        score = name if name in scores else self.score
+        if score is None or (name not in HARDNESS and name != "scores" and name not in scores):
+            there = ", ".join(scores) or "none"
+            stands = " as score, whose high_means is harder or easier," if name in HARDNESS else ""
+            raise ValueError(f"selector {self.selector!r} reads {name}: name a score of yours{stands} "
+                             f"or add one called {name}; there are: {there}")  # fmt: skip
+        means = scores[score].high_means
+        if means not in ("harder", "easier"):
+            raise ValueError(
+                f"selector {self.selector!r} tells hard samples from easy ones, and high {score} means {means}: name a "
+                "score whose high_means is harder or easier, or a selector such as top or band"
+            )
+        return score, 1 if means == wanted else -1
+
+    def scores_read(self, scores: Mapping[str, OwnScore]) -> list[str]:
+        """The user's scores that are read."""
+        named = [name for name in self.reads if name == "scores" or name in NAMED]
+        return sorted({self.signal(name, scores)[0] for name in named})
+
+    def check(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+        """Raise ValueError, with key and remedy, for a selector that there is not, settings that it does not take, and
+        what it reads and nobody brings; `given` says whether there are a `label` and `embeddings`."""
+        if self.selector in choosers() and self.selector not in selectors():
+            raise ValueError(f"{where}.selector: {self.selector!r} selects while a model trains, and nothing is "
+                             "trained here: add proxy and training to the study")  # fmt: skip
+        require(self.selector, selectors(), f"{where}.selector", of_other_units)
+        self.check_inputs(where, scores, given)
+        if untuned := [name for name in self.chosen.tunable if self.settings.get(name) is None]:
+            some = ", ".join(f"{value:g}" for value in self.chosen.tunable[untuned[0]])
+            raise ValueError(f"{where}.{untuned[0]}: trainings would choose it, and nothing is trained here: "
+                             f"write one, such as {some}")  # fmt: skip
+        checked(self.chosen.settings, self.settings, where, lambda held: self.chosen.most(2**40, held.model_dump()))
+        if self.by is None and self.share != "proportional":
+            raise ValueError(f"{where}.share: say by which column with by, or leave share out")
+        if isinstance(self.share, dict) and (
+            not self.share or min(self.share.values()) < 0 or sum(self.share.values()) > 1 + 1e-9
+        ):
+            raise ValueError(f"{where}.share: shares are from 0 on and add up to 1 at most, got {self.share}")
+
+    def check_inputs(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+        """Raise ValueError for what the selector reads and nobody brings."""
+        if self.score is not None:
+            if not {"scores", *HARDNESS} & set(self.reads):
+                raise ValueError(f"{where}.score: {self.selector!r} reads no score; leave it out")
+            require(self.score, scores, f"{where}.score")
+        elif "scores" in self.reads:
+            there = ", ".join(scores) or "none; bring one under scores"
+            raise ValueError(f"{where}.score: {self.selector!r} reads a score; name one of yours, there are: {there}")
+        if "embeddings" in self.reads and not given["embeddings"]:
+            raise ValueError(
+                f"{where}: {self.selector!r} reads vectors; bring them as embeddings: {{file: vectors.npy}}"
+            )
+        if set(OF_LABELS) & set(self.reads) and not given["label"]:
+            raise ValueError(f"{where}: {self.selector!r} reads classes; name their column as columns.label")
+        unknown = [name for name in self.reads if name not in ("scores", "embeddings", *OF_LABELS, *NAMED)]
+        if OF_TARGET.intersection(unknown):
+            raise ValueError(
+                f"{where}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
+                "select DATA --target EXAMPLES"
+            )
+        if unknown:
+            raise ValueError(
+                f"{where}: {self.selector!r} reads {unknown[0]}, which needs a training: name another selector"
+            )
+        try:
+            self.scores_read(scores)
+        except ValueError as error:
+            raise ValueError(f"{where}.score: {error}") from error
