@@ -28,6 +28,11 @@ from secateur.trainers.processes import device_of_choice
 
 ROWS = 1 << 16
 """Rows of a scoring pass between two looks of its bar."""
+GRAPHS = {
+    "embeddings": ("neighbour_indices", "neighbour_distances"),
+    "label_free_embeddings": ("label_free_neighbours",),
+}
+"""What is made of the neighbour graph of each of a study's embeddings."""
 
 
 def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
@@ -78,14 +83,14 @@ def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars
     folder.mkdir()
     trained = train(
         data,
-        study.proxy,
+        study.proxy.training,
         seed=seed,
         observers=list(watchers.values()),
         device=device_of_choice(),
         progress=display.start(None, f"training the proxy, seed {seed}"),
         checkpoint=CheckpointWriter(folder, study.checkpoints),
     )
-    models.save(trained.model, folder, study.proxy, data.inputs.shape[1:])
+    models.save(trained.model, folder, study.proxy.training, data.inputs.shape[1:])
     return {name: watcher.scores() for name, watcher in watchers.items()}
 
 
@@ -116,26 +121,27 @@ def signals_of(
     null = null_model_of(strata, len(data.task.stratum_names()))
     given: dict[str, Any] = {"labels": strata, "strata": strata, "null_log_probabilities": null}
     given["memberships"] = data.task.memberships(data.targets)
-    wanted = set().union(*(score.signals for score in study.scores.values()))
-    if not wanted & {"embeddings", "neighbour_indices", "neighbour_distances"}:
-        return given
-    display.stage("embedding")
-    read: dict[str, Any] = {"model": models.load(run)} if study.embeddings.kind == "proxy" else {}
-    if not read and study.read_columns.text is not None:
-        read = {"texts": loaded.train[study.read_columns.text]}
-    given["embeddings"] = joined(embed(study.embeddings, data, **read, device=device_of_choice()), folder)
-    if wanted & {"neighbour_indices", "neighbour_distances"}:
-        from secateur.scorers.geometry.neighbours import nearest_neighbours
+    texts = None if study.read_columns.text is None else loaded.train[study.read_columns.text]
+    for name, made in GRAPHS.items():
+        if name not in study.signals:
+            continue
+        display.stage("embedding")
+        settings = study.embeddings.model_copy(update={} if name == "embeddings" else {"kind": "sklearn"})
+        read = {"model": models.load(run)} if settings.kind == "proxy" else {} if texts is None else {"texts": texts}
+        given[name] = joined(embed(settings, data, **read, device=device_of_choice()), folder / name)
+        if study.signals.intersection(made):
+            from secateur.scorers.geometry.neighbours import nearest_neighbours
 
-        display.stage("looking for neighbours")
-        graph = nearest_neighbours(given["embeddings"], **study.neighbours.model_dump())
-        given |= {"neighbour_indices": graph.indices, "neighbour_distances": graph.distances}
+            display.stage("looking for neighbours")
+            graph = nearest_neighbours(given[name], **study.neighbours.model_dump(exclude={"label_free"}))
+            given |= dict(zip(made, (graph.indices, graph.distances), strict=False))
+    given.setdefault("label_free_neighbours", given.get("neighbour_indices"))
     return given
 
 
-def joined(blocks: Any, folder: Path) -> np.ndarray:
+def joined(blocks: Any, path: Path) -> np.ndarray:
     """Blocks of vectors float16 as one array in a file, one of them in memory at a time."""
-    path, width = folder / "embeddings", 0
+    width = 0
     with path.open("wb") as file:
         for block in blocks:
             width = block.shape[1]

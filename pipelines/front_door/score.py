@@ -67,6 +67,8 @@ def score(
     >>> sc.score(rows, label="label", scores=["aum", "self_confidence"], epochs=2, progress=False).shape
     (60, 3)
     """
+    if "folds" in (more.get("proxy") or {}):
+        raise ValueError("proxy: folds are for studies, and score() trains proxies of all rows; leave them out")
     if unknown := [key for key in more if key not in MORE]:
         near = did_you_mean(unknown[0], MORE)
         raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
@@ -94,7 +96,9 @@ def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any])
     content["encoding"] = {**whole.content["encoding"], **(more.get("encoding") or {})}
     named = {name: {"scorer": one.scorer, **one.settings} for name, one in scores.items()}
     content |= {"name": "data", "scores": named, "selections": {"uniform_random": None}, "keep": [1.0]}
-    content["training"] = {key: value for key, value in content["proxy"].items() if key not in ("epochs", "steps")}
+    content["training"] = {
+        key: value for key, value in content["proxy"].items() if key not in ("epochs", "steps", "folds")
+    }
     content["training"]["steps"] = 1
     study = validated(content, Path("score()"))
     assert isinstance(study, Study)

@@ -1,10 +1,17 @@
 """Keep samples whose score lies within a band of values, drawn at random."""
 
-import numpy as np
+from typing import Annotated
 
+import numpy as np
+from pydantic import Field
+
+from secateur.scorers.settings import LARGEST
 from secateur.selectors.contract import selector
 from secateur.selectors.draws.ranks import Ids, Keep, Ordered
 from secateur.selectors.draws.strata import draw_from_strata
+
+Bound = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+"""An end of a band."""
 
 
 def within_band(scores: Ordered, *, low: float, high: float) -> Keep:
@@ -17,7 +24,7 @@ def within_band(scores: Ordered, *, low: float, high: float) -> Keep:
 
 
 @selector(draws=True, monotone=True, candidates=within_band)
-def band(scores: Ordered, budget: int, *, low: float, high: float, seed: int, ids: Ids | None = None) -> Keep:
+def band(scores: Ordered, budget: int, *, low: Bound, high: Bound, seed: int, ids: Ids | None = None) -> Keep:
     """Draw from the samples whose score is from `low` to `high`, for example a pass rate from 0.2 to 0.8.
 
     Raises ValueError where the budget exceeds what the band holds.

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import secateur as sc
+from secateur.pipelines.front_door import score as door
 from secateur.pipelines.front_door.results import Report, StudyResult
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.selectors.samplers.contract import samplers
@@ -214,6 +215,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"data": frames().head(0)}, ValueError, "the data: no rows"),
     ({"data": frames().with_columns(label=pl.lit("a"))}, ValueError, r"is 'a' in every row.*\(label=…\)"),
     ({"model": "resnet"}, ValueError, "there is no 'resnet'|resnet"),
+    ({"proxy": {"folds": 3}}, ValueError, "proxy: folds are for studies"),
     ({"proxy": {"lr": 0.1}}, ValueError, "proxy.lr: there is no such key"),
     ({"checkpoint": 3}, TypeError, "takes no 'checkpoint'; did you mean 'checkpoints'"),
 ]
@@ -257,6 +259,7 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert sc.score is door.score
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
