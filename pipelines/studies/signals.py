@@ -68,6 +68,7 @@ BESIDE: Mapping[str, str] = {
     "teacher_cost": "teacher",
     "teacher_logits_cost": "teacher_logits",
     "distillation_tuning_cost": "distillation_tuning",
+    "yardstick_model": "yardstick",
     "subset_settings": "subset",
     "subset_spent": "subset",
     "subset_cost": "subset",
@@ -80,7 +81,7 @@ COST = "_cost"
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 """Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
 OF_TEST = ("test_samples", "test_inputs")
-OF_BOTH = ("source", "data_report", "data_groups", "rows", "yardstick", "evaluation", "report")
+OF_BOTH = ("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report")
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ def yardstick_is_told(known: dict[str, Any], told: str, page: str, text: str) ->
     assert known["proxy_test"] == evaluate(models.load(proxy), test)["accuracy"]
     assert known["proxy_training"] == pytest.approx(json.loads((proxy / "fit.json").read_text())["accuracy"][-1])
     assert (known["model"], known["rows"], len(known["proxy_accuracy"])) == ("boosted trees", 121, 4)
-    assert known["value"] == store.load(("blobs", ".yardstick"))["metrics"]["accuracy"]
+    assert known["value"] == store.load(("blobs", "yardstick_model"))["metrics"]["accuracy"]
     for sentence in known["sentences"]:
         assert sentence in told
         assert sentence in page
