@@ -14,6 +14,7 @@ from typing import Literal
 import dagster as dg
 
 from secateur.pipelines.assets.freshness import Freshness
+from secateur.pipelines.assets.records import quick_records
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, stage_of
 from secateur.pipelines.assets.running import RUNS, alive, gate, mark_dead
 from secateur.pipelines.assets.shell_runs import run_here
@@ -70,12 +71,13 @@ def instance_at(home: Path, told: Callable[[str], None] = lambda _: None) -> Ite
     before = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(prepare_instance(home))
     try:
-        with gate(home / "dagster" / RUNS):  # two processes that make its tables at once fail
-            instance = dg.DagsterInstance.get()
-        with instance:
-            for text in mark_dead(instance):
-                told(text)
-            yield instance
+        with quick_records():
+            with gate(home / "dagster" / RUNS):  # two processes that make its tables at once fail
+                instance = dg.DagsterInstance.get()
+            with instance:
+                for text in mark_dead(instance):
+                    told(text)
+                yield instance
     finally:
         if before is None:
             del os.environ["DAGSTER_HOME"]

@@ -4,6 +4,7 @@ Bodies are in the files beside this one, which load the pipeline when they run a
 at once.
 """
 
+import atexit
 import gc
 import os
 import signal
@@ -140,6 +141,7 @@ def main() -> None:
     # Half a million objects of libraries are loaded: as often as Python does it, looking for garbage among them would
     # be a seventh of that time.
     gc.set_threshold(50_000, 10, 10)
+    atexit.register(gc.freeze)  # nor is there a reason to look through them when all of them go
     place = Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
     with arrived_signals() as signals:
         try:

@@ -5,7 +5,6 @@ One function, `subset_page`, makes the page of a study's trial and of an ad-hoc 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import polars as pl
 
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import in_markdown, one_line
+from secateur.pipelines.pages.bars import paired_bars
 from secateur.pipelines.pages.extremes import SHOWN, strip
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.previews import Previews, previewed, shown_places
@@ -25,7 +25,6 @@ from secateur.scorers.geometry.subset_coverage import distance_to_kept
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep, first_by_key
 from secateur.selectors.static.uniform_random import uniform_random
-from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
 
 WORK = 1e10
 """Multiplications that one page spends on coverage at most, but for the fewest rows."""
@@ -221,20 +220,7 @@ def shares(labels: np.ndarray, keep: Keep, names: Sequence[str], *, each: int = 
 
 def class_balance(labels: np.ndarray, keep: Keep, names: Sequence[str]) -> str:
     """Share of each class before and after, as Markdown."""
-    return balance_drawn(tuple(shares(labels, keep, names)))
-
-
-@lru_cache(maxsize=256)  # subsets of several seeds often have the same shares
-def balance_drawn(found: tuple[Share, ...]) -> str:
-    """Bars of shares, as Markdown."""
-    places = np.arange(len(found))
-
-    def draw(axes: Any) -> None:
-        axes.barh(places - 0.2, [100 * one.before for one in found], 0.36, label="all samples", color=RANDOM_COLOUR)
-        axes.barh(places + 0.2, [100 * one.after for one in found], 0.36, label="kept", color=COLOURS[0])
-        axes.set_yticks(places, [one.title for one in found])
-        axes.set(xlabel="% of samples", ylim=(len(found) - 0.4, -0.6))
-        axes.grid(axis="y", visible=False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-    return inline(picture(draw, height=0.8 + 0.26 * len(found)), "balance of strata")
+    found = shares(labels, keep, names)
+    pairs = [(100 * one.before, 100 * one.after) for one in found]
+    svg = paired_bars([one.title for one in found], pairs, ("all samples", "kept"), "% of samples")
+    return inline(svg.encode(), "balance of strata")

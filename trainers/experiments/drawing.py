@@ -48,19 +48,21 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
         draw(axes)
         for axis in (axes.xaxis, axes.yaxis):
             write_numbers(axis)
-        wrap_captions(figure, axes)
+        if not wrap_captions(figure, axes):
+            figure.set_layout_engine("none")  # nothing has moved since its parts were laid out
         content = io.BytesIO()
         # `savefig` would draw it twice, first for the layout alone, which the first drawing makes anyway.
         FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
     return content.getvalue()
 
 
-def wrap_captions(figure: Any, axes: Any) -> None:
+def wrap_captions(figure: Any, axes: Any) -> bool:
     """Break the title and what stands along the axes into lines that fit the picture, wherever the layout puts them.
 
-    A browser's letters may be wider than those that are measured here, so a tenth of the room stays free.
+    Returns whether any was broken, so that the parts have to be laid out anew. A browser's letters may be wider than those that are measured here, so a tenth of the room stays free.
     """
     figure.draw_without_rendering()  # which lays the parts out
+    broken = False
     for text, along in ((axes.xaxis.label, 0), (axes.title, 0), (axes.yaxis.label, 1)):
         box, ends = text.get_window_extent(), figure.bbox.size
         low, high = (box.x0, box.x1) if along == 0 else (box.y0, box.y1)
@@ -68,6 +70,8 @@ def wrap_captions(figure: Any, axes: Any) -> None:
         room = 0.9 * 2 * min(middle, ends[along] - middle)
         if length > room > 0:
             text.set_text(textwrap.fill(text.get_text(), max(8, int(len(text.get_text()) * room / length))))
+            broken = True
+    return broken
 
 
 def write_numbers(axis: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from secateur.scorers.contract import NotFinite, Observer, TrainingBatch
@@ -31,13 +33,25 @@ def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
     fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
     rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
     if config.optimiser == "sgd":
-        return torch.optim.SGD(
+        return eager(torch.optim.SGD)(
             parameters, rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused
         )
-    optimiser = torch.optim.AdamW(parameters, rate, betas=config.betas, weight_decay=decay, fused=fused)
+    optimiser = eager(torch.optim.AdamW)(parameters, rate, betas=config.betas, weight_decay=decay, fused=fused)
     if config.pull:
         pull_towards(optimiser, [each.detach().clone() for each in parameters], config.pull)
     return optimiser
+
+
+@cache
+def eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The optimiser as it is outside of `torch.compile`, which we compile no step with.
+
+    torch wraps five of its methods for the compiler, and the wrappers import it: more than a second, and as much as
+    two trainings of small data.
+    """
+    plain = ("state_dict", "load_state_dict", "zero_grad", "add_param_group")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in plain}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def plain_objective(label_smoothing: float) -> Objective:

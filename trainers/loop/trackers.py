@@ -12,6 +12,7 @@ of what was descended), `learning_rate` (of the last step), `samples_per_second`
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
 Own = TypeVar("Own", bound="Curves")
+EVERY = 1.0
+"""Seconds of numbers that a file of TensorBoard gets at once."""
 
 
 @runtime_checkable
@@ -79,8 +82,12 @@ class Curves:
         if self.parameters:
             self.tracker.store_init_configuration(self.parameters)
 
+    def flush(self) -> None:
+        """Write what has come so far, so that it outlives this process; most trackers have done so."""
+
     def close(self) -> None:
         """Finish the tracker, if any numbers came."""
+        self.flush()
         if self.started:
             self.tracker.finish()
 
@@ -102,11 +109,35 @@ class TensorBoard(Curves):
         from accelerate.tracking import TensorBoardTracker
 
         super().__init__(TensorBoardTracker(folder.name, folder.parent))
+        self.kept: list[tuple[float, int, dict[str, float]]] = []
 
     def start(self, step: int) -> None:
         """Start the event file."""
         self.tracker.init_kwargs["purge_step"] = step
         super().start(step)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Keep the numbers, and write those of a second at once: an epoch of little data takes less time than a write
+        by accelerate's tracker, which flushes the file each time.
+        """
+        if not self.started:
+            self.start(step)
+        self.kept.append((time.time(), step, dict(values)))
+        if self.kept[-1][0] - self.kept[0][0] >= EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was kept, all numbers of an epoch as one event."""
+        if not self.kept:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        writer = self.tracker.tracker
+        for when, step, values in self.kept:
+            scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            writer.file_writer.add_summary(Summary(value=scalars), step, when)
+        self.kept.clear()
+        writer.flush()
 
 
 class MlFlow(Curves):

@@ -27,7 +27,7 @@ from secateur.trainers.loop.learning_curve import LearningCurve, Point
 from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
-from secateur.trainers.loop.trackers import EpochTotals, Tracker
+from secateur.trainers.loop.trackers import Curves, EpochTotals, Tracker
 from secateur.trainers.models.registry import build, networks
 from secateur.trainers.processes import processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
@@ -187,6 +187,9 @@ def follow(
         at.seconds = time.perf_counter() - began
         state = run.state_dict(checkpoint)
         if snapshots is not None and processes.writes:
+            for tracker in trackers:
+                if isinstance(tracker, Curves):
+                    tracker.flush()  # the run would go on behind these numbers, and never tell them again
             snapshots.write(made_of, state)
 
     for epoch in run.schedule.epochs(at):
