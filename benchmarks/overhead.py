@@ -33,12 +33,10 @@ from pathlib import Path
 from typing import Any
 
 TRAININGS, IMPORTS, DAGSTER = "trainings", "imports", "Dagster"
+LOGGING = ("Curves.__enter__", "Curves.__exit__", "Curves.close", "TensorBoard.log", "TensorBoard.flush")
 PARTS = {
     "secateur.trainers.loop.train": {"train": TRAININGS},
-    "secateur.trainers.loop.trackers": {
-        name: "curves of TensorBoard"
-        for name in ("Curves.__enter__", "Curves.__exit__", "Curves.log", "Curves.close", "TensorBoard.log")
-    },
+    "secateur.trainers.loop.trackers": dict.fromkeys(LOGGING, "curves of TensorBoard"),
     "secateur.trainers.experiments.drawing": {"picture": "drawing"},
     "secateur.pipelines.pages.extremes": {"strip": "drawing"},
     "secateur.pipelines.pages.report": {"build_report": "report, its numbers"},

@@ -7,42 +7,55 @@ records sound whatever ends the process, and loses the last of them only where t
 them.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
-from sqlalchemy import Engine, create_engine, event
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy import Engine, QueuePool, create_engine, event
+
+USERS: tuple[Any, ...] = (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
+
+
+class KeptEngine:
+    """An engine that stays when it is disposed of, as Dagster does after each statement."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.end, engine.dispose = engine.dispose, self.stay  # type: ignore[method-assign]
+        self.engine = engine
+        event.listen(engine, "checkout", wait_less)
+
+    def stay(self, close: bool = True) -> None:
+        """What Dagster calls instead of the end."""
+
+
+def wait_less(connection: Any, record: Any, _: object) -> None:
+    """Have a connection leave out the wait at each commit, once its file has the log that keeps it sound."""
+    if "waits less" in record.info:
+        return
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        connection.execute("PRAGMA synchronous=NORMAL")
+        record.info["waits less"] = True
 
 
 @contextmanager
 def quick_records() -> Iterator[None]:
     """Keep engines and files of Dagster's records in this process until the block ends."""
-    engines, held = dict[str, Engine](), dict[str, sqlite3.Connection]()
+    kept = dict[str, KeptEngine]()
 
-    def kept(url: str, **how: Any) -> Engine:
-        if url not in engines:
-            engines[url] = create_engine(url, **how)
-            event.listen(engines[url], "connect", hold)
-        return engines[url]
+    def engine_of(url: str, **how: Any) -> Engine:
+        if url not in kept:
+            kept[url] = KeptEngine(create_engine(url, **(how | {"poolclass": QueuePool})))
+        return kept[url].engine
 
-    def hold(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA synchronous=NORMAL")
-        file = connection.execute("PRAGMA database_list").fetchone()[2]
-        if file in held:
-            return
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA synchronous=FULL")  # a file that Dagster is about to make
-            return
-        # Another thread may close it. What has read keeps the log, which would else be emptied at each closing.
-        held[file] = files.enter_context(closing(sqlite3.connect(file, check_same_thread=False)))
-        held[file].execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-    users: tuple[Any, ...] = (sqlite_event_log, sqlite_run_storage)
-    with ExitStack() as files:
-        for module in users:
-            files.callback(setattr, module, "create_engine", module.create_engine)
-            module.create_engine = kept
-        yield
+    with ExitStack() as after:
+        for module in USERS:
+            after.callback(setattr, module, "create_engine", module.create_engine)
+            module.create_engine = engine_of
+        try:
+            yield
+        finally:
+            for each in kept.values():
+                each.end()

@@ -47,7 +47,7 @@ def paired_bars(titles: Sequence[str], pairs: Sequence[tuple[float, float]], leg
 
 def step_of(high: float) -> float:
     """The distance of the grid's lines, one, two or five times a power of ten, so that few hold all bars."""
-    step = 10.0 ** -6
+    step = 10.0**-6
     while True:
         for times in (1, 2, 5):
             if step * times * TICKS >= high:

@@ -59,7 +59,8 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
 def wrap_captions(figure: Any, axes: Any) -> bool:
     """Break the title and what stands along the axes into lines that fit the picture, wherever the layout puts them.
 
-    Returns whether any was broken, so that the parts have to be laid out anew. A browser's letters may be wider than those that are measured here, so a tenth of the room stays free.
+    Returns whether any was broken, so that the parts have to be laid out anew. A browser's letters may be wider than
+    those that are measured here, so a tenth of the room stays free.
     """
     figure.draw_without_rendering()  # which lays the parts out
     broken = False
