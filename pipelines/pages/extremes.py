@@ -116,7 +116,7 @@ def strip(images: np.ndarray, title: str) -> str:
         picture = fitted(picture_of(pixels), SIDE)
         sheet.paste(picture, (place * (SIDE + 4), (SIDE - picture.height) // 2))
     content, kind = io.BytesIO(), "png"
-    sheet.save(content, kind, optimize=True)
+    sheet.save(content, kind)
     if content.tell() > LARGEST:
         content, kind = io.BytesIO(), "webp"
         sheet.save(content, kind, quality=80)
