@@ -37,9 +37,9 @@ def paired_bars(titles: Sequence[str], pairs: Sequence[tuple[float, float]], leg
             length = at(0, value, high)
             parts.append(f'<rect x="{left:g}" y="{top + 2 + 7 * place}" width="{length}" height="7" fill="{colour}"/>')
     for place, (name, colour) in enumerate(zip(legend, (RANDOM_COLOUR, COLOURS[0]), strict=True)):
-        top = MARGIN + bottom / 2 - ROW + ROW * place
-        parts.append(f'<rect x="{left + WIDTH + 16:g}" y="{top:g}" width="14" height="7" fill="{colour}"/>')
-        parts.append(text(left + WIDTH + 36, top + 7, name, "start"))
+        beside = MARGIN + bottom / 2 - ROW + ROW * place
+        parts.append(f'<rect x="{left + WIDTH + 16:g}" y="{beside:g}" width="14" height="7" fill="{colour}"/>')
+        parts.append(text(left + WIDTH + 36, beside + 7, name, "start"))
     size = f"{left + WIDTH + 46 + LETTER * max(map(len, legend)):g} {bottom + 40}"
     style = f'font-family="sans-serif" font-size="12" fill="{INK}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" {style}>{"".join(parts)}</svg>'

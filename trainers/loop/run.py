@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,7 +43,7 @@ def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
 
 
 @cache
-def eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def eager(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
     """The optimiser as it is outside of `torch.compile`, which we compile no step with.
 
     torch wraps five of its methods for the compiler, and the wrappers import it: more than a second, and as much as

@@ -130,7 +130,7 @@ class TensorBoard(Curves):
         """Write what was kept, all numbers of an epoch as one event."""
         if not self.kept:
             return
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         writer = self.tracker.tracker
         for when, step, values in self.kept:
