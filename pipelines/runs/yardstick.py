@@ -233,9 +233,11 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def spread(whole: Summary, metric: Metric) -> str:
-    """The interval of a mean over seeds, without its unit."""
+    """The interval of a mean, without its unit, and over how many seeds it is: a table may have fewer."""
     half = whole.half_width
-    return "" if half is None else f" ± {100 * half:.1f}" if metric.percent else f" ± {half:.2g}"
+    if half is None:
+        return " (one seed)"
+    return (f" ± {100 * half:.1f}" if metric.percent else f" ± {half:.2g}") + f" over {whole.seeds} seeds"
 
 
 def beside_in(store: Store, study: AnyStudy, outcomes: Mapping[Trial, Outcome]) -> Beside | None:
