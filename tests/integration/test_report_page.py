@@ -186,7 +186,7 @@ def tables_sort_and_filter(page: Any) -> None:
     means = [float(text.split()[0]) for text in page.locator("#table-1 tbody td:nth-child(3)").all_inner_texts()]
     assert means == sorted(means)
     assert head.get_attribute("aria-sort") == "ascending"
-    filtering = page.get_by_label(re.compile("^Filter: (accuracy|average.precision)"))
+    filtering = page.locator("#table").get_by_label(re.compile("^Filter: (accuracy|average.precision)"))
     filtering.fill("hardest")
     page.wait_for_function("document.querySelectorAll('#table-1 tbody tr').length < 3")
     assert set(page.locator("#table-1 tbody th").all_inner_texts()) == {"hardest"}
@@ -208,14 +208,14 @@ def print_shows_everything(page: Any) -> None:
     page.set_viewport_size({"width": 720, "height": 900})  # A4 between its margins
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
-    assert page.locator("#methods .note").is_visible()
+    assert page.locator("#methods .note").first.is_visible()
     assert page.evaluate(
         "[...document.querySelectorAll('table')].every(one => one.getBoundingClientRect().right <= 720)"
     )
     shoot(page, "report_in_print")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")
-    assert not page.locator("#methods .note").is_visible()
+    assert not page.locator("#methods .note").first.is_visible()
 
 
 def pictures_are_shown(page: Any) -> None:
@@ -227,7 +227,7 @@ def pictures_are_shown(page: Any) -> None:
     images.first.click()
     assert images.first.bounding_box()["height"] > 2 * before
     page.goto(f"{page.url.partition('#')[0]}#methods")
-    assert page.locator("#methods .note").is_visible()
+    assert page.locator("#methods .note").first.is_visible()
 
 
 @pytest.mark.parametrize("name", KINDS)
