@@ -1,5 +1,6 @@
 """Bars of shares: their lengths against the numbers, and names that are no markup."""
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -17,7 +18,7 @@ def test_bars_are_as_long_as_their_numbers_and_stand_below_each_other():
     longest = max(bar["width"] for bar in bars)
     assert [bar["width"] / longest for bar in bars] == pytest.approx([v / 40 for pair in pairs for v in pair], abs=1e-3)
     assert len({bar["x"] for bar in bars}) == 1
-    assert all(one["y"] + one["height"] <= two["y"] for one, two in zip(bars, bars[1:], strict=False))
+    assert all(one["y"] + one["height"] <= two["y"] for one, two in pairwise(bars))
     assert len(legend) == 2
     assert [one.text for one in found.iter(f"{SVG}text")][-5:] == ["a", "<b>&", "c", "all", "kept"]
     wide, high = map(float, found.get("viewBox").split()[2:])
