@@ -115,7 +115,11 @@ def simple_model(
     seen = trained_outcome(folders[0]).samples_seen
     weights = sum(weight.numel() for weight in models.load(folders[0]).parameters())
     kind = study.read_columns.kind
-    rows, key, spent = rows_within(SHARE * 3 * seen * weights, data, kind), (study.name, "yardstick_model"), cost_of(study)
+    rows, key, spent = (
+        rows_within(SHARE * 3 * seen * weights, data, kind),
+        (study.name, "yardstick_model"),
+        cost_of(study),
+    )
     from sklearn import __version__ as sklearn_version
 
     made_of = digest_of(rows=rows, version=VERSION, sklearn=sklearn_version, **data_parts(study, source))
