@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, out, say, say_findings, table_of, tell
+from secateur.pipelines.commands.shell import READING, AsJson, bar, out, say, say_findings, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.pipelines.data.profile import Place
@@ -94,7 +94,8 @@ def init(
         seeds=seeds,
         test_fraction=test_fraction,
     )
-    answer = written(place, target, wish, overwrite=overwrite)
+    with bar(READING):
+        answer = written(place, target, wish, overwrite=overwrite)
     tell(answer, as_json, lambda: show_guesses(answer))
 
 

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.home import verify_home
-from secateur.pipelines.commands.shell import NO, AsJson, ManifestPath, complain, out, say, table_of, tell
+from secateur.pipelines.commands.shell import (
+    NO,
+    READING,
+    AsJson,
+    ManifestPath,
+    bar,
+    complain,
+    out,
+    say,
+    table_of,
+    tell,
+)
 
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.diff import Difference
@@ -49,7 +60,8 @@ def verify_manifest(path: Path, as_json: bool) -> None:
     if not (folder / DOCUMENT).exists():
         raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
     try:
-        manifest = Manifest.load(path, verify=True)
+        with bar(READING):
+            manifest = Manifest.load(path, verify=True)
     except ManifestError as error:
         reason = str(error)
         tell({"sound": False, "path": str(folder), "reason": reason}, as_json, lambda: complain(reason))
@@ -98,9 +110,10 @@ def apply(
     """
     from secateur.pipelines.manifests.manifest import Manifest
 
-    manifest = Manifest.load(path)
     given: dict[str, Any] = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
-    manifest.apply(target, output=output, **given)
+    with bar(READING):
+        manifest = Manifest.load(path)
+        manifest.apply(target, output=output, **given)
     declared = manifest.declaration
     answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}
     tell(answer, as_json, lambda: say(f"{declared.count:,} of {declared.of:,} {declared.unit}s stay in {output}"))
@@ -120,7 +133,8 @@ def diff(
     from secateur.pipelines.manifests.diff import compare
     from secateur.pipelines.manifests.manifest import Manifest
 
-    found = compare(Manifest.load(a), Manifest.load(b))
+    with bar(READING):
+        found = compare(Manifest.load(a), Manifest.load(b))
     listed = {"rows_only_a": list(found.rows_only_a), "rows_only_b": list(found.rows_only_b)} if rows else {}
     tell(found.answer() | listed, as_json, lambda: show_difference(found, listed))
     if not found.same:
@@ -176,11 +190,12 @@ def explain(
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.storage.home import home
 
-    manifest = Manifest.load(path, verify=True)
-    name = manifest.provenance.dataset
-    plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
-    known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
-    found = look_into(manifest, places_of(manifest, known).find(sample), known)
+    with bar(READING):
+        manifest = Manifest.load(path, verify=True)
+        name = manifest.provenance.dataset
+        plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
+        known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
+        found = look_into(manifest, places_of(manifest, known).find(sample), known)
     tell(found.answer(), as_json, lambda: show_explanation(found))
 
 

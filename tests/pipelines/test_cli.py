@@ -442,10 +442,13 @@ def test_a_dry_run_counts_trainings_measures_and_makes_nothing(write_study: Writ
     assert {"of": "proxy", "to_make": 1, "made": 0} in before["trainings"]
     assert before["seconds"] > 0
     assert "cut short" in before["seconds_by"]
-    assert before["memory_bytes"] > 1e8
+    assert before["memory_bytes"] == sum(before["memory"].values()) > 1e8
     assert not (home / "assets" / "blobs").exists()
     done = secateur_here("run", str(study.path), "--json")
     assert done.returncode == 0, done.stderr
+    stages = [line.partition(" ")[2] for line in done.stderr.splitlines()]
+    wanted = ["loading libraries", "reading the data", "training the proxy", "comparing and drawing the report"]
+    assert [stage for stage in stages if stage in wanted] == wanted, "a log says each stage as it begins"
     files = {path: path.read_bytes() for path in (home / "assets" / "blobs").rglob("*") if path.is_file()}
     assert before["assets"]["to_make"] == json.loads(done.stdout)["made"]
     after = json.loads(type_in("run", str(study.path), "--dry-run", "--json")[1])
