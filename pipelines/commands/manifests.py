@@ -18,6 +18,7 @@ from secateur.pipelines.commands.shell import (
     table_of,
     tell,
 )
+from secateur.pipelines.manifests.names import DOCUMENT
 
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.diff import Difference
@@ -51,14 +52,20 @@ def verify(
         verify_manifest(path, as_json)
 
 
-def verify_manifest(path: Path, as_json: bool) -> None:
-    """Check one manifest."""
-    from secateur.pipelines.manifests.document import DOCUMENT, ManifestError
-    from secateur.pipelines.manifests.manifest import Manifest
-
+def folder_at(path: Path) -> Path:
+    """The folder of a manifest; raises ValueError where there is none."""
     folder = path.parent if path.name == DOCUMENT else path
     if not (folder / DOCUMENT).exists():
-        raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
+        raise ValueError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
+    return folder
+
+
+def verify_manifest(path: Path, as_json: bool) -> None:
+    """Check one manifest."""
+    folder = folder_at(path)  # before anything is imported that takes long, as in the other commands
+    from secateur.pipelines.manifests.document import ManifestError
+    from secateur.pipelines.manifests.manifest import Manifest
+
     try:
         with bar(READING):
             manifest = Manifest.load(path, verify=True)
@@ -108,6 +115,7 @@ def apply(
     heads a model's folder or name; of tokens the prompt's file, or the model; of choices the study of the search, or a
     YAML or JSON file of positions.
     """
+    folder_at(path)
     from secateur.pipelines.manifests.manifest import Manifest
 
     given: dict[str, Any] = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
@@ -130,6 +138,7 @@ def diff(
     Samples are told apart by row where both are of the same data, by content otherwise. Ends with exit code 0 if both
     keep the same samples, 1 if not, 2 if they cannot be compared.
     """
+    folder_at(a), folder_at(b)
     from secateur.pipelines.manifests.diff import compare
     from secateur.pipelines.manifests.manifest import Manifest
 
@@ -185,6 +194,7 @@ def explain(
 
     A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others.
     """
+    folder_at(path)
     from secateur.pipelines.manifests.explain import arrays_of, places_of
     from secateur.pipelines.manifests.explain import explain as look_into
     from secateur.pipelines.manifests.manifest import Manifest

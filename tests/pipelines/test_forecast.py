@@ -20,11 +20,10 @@ from secateur.trainers.distillation.objective import Distillation
 CONFIG = TrainingConfig(model="mlp", model_settings={"hidden": [5]}, steps=1, batch_size=8)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["samples known", "not known"])
-def test_trainings_of_a_teacher_are_counted(write_study: Any, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainings_of_a_teacher_are_counted(write_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the search that chooses how much the teacher counts trains, counted where it trains them."""
-    study = write_study(distillation={"tune": True}, keep=[0.25, 60, 0.5]).study
-    foreseen = other_trainings(study, 120 if known else MANY)
+    study = write_study(distillation={"tune": True}).study
+    foreseen, unknown = other_trainings(study, 120), other_trainings(study, MANY)
     assert foreseen["teacher"] == [30 * 32]
     trained, train = [], tuning.train
 
@@ -35,11 +34,15 @@ def test_trainings_of_a_teacher_are_counted(write_study: Any, known: bool, monke
     monkeypatch.setattr(tuning, "train", counted)
     random = np.random.default_rng(0)
     data = Data(random.normal(size=(120, 2)).astype(np.float32), random.integers(0, 3, 120), 3)
-    keep, settings = study.keep if known else [0.25, 60 / MANY, 0.5], Distillation(tune=True)
     tuning.tune_distillation(
-        data, CONFIG, settings, lambda rows, n, seed: uniform_random(rows, n, seed=seed), keep=keep, seeds=1
+        data,
+        CONFIG,
+        Distillation(tune=True),
+        lambda rows, n, seed: uniform_random(rows, n, seed=seed),
+        keep=study.keep,
+        seeds=1,
     )
-    assert len(foreseen["distillation_tuning"]) == len(trained)
+    assert len(foreseen["distillation_tuning"]) == len(unknown["distillation_tuning"]) == len(trained)
     given = write_study(distillation={"teacher": "models/teacher"}).study
     assert "teacher" not in other_trainings(given, 120), "one from a folder is not trained"
 
