@@ -163,7 +163,7 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
     metric = Metric(**report["metrics"][0])
     lines = page.locator("#table-1 tbody tr").all_inner_texts()
     assert len(lines) == len(report["rows"]) + len(report["whole"])
-    said = " ".join(page.locator("#saving").inner_text().split())
+    said = " ".join(page.locator("#saving").inner_text().replace("`", "").split())
     assert all(sentence.replace("`", "") in said for sentence in report["saving"]["sentences"])
     for row, line in zip(report["rows"], lines, strict=False):
         shown, told = row["metrics"][metric.name], line.split("\t")
