@@ -177,6 +177,7 @@ def around(part: dict[str, Any]) -> dict[str, Any]:
     """A study of the digits with this part in it: selections that pages name, or none but random over other scores."""
     whole = yaml.safe_load((SHIPPED / "digits.yaml").read_text())
     whole["selections"] |= {"rs2": None, "info_batch": None, "seta": None}
+    del whole["compare_at"]  # which a part that trains for steps does not go with
     return whole | ({"selections": {"uniform_random": None}} if "scores" in part else {}) | part
 
 

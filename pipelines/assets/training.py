@@ -1,6 +1,7 @@
 """Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
@@ -38,6 +40,13 @@ from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
 from secateur.trainers.tasks.own import Split
+
+
+def cheap_first(trials: Iterable[Trial], samples: int) -> list[Trial]:
+    """In the order of how many of the samples they keep, the fewest first, those at equal steps behind all others: so
+    the most of a curve is there in the least time.
+    """
+    return sorted(trials, key=lambda trial: (trial.at_steps, resolve_keep(trial.keep, samples)))
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -72,9 +81,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
         )
-        # The cheap ones first: they show the most of a curve in the least time.
-        ordered = sorted(trials_of(context), key=lambda one: (one.at_steps, resolve_keep(one.keep, len(data))))
-        for trial in secateur_progress.track(context, ordered, "training"):
+        for trial in secateur_progress.track(context, cheap_first(trials_of(context), len(data)), "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
@@ -141,17 +148,18 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
         return None
     source = loaded["source"]
     inputs, samples, proxy = (store.load((study.name, name)) for name in ("inputs", "samples", "proxy"))
-    data = data_of(inputs, samples, source)
+    data, folds = data_of(inputs, samples, source), folds_in(study, store)
     proxies = [models.load(proxy / name) for name in study.proxies]
-    return suspects_of(
+    found = suspects_of(
         {name: (score.declared.card, loaded[f"score_{name}"]) for name, score in study.scores.items()},
         inputs,
         samples,
         source["task"],
         training_files(source),
         previews_of(study, store, LONGEST),
-        guess_by(proxies, data, folds_in(study, store)),
+        guess_by(proxies, data, folds),
     )
+    return found and replace(found, held_out=folds is not None)
 
 
 def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str, Samples]:

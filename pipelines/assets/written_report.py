@@ -60,7 +60,7 @@ def written_report(
         metadata={
             "how much can go": page.recommendation or UNKNOWN,
             "verdict": page.verdict,
-            **told_of(findings),
+            **told_of([*findings, *([suspects.finding()] if suspects else [])]),
             **numbers_of(report),
             "path": dg.MetadataValue.path(place / REPORT),
             "rows of findings": dg.MetadataValue.path(place / FINDINGS),

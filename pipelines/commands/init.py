@@ -115,9 +115,10 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     from secateur.pipelines.studies.folders import own_folder, shipped_files
     from secateur.pipelines.studies.samples import Study
 
-    mine = target.absolute() if target else None
-    taken = [*shipped_files(), *(file.name for file in own_studies() if file.path.absolute() != mine)]
     wanted = wish.name or (target.stem if target else init_study.name_of(place))
+    mine = target or (own_folder() / f"{init_study.free_name(wanted, ())}.yaml" if overwrite else None)
+    others = (file.name for file in own_studies() if mine is None or file.path.absolute() != mine.absolute())
+    taken = [*shipped_files(), *others]
     chosen = init_study.free_name(wanted, taken)
     path = target or own_folder() / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)

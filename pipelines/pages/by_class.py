@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from secateur.pipelines.files.shown_text import one_line
+from secateur.pipelines.pages.words import LOST
 from secateur.pipelines.runs.by_class import ByClass, Recalls
 from secateur.pipelines.studies.grid import OWN, selection_key
 
@@ -17,8 +18,6 @@ MOST = 30
 """Classes of a table; report.json has all of them."""
 LONGEST = 60
 """Characters of a class's name in a table."""
-MARK = "▼"
-"""Stands before the recall of a class that is lost."""
 
 
 def class_tables(report: Report) -> list[tuple[str, Table]]:
@@ -53,7 +52,7 @@ def table_of(found: ByClass, keys: Sequence[str], titles: Sequence[str]) -> tupl
         for key, column in zip(keys, columns, strict=True):
             value = column[place]
             shown = "" if value is None else f"{100 * value:.1f}"
-            cells.append(f"{MARK} {shown}" if (key, name) in marked else shown)
+            cells.append(f"{LOST} {shown}" if (key, name) in marked else shown)
         lines.append([one_line(name, LONGEST), f"{found.test_samples[place]:,}", *cells])
     return lines, max(0, len(order) - MOST)
 

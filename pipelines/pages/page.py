@@ -10,12 +10,13 @@ import polars as pl
 from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.pages.alerts import Alert, alerts_of
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_of, steps_table
 from secateur.pipelines.pages.groups import HEAD, Grouped
 from secateur.pipelines.pages.inlined import POLICY, inlined, library
 from secateur.pipelines.pages.names import title_of
-from secateur.pipelines.pages.parts import Part, alerts_of, cells, numeric, predicted_text
+from secateur.pipelines.pages.parts import Part, cells, numeric, predicted_text
 from secateur.pipelines.pages.plots import Curve, curves, differences
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.rows import Row
@@ -55,8 +56,8 @@ class Page:
     """The numbers behind all of it."""
     recommendation: str = ""
     """How much can go, in a sentence or two; empty where no answer can be given."""
-    alerts: Sequence[str] = ()
-    """Why the verdict may be wrong."""
+    alerts: Sequence[Alert] = ()
+    """Why the answer may be wrong, and behind it what is wrong with other selections."""
     texts: int = 0
     """Samples whose texts stand in its tables."""
     lines: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HEAD))
@@ -77,7 +78,7 @@ class Page:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
         parts = [] if inside else [f"# {in_markdown(self.title)}", in_markdown(self.description)]
         parts += [f"**{in_markdown(text)}**" for text in (self.recommendation, self.verdict) if text]
-        parts += [f"Before you rely on this: {in_markdown(text)}." for text in self.alerts]
+        parts += [f"{lead} {in_markdown(text)}." for lead, text in self.alerts]
         return "\n\n".join([*filter(None, parts), *(part.markdown(inside=inside) for part in self.parts)])
 
     def html(self) -> str:
@@ -118,7 +119,7 @@ def page_of(
         parts=[part for part in parts_of(report, pictures or {}, findings, suspects, groups) if part],
         content=content_of(report, findings, suspects, groups),
         recommendation=report.recommendation.sentence if report.recommendation else "",
-        alerts=list(alerts_of(findings)),
+        alerts=alerts_of(report, findings),
         lines=pl.DataFrame(schema=HEAD) if lines is None else lines,
     )
 

@@ -1,7 +1,7 @@
 """The parts of a report's page, in the order of their questions: each is sentences, pictures and tables."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +9,9 @@ from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.groups import Grouped
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.suspects import Suspects
-from secateur.pipelines.pages.words import Table, as_text, text_table
+from secateur.pipelines.pages.words import LOST, Table, as_text, text_table
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
-LOST = "▼"
-"""Stands before the number of a class that is lost."""
-GRAVE = frozenset({"leaked", "lost class", "weak model", "learned by heart"})
-"""Kinds of findings that stand beside the verdict, for it may be wrong because of them."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,3 @@ def numeric(table: Table) -> list[bool]:
         and all(NUMBER.match(cell.text.lstrip(f"{LOST} ")) for cell in column if cell.order)
         for column in columns
     ]
-
-
-def alerts_of(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Sentences of findings because of which the verdict may be wrong."""
-    return (finding["text"] for finding in findings if finding["kind"] in GRAVE)

@@ -179,17 +179,21 @@ class Answer:
         )
         selection = selection_key(best[0], best[1]) if best else self.whole
         said = self.keep_some(best[0], best[1], best[2]) if best else f"Keep everything: {self.why_all()}"
-        chance = math.nan
-        if self.seeds > 1:
-            chance = margins.power(self.seeds, self.spread, self.margin, self.level, self.looks)
         return Recommendation(
             selection,
-            " ".join(filter(None, (said, self.unsettled(), self.resolution()))),
+            " ".join(filter(None, (said, self.unsettled(), self.resolution(shown=best is not None)))),
             self.margin,
             LEVEL,
-            chance,
+            self.power,
             self.claims,
         )
+
+    @property
+    def power(self) -> float:
+        """Chance that one comparison shows a budget that loses nothing; NaN for one seed."""
+        if self.seeds < 2:
+            return math.nan
+        return margins.power(self.seeds, self.spread, self.margin, self.level, self.looks)
 
     @property
     def level(self) -> float:
@@ -270,24 +274,31 @@ class Answer:
             return ""
         return f"Not settled: more seeds could show {', '.join(waiting)}; `secateur run {self.study.name}` trains them."
 
-    def resolution(self) -> str:
-        """What so many seeds can show here, and how many would show the margin."""
+    def resolution(self, *, shown: bool) -> str:
+        """What so many seeds can show here, and how many would show the margin; `shown` says that a budget is."""
         if self.seeds < 2 or not math.isfinite(self.spread):
             return ""
-        shown = margins.shown_margin(self.seeds, self.spread, self.level, self.looks)
+        least = margins.shown_margin(self.seeds, self.spread, self.level, self.looks)
         if any(check.spread == 0 and not check.not_worse and check.difference > -self.margin for check in self.checks):
             needed = math.ceil(-math.log2(self.level))
             return f"Where every seed gives the same difference, it takes {needed} seeds to show anything."
-        if math.isinf(shown):
+        if math.isinf(least):
             return ""
-        up_to = "Up to " if self.looks else ""
-        can = f"{up_to}{self.seeds} seeds show a margin of {self.points(shown)} here with a chance of {POWER:.0%}, if "
-        can += "nothing is lost"
-        if shown <= self.margin:
+        seeds, surely = f"{'up to ' if self.looks else ''}{self.seeds} seeds", f"with a chance of {POWER:.0%}"
+        if least <= self.margin or not shown:
+            can = (
+                f"{seeds[0].upper()}{seeds[1:]} show a margin of {self.points(least)} here {surely}, if nothing is lost"
+            )
+        else:  # that the margin was shown with so few seeds was no matter of course
+            can = (
+                f"Had nothing been lost, {seeds} would have shown a margin of {self.points(least)} here {surely}, and "
+            )
+            can += f"{self.points(self.margin)} with one of {self.power:.0%}"
+        if least <= self.margin:
             return f"{can}."
-        need = margins.seeds_for(self.margin, self.spread, self.level)
+        need = margins.seeds_for(self.margin, self.spread, self.level, self.looks)
         more = f"{need} seeds would show" if need else f"more than {margins.MOST_SEEDS:,} seeds would be needed for"
-        return f"{can}; {more} {self.points(self.margin)}."
+        return f"{can}; {more} {self.points(self.margin)}{f' {surely}' if shown else ''}."
 
 
 def margin_table(recommendation: Recommendation, study: AnyStudy, metric: Metric) -> Table:

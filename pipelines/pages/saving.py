@@ -56,6 +56,8 @@ class Saved:
     """Of one training on everything: the median over seeds."""
     once: Mapping[str, Cost]
     """What was spent once, by part: means over seeds."""
+    equal_steps: bool = False
+    """Whether trainings take equally many steps, so that differing seconds are chance."""
 
     @property
     def once_seconds(self) -> float:
@@ -68,10 +70,15 @@ class Saved:
         return sum(cost.samples for cost in self.once.values())
 
     @property
+    def shorter(self) -> bool:
+        """Whether a training takes less work; of equally much, differing seconds are chance."""
+        return self.work > 0 and not self.equal_steps
+
+    @property
     def saves(self) -> bool | None:
         """Whether a training saves time; None where in some seeds it took longer than one on everything."""
-        if self.work <= 0 or self.seconds <= 0:
-            return False  # of equally much work, differing seconds are chance
+        if not self.shorter or self.seconds <= 0:
+            return False
         return True if self.least_seconds > 0 else None
 
     @property
@@ -82,7 +89,7 @@ class Saved:
 
     def content(self, cost_per_hour: float | None) -> dict[str, Any]:
         """JSON-able; money where an hour has a price."""
-        told = {name: value for name, value in vars(self).items() if name != "once"}
+        told = {name: value for name, value in vars(self).items() if name not in ("once", "equal_steps")}
         money = {name: price(getattr(self, name), cost_per_hour) for name in ("seconds", "full_seconds")}
         return told | {
             "once": {part: {"samples": cost.samples, "seconds": cost.seconds} for part, cost in self.once.items()},
@@ -188,6 +195,7 @@ def saved(
         least_seconds=float((seconds[:, 1] - seconds[:, 0]).min()),
         full_seconds=float(np.median(seconds[:, 1])),
         once={part: mean_cost([one.compute.get(part, Cost()) for one, _ in pairs]) for part in parts},
+        equal_steps=pairs[0][0].compare_at == "equal steps",
     )
 
 
@@ -273,7 +281,7 @@ class Words:
         """What one training saves."""
         samples = f"{row.of - row.kept:,} of {row.of:,} samples" if row.kept is not None else "samples"
         if row.saves is False:
-            return f"What is recommended saves {samples} of storage, and no training time."
+            return f"What is recommended saves {samples} of storage, and nothing in training."
         share = self.aside(row.seconds, f"{row.seconds / row.full_seconds:.0%}")
         return (
             f"What is recommended saves {samples}, and in each training {row.steps / row.full_steps:.0%} of the steps "
@@ -303,8 +311,7 @@ class Words:
         for row in rows:
             kept = "" if row.kept is None else f"{row.kept:,}" + (" per epoch" if self.in_training(row) else "")
             line = [row.title, kept, f"{100 * row.steps / row.full_steps:.0f}" if row.full_steps else "0"]
-            # Of equally much work, differing seconds are chance.
-            timed = row.work > 0
+            timed = row.shorter
             line += [f"{row.seconds:.2f} of {row.full_seconds:.2f}" if timed else f"none of {row.full_seconds:.2f}"]
             line += [f"{100 * row.seconds / row.full_seconds:.0f}" if timed and row.full_seconds else ""]
             line += [self.money(row.seconds) if timed else ""] if priced else []

@@ -87,6 +87,8 @@ class Suspects:
     of: int
     """Training samples."""
     listed: Sequence[Suspect]
+    held_out: bool = False
+    """Whether predictions are those of proxies that did not learn from the sample."""
 
     @property
     def embedded(self) -> int:

@@ -8,8 +8,9 @@ from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import margin_table
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.rows import Row
-from secateur.pipelines.pages.words import Table, brief, difference_of, direction, mean_of, number, sentence
-from secateur.pipelines.studies.grid import KD
+from secateur.pipelines.pages.words import LOST, Table, brief, difference_of, direction, mean_of, number, sentence
+from secateur.pipelines.runs.by_class import ByClass
+from secateur.pipelines.studies.grid import KD, OWN, selection_key
 from secateur.trainers.tasks.contract import Metric
 
 MARGINS, SAVING, TIME = "How much can go", "What it saves", "Time to accuracy"
@@ -39,12 +40,12 @@ def main_table(report: Report) -> Table:
         if second:
             against = row.against.get(second)
             line.append(brief(against, metric, with_p=False) if against else "")
-        lines.append(line + worst_of(row, worst))
+        lines.append(line + worst_of(row, worst, report.by_class))
     for row in report.whole:
         against = row.against.get(other_of(study, study.references[0])) if study.references else None
         verdict = f"{brief(against, metric)}, {title_of(study, study.references[0])}" if against else "nothing pruned"
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
-        lines.append(line + ([""] if second else []) + worst_of(row, worst))
+        lines.append(line + ([""] if second else []) + worst_of(row, worst, report.by_class))
     return lines
 
 
@@ -55,11 +56,24 @@ def worst_class(report: Report) -> Metric | None:
     return known[0] if known and any(WORST in row.metrics for row in every) else None
 
 
-def worst_of(row: Row, worst: Metric | None) -> list[str]:
-    """A row's cell of the worst class, the mean alone; none where the table has no such column."""
+def worst_of(row: Row, worst: Metric | None, effects: ByClass | None) -> list[str]:
+    """A row's cell of the worst class, the mean alone, marked where the row loses it; none where the table has no such
+    column.
+    """
     if worst is None:
         return []
-    return [number(row.metrics[WORST].mean, worst) if WORST in row.metrics else ""]
+    if WORST not in row.metrics:
+        return [""]
+    shown = number(row.metrics[WORST].mean, worst)
+    return [f"{LOST} {shown}" if effects and loses_worst(row, effects) else shown]
+
+
+def loses_worst(row: Row, effects: ByClass) -> bool:
+    """Whether the class of which a row finds least, in the mean over seeds, is one that it loses."""
+    own = row.name if row.name in effects.recalls else selection_key(row.name, OWN)
+    key = own if row.keep is None else selection_key(row.name, row.keep)
+    known = {name: x for name, x in zip(effects.names, effects.recalls.get(key, ()), strict=False) if x is not None}
+    return any(known[one.name] == min(known.values()) for one in effects.lost.get(key, ()))
 
 
 def total_of(report: Report) -> int | None:
@@ -114,14 +128,13 @@ def compute_table(report: Report) -> Table:
     parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
     stepped = any(row.steps for row in every)
     head = [report.study.arm, report.kept_word, *(["steps"] if stepped else []), *parts]
-    lines = [[*head, "all, samples or tokens", "all, seconds", *(["compute saved %"] if parts else [])]]
+    lines = [[*head, "all, samples or tokens", "all, seconds"]]
     for row in every:
         spent = [row.compute.get(part) for part in parts]
         cells = [f"{each['samples']:,.0f} / {each['seconds']:.1f} s" if each else "" for each in spent]
         steps = f"{row.steps:,}" + ("" if row.steps_ratio is None else f" ({row.steps_ratio:.2g} x) †")
-        whole, saved = row.compute["all"], compute_saved(report, row)
+        whole = row.compute["all"]
         totals = [f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}"]
-        totals += ["" if saved is None else f"{100 * saved:.0f}"] if parts else []
         lines.append([row.marked, size_of(report, row), *([steps] if stepped else []), *cells, *totals])
     return lines
 

@@ -8,6 +8,8 @@ from secateur.trainers.tasks.contract import Metric
 
 MARKUP = re.compile(r"[\\`*{}\[\]#!~<&]|(?<!\w)_|_(?!\w)")
 """What no words of ours hold."""
+LOST = "▼"
+"""Stands before the number of a class that is lost."""
 Table = list[list[str]]
 """Lines of text, the header first."""
 

@@ -115,11 +115,8 @@ def simple_model(
     seen = trained_outcome(folders[0]).samples_seen
     weights = sum(weight.numel() for weight in models.load(folders[0]).parameters())
     kind = study.read_columns.kind
-    rows, key, spent = (
-        rows_within(SHARE * 3 * seen * weights, data, kind),
-        (study.name, "yardstick_model"),
-        cost_of(study),
-    )
+    rows = rows_within(SHARE * 3 * seen * weights, data, kind)
+    key, spent = (study.name, "yardstick_model"), cost_of(study)
     from sklearn import __version__ as sklearn_version
 
     made_of = digest_of(rows=rows, version=VERSION, sklearn=sklearn_version, **data_parts(study, source))
@@ -236,9 +233,11 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def spread(whole: Summary, metric: Metric) -> str:
-    """The interval of a mean over seeds, without its unit."""
+    """The interval of a mean, without its unit, and over how many seeds it is: a table may have fewer."""
     half = whole.half_width
-    return "" if half is None else f" ± {100 * half:.1f}" if metric.percent else f" ± {half:.2g}"
+    if half is None:
+        return " (one seed)"
+    return (f" ± {100 * half:.1f}" if metric.percent else f" ± {half:.2g}") + f" over {whole.seeds} seeds"
 
 
 def beside_in(store: Store, study: AnyStudy, outcomes: Mapping[Trial, Outcome]) -> Beside | None:

@@ -240,7 +240,7 @@ def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:
 
 
 def a_run_of_the_shell_is_seen(page: Any, ui: Ui) -> None:
-    """On the landing page, and as the report's verdict, whose page opens by a link. What was scored is not anew."""
+    """As the report's verdict, whose page opens by a link. What was scored is not made anew."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECATEUR_HOME", str(ui.home))
         patch.setenv("SECATEUR_STUDIES", str(ui.home.parent / "studies"))
@@ -253,6 +253,3 @@ def a_run_of_the_shell_is_seen(page: Any, ui: Ui) -> None:
     with urllib.request.urlopen(link, timeout=60) as served:
         assert answer["report"]["verdict"] in served.read().decode()
     shoot(page, "report_asset")
-    page.goto(ui.url)
-    page.get_by_text("Ad hoc materializations").first.wait_for()
-    shoot(page, "landing")

@@ -32,7 +32,7 @@ def report_of(store: Store, study: str) -> dict[str, Any]:
 
 
 def test_digits(tmp_path: Path) -> None:
-    file = shortened("digits", tmp_path, seeds=1, keep=[0.3], validation={"seeds": 1}, training={"steps": 150})
+    file = shortened("digits", tmp_path, seeds=1, keep=[0.3], validation={"seeds": 1}, compare_at="epochs")
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, tmp_path / "store", instance)
     store = Store(tmp_path / "store")

@@ -1,15 +1,19 @@
 """What selections do to classes: recalls of outcomes, lost classes, tables and findings, and the floors of metrics."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from secateur.pipelines.pages.alerts import alerts_of
 from secateur.pipelines.pages.by_class import MOST, class_tables
 from secateur.pipelines.pages.page import page_of
+from secateur.pipelines.pages.parts import cells
 from secateur.pipelines.pages.report import Report, build_report
 from secateur.pipelines.pages.tables import main_table, measures_table, terminal_table
 from secateur.pipelines.runs.by_class import RECALLS, by_class, lost_findings
@@ -85,14 +89,80 @@ def test_lost_classes_are_marked_in_tables_and_findings(study: Study, tmp_path: 
     assert table[1] == [NAMES[1], "20", "60.5", "60.5", "60.5", "▼ 0.5", "60.5"]
     assert table[2][:3] == ["plain", "50", "90.0"]
     assert table[3] == ["absent", "0", "", "", "", "", ""]
+    worst = {(line[0], line[1]): line[-1] for line in main_table(report)}
+    assert (worst["hardest", "60"], worst["hardest", "30"]) == ("▼ 5.5", "▼ 0.5")
+    assert (worst["coverage_centric", "60"], worst["full set", "30"]) == ("30.5", "60.5")
+    assert [cell.mood for line in cells(main_table(report)) for cell in line if cell.text == "▼ 5.5"] == ["bad"]
+    shown = terminal_table({"table": main_table(report)}, 200)
+    assert any(line[-1] == "▼ 5.5" for line in shown)
     page_of(report, findings=[finding | {"importance": 0}]).write(tmp_path)
     text, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
     assert "<b>" not in text.replace("\\<b", "")
     assert "<b>" not in html.partition('id="library"')[0]
     assert "[x](http" not in text
+    assert "| ▼ 5.5 |" in text
+    assert re.search(r'<td class="number bad"[^>]*>▼ 5.5</td>', html)
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["by_class"]["recalls"]["hardest@60"] == [0.9, pytest.approx(0.055), None]
     assert content["by_class"]["lost"]["hardest@60"][0]["name"] == NAMES[1]
+
+
+def test_a_class_that_is_never_found_does_not_mark_the_worst_one_as_lost(study: Study) -> None:
+    outcomes = outcomes_of(study)
+    for trial, each in outcomes.items():
+        recalls = [0.0, 0.05 if trial.name == "hardest" else 0.6, 0.9]
+        outcomes[trial] = each.model_copy(update={"facts": {RECALLS: recalls}})
+    report = build_report(
+        study,
+        outcomes,
+        metrics=metrics_of(study, SOURCE),
+        by_class=by_class(study, outcomes, SOURCE | {"test_counts": [50, 20, 20]}),
+    )
+    assert report.by_class
+    assert "hardest@60" in report.by_class.lost
+    assert not any("▼" in line[-1] for line in main_table(report))
+
+
+def test_an_alert_says_whether_what_is_recommended_is_concerned(study: Study) -> None:
+    outcomes = outcomes_of(study, hardest_at_60=0.05, coverage_centric_at_60=0.05)
+    outcomes |= {key: each.model_copy(update={"kept": 60}) for key, each in outcomes.items() if key.keep == 60}
+    report = report_of(study, outcomes)
+    assert report.recommendation
+    leak = {"kind": "leaked", "split": "test", "count": 2, "text": "two rows", "rows": []}
+    findings = [*lost_findings(study, report.by_class), leak]
+    assert [one["selection"] for one in findings[:2]] == ["coverage_centric@60", "hardest@60"]
+
+    def alerts(chosen: str) -> list[tuple[str, str]]:
+        assert report.recommendation
+        answer = replace(report.recommendation, selection=chosen)
+        return [(lead, text[:40]) for lead, text in alerts_of(replace(report, recommendation=answer), findings)]
+
+    concerned = ("Before you rely on this:", "what is recommended is concerned: hardest at 60"[:40])
+    leaked = ("Before you rely on this:", "two rows")
+    first = ("Of other selections:", findings[0]["text"][:40])
+    assert alerts("hardest@60") == [concerned, leaked, first]
+    for chosen in ("uniform_random@60", "hardest@0.25", "full"):
+        clean = (f"What is recommended loses no class. {first[0]}", first[1])
+        assert alerts(chosen) == [leaked, clean, ("Of other selections:", findings[1]["text"][:40])]
+    nothing = alerts_of(replace(report, recommendation=None), findings)
+    assert nothing == [("Before you rely on this:", finding["text"]) for finding in findings]
+    page = page_of(report, findings=[finding | {"importance": place} for place, finding in enumerate(findings)])
+    assert (
+        f"What is recommended loses no class. Of other selections:</strong> {findings[0]['text'][:20]}" in page.html()
+    )
+    assert "What is recommended loses no class. Of other selections: coverage" in page.markdown()
+
+
+def test_a_lost_label_stands_beside_the_verdict(study: Study) -> None:
+    report = report_of(study, outcomes_of(study, hardest_at_60=0.05))
+    assert report.by_class
+    labels = replace(report, by_class=replace(report.by_class, word="label"), recommendation=None)
+    [finding] = lost_findings(study, labels.by_class)
+    assert finding["kind"] == "lost label"
+    assert (
+        f"Before you rely on this: {finding['text'][:20]}"
+        in page_of(labels, findings=[finding | {"importance": 0}]).markdown()
+    )
 
 
 def test_outcomes_of_before_and_of_numbers_have_no_classes(study: Study) -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 from small_studies import read
 from typer.testing import CliRunner
 
+from secateur.pipelines.assets.training import cheap_first
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.pages.equal_steps import sentences_of
 from secateur.pipelines.pages.page import page_of
@@ -205,6 +206,15 @@ def test_a_twin_of_all_rows_is_everything(write_study: WriteStudy, tmp_path: Pat
     assert trials.config_of(Trial("hardest+steps@60", 0), keep).steps == 12
 
 
+def test_the_fewest_samples_are_trained_on_first_and_twins_last(write_study: WriteStudy) -> None:
+    trials = cheap_first(read(write_study(**BOTH, keep=[0.5, 30, 1.0], seeds=2)).trials, 120)
+    own = [trial for trial in trials if not trial.at_steps]
+    assert trials[: len(own)] == own
+    kept = [{0.5: 60, 30: 30, 1.0: 120}.get(trial.keep, 120) for trial in trials]
+    assert kept[: len(own)] == sorted(kept[: len(own)])
+    assert kept[len(own) :] == sorted(kept[len(own) :]) == [30] * 6 + [60] * 6
+
+
 def holm_by_hand(p_values: dict[str, float]) -> dict[str, float]:
     """The k-th smallest of m p-values times m - k + 1, made to rise, at most 1."""
     ordered = pd.Series(p_values).sort_values()
@@ -220,6 +230,7 @@ def test_a_run_at_both_lengths_trains_and_reports_what_it_should(
     assert json.loads(shell(path, "--json"))["report"]["at_equal_steps"] is None
     kept = [each for config, *each in trained if config == TrainingConfig(**EPOCHS)]
     assert sorted(kept, key=str) == sorted([[seed, of] for seed in range(3) for of in (120, 30, 30, 30, None)], key=str)
+    assert [of == 120 for _, of in kept] == [False] * 12 + [True] * 3, "the cheap ones first"
     trained.clear()
     write_study(**small)
     counted = {one["of"]: one["to_make"] for one in json.loads(shell(path, "--dry-run", "--json"))["trainings"]}

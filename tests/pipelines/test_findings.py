@@ -83,7 +83,7 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     assert [finding["kind"] for finding in written] == ["leaked", *lost, "duplicates", "suspicious samples"]
     assert [finding["importance"] for finding in written] == list(range(len(written)))
     equal_rows_are_listed_as_groups(written, page, report / "findings.csv")
-    the_ui_says_it_unfolded(said)
+    the_ui_says_it_unfolded(said, len(written))
     sample = re.compile(r"\bx=-?\d[\d.]*, y=-?\d")
     assert len(sample.findall(page)) == 10 + 1 + 12  # leaks, the duplicate, samples to look at
     shell("run", study, "--without-samples")
@@ -95,8 +95,8 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
     yardstick_is_told(whole["yardstick"], shell("run", study).stdout, page, text)
 
 
-def the_ui_says_it_unfolded(said: str) -> None:
-    """Texts and numbers of the last materialisations, and where the landing page finds the runs of the shell."""
+def the_ui_says_it_unfolded(said: str, count: int) -> None:
+    """Findings and numbers of the last materialisations, and where the landing page finds the runs of the shell."""
     with instance_at(marked_home()) as instance:
         runs = instance.get_runs()
         told = {name: facts_in(instance, name) for name in ("report", "source")}
@@ -104,6 +104,10 @@ def the_ui_says_it_unfolded(said: str) -> None:
     assert list(told["report"])[:4] == ["how much can go", "verdict", "findings", "finding 1"]
     assert told["report"]["verdict"].startswith("One seed says nothing about any selection")
     assert told["report"]["finding 1"] == told["source"]["finding 1"]
+    assert told["report"]["findings"] == count
+    assert told["report"][f"finding {count}"].endswith(
+        " training samples to look at, the hardest by aum, el2n, forgetting"
+    )
     assert told["source"]["finding 1"].startswith(said)
     trial = {"selection": "hardest", "budget": "0.25", "seed": 0}
     assert all(told[name].items() >= trial.items() for name in ("trained_model", "subset", "manifest"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
+from secateur.pipelines.assets.training import suspects_in
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import saved
@@ -103,6 +104,11 @@ def test_every_sample_is_scored_by_networks_that_did_not_see_it(
     together = np.mean([each["outputs"] for each in expected], axis=0).argmax(axis=1)
     assert proxy["held_out"]["accuracy"] == pytest.approx(accuracy_score(data.targets, together))
     assert proxy["training"] == {}, "no proxy learned from all samples"
+    loaded = {f"score_{name}": store.load(("blobs", "scores", name)) for name in SCORES}
+    suspects = suspects_in(study, store, {"source": store.load(("blobs", "source")), **loaded})
+    assert suspects
+    assert suspects.held_out
+    assert [one.predicted for one in suspects.listed] == [f"class {together[one.row]}" for one in suspects.listed]
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a proxy was trained again")

@@ -160,6 +160,9 @@ def test_pictures_by_class_and_in_parquet(init: Init, tmp_path: Path) -> None:
     pictures(40, 8).to_parquet(tmp_path / "small.parquet")
     study, answer = init(tmp_path / "small.parquet", "--overwrite")
     assert (study.columns.image, study.proxy.model) == ("img", "mlp")
+    file = answer["file"]
+    again, answer = init(tmp_path / "small.parquet", "--overwrite", "--seeds", "1")
+    assert (answer["file"], again.name, again.seeds) == (file, study.name, 1)
     assert "8 x 8" in next(guess["why"] for guess in answer["guesses"] if guess["what"] == "model")
 
 

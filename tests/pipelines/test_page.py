@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,14 @@ def test_a_large_page_stays_small_and_its_json_is_that_of_the_schema(large: Any,
     assert order == [name for name in known if name in order]
     assert {"curve", "findings", "suspects", "table", "paired", "methods"} <= set(order)
     assert "Before you rely on this: two rows" in page.markdown()
+
+
+def test_the_page_says_whether_proxies_learned_from_the_labels_that_they_predict(large: Any) -> None:
+    suspects = listed(400)
+    for held_out, said in ((False, "it learned from these labels too"), (True, "Proxies that did not learn from a")):
+        page = page_of(large, suspects=replace(suspects, held_out=held_out)).html()
+        assert said in page
+        assert (("so it may repeat a wrong one" in page), held_out) in ((True, False), (False, True))
 
 
 def test_captions_of_pictures_are_broken_into_lines_that_fit() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -99,6 +100,39 @@ def test_everything_is_kept_where_nothing_is_shown_and_seeds_are_named_that_woul
     )
     assert "by more than 1 point, over 5 seeds. 5 seeds show a margin of " in found.sentence
     assert found.sentence.endswith(" seeds would show 1 point.")
+
+
+def test_with_looks_more_seeds_than_the_last_look_are_named_where_it_does_not_show_the_margin(study: Study) -> None:
+    study = study.model_copy(update={"looks": (5, 10, 20), "seeds": 20})
+    differences = np.tile([0.012, -0.012], 10) - 0.004
+    runs = {"full": outcomes(np.full(20, 0.8))}
+    runs |= {selection_key(arm, 0.9): outcomes(0.8 + differences, 108) for arm in study.arms}
+    found = recommended(study, runs)
+    told = re.search(
+        r"Up to 20 seeds show a margin of ([\d.]+) points here .*; (\d+) seeds would show 1 point", found.sentence
+    )
+    assert told, found.sentence
+    assert 1 < float(told[1]) < 1.2
+    assert int(told[2]) > 20
+
+
+def test_what_was_shown_within_less_than_the_seeds_show_as_a_rule_does_not_contradict_it(study: Study) -> None:
+    """One arm is clearly better than everything, so within the margin, while the others vary."""
+    rng = np.random.default_rng(10)
+    runs = {"full": outcomes(np.full(5, 0.8))}
+    runs |= {selection_key(arm, 0.9): outcomes(0.8 + rng.normal(0, 0.015, 5), 108) for arm in study.arms}
+    runs["two@0.9"] = outcomes(0.82 + rng.normal(0, 0.001, 5), 108)
+    found = recommended(study, runs)
+    assert found.selection == "two@0.9"
+    told = re.search(
+        r"Had nothing been lost, 5 seeds would have shown a margin of ([\d.]+) points here with a chance of 80%, and "
+        r"1 point with one of (\d+)%; \d+ seeds would show 1 point with a chance of 80%\.$",
+        found.sentence,
+    )
+    assert told, found.sentence
+    assert float(told[1]) > 1
+    assert float(told[2]) / 100 == pytest.approx(found.power, abs=0.005)
+    assert "seeds show" not in found.sentence
 
 
 def test_one_seed_shows_nothing_and_its_json_is_json(study: Study) -> None:

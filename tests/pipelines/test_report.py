@@ -14,7 +14,14 @@ from secateur.pipelines.commands.shell import table_of
 from secateur.pipelines.pages.page import page_of, plots_of
 from secateur.pipelines.pages.report import Report, build_report
 from secateur.pipelines.pages.rows import PLAIN_TWIN
-from secateur.pipelines.pages.tables import compute_table, main_table, note, paired_table, terminal_table
+from secateur.pipelines.pages.tables import (
+    compute_table,
+    main_table,
+    note,
+    paired_table,
+    saving_table,
+    terminal_table,
+)
 from secateur.pipelines.pages.words import sentence
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
@@ -294,7 +301,16 @@ def test_compute_saved_is_the_full_sets_less_all_that_a_selection_cost(study: St
         full, hard = Trial("full", seed), Trial("hardest@0.25", seed)
         outcomes[full] = change(outcomes[full], compute={"training": Cost(1200, 1200, 4.0)})
         outcomes[hard] = change(outcomes[hard], compute=outcomes[hard].compute | {"proxy": Cost(150, 150, 1.0)})
-    lines = compute_table(report_of(study, outcomes))
+    report = report_of(study, outcomes)
+    assert compute_table(report)[0] == [
+        "selection",
+        "kept",
+        "steps",
+        "training",
+        "proxy",
+        *("all, samples or tokens", "all, seconds"),
+    ]
+    lines = saving_table(report)
     assert lines[0][-1] == "compute saved %"
     saved = {line[0]: line[-1] for line in lines[1:]}
     assert saved["random"] == "75"  # 300 of 1200 samples

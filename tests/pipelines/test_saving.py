@@ -76,7 +76,7 @@ def test_a_training_that_is_no_shorter_never_pays(study: Study) -> None:
     longer = saved(study, runs([trial(50, 11.0, 20, once={"proxy": Cost(seconds=1.0)})]))
     assert (longer.rows[0].saves, longer.rows[0].pays_from) == (False, None)
     assert longer.sentences[:2] == [
-        "What is recommended saves 50 of 100 samples of storage, and no training time.",
+        "What is recommended saves 50 of 100 samples of storage, and nothing in training.",
         "Making it took 1.00 seconds once (proxy 1; in money 0.01): in training time it never pays.",
     ]
     assert longer.table[1][-1] == "never"
@@ -96,6 +96,13 @@ def test_equal_steps_say_why_no_time_is_saved_and_nothing_recommended_saves_noth
     equal = {"compare_at": "equal steps", "epochs": 20}
     trials = runs([trial(50, 10.0, 40, **equal)])
     trials["full"] = {0: trial(100, 10.0, 40, compare_at="equal steps")}
+    cheaper = saved(study, {"hardest@0.5": {0: trial(50, 9.56, 40, **equal | {"epochs": 19})}, "full": trials["full"]})
+    assert cheaper.rows[0].work > 0, "its batches are smaller"
+    assert cheaper.sentences[0] == "What is recommended saves 50 of 100 samples of storage, and nothing in training."
+    assert "write `training: {epochs: …}`" in cheaper.sentences[2]
+    assert cheaper.table[1][3:5] == ["none of 10.00", ""]
+    assert cheaper.table[1][-1] == "never"
+    assert "equal_steps" not in cheaper.content()["rows"][0]
     found = saved(study, trials, "full")
     assert found.sentences[0] == (
         "Everything is kept, so nothing is saved; the table says what each subset would save."

@@ -113,6 +113,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "safetensors.save_file": lambda path: safetensors.numpy.save_file({"a": NUMBERS}, path),
     "write_parquet": FRAME.write_parquet,
     "write_csv": FRAME.write_csv,
+    "to_parquet": datasets.Dataset(TABLE).to_parquet,
     "pq.ParquetWriter": parquet,
     "pyarrow.parquet.ParquetWriter": parquet,
     "pa.ipc.new_file": arrow,
@@ -158,6 +159,8 @@ ROUND: dict[str, tuple[str, ...]] = {
     "an ExitStack holds the block": ("data/scan.py scanned",),
     "written into memory": ("manifests/readings.py", "pages/extremes.py", "pages/suspects.py encoded"),
     "renames by itself, below the floor of the layer": ("trainers/loop/snapshots.py", "trainers/loop/own_loop.py"),
+    "`write_rows` opens the file": ("front_door/written.py converted",),
+    "in a folder that is gone when the call ends": ("front_door/proxies.py", "front_door/read_whole.py"),
     "in a folder of unfinished work, written again by the run that goes on": ("trainers/loop/checkpoints.py",),
 }  # fmt: skip
 """Files, and functions in them, that write to a path outside such a block, by the reason."""

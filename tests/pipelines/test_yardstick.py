@@ -66,14 +66,14 @@ def test_both_findings_say_the_numbers_and_what_to_do(study: Study, tmp_path: An
     weak, heart = (finding["text"] for finding in findings)
     assert weak.startswith(
         "logistic regression on the same TF-IDF vectors gets 87.8% on the test samples, and networks trained on "
-        "everything get 83.5% ± 0.2: "
+        "everything get 83.5% ± 0.2 over 3 seeds: "
     )
     assert heart.startswith("the proxy gets 99.6% on the samples that it learned from, and 57.3% on the test samples")
     assert "write proxy: {folds: 5}" in heart
     assert "from epoch 2 on" in heart
     assert found.sentences == (
         "Yardstick, accuracy: logistic regression on the same TF-IDF vectors, fitted to 800 of 1,000 training samples, "
-        "gets 87.8% on the test samples; networks trained on everything 83.5% ± 0.2.",
+        "gets 87.8% on the test samples; networks trained on everything 83.5% ± 0.2 over 3 seeds.",
         "The proxy gets 99.6% on the samples that it learned from, in its last epoch, and 57.3% on the test samples.",
     )
 

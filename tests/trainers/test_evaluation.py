@@ -1,4 +1,4 @@
-"""Metrics against torchmetrics, scikit-learn and float64 formulas."""
+"""Metrics against scikit-learn, float64 formulas, and torchmetrics where it is there."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score
 from torch import nn
 from torch.nn import functional
-from torchmetrics.classification import MulticlassCalibrationError
 
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import evaluate, outputs_of
@@ -46,10 +45,34 @@ def test_metrics_are_those_of_other_libraries(seed, samples, classes, scale):
         abs((guesses == labels)[each].mean() - confidence[each].mean()) * each.mean() for each in bins if each.any()
     ]
     assert metrics["calibration_error"] == pytest.approx(sum(gaps), abs=1e-9)
-    if confidence.astype(np.float32).max() < 1:  # theirs rounds to float32 and gives 1 a bin of its own
-        error_of = MulticlassCalibrationError(num_classes=classes, n_bins=15, norm="l1")
-        expected = float(error_of(torch.from_numpy(probabilities), torch.from_numpy(labels)))
-        assert metrics["calibration_error"] == pytest.approx(expected, abs=2e-6)
+
+
+def test_calibration_error_is_the_sum_over_bins_that_is_published():
+    """With confidences at the edges of bins too, of which each belongs to the bin above it."""
+    generator = np.random.default_rng(7)
+    confidence = np.concatenate([generator.uniform(0, 1, 400), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]])
+    correct = generator.uniform(size=len(confidence)) < confidence**2
+    total = 0.0
+    for edge in range(15):
+        inside = [(c, right) for c, right in zip(confidence, correct, strict=True) if edge == min(int(c * 15), 14)]
+        sure, hit = (np.mean([pair[at] for pair in inside], dtype=np.float64) for at in (0, 1))
+        total += len(inside) / len(confidence) * abs(hit - sure)
+    assert total > 0.1
+    assert calibration_error(confidence, correct) == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_calibration_error_is_that_of_torchmetrics(classes):
+    """Which rounds to float32; where no confidence is 1, to which it gives a bin of its own."""
+    theirs = pytest.importorskip("torchmetrics.classification")
+    generator = np.random.default_rng(classes)
+    probabilities = generator.dirichlet(np.full(classes, 0.6), 300)
+    confidence, labels = probabilities.max(axis=1), generator.integers(0, classes, 300)
+    assert confidence.astype(np.float32).max() < 1
+    error_of = theirs.MulticlassCalibrationError(num_classes=classes, n_bins=15, norm="l1")
+    expected = float(error_of(torch.from_numpy(probabilities), torch.from_numpy(labels)))
+    found = calibration_error(confidence, probabilities.argmax(axis=1) == labels)
+    assert found == pytest.approx(expected, abs=2e-6)
 
 
 def test_calibration_error_by_hand():

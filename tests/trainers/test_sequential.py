@@ -100,6 +100,10 @@ def test_the_margin_that_looks_show_has_the_power() -> None:
     assert power(20, 2.0, shown, LEVEL, LOOKS) == pytest.approx(0.8, abs=0.001)
     assert shown > shown_margin(20, 2.0, LEVEL)
     assert seeds_for(shown, 2.0, LEVEL) == pytest.approx(16, abs=3)
+    assert seeds_for(shown * 0.999, 2.0, LEVEL, LOOKS) in (21, 22), "more than looks that do not show it"
+    needed = seeds_for(0.9 * shown, 2.0, LEVEL, LOOKS)
+    assert needed
+    assert power(needed, 2.0, 0.9 * shown, LEVEL, (*LOOKS, needed)) == pytest.approx(0.8, abs=0.03)
     assert power(20, 0.0, 1.0, LEVEL, LOOKS) == 1.0
     assert power(4, 0.0, 1.0, 0.01, (2, 4)) == 0.0
 

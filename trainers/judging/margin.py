@@ -143,11 +143,16 @@ def shown_margin(seeds: int, spread: float, level: float, looks: Looks = ()) -> 
     return float(found) * spread
 
 
-def seeds_for(margin: float, spread: float, level: float) -> int | None:
-    """The fewest seeds that show a margin with a chance of `POWER` where nothing is lost; None beyond MOST_SEEDS."""
+def seeds_for(margin: float, spread: float, level: float, looks: Looks = ()) -> int | None:
+    """The fewest seeds that show a margin with a chance of `POWER` where nothing is lost; None beyond MOST_SEEDS.
+
+    With `looks`, which do not show it, the last one is moved behind them: it is more than their last, at the level
+    that each of them has.
+    """
+    level = sequential.level_of_look(looks, level) if looks else level
     if power(MOST_SEEDS, spread, margin, level) < POWER:
         return None
-    low, high = 1, MOST_SEEDS
+    low, high = looks[-1] if looks else 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle, spread, margin, level) >= POWER else (middle, high)

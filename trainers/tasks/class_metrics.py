@@ -110,7 +110,10 @@ def recalls(right: Bool[np.ndarray, " n"], targets: Labels, classes: int) -> lis
 
 
 def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
-    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3)."""
+    """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3).
+
+    scikit-learn has none; torchmetrics has one, in float32, and would be a dependency for these lines alone.
+    """
     index = np.minimum((confidence * 15).astype(int), 14)
     gaps = np.bincount(index, weights=correct - confidence, minlength=15)
     return float(np.abs(gaps).sum() / len(correct))
