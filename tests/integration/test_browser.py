@@ -21,9 +21,7 @@ import pytest
 import yaml
 from chromium import chromium, shoot
 from small_data import write_shapes
-from typer.testing import CliRunner
 
-from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.selectors.static.top import top
 
@@ -154,9 +152,6 @@ def test_a_session_in_the_ui(page: Any, ui: Ui) -> None:
     a_score_is_seen(page, ui)
     a_selection_is_asked_for(page, ui)
     a_schedule_is_turned_on(page, ui)
-    a_run_of_the_shell_is_seen(page, ui)
-    warned = [line for line in ui.log.read_text().splitlines() if "Warning" in line]
-    assert not warned, "the terminal of the UI shows what libraries say to their developers"
 
 
 def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
@@ -237,19 +232,3 @@ def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:
     query = f"{{ scheduleOrError(scheduleSelector: {{{of}}}) {{ ... on Schedule {{ scheduleState {{ status }} }} }} }}"
     until(lambda: ui.ask(query)["scheduleOrError"]["scheduleState"]["status"] == "RUNNING", "the schedule to run", 60)
     shoot(page, "schedule")
-
-
-def a_run_of_the_shell_is_seen(page: Any, ui: Ui) -> None:
-    """As the report's verdict, whose page opens by a link. What was scored is not made anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SECATEUR_HOME", str(ui.home))
-        patch.setenv("SECATEUR_STUDIES", str(ui.home.parent / "studies"))
-        done = CliRunner().invoke(app, ["run", "shapes", "--json"], catch_exceptions=False)
-    answer = json.loads(done.stdout)
-    assert answer["fresh"] > 0
-    page.goto(f"{ui.url}/assets/shapes/report")
-    page.get_by_text(answer["report"]["verdict"], exact=True).first.wait_for()
-    link = page.get_by_role("link", name="Open the page").first.get_attribute("href")
-    with urllib.request.urlopen(link, timeout=60) as served:
-        assert answer["report"]["verdict"] in served.read().decode()
-    shoot(page, "report_asset")

@@ -196,7 +196,7 @@ def test_a_second_run_of_a_study_names_the_first_and_ends(
         code, out, errors = type_in(command, str(path))
     assert (code, out) == (2, "")
     told = " ".join(errors.split())
-    assert told.startswith(f"error: study blobs is at work in process {os.getpid()} (a run of mine, since ")
+    assert f" error: study blobs is at work in process {os.getpid()} (a run of mine, since " in told
     assert told.endswith("let it end, or add --wait to wait for it")
 
 
