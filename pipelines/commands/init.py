@@ -94,9 +94,14 @@ def init(
         seeds=seeds,
         test_fraction=test_fraction,
     )
-    with bar(READING):
-        answer = written(place, target, wish, overwrite=overwrite)
+    answer = seen_reading(place, target, wish, overwrite=overwrite)
     tell(answer, as_json, lambda: show_guesses(answer))
+
+
+def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
+    """`written`, with a bar for as long as it reads."""
+    with bar(READING):
+        return written(place, target, wish, overwrite=overwrite)
 
 
 def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
