@@ -67,11 +67,7 @@ def score(
     >>> sc.score(rows, label="label", scores=["aum", "self_confidence"], epochs=2, progress=False).shape
     (60, 3)
     """
-    if "folds" in (more.get("proxy") or {}):
-        raise ValueError("proxy: folds are for studies, and score() trains proxies of all rows; leave them out")
-    if unknown := [key for key in more if key not in MORE]:
-        near = did_you_mean(unknown[0], MORE)
-        raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
+    refuse(more)
     chosen = None if scores is None else asked(scores)
     wish = Wish(
         labels=() if label is None else (label,) if isinstance(label, str) else tuple(label),
@@ -87,6 +83,15 @@ def score(
             study = study_of(whole, with_read(chosen), more)
             found = scored(study, whole.loaded, folder, seed, display)
         return table_of(whole, {one: found[one] for one in chosen})
+
+
+def refuse(more: Mapping[str, Any]) -> None:
+    """Raise TypeError for a key that there is not, and ValueError for one that a study alone has a use for."""
+    if unknown := [key for key in more if key not in MORE]:
+        near = did_you_mean(unknown[0], MORE)
+        raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
+    if "folds" in (more.get("proxy") or {}):
+        raise ValueError("proxy: folds are for studies, and score() trains proxies of all rows; leave them out")
 
 
 def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any]) -> Study:
