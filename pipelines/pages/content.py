@@ -98,7 +98,8 @@ class Tested(Content):
     state: Annotated[
         str,
         Field(
-            description="shown, or why not: loses more, given up, undecided, needs more seeds, or that these would change nothing"
+            description="shown, or why not: loses more, given up, undecided, needs more seeds, or that these would "
+            "change nothing"
         ),
     ]
     difference: Annotated[float | None, Field(description="mean over seeds, the better the higher")]
