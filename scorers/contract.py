@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, Field, create_model
 
-from secateur.scorers.given import bound, look_like, refuse_no_array, shown_call
+from secateur.scorers.given import bound, look_like, refuse_no_array, refuse_no_tensors, shown_call
 from secateur.scorers.lazy import torch
 from secateur.scorers.settings import Settings
 from secateur.scorers.signals import Batch, ClassSignals, Signal, Signals
@@ -49,7 +49,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
-
 
 Reads = tuple[Signal | tuple[Signal, ...], ...]
 """Signals of a task that a scorer needs; of those in an inner tuple, one."""
@@ -133,7 +132,7 @@ class TrainingBatch(Batch):
     `ids` int64 `[b]` are rows of the data set, each at most once; `outputs` float `[b, width]` and `losses` float `[b]`
     (the task's own, one per sample) come from the forward pass that precedes the update; `targets` `[b, …]` are as the
     task's losses read them. All live on the training device and nothing here moves them or waits for it. `task` says
-    the signals; classification where none is named.
+    the signals; classification where none is named. Raises TypeError that names what is no tensor.
     """
 
     detached: ClassVar[bool] = True
@@ -147,6 +146,7 @@ class TrainingBatch(Batch):
         losses: torch.Tensor,
         task: Signals | None = None,
     ) -> None:
+        refuse_no_tensors("TrainingBatch", ids=ids, outputs=outputs, targets=targets, losses=losses)
         self.ids = ids
         self.outputs = (outputs.detach() if self.detached else outputs).float()
         self.targets = targets

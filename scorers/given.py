@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from secateur.scorers.lazy import torch
+
 DRESS = ("__doc__", "__module__", "__name__", "__qualname__")
 
 
@@ -43,12 +45,21 @@ def without_annotations(signature: inspect.Signature) -> Iterable[inspect.Parame
         yield parameter.replace(annotation=parameter.empty)
 
 
-def refuse_no_array(what: str, name: str, value: Any) -> None:
-    """Raise ValueError that says what was given in place of a NumPy array, and how to make one of it."""
+def kind_of(value: Any) -> str:
+    """The type of a value for a reader: list, pandas.Series, torch.Tensor."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
+
+
+def refuse_no_array(what: str, name: str, value: Any, *, columns: bool = False) -> None:
+    """Raise ValueError that says what was given in place of a NumPy array, and how to make one of it.
+
+    `columns` says that a table as a whole can be made into what is needed, and not one column of it.
+    """
     if isinstance(value, np.ndarray):
         return
-    kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
-    if hasattr(value, "columns"):
+    if columns and hasattr(value, "columns"):
+        remedy = f"give {name}.to_numpy(), with a dtype where its columns differ in theirs"
+    elif hasattr(value, "columns"):
         remedy = f"give one column of it as {name}, such as {name}=table['{name}'].to_numpy()"
     elif hasattr(value, "detach"):
         remedy = f"give {name}.detach().cpu().numpy()"
@@ -58,7 +69,23 @@ def refuse_no_array(what: str, name: str, value: Any) -> None:
         remedy = f"give np.asarray({name})"
     else:
         remedy = "give one number per sample"
-    raise ValueError(f"{what}: {name} is of type {kind}, and a NumPy array is needed: {remedy}")
+    raise ValueError(f"{what}: {name} is of type {kind_of(value)}, and a NumPy array is needed: {remedy}")
+
+
+def refuse_no_tensors(what: str, **values: Any) -> None:
+    """Raise TypeError that names the first value that is no torch tensor, says its type, and how to make one of it."""
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            continue
+        if hasattr(value, "columns"):
+            remedy = f"give one column of it as {name}, such as torch.tensor(table['{name}'].to_numpy())"
+        elif hasattr(value, "to_numpy"):
+            remedy = f"give torch.tensor({name}.to_numpy())"
+        elif isinstance(value, np.ndarray):
+            remedy = f"give torch.from_numpy({name})"
+        else:
+            remedy = f"give torch.tensor({name})" if hasattr(value, "__len__") else "give one value per sample"
+        raise TypeError(f"{what}: {name} is of type {kind_of(value)}, and a torch tensor is needed: {remedy}")
 
 
 def refuse_no_count(what: str, name: str, value: Any) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Int64, Shaped
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.contract import TrainingBatch
+from secateur.scorers.given import refuse_no_array
 from secateur.scorers.lazy import nn, torch
 from secateur.scorers.settings import CODE, PATHS, Settings
 from secateur.trainers.augmentation import Augmentation
@@ -52,7 +53,7 @@ class Data:
     short for classification into so many classes; one that has not seen targets is fitted to these, so give test
     samples the `task` of the training samples. `model_settings` is what the encoding tells networks of the inputs, as
     JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever a model's factory asks for by a
-    parameter of that name (`vocabulary`, `padding_id`, `categories`).
+    parameter of that name (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
 
     A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
     `trainers/tasks/own.py`.
@@ -70,6 +71,9 @@ class Data:
         task: Task | int,
         model_settings: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(inputs, Rows):
+            refuse_no_array("Data", "inputs", inputs, columns=True)
+        refuse_no_array("Data", "targets", targets)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "task", as_task(task).fitted(targets))

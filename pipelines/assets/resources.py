@@ -1,4 +1,4 @@
-"""ProgressDisplay of long work: log lines in a Dagster run, bars in a terminal."""
+"""ProgressDisplay of long work: log lines in a Dagster run, bars in a terminal, lines in the log of a shell."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -71,6 +71,21 @@ class Bars(ProgressDisplay):
                 self.display.remove_task(task)
 
         return told
+
+
+class Lines(ProgressDisplay):
+    """Says each stage once, as it begins, to a function of text: for logs, in which bars would not be seen."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.said = say, ""
+
+    def stage(self, words: str) -> None:
+        if words != self.said:  # each input of a step says it
+            self.said = words
+            self.say(words)
+
+    def start(self, context: dg.AssetExecutionContext, title: str, *, part: bool = False) -> Callable[[int, int], None]:
+        return lambda done, total: None
 
 
 STAGES: Final = {

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again: bool) -> dict[str, Any]:
     """The answer of the command; it trains for a moment at most, and writes nothing that belongs to the study."""
     from secateur.pipelines.materialise import to_make
-    from secateur.pipelines.runs.forecast import past_rate, peak_memory
+    from secateur.pipelines.runs.forecast import MANY, other_trainings, past_rate
     from secateur.pipelines.studies.samples import Study
 
     study = file.study
     assert study
     todo, fresh = to_make(file, store.root, trials, again=again)
-    rate = past_rate(study, store)
-    if rate is None and isinstance(study, Study):
-        rate = rate_by_probe(study, file, store)
+    rate, room, unknown = past_rate(study, store), None, list[str]()
+    if isinstance(study, Study):
+        rate, room, unknown = looked_at(study, file, store, rate)
     training = "trained_model" if isinstance(study, Study) else study.outcome_asset
     missing = [trial for trial in todo.get(training, []) if trial]
     trainings = [counted("trials", [t for t in trials if not t.at_steps], missing)] if training else []
@@ -32,12 +32,13 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         trainings.append(counted("trials at equal steps", longer, missing))
     seconds, kept_bytes = seconds_of(study, missing, rate), 0
     if isinstance(study, Study):
-        others = {name: numbers for name, numbers in other_trainings(study, rate).items() if numbers}
+        others = other_trainings(study, rate.samples if rate and rate.samples else MANY)
         for name, numbers in others.items():
             anew = name in todo
-            trainings.append({"of": name, "to_make": len(numbers) * anew, "made": len(numbers) * (not anew)})
-            if anew and rate and seconds is not None:
-                seconds += rate.seconds * sum(numbers)
+            if numbers:
+                trainings.append({"of": name, "to_make": len(numbers) * anew, "made": len(numbers) * (not anew)})
+            if numbers and anew:
+                seconds = None if seconds is None or rate is None else seconds + rate.seconds * sum(numbers)
     if rate:
         kept_bytes = rate.trial_bytes * len(missing)
     return {
@@ -47,23 +48,33 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         "assets": {"to_make": sum(map(len, todo.values())), "fresh": fresh},
         "seconds": None if seconds is None else round(seconds, 1),
         "seconds_by": rate.of if rate else None,
-        "memory_bytes": peak_memory(),
+        "memory_bytes": sum(room.values()) if room else None,
+        "memory": room,
         "disk_bytes": kept_bytes if rate else None,
+        "unknown": unknown,
     }
+
+
+def looked_at(
+    study: "Study", file: "StudyFile", store: "Store", rate: "Rate | None"
+) -> "tuple[Rate | None, dict[str, int] | None, list[str]]":
+    """How fast the study trains, by a probe where no trial tells, and what memory it takes; why one is not known."""
+    from secateur.pipelines.runs.forecast import data_at_hand, memory_of, peak_memory, probed_rate, why_unknown
+
+    libraries, base = peak_memory(), file.path.parent
+    if (data := data_at_hand(study, base, store)) is None:
+        return rate, None, [why_unknown(study, base)]
+    unknown = []
+    taught = study.distillation
+    if taught and taught.teacher and (getattr(taught.teacher, "model", study.training.model) != study.training.model):
+        unknown.append("the teacher is another network than the students: its seconds are counted as if it were theirs")
+    return rate or probed_rate(study, data), memory_of(study, data, libraries), unknown
 
 
 def counted(name: str, trials: "list[Trial]", missing: "list[Trial]") -> dict[str, Any]:
     """How many of some trials are to be trained, and how many were."""
     to_make = len(set(trials) & set(missing))
     return {"of": name, "to_make": to_make, "made": len(trials) - to_make}
-
-
-def rate_by_probe(study: "Study", file: "StudyFile", store: "Store") -> "Rate | None":
-    """How fast the study trains, measured; None where its data would have to be read for long."""
-    from secateur.pipelines.runs.forecast import data_at_hand, probed_rate
-
-    data = data_at_hand(study, file.path.parent, store)
-    return None if data is None else probed_rate(study, data)
 
 
 def seconds_of(study: "AnyStudy", missing: "list[Trial]", rate: "Rate | None") -> float | None:
@@ -73,17 +84,6 @@ def seconds_of(study: "AnyStudy", missing: "list[Trial]", rate: "Rate | None") -
     if rate is None:
         return None if missing else 0.0
     return seconds_of_trials(study, missing, rate)
-
-
-def other_trainings(study: "Study", rate: "Rate | None") -> dict[str, list[int]]:
-    """Samples that each training besides those of the trials works through, by the asset that it is for."""
-    from secateur.pipelines.runs.forecast import samples_seen, trainings_of_tuning
-    from secateur.pipelines.runs.possible import learned_from
-
-    samples = rate.samples if rate and rate.samples else 1
-    tuned = [samples_seen(study.training, kept) for kept in trainings_of_tuning(study, samples)]
-    learned = learned_from(samples, study.proxy.folds)
-    return {"proxy": [samples_seen(study.proxy, learned)] * len(study.proxies), "tuning": tuned}
 
 
 def show_forecast(answer: dict[str, Any]) -> None:
@@ -100,7 +100,13 @@ def show_forecast(answer: dict[str, Any]) -> None:
         say("nothing is to be trained")
     if answer["disk_bytes"]:
         say(f"about {in_bytes(answer['disk_bytes'])} of files")
-    say(f"memory: {in_bytes(answer['memory_bytes'])} in this process now, the data and one training included if tried")
+    if room := answer["memory"]:
+        parts = ", ".join(f"{name} {in_bytes(count)}" for name, count in room.items())
+        say(f"memory: about {in_bytes(answer['memory_bytes'])} ({parts}) and what a batch takes in the network")
+    else:
+        say("memory: not known")
+    for reason in answer["unknown"]:
+        say(reason)
     say("nothing was made", style="bold")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, out, say, say_findings, table_of, tell
+from secateur.pipelines.commands.shell import READING, AsJson, bar, out, say, say_findings, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.pipelines.data.profile import Place
@@ -94,8 +94,14 @@ def init(
         seeds=seeds,
         test_fraction=test_fraction,
     )
-    answer = written(place, target, wish, overwrite=overwrite)
+    answer = seen_reading(place, target, wish, overwrite=overwrite)
     tell(answer, as_json, lambda: show_guesses(answer))
+
+
+def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
+    """`written`, with a bar for as long as it reads."""
+    with bar(READING):
+        return written(place, target, wish, overwrite=overwrite)
 
 
 def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.home import verify_home
-from secateur.pipelines.commands.shell import NO, AsJson, ManifestPath, complain, out, say, table_of, tell
+from secateur.pipelines.commands.shell import (
+    NO,
+    READING,
+    AsJson,
+    ManifestPath,
+    bar,
+    complain,
+    out,
+    say,
+    table_of,
+    tell,
+)
+from secateur.pipelines.manifests.names import DOCUMENT
 
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.diff import Difference
@@ -40,16 +52,23 @@ def verify(
         verify_manifest(path, as_json)
 
 
-def verify_manifest(path: Path, as_json: bool) -> None:
-    """Check one manifest."""
-    from secateur.pipelines.manifests.document import DOCUMENT, ManifestError
-    from secateur.pipelines.manifests.manifest import Manifest
-
+def folder_at(path: Path) -> Path:
+    """The folder of a manifest; raises ValueError where there is none."""
     folder = path.parent if path.name == DOCUMENT else path
     if not (folder / DOCUMENT).exists():
-        raise ManifestError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
+        raise ValueError(f"there is no manifest at {folder}: name a folder that holds {DOCUMENT}")
+    return folder
+
+
+def verify_manifest(path: Path, as_json: bool) -> None:
+    """Check one manifest."""
+    folder = folder_at(path)  # before anything is imported that takes long, as in the other commands
+    from secateur.pipelines.manifests.document import ManifestError
+    from secateur.pipelines.manifests.manifest import Manifest
+
     try:
-        manifest = Manifest.load(path, verify=True)
+        with bar(READING):
+            manifest = Manifest.load(path, verify=True)
     except ManifestError as error:
         reason = str(error)
         tell({"sound": False, "path": str(folder), "reason": reason}, as_json, lambda: complain(reason))
@@ -96,11 +115,13 @@ def apply(
     heads a model's folder or name; of tokens the prompt's file, or the model; of choices the study of the search, or a
     YAML or JSON file of positions.
     """
+    folder_at(path)
     from secateur.pipelines.manifests.manifest import Manifest
 
-    manifest = Manifest.load(path)
     given: dict[str, Any] = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
-    manifest.apply(target, output=output, **given)
+    with bar(READING):
+        manifest = Manifest.load(path)
+        manifest.apply(target, output=output, **given)
     declared = manifest.declaration
     answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}
     tell(answer, as_json, lambda: say(f"{declared.count:,} of {declared.of:,} {declared.unit}s stay in {output}"))
@@ -117,10 +138,12 @@ def diff(
     Samples are told apart by row where both are of the same data, by content otherwise. Ends with exit code 0 if both
     keep the same samples, 1 if not, 2 if they cannot be compared.
     """
+    folder_at(a), folder_at(b)
     from secateur.pipelines.manifests.diff import compare
     from secateur.pipelines.manifests.manifest import Manifest
 
-    found = compare(Manifest.load(a), Manifest.load(b))
+    with bar(READING):
+        found = compare(Manifest.load(a), Manifest.load(b))
     listed = {"rows_only_a": list(found.rows_only_a), "rows_only_b": list(found.rows_only_b)} if rows else {}
     tell(found.answer() | listed, as_json, lambda: show_difference(found, listed))
     if not found.same:
@@ -171,16 +194,18 @@ def explain(
 
     A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others.
     """
+    folder_at(path)
     from secateur.pipelines.manifests.explain import arrays_of, places_of
     from secateur.pipelines.manifests.explain import explain as look_into
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.storage.home import home
 
-    manifest = Manifest.load(path, verify=True)
-    name = manifest.provenance.dataset
-    plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
-    known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
-    found = look_into(manifest, places_of(manifest, known).find(sample), known)
+    with bar(READING):
+        manifest = Manifest.load(path, verify=True)
+        name = manifest.provenance.dataset
+        plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
+        known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
+        found = look_into(manifest, places_of(manifest, known).find(sample), known)
     tell(found.answer(), as_json, lambda: show_explanation(found))
 
 

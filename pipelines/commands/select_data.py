@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.export import read_settings
-from secateur.pipelines.commands.shell import out, say, table_of, tell
+from secateur.pipelines.commands.shell import READING, bar, out, say, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.pipelines.front_door.select import Choice
@@ -100,22 +100,23 @@ def select_data(
         raise ValueError(
             "--keep: say once how much stays, such as 0.3, 5000 or tokens=2000000, and --seed once at most"
         )
-    rows = of_path(Path(data).expanduser())
-    first = Path(rows.files[0].name)
-    said = kind_of(target or first, to)
-    kept = target or Path(
-        f"{Path(data).name.split('.')[0]}_kept{''.join(first.suffixes) if to is None else KINDS[said]}"
-    )
-    random = kept.with_name(kept.name.replace(".", "_random.", 1) if "." in kept.name else f"{kept.name}_random")
-    for path in (kept, random) if twin else (kept,):
-        refuse_output(rows, path, overwrite=overwrite)
-    settings = read_settings(asked.pop("set") or []) | ({"end": end} if (end := asked.pop("end")) else {})
-    share = share_of(asked.pop("share"))
-    assert keeps
-    made = choose(rows, keep=amount(keeps[0]), seed=(seeds or [0])[0], share=share, settings=settings, **asked)
-    write_rows(rows, made.rows, kept, said, overwrite=overwrite)
-    if twin:
-        write_rows(rows, made.random, random, said, overwrite=overwrite)
+    with bar(READING):
+        rows = of_path(Path(data).expanduser())
+        first = Path(rows.files[0].name)
+        said = kind_of(target or first, to)
+        kept = target or Path(
+            f"{Path(data).name.split('.')[0]}_kept{''.join(first.suffixes) if to is None else KINDS[said]}"
+        )
+        random = kept.with_name(kept.name.replace(".", "_random.", 1) if "." in kept.name else f"{kept.name}_random")
+        for path in (kept, random) if twin else (kept,):
+            refuse_output(rows, path, overwrite=overwrite)
+        settings = read_settings(asked.pop("set") or []) | ({"end": end} if (end := asked.pop("end")) else {})
+        share = share_of(asked.pop("share"))
+        assert keeps
+        made = choose(rows, keep=amount(keeps[0]), seed=(seeds or [0])[0], share=share, settings=settings, **asked)
+        write_rows(rows, made.rows, kept, said, overwrite=overwrite)
+        if twin:
+            write_rows(rows, made.random, random, said, overwrite=overwrite)
     answer = told(made) | {"data": data, "file": str(kept), "random_file": str(random) if twin else None}
     tell(answer, as_json, lambda: show(answer))
 

@@ -45,6 +45,8 @@ INTERRUPTED: Final = 130
 STOPPED: Final = 143
 """By SIGTERM, which schedulers of jobs send."""
 
+READING: Final = "reading the data"
+"""What a command says while it reads files that may be large."""
 TIMES: Final = (TimeElapsedColumn(), TimeRemainingColumn())
 out, err = Console(), Console(stderr=True)
 HEAD, LEAST_NAME = 12, 12
@@ -92,7 +94,13 @@ def caution(text: object) -> None:
 
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; give what it yields the number done and the number in all."""
+    """A progress bar on standard error; give what it yields the number done and the number in all.
+
+    Nothing where no terminal shows it: a bar would leave an empty line in a log.
+    """
+    if not err.is_interactive:
+        yield lambda done, total: None
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *TIMES)
     with Progress(*columns, console=err, transient=True) as display:
         task = display.add_task(escape(one_line(label)), total=None)

@@ -1,5 +1,6 @@
 """Options that choose trials of a study, and the bars that are shown while they run."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from secateur.pipelines.commands.shell import err
+from secateur.pipelines.files.shown_text import visible
 
 if TYPE_CHECKING:
     from secateur.pipelines.studies.grid import Trial
@@ -53,9 +55,23 @@ class Left(TimeRemainingColumn):
         return Text("") if task.total is None or task.finished else Text.assemble(super().render(task), " left")
 
 
+def begun(stage: str) -> None:
+    """A line with the time of day and what is being done from now on."""
+    err.print(Text(f"{time.strftime('%H:%M:%S')} {visible(stage)}"), soft_wrap=True)
+
+
 @contextmanager
 def bars() -> Iterator[Any]:
-    """Progress on standard error: what is being done, and a bar with an estimate for what can be counted."""
+    """Progress on standard error: what is being done, and a bar with an estimate for what can be counted.
+
+    Where no terminal shows bars, as in a log, a line for each stage when it begins.
+    """
+    if not err.is_interactive:
+        begun("loading libraries")
+        from secateur.pipelines.assets.resources import Lines
+
+        yield Lines(begun)
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), Done(), TimeElapsedColumn(), Left())
     with Progress(*columns, console=err) as display:
         now = display.add_task("loading libraries", total=None)

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from secateur.pipelines.files.unwritable import Unwritable
 from secateur.pipelines.files.whole_files import inside, sha256_of
 from secateur.pipelines.manifests import croissant
+from secateur.pipelines.manifests.names import DOCUMENT as DOCUMENT
 from secateur.pipelines.manifests.provenance import Declaration, FileSeal, FrozenModel
 from secateur.pipelines.storage.packed_masks import BITS
 
-DOCUMENT: Final = "manifest.json"
 ROWS: Final = "kept.parquet"
 LARGEST_DOCUMENT = 8 * 2**20
 """Bytes; a data set of 20,000 classes needs about 3 MB."""

@@ -95,7 +95,13 @@ class Tested(Content):
     arm: Annotated[str, Field(description="the arm")]
     keep: Annotated[int | float, Field(description="its budget")]
     level: Annotated[float, Field(description="chance of a false claim that this budget was given")]
-    state: Annotated[str, Field(description="shown, or why not: loses more, given up, undecided, needs more seeds")]
+    state: Annotated[
+        str,
+        Field(
+            description="shown, or why not: loses more, given up, undecided, needs more seeds, or that these would "
+            "change nothing"
+        ),
+    ]
     difference: Annotated[float | None, Field(description="mean over seeds, the better the higher")]
     lower: Annotated[float | None, Field(description="lower bound of it; null for one seed")]
     spread: Annotated[float | None, Field(description="standard deviation of the differences by seed")]

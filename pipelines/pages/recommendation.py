@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from secateur.trainers.judging import margin as margins
 from secateur.trainers.judging.comparison import NOISE
 from secateur.trainers.judging.margin import LEVEL, POWER, Check, Claim, claims
 from secateur.trainers.judging.outcome import Outcome
+from secateur.trainers.judging.sequential import State
 from secateur.trainers.tasks.contract import Metric
 
 Runs = Mapping[str, Mapping[int, Outcome]]
@@ -185,8 +186,15 @@ class Answer:
             self.margin,
             LEVEL,
             self.power,
-            self.claims,
+            {arm: self.settled(arm, claim) for arm, claim in self.claims.items()},
         )
+
+    def settled(self, arm: str, claim: Claim) -> Claim:
+        """A claim as the report says it: where more seeds could change nothing, none are needed."""
+        if claim.open is None or could_do_better(self.study, self.runs, arm, self.claims):
+            return claim
+        idle = replace(claim.checks[claim.open], state=State.IDLE)
+        return replace(claim, checks={**claim.checks, claim.open: idle})
 
     @property
     def power(self) -> float:

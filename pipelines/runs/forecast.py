@@ -10,9 +10,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from secateur.pipelines.data.source_kinds.files import find
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.runs.possible import learned_from
 from secateur.pipelines.storage.records import records_below
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -21,12 +24,19 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
-from secateur.trainers.loop.train import Trained, train
+from secateur.trainers.distillation.tuning import students_of_tuning
+from secateur.trainers.loop.train import Trained, fresh_model, train
 
 LARGEST = 1 << 25
 """Bytes of source files that are read for a measurement; more would take longer than a look should."""
+TABLES = ("csv", "jsonl", "parquet")
+"""Kinds of sources of which a look tells how much there is to read."""
 FILES = ("trained_model", "pruned", "evaluation", "manifest", "subset")
 """Assets that hold the files of trials."""
+PROBED = 4096
+"""Samples that a measurement trains on at most."""
+MANY = 10**9
+"""Stands for a number of samples that is not known: any budget is a part of it."""
 LONG_ENOUGH = 0.5
 """Seconds of training that are measured."""
 
@@ -62,8 +72,10 @@ def past_rate(study: AnyStudy, store: Store) -> Rate | None:
     return Rate(sum(one.seconds for one in outcomes.values()) / len(outcomes), None, size // len(made), told)
 
 
-def probed_rate(study: Study, data: Data) -> Rate:
-    """By a training of the study's model on its samples that ends after half a second or so; nothing is kept of it."""
+def probed_rate(study: Study, whole: Data) -> Rate:
+    """By a training of the study's model on some of its samples that ends after half a second or so; nothing is kept of
+    it. They come from all parts of the data, and what is stored is read no further than they are."""
+    data = whole.take(np.unique(np.linspace(0, len(whole) - 1, min(len(whole), PROBED)).astype(np.int64)))
 
     def trained(steps: int) -> Trained:
         config = study.training.model_copy(update={"steps": steps, "epochs": None, "compile": False})
@@ -75,7 +87,7 @@ def probed_rate(study: Study, data: Data) -> Rate:
         tried, steps = trained(steps), 4 * steps
     size = sum(weight.numel() * weight.element_size() for weight in tried.model.state_dict().values())
     told = f"a training that was cut short after {tried.seconds:.1f} s"
-    return Rate(tried.seconds / tried.samples_seen, len(data), size, told)
+    return Rate(tried.seconds / tried.samples_seen, len(whole), size, told)
 
 
 def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
@@ -97,12 +109,22 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
         return Data(encoded.inputs, loaded.targets, study.task.task(loaded.label_names), encoded.model_settings)
 
 
+def why_unknown(study: Study, base: Path) -> str:
+    """Why no training is tried for a look: the data would have to be read first, which takes long."""
+    kind = study.read_source.kind
+    many = f"its files are more than {LARGEST >> 20} MB" if kind in TABLES else f"its data is of kind {kind}"
+    return (
+        f"{many} and was not prepared here yet, so how many samples there are and how wide they are shows when it is "
+        f"read: after secateur score {study.name} this command measures"
+    )
+
+
 def is_small(study: Study, base: Path) -> bool:
     """Whether the source comes with a library, or its files are small."""
     read: Any = study.source
     if read.kind in ("digits", "diabetes"):
         return True
-    if read.kind not in ("csv", "jsonl", "parquet"):
+    if read.kind not in TABLES:
         return False
     named = [value for value in (read.train, getattr(read, "test", None)) if value]
     texts = [text for value in named for text in ([value] if isinstance(value, str) else value)]
@@ -124,6 +146,29 @@ def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> f
     return rate.seconds * sum(samples_seen(config, kept) for config, kept in lengths)
 
 
+def other_trainings(study: Study, samples: int) -> dict[str, list[int]]:
+    """Samples that each training besides those of the trials works through, by the asset that it is for.
+
+    `samples` are those of the study's training split; MANY, where nobody knows them, counts the trainings alone.
+    """
+    found = {
+        "proxy": [samples_seen(study.proxy, learned_from(samples, study.proxy.folds))] * len(study.proxies),
+        "tuning": [samples_seen(study.training, kept) for kept in trainings_of_tuning(study, samples)],
+    }
+    if not (settings := study.distillation):
+        return found
+    if not isinstance(settings.teacher, Path):
+        found["teacher"] = [samples_seen(settings.config_for(study.training), samples)]
+    if settings.tune:
+        learned = max(1, int(samples * (1 - study.validation.fraction)))
+        shares = sorted({resolve_keep(each, samples) / samples for each in study.keep})
+        tempered = study.own_task().tempered if study.task.own else study.task.declared.tempered
+        students = students_of_tuning(shares, study.validation.seeds, tempered=tempered)
+        seen = [samples_seen(study.training, max(1, resolve_keep(share, learned))) for share in students]
+        found["distillation_tuning"] = [samples_seen(settings.config_for(study.training), learned), *seen]
+    return found
+
+
 def trainings_of_tuning(study: Study, samples: int) -> list[int]:
     """Samples kept of each training that tunes settings."""
     learned = int(samples * (1 - study.validation.fraction))
@@ -136,6 +181,29 @@ def trainings_of_tuning(study: Study, samples: int) -> list[int]:
                 candidates * study.validation.seeds
             )
     return [max(1, count) for count in kept]
+
+
+def memory_of(study: Study, data: Data, libraries: int) -> dict[str, int]:
+    """Bytes of memory at least, by what they are for: libraries, the samples, the largest of the trainings.
+
+    `samples` are the rows times the bytes of an encoded one, as they are held by whoever reads all; `training` is the
+    largest network's weights with a gradient and what the optimiser keeps of each. What a batch takes on its way
+    through the network comes on top, for only a training would show it. Of a task of the user's own the samples count
+    nothing: its data set holds them as it likes.
+    """
+    configs = [study.training, study.proxy]
+    if (taught := study.distillation) and not isinstance(taught.teacher, Path):
+        configs.append(taught.config_for(study.training))
+    samples = 0 if study.task.own else data.inputs.nbytes + data.targets.nbytes
+    return {"libraries": libraries, "samples": samples, "training": max(bytes_of(data, each) for each in configs)}
+
+
+def bytes_of(data: Data, config: TrainingConfig) -> int:
+    """Bytes of a fresh network of a config, its gradients and the state of its optimiser."""
+    model = fresh_model(data, config, 0)
+    kept = {"adamw": 2, "sgd": int(config.momentum > 0)}[config.optimiser] + (config.pull > 0)
+    learned = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+    return sum(one.numel() * one.element_size() for one in model.state_dict().values()) + (1 + kept) * learned
 
 
 def peak_memory() -> int:

@@ -232,7 +232,7 @@ class EpochSampler(ABC):
         """Take in a batch: the ids that came in it and their per-sample losses, float `[b]`, before weighting.
 
         Stays on the device of the losses and waits for nothing. They count from the next draw on. A sampler
-        that has no use for losses ignores them.
+        that has no use for losses ignores them. Raises TypeError for what is no tensor and for ids of another type.
         """
         if self.observed is not None:
             self.observed.observe(ids, losses)

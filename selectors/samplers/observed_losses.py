@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from secateur.scorers.contract import rows_text
+from secateur.scorers.given import refuse_no_tensors
 from secateur.scorers.lazy import distributed, torch
 
 NEVER = -1
@@ -31,6 +32,7 @@ class ObservedLosses:
 
     def observe(self, ids: torch.Tensor, losses: torch.Tensor) -> None:
         """Append a batch: int64 `[b]` and float `[b]`. Raises TypeError and ValueError for other types and shapes."""
+        refuse_no_tensors("observe", ids=ids, losses=losses)
         if ids.dtype != torch.int64:
             raise TypeError(f"ids must be int64, got {ids.dtype}: floats and short integers cannot name every sample")
         if ids.shape != losses.shape or ids.ndim != 1:

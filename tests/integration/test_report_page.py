@@ -5,6 +5,7 @@ With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: so the 
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ STUDIES: dict[str, dict[str, Any]] = {
         "description": "Drawn shapes; some lie in a wrong folder",
         "source": {"kind": "imagefolder", "train": "shapes/train", "test": "shapes/test"},
         "columns": {"image": "image", "label": "label"},
-        "scores": {"el2n": {"epochs": 3}, "aum": None},
+        "scores": {"el2n": {"epochs": 3}, "accumulated_margin": None},
+        "selections": {"hardest": {"selector": "top", "score": "el2n"}, "rs2": None},
+        "training": MODEL | {"epochs": 4},
+        "compare_at": ["epochs", "steps"],
     },
     "tickets": {
         "description": "Support tickets and their queues",
@@ -62,6 +66,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A function that runs one of the studies, once, and gives the folder of its report."""
     folder, done = tmp_path_factory.mktemp("pages"), dict[str, Path]()
     write_shapes(folder / "shapes", (90, 30), mislabelled=0.1)
+    for split in ("train", "test"):  # a duplicate and a leak, in the folder of its shape
+        shutil.copy(
+            folder / "shapes" / "train" / "circle" / "030.png", folder / "shapes" / split / "circle" / "999.png"
+        )
     write_tickets(folder / "tickets.csv")
     write_payments(folder / "payments.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -141,6 +149,8 @@ def test_the_page_is_readable_everywhere(made: Any, browser: Any, name: str) -> 
     a_point_tells_its_numbers(seen.page)
     print_shows_everything(seen.page)
     assert seen.complaints == []
+    if name == "shapes":
+        heads_stand_apart(seen.page)
     if (made(name) / "report.html").read_text().count("<img alt"):
         pictures_are_shown(seen.page)
 
@@ -153,6 +163,8 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
     metric = Metric(**report["metrics"][0])
     lines = page.locator("#table-1 tbody tr").all_inner_texts()
     assert len(lines) == len(report["rows"]) + len(report["whole"])
+    said = " ".join(page.locator("#saving").inner_text().replace("`", "").split())
+    assert all(sentence.replace("`", "") in said for sentence in report["saving"]["sentences"])
     for row, line in zip(report["rows"], lines, strict=False):
         shown, told = row["metrics"][metric.name], line.split("\t")
         assert told[0] == row["title"]
@@ -174,6 +186,21 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
         assert one["predicted"] in told
         assert one["place"] in told
         assert all(f"{value:.4g}" in told for value in one["scores"].values())
+
+
+def heads_stand_apart(page: Any) -> None:
+    """No head of a column of the gallery or of a table covers another one, and the longest is whole."""
+    script = """() => [...document.querySelectorAll("thead tr")].flatMap(row => {
+        const boxes = [...row.cells].filter(one => one.offsetParent).map(one => {
+            const range = document.createRange(); range.selectNodeContents(one)
+            return [one.innerText, range.getBoundingClientRect()] })
+        return boxes.flatMap(([name, a], place) => boxes.slice(place + 1).filter(([, b]) =>
+            a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+        ).map(([other]) => `${name} over ${other}`)) })"""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(script) == [], width
+    assert "accumulated_margin" in page.locator("#suspects-1 thead").inner_text()
 
 
 def tables_sort_and_filter(page: Any) -> None:

@@ -12,11 +12,10 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from secateur.pipelines.assets.training import suspects_in
-from secateur.pipelines.commands.dry_run import other_trainings
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.costs import saved
-from secateur.pipelines.runs.forecast import Rate
+from secateur.pipelines.runs.forecast import other_trainings
 from secateur.pipelines.runs.proxy import ProxyRuns
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyError, StudyFile
@@ -100,8 +99,7 @@ def test_every_sample_is_scored_by_networks_that_did_not_see_it(
     assert (spent.backward, spent.forward) == (seen, seen + shown)
     different = len(data) - 1  # one row is a copy, label and all
     assert saved(study, store, ("scoring_pass_cost",)).forward == different * SEEDS, "each by one network of a seed"
-    rate = Rate(1.0, len(data), 1, "")
-    assert len(other_trainings(study, rate)["proxy"]) == FOLDS * SEEDS
+    assert len(other_trainings(study, len(data))["proxy"]) == FOLDS * SEEDS
     proxy = store.load(("blobs", "yardstick"))["proxy"]
     together = np.mean([each["outputs"] for each in expected], axis=0).argmax(axis=1)
     assert proxy["held_out"]["accuracy"] == pytest.approx(accuracy_score(data.targets, together))

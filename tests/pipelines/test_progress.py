@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import rich.live
@@ -138,3 +139,46 @@ def test_heads_and_prompts_are_seen(screen: Screen, tmp_path: Path, monkeypatch:
     for shown, expected in zip(met, [*words, *(f"passes of {arm}" for arm in ("full", "gga", "random"))], strict=True):
         assert expected in shown
     assert any("loading libraries" in shown for shown in screen.seen)
+
+
+def test_commands_that_read_files_are_seen(
+    screen: Screen, manifest_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of manifests and of files of data: each says that it reads while it does."""
+    file = tmp_path / "rows.csv"
+    file.write_text("x,label,score\n" + "".join(f"{n / 2},{n % 2},{n}\n" for n in range(40)))
+    table = datasets.Dataset.from_csv(str(file), cache_dir=str(tmp_path / "cache"))
+    manifest = str(manifest_of(table, {"features": ["x"], "label": "label"}, [0, 3]).path)
+    kept = str(tmp_path / "kept.csv")
+    for step, words in {
+        "secateur.pipelines.manifests.manifest.check_seals": ["verify", manifest],
+        "secateur.pipelines.manifests.diff.compare": ["diff", manifest, manifest],
+        "secateur.pipelines.manifests.explain.places_of": ["explain", manifest, "3"],
+        "secateur.pipelines.manifests.row_files.write_kept": ["apply", manifest, str(file), "-o", kept],
+        "secateur.pipelines.studies.draft_rows.read_rows": ["init", str(file), "-o", str(tmp_path / "rows.yaml")],
+        "secateur.pipelines.front_door.select.choose": [
+            *("select", str(file), "--score", "score", "--keep", "0.5", "-o", str(tmp_path / "half.csv"))
+        ],
+    }.items():
+        met = slow(screen, monkeypatch, step)
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert done.exit_code == 0, (words, done.output)
+        assert "reading the data" in met[step], step
+
+
+def test_a_log_gets_a_line_for_each_stage_as_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(trials, "err", Console(file=log, width=100))
+    monkeypatch.setattr(shell, "err", Console(file=log, width=100))
+    with trials.bars() as progress:
+        for number, stage in enumerate(("reading the data", "training the [proxy]", "training the [proxy]", "scoring")):
+            progress.stage(stage)
+            progress.start(None, "epochs")(number, 3)
+            assert log.getvalue().splitlines()[-1].endswith(f" {stage}")
+    with shell.bar("files read") as progress_of_one:
+        progress_of_one(1, 2)
+    lines = log.getvalue().splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        *("loading libraries", "reading the data", "training the [proxy]", "scoring")
+    ]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d .+", line) for line in lines)

@@ -2,10 +2,13 @@
 
 import importlib
 import inspect
+import re
 import typing
 from dataclasses import dataclass
 
+import jaxtyping
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError
@@ -14,6 +17,8 @@ from torch import nn
 from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.contract import HighMeans, Observer, Scorer, Scores, TrainingBatch, discover, finite, scorer
 from secateur.scorers.registry import scorers
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.trainers.contract import Data
 
 SAMPLES, CLASSES, FEATURES, NEIGHBOURS = 40, 4, 6, 5
 REGISTRY = dict(scorers())
@@ -278,3 +283,64 @@ def test_broken_scores_are_named():
     values[:] = np.nan
     with pytest.raises(ValueError, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(30 in all\)"):
         finite(values, "any")
+
+
+@pytest.fixture
+def as_users_run_it() -> typing.Iterator[None]:
+    """Without the checks of types that these tests switch on, which would come first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros(2, np.int64), "of type numpy.ndarray, and a torch tensor is needed: give torch.from_numpy(ids)"),
+        ([0, 1], "of type list, and a torch tensor is needed: give torch.tensor(ids)"),
+        (pd.Series([0, 1]), "of type pandas.Series, and a torch tensor is needed: give torch.tensor(ids.to_numpy())"),
+        (pd.DataFrame({"ids": [0, 1]}), "of type pandas.DataFrame, .* such as torch.tensor(table['ids'].to_numpy())"),
+        (1, "of type int, and a torch tensor is needed: give one value per sample"),
+    ],
+    ids=["array", "list", "series", "table", "number"],
+)
+def test_what_is_no_tensor_is_named_with_the_remedy(given: typing.Any, said: str) -> None:
+    """By a batch, and by a sampler that learns of losses, in place of an error of their insides."""
+    pattern = re.escape(said).replace(re.escape(".*"), ".*")
+    losses = torch.zeros(2)
+    with pytest.raises(TypeError, match=f"TrainingBatch: ids is {pattern}"):
+        TrainingBatch(given, torch.zeros(2, CLASSES), torch.zeros(2, dtype=torch.int64), losses)
+    sampler = InfoBatch(4, 2, seed=0)
+    with pytest.raises(TypeError, match=f"observe: ids is {pattern}"):
+        sampler.observe(given, losses)
+    with pytest.raises(TypeError, match="observe: losses is of type list"):
+        sampler.observe(torch.arange(2), [0.5, 0.5])  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_batch_names_each_of_its_parts() -> None:
+    good = {
+        "ids": torch.arange(2),
+        "outputs": torch.zeros(2, CLASSES),
+        "targets": torch.arange(2),
+        "losses": torch.ones(2),
+    }
+    TrainingBatch(**good)
+    for name, tensor in good.items():
+        with pytest.raises(TypeError, match=f"TrainingBatch: {name} is of type numpy.ndarray"):
+            TrainingBatch(**good | {name: tensor.numpy()})
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_data_takes_arrays_alone() -> None:
+    inputs, targets = np.zeros((2, 3), np.float32), np.array([0, 1])
+    assert len(Data(inputs, targets, 2)) == 2
+    with pytest.raises(ValueError, match=r"Data: targets is of type list, .* give np.asarray\(targets\)"):
+        Data(inputs, [0, 1], 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Data: inputs is of type list"):
+        Data(inputs.tolist(), targets, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Data: inputs is of type pandas.DataFrame, .* give inputs.to_numpy\(\)"):
+        Data(pd.DataFrame(inputs), targets, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Data: inputs is of type torch.Tensor"):
+        Data(torch.from_numpy(inputs), targets, 2)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def tune_distillation(
     runs, results = [taught], dict[tuple[float, float, float], float]()
     candidates = list(product(shares, alphas, temperatures))
     for number, (share, alpha, heat) in enumerate(candidates):
-        if alpha == 0 and heat != temperatures[0]:
+        if not is_trained(alpha, heat, temperatures):
             results[share, alpha, heat] = results[share, alpha, temperatures[0]]
         else:
             tried = settings.model_copy(update={"alpha": alpha, "temperature": heat, "tune": False})
@@ -91,6 +91,18 @@ def tune_distillation(
     heat, curve = best_of({each: sign * value for each, value in results.items()}, shares, alphas, temperatures)
     found = settings.model_copy(update={"temperature": heat, "curve": curve, "tune": False})
     return TunedDistillation(found, results, Cost.of(*runs))
+
+
+def is_trained(alpha: float, temperature: float, temperatures: Sequence[float]) -> bool:
+    """Whether students are trained at these: plain training is the same at every temperature, and done at the first."""
+    return alpha != 0 or temperature == temperatures[0]
+
+
+def students_of_tuning(shares: Sequence[float], seeds: int, *, tempered: bool) -> list[float]:
+    """The share kept of each student that `tune_distillation` trains with its own candidates."""
+    heats = TEMPERATURES if tempered else TEMPERATURES[:1]
+    tried = sum(is_trained(alpha, heat, heats) for alpha, heat in product(ALPHAS, heats))
+    return [share for share in shares for _ in range(tried * seeds)]
 
 
 def teacher_at(

@@ -36,6 +36,8 @@ class State(StrEnum):
     UNDECIDED = "undecided"
     """After the last seed."""
     OPEN = "needs more seeds"
+    IDLE = "more seeds would change nothing"
+    """As much, or more, is shown to go by another arm."""
 
 
 @dataclass(frozen=True)
