@@ -29,8 +29,7 @@ from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
-from secateur.pipelines.runs.deciding import check_metric, facts_of_metrics
-from secateur.pipelines.runs.possible import check_possible
+from secateur.pipelines.runs.deciding import fitted_task
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
@@ -140,13 +139,9 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
-    task = study.task.task(loaded.label_names).fitted(loaded.targets)
     report = check_data(loaded)
+    task, judging = fitted_task(study, loaded)
     names, strata = task.stratum_names(), task.strata(loaded.targets)
-    classes = sum(map(bool, report.train.class_counts)) if loaded.targets.dtype == np.int64 else None
-    check_possible(study, strata, names, classes)
-    judging = facts_of_metrics(task, loaded.test_targets)
-    check_metric(study, {"task": task.state(), **judging}, loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
     facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])

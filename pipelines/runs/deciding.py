@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from secateur.pipelines.data.sources import SourceError
+import numpy as np
+
+from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.files.shown_text import quoted
+from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.samples import Study
@@ -63,6 +66,17 @@ def check_metric(study: Study, source: Mapping[str, Any], targets: Any) -> None:
                 )
     except ValueError as error:
         raise SourceError(f"{study.name}: {error}") from error
+
+
+def fitted_task(study: Study, loaded: Loaded) -> tuple[Task, dict[str, Any]]:
+    """The task as the training rows taught it, and `facts_of_metrics`; raises SourceError, before any work, for a study
+    that is not possible of these rows."""
+    task = study.task.task(loaded.label_names).fitted(loaded.targets)
+    classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 else None
+    check_possible(study, task.strata(loaded.targets), task.stratum_names(), classes)
+    judging = facts_of_metrics(task, loaded.test_targets)
+    check_metric(study, {"task": task.state(), **judging}, loaded.targets)
+    return task, judging
 
 
 def deciding_in(store: Store, study: AnyStudy) -> Metric:

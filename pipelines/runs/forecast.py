@@ -14,6 +14,7 @@ import numpy as np
 
 from secateur.pipelines.data.source_kinds.files import find
 from secateur.pipelines.runs.arrays import data_of
+from secateur.pipelines.runs.deciding import fitted_task
 from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.runs.possible import learned_from
 from secateur.pipelines.storage.records import records_below
@@ -104,9 +105,9 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
 
     with TemporaryDirectory() as cache:
         loaded = load(study.read_source, study.read_columns, base, Path(cache), study.data)
-        rows = loaded.rows
+        task, rows = fitted_task(study, loaded)[0], loaded.rows
         encoded = encode(study.resolved_encoding, rows["train"], rows["test"], study.read_columns.inputs)
-        return Data(encoded.inputs, loaded.targets, study.task.task(loaded.label_names), encoded.model_settings)
+        return Data(encoded.inputs, loaded.targets, task, encoded.model_settings)
 
 
 def why_unknown(study: Study, base: Path) -> str:

@@ -47,6 +47,16 @@ def test_trainings_of_a_teacher_are_counted(write_study: Any, monkeypatch: pytes
     assert "teacher" not in other_trainings(given, 120), "one from a folder is not trained"
 
 
+def test_what_a_run_refuses_a_forecast_refuses(write_study: Any) -> None:
+    for changes, said in (
+        ({"metric": "auroc"}, "metric: auroc cannot be measured"),
+        ({"keep": [500]}, "keep"),
+    ):
+        done = CliRunner().invoke(app, ["run", str(write_study(**changes).path), "--dry-run"])
+        assert done.exit_code != 0
+        assert said in str(done.exception)
+
+
 def test_memory_is_that_of_rows_weights_and_optimiser(write_study: Any) -> None:
     study = write_study().study
     study = study.model_copy(update={"training": CONFIG, "proxy": study.proxy.model_copy(update=dict(CONFIG))})
