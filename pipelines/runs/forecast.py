@@ -204,7 +204,8 @@ def bytes_of(data: Data, config: TrainingConfig) -> int:
     model = fresh_model(data, config, 0)
     kept = {"adamw": 2, "sgd": int(config.momentum > 0)}[config.optimiser] + (config.pull > 0)
     learned = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
-    return sum(one.numel() * one.element_size() for one in model.state_dict().values()) + (1 + kept) * learned
+    held: int = sum(one.numel() * one.element_size() for one in model.state_dict().values())
+    return held + (1 + kept) * learned
 
 
 def peak_memory() -> int:
