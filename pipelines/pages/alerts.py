@@ -47,8 +47,12 @@ def said_ahead(findings: Sequence[Mapping[str, Any]], chosen: str | None) -> Ite
 def said_of_others(
     findings: Sequence[Mapping[str, Any]], losing: Mapping[str, Any], chosen: str | None
 ) -> Iterator[Alert]:
-    """Of selections that are not recommended, the first with what is true of the one that is."""
-    for place, finding in enumerate(findings):
-        word = finding["kind"].partition(" ")[2]
-        first = f"What is recommended loses no {word}. " if not place and chosen not in losing else ""
-        yield f"{first}{OTHERS}", finding["text"]
+    """Of selections that are not recommended, in one sentence: the first in full, behind what is true of the one that
+    is recommended, and the names of the others."""
+    if not findings:
+        return
+    finding, *more = findings
+    word = finding["kind"].partition(" ")[2]
+    first = f"What is recommended loses no {word}. " if chosen not in losing else ""
+    names = ", ".join(one["selection"].replace("@", " at ") for one in more)
+    yield f"{first}{OTHERS}", finding["text"] + (f"; others that lose one: {names}" if more else "")
