@@ -24,6 +24,7 @@ AnyStudy.margin (0, inf)
 AnyStudy.seeds [1, 1000]
 Augmentation.crop_padding [0, inf)
 Augmentation.cutout [0, inf)
+Choice.seeds [1, 1000]
 ClassShares.floor [0, inf)
 Compute.processes [1, 1024]
 Distillation.seed [0, inf)
