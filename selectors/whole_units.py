@@ -20,6 +20,9 @@ from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 from secateur.selectors.draws.strata import codes_of
 
 Costs = Float64[np.ndarray, " units"]
+TWIN = 1 << 32
+"""Of a seed, the bit that is turned for the random rows beside a selection: with its own they would be drawn in the
+same order, and half of them would be the selection's."""
 ROUNDING = 1e-12
 """Share of a budget of real numbers that is left alone, so that no order of adding up exceeds it."""
 

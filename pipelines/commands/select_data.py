@@ -109,7 +109,7 @@ def select_data(
         )
         random = kept.with_name(kept.name.replace(".", "_random.", 1) if "." in kept.name else f"{kept.name}_random")
         for path in (kept, random) if twin else (kept,):
-            refuse_output(rows, path, overwrite=overwrite)
+            refuse_output(rows, path, asked["embeddings"], asked["target"], overwrite=overwrite)
         settings = read_settings(asked.pop("set") or []) | ({"end": end} if (end := asked.pop("end")) else {})
         share = share_of(asked.pop("share"))
         assert keeps
@@ -171,4 +171,6 @@ def show(answer: dict[str, Any]) -> None:
     if answer["groups"] is not None:
         short = answer["budget"] - answer["total"]
         say(f"{answer['groups']:,} whole groups; {short:,.10g} {answer['unit']} of the budget fit no further one")
+    elif (short := answer["budget"] - answer["total"]) >= 1:
+        say(f"{short:,.10g} {answer['unit']} of the budget are free: no further row fits, or may be kept")
     say("train on both: whether the selection is better than random shows there, and only there")

@@ -22,7 +22,7 @@ from secateur.pipelines.studies.selection import OF_TARGET
 from secateur.selectors.contract import Selector, of_other_units, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import Units, choose_units
+from secateur.selectors.whole_units import TWIN, Units, choose_units
 
 SHARES = ("proportional", "balanced")
 Keep = int | float | Mapping[str, int | float]
@@ -130,6 +130,7 @@ def choose(
     settings: Mapping[str, Any],
 ) -> Choice:
     """What `select` keeps, and as much at random; see there."""
+    keep = keep.item() if isinstance(keep, np.generic) else keep
     name = selector or ("uniform_random" if score is None else "top")
     require(name, selectors(), "selector", of_other_units)
     chosen = selectors()[name]
@@ -148,6 +149,8 @@ def choose(
     costs, total, unit = budget_of(rows, keep, count)
     units = Units.made_of(count, None if group is None else rows.codes(group, "group")[0], costs)
     how: dict[str, Any] = {"seed": seed, "ids": ids}
+    if by is None and share != "proportional":
+        raise ValueError("share: parts are those of the values of a column; name it as by")
     if by is None:
         kept = choose_units(chosen, signals, units, total, settings=filled, **how)
     else:
@@ -156,7 +159,8 @@ def choose(
         kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
-    twin = choose_units(selectors()["uniform_random"], {}, units, float(come), settings={}, **how)
+    random = selectors()["uniform_random"]
+    twin = choose_units(random, {}, units, float(come), settings={}, seed=seed ^ TWIN, ids=ids)
     return Choice(
         np.flatnonzero(kept), np.flatnonzero(twin), count, unit, float(come), float(spent[twin].sum()), total,
         float(spent.sum()), name, filled, None if units.single else len(np.unique(units.of[kept])),
@@ -228,6 +232,7 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
     if len(keep) != 1:
         raise ValueError(f"keep: name one column with its amount, such as {{'tokens': 2000000}}, got {dict(keep)}")
     [(name, amount)] = keep.items()
+    amount = amount.item() if isinstance(amount, np.generic) else amount
     costs = rows.numbers(name, "keep")
     rows.refuse(pl.Series(costs < 0), f"keep: column {name!r}", "below 0")
     if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
@@ -241,6 +246,8 @@ def shares_of(share: Any, values: list[Any], by: str) -> dict[int, float]:
     if not isinstance(share, Mapping):
         raise ValueError(f"share: 'proportional', 'balanced' or a share by value of {by!r}, got {share!r}")
     places = {str(value): place for place, value in enumerate(values)} | {v: place for place, v in enumerate(values)}
+    if any(part < 0 for part in share.values()) or sum(share.values()) > 1 + 1e-9:
+        raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")
     for value in share:
         if value not in places:
             raise ValueError(f"share: {by!r} has no value {value!r}; there are: {', '.join(map(str, values[:20]))}")

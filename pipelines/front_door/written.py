@@ -40,11 +40,13 @@ def kind_of(path: Path, said: str | None) -> str:
     return kind
 
 
-def refuse_output(data: Held, path: Path, *, overwrite: bool) -> None:
-    """Raise ValueError where a file is there, or is one that is read."""
+def refuse_output(data: Held, path: Path, *others: str | None, overwrite: bool) -> None:
+    """Raise ValueError where a file is there, or is one that is read: of the data, or one of the `others`."""
     refuse_existing(path, overwrite=overwrite)
     if any(path.resolve() == Path(file.name).resolve() for file in data.files):
         raise ValueError(f"{path} is the data itself, which nothing here changes: name another file")
+    if any(path.resolve() == Path(other).resolve() for other in others if other):
+        raise ValueError(f"{path} is read here, and nothing here changes it: name another file")
 
 
 def write_rows(data: Held, rows: np.ndarray, path: Path, kind: str, *, overwrite: bool) -> None:

@@ -268,7 +268,8 @@ def pictures_of(made: Made) -> Iterator[tuple[str, bytes]]:
 
 def histogram(made: Made, trial: Trial, name: str) -> bytes:
     """All rows and the kept ones by a score, the numbers of rows on a scale of roots so that few are seen too."""
-    values, keep, high_means = made.brought.scores[name], made.masks[trial], made.study.scores[name].high_means
+    keep, high_means = made.masks[trial], made.study.scores[name].high_means
+    values = np.asarray(made.brought.scores[name], np.float64)  # bins may be narrower than floats of 32 bits are apart
     edges = np.histogram_bin_edges(values, bins=min(60, max(10, int(np.sqrt(len(values))))))
 
     def draw(axes: Any) -> None:

@@ -43,7 +43,13 @@ def score_histogram(scores: np.ndarray, card: Card) -> str:
     """Histogram of a score."""
 
     def draw(axes: Any) -> None:
-        axes.hist(scores, bins=min(60, max(10, int(np.sqrt(len(scores))))), color=COLOURS[0], histtype="stepfilled")
+        # Bins may be narrower than floats of 32 bits are apart.
+        axes.hist(
+            scores.astype(np.float64),
+            bins=min(60, max(10, int(np.sqrt(len(scores))))),
+            color=COLOURS[0],
+            histtype="stepfilled",
+        )
         axes.set(xlabel=f"{card.name} (high: {card.high_means})", ylabel="samples")
 
     return inline(picture(draw, height=2.4), card.name)

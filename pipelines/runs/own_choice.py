@@ -16,7 +16,7 @@ from secateur.pipelines.studies.own_selection import OwnSelection
 from secateur.selectors.contract import resolve_amount, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import Units, choose_units
+from secateur.selectors.whole_units import TWIN, Units, choose_units
 
 ROWS = "rows"
 
@@ -137,7 +137,7 @@ def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chos
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
     units, ids = Units.made_of(count, brought.groups, costs), np.arange(count, dtype=np.int64)
     random = selectors()["uniform_random"]
-    kept = choose_units(random, {"ids": ids}, units, beside.spent.total, settings={}, seed=seed, ids=ids)
+    kept = choose_units(random, {"ids": ids}, units, beside.spent.total, settings={}, seed=seed ^ TWIN, ids=ids)
     spent = spent_of(kept, units, costs, keep, beside.spent.limit, brought)
     return Chosen(kept, {}, replace(spent, beside=beside.spent.total), time.perf_counter() - started)
 

@@ -69,7 +69,9 @@ class Order:
         if self.ids is not None:
             own = self.ids[rows]
             first = int(own[0]) if count else 0
-            if count and (own[-1] - own[0] != count - 1 or not np.array_equal(own, np.arange(first, first + count))):
+            if count and (
+                int(own[-1]) - first != count - 1 or not np.array_equal(own, np.arange(first, first + count))
+            ):
                 return self.places_of(own)
         words = np.arange(first >> 3, (first + count + 7) >> 3).view(np.uint64)
         hash_in_place(words, self.seed)

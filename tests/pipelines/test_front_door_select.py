@@ -175,7 +175,11 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
         ({"key": "source"}, r"key: column 'source' is the same as in an earlier row in 237 of 240 rows"),
         ({"by": "source", "share": {"wbe": 1}}, r"share: 'source' has no value 'wbe'; there are: code, maths, web"),
         ({"by": "source", "share": "even"}, r"share: 'proportional', 'balanced' or a share by value of 'source', got"),
-        ({"by": "source", "share": {"web": 1.2}}, r"shares are parts of the whole that add up to 1 at most"),
+        ({"share": "balanced"}, r"share: parts are those of the values of a column; name it as by"),
+        (
+            {"by": "source", "share": {"web": 1.2}},
+            r"share: parts are .* add up to 1 at most, and these are {'web': 1.2}",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(prompts, asked, text) -> None:
@@ -184,6 +188,27 @@ def test_what_cannot_be_is_refused(prompts, asked, text) -> None:
     table = prompts.with_columns(gaps=gaps, broken=gaps.fill_null(0).scatter(0, float("nan")), below=below)
     with pytest.raises((ValueError, TypeError), match=text):
         sc.select(table, **({"keep": 0.3} | asked))
+
+
+def test_the_random_rows_are_drawn_apart_from_the_selection(prompts) -> None:
+    """Of 240 rows, 60 drawn twice apart have 15 in common."""
+    table = prompts.with_columns(pass_rate=pl.lit(0.5))
+    for how in ({}, {"key": "uuid"}, {"by": "source"}, {"selector": "band", "score": "pass_rate", "low": 0, "high": 1}):
+        kept, random = sc.select(table, keep=np.int64(60), random_twin=True, **how)
+        assert len(set(kept["uuid"]) & set(random["uuid"])) < 30
+
+
+def test_no_file_that_is_read_is_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text("a,text\n1,x\n3,y\n")
+    Path("target.csv").write_text("text\nx\n")
+    said = shell(
+        *("data.csv", "--selector", "nearest_to_target", "--target", "target.csv", "--text", "text", "--keep", "1"),
+        *("-o", "target.csv", "--overwrite"),
+        code=2,
+    )
+    assert "target.csv is read here" in said
+    assert Path("target.csv").read_text() == "text\nx\n"
 
 
 def shell(*words: str, code: int = 0) -> str:
