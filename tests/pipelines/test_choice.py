@@ -124,6 +124,12 @@ def test_what_stays_of_the_users_own_data(ran: Any, manifest: Any) -> None:
         kept.apply(frame.assign(prompt="else"))
 
 
+def test_random_rows_are_drawn_apart_from_a_selection_that_draws(ran: Any, manifest: Any) -> None:
+    """All groups are within the band, so that one order for both would keep the same."""
+    own, random = (set(manifest(f"band{end}@tokens=9000").table["group"]) for end in ("", "+random"))
+    assert len(own & random) < 0.75 * len(own)
+
+
 @pytest.mark.parametrize("selection", CONTENT["selections"])
 @pytest.mark.parametrize("budget", ["0.1", "tokens=9000"])
 def test_groups_are_whole_budgets_hold_and_random_stands_beside(
