@@ -44,20 +44,14 @@ def choose_by_quota(
     keep = np.zeros(len(own), np.bool_)
     for stratum, quota in enumerate(quotas_of(sizes, occurring, total, share)):
         rows = np.flatnonzero(codes == stratum)
-        inside = Units(codes_of(units.of[rows])[0].astype(np.int64), units.costs[np.unique(units.of[rows])])
-        here = {name: values[rows] for name, values in signals.items()}
-        if quota < cheapest(chosen, inside, here, settings):
+        own_units = np.unique(units.of[rows])
+        can_be_kept = own_units if allowed is None else own_units[allowed[own_units]]
+        if quota < np.min(units.costs[can_be_kept], initial=np.inf):
             continue
+        inside = Units(codes_of(units.of[rows])[0].astype(np.int64), units.costs[own_units])
+        here = {name: values[rows] for name, values in signals.items()}
         keep[rows] = choose_units(chosen, here, inside, quota, settings=settings, seed=seed, ids=ids[rows])
     return keep
-
-
-def cheapest(
-    chosen: Selector[...], units: Units, signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]
-) -> float:
-    """What the cheapest unit that can be kept costs; infinite where none can."""
-    allowed = chosen.allowed(units.signals(signals) | dict(settings))
-    return float(np.min(units.costs if allowed is None else units.costs[allowed], initial=np.inf))
 
 
 def quotas_of(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Num, Shaped
 
-from secateur.selectors.contract import Selector
+from secateur.selectors.contract import Selector, selectors
 from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 from secateur.selectors.draws.strata import codes_of
 
@@ -142,6 +142,11 @@ def choose_units(
         raise ValueError(f"nothing fits a budget of {total:g}: the cheapest that can be kept costs {costs.min():g}")
     most = chosen.most(len(costs), settings)
     return np.asarray(filled(kept_at, most, units.costs, bound, random_keys(own_ids, seed))[units.of])
+
+
+def choose_at_random(units: Units, total: float, *, seed: int, ids: Ids) -> Keep:
+    """Units that cost at most `total` together, drawn apart from what a selection of the same seed draws."""
+    return choose_units(selectors()["uniform_random"], {}, units, total, settings={}, seed=seed ^ TWIN, ids=ids)
 
 
 def filled(

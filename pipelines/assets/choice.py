@@ -12,11 +12,11 @@ import polars as pl
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
 from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
+from secateur.pipelines.assets.subsets import verifies, write_manifest
 from secateur.pipelines.assets.written_report import page_link
 from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.kept_rows import check_samples
-from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
 from secateur.pipelines.manifests.rows import Rows
@@ -122,7 +122,8 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], subset: Any, **loaded: Any
     ) -> dg.MaterializeResult:
         brought, source = brought_by(study, loaded, secateur_store), loaded["source"]
-        table, origin, faults = with_group(study, loaded["samples"].collect(), brought), origin_of(study, source), []
+        table, origin = with_group(study, loaded["samples"].collect(), brought), origin_of(study, source)
+        faults: list[str] = []
         check_samples(table, np.zeros(len(table), np.bool_))
         known = fingerprint(table["content_hash"])
         for trial in trials_of(context):
@@ -134,18 +135,10 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
                 scores={card.name: brought.scores[card.name] for card in provenance.scores},
                 label_names=source["strata"], origin=origin, known=known,
             )  # fmt: skip
-            with secateur_store.recorded(key, trial) as place:
-                written = Manifest.write(place, rows, provenance, overwrite=True)
-            try:
-                Manifest.load(written.path, verify=True)
-            except ValueError as error:
-                faults.append(str(error))
+            written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             facts = {"path": dg.MetadataValue.path(written.path.resolve()), "kept": provenance.budget}
             context.add_asset_metadata(facts, asset_key=key, partition_key=str(trial))
-        told = "; ".join(faults) or "every manifest verifies"
-        return dg.MaterializeResult(
-            check_results=[dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)]
-        )
+        return dg.MaterializeResult(check_results=[verifies(faults)])
 
     return manifest
 

@@ -1,6 +1,6 @@
 """Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -170,7 +170,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         **scores: Any,
     ) -> dg.MaterializeResult:
-        table, origin, faults = samples.collect(), origin_of(study, source), []
+        table, origin, faults = samples.collect(), origin_of(study, source), list[str]()
         for trial in trials_of(context):
             if note := study.why_no_manifest(trial):
                 told = facts_of_trial(trial) | {"no manifest": note}
@@ -182,23 +182,31 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
             )
             provenance = provenance_of(study, trial, source, settings, len(table))
-            with secateur_store.recorded(key, trial) as place:
-                written = Manifest.write(place, rows, provenance, overwrite=True)
-            try:
-                Manifest.load(written.path, verify=True)
-            except ValueError as error:
-                faults.append(str(error))
+            written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
-        return dg.MaterializeResult(
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not faults, check_name="verifies", description="; ".join(faults) or "every manifest verifies"
-                )
-            ]
-        )
+        return dg.MaterializeResult(check_results=[verifies(faults)])
 
     return manifest
+
+
+def write_manifest(
+    store: Store, key: dg.AssetKey, trial: Trial, rows: Rows, provenance: Provenance, faults: list[str]
+) -> Manifest:
+    """Write the manifest of a trial and read it again; what is wrong with it is added to the faults."""
+    with store.recorded(key, trial) as place:
+        written = Manifest.write(place, rows, provenance, overwrite=True)
+    try:
+        Manifest.load(written.path, verify=True)
+    except ValueError as error:
+        faults.append(str(error))
+    return written
+
+
+def verifies(faults: Sequence[str]) -> dg.AssetCheckResult:
+    """Whether all manifests verified."""
+    told = "; ".join(faults) or "every manifest verifies"
+    return dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)
 
 
 def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.profile import Place, files_at, find_data
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
@@ -76,10 +77,7 @@ class Held:
         """Numbers of a column's distinct values, int64 `[n]`, and those values in order; SourceError for gaps."""
         held = self.column(name, what)
         self.refuse(held.is_null(), f"{what}: column {name!r}", "empty")
-        values = held.unique().sort()
-        places = pl.DataFrame({name: values, "place": np.arange(len(values))})
-        found = pl.DataFrame({name: held}).join(places, on=name, how="left", maintain_order="left")["place"]
-        return found.to_numpy().astype(np.int64), values
+        return codes_of(held)
 
     def refuse(self, wrong: pl.Series, what: str, fault: str) -> None:
         """Raise SourceError that counts and names the rows of a mask, if it has any."""

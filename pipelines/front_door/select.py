@@ -19,10 +19,10 @@ from secateur.pipelines.front_door.held import Held, held, vectors_of
 from secateur.pipelines.front_door.targets import Target, target_of
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.selection import OF_TARGET
-from secateur.selectors.contract import Selector, of_other_units, resolve_keep, selectors
+from secateur.selectors.contract import Selector, of_other_units, resolve_amount, resolve_keep, selectors
 from secateur.selectors.draws.ranks import Ordered
 from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import TWIN, Units, choose_units
+from secateur.selectors.whole_units import Units, choose_at_random, choose_units
 
 SHARES = ("proportional", "balanced")
 Keep = int | float | Mapping[str, int | float]
@@ -159,8 +159,7 @@ def choose(
         kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
-    random = selectors()["uniform_random"]
-    twin = choose_units(random, {}, units, float(come), settings={}, seed=seed ^ TWIN, ids=ids)
+    twin = choose_at_random(units, float(come), seed=seed, ids=ids)
     return Choice(
         np.flatnonzero(kept), np.flatnonzero(twin), count, unit, float(come), float(spent[twin].sum()), total,
         float(spent.sum()), name, filled, None if units.single else len(np.unique(units.of[kept])),
@@ -235,10 +234,9 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
     amount = amount.item() if isinstance(amount, np.generic) else amount
     costs = rows.numbers(name, "keep")
     rows.refuse(pl.Series(costs < 0), f"keep: column {name!r}", "below 0")
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+    if not isinstance(amount, int | float):
         raise ValueError(f"keep: {name} needs an amount above 0, got {amount!r}")
-    whole = float(costs.sum())
-    return costs, amount * whole if isinstance(amount, float) and amount <= 1 else float(amount), name
+    return costs, float(resolve_amount({name: amount}, count, float(costs.sum()))), name
 
 
 def shares_of(share: Any, values: list[Any], by: str) -> dict[int, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.pages.choice_content import (
     UNTRAINED,
     ChoiceContent,
@@ -24,7 +25,7 @@ from secateur.pipelines.pages.plots import COLOURS, RANDOM_COLOUR, picture
 from secateur.pipelines.pages.previews import Previews
 from secateur.pipelines.pages.subset import overlap
 from secateur.pipelines.pages.words import Table
-from secateur.pipelines.runs.own_choice import Brought, codes_of
+from secateur.pipelines.runs.own_choice import Brought
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
 from secateur.pipelines.studies.own_scores import plain_budget

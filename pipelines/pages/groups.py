@@ -13,7 +13,7 @@ from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import picture_of
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed
-from secateur.pipelines.pages.suspects import SHORT, Suspects, address_of, encoded
+from secateur.pipelines.pages.suspects import Shown, Suspects, encoded
 
 GROUPS, ROWS = 10, 10
 """Groups of a finding that the page shows, and rows of each; findings.csv lists the others."""
@@ -66,7 +66,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Shown):
     """Rows of equal input: how many there are, the first of them as `report.json` has them, and what they are."""
 
     number: int
@@ -74,16 +74,6 @@ class Group:
     rows: Sequence[Mapping[str, Any]]
     text: str = ""
     picture: bytes = b""
-
-    @property
-    def source(self) -> str:
-        """The picture as an address that is the picture itself."""
-        return address_of(self.picture)
-
-    @property
-    def short(self) -> str:
-        """The text's beginning."""
-        return one_line(self.text, SHORT)
 
     def content(self) -> dict[str, Any]:
         """JSON-able, without the sample itself."""

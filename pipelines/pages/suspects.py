@@ -45,8 +45,25 @@ Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]
 """What models predict for rows, as readers see it, and how sure they are, 0 to 1; None where they cannot say."""
 
 
+class Shown:
+    """A sample as a page shows it: as text or as a picture (PNG or WebP)."""
+
+    text: str
+    picture: bytes
+
+    @property
+    def source(self) -> str:
+        """The picture as an address that is the picture itself."""
+        return address_of(self.picture)
+
+    @property
+    def short(self) -> str:
+        """The text's beginning."""
+        return one_line(self.text, SHORT)
+
+
 @dataclass(frozen=True)
-class Suspect:
+class Suspect(Shown):
     """One sample: its row among the training samples and its place in the files, as readers see it, and as file and row
     in it; its target as given and as predicted, its scores, and what it is, as text or as a picture (PNG or WebP); both
     are empty where the page embeds no samples.
@@ -62,16 +79,6 @@ class Suspect:
     scores: Mapping[str, float]
     text: str = ""
     picture: bytes = b""
-
-    @property
-    def source(self) -> str:
-        """The picture as an address that is the picture itself."""
-        return address_of(self.picture)
-
-    @property
-    def short(self) -> str:
-        """The text's beginning."""
-        return one_line(self.text, SHORT)
 
     def content(self) -> dict[str, Any]:
         """JSON-able, without the sample itself."""

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
 from secateur.pipelines.studies.own_scores import Budget
 from secateur.pipelines.studies.own_selection import OwnSelection
-from secateur.selectors.contract import resolve_amount, resolve_keep, selectors
+from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import TWIN, Units, choose_units
+from secateur.selectors.whole_units import Units, choose_at_random, choose_units
 
 ROWS = "rows"
 
@@ -59,14 +60,6 @@ class Brought:
 def exact(values: np.ndarray, sign: int) -> np.ndarray:
     """Values as they are, or their opposites."""
     return values if sign == 1 else -values
-
-
-def codes_of(values: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """The number of each value, int64 `[n]`, and the values in order."""
-    distinct = values.unique().sort()
-    places = pl.DataFrame({"value": distinct, "place": np.arange(len(distinct))})
-    found = pl.DataFrame({"value": values}).join(places, on="value", how="left", maintain_order="left")["place"]
-    return found.to_numpy().astype(np.int64), distinct
 
 
 @dataclass(frozen=True)
@@ -136,8 +129,7 @@ def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chos
     """As much as a selection keeps, at random."""
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
     units, ids = Units.made_of(count, brought.groups, costs), np.arange(count, dtype=np.int64)
-    random = selectors()["uniform_random"]
-    kept = choose_units(random, {"ids": ids}, units, beside.spent.total, settings={}, seed=seed ^ TWIN, ids=ids)
+    kept = choose_at_random(units, beside.spent.total, seed=seed, ids=ids)
     spent = spent_of(kept, units, costs, keep, beside.spent.limit, brought)
     return Chosen(kept, {}, replace(spent, beside=beside.spent.total), time.perf_counter() - started)
 
