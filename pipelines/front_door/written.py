@@ -11,7 +11,7 @@ from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.files.whole_files import new_file, refuse_existing
-from secateur.pipelines.front_door.held import Held
+from secateur.pipelines.front_door.held import Held, rows_of
 from secateur.pipelines.manifests.row_files import (
     FORMATS,
     copy_records,
@@ -72,7 +72,7 @@ def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None
         keep[rows] = True
         copy_row_groups(file.path, partial, keep)
         return
-    keep = np.zeros(sum(table.num_rows for table in file.batches(file.types(file.columns[:1]))), np.bool_)
+    keep = np.zeros(rows_of(file), np.bool_)
     keep[rows] = True
     assert isinstance(file, CsvFile | JsonlFile)
     charset = file.charset if isinstance(file, CsvFile) else "utf-8"
