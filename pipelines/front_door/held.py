@@ -156,11 +156,11 @@ def batches_of(file: SourceFile) -> Iterator[pa.Table]:
 
 
 def rows_of(file: SourceFile) -> int:
-    """Rows of a file."""
-    if isinstance(file, ParquetFile):
-        return file.footer[1]
-    if isinstance(file, DatasetSplit):
-        return len(file.rows)
+    """Rows of a file; SourceError where it has none."""
+    if isinstance(file, ParquetFile | DatasetSplit):
+        if not (count := file.footer[1] if isinstance(file, ParquetFile) else len(file.rows)):
+            raise SourceError(f"{file.name}: no rows")
+        return count
     names = file.columns[:1]
     kinds = file.types(names, texts=names) if isinstance(file, CsvFile) else file.stored_types()
     return sum(table.num_rows for table in file.batches({name: kinds[name] for name in names}))

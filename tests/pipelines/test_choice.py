@@ -211,8 +211,11 @@ def test_explain_takes_the_users_id(ran: Any, manifest: Any) -> None:
     assert (row, found.id, found.row) == (1, "u001", 1)
     assert found.scores[0].value == 3 * ran[1]["pass_rate"][1] + 1
     assert "samples of equal episode stay or go together" in found.sentence
-    with pytest.raises(ManifestError, match="no training sample has the id 'u999'"):
-        places_of(kept, known).find("id:u999")
+    for text in ("id:u999", "u999"):
+        with pytest.raises(ManifestError, match="no training sample has the id 'u999'; there are ids such as 'u000'"):
+            places_of(kept, known).find(text)
+    with pytest.raises(ManifestError, match=r"no kept sample has the id 'u999'.*set SECATEUR_HOME"):
+        places_of(kept, "not here").find("u999")
 
 
 def test_a_manifest_that_spends_otherwise_than_it_says_is_found_out(ran: Any, manifest: Any, tmp_path: Path) -> None:
