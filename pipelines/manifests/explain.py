@@ -77,7 +77,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     def shown(row: int) -> str:
         return shown_targets(samples[row : row + 1], source["task"])[0]
 
-    def column(name: str) -> pl.Series | None:
+    def own(name: str) -> pl.Series | None:
         key = (study, "rows")
         if not store.holds(key):
             return None
@@ -86,7 +86,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         held = rows_in(store.load(key) / "train")
         return held.column(name) if name in held.schema.names else None
 
-    return Arrays(samples, strata_in(samples), scores, near, shown, column, tuple(unknown))
+    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown))
 
 
 def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
@@ -193,6 +193,7 @@ def compared_in(
     source = manifest.provenance
     group, by = source.spent.group if source.spent else None, source.settings.get("by")
     name = source.scores[0].name if source.scores else ""
+    by = by if isinstance(by, str) else None  # a manifest may be hostile
     if (group is None and by is None) or not name:
         return None
     if known is None or name not in known.scores:
@@ -211,9 +212,9 @@ def compared_in(
         belong = units.reduced(numbers[by][0])
         stays, quota = stays[belong[stays] == belong[unit]], f"{by} {numbers[by][1][int(belong[unit])]}"
     of_kept = values[stays]
-    ends = (float(of_kept.min()), float(of_kept.max())) if len(stays) else (None, None)
+    low, high = (float(of_kept.min()), float(of_kept.max())) if len(stays) else (None, None)
     own = None if group is None else str(numbers[group][1][int(numbers[group][0][row])])
-    return Compared(float(values[unit]), *ends, own, int(units.sizes[unit]), quota)
+    return Compared(float(values[unit]), low, high, own, int(units.sizes[unit]), quota)
 
 
 def compared_in_group(manifest: Manifest, position: int | None, name: str) -> Compared | None:
