@@ -25,8 +25,8 @@ def example_signals(chosen: Selector[...], count: int, numbers: np.random.Genera
     """Arrays for everything that a selector reads, by name.
 
     `ids` int64, distinct and in no order; `strata`, `memberships` and `sources` int64, three classes of very unequal
-    sizes; `target_source` int64, 0 and 1; `embeddings` float32 `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score,
-    float32.
+    sizes; `target_source` int64, 0 and 1; `embeddings` float32 `[count, 6]`; a name that ends in `probability` within
+    [0, 1]; every other name a normal score, float32.
     """
     found: Signals = {}
     for name in chosen.reads:

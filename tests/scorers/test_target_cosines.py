@@ -18,7 +18,7 @@ from secateur.trainers.tasks.classification import Classification
 from secateur.trainers.tasks.multi_label import MultiLabel
 from secateur.trainers.tasks.regression import Regression
 
-WORDS = "card payment transfer film plot scene loop function error the is my a".split()
+WORDS = ["card", "payment", "transfer", "film", "plot", "scene", "loop", "function", "error", "the", "is", "my", "a"]
 
 
 def drawn(count: int, seed: int, words: list[str]) -> list[str]:
