@@ -1,6 +1,7 @@
 """The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from secateur.pipelines.data.source_kinds.contract import SourceKind
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.registry import Source
-from secateur.pipelines.data.sources import Places
+from secateur.pipelines.data.sources import Places, revision_of
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 
 SHOWN = 3
@@ -52,10 +53,26 @@ def load_target(
 ) -> Whole:
     """The rows of a target that `source_of` names, their texts whole; SourceError that says so where they cannot be
     read."""
-    try:
+    with as_target():
         return load_whole(source, columns, besides, base.absolute(), cache, policy, longest=None)
+
+
+@contextmanager
+def as_target() -> Iterator[None]:
+    """Faults of the data as faults of the target."""
+    try:
+        yield
     except SourceError as error:
-        raise SourceError(f"target: {str(error).removeprefix('train split: ')}") from error
+        text = str(error).removeprefix("train split: ").replace("source.train:", "target.split:")
+        raise SourceError(text if text.startswith("target") else f"target: {text}") from error
+
+
+def target_revision(source: SourceKind, columns: Columns, base: Path, cache: Path, split: str | None) -> str:
+    """Identity of the rows of a split that is a target, empty where none is."""
+    if split is None:
+        return ""
+    with as_target():
+        return revision_of(source_of(source, base, None, split), columns, base.absolute(), cache)
 
 
 def refuse_tested(target: SplitRows, files: Sequence[str], test: SplitRows, test_files: Sequence[str]) -> None:

@@ -55,7 +55,8 @@ class Brought:
             elif name in OF_TARGET:
                 found[name] = self.of_target[name]
             elif name in OF_SOURCES:
-                assert study.target and study.target.source
+                assert study.target
+                assert study.target.source
                 held = self.column(study.target.source)
                 own = name == "target_source"
                 found[name] = in_sources(held, self.own_sources(), "target.source") if own else codes_of(held)[0]

@@ -15,7 +15,15 @@ from secateur.pipelines.studies.own_selection import OWN_KEYS, OwnSelection
 from secateur.pipelines.studies.rejections import Name, mapping, nested
 from secateur.pipelines.studies.sections import Recurring
 from secateur.pipelines.studies.study import AnyStudy
-from secateur.pipelines.studies.target import MADE, OF_SOURCES, OF_TARGET, TITLES, StudyTarget, beside
+from secateur.pipelines.studies.target import (
+    MADE,
+    OF_SOURCES,
+    OF_TARGET,
+    TITLES,
+    StudyTarget,
+    beside,
+    contents_of_split,
+)
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.tasks.contract import Metric
@@ -240,6 +248,9 @@ class Choice(AnyStudy):
         from secateur.pipelines.data.sources import revision_of
 
         return revision_of(self.source, self.columns, base, cache)
+
+    def besides(self, base: Path, cache: Path) -> dict[str, str]:
+        return contents_of_split(self.target, self.source, self.columns, base, cache)
 
     def follows(self, names: Any, trial: Trial | None, content: str) -> bool:
         root, _, rest = content.partition(".")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.contract import NamedSplits, SourceKind
 from secateur.pipelines.studies.own_scores import OwnVectors
 from secateur.scorers.settings import STUDY_PATHS, Settings
@@ -115,6 +116,17 @@ class StudyTarget(Settings):
         if self.compare == "texts" and not texts:
             raise ValueError("target.compare: rows are no texts; write embeddings, or leave compare out")
         return self.compare == "texts" or (self.compare is None and texts and not named)
+
+
+def contents_of_split(
+    target: StudyTarget | None, source: SourceKind, columns: Columns, base: Path, cache: Path
+) -> dict[str, str]:
+    """Identity of the split that a target is; raises SourceError where there is none."""
+    if target is None or target.split is None:
+        return {}
+    from secateur.pipelines.data.target_rows import target_revision
+
+    return {"target.split": target_revision(source, columns, base, cache, target.split)}
 
 
 def check_reads(where: str, selector: str, reads: set[str], target: StudyTarget | None) -> None:

@@ -1,10 +1,11 @@
-"""`target:` in a study that trains nothing: from the user's files to manifests of rows that are like examples of a job."""
+"""`target:` in a study that trains nothing, from files to manifests of rows that are like examples of a job."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import datasets
 import numpy as np
 import polars as pl
 import pytest
@@ -133,6 +134,35 @@ def test_a_filter_takes_its_rows_out_of_the_data(tmp_path: Path) -> None:
     assert sorted(made.apply(rows.to_pandas())["id"]) == sorted(ids)
 
 
+def test_a_split_of_the_source_is_a_target(tmp_path: Path) -> None:
+    rows, target = pool(), texts("bank", 20, 9)
+    splits = {"train": rows.drop("id"), "validation": target}
+    datasets.DatasetDict({name: datasets.Dataset.from_polars(part) for name, part in splits.items()}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    source = {"kind": "disk", "path": "saved", "train": "train"}
+    file = written(tmp_path, source=source, columns={"text": "text"}, target={"split": "validation"})
+    run(file)
+    wanted = sc.select(rows, selector="nearest_to_target", text="text", target=target, keep=50)
+    made = kept(tmp_path, "nearest_to_target@50")
+    assert (
+        rows.with_row_index("row").filter(pl.col("row").is_in(made.rows.tolist()))["id"].to_list()
+        == wanted["id"].to_list()
+    )
+    assert made.provenance.target
+    assert made.provenance.target.origin == "the split validation"
+    with pytest.raises(StudyError, match=r"target.split: 'train' is source\.train; a target is examples"):
+        written(tmp_path, source=source, columns={"text": "text"}, target={"split": "train"})
+    assert file.study
+    before = file.study.contents(tmp_path, tmp_path / "cache")
+    changed = {**splits, "validation": target[:12]}
+    datasets.DatasetDict({name: datasets.Dataset.from_polars(part) for name, part in changed.items()}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    after = file.study.contents(tmp_path, tmp_path / "cache")
+    assert {key for key in after if after[key] != before.get(key)} >= {"target.split"}
+
+
 @pytest.mark.parametrize("brought", ["column", "file"])
 def test_vectors_of_the_target_are_a_column_or_a_file(brought: str, tmp_path: Path) -> None:
     rows, target = pool(), texts("bank", 20, 9).with_row_index("id")
@@ -165,10 +195,13 @@ def test_vectors_of_the_target_are_a_column_or_a_file(brought: str, tmp_path: Pa
             "'target_source_random' reads where rows come from; name that column as target",
         ),
         ({"embeddings": {"file": "v.parquet", "column": "v"}}, "target.vectors: embeddings are a file of yours"),
-        ({"columns": {"features": ["id"]}, "selections": {"nearest_to_target": None}}, "rows that are no texts are compared by vectors"),
+        (
+            {"columns": {"features": ["id"]}, "selections": {"nearest_to_target": None}},
+            "rows that are no texts are compared by vectors",
+        ),
         ({"selections": {"target_source_random": {"selector": "top"}}}, "the report has this name for random rows"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused_when_the_study_loads(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         written(tmp_path, **change)
@@ -182,12 +215,24 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: dict[str, Any], 
         ({"file": "job.csv"}, {"body": ["a"]}, r"target: .*job.csv: there is no column 'text'"),
         ({"file": "job.jsonl"}, {"text": ["a", None]}, "target: text is missing at row 1 of job.jsonl"),
         ({"file": "job.csv", "source": "source"}, {"text": ["a"]}, "target: .*job.csv: there is no column 'source'"),
-        ({"file": "job.csv", "task": "intent"}, {"text": ["a", "b"], "intent": ["x", ""]}, "target.task: column 'intent' is empty in 1 rows, row 1 of job.csv"),
-        ({"file": "job.csv", "source": "source", "own": "shop"}, {"text": ["a"]}, r"no row of the data is of the target's own source \(shop\)"),
-        ({"filter": {"source": "shop"}}, None, "target.filter: no row of .*pool.parquet is one of rows of the source whose source is shop"),
+        (
+            {"file": "job.csv", "task": "intent"},
+            {"text": ["a", "b"], "intent": ["x", ""]},
+            "target.task: column 'intent' is empty in 1 rows, row 1 of job.csv",
+        ),
+        (
+            {"file": "job.csv", "source": "source", "own": "shop"},
+            {"text": ["a"]},
+            r"no row of the data is of the target's own source \(shop\)",
+        ),
+        (
+            {"filter": {"source": "shop"}},
+            None,
+            "target.filter: no row of .*pool.parquet is one of rows of the source whose source is shop",
+        ),
         ({"filter": {"id": "one"}}, None, "target.filter: column 'id' holds Int64, and 'one' is none of these"),
     ],
-)  # fmt: skip
+)
 def test_a_target_that_cannot_be_is_refused_by_file_and_row(
     target: dict[str, Any], table: Any, said: str, tmp_path: Path
 ) -> None:
