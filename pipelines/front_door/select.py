@@ -18,10 +18,17 @@ from secateur.pipelines.front_door.held import Held, held, vectors_of
 from secateur.pipelines.front_door.targets import Target, target_of
 from secateur.pipelines.runs.kept_rows import Quotas, kept_rows
 from secateur.pipelines.studies.rejections import checked
-from secateur.pipelines.studies.selection import OF_TARGET, require_static
+from secateur.pipelines.studies.selection import require_static
+from secateur.pipelines.studies.target import OF_TARGET
 from secateur.selectors.contract import Selector, resolve_amount, resolve_keep, selectors
 from secateur.selectors.whole_units import Units, choose_at_random
 
+IN_STUDIES = {
+    "gradient_places": "gradients of a model; a study with target trains one, and here there is nearest_to_target",
+    "sources": "where rows come from; name that column as by, with share='balanced'",
+    "target_source": "where rows come from; name that column as by, with the source's share, such as {'bank': 1.0}",
+}
+"""What selectors read that studies have, and what there is here."""
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
@@ -135,6 +142,8 @@ def choose(
     chosen = selectors()[name]
     if score is not None and "scores" not in chosen.reads:
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
+    for signal in IN_STUDIES.keys() & set(chosen.reads):
+        raise ValueError(f"selector: {name!r} reads {IN_STUDIES[signal]}")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
     if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:

@@ -1,8 +1,8 @@
 """Choose rows by what a user brings: scores, what rows cost, whole groups, quotas, and beside it as much at random."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,12 @@ import polars as pl
 
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.runs.kept_rows import Quotas, kept_rows
+from secateur.pipelines.runs.target_signals import in_sources
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
 from secateur.pipelines.studies.own_scores import Budget
 from secateur.pipelines.studies.own_selection import OwnSelection
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.whole_units import Units, choose_at_random
@@ -31,6 +33,10 @@ class Brought:
     scores: Mapping[str, np.ndarray]
     embeddings: np.ndarray | None
     group: str | None
+    of_target: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What selectors read of a target, by name."""
+    own_sources: Callable[[], Sequence[Any]] = tuple
+    """Values of the column of sources that are the target's own."""
 
     @cached_property
     def groups(self) -> np.ndarray | None:
@@ -46,6 +52,14 @@ class Brought:
                 found[name] = self.embeddings
             elif name in ("strata", "memberships"):
                 found[name] = self.strata
+            elif name in OF_TARGET:
+                found[name] = self.of_target[name]
+            elif name in OF_SOURCES:
+                assert study.target
+                assert study.target.source
+                held = self.column(study.target.source)
+                own = name == "target_source"
+                found[name] = in_sources(held, self.own_sources(), "target.source") if own else codes_of(held)[0]
             else:
                 score, sign = selection.signal(name, study.scores)
                 values = self.scores[score]

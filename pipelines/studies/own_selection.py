@@ -7,7 +7,8 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import OF_TARGET, require_static
+from secateur.pipelines.studies.selection import require_static
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET, StudyTarget, check_reads
 from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, selectors
 
@@ -75,11 +76,13 @@ class OwnSelection(Settings):
         named = [name for name in self.reads if name == "scores" or name in NAMED]
         return sorted({self.signal(name, scores)[0] for name in named})
 
-    def check(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+    def check(
+        self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None = None
+    ) -> None:
         """Raise ValueError, with key and remedy, for a selector that there is not, settings that it does not take, and
         what it reads and nobody brings; `given` says whether there are a `label` and `embeddings`."""
         require_static(self.selector, f"{where}.selector")
-        self.check_inputs(where, scores, given)
+        self.check_inputs(where, scores, given, target)
         if untuned := [name for name in self.chosen.tunable if self.settings.get(name) is None]:
             some = ", ".join(f"{value:g}" for value in self.chosen.tunable[untuned[0]])
             raise ValueError(f"{where}.{untuned[0]}: trainings would choose it, and nothing is trained here: "
@@ -93,7 +96,9 @@ class OwnSelection(Settings):
             except ValueError as error:
                 raise ValueError(f"{where}.{error}") from error
 
-    def check_inputs(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+    def check_inputs(
+        self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None
+    ) -> None:
         """Raise ValueError for what the selector reads and nobody brings."""
         if self.score is not None:
             if not {"scores", *HARDNESS} & set(self.reads):
@@ -109,11 +114,13 @@ class OwnSelection(Settings):
         if set(OF_LABELS) & set(self.reads) and not given["label"]:
             raise ValueError(f"{where}: {self.selector!r} reads classes; name their column as columns.label")
         unknown = [name for name in self.reads if name not in ("scores", "embeddings", *OF_LABELS, *NAMED)]
-        if OF_TARGET.intersection(unknown):
+        if "gradient_places" in unknown:
             raise ValueError(
-                f"{where}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
-                "select DATA --target EXAMPLES"
+                f"{where}.selector: {self.selector!r} compares gradients of a model, and nothing is trained here: add "
+                "proxy and training, or name nearest_to_target"
             )
+        check_reads(where, self.selector, set(unknown), target)
+        unknown = [name for name in unknown if name not in OF_TARGET | OF_SOURCES]
         if unknown:
             raise ValueError(
                 f"{where}: {self.selector!r} reads {unknown[0]}, which needs a training: name another selector"
