@@ -186,7 +186,7 @@ def signals_of(
         if name == "scores":
             if score is None:
                 raise ValueError(f"score: selector {chosen.name!r} reads a score; name a column of numbers")
-            values = rows.numbers(score, "score") if isinstance(score, str) else array_of(score, "score")
+            values = rows.numbers(str(score), "score") if isinstance(score, str | int) else array_of(score, "score")
             found[name] = chosen.as_read(name, values)
         elif name in ("strata", "memberships"):
             if label is None:

@@ -363,3 +363,42 @@ def test_the_front_door_loads_nothing_before_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert pa.__version__
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            lambda: datasets.DatasetDict(train=datasets.Dataset.from_dict({"a": [1]})),
+            r"give one split of it.*\['train'\]",
+        ),
+        (lambda: datasets.Dataset.from_dict({"a": [1]}).to_iterable_dataset(), "this is an IterableDataset.*Parquet"),
+        (lambda: {"a": [1]}, r"this is a mapping: give a table of it, such as polars\.DataFrame"),
+        (lambda: np.ones((2, 2)), r"^give a datasets\.Dataset, a table.*and this is a ndarray"),
+        (lambda: pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a': rename one"),
+        (lambda: pa.table([[1], [2]], names=["a", "a"]), "two columns are called 'a': rename one"),
+    ],
+)
+def test_what_is_no_table_is_told_what_would_be_one(data, text) -> None:
+    with pytest.raises(ValueError, match=text):
+        sc.select(data(), score="a", keep=1)
+
+
+def test_awkward_tables_are_read(tmp_path) -> None:
+    """Categories, sparse and nullable numbers, columns called by a number, names beyond ASCII, long ids, packed."""
+    table = pd.DataFrame({"题目": [f"t{row}" for row in range(20)], 0: np.arange(20.0)})
+    table["Quelle ü"] = pd.Categorical(["ä", "ß"] * 10)
+    table["sparse"], table["null"] = pd.arrays.SparseArray(np.arange(20.0)), pd.array(range(20), "Int64")
+    table["id"] = np.arange(20, dtype=np.uint64) + np.uint64(2**63)
+    table.index = [f"row {row}" for row in range(20)]
+    for score in (0, "0", "sparse", "null", table["sparse"]):
+        assert list(sc.select(table, score=score, keep=0.2, key="id").index) == [f"row {row}" for row in range(16, 20)]
+    halves = sc.select(table, score="null", keep=4, by="Quelle ü", share="balanced")
+    assert sorted(halves["Quelle ü"]) == ["ß", "ß", "ä", "ä"]
+    with pytest.raises(ValueError, match="texts, or whole numbers beyond 64 bits, and numbers are needed"):
+        sc.select(table, score="id", keep=1)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    table[["题目", "null"]].to_csv(tmp_path / "deep" / "er" / "a.csv.gz", index=False)
+    assert sc.select(tmp_path / "deep" / "er", score="null", keep=1)["题目"].to_list() == ["t19"]
+    with pytest.raises(ValueError, match=r"deep: files of data lie in folders below it, such as .*a\.csv\.gz"):
+        sc.select(tmp_path / "deep", score="null", keep=1)
