@@ -106,7 +106,7 @@ def rows_of_target(stored: StoredTarget, places: np.ndarray, count: int, id_colu
         count=count,
         places=places,
         hashes=pl.concat(hashes),
-        ids=rows.column(id_column) if id_column in own else None,
+        ids=rows.column(id_column) if id_column is not None and id_column in own else None,
         id_column=id_column,
         column=lambda name: rows.column(name) if name in own else None,
         shown=lambda some, number: Places({"target": rows}, files).text("target", some, number),

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ import xxhash
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.apart import APART, Apart
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division
 from secateur.pipelines.data.drawn_rows import drawn_rows
@@ -107,9 +108,11 @@ def load(
     policy: DataPolicy | None = None,
     *,
     whole: bool = False,
+    apart: Apart | None = None,
 ) -> Loaded:
     """Load a source; `base` is the folder that its relative paths start from. With `whole` there is no test split: one
-    that the source would draw stays in training.
+    that the source would draw stays in training. Rows of the training files that are `apart` are in neither split:
+    `rows` and `scanned` hold them under a name of their own.
 
     `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
     (sorted by name within a glob). Raises SourceError for everything that bad data can be.
@@ -121,9 +124,10 @@ def load(
         parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source)
-        folder = rows_folder(source, columns, base, cache, f"{revision} whole" if whole else revision)
+        read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
+        folder = rows_folder(source, columns, base, cache, read_as)
         divided_as = parts | {"test": ()} if whole else parts
-        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns))
+        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns), apart)
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
     keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
@@ -131,9 +135,9 @@ def load(
     say = Places(kept, names, pictures).text
     declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
     targets, label_names = read_targets(
-        kept, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
+        {split: rows for split, rows in kept.items() if split != APART}, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
     )
-    for split in kept:
+    for split in targets:
         if source.limit is not None and len(kept[split]) > source.limit:
             drawn = drawn_rows(targets[split], source.limit, source.split_seed)
             mask = on_disk((len(kept[split]),), np.bool_, folder)
@@ -270,15 +274,16 @@ def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, t
 def read_splits(
     source: Source,
     parts: Mapping[str, Sequence[SourceFile]],
-    wanted: Types,
+    wanted: dict[str, pa.DataType],
     columns: Columns,
     folder: Path,
     base: Path,
     names: Mapping[str, Sequence[str]],
+    apart: Apart | None = None,
 ) -> dict[str, SplitRows]:
     """Shards of both splits, from `folder` where they are there already; `names` are those of classes.
 
-    There is no test split where `parts` has one without files.
+    There is no test split where `parts` has one without files. Rows of the training files that are `apart` are neither.
     """
     scans: dict[str, SplitRows] = {}
     offset = 0
@@ -286,18 +291,30 @@ def read_splits(
         division = Division.of(source, columns) if "test" not in parts else None
 
         def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
-            return by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
+            masks = by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
+            if apart is None or name != "train":
+                return masks
+            own = apart(table)
+            return {split: mask & ~own for split, mask in masks.items()} | {APART: own}
 
-        scans |= scanned(files, wanted, columns, folder / name, base, divide, names, offset) if files else {}
+        kinds = wanted | apart_types(files, apart) if name == "train" else wanted
+        scans |= scanned(files, kinds, columns, folder / name, base, divide, names, offset) if files else {}
         if division and division.misses(scans):
-            by_row = replace(division, by_row=True)
-            scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, names, offset)
+            by_row = partial(divide, by=replace(division, by_row=True))
+            scans = scanned(files, kinds, columns, folder / "by_row", base, by_row, names, offset)
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans and parts.get(split) != ():
             key = "split" if source.read_besides else "test_fraction"
             raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans
+
+
+def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
+    """Types of the columns by which rows stand apart; SourceError where one is not there."""
+    for file in files if apart else ():
+        check_names(file.columns, apart.read if apart else (), file.name)
+    return settled_types(files, apart.read, ()) if apart else {}
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:

@@ -1,27 +1,28 @@
 """The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64, Shaped
 from pydantic import TypeAdapter
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.classes import labels_of, labels_there, numbers_of_texts
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.profile import READERS
 from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, words_of
-from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.contract import SourceKind, check_names
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import Places, revision_of
+from secateur.pipelines.data.targets import numbers_of, sets_of
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 
 SHOWN = 3
@@ -110,36 +111,6 @@ def table_of(rows: SplitRows, key: str) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Apart:
-    """Rows that stand apart from the source they lie in: those that have one of some values in each of some columns."""
-
-    wanted: Mapping[str, Sequence[Any]]
-
-    def __call__(self, table: pa.Table) -> Bool[np.ndarray, " n"]:
-        """Mask of a batch; ValueError for a value that a column of its type cannot hold."""
-        mask = np.ones(table.num_rows, np.bool_)
-        for name, values in self.wanted.items():
-            mask &= same(types.series_of(table[name]), name, values)
-        return mask
-
-
-def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
-    """Rows of a column that hold one of some values as a study writes them."""
-    if column.dtype == pl.String:
-        wanted = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
-    else:
-        wanted = list(values)
-        fits = bool if column.dtype == pl.Boolean else (int, float)
-        for value in wanted:
-            if not isinstance(value, fits) or (isinstance(value, bool) and column.dtype != pl.Boolean):
-                raise ValueError(f"target.filter: column {name!r} holds {column.dtype}, and {value!r} is none of these")
-    if column.dtype.is_numeric():
-        column, wanted = column.cast(pl.Float64), [float(value) for value in wanted]
-    kind = column.dtype
-    return column.is_in(pl.Series(wanted, dtype=kind).implode()).fill_null(False).to_numpy()
-
-
-@dataclass(frozen=True)
 class StreamedTexts:
     """Texts of rows, read from their files in each pass: `places` int64 ascending are among the rows of all files."""
 
@@ -174,3 +145,50 @@ def texts_of(
     if now != revision:
         raise SourceError("the data have changed since they were read; run the study again")
     return StreamedTexts(files, columns.text, places)
+
+
+def column_at(
+    files: Sequence[SourceFile], name: str, samples: pl.DataFrame, counts: Sequence[int], same: bool
+) -> pl.Series:
+    """A column of the rows of a table of samples, from their files, which hold `counts` rows; SourceError for gaps, a
+    column that is not there, and files that are not the `same` as when the table was made."""
+    if not same:
+        raise SourceError("the data have changed since they were read; run the study again")
+    for file in files:
+        check_names(file.columns, [name], file.name)
+    kinds = settled_types(files, [name], ())
+    chunks = [chunk for file in files for table in file.batches(kinds) for chunk in table[name].chunks]
+    whole = types.series_of(pa.chunked_array(chunks, kinds[name]))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    found = whole.gather(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy())
+    if gaps := found.null_count():
+        first = samples[int(found.is_null().arg_true()[0])]
+        where = f"row {first['file_row'][0]} of {files[first['file'][0]].name}"
+        raise SourceError(f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}")
+    return found
+
+
+def known_targets(
+    rows: SplitRows, columns: Columns, names: Sequence[str], files: Sequence[str]
+) -> Shaped[np.ndarray, "n ..."]:
+    """Targets of rows as the training rows have them, whose classes or labels are `names`; SourceError that names the
+    rows for others."""
+
+    def say(some: np.ndarray) -> str:
+        return Places({"target": rows}, files).text("target", some)
+
+    if columns.target in (None, "class"):
+        name = columns.labels[0]
+        found = labels_of(rows, name, numbers_of_texts(names, rows.schema.field(name).type, labels_there({"": rows}, name)))
+        if len(unknown := np.flatnonzero(found < 0)):
+            held = rows.column(name)[int(unknown[0])]
+            raise SourceError(
+                f"target: label column {name!r} is {held!r} at {say(unknown)}, a class that no training row has: "
+                "gradients need one that the proxy knows"
+            )
+        return found
+    held_by = [rows.column(name) for name in columns.labels]
+    try:
+        return numbers_of(held_by, say) if columns.target == "numbers" else sets_of(held_by, names, say)
+    except ValueError as error:
+        raise SourceError(f"target: {error}") from error
