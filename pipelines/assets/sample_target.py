@@ -8,18 +8,38 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.target import Held, columns_of, places_asset, ratios_asset, target_asset, target_of
+from secateur.pipelines.assets.target import (
+    Held,
+    columns_of,
+    places_asset,
+    ratios_asset,
+    read_target,
+    target_asset,
+    target_of,
+)
+from secateur.pipelines.data.apart import APART
+from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.scan import SplitRows, on_disk, rows_in
-from secateur.pipelines.data.target_rows import column_at, known_targets, refuse_tested
-from secateur.pipelines.data.whole import files_now
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.sources import Loaded
+from secateur.pipelines.data.target_rows import (
+    column_at,
+    known_targets,
+    places_in,
+    places_of,
+    refuse_tested,
+    without_gaps,
+)
+from secateur.pipelines.data.whole import counts_of, files_now
 from secateur.pipelines.runs.arrays import data_of
-from secateur.pipelines.runs.target_signals import StoredTarget, codes_of, depth_of, in_sources, places_for
+from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.target.cosines import Cosines, VectorCosines
@@ -77,6 +97,31 @@ def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     if "gradient_places" in read:
         made.append(gradients_asset(study))
     return made + ([sources_asset(study, base)] if read & {"sources", "target_source"} else [])
+
+
+def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
+    """Raise SourceError for a target that cannot be read, whose rows are in the test split, that lacks what selections
+    read, or whose source has no rows, before anything is made of the data."""
+    if (target := study.target) is None:
+        return
+    if target.filter is None:
+        held = read_target(study, base, cache)
+    elif APART in loaded.rows:
+        held = Held(loaded.rows[APART], [(name, 0) for name in loaded.files], loaded.revision)
+    else:
+        raise SourceError(f"target.filter: no row of {loaded.files[0]} is one of {target.told()}")
+    names = [name for name, _ in held.files]
+    refuse_tested(held.rows, names, loaded.rows["test"], loaded.files)
+    if target.task is not None:
+        without_gaps(held.rows, target.task, "target.task", names)
+    if "gradient_places" in study.target_signals:
+        known_targets(held.rows, columns_of(study).holding(study.task.target), loaded.label_names, names)
+    if target.source is None:
+        return
+    own = target.own or without_gaps(held.rows, target.source, "target.source", names).unique().to_list()
+    counts = counts_of(loaded.scanned.values(), len(loaded.files))
+    places = places_of(loaded.rows["train"], counts)
+    in_sources(sources_of(study, base, cache, loaded.revision, places), own, "target.source")
 
 
 def depth_in(study: Study, count: int, signal: str) -> int | None:
@@ -177,13 +222,13 @@ def factors_of(model: Any, data: Data, folder: Path) -> Factors:
     return whole
 
 
-def source_column(study: Study, base: Path, store: Store, samples: Any, source: Mapping[str, Any]) -> Any:
-    """Where each training row comes from; SourceError for gaps, and for data that have changed since they were read."""
-    name = str(target_of(study).source)
-    files, revision = files_now(study.read_source, study.read_columns, base.absolute(), store.root / ".cache")
-    table = samples.select("file", "file_row").collect()
-    counts = [count for _, count in source["training_files"]]
-    return column_at(files, name, table, counts, revision == source["revision"])
+def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.Series:
+    """Where training rows come from, by their places in the files of the source; SourceError for gaps, and for data
+    that have changed since they were read."""
+    files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
+    if now != revision:
+        raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
+    return column_at(files, str(target_of(study).source), places)
 
 
 def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -201,7 +246,8 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     )
     @told_in_a_sentence
     def sources(secateur_store: dg.ResourceParam[Store], target: Any, samples: Any, source: Any) -> Iterator[Any]:
-        column = source_column(study, base, secateur_store, samples, source)
+        places = places_in(samples.select("file", "file_row").collect(), source["training_files"])
+        column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
         own = StoredTarget(target).own_sources(target_of(study))
         found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
         for name, values in found.items():

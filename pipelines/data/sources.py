@@ -134,8 +134,9 @@ def load(
     kept = {split: part_of(rows, keep[split], folder / split) for split, rows in scans.items()}
     say = Places(kept, names, pictures).text
     declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
+    learned = {split: rows for split, rows in kept.items() if split != APART}
     targets, label_names = read_targets(
-        {split: rows for split, rows in kept.items() if split != APART}, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
+        learned, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
     )
     for split in targets:
         if source.limit is not None and len(kept[split]) > source.limit:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -147,25 +148,42 @@ def texts_of(
     return StreamedTexts(files, columns.text, places)
 
 
-def column_at(
-    files: Sequence[SourceFile], name: str, samples: pl.DataFrame, counts: Sequence[int], same: bool
-) -> pl.Series:
-    """A column of the rows of a table of samples, from their files, which hold `counts` rows; SourceError for gaps, a
-    column that is not there, and files that are not the `same` as when the table was made."""
-    if not same:
-        raise SourceError("the data have changed since they were read; run the study again")
+def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np.ndarray, " n"]:
+    """Places of the rows of a table of samples among those of all `files`, by name and number of rows."""
+    starts = np.concatenate([[0], np.cumsum([count for _, count in files])]).astype(np.int64)
+    return np.asarray(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy(), np.int64)
+
+
+def column_at(files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"]) -> pl.Series:
+    """A column of rows by their places among those of all files; SourceError for gaps, and for a column that is not
+    there."""
     for file in files:
-        check_names(file.columns, [name], file.name)
-    kinds = settled_types(files, [name], ())
-    chunks = [chunk for file in files for table in file.batches(kinds) for chunk in table[name].chunks]
-    whole = types.series_of(pa.chunked_array(chunks, kinds[name]))
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    found = whole.gather(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy())
+        check_names(file.columns, [name], f"target.source: {file.name}")
+    kinds, parts, ends = settled_types(files, [name], ()), list[pl.Series](), [0]
+    for file in files:
+        parts += [types.series_of(table[name]) for table in file.batches(kinds)]
+        ends.append(sum(map(len, parts)))
+    found = pl.concat(parts).gather(places)
     if gaps := found.null_count():
-        first = samples[int(found.is_null().arg_true()[0])]
-        where = f"row {first['file_row'][0]} of {files[first['file'][0]].name}"
-        raise SourceError(f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}")
+        place = int(places[int(found.is_null().arg_true()[0])])
+        number = int(np.searchsorted(ends, place, "right")) - 1
+        where = f"row {place - ends[number]} of {files[number].name}"
+        raise SourceError(
+            f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}"
+        )
     return found
+
+
+def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) -> pl.Series:
+    """A column of a target; SourceError that names the rows that have none, for a text of blanks is none."""
+    held = rows.column(name)
+    gaps = held.is_null() if held.dtype != pl.String else held.is_null() | (held.str.strip_chars() == "")
+    if count := int(gaps.sum()):
+        where = Places({"target": rows}, files).text(
+            "target", gaps.arg_true().to_numpy()[:1000].astype(np.int64), count
+        )
+        raise SourceError(f"{what}: column {name!r} is empty in {count:,} rows, {where}: fill them")
+    return held
 
 
 def known_targets(
@@ -179,7 +197,9 @@ def known_targets(
 
     if columns.target in (None, "class"):
         name = columns.labels[0]
-        found = labels_of(rows, name, numbers_of_texts(names, rows.schema.field(name).type, labels_there({"": rows}, name)))
+        found = labels_of(
+            rows, name, numbers_of_texts(names, rows.schema.field(name).type, labels_there({"": rows}, name))
+        )
         if len(unknown := np.flatnonzero(found < 0)):
             held = rows.column(name)[int(unknown[0])]
             raise SourceError(
