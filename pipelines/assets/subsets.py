@@ -171,8 +171,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         subset: Any,
         samples: Any,
         source: Any,
-        target: Any = None,
-        **scores: Any,
+        **loaded: Any,
     ) -> dg.MaterializeResult:
         table, origin, faults = samples.collect(), origin_of(study, source), list[str]()
         for trial in trials_of(context):
@@ -181,11 +180,11 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
-            held = {name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
+            held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
             rows = Rows.chosen(
                 table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
             )
-            card = card_of(target) if target and study.read_of_target(trial.name) - {"sources"} else None
+            card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
             provenance = provenance_of(study, trial, source, settings, len(table), card)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)

@@ -10,6 +10,8 @@ import pyarrow as pa
 from jaxtyping import Bool
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.source_kinds.contract import check_names
+from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 
 APART = "target"
 """The name of these rows where others are of a split."""
@@ -48,3 +50,10 @@ def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray
     if column.dtype.is_numeric():
         column, wanted = column.cast(pl.Float64), [float(value) for value in wanted]
     return column.is_in(pl.Series(wanted, dtype=column.dtype).implode()).fill_null(False).to_numpy()
+
+
+def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
+    """Types of the columns by which rows stand apart; SourceError where one is not there."""
+    for file in files if apart else ():
+        check_names(file.columns, apart.read if apart else (), file.name)
+    return settled_types(files, apart.read, ()) if apart else {}

@@ -26,7 +26,7 @@ import xxhash
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.data import types
-from secateur.pipelines.data.apart import APART, Apart
+from secateur.pipelines.data.apart import APART, Apart, apart_types
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division
 from secateur.pipelines.data.drawn_rows import drawn_rows
@@ -138,13 +138,7 @@ def load(
     targets, label_names = read_targets(
         learned, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
     )
-    for split in targets:
-        if source.limit is not None and len(kept[split]) > source.limit:
-            drawn = drawn_rows(targets[split], source.limit, source.split_seed)
-            mask = on_disk((len(kept[split]),), np.bool_, folder)
-            mask[drawn] = True
-            kept[split] = part_of(kept[split], mask, folder / split)
-            targets[split] = targets[split][drawn]
+    limit_rows(source, kept, targets, folder)
     if source.held_out is not None and not whole:
         check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(
@@ -161,6 +155,19 @@ def load(
         group=columns.group,
         pictures=pictures,
     )
+
+
+def limit_rows(
+    source: Source, kept: dict[str, SplitRows], targets: dict[str, Shaped[np.ndarray, "n ..."]], folder: Path
+) -> None:
+    """Leave as many rows of each split, and their targets, as the source's limit says."""
+    for split in targets:
+        if source.limit is not None and len(kept[split]) > source.limit:
+            drawn = drawn_rows(targets[split], source.limit, source.split_seed)
+            mask = on_disk((len(kept[split]),), np.bool_, folder)
+            mask[drawn] = True
+            kept[split] = part_of(kept[split], mask, folder / split)
+            targets[split] = targets[split][drawn]
 
 
 def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
@@ -309,13 +316,6 @@ def read_splits(
             key = "split" if source.read_besides else "test_fraction"
             raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans
-
-
-def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
-    """Types of the columns by which rows stand apart; SourceError where one is not there."""
-    for file in files if apart else ():
-        check_names(file.columns, apart.read if apart else (), file.name)
-    return settled_types(files, apart.read, ()) if apart else {}
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:
