@@ -8,15 +8,13 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import OF_TARGET, choosers
+from secateur.pipelines.studies.selection import HARDNESS, OF_TARGET, choosers
 from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, of_other_units, selectors
 from secateur.selectors.draws.ranks import Ordered
 
 OWN_KEYS = {"score", "by", "share"}
 """Keys of a selection in YAML that are no settings of its selector."""
-HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
-"""What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
 NAMED: Mapping[str, str] = {**HARDNESS, "mean_probability": "easier"}
 OF_LABELS = ("strata", "memberships")
 
