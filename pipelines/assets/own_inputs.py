@@ -25,13 +25,12 @@ from secateur.pipelines.data.own_values import (
     numbers_of_column,
 )
 from secateur.pipelines.data.own_vectors import not_finite, vectors_for
-from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.scan import SplitRows, rows_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Places
 from secateur.pipelines.data.whole import files_now
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.manifests.provenance import ScoreCard
-from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.own_scores import FromFile, OwnScore, OwnVectors
 from secateur.pipelines.studies.samples import Study
