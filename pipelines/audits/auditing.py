@@ -61,6 +61,10 @@ class Audited:
         """Training rows whose input another one labels differently."""
         return sum(len(one.rows) for one in self.found if one.kind == "conflicts")
 
+    def knows(self, name: str) -> bool:
+        """Whether `mask` has an answer for the name."""
+        return name != "without_suspects"
+
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
         """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
         train = self.rows.part == TRAIN
@@ -69,7 +73,7 @@ class Audited:
             "without_leaks": lambda: train & (self.copies.across < 0),
         }
         if name not in masks:
-            raise ValueError(f"there is no {name!r} of an audit; there are: {', '.join(masks)}")
+            raise ValueError(f"there is no {name!r} of this audit; there are: {', '.join(masks)}")
         return np.asarray(masks[name]()[self.rows.span(TRAIN)])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from jaxtyping import Bool, Int16, Int64, Shaped
 
 from secateur.pipelines.data.columns import Columns
@@ -46,6 +47,10 @@ class AuditRows:
     """The folder that paths of pictures are said from, where pictures are files."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words."""
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    """Types that columns of training rows were read as."""
+    separator: str = ","
+    charset: str = "utf-8"
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen."""
     alive: Any = field(default=None, repr=False)

@@ -92,6 +92,9 @@ def rows_of(
         label_names=label_names,
         pictures=pictures,
         notes=tuple(notes),
+        types=kinds[0],
+        separator=getattr(parts[0].source, "separator", ","),
+        charset=getattr(parts[0].source, "charset", "utf-8"),
         alive=alive,
     )
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
-WORDS = (
-    "refund order parcel broken screen late delivery invoice account password login crash update battery charger blue "
-    "red size shirt return policy support agent angry happy thanks please help today tomorrow"
-).split()  # noqa: SIM905
+WORDS = [
+    *("refund", "order", "parcel", "broken", "screen", "late", "delivery", "invoice", "account", "password", "login"),
+    *("crash", "update", "battery", "charger", "blue", "red", "size", "shirt", "return", "policy", "support", "agent"),
+    *("angry", "happy", "thanks", "please", "help", "today", "tomorrow"),
+]
 LEAKED = 5
 """Test rows, the first ones, that are training rows of the same numbers."""
 
