@@ -274,9 +274,11 @@ def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None
 
 
 def resolve_keep(keep: int | float, count: int) -> int:
-    """Budget in samples: an int is a count, a float a fraction in (0, 1] rounded half up, of at least one sample.
+    """Budget in samples: an int is a count, a float a fraction in (0, 1] of which the nearest whole number counts, half
+    up.
 
-    Raises ValueError for 0, negatives, fractions above 1, counts above `count`, and booleans.
+    Raises ValueError for 0, negatives, fractions above 1, fractions of less than half a sample, counts above `count`,
+    and booleans.
     """
     if isinstance(keep, bool) or not isinstance(keep, int | float):
         raise ValueError(f"keep must be a fraction in (0, 1] or a count, got {keep!r}")
@@ -286,7 +288,17 @@ def resolve_keep(keep: int | float, count: int) -> int:
         return keep
     if not 0 < keep <= 1:
         raise ValueError(f"keep is a fraction of {keep}, but it must be within (0, 1]")
-    return max(1, int(np.floor(keep * count + 0.5)))
+    if not (budget := nearest(keep, count)):
+        raise ValueError(
+            f"keep is a fraction of {keep}, which of {count} comes to {keep * count:.2g}, less than half of one: name "
+            "a larger fraction, or a count"
+        )
+    return budget
+
+
+def nearest(share: float, count: int) -> int:
+    """The whole number nearest to a share of a count, half up."""
+    return int(np.floor(share * count + 0.5))
 
 
 def resolve_amount(keep: int | float | Mapping[str, int | float], count: int, whole: float) -> int | float:

@@ -15,13 +15,13 @@ from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, r
 from secateur.pipelines.assets.subsets import verifies, write_manifest
 from secateur.pipelines.assets.written_report import page_link
 from secateur.pipelines.data.fingerprints import fingerprint
+from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.kept_rows import check_samples
 from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
-from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of

@@ -16,13 +16,13 @@ from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
 from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
-from secateur.pipelines.data.scan import CONTENT, words_of
+from secateur.pipelines.data.scan import CONTENT, rows_in, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
-from secateur.pipelines.pages.previews import Previews, previews_in, rows_in
+from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.own_choice import check_budgets
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice

@@ -130,6 +130,8 @@ def choose(
     settings: Mapping[str, Any],
 ) -> Choice:
     """What `select` keeps, and as much at random; see there."""
+    if rows.items == 0:  # a file without rows is refused as it is read
+        raise ValueError("the data have no rows: there is nothing to keep a part of")
     keep = keep.item() if isinstance(keep, np.generic) else keep
     name = selector or ("uniform_random" if score is None else "top")
     require(name, selectors(), "selector", of_other_units)
