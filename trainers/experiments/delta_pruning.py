@@ -91,9 +91,9 @@ class DeltaPruning(Experiment):
 
     `random` is DARE: a random share of each tensor's delta, divided by the share; `unscaled` is the same mask without
     the division. `q_labels` and `q_outputs` divide it by one q found on validation labels or by the last hidden layer,
-    `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula) and `q_moments` by one for each layer.
-    `magnitude` and `wanda` keep the highest scores instead. `small` and `adam_r` are DARE after fine-tuning at a smaller
-    rate or with AdamR, `…_q_outputs` the same with a q.
+    `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula) and `q_moments` by one for each
+    layer. `magnitude` and `wanda` keep the highest scores instead. `small` and `adam_r` are DARE after fine-tuning at a
+    smaller rate or with AdamR, `…_q_outputs` the same with a q.
     """
 
     version = "2"
@@ -120,7 +120,7 @@ class DeltaPruning(Experiment):
         "adam_r": drawn("share", PULLED),
         "adam_r_q_outputs": drawn("outputs", PULLED),
     }
-    references: ClassVar[Arms] = {name: Arm(settings={"whole": name}) for name in (PRETRAINED, LARGE, SMALL, PULLED)}
+    references: ClassVar[Arms] = {name: Arm(settings={"whole": name}) for name in (LARGE, SMALL, PULLED, PRETRAINED)}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@ are pruned (Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344, sectio
 
 Before each step of Adam, θ ← θ - (lr · λ / R) (θ - θ₀), where R is the root of the mean of the bias-corrected second
 moments over all parameters: the pull keeps its size relative to Adam's own normalised step. Where R is 0, because all
-gradients have been, it counts as 1, as in the authors' code; lr · λ / R counts as 1 at most (ours), so that no step goes
+gradients have been, it counts as 1, as in the authors' code; lr · λ / R counts as 1 at most (ours): no pull goes
 past θ₀.
 """
 

@@ -3,8 +3,8 @@ extreme", ICLR 2025, arXiv 2410.09344).
 
 Kept entries are divided by q. With q = keep the expected output is that of the fine-tuned model; a larger q gives up
 some of it for less variance, which pays where little is kept of a large delta. `q_by_search` looks for one q by
-evaluating models; `q_by_bound` (DAREx's rule), `q_by_least_bound` (its formula's minimum) and `q_by_moments` give one to
-each layer from its mean inputs, without any evaluation.
+evaluating models; `q_by_bound` (DAREx's rule), `q_by_least_bound` (its formula's minimum) and `q_by_moments` give one
+to each layer from its mean inputs, without any evaluation.
 """
 
 import math
@@ -60,7 +60,7 @@ def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
                 raise ValueError(f"the score at q = {q:g} is NaN: q cannot be chosen by it")
 
     worse = 0
-    for place in range(int((1 - keep) / step + 1e-9) + 1):
+    for place in range(coarse(keep)):
         q = keep + place * step
         before = tried[best()] if tried else -math.inf
         try_out(q)
@@ -74,6 +74,16 @@ def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
             try_out(q)
     q = best()
     return FoundQ(q, at_bound=q in (min(tried), max(tried)), tried=tuple(sorted(tried.items())))
+
+
+def coarse(keep: float) -> int:
+    """Values of the coarse grid of `q_by_search`."""
+    return int(4 * (1 - keep) / keep + 1e-9) + 1
+
+
+def most_tried(keep: float) -> int:
+    """Values of q that `q_by_search` tries at most: the whole coarse grid, and nine on either side of its best."""
+    return coarse(keep) + 18
 
 
 def mean_without_farthest(values: Sequence[float]) -> float:
