@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.scan import rows_in
 
 PREVIEW = 120
 """Characters of a preview."""
@@ -50,11 +50,6 @@ def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]
     if "preview" in samples.columns:
         return samples["preview"].to_list()
     return previews(samples["row"].to_numpy()) if previews else [""] * len(samples)
-
-
-def rows_in(folder: Path) -> SplitRows:
-    """The training rows that a study's folder holds."""
-    return SplitRows(tuple(sorted(folder.glob("*.arrow"))))
 
 
 def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -> Previews | None:

@@ -178,10 +178,14 @@ class AnyStudy(Settings, ABC):
         Raises what `revision` raises, and OSError for what cannot be read.
         """
         with remembered(cache / CONTENTS / self.name):
-            found = {SOURCE: self.revision(base, cache), **contents_of(self, base)}
+            found = {SOURCE: self.revision(base, cache), **contents_of(self, base), **self.besides(base, cache)}
             for key, settings in self.resolved.items():
                 found |= {f"{key}.{name}": digest for name, digest in contents_of(settings, base).items()}
         return found
+
+    def besides(self, base: Path, cache: Path) -> dict[str, str]:
+        """Identity of what the study reads that is neither its source nor a file or folder which a setting names."""
+        return {}
 
     @property
     def resolved(self) -> Mapping[str, Settings]:
@@ -246,4 +250,5 @@ def kind_named(kind: str) -> type[AnyStudy]:
     module = importlib.import_module(f"{__name__.rpartition('.')[0]}.{KINDS[kind]}")
     of_kind = Literal[kind]  # type: ignore[valid-type]
     studies = (one for one in vars(module).values() if isinstance(one, type) and issubclass(one, AnyStudy))
-    return next(one for one in studies if one is not AnyStudy and one.model_fields["kind"].annotation == of_kind)
+    named = (one for one in studies if one.__module__ == module.__name__)
+    return next(one for one in named if one.model_fields["kind"].annotation == of_kind)
