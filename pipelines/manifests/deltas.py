@@ -115,7 +115,7 @@ def masks_in(folder: Path, source: DeltaSource, counts: Mapping[str, TensorCount
 
 
 def provenance_of(
-    source: DeltaSource, choice: DeltaChoice, counts: Mapping[str, TensorCount], found: Mapping[str, Any]
+    source: DeltaSource, choice: DeltaChoice, counts: Mapping[str, TensorCount], found: dict[str, Any]
 ) -> Provenance:
     """How the entries were chosen; raises ValueError where nothing stays."""
     budget = sum(each.kept for each in counts.values())
