@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.choice_data import join_of, located
+from secateur.pipelines.assets.own_inputs import join_of, located
 from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_values import DataRows, NumbersFile

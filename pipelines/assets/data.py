@@ -18,6 +18,7 @@ from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.facts import tidy, told_of
 from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
+from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
@@ -254,6 +255,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
             report = made.told()
+            check_brought(study, made.source, folder, base, cache)
             yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:

@@ -14,6 +14,7 @@ from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
+from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, TargetCard
 from secateur.pipelines.manifests.rows import Rows
@@ -245,7 +246,9 @@ def provenance_of(
         budget=resolve_keep(trial.keep, count),
         seed=trial.seed,
         scores=tuple(
-            ScoreCard.of(study.scores[name].declared.card, name=name, settings=study.scores[name].settings)
+            ScoreCard.of(score.declared.card, name=name, settings=score.settings)
+            if (score := study.computed.get(name))
+            else brought_card(name, study.own_scores[name])
             for name in read
         ),
         target=target,
