@@ -171,7 +171,8 @@ class Study(TargetKeys):
             if self.embedded_by_proxy(score.signals):
                 return f"scores.{name}: {score.scorer!r} reads embeddings of a proxy, {vectors}"
         for name, selection in self.selections.items():
-            if self.embedded_by_proxy(selection.reads):
+            compared = self.of_embeddings if "target_places" in selection.reads else set()
+            if self.embedded_by_proxy({*selection.reads, *compared}):
                 return f"selections.{name}: {selection.selector!r} reads embeddings of a proxy, {vectors}"
         of_a_proxy = ("proxy_from", "proxy_runs", "checkpoints")
         if given := [key for key in of_a_proxy if getattr(self, key) != type(self).model_fields[key].default]:
