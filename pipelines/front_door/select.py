@@ -235,7 +235,7 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
         raise ValueError(f"keep: name one column with its amount, such as {{'tokens': 2000000}}, got {dict(keep)}")
     [(name, amount)] = keep.items()
     amount = amount.item() if isinstance(amount, np.generic) else amount
-    costs = rows.numbers(name, "keep")
+    costs = rows.numbers(name, "keep").astype(np.float64)  # whole numbers of 64 bits would overflow in a sum
     rows.refuse(pl.Series(costs < 0), f"keep: column {name!r}", "below 0")
     if not isinstance(amount, int | float):
         raise ValueError(f"keep: {name} needs an amount above 0, got {amount!r}")

@@ -245,6 +245,13 @@ def test_decimals_are_the_numbers_that_they_are_written_as(prompts, tmp_path) ->
             sc.select(wide, score="code", keep=1)
 
 
+def test_a_budget_of_long_whole_numbers_does_not_overflow() -> None:
+    table = pl.DataFrame({"bytes": [10**18 + row for row in range(20)], "a": range(20)})
+    assert len(sc.select(table, score="a", keep={"bytes": 0.5})) in (9, 10)
+    kept, random = sc.select(table, score="a", keep={"bytes": 5 * 10**18 + 10**6}, random_twin=True)
+    assert (len(kept), len(random)) == (5, 5)
+
+
 def test_a_column_that_no_study_reads_does_not_stand_in_the_way(tmp_path) -> None:
     """The first column is one of structs, of which the number of rows could not be told before."""
     (tmp_path / "a.jsonl").write_text('{"deep": {"x": [{"y": 1}]}, "a": 1}\n' * 5)
