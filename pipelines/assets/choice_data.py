@@ -83,8 +83,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
     there = set(files[0].columns).intersection(*(file.columns for file in files))
     besides = sorted({*study.read_besides, *(keys & there)})
     apart = apart_of(study)
-    how = {"apart": apart, "key": repr(apart) if apart else ""}
-    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data, **how)
+    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data, apart=apart)
     check_target(study, whole, base, cache)
     if study.columns.id is not None:
         check_ids(whole.rows.column(study.columns.id), whole.shown)

@@ -20,7 +20,10 @@ from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
 from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.assets.target import apart_of
+from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
@@ -138,7 +141,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     if study.task.own:
         return prepared_by(study.own_task(), folder)
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache, study.data)
+    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
+    check_target(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)
@@ -157,6 +161,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         with loaded.placing(split):
             write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
+    if APART in loaded.rows:
+        link_shards(loaded.rows[APART], folder / "rows" / APART)
     return Prepared(
         revision=loaded.revision,
         task=task,
@@ -187,6 +193,7 @@ def version_of(study: Study, revision: str) -> str:
         study.data.model_dump(mode="json"),
         study.columns and study.resolved_encoding.model_dump(mode="json"),
         study.columns and contents_of(study.resolved_encoding),
+        *([study.target.filter] if study.target and study.target.filter else []),
     ]
     return xxhash.xxh3_128_hexdigest(json.dumps([revision, *settings], sort_keys=True).encode())
 

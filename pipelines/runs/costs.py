@@ -51,6 +51,7 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
         return "proxy", ("proxy_cost",), ()
     signal = SIGNALS[study.asset_of(name)]
     reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
+    reads = tuple(study.of_embeddings) if name == "target_places" else reads
     return signal.part, (signal.cost,) if signal.cost else (), reads
 
 

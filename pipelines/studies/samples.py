@@ -13,11 +13,13 @@ from secateur.pipelines.studies.grid import KD, OWN, Trial, budgets_between, sel
 from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_lengths
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
-from secateur.pipelines.studies.sample_keys import BASELINES, SampleKeys
+from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
+from secateur.pipelines.studies.target import MADE, TITLES
+from secateur.pipelines.studies.target_keys import TargetKeys
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
@@ -34,7 +36,7 @@ OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds",
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"selections", "time_to", "training", "validation", "distillation"}
 
 
-class Study(SampleKeys):
+class Study(TargetKeys):
     """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
@@ -44,6 +46,7 @@ class Study(SampleKeys):
         "uniform_random": "random",
         "stratified_random": "stratified random",
         "full": "full set",
+        **TITLES,
     }
     outcome_asset: ClassVar[str] = "evaluation"
 
@@ -168,7 +171,8 @@ class Study(SampleKeys):
             if self.embedded_by_proxy(score.signals):
                 return f"scores.{name}: {score.scorer!r} reads embeddings of a proxy, {vectors}"
         for name, selection in self.selections.items():
-            if self.embedded_by_proxy(selection.reads):
+            compared = self.of_embeddings if "target_places" in selection.reads else set()
+            if self.embedded_by_proxy({*selection.reads, *compared}):
                 return f"selections.{name}: {selection.selector!r} reads embeddings of a proxy, {vectors}"
         of_a_proxy = ("proxy_from", "proxy_runs", "checkpoints")
         if given := [key for key in of_a_proxy if getattr(self, key) != type(self).model_fields[key].default]:
@@ -184,6 +188,7 @@ class Study(SampleKeys):
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
         read = [score.signals for score in self.computed.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
+        read.append(self.of_embeddings)
         return made_by_assets(map(self.asset_of, set().union(*read)))
 
     def asset_of(self, signal: str) -> str:
@@ -304,6 +309,10 @@ class Study(SampleKeys):
         return {"encoding": self.resolved_encoding} if self.columns else {}
 
     def left_out(self, asset: str, trial: Trial | None) -> set[str]:
+        return self.left_out_of(asset, trial) | (set() if asset == "report" else {"target"})
+
+    def left_out_of(self, asset: str, trial: Trial | None) -> set[str]:
+        """The same, but for the target, which what is made of it follows."""
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
             return AFTER_SCORES
         if asset == "report":
@@ -311,6 +320,8 @@ class Study(SampleKeys):
         return IDLE | (OF_THE_REPORT | {"selections", "validation"} if trial else set())
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        if asset in MADE:
+            return self.decides_target(asset)
         settings = self.model_dump(mode="json", exclude=self.left_out(asset, trial))
         read = self.own_scores.keys() & self.own_read(asset, trial)
         settings["scores"] = {name: one for name, one in settings["scores"].items() if name in {*self.computed, *read}}
@@ -318,7 +329,8 @@ class Study(SampleKeys):
         versions = {name: score.declared.card.version for name, score in self.computed.items()}
         selection = self.selections.get(trial.plain.name) if trial else None
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
-        return {"settings": settings, "scorers": versions, "selection": chosen}
+        apart = {"apart": self.target.filter} if self.target and self.target.filter and asset in DATA else {}
+        return {"settings": settings, "scorers": versions, "selection": chosen, **apart}
 
     def own_read(self, asset: str, trial: Trial | None) -> set[str]:
         """Scores of the user's that an asset, or a trial of it, follows from; nothing before the scores does."""
@@ -329,7 +341,7 @@ class Study(SampleKeys):
 
     def needs(self, trial: Trial | None, parent: Sequence[str]) -> bool:
         if trial is None or parent[0] != "scores" or parent[1] not in self.own_scores:
-            return True
+            return super().needs(trial, parent)
         return parent[1] in self.own_read("", trial)
 
     def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:

@@ -11,7 +11,6 @@ from pydantic import Field, PrivateAttr
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.scores import Score, card_of, require_score
-from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.scorers.contract import discover, positional
 from secateur.scorers.settings import Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
@@ -175,11 +174,6 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
-        if (OF_TARGET | OF_SOURCES).intersection(self.reads):
-            raise ValueError(
-                f"{name}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
-                "select DATA --target EXAMPLES"
-            )
         if self.cut_by and not self.cuts:
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if isinstance(declared, Selector):
