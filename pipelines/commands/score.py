@@ -7,7 +7,7 @@ import typer
 
 from secateur.pipelines.commands import score_data as data
 from secateur.pipelines.commands.select import is_data, refuse, refuse_said
-from secateur.pipelines.commands.select_data import Overwrite
+from secateur.pipelines.commands.select_data import DATA, Overwrite
 from secateur.pipelines.commands.shell import AsJson, find_samples_study, out, say, say_findings, table_of, tell
 from secateur.pipelines.commands.studies import in_words, make
 from secateur.pipelines.commands.trials import Again, Wait
@@ -51,12 +51,12 @@ def score(
     """
     if is_data(name):
         refuse(name, "a study", {"--again": again, "--wait": wait})
-        wish = {"text": text, "image": image, "task": task, "model": model, "epochs": epochs}
+        wish: dict[str, Any] = {"text": text, "image": image, "task": task, "model": model, "epochs": epochs}
         wish |= {"labels": tuple(label or ()), "features": tuple(features or ())}
         output = data.Output(name, file, to, overwrite=overwrite)
         data.score_data(output, wish, scores or [], settings or [], seed, key or [], as_json=as_json)
         return
-    refuse_said(context, name, data.DATA)
+    refuse_said(context, name, DATA)
     score_study(name, again=again, wait=wait, as_json=as_json)
 
 
