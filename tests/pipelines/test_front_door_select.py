@@ -155,7 +155,7 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
     ("asked", "text"),
     [
         ({"score": "pasrate"}, r"score: the data has no column 'pasrate'; did you mean 'pass_rate'"),
-        ({"score": "prompt"}, r"score: column 'prompt' of the data holds String, and numbers are needed"),
+        ({"score": "prompt"}, r"score: column 'prompt' of the data holds texts, or whole"),
         ({"score": "gaps"}, r"score: column 'gaps' is empty in 2 of 240 rows: row 0, row 1; fill them"),
         ({"score": "broken"}, r"score: column 'broken' is NaN or infinite in 1 of 240 rows: row 0"),
         ({"score": np.arange(3.0)}, r"score: there are 240 rows, and 3 numbers"),
