@@ -106,7 +106,7 @@ def mirrored_threshold(points: Points, scale: Scale, seed: int) -> tuple[Thresho
 
 
 def around(
-    points: Points, queries: Points, left_out: Int64[np.ndarray, " q"], count: int
+    points: Points, queries: Float32[np.ndarray, "q d"], left_out: Int64[np.ndarray, " q"], count: int
 ) -> tuple[Int64[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
     """The `count` points nearest to each query but for the one left out of it, nearest first, by comparing all."""
     import faiss
