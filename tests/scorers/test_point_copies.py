@@ -20,7 +20,7 @@ def rows_of(count: int, columns: int, seed: int = 0) -> np.ndarray:
 
 def close_to(rows: np.ndarray, noise: float, seed: int = 1) -> np.ndarray:
     """The same rows with a little noise."""
-    return rows + noise * np.random.default_rng(seed).standard_normal(rows.shape).astype(np.float32)
+    return np.asarray(rows + noise * np.random.default_rng(seed).standard_normal(rows.shape), np.float32)
 
 
 def find(rows: np.ndarray, part: Any = None) -> Copies:
