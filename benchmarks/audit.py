@@ -8,8 +8,8 @@
 
 Claims: recall of at least 0.9 at 1% false or less; 130,000 texts within twice SemHash's time; a million rows of 20
 columns and 100,000 pictures of 32 x 32 in under ten minutes on two cores. SemHash, imagehash, rensa and datasketch are
-compared where they can be imported; none of them is needed. Every time is given by the clock and by the processor, which
-other work on the machine does not lengthen.
+compared where they can be imported; none of them is needed. Every time is given by the clock and by the processor,
+which other work on the machine does not lengthen.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def report(name: str, found: Copies, planted: np.ndarray, sources: np.ndarray, cost: str) -> None:
-    """Recall of planted rows (that they are in a group with their source), and rows that are none but are in a group."""
+    """Planted rows that are in a group with their source, and other rows that are in a group."""
     joined = (found.group[planted] >= 0) & (found.group[planted] == found.group[sources])
     others = np.setdiff1d(np.arange(len(found.group)), np.concatenate([planted, sources]))
     false = (found.group[others] >= 0).mean()
@@ -176,7 +176,7 @@ def decoded(name: str, rows: int) -> list[Image.Image]:
 
 
 def pictures(rows: int) -> None:
-    """Each change of its own 1% share of pictures, all in one run; then 64-bit hashes at the same rate of collisions."""
+    """1% of pictures, changed in one of seven ways, in one run; then 64-bit hashes at the same rate of collisions."""
     for name in ("fashion_mnist", "cifar10"):
         base = decoded(name, rows)
         if not base:
