@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from secateur.pipelines.commands.audit import audit
 from secateur.pipelines.commands.deltas import deltas
 from secateur.pipelines.commands.experiments import experiments
 from secateur.pipelines.commands.export import export
@@ -87,6 +88,13 @@ add(
     "secateur init tickets.csv",
     "secateur init pictures/ -o studies/pets.yaml --keep 0.2",
     "secateur init --example digits",
+)
+add(
+    START,
+    audit,
+    "secateur audit reviews.csv",
+    "secateur audit train/ --test test/ --against leaked_eval/ --json",
+    "secateur audit train.csv --test test.csv --max-leaks 0 --max-duplicates 1%",
 )
 add(START, studies, "secateur studies --json")
 add(START, ui, "secateur ui --port 3001", "secateur ui --examples")

@@ -1,18 +1,17 @@
 """Samples that somebody should look at: those that their scores call hardest, with what was given and predicted."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
 from secateur.pipelines.data.stored_targets import shown_targets
+from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
-from secateur.pipelines.pages.extremes import fitted, picture_of
+from secateur.pipelines.pages.extremes import encoded, picture_of
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, shown_places
 from secateur.scorers.contract import Card, Scores
 from secateur.trainers.contract import Data
@@ -20,13 +19,8 @@ from secateur.trainers.judging.evaluation import mean_outputs
 from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Task
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 LEAST, MOST, SHARE = 12, 60, 0.05
 """Samples on the page: this share of all, but not fewer and not more than that."""
-SIDE = 112
-"""Pixels of the longer side of a picture; smaller ones stay as they are."""
 LONGEST = 1500
 """Characters of a text that the page embeds."""
 SHORT = 140
@@ -54,7 +48,7 @@ class Shown:
     @property
     def source(self) -> str:
         """The picture as an address that is the picture itself."""
-        return address_of(self.picture)
+        return data_uri(self.picture)
 
     @property
     def short(self) -> str:
@@ -174,22 +168,6 @@ def suspects_of(
         for at, row in enumerate(rows.tolist())
     ]
     return Suspects(names, len(ranks), listed)
-
-
-def address_of(picture: bytes) -> str:
-    """A picture, PNG or WebP, as an address that is the picture itself."""
-    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
-def encoded(picture: "Image") -> bytes:
-    """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
-    if max(picture.size) > SIDE:
-        picture = fitted(picture, SIDE)
-    contents = [io.BytesIO(), io.BytesIO()]
-    picture.save(contents[0], "png", optimize=True)
-    picture.save(contents[1], "webp", quality=80)
-    return min((content.getvalue() for content in contents), key=len)
 
 
 def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
