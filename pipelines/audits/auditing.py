@@ -15,6 +15,7 @@ from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.pipelines.audits.copied import copied, unreadable
 from secateur.pipelines.audits.joined import Joined, exact_copies, joined
 from secateur.pipelines.audits.listed import Found, as_findings, in_order, table_of
+from secateur.pipelines.audits.oddities import odd
 
 Say = Callable[[str], None]
 """Told what is being done."""
@@ -88,3 +89,4 @@ def checked(rows: AuditRows, copies: Joined) -> Iterator[Found]:
     """Every finding, in no order."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
+    yield from odd(rows)

@@ -26,7 +26,7 @@ Kind = Literal["text", "image", "features"]
 class Odd:
     """Rows that are odd in one way, or a sentence about all of them.
 
-    `says` follows "3 rows of train" where there are rows, and is a whole sentence where there are none. `rows` are
+    `says` follows "3 train rows of 90: " where there are rows, and is a whole sentence where there are none. `rows` are
     numbers of the audit, int64 `[m]`, in the order that people should look at them.
     """
 

@@ -168,8 +168,8 @@ def names_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: t
     told = only.filter(pl.Series(one)).list.first().replace_strict(lowered, usable, return_dtype=pl.Int64).to_numpy()
     right = float((told == labels[one]).mean())
     if right >= RIGHT:
-        text = f"{one.mean():.0%} of the texts hold the name of one class alone, and in {right:.0%} of them it is their label"
-        yield Odd("label leak", text)
+        share = f"{one.mean():.0%} of the texts hold the name of one class alone"
+        yield Odd("label leak", f"{share}, and in {right:.0%} of them it is their label")
 
 
 def name_of(label: int, names: tuple[str, ...]) -> str:

@@ -24,8 +24,8 @@ def extreme_lengths(rows: AuditRows) -> Iterator[Odd]:
         return
     shortest, longest, short, long = extremes(lengths)
     middle = f"half of all have {' … '.join(f'{end:,.0f}' for end in np.quantile(lengths[lengths > 0], [0.25, 0.75]))}"
-    yield Odd("very long", f"have more than {longest:,} characters; {middle}", long)
-    yield Odd("very short", f"have fewer than {shortest:,} characters; {middle}", short)
+    yield Odd("very long", f"more than {longest:,} characters; {middle}", long)
+    yield Odd("very short", f"fewer than {shortest:,} characters; {middle}", short)
 
 
 def extremes(lengths: Int64[np.ndarray, " n"]) -> tuple[int, int, Int64[np.ndarray, " s"], Int64[np.ndarray, " l"]]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float64, Int64
 
 from secateur.pipelines.audits.checks.contract import Odd, check, fences
+from secateur.pipelines.audits.checks.label_leaks import sampled, tell_tales
 from secateur.pipelines.audits.contract import AuditRows
 
 BLANK = 2.0
@@ -41,8 +43,16 @@ def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
     """Everything that a picture's size and brightness tell."""
     measures = measured(rows)
     yield from blank_or_cut(measures)
-    if np.isfinite(measures.of("mean")).sum() >= FEWEST:
-        yield from far_out(measures)
+    yield from leaks_of(rows, measures)
+    yield from far_out(measures)
+
+
+def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
+    """Sizes and brightness that give the target by themselves."""
+    if (read := sampled(rows)) is not None:
+        places, targets = read
+        told = {name: measures.of(name)[places] for name in ("width", "height", "mean")}
+        yield from tell_tales(pl.DataFrame(told).rename({"mean": "brightness"}), targets, "the pictures'")
 
 
 def measured(rows: AuditRows) -> Measures:
@@ -85,19 +95,22 @@ def grey_end(lines: np.ndarray) -> float:
 def blank_or_cut(measures: Measures) -> Iterator[Odd]:
     """Pictures of one colour, and those whose lower end is filled in."""
     blank = measures.of("brightest") - measures.of("darkest") <= BLANK
-    yield Odd("blank", "are of one colour", np.flatnonzero(blank))
-    says = "end in a plain grey over a tenth of their height or more, as decoders fill in for missing bytes: cut files"
+    yield Odd("blank", "blank, of one colour", np.flatnonzero(blank))
+    says = "plain grey over the last tenth of the height or more, as decoders fill in for missing bytes: cut files"
     yield Odd("cut", says, np.flatnonzero((measures.of("missing") >= CUT) & ~blank))
 
 
 def far_out(measures: Measures) -> Iterator[Odd]:
     """Pictures far darker, brighter, larger, smaller, wider or higher than the others."""
-    dark, dark_end = beyond(measures.of("high"), SHADES, below=True)
-    yield Odd("dark", f"are dark: 19 of 20 pixels are below {dark_end:.0f} of 255, which is far below the others", dark)
-    bright, bright_end = beyond(measures.of("low"), SHADES, below=False)
-    says = f"are bright: 19 of 20 pixels are above {bright_end:.0f} of 255, which is far above the others"
+    shown = measures.of("brightest") - measures.of("darkest") > BLANK
+    dark, dark_end = beyond(np.where(shown, measures.of("high"), np.nan), SHADES, below=True)
+    yield Odd("dark", f"dark: 19 of 20 pixels are below {dark_end:.0f} of 255, which is far below the others", dark)
+    bright, bright_end = beyond(np.where(shown, measures.of("low"), np.nan), SHADES, below=False)
+    says = f"bright: 19 of 20 pixels are above {bright_end:.0f} of 255, which is far above the others"
     yield Odd("bright", says, bright)
     width, height = measures.of("width"), measures.of("height")
+    if not np.isfinite(width).any():
+        return
     for name, values, small, large in (
         ("size", np.log2(width * height) / 2, "smaller", "larger"),
         ("shape", np.log2(width / height), "higher", "wider"),
@@ -105,12 +118,14 @@ def far_out(measures: Measures) -> Iterator[Odd]:
         usual = " by ".join(f"{np.nanmedian(side):.0f}" for side in (width, height))
         for word, below in ((small, True), (large, False)):
             found, _ = beyond(values, DOUBLINGS, below=below)
-            yield Odd(f"odd {name}", f"are far {word} than the others, which are about {usual}", found)
+            yield Odd(f"odd {name}", f"far {word} than the others, which are about {usual} pixels", found)
 
 
 def beyond(values: Float64[np.ndarray, " n"], least: float, *, below: bool) -> tuple[Int64[np.ndarray, " m"], float]:
     """Rows beyond a fence, the farthest ones first, and the fence."""
     known = values[np.isfinite(values)]
+    if len(known) < FEWEST:
+        return np.zeros(0, np.int64), float("nan")
     end = fences(known, least)[0 if below else 1]
     found = np.flatnonzero(values < end if below else values > end)
     order = np.argsort(values[found] if below else -values[found], kind="stable")

@@ -34,7 +34,7 @@ def other_scripts(rows: AuditRows) -> Iterator[Odd]:
     shares = written.value_counts(normalize=True)
     own = shares.filter(pl.col("proportion") >= OWN)["script"].to_list()
     for name in sorted(set(written.unique()) - set(own)):
-        says = f"are written in {name}, most in {' and '.join(sorted(own))}"
+        says = f"written in {name}, most texts in {' and '.join(sorted(own))}"
         yield Odd("other script", says, np.flatnonzero((script == name).fill_null(False).to_numpy()))
 
 

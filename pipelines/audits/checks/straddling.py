@@ -9,6 +9,7 @@ import polars as pl
 
 from secateur.pipelines.audits.checks.contract import Odd, check
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.data.check import many
 
 
 @check()
@@ -19,7 +20,7 @@ def straddling_groups(rows: AuditRows) -> Iterator[Odd]:
         return
     name = rows.columns[TRAIN].group
     found, shared = straddling(groups, rows.part)
-    says = f"are of a group ({name!r}) that training has rows of, {shared:,} groups in all"
+    says = f"their group (column {name!r}) has rows in training, too; {many(shared, 'such group')}"
     yield Odd("groups", says, found)
 
 

@@ -24,22 +24,20 @@ FEW, SHORT = 5, 40
 @check("text")
 def empty_texts(rows: AuditRows) -> Iterator[Odd]:
     """Texts of white space, and rows without a text."""
-    yield Odd("empty", "have no text but white space", np.flatnonzero(empty(rows.texts())))
+    yield Odd("empty", "no text but white space", np.flatnonzero(empty(rows.texts())))
 
 
 @check("text")
 def texts_of_markup(rows: AuditRows) -> Iterator[Odd]:
     """Texts in which no letter and no digit is left without tags, entities and links."""
-    yield Odd("markup only", "hold nothing but markup, links or punctuation", np.flatnonzero(markup_only(rows.texts())))
+    yield Odd("markup only", "nothing but markup, links or punctuation", np.flatnonzero(markup_only(rows.texts())))
 
 
 @check("text")
 def broken_characters(rows: AuditRows) -> Iterator[Odd]:
     """Texts that were read in another charset than they were written in."""
     found = np.flatnonzero(broken(rows.texts()))
-    says = (
-        "have broken characters (�, UTF-8 read as Windows-1252, control characters): read the file in its own charset"
-    )
+    says = "broken characters (�, UTF-8 read as Windows-1252, control characters): read the file in its own charset"
     yield Odd("broken characters", says, found)
 
 
@@ -48,7 +46,7 @@ def cut_texts(rows: AuditRows) -> Iterator[Odd]:
     """Texts of exactly the greatest length, where so many share it that somebody cut them."""
     lengths = rows.texts().str.len_chars().to_numpy()
     longest, found = cut(lengths)
-    says = f"have exactly {longest:,} characters, as no text has more and fewer have nearly as many: they seem cut"
+    says = f"exactly {longest:,} characters, while none has more and fewer have nearly as many: they seem cut"
     yield Odd("cut", says, found)
 
 
