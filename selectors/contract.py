@@ -14,13 +14,13 @@ from functools import cache
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Num, Shaped
 from pydantic import BaseModel, Field
 
 from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
 from secateur.scorers.given import bound, look_like, refuse_no_array, refuse_no_count, shown_call
 from secateur.selectors.draws.blocks import over_blocks
-from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.draws.ranks import Keep, Ordered
 
 Cut = Annotated[float, Field(ge=0, lt=1)]
 """A share of all samples that is cut."""
@@ -120,6 +120,12 @@ class Selector(Generic[P]):
     def allowed(self, arguments: Mapping[str, Any]) -> Keep | None:
         """Samples that can be kept of these signals under these settings, bool `[n]`; None where all can be."""
         return None if self.candidates is None else self.candidates(**self.named(self.candidates, arguments))
+
+    def as_read(self, name: str, scores: Num[np.ndarray, " n"]) -> Num[np.ndarray, " n"]:
+        """Scores of any type as this selector reads a signal: as they are where their order alone counts, so that none
+        is rounded, else float32."""
+        ordered = inspect.signature(self.choose).parameters[name].annotation is Ordered
+        return scores if ordered else scores.astype(np.float32)
 
     def named(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that a function of this selector takes by name; those left out have the selector's defaults."""

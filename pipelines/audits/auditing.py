@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,14 +11,37 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
+from secateur.pipelines.audits.cheap import Cheap
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.pipelines.audits.copied import copied, unreadable
 from secateur.pipelines.audits.joined import Joined, exact_copies, joined
 from secateur.pipelines.audits.listed import Found, as_findings, in_order, table_of
+from secateur.pipelines.audits.marking import with_draws
+from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
+from secateur.pipelines.audits.nearly import near_copies
 from secateur.pipelines.audits.oddities import odd
+from secateur.pipelines.audits.suspects import (
+    Suspects,
+    suspects_in,
+    suspicious,
+    why_not,
+    worth_of_leaks,
+    wrongly_labelled,
+)
 
 Say = Callable[[str], None]
 """Told what is being done."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What an audit looks at, and the training that duplicates would cost."""
+
+    near: bool = True
+    labels: bool = True
+    seed: int = 0
+    batch_size: int = BATCH
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -28,9 +51,13 @@ class Audited:
     rows: AuditRows
     copies: Joined
     found: tuple[Found, ...]
+    how: How = How()
+    suspects: Mapping[int, Suspects] = field(default_factory=dict)
+    unlooked: str = ""
+    """Why labels were not looked at; empty where they were."""
+    resting: Resting | None = None
     samples: bool = True
     """Whether tables may show what rows hold."""
-    more: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
@@ -62,9 +89,48 @@ class Audited:
         """Training rows whose input another one labels differently."""
         return sum(len(one.rows) for one in self.found if one.kind == "conflicts")
 
+    @property
+    def wrong_labels(self) -> float | None:
+        """How many training labels are estimated to be wrong; None where nobody can say."""
+        count = self.suspects[TRAIN].wrong.count if TRAIN in self.suspects else np.nan
+        return None if np.isnan(count) else float(count)
+
+    @property
+    def saving(self) -> Saving | None:
+        """What training without copies would save; None where there are none."""
+        train = len(self.rows.splits[TRAIN])
+        how = Saving(self.duplicates, train, self.how.batch_size, self.how.epochs)
+        return how if self.duplicates else None
+
+    @property
+    def meaning(self) -> list[str]:
+        """What the findings mean, in sentences without a full stop."""
+        return [one.sentence for one in (self.resting, self.saving) if one]
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able."""
+        measures = [
+            {"measure": each.measure, "threshold": float(each.threshold), "reason": each.reason}
+            for each in self.copies.measures
+        ]
+        return {
+            "data": self.rows.name,
+            "rows": self.sizes,
+            "leaks": self.leaks,
+            "duplicates": self.duplicates,
+            "conflicts": self.conflicts,
+            "wrong_labels": {self.rows.names[part]: some.content() for part, some in self.suspects.items()},
+            "labels_not_looked_at": self.unlooked or None,
+            "resting_on_leaks": self.resting.content() if self.resting else None,
+            "saving": self.saving.content() if self.saving else None,
+            "findings": self.findings,
+            "measures": measures,
+            "notes": list(self.rows.notes),
+        }
+
     def knows(self, name: str) -> bool:
         """Whether `mask` has an answer for the name."""
-        return name != "without_suspects"
+        return name != "without_suspects" or TRAIN in self.suspects
 
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
         """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
@@ -72,21 +138,36 @@ class Audited:
         masks = {
             "deduplicated": lambda: self.copies.kept(self.rows.part),
             "without_leaks": lambda: train & (self.copies.across < 0),
+            "without_suspects": lambda: train & ~suspicious(self.rows, self.suspects),
         }
-        if name not in masks:
-            raise ValueError(f"there is no {name!r} of this audit; there are: {', '.join(masks)}")
+        there = [one for one in masks if self.knows(one)]
+        if name not in there:
+            why = f" ({self.unlooked})" if name in masks else ""
+            raise ValueError(f"there is no {name!r} of this audit{why}; there are: {', '.join(there)}")
         return np.asarray(masks[name]()[self.rows.span(TRAIN)])
 
 
-def audited(rows: AuditRows, *, samples: bool = True, say: Say = lambda _: None) -> Audited:
+def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, say: Say = lambda _: None) -> Audited:
     """Audit the rows."""
+    how = how or How()
     say("comparing rows")
-    copies = joined([exact_copies(rows)])
-    return Audited(rows, copies, tuple(in_order(list(checked(rows, copies)))), samples)
+    measures = [exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])]
+    copies, cheap = joined(measures), Cheap(rows)
+    unlooked = why_not(rows) if how.labels else "nobody asked for it"
+    suspects: dict[int, Suspects] = {}
+    worth = None
+    if not unlooked:
+        say("looking at labels")
+        suspects = suspects_in(rows, copies, cheap, seed=how.seed)
+        worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
+    found = with_draws(in_order(list(checked(rows, copies, suspects))), how.seed)
+    return Audited(rows, copies, tuple(found), how, suspects, unlooked, worth, samples)
 
 
-def checked(rows: AuditRows, copies: Joined) -> Iterator[Found]:
+def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
     """Every finding, in no order."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
+    if suspects:
+        yield from wrongly_labelled(rows, suspects)
     yield from odd(rows)

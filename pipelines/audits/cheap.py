@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from secateur.pipelines.audits.contract import AuditRows
 
@@ -17,7 +17,11 @@ SIDE = 32
 """Pixels of a side of a picture as the model reads it."""
 MOST_CATEGORIES = 250
 """Values of a column of texts that are told apart, the commonest."""
-NAMES = {"text": "logistic regression of TF-IDF", "image": "ridge regression of edges and pixels", "features": "boosted trees"}
+NAMES = {
+    "text": "logistic regression of TF-IDF",
+    "image": "ridge regression of edges and pixels",
+    "features": "boosted trees",
+}
 """What the model is, by what it reads; of texts ridge regression where targets are numbers."""
 
 

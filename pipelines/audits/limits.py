@@ -38,21 +38,27 @@ class Limit:
 
 
 def exceeded(audit: Audited, limits: Mapping[str, Limit]) -> list[str]:
-    """A sentence for each limit, by `leaks`, `duplicates`, `conflicts` or `wrong_labels`, that an audit exceeds."""
+    """A sentence for each limit, by `leaks`, `duplicates`, `conflicts` or `wrong_labels`, that an audit exceeds, or
+    whose number it does not know."""
     told = []
     for name, limit in limits.items():
         count, of = counted(audit, name)
+        if count is None:
+            told.append(f"how many {name.replace('_', ' ')} there are is not known: {audit.unlooked or 'see reason'}")
+            continue
         if not limit.allows(count, of):
             words = name.replace("_", " ")
-            told.append(f"{count:,.10g} {words} of {of:,} rows exceed the limit of {limit}")
+            told.append(f"{count:,.0f} {words} of {of:,} rows exceed the limit of {limit}")
     return told
 
 
-def counted(audit: Audited, name: str) -> tuple[float, int]:
+def counted(audit: Audited, name: str) -> tuple[float | None, int]:
     """How much was found, and of how many rows."""
     train = len(audit.rows.splits[0])
-    return {
+    counts: dict[str, tuple[float | None, int]] = {
         "leaks": (float(audit.leaks), len(audit.rows) - train),
         "duplicates": (float(audit.duplicates), train),
         "conflicts": (float(audit.conflicts), train),
-    }[name]
+        "wrong_labels": (audit.wrong_labels, train),
+    }
+    return counts[name]

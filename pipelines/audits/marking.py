@@ -1,8 +1,8 @@
 """How many of an audit's findings are right, from a few that a person has marked.
 
 Of each kind that may be wrong twenty rows are drawn at random. Who marks all of these, on the page or in a CSV, gets
-the share that is right with an exact binomial interval (Clopper and Pearson, 1934). Marks of other rows do not count: those
-those that somebody chose to look at say nothing of the others.
+the share that is right with an exact binomial interval (Clopper and Pearson, 1934). Marks of other rows do not count:
+what somebody chose to look at says nothing of the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What copies mean: how much of the accuracy on the test rests on leaked rows, and what copies of training rows cost."""
+"""What copies mean: how much of the accuracy on the test rests on leaked rows, and what copies in training cost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Resting:
     """How well a model does on test rows, with and without those that training has too.
 
     Values are means over rows of what `measure` says; of accuracy larger is better, of an error smaller. `whole` is of
-    all rows, `clean` of those that training does not have, `leaked` of the others; `rests` is `whole` less `clean`, with
-    an interval of 95%. `refitted` is of all rows by a model that learned from nothing that leaked, None where none did.
+    all rows, `clean` of those that training does not have, `leaked` of the others; `rests` is `whole` less `clean`,
+    with an interval of 95%. `refitted` is of all rows by a model that learned from nothing that leaked, None where none
+    did.
     """
 
     model: str

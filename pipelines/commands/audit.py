@@ -51,6 +51,12 @@ MaxLeaks = Annotated[
 MaxDuplicates = Annotated[
     str | None, typer.Option(metavar="LIMIT", help="Training rows more than needed.", rich_help_panel=LIMITS)
 ]
+MaxWrong = Annotated[
+    str | None,
+    typer.Option(
+        "--max-wrong-labels", metavar="LIMIT", help="Training labels estimated to be wrong.", rich_help_panel=LIMITS
+    ),
+]
 MaxConflicts = Annotated[
     str | None,
     typer.Option(metavar="LIMIT", help="Training rows of equal input and other labels.", rich_help_panel=LIMITS),
@@ -73,6 +79,7 @@ def audit(
     max_leaks: MaxLeaks = None,
     max_duplicates: MaxDuplicates = None,
     max_conflicts: MaxConflicts = None,
+    max_wrong: MaxWrong = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for leaks, copies, wrong labels and oddities of data.
@@ -84,7 +91,7 @@ def audit(
     from secateur.pipelines.front_door.audit_data import Given, audit_rows
     from secateur.pipelines.studies.draft import Wish
 
-    asked = {"leaks": max_leaks, "duplicates": max_duplicates, "conflicts": max_conflicts}
+    asked = {"leaks": max_leaks, "duplicates": max_duplicates, "conflicts": max_conflicts, "wrong_labels": max_wrong}
     limits = {
         name: Limit.read(value, f"--max-{name.replace('_', '-')}") for name, value in asked.items() if value is not None
     }
@@ -96,25 +103,12 @@ def audit(
         with bar("comparing rows"):
             found = audited(rows)
         over = exceeded(found, limits)
-        answer = answer_of(found) | {"exceeded": over}
+        answer = found.content() | {"exceeded": over}
         tell(answer, as_json, lambda: show(found))
     for sentence in over:
         caution(sentence)
     if over:
         raise typer.Exit(NO)
-
-
-def answer_of(found: Any) -> dict[str, Any]:
-    """An audit as JSON-able data."""
-    return {
-        "data": found.rows.name,
-        "rows": found.sizes,
-        "leaks": found.leaks,
-        "duplicates": found.duplicates,
-        "conflicts": found.conflicts,
-        "findings": found.findings,
-        "notes": list(found.rows.notes),
-    }
 
 
 def show(found: Any) -> None:
@@ -124,5 +118,9 @@ def show(found: Any) -> None:
         out.print(table_of(("finding", "of", "rows", ""), lines, right=(2,)))
     sizes = ", ".join(f"{count:,} {name}" for name, count in found.sizes.items())
     say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
+    for sentence in found.meaning:
+        say(sentence)
+    if found.unlooked:
+        say(f"labels were not looked at: {found.unlooked}")
     for note in found.rows.notes:
         say(note)

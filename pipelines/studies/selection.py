@@ -36,6 +36,16 @@ def choosers() -> Mapping[str, Chooser]:
     return discover(secateur.selectors, Selector, EpochSampler, holds=chooses)
 
 
+def require_static(name: str, key: str) -> None:
+    """Raise ValueError, with key and remedy, for what is no selector, or one that needs a training to go on."""
+    if name in choosers() and name not in selectors():
+        raise ValueError(
+            f"{key}: {name!r} selects while a model trains, and nothing is trained here: add proxy and training to a "
+            "study, or use it as a sampler in a loop of your own"
+        )
+    require(name, selectors(), key, of_other_units)
+
+
 def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
     """The same selector for tasks without margins: samples of the highest `scores` stand for those of lowest `aum`."""
     before = inspect.signature(chosen.choose)

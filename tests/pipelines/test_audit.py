@@ -45,12 +45,14 @@ def test_what_was_planted_is_found_in_every_part(texts: Planted) -> None:
     assert code == 0
     assert answer["rows"] == {"train": 66, "test": 30, str(texts.benchmark): 3, str(texts.clean): 2}
     assert rows_in(answer, "leaked", "test") == list(range(LEAKED))
+    assert rows_in(answer, "near leaked", "test") == [LEAKED]
+    assert rows_in(answer, "near duplicates", "train") == [40, 64]
     assert rows_in(answer, "leaked", str(texts.benchmark)) == [0, 1]
     assert rows_in(answer, "leaked", str(texts.clean)) == []
     assert rows_in(answer, "duplicates", "train") == [10, 11, 20, 60, 61, 62]
     assert rows_in(answer, "conflicts", "train") == [20, 62]
     assert rows_in(answer, "unreadable", "train") == [63]
-    assert (answer["leaks"], answer["duplicates"], answer["conflicts"]) == (LEAKED + 2, 3, 2)
+    assert (answer["leaks"], answer["duplicates"], answer["conflicts"]) == (LEAKED + 3, 4, 2)
 
 
 def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
@@ -63,12 +65,14 @@ def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
     ("limit", "code"),
     [
         (["--max-leaks", "0"], 1),
-        (["--max-leaks", str(LEAKED)], 0),
+        (["--max-leaks", str(LEAKED + 1)], 0),
         (["--max-leaks", "1%"], 1),
-        (["--max-duplicates", "2"], 1),
-        (["--max-duplicates", "3"], 0),
+        (["--max-duplicates", "3"], 1),
+        (["--max-duplicates", "4"], 0),
         (["--max-duplicates", "0.5"], 0),
         (["--max-conflicts", "1"], 1),
+        (["--max-wrong-labels", "100%"], 0),
+        (["--max-wrong-labels", "0"], 1),
     ],
 )
 def test_an_exceeded_limit_is_exit_code_1(texts: Planted, limit: list[str], code: int) -> None:
@@ -123,7 +127,7 @@ def test_a_table_in_hand_is_audited_and_nothing_is_left(texts: Planted, tmp_path
 
 def test_an_audit_needs_neither_dagster_nor_torch(texts: Planted) -> None:
     code = (
-        f"import sys, secateur as sc; sc.audit({str(texts.train)!r}, text='body', label='queue', progress=False)\n"
+        f"import sys, secateur as sc; sc.audit({str(texts.train)!r}, label='queue', progress=False)\n"
         "assert not {'torch', 'dagster'} & set(sys.modules), [n for n in ('torch', 'dagster') if n in sys.modules]"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -174,7 +174,16 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
         ({"keep": {"tokens": -4}}, r"keep: tokens needs an amount above 0, got -4"),
         ({"keep": {"below": 3}}, r"keep: column 'below' is below 0 in 1 of 240 rows: row 3"),
         ({"key": "source"}, r"key: column 'source' is the same as in an earlier row in 237 of 240 rows"),
-        ({"by": "source", "share": {"wbe": 1}}, r"share: 'source' has no value 'wbe'; there are: code, maths, web"),
+        (
+            {"by": "source", "share": {"wbe": 1}},
+            r"share: column 'source' has no value 'wbe'; there are: code, maths, web",
+        ),
+        ({"by": "source", "share": {}}, r"share: parts are from 0 on and add up to 1 at most, and these are {}"),
+        (
+            {"by": "source", "share": {"web": 0.001}},
+            r"nothing fits the parts of a budget of 72: raise it, or name larger",
+        ),
+        ({"selector": "rs2"}, r"selector: 'rs2' selects while a model trains.* as a sampler in a loop of your own"),
         ({"by": "source", "share": "even"}, r"share: 'proportional', 'balanced' or a share by value of 'source', got"),
         ({"share": "balanced"}, r"share: parts are those of the values of a column; name it as by"),
         (

@@ -114,9 +114,7 @@ def test_similarity_is_the_jaccard_of_words_and_pairs():
     sets = word_sets(words_of(pl.Series(texts)))
 
     def brute(left, right):
-        first, second = (
-            set(words) | set(itertools.pairwise(words)) for words in (left.split(), right.split())
-        )
+        first, second = (set(words) | set(itertools.pairwise(words)) for words in (left.split(), right.split()))
         return len(first & second) / max(len(first | second), 1)
 
     left, right = np.divmod(np.arange(16), 4)
