@@ -77,16 +77,17 @@ def measures_of(cell: Any) -> Sequence[float]:
         low, high = np.nanmin(np.asarray(picture)), np.nanmax(np.asarray(picture))
         constant = [0.0] * 5 if low == high else [0.0, np.nan, np.nan, np.nan, 255.0]
         return [width, height, *constant, 0.0]
-    grey = np.asarray(picture.convert("L"))
-    sides = np.quantile(grey, [0.05, 0.95])
-    return [
-        width, height, float(grey.min()), float(sides[0]), float(grey.mean()), float(sides[1]), float(grey.max()),
-        grey_end(np.asarray(picture).reshape(height, -1)),
-    ]  # fmt: skip
+    shades = np.array(picture.convert("L").histogram())
+    seen, there = np.cumsum(shades), np.flatnonzero(shades)
+    low, high = np.searchsorted(seen, [0.05 * seen[-1], 0.95 * seen[-1]])
+    mean = float(shades @ np.arange(len(shades)) / seen[-1])
+    return [width, height, there[0], low, mean, high, there[-1], grey_end(np.asarray(picture).reshape(height, -1))]
 
 
 def grey_end(lines: np.ndarray) -> float:
     """The share of lines at the end that are of one middle grey."""
+    if not GREY[0] <= lines[-1, 0] <= GREY[1]:
+        return 0.0
     grey = ((lines >= GREY[0]) & (lines <= GREY[1])).all(axis=1)[::-1]
     end = len(grey) if grey.all() else int((~grey).argmax())
     return end / len(grey)
