@@ -12,7 +12,6 @@ next noise the following class. Probabilities are those of `cross_fitted`, for b
 import argparse
 import io
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from secateur.trainers.judging.wrong_labels import wrong_labels
 
 HEAD = (
     "| data | rows | noise | planted | accuracy % | counted | interval | off by % | confident joint, off by % "
-    "| AUROC | cleanlab's | seconds |"
+    "| AUROC | cleanlab's |"
 )
 
 
@@ -68,10 +67,8 @@ def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float,
     values, labels, kind, codes = read
     classes = int(labels.max()) + 1
     given, wrong = planted(labels, share, noise, classes, seed)
-    start = time.perf_counter()
     probabilities = cross_fitted(values, given, kind=kind, categories=codes, width=classes, seed=seed)
     found = wrong_labels(probabilities, given, seed=seed)
-    seconds = time.perf_counter() - start
     double = probabilities.astype(np.float64)
     double /= double.sum(axis=1, keepdims=True)
     areas = [np.nan, np.nan]
@@ -80,18 +77,18 @@ def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float,
         areas = [roc_auc_score(wrong, found.score), roc_auc_score(wrong, -theirs)]
     joint = num_label_issues(given, double)
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    return [name, len(labels), noise, wrong.sum(), accuracy, found.count, found.low, found.high, joint, *areas, seconds]
+    return [name, len(labels), noise, wrong.sum(), accuracy, found.count, found.low, found.high, joint, *areas]
 
 
 def shown(name: str, rows: int, noise: str, runs: list[list[Any]]) -> str:
     """A line of the table, means over seeds."""
     numbers = np.array([run[3:] for run in runs], float).mean(axis=0)
-    count, accuracy, found, low, high, joint, own, theirs, seconds = numbers
+    count, accuracy, found, low, high, joint, own, theirs = numbers
     off = f"{100 * (found / count - 1):+.0f} | {100 * (joint / count - 1):+.0f}" if count else f"| counts {joint:,.0f}"
     areas = f"{own:.4f} | {theirs:.4f}" if count else " | "
     return (
         f"| {name} | {rows:,} | {noise if count else 'none'} | {count:,.0f} | {100 * accuracy:.1f} | {found:,.0f} "
-        f"| {low:,.0f} … {high:,.0f} | {off} | {areas} | {seconds:.0f} |"
+        f"| {low:,.0f} … {high:,.0f} | {off} | {areas} |"
     )
 
 
@@ -104,7 +101,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
-    lines = [HEAD, "|" + " --- |" * 3 + " ---: |" * 3 + " --- |" + " ---: |" * 5]
+    lines = [HEAD, "|" + " --- |" * 3 + " ---: |" * 3 + " --- |" + " ---: |" * 4]
     print("\n".join(lines), flush=True)
     for data in asked.data:
         name = Path(data).name

@@ -1,4 +1,4 @@
-"""Texts that say nothing or cannot be read: empty, of markup alone, with broken characters, cut."""
+"""Texts that say nothing or cannot be read: of markup alone, with broken characters, cut. Empty ones are unreadable."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ BROKEN = rf"\u{{FFFD}}|[ÃÂ][{SECOND}]|â€[{SECOND}]|[\x00-\x08\x0B\x0C\x0E-\
 """The replacement character, UTF-8 that was read as Windows-1252, and control characters."""
 FEW, SHORT = 5, 40
 """Texts of one length from which on they may be cut; characters up to which lengths are alike by chance."""
-
-
-@check("text")
-def empty_texts(rows: AuditRows) -> Iterator[Odd]:
-    """Texts of white space, and rows without a text."""
-    yield Odd("empty", "no text but white space", np.flatnonzero(empty(rows.texts())))
 
 
 @check("text")
@@ -50,15 +44,10 @@ def cut_texts(rows: AuditRows) -> Iterator[Odd]:
     yield Odd("cut", says, found)
 
 
-def empty(texts: pl.Series) -> np.ndarray:
-    """Bool `[n]`: without anything but white space."""
-    return (texts.fill_null("").str.strip_chars().str.len_bytes() == 0).to_numpy()
-
-
 def markup_only(texts: pl.Series) -> np.ndarray:
     """Bool `[n]`: something is there, and no letter or digit beside markup."""
-    suspects = texts.str.contains(r"[<&]|https?://") | ~texts.str.contains(SPOKEN)
-    places = np.flatnonzero(suspects.fill_null(False).to_numpy() & ~empty(texts))
+    suspects = texts.str.contains(r"[<&]|https?://") | (texts.str.contains(r"\S") & ~texts.str.contains(SPOKEN))
+    places = np.flatnonzero(suspects.fill_null(False).to_numpy())
     left = texts.gather(places).str.replace_all(MARKUP, " ")
     found = np.zeros(len(texts), bool)
     found[places[~left.str.contains(SPOKEN).to_numpy()]] = True
