@@ -23,7 +23,7 @@ from secateur.scorers.geometry.vectors import Vectors
 SAMPLE = 2048
 """Pictures that the threshold follows from."""
 
-RATE, WRONG = 0.005, 0.1
+RATE, WRONG = 0.0025, 0.05
 """As in `thresholds`, but lower: a picture is met by its own views and by those of others, a flipped one by its own;
 and what is its own mirror image, and does not count, is often what looks most like others."""
 

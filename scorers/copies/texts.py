@@ -48,10 +48,11 @@ def text_copies(
     """
     check_parts(part, len(texts), "texts")
     words = words_of(texts)
-    contents = contents_of(words.keys, part, texts.is_not_null().to_numpy())
+    given = texts.is_not_null().to_numpy()
+    contents = contents_of(words.keys, part, given)
     found = [by_words(words.take(contents.first), contents, part, seed, progress)]
     if vectors is not None:
-        found.append(vector_copies(vectors, part, seed=seed, progress=progress))
+        found.append(vector_copies(vectors, part, given=given, seed=seed, progress=progress))
     return found
 
 

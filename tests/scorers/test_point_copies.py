@@ -104,3 +104,11 @@ def test_bad_numbers_are_named() -> None:
         find(np.array([[0.0], [np.inf]], np.float32))
     with pytest.raises(ValueError, match="vectors are NaN or infinite at row 0"):
         vector_copies(np.array([[np.nan], [1.0]], np.float32), np.zeros(2, np.int16))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_hardly_any_rows(rows: int) -> None:
+    part = np.zeros(rows, np.int16)
+    for found in table_copies(np.ones((rows, 2), np.float32), part):
+        assert found.group.tolist() == [[], [-1], [0, 0]][rows]
+        assert found.partner.tolist() == [[], [-1], [1, 0]][rows]
