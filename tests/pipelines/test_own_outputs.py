@@ -125,7 +125,7 @@ def test_a_file_with_scores_of_outputs_alone_trains_nothing(brought: Any, tmp_pa
 
 
 REFUSED = [
-    ({"aum": {"outputs": "logits"}}, "column: outputs in the data are one column of lists; name a file"),
+    ({"aum": {"outputs": "logits"}}, "scores.aum: name a column of the data, or a file"),
     ({"aum": {"outputs": "guesses", "file": "l.npy"}}, "scores.aum.outputs: Input should be 'logits' or 'probabili"),
     ({"amu": {"outputs": "logits", "file": "l.npy"}}, "scorer: there is no 'amu'; did you mean 'aum'?"),
     ({"aum": {"outputs": "logits", "file": "l.npy", "high_means": "harder"}}, "high_means: easier it is, of aum"),
