@@ -100,6 +100,36 @@ def test_references_draw_by_source_and_train_like_any_selection(ran: Path) -> No
     assert {"target_source_random", "source_balanced_random"} <= {row["name"] for row in told["rows"]}
 
 
+def test_the_report_says_which_comes_first_everywhere(ran: Path) -> None:
+    folder = ran / "assets" / "job" / "report"
+    told = json.loads((folder / "report.json").read_text())
+    means = {row["name"]: row["metrics"]["accuracy"]["mean"] for row in told["rows"]}
+    [winner] = told["target"]["winners"]
+    assert (winner["keep"], winner["mean"]) == (40, max(means.values()))
+    first, *others = told["target"]["sentences"]
+    assert first.startswith("At 40 kept, ")
+    assert "random of the target's source" in first
+    assert "source-balanced random" in first
+    assert any("andom of the target's source" in text and "nearest_to_target at 40 kept" in text for text in others)
+    nearest = next(row for row in told["rows"] if row["name"] == "nearest_to_target")
+    beside = nearest["against"]["random of the target's source"]
+    assert beside["difference"] == pytest.approx(means["nearest_to_target"] - means["target_source_random"])
+    for name in ("report.md", "report.html"):
+        assert "comes first with" in (folder / name).read_text()
+
+
+def test_on_a_pool_drawn_from_the_target_itself_nothing_is_better_than_random(tmp_path: Path) -> None:
+    table = rows("bank", 260, 0).sample(fraction=1.0, shuffle=True, seed=0)
+    for name, part in (("train.parquet", table[:160]), ("test.parquet", table[160:220])):
+        part.drop("source").write_parquet(tmp_path / name)
+    table[220:].drop("source").write_csv(tmp_path / "job.csv")
+    chosen = {"nearest_to_target": None, "gradient_match": None, "importance_resampling": None}
+    run(written(tmp_path, target={"file": "job.csv"}, selections=chosen, keep=[30], seeds=5))
+    told = json.loads((tmp_path / "assets" / "job" / "report" / "report.json").read_text())
+    assert told["verdict"].startswith("No selection did better than random at the same budget, over 5 seeds.")
+    assert any("with source: COLUMN under target" in text for text in told["target"]["sentences"])
+
+
 def test_gradient_places_are_those_of_autograd(ran: Path) -> None:
     """Round-robin over rows of the target by cosines of explicit gradients of the last layer, in float64."""
     import torch
