@@ -52,9 +52,10 @@ class CheckpointBatch(Batch):
     @cached_property
     def outputs(self) -> Any:  # type: ignore[override]
         """Outputs of the last checkpoint, float32 `[b, width]`; whatever a user's own network puts out."""
-        if self.task.own_network:
+        if self.task.own_network or "features" in self.task.lacks:
             with torch.no_grad():
-                return self.models[-1](self.inputs)
+                outputs = self.models[-1](self.inputs)
+            return outputs if self.task.own_network else outputs.float()
         return self._forward[0]
 
     @property

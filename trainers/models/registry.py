@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from secateur.scorers.lazy import LazyModule, is_there, named, nn, safetensors, torch
 from secateur.trainers.contract import TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
+from secateur.trainers.models.language_model import language_model
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
 from secateur.trainers.tasks.classification import as_task
@@ -71,6 +72,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
     "image_encoder": image_encoder,
     "transformer": transformer,
+    "language_model": language_model,
     "tabular_mlp": tabular_mlp,
 }
 
@@ -161,7 +163,7 @@ def build(
         )
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
     return networks.Model(
-        networks.Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned, config.model
+        networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes), network, task, learned, config.model
     )
 
 
