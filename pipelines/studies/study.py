@@ -246,4 +246,5 @@ def kind_named(kind: str) -> type[AnyStudy]:
     module = importlib.import_module(f"{__name__.rpartition('.')[0]}.{KINDS[kind]}")
     of_kind = Literal[kind]  # type: ignore[valid-type]
     studies = (one for one in vars(module).values() if isinstance(one, type) and issubclass(one, AnyStudy))
-    return next(one for one in studies if one is not AnyStudy and one.model_fields["kind"].annotation == of_kind)
+    named = (one for one in studies if one.__module__ == module.__name__)
+    return next(one for one in named if one.model_fields["kind"].annotation == of_kind)

@@ -1,0 +1,145 @@
+"""Keys of a study of samples, each checked by itself when a study loads; `samples.py` says which go together."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.studies.grid import CURVE, selection_key
+from secateur.pipelines.studies.lengths import Length, listed
+from secateur.pipelines.studies.problem import Problem
+from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
+from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
+from secateur.pipelines.studies.selection import OWN_KEYS, Selection
+from secateur.pipelines.studies.signals import SIGNALS
+from secateur.pipelines.studies.study import AnyStudy
+from secateur.scorers.registry import of_other_units, scorers
+from secateur.scorers.settings import PATHS
+from secateur.selectors.contract import resolve_keep
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.models.registry import check_config
+from secateur.trainers.passes.embeddings import EmbeddingSettings
+
+BASELINES = ("uniform_random", "stratified_random")
+
+
+class SampleKeys(AnyStudy):
+    """What a file of a study of samples may hold."""
+
+    source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
+    columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
+    task: Annotated[
+        Problem,
+        BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
+        Field(description="the learning problem: classification, regression or multi_label"),
+    ] = Problem()
+    data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
+        DataPolicy()
+    )
+    encoding: Annotated[dict[str, Any], PATHS] = Field(
+        default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
+    )
+    proxy: Annotated[Proxy, Field(description="the training run whose observers score the samples")]
+    proxy_from: Annotated[
+        str | None,
+        Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
+    ] = None
+    proxy_runs: Annotated[int, Field(ge=1, le=100, description="proxies of different seeds; scores are averaged")] = 1
+    checkpoints: Annotated[
+        int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
+    ] = 1
+    embeddings: Annotated[EmbeddingSettings, Field(description="vectors for scores and selectors of distances")] = (
+        EmbeddingSettings()
+    )
+    neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
+    scores: Annotated[dict[Name, Score], Field(min_length=1, description="scores by name")]
+    selections: Annotated[
+        dict[Name, Selection],
+        Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
+    ]
+    keep: Annotated[
+        list[int | float],
+        Field(min_length=1, description="budgets: fractions in (0, 1] or counts; auto: the default, refined"),
+    ] = Field(default_factory=CURVE.copy)
+    refine: Annotated[
+        bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
+    ] = False
+    training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
+    compare_at: Annotated[
+        tuple[Length, ...],
+        BeforeValidator(listed, json_schema_input_type=Length | list[Length]),
+        Field(description="epochs, steps, or both: then selections are trained at each; follows training if left out"),
+    ] = ()
+    distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
+    validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
+    cost_per_hour: Annotated[
+        float | None, Field(gt=0, description="of what trains the models, in your currency: the report prices seconds")
+    ] = None
+    time_to: Annotated[
+        TimeTo | None,
+        BeforeValidator(TimeTo.short, json_schema_input_type=TimeTo | list[float] | Literal[False] | None),
+        Field(description="time to accuracy; by default of selections in training, beside random and the full set"),
+    ] = None
+    recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
+    report_samples: Annotated[
+        bool, Field(description="whether the report's page embeds pictures or texts of samples to look at")
+    ] = True
+    compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic_budgets(cls, content: Any) -> Any:
+        automatic = isinstance(content, dict) and content.get("keep") == "auto"
+        return {"refine": True} | content | {"keep": CURVE.copy()} if automatic else content
+
+    @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
+    @classmethod
+    def _scores(cls, content: Any) -> Any:
+        return {name: nested(name, body, "scorer", set()) for name, body in mapping(content).items()}
+
+    @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
+    @classmethod
+    def _selections(cls, content: Any) -> Any:
+        return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(content).items()}
+
+    @field_validator("scores")
+    @classmethod
+    def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
+        for name, score in scores.items():
+            if name in SIGNALS:
+                raise ValueError(f"{name}: selectors read something else by this name; call the score otherwise")
+            require(score.scorer, scorers(), f"{name}.scorer", of_other_units)
+            checked(score.declared.settings, score.settings, name)
+        return scores
+
+    @field_validator("selections")
+    @classmethod
+    def _known_selectors(cls, selections: dict[str, Selection]) -> dict[str, Selection]:
+        for name, selection in selections.items():
+            if name == "full" or (name in BASELINES and selection.selector != name):
+                raise ValueError(f"{name}: the report has this name for something else; call the selection otherwise")
+            selection.check(name)
+        return selections
+
+    @field_validator("keep", mode="before", json_schema_input_type=float | list[float] | Literal["auto"])
+    @classmethod
+    def _one_or_many(cls, content: Any) -> Any:
+        return content if isinstance(content, list) else [content]
+
+    @field_validator("keep")
+    @classmethod
+    def _possible(cls, budgets: list[int | float]) -> list[int | float]:
+        for keep in budgets:
+            resolve_keep(keep, 2**62)
+        if len({selection_key("", keep) for keep in budgets}) < len(budgets):
+            raise ValueError("each budget can be listed once")
+        return budgets
+
+    @field_validator("proxy", "training")
+    @classmethod
+    def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
+        check_config(config)
+        return config
