@@ -17,11 +17,12 @@ from secateur.pipelines.studies.sample_keys import BASELINES, SampleKeys
 from secateur.pipelines.studies.scores import refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of
 from secateur.trainers.models.registry import check_settings
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
@@ -42,6 +43,8 @@ class Study(SampleKeys):
     titles: ClassVar[Mapping[str, str]] = {
         "uniform_random": "random",
         "stratified_random": "stratified random",
+        SOURCES: "sources balanced",
+        LONGEST: "longest first",
         "full": "full set",
     }
     outcome_asset: ClassVar[str] = "evaluation"
@@ -65,7 +68,11 @@ class Study(SampleKeys):
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
         self.read_source.refuse_undivided()
-        self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
+        learned = self.task.declared.learns_target
+        self.columns = self.read_columns.holding(self.task.target, learned=learned).reading(self.encoding)
+        self.task.check_columns(self.columns.kind)
+        if self.distillation and not self.task.declared.distils:
+            raise ValueError(f"distillation: task {self.task.kind} has no teachers; leave it out")
         self.task.check(self.read_scores, (self.proxy, self.training))
         self.task.check_metric(self.metric, self.columns.labels)
         return self
@@ -121,6 +128,8 @@ class Study(SampleKeys):
     def _everything_read_is_made(self) -> "Study":
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
+        if self.task.kind == "sft":
+            add_baselines(self.scores, self.selections, by_source=bool(self.read_columns.labels))
         for name, selection in self.selections.items():
             selection.check_score(name, self.scores)
             for signal in set(selection.reads) - SIGNALS.keys():
@@ -160,7 +169,7 @@ class Study(SampleKeys):
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
         if self.columns:
-            checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+            checked(ENCODINGS[self.modality], self.encoding, "encoding")
             if not any(":" in config.model for config in self.configs):  # of which nothing is imported to load a study
                 assert self.resolved_encoding
         return self
@@ -174,7 +183,14 @@ class Study(SampleKeys):
     @property
     def resolved_encoding(self) -> Encoding:
         """How rows become arrays, what the study leaves out filled in from its models."""
-        return encoding_of(self.read_columns.kind, self.encoding, self.configs)
+        given = self.encoding | ({"form": self.read_columns.kind} if self.modality == "sequence" else {})
+        return encoding_of(self.modality, given, self.configs)
+
+    @property
+    def modality(self) -> Modality:
+        """How rows become arrays: as the columns say, or the task."""
+        kind = self.read_columns.kind
+        return "sequence" if self.task.declared.modality or kind in ("completion", "messages") else kind
 
     @property
     def unit(self) -> str:

@@ -69,7 +69,7 @@ class Task(Signals, ABC):
     """Whether targets are what is learned; otherwise they name groups of samples, and may be left out."""
     distils: ClassVar[bool] = True
     """Whether there is a `distance`."""
-    modality: ClassVar[str | None] = None
+    modality: ClassVar[Literal["sequence"] | None] = None
     """How inputs are encoded, whatever their columns hold; None where these say it."""
 
     @property
