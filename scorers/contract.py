@@ -34,7 +34,9 @@ Kind = TypeVar("Kind")
 Scores = Float32[np.ndarray, " n"]
 """One number per sample, in data-set order."""
 
-HighMeans = Literal["harder", "easier", "longer", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
+HighMeans = Literal[
+    "harder", "easier", "longer", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"
+]
 Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
 """What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
 

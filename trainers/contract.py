@@ -146,7 +146,9 @@ class TrainingConfig(Settings):
     model_settings: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="keyword arguments of the model"
     )
-    epochs: Annotated[int | None, Field(ge=1, le=10**6, description="passes over the kept samples")] = None
+    epochs: Annotated[
+        int | None, Field(ge=0, le=10**6, description="passes over the kept samples; of a proxy 0: as it comes")
+    ] = None
     steps: Annotated[
         int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
     ] = None

@@ -161,6 +161,8 @@ class ModelSpace(Settings):
         if self.columns.kind in ("completion", "messages"):
             raise ValueError(f"columns.{self.columns.kind}: a search trains no language models; name text")
         checked(ENCODINGS[self.modality], self.encoding, "encoding")
+        if self.training.epochs == 0:
+            raise ValueError("training.epochs: 0 trains nothing; at least 1")
         configs_of(self.training, self.positions)
         return self
 

@@ -141,5 +141,5 @@ class SampleKeys(AnyStudy):
     @field_validator("proxy", "training")
     @classmethod
     def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
-        check_config(config)
+        check_config(config, untrained=isinstance(config, Proxy))
         return config

@@ -11,9 +11,12 @@ from secateur.scorers.lazy import torch
 
 UNSCORED = 0.0
 """What a sample gets that has no ratio, or one that its paper drops: below every ratio, so that it is kept last."""
-Least = Annotated[int, Field(ge=1, description="completion tokens of a sample that is scored: of few, ratios are extreme")]
+Least = Annotated[
+    int, Field(ge=1, description="completion tokens of a sample that is scored: of few, ratios are extreme")
+]
 Above = Annotated[
-    bool, Field(description="whether ratios above 1, of prompts that make the answer less likely, stay: to find such rows")
+    bool,
+    Field(description="whether ratios above 1, of prompts that make the answer less likely, stay: to find such rows"),
 ]
 
 

@@ -72,7 +72,7 @@ TextEncoding.vocabulary [64, inf)
 TimeTo.evaluations [0, 1000]
 TrainingConfig.accumulate [1, inf)
 TrainingConfig.batch_size [1, 10000000]
-TrainingConfig.epochs [1, 1000000]
+TrainingConfig.epochs [0, 1000000]
 TrainingConfig.label_smoothing [0, 1)
 TrainingConfig.learning_rate (0, 1000]
 TrainingConfig.momentum [0, 1)

@@ -26,10 +26,37 @@ from secateur.trainers.models import token_losses
 from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.sft import Sft
-from secateur.trainers.tasks.token_roles import CONTEXT, CUT, HEADER, PADDING, ROLE, SCORED, cut_rows, scored_in
+from secateur.trainers.tasks.token_roles import (
+    CONTEXT,
+    CUT,
+    HEADER,
+    PADDING,
+    ROLE,
+    SCORED,
+    cut_rows,
+    scored_in,
+    token_counts,
+)
 
-WORDS = "red green blue seven eight nine stone river <|im_end|> Über naïve 木 sing\n fly".split(" ")
-CONFIG = TrainingConfig(model="language_model", model_settings={"layers": 1, "width": 16, "heads": 2}, steps=3, batch_size=8)
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "seven",
+    "eight",
+    "nine",
+    "stone",
+    "river",
+    "<|im_end|>",
+    "Über",
+    "naïve",
+    "木",
+    "sing\n",
+    "fly",
+]
+CONFIG = TrainingConfig(
+    model="language_model", model_settings={"layers": 1, "width": 16, "heads": 2}, steps=3, batch_size=8
+)
 
 
 def rows_of(count: int, seed: int = 0) -> datasets.Dataset:
@@ -84,11 +111,12 @@ def every(data: Data, network: Any, batch: int) -> dict[str, np.ndarray]:
     wanted: dict[str, Any] = {
         "checkpoint_loss": (checkpoint_loss, {}),
         "perplexity": (perplexity, {}),
-        "response_tokens": (response_tokens, {}),
         "ifd_loss": (ifd_loss, {"min_response_tokens": 4, "above_one": True}),
         "ifd_ppl": (ifd_ppl, {"min_response_tokens": 4, "above_one": True}),
     }
-    return score_rows([[network]], data, np.arange(len(data)), wanted, device=torch.device("cpu"), batch_size=batch)
+    rows, device = np.arange(len(data)), torch.device("cpu")
+    scores = score_rows([[network]], data, rows, wanted, device=device, batch_size=batch)
+    return scores | {"response_tokens": response_tokens(token_counts(data.inputs))}
 
 
 def test_scores_are_those_of_a_loop_over_single_rows(made: tuple[Data, Any, Any]) -> None:
@@ -115,7 +143,9 @@ def test_neither_the_batch_nor_the_side_of_the_padding_changes_a_score(
     data, _, network = made
     whole = every(data, network, 64)
     lengths = ((data.inputs[:, 1] & ROLE) != PADDING).sum(1)
-    left = np.stack([np.roll(row, row.shape[1] - length, axis=1) for row, length in zip(data.inputs, lengths, strict=True)])
+    left = np.stack(
+        [np.roll(row, row.shape[1] - length, axis=1) for row, length in zip(data.inputs, lengths, strict=True)]
+    )
     moved = Data(left, data.targets, data.task, data.model_settings)
     monkeypatch.setattr(token_losses, "PIECE", 1000)  # two tokens at a time
     for other in (every(data, network, 1), every(moved, network, 64)):
@@ -139,7 +169,9 @@ def test_both_definitions_order_differently_and_leave_out_what_their_papers_do(m
     assert (np.argsort(raw["ifd_loss"]) != np.argsort(raw["ifd_ppl"])).any()
 
 
-def test_the_gradient_is_that_of_a_plain_cross_entropy(made: tuple[Data, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_is_that_of_a_plain_cross_entropy(
+    made: tuple[Data, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, _, network = made
     monkeypatch.setattr(token_losses, "PIECE", 1000)
     inputs = torch.from_numpy(data.inputs[:6])
@@ -302,7 +334,9 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert list(task.undefined(targets)) == ["nll_maths"]
 
 
-@pytest.mark.parametrize("name", ["dual", "forgetting", "aum", "el2n", "grand", "vog", "dynamic_uncertainty", "density"])
+@pytest.mark.parametrize(
+    "name", ["dual", "forgetting", "aum", "el2n", "grand", "vog", "dynamic_uncertainty", "density"]
+)
 def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str) -> None:
     [fault, *_] = missing_signals(scorers()[name], Sft(1))
     assert f"score '{name}'" in fault

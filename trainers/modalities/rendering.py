@@ -79,7 +79,9 @@ class Rendering:
             begun = self.rendered(messages[:turn], False) if turn else ""
             asked, answered = self.rendered(messages[:turn], True), self.rendered(messages[: turn + 1], False)
             answer = answered[len(asked) :]
-            said = next((text for text in (message["content"], message["content"].strip()) if answer.startswith(text)), "")
+            said = next(
+                (text for text in (message["content"], message["content"].strip()) if answer.startswith(text)), ""
+            )
             follows = answered.startswith(asked) and whole.startswith(answered) and asked.startswith(begun)
             if not (follows and said and done <= len(begun)):
                 raise Unfit(

@@ -188,7 +188,9 @@ class SequenceEncoder:
         ids = [iter(told[0]), iter(told[1])]
         found = [self.begun(pieces) for pieces in samples]
         for row, piece in flat:
-            own = next(ids[piece.role == SCORED]) + ([self.tokenizer.convert_tokens_to_ids(piece.end)] if piece.end else [])
+            own = next(ids[piece.role == SCORED]) + (
+                [self.tokenizer.convert_tokens_to_ids(piece.end)] if piece.end else []
+            )
             found[row].ids.extend(own)
             found[row].roles.extend([piece.role] * len(own))
         return found
@@ -255,7 +257,12 @@ class SequenceEncoder:
             cut += len(sample.ids) > self.length
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
-        return {"length": self.length, CUT: cut / max(1, len(told)), TOKENS: int(told.sum()), SHORT: int((told < 8).sum())}
+        return {
+            "length": self.length,
+            CUT: cut / max(1, len(told)),
+            TOKENS: int(told.sum()),
+            SHORT: int((told < 8).sum()),
+        }
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""
@@ -278,9 +285,7 @@ def loaded(name: str, revision: str | None) -> Any:
     return tokenizer
 
 
-def texts_in(
-    rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding
-) -> Iterator[str]:
+def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:
     """Texts that a tokenizer is trained on: of more than `CORPUS` cells every second, third, …"""
     step = max(1, -(-len(rows) * len(columns) // CORPUS))
     cells = (cell or "" for table in batches_of(rows, columns) for name in columns for cell in table[name].to_pylist())

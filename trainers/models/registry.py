@@ -101,9 +101,11 @@ def check_name(model: str) -> None:
         )
 
 
-def check_config(config: TrainingConfig) -> None:
-    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take."""
+def check_config(config: TrainingConfig, *, untrained: bool = False) -> None:
+    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take, or no training."""
     check_name(config.model)
+    if config.epochs == 0 and not untrained:
+        raise ValueError("epochs: 0 trains nothing; at least 1")
     if config.model in MODELS:
         check_settings(config)
 
@@ -163,7 +165,11 @@ def build(
         )
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
     return networks.Model(
-        networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes), network, task, learned, config.model
+        networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes),
+        network,
+        task,
+        learned,
+        config.model,
     )
 
 

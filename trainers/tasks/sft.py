@@ -108,7 +108,9 @@ class Sft(Task):
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
         """Raise ValueError: a teacher of tokens would be asked for its logits, which nothing here holds."""
-        raise ValueError("sft has no distillation yet: outputs are sums over tokens, not the logits that a student needs")
+        raise ValueError(
+            "sft has no distillation yet: outputs are sums over tokens, not the logits that a student needs"
+        )
 
     def target_tokens(self, batch: Batch) -> torch.Tensor:
         """Completion tokens."""

@@ -86,7 +86,9 @@ class JsonlFile(SourceFile):
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         # Objects that are read as texts are parsed as what they are, and written as JSON.
         whole = self._whole_schema
-        options = options_for({name: whole[name] if types.is_nested(whole[name]) else kind for name, kind in wanted.items()})
+        options = options_for(
+            {name: whole[name] if types.is_nested(whole[name]) else kind for name, kind in wanted.items()}
+        )
         row = 0
         for block in self._blocks():
             first, table = row, self._parsed(block, row, options)
