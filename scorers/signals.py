@@ -40,8 +40,8 @@ Signal = Literal[
 - `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on;
 - `target_tokens` float32 `[b]`: how many tokens of a text are learned;
 - `target_cut` bool `[b]`: whether the text was longer than what the network reads;
-- `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without what stands before them, behind a start
-  token alone or behind the template's header of an answer; each takes another pass of the network;
+- `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without what stands before them, behind a
+  start token alone or behind the template's header of an answer; each takes another pass of the network;
 - `features` float32 `[b, d]`: what the last linear layer is fed with;
 - `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
 """

@@ -49,12 +49,13 @@ class Data:
     """Samples in a fixed order; row i is the same sample everywhere.
 
     `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
-    token ids and `[n, 2, length]` for ids with their roles (`tasks/token_roles.py`), float32 `[n, columns]` for the rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64
-    `[n, k]` of regression, bool `[n, labels]` of several labels. `task` is the learning problem, of which a number is
-    short for classification into so many classes; one that has not seen targets is fitted to these, so give test
-    samples the `task` of the training samples. `model_settings` is what the encoding tells networks of the inputs, as
-    JSON-able values: `kind` (numbers, tokens, sequences or codes; numbers if absent) and whatever a model's factory asks for by a
-    parameter of that name (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
+    token ids and `[n, 2, length]` for ids with their roles (`tasks/token_roles.py`), float32 `[n, columns]` for the
+    rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64 `[n, k]` of regression, bool
+    `[n, labels]` of several labels. `task` is the learning problem, of which a number is short for classification into
+    so many classes; one that has not seen targets is fitted to these, so give test samples the `task` of the training
+    samples. `model_settings` is what the encoding tells networks of the inputs, as JSON-able values: `kind` (numbers,
+    tokens, sequences or codes; numbers if absent) and whatever a model's factory asks for by a parameter of that name
+    (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
 
     A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
     `trainers/tasks/own.py`.

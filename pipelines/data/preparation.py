@@ -53,9 +53,9 @@ def write_samples(
 ) -> None:
     """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
 
-    With `tokens` of completions also these. With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there; with
-    the column `ids` also `id`, as text. The file's metadata holds the `fingerprint` of the content hashes. Without
-    targets the target of a row is the name of its stratum.
+    With `tokens` of completions also these. With the column of `pictures` also `path`, of a picture that has one; below
+    the folder, where it lies there; with the column `ids` also `id`, as text. The file's metadata holds the
+    `fingerprint` of the content hashes. Without targets the target of a row is the name of its stratum.
     """
     writer, start, identity = None, 0, xxhash.xxh3_128()
     for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else []), *([ids] if ids else [])]):
@@ -73,12 +73,8 @@ def write_samples(
         block = pa.table(known | {"content_hash": hashes} | own)
         # Hashes and numbers of rows recur nowhere: a dictionary of them would be as large as they are. To compress the
         # hashes takes a tenth of the whole preparation and saves half of their 32 bytes a row.
-        codes = [
-            name
-            for name in block.column_names
-            if name not in ("row", "file_row", "content_hash", "id", COMPLETION_TOKENS)
-        ]
         packable = [name for name in ("row", "file_row", COMPLETION_TOKENS) if name in block.column_names]
+        codes = [name for name in block.column_names if name not in ("content_hash", "id", *packable)]
         numbers = dict.fromkeys(packable, "DELTA_BINARY_PACKED")
         packed = {name: "none" if name == "content_hash" else "zstd" for name in block.column_names}
         writer = writer or pyarrow.parquet.ParquetWriter(

@@ -11,12 +11,10 @@ from secateur.scorers.lazy import torch
 
 UNSCORED = 0.0
 """What a sample gets that has no ratio, or one that its paper drops: below every ratio, so that it is kept last."""
-Least = Annotated[
-    int, Field(ge=1, description="completion tokens of a sample that is scored: of few, ratios are extreme")
-]
+Least = Annotated[int, Field(ge=1, description="completion tokens of a sample that is scored: few give extreme ratios")]
 Above = Annotated[
     bool,
-    Field(description="whether ratios above 1, of prompts that make the answer less likely, stay: to find such rows"),
+    Field(description="whether ratios above 1, of prompts that do not help the answer, stay"),
 ]
 
 

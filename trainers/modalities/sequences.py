@@ -35,7 +35,8 @@ MOST = 1024
 """Tokens of a sample where the length follows from the training samples."""
 ROWS = 1024
 """Samples that are tokenised at once."""
-TOKENS, SHORT = "completion tokens", "completions of fewer than 8 tokens"
+FEW = 8
+TOKENS, SHORT = "completion tokens", f"completions of fewer than {FEW} tokens"
 """Facts of the samples."""
 
 
@@ -188,9 +189,8 @@ class SequenceEncoder:
         ids = [iter(told[0]), iter(told[1])]
         found = [self.begun(pieces) for pieces in samples]
         for row, piece in flat:
-            own = next(ids[piece.role == SCORED]) + (
-                [self.tokenizer.convert_tokens_to_ids(piece.end)] if piece.end else []
-            )
+            ends = [self.tokenizer.convert_tokens_to_ids(piece.end)] if piece.end else []
+            own = next(ids[piece.role == SCORED]) + ends
             found[row].ids.extend(own)
             found[row].roles.extend([piece.role] * len(own))
         return found
@@ -257,12 +257,8 @@ class SequenceEncoder:
             cut += len(sample.ids) > self.length
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
-        return {
-            "length": self.length,
-            CUT: cut / max(1, len(told)),
-            TOKENS: int(told.sum()),
-            SHORT: int((told < 8).sum()),
-        }
+        counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
+        return {"length": self.length, CUT: cut / max(1, len(told)), **counted}
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""

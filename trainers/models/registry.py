@@ -164,13 +164,8 @@ def build(
             f"inputs [samples, …] to [samples, {task.width}]"
         )
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
-    return networks.Model(
-        networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes),
-        network,
-        task,
-        learned,
-        config.model,
-    )
+    standardise = networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes)
+    return networks.Model(standardise, network, task, learned, config.model)
 
 
 def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:

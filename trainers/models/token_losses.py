@@ -1,7 +1,7 @@
 """The network behind `language_model`: from token ids and roles to what the completion of each sample costs.
 
 Logits are made in pieces of `PIECE` numbers at most, in float32, and made again in the backward pass: neither direction
-holds tokens × vocabulary. Without gradients samples go through the network in the order of their lengths, `BUDGET`
+holds tokens x vocabulary. Without gradients samples go through the network in the order of their lengths, `BUDGET`
 padded tokens at a time, so that memory does not grow with the batch. What stays is a vector per token of a batch.
 """
 

@@ -1,6 +1,6 @@
 """Supervised fine-tuning of a causal language model: each sample is a text of which some tokens are learned.
 
-A network of logits would put out samples × tokens × vocabulary. Ours (`language_model`) puts out the three numbers of
+A network of logits would put out samples x tokens x vocabulary. Ours (`language_model`) puts out the three numbers of
 a sample that everything else here is made of, so that what is watched, scored, gathered and stored stays narrow.
 """
 
@@ -34,7 +34,7 @@ LACKS: dict[Signal, str] = {
     "correct": "a completion is never right as a whole: no published event of forgetting is one of token accuracy",
     "margin": MANY,
     "probability_margin": MANY,
-    "error": f"{MANY}: its error has samples × tokens × vocabulary entries, which are never held",
+    "error": f"{MANY}: its error has samples x tokens x vocabulary entries, which are never held",
     "target_output": MANY,
     "features": "its last layer sees one vector per token, not one per sample",
     "inputs": "its inputs are token ids, by which nothing can be differentiated",
@@ -108,9 +108,7 @@ class Sft(Task):
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
         """Raise ValueError: a teacher of tokens would be asked for its logits, which nothing here holds."""
-        raise ValueError(
-            "sft has no distillation yet: outputs are sums over tokens, not the logits that a student needs"
-        )
+        raise ValueError("sft has no distillation: its outputs are sums over tokens, not the logits that students need")
 
     def target_tokens(self, batch: Batch) -> torch.Tensor:
         """Completion tokens."""

@@ -85,10 +85,8 @@ class JsonlFile(SourceFile):
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         # Objects that are read as texts are parsed as what they are, and written as JSON.
-        whole = self._whole_schema
-        options = options_for(
-            {name: whole[name] if types.is_nested(whole[name]) else kind for name, kind in wanted.items()}
-        )
+        objects = {name: kind for name in wanted if types.is_nested(kind := self._whole_schema[name])}
+        options = options_for({**wanted, **objects})
         row = 0
         for block in self._blocks():
             first, table = row, self._parsed(block, row, options)
