@@ -24,16 +24,18 @@ SEEDS = range(6)
 def example_signals(chosen: Selector[...], count: int, numbers: np.random.Generator) -> Signals:
     """Arrays for everything that a selector reads, by name.
 
-    `ids` int64, distinct and in no order; `strata` and `memberships` int64, three classes of very unequal sizes;
-    `embeddings` float32 `[count, 6]`; a name that ends in `probability` within [0, 1]; every other name a normal score,
-    float32.
+    `ids` int64, distinct and in no order; `strata`, `memberships` and `sources` int64, three classes of very unequal
+    sizes; `target_source` int64, 0 and 1; `embeddings` float32 `[count, 6]`; a name that ends in `probability` within
+    [0, 1]; every other name a normal score, float32.
     """
     found: Signals = {}
     for name in chosen.reads:
         if name == "ids":
             found[name] = numbers.permutation(10 * count)[:count].astype(np.int64)
-        elif name in ("strata", "memberships"):
+        elif name in ("strata", "memberships", "sources"):
             found[name] = np.minimum(numbers.geometric(0.7, count) - 1, 2).astype(np.int64)
+        elif name == "target_source":
+            found[name] = (numbers.random(count) < 0.3).astype(np.int64)
         elif name == "embeddings":
             found[name] = numbers.normal(size=(count, 6)).astype(np.float32)
         elif name.endswith("probability"):

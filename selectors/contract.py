@@ -14,13 +14,13 @@ from functools import cache
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Num, Shaped
 from pydantic import BaseModel, Field
 
 from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
 from secateur.scorers.given import bound, look_like, refuse_no_array, refuse_no_count, shown_call
 from secateur.selectors.draws.blocks import over_blocks
-from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.draws.ranks import Keep, Ordered
 
 Cut = Annotated[float, Field(ge=0, lt=1)]
 """A share of all samples that is cut."""
@@ -120,6 +120,12 @@ class Selector(Generic[P]):
     def allowed(self, arguments: Mapping[str, Any]) -> Keep | None:
         """Samples that can be kept of these signals under these settings, bool `[n]`; None where all can be."""
         return None if self.candidates is None else self.candidates(**self.named(self.candidates, arguments))
+
+    def as_read(self, name: str, scores: Num[np.ndarray, " n"]) -> Num[np.ndarray, " n"]:
+        """Scores of any type as this selector reads a signal: as they are where their order alone counts, so that none
+        is rounded, else float32."""
+        ordered = inspect.signature(self.choose).parameters[name].annotation is Ordered
+        return scores if ordered else scores.astype(np.float32)
 
     def named(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that a function of this selector takes by name; those left out have the selector's defaults."""
@@ -274,9 +280,11 @@ def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None
 
 
 def resolve_keep(keep: int | float, count: int) -> int:
-    """Budget in samples: an int is a count, a float a fraction in (0, 1] rounded half up, of at least one sample.
+    """Budget in samples: an int is a count, a float a fraction in (0, 1] of which the nearest whole number counts, half
+    up.
 
-    Raises ValueError for 0, negatives, fractions above 1, counts above `count`, and booleans.
+    Raises ValueError for 0, negatives, fractions above 1, fractions of less than half a sample, counts above `count`,
+    and booleans.
     """
     if isinstance(keep, bool) or not isinstance(keep, int | float):
         raise ValueError(f"keep must be a fraction in (0, 1] or a count, got {keep!r}")
@@ -286,7 +294,17 @@ def resolve_keep(keep: int | float, count: int) -> int:
         return keep
     if not 0 < keep <= 1:
         raise ValueError(f"keep is a fraction of {keep}, but it must be within (0, 1]")
-    return max(1, int(np.floor(keep * count + 0.5)))
+    if not (budget := nearest(keep, count)):
+        raise ValueError(
+            f"keep is a fraction of {keep}, which of {count} comes to {keep * count:.2g}, less than half of one: name "
+            "a larger fraction, or a count"
+        )
+    return budget
+
+
+def nearest(share: float, count: int) -> int:
+    """The whole number nearest to a share of a count, half up."""
+    return int(np.floor(share * count + 0.5))
 
 
 def resolve_amount(keep: int | float | Mapping[str, int | float], count: int, whole: float) -> int | float:

@@ -19,6 +19,7 @@ ROOMS = {
         "observers",
         "checkpoints",
         "geometry",
+        "copies",
         "target",
         "networks",
         "architectures",

@@ -11,23 +11,26 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
+from secateur.pipelines.assets.choice_target import target_assets
 from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
 from secateur.pipelines.assets.subsets import verifies, write_manifest
 from secateur.pipelines.assets.written_report import page_link
 from secateur.pipelines.data.fingerprints import fingerprint
+from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.kept_rows import check_samples
 from secateur.pipelines.manifests.origin import FileRows, Origin
-from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
-from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
+from secateur.pipelines.runs.target_signals import StoredTarget
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.trainers.judging.outcome import Cost
 
 
@@ -37,6 +40,7 @@ def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
         prepare_asset(study, base),
         *(score_asset(study, name, base) for name in study.scores),
         *([embeddings_asset(study, base)] if study.embeddings else []),
+        *target_assets(study, base),
         subset_asset(study),
         manifest_asset(study),
         report_asset(study),
@@ -46,7 +50,9 @@ def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
 
 def inputs_of(study: Choice) -> dict[str, dg.AssetIn]:
     """What subsets follow from."""
-    found = ins_of(study, "samples", "source", *(["embeddings"] if study.embeddings else []))
+    ordered = study.target_signals & OF_TARGET
+    found = ins_of(study, "samples", "source", *(["embeddings"] if study.embeddings else []), *sorted(ordered))
+    found |= ins_of(study, "target") if study.target else {}
     return found | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in study.scores}
 
 
@@ -61,12 +67,18 @@ def brought_by(study: Choice, loaded: Mapping[str, Any], store: Store) -> Brough
             known[name] = values.cast(pl.Int64) if values.dtype == pl.Boolean else values
         return known[name]
 
+    def own_sources() -> list[Any]:
+        assert study.target
+        return StoredTarget(loaded["target"]).own_sources(study.target)
+
     return Brought(
         strata=strata_in(loaded["samples"].select("stratum").collect()),
         column=column,
         scores={name: np.asarray(loaded[f"score_{name}"]) for name in study.scores},
         embeddings=loaded.get("embeddings"),
         group=study.columns.group,
+        of_target={name: np.asarray(loaded[name]) for name in study.target_signals & OF_TARGET},
+        own_sources=own_sources,
     )
 
 
@@ -129,7 +141,8 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
         for trial in trials_of(context):
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             spent = secateur_store.load(key_of(study, "subset_spent"), trial)
-            provenance = provenance_of(study, trial, source, settings, spent, int(np.sum(subset[trial])))
+            kept = int(np.sum(subset[trial]))
+            provenance = provenance_of(study, trial, source, settings, spent, kept, target_card(study, trial, loaded))
             rows = Rows.chosen(
                 with_costs(table, study, trial, brought), np.asarray(subset[trial]),
                 scores={card.name: brought.scores[card.name] for card in provenance.scores},
@@ -212,7 +225,13 @@ def origin_of(study: Choice, source: Mapping[str, Any]) -> Origin:
 
 
 def provenance_of(
-    study: Choice, trial: Trial, source: Mapping[str, Any], settings: dict[str, Any], spent: dict[str, Any], kept: int
+    study: Choice,
+    trial: Trial,
+    source: Mapping[str, Any],
+    settings: dict[str, Any],
+    spent: dict[str, Any],
+    kept: int,
+    target: TargetCard | None,
 ) -> Provenance:
     """All that a manifest says of how its rows were chosen."""
     random, selection = trial.name.endswith(RANDOM), study.selection_of(trial)
@@ -232,7 +251,16 @@ def provenance_of(
         seed=trial.seed,
         spent=None if spent["plain"] else Spent(**told),
         scores=tuple(card_of(study, name) for name in read),
+        target=target,
     )
+
+
+def target_card(study: Choice, trial: Trial, loaded: Mapping[str, Any]) -> TargetCard | None:
+    """What a manifest says of the target that its rows follow; None where they follow none."""
+    read = set() if trial.name.endswith(RANDOM) else set(study.selection_of(trial).reads)
+    if not read & (OF_TARGET | (OF_SOURCES - {"sources"})):
+        return None
+    return TargetCard.of(StoredTarget(loaded["target"]).facts)
 
 
 def card_of(study: Choice, name: str) -> ScoreCard:

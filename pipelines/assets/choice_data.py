@@ -13,16 +13,17 @@ from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import told_of
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
+from secateur.pipelines.assets.target import apart_of, read_target
 from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
 from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
-from secateur.pipelines.data.scan import CONTENT, words_of
+from secateur.pipelines.data.scan import CONTENT, rows_in, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
-from secateur.pipelines.pages.previews import Previews, previews_in, rows_in
+from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.own_choice import check_budgets
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
@@ -57,11 +58,14 @@ def prepare_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
             names = list(whole.label_names) or [""]
             write_samples(path, whole.rows, None, strata_in_data(whole), pictures, study.columns.id, names)
             link_shards(whole.rows, folder / "train")
+            if whole.apart is not None:
+                link_shards(whole.apart, folder / "target")
             version = dg.DataVersion(f"{whole.revision} {study.decides('samples', None)}")
             metadata = told_of(findings) | {"revision": whole.revision, "dagster/row_count": len(whole)}
             yield dg.Output(path, "samples", metadata=metadata, data_version=version)
             with secateur_store.folder(key_of(study, "rows")) as place:
-                (folder / "train").rename(place / "train")
+                for split in ("train", *(["target"] if whole.apart is not None else [])):
+                    (folder / split).rename(place / split)
             secateur_store.save(key_of(study, "data_report"), {"findings": findings, "counts": {}, "dropped": []})
             yield dg.Output(source, "source", metadata=metadata, data_version=version)
 
@@ -74,7 +78,10 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
     keys = {score.key for score in (*study.scores.values(), study.embeddings) if score and score.key}
     there = set(files[0].columns).intersection(*(file.columns for file in files))
     besides = sorted({*study.read_besides, *(keys & there)})
-    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data)
+    apart = apart_of(study)
+    how = {"apart": apart, "key": repr(apart) if apart else ""}
+    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data, **how)
+    check_target(study, whole, base, cache)
     if study.columns.id is not None:
         check_ids(whole.rows.column(study.columns.id), whole.shown)
     if study.columns.group is not None:
@@ -92,6 +99,18 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
     return whole
 
 
+def check_target(study: Choice, whole: Whole, base: Path, cache: Path) -> None:
+    """Raise SourceError for a target that cannot be read, or that has no row, before anything is made of the data."""
+    if study.target is None:
+        return
+    if study.target.filter is None:
+        read_target(study, base, cache)
+    elif whole.apart is None:
+        raise SourceError(f"target.filter: no row of {whole.files[0]} is one of {study.target.told()}")
+    if study.target.source is not None:
+        whole.column(study.target.source, "target.source")
+
+
 def strata_in_data(whole: Whole) -> np.ndarray:
     """Classes int64 `[n]`; one stratum where the data have no label."""
     return np.zeros(len(whole), np.int64) if whole.targets is None else whole.targets
@@ -100,7 +119,7 @@ def strata_in_data(whole: Whole) -> np.ndarray:
 def source_of(study: Choice, whole: Whole) -> dict[str, Any]:
     """What the asset `source` says."""
     dropped: dict[str, int] = {}
-    for part in whole.dropped:
+    for part in (part for part in whole.dropped if part.split == "train"):
         dropped[part.policy] = dropped.get(part.policy, 0) + part.found.count
     return {
         "revision": whole.revision,
@@ -125,7 +144,7 @@ def findings_of_data(study: Choice, whole: Whole) -> Iterator[dict[str, Any]]:
     """What a reader should know of the rows: those that a policy left out, and those of equal content."""
     for left in whole.dropped:
         text = f"{left.found.count:,} rows left out by data.{left.policy} ({left.reasons[0] if left.reasons else ''})"
-        yield {"kind": "dropped", "split": "train", "count": left.found.count, "text": text, "rows": []}
+        yield {"kind": "dropped", "split": left.split, "count": left.found.count, "text": text, "rows": []}
     words = np.concatenate([words_of(table[CONTENT]) for table in whole.rows.batches([CONTENT])])
     halves = pl.DataFrame({"upper": words[:, 0], "lower": words[:, 1]})
     again = pl.Series(np.zeros(len(words), np.bool_))

@@ -13,8 +13,8 @@ from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.files.whole_files import new_file
-from secateur.pipelines.pages.previews import rows_in
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.worker import save_array

@@ -135,6 +135,7 @@ def stamp_now(study: Study | Choice, base: Path, store: Store) -> str:
     cache = store.root / ".cache"
     with remembered(cache / CONTENTS / study.name):
         found = contents_of(study, base) | contents_searched(study, store)
+        found |= study.besides(base, cache)
         if study.source:
             found[SOURCE] = stamp_of(study.source, study.read_columns, base, cache)
     return digest_of(contents=found)

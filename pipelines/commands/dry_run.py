@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.study import AnyStudy
 
 
-def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again: bool) -> dict[str, Any]:
-    """The answer of the command; it trains for a moment at most, and writes nothing that belongs to the study."""
+def forecast(
+    file: "StudyFile", store: "Store", trials: "list[Trial]", later: "list[Trial]", *, again: bool
+) -> dict[str, Any]:
+    """The answer of the command; it trains for a moment at most, and writes nothing that belongs to the study.
+
+    `later` are trials of further stages, of which outcomes decide how many are run.
+    """
     from secateur.pipelines.materialise import to_make
     from secateur.pipelines.runs.forecast import MANY, other_trainings, past_rate
     from secateur.pipelines.studies.samples import Study
@@ -46,13 +51,19 @@ def forecast(file: "StudyFile", store: "Store", trials: "list[Trial]", *, again:
         "kind": study.kind,
         "trainings": trainings,
         "assets": {"to_make": sum(map(len, todo.values())), "fresh": fresh},
-        "seconds": None if seconds is None else round(seconds, 1),
+        "later_stages": {"trials": len(later), "seconds": rounded(seconds_of(study, later, rate))},
+        "seconds": rounded(seconds),
         "seconds_by": rate.of if rate else None,
         "memory_bytes": sum(room.values()) if room else None,
         "memory": room,
         "disk_bytes": kept_bytes if rate else None,
         "unknown": unknown,
     }
+
+
+def rounded(seconds: float | None) -> float | None:
+    """Seconds with one decimal, where they are known."""
+    return None if seconds is None else round(seconds, 1)
 
 
 def looked_at(
@@ -88,16 +99,22 @@ def seconds_of(study: "AnyStudy", missing: "list[Trial]", rate: "Rate | None") -
 
 def show_forecast(answer: dict[str, Any]) -> None:
     """The trainings as a table, then time and room."""
+    from secateur.pipelines.pages.words import span
+
     lines = ((one["of"], one["to_make"], one["made"]) for one in answer["trainings"])
     if answer["trainings"]:
         out.print(table_of(("trainings", "to make", "made already"), lines, right=(1, 2)))
     if answer["seconds"] is None:
         say("how long they take is not known: no trial of the study was made here before, and none is tried for a look")
     elif answer["seconds"]:
-        how_long = f"about {in_time(answer['seconds'])} of training, by {answer['seconds_by']}"
+        how_long = f"about {span(answer['seconds'])} of training, by {answer['seconds_by']}"
         say(f"{how_long}; reading, choosing and writing come on top")
     else:
         say("nothing is to be trained")
+    if more := answer["later_stages"]["trials"]:
+        length = answer["later_stages"]["seconds"]
+        took = f", about {span(length)} of training" if length else ""
+        say(f"this is the first stage: up to {more} further trials follow where outcomes ask for them{took}")
     if answer["disk_bytes"]:
         say(f"about {in_bytes(answer['disk_bytes'])} of files")
     if room := answer["memory"]:
@@ -108,13 +125,6 @@ def show_forecast(answer: dict[str, Any]) -> None:
     for reason in answer["unknown"]:
         say(reason)
     say("nothing was made", style="bold")
-
-
-def in_time(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def in_bytes(count: int) -> str:

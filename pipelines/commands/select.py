@@ -28,6 +28,7 @@ Amounts = Annotated[
 
 
 def select(
+    context: typer.Context,
     name: What,
     selection: Selections = None,
     keep: Amounts = None,
@@ -58,16 +59,15 @@ def select(
     A path of data is data, a name or a YAML file a study. Of data the kept rows are written, as they stand in the file
     where the format is the same, and beside them as much at random.
     """
-    asked = {
-        "score": score, "selector": selector, "end": end, "set": settings, "group": group, "by": by, "share": share,
-        "label": label, "embeddings": embeddings, "target": target, "target_task": target_task, "text": text,
-        "key": key,
-    }  # fmt: skip
+    of_data = [option for option in context.command.params if getattr(option, "rich_help_panel", None) == data.DATA]
     if is_data(name):
-        refuse(name, "a study", {"selection": selection, "again": again, "wait": wait})
-        data.select_data(name, keep, seed, asked, to, file, twin=twin, overwrite=overwrite, as_json=as_json)
+        refuse(name, "a study", {"--selection": selection, "--again": again, "--wait": wait})
+        asked = {option.name: context.params[option.name] for option in of_data if option.name}
+        data.select_data(name, keep, seed, asked, as_json=as_json)
         return
-    refuse(name, "a file of data", asked | {"to": to, "out": file, "no-random": not twin, "overwrite": overwrite})
+    sources = {option: context.get_parameter_source(option.name or "") for option in of_data}
+    said = [option for option, source in sources.items() if source and source.name != "DEFAULT"]
+    refuse(name, "a file of data", {(option.secondary_opts or option.opts)[0]: True for option in said})
     select_of_study(name, selection, keep, seed, again=again, wait=wait, as_json=as_json)
 
 
@@ -86,7 +86,7 @@ def is_data(name: str) -> bool:
 def refuse(name: str, of: str, options: dict[str, Any]) -> None:
     """Raise ValueError for an option that the argument has no use for."""
     if unread := [option for option, value in options.items() if value]:
-        raise ValueError(f"--{unread[0]} is an option of {of}, and {name} is none: leave it out")
+        raise ValueError(f"{unread[0]} is an option of {of}, and {name} is none: leave it out")
 
 
 def select_of_study(

@@ -84,33 +84,37 @@ def select_data(
     keeps: list[str] | None,
     seeds: list[int] | None,
     asked: dict[str, Any],
-    to: str | None,
-    target: Path | None,
     *,
-    twin: bool,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write what stays of a file, and as many rows at random; `asked` are the options of the same name."""
+    """Write what stays of a file, and as many rows at random; `asked` are the options above by their names in the
+    command."""
     from secateur.pipelines.front_door.held import of_path
     from secateur.pipelines.front_door.select import choose
-    from secateur.pipelines.front_door.written import KINDS, kind_of, refuse_output, write_rows
+    from secateur.pipelines.front_door.written import KINDS, kind_of, refuse_ending, refuse_output, write_rows
 
     if len(keeps or ()) != 1 or len(seeds or ()) > 1:
         raise ValueError(
             "--keep: say once how much stays, such as 0.3, 5000 or tokens=2000000, and --seed once at most"
         )
+    to, target, twin, overwrite = (asked.pop(name) for name in ("to", "file", "twin", "overwrite"))
     with bar(READING):
         rows = of_path(Path(data).expanduser())
         first = Path(rows.files[0].name)
         said = kind_of(target or first, to)
+        if target is not None:
+            refuse_ending(target, said)
         kept = target or Path(
             f"{Path(data).name.split('.')[0]}_kept{''.join(first.suffixes) if to is None else KINDS[said]}"
         )
         random = kept.with_name(kept.name.replace(".", "_random.", 1) if "." in kept.name else f"{kept.name}_random")
         for path in (kept, random) if twin else (kept,):
             refuse_output(rows, path, asked["embeddings"], asked["target"], overwrite=overwrite)
-        settings = read_settings(asked.pop("set") or []) | ({"end": end} if (end := asked.pop("end")) else {})
+        settings = read_settings(asked.pop("settings") or [])
+        if (end := asked.pop("end")) is not None:
+            if "end" in settings:
+                raise ValueError(f"--end {end} and --set end={settings['end']}: say once which end stays")
+            settings["end"] = end
         share = share_of(asked.pop("share"))
         assert keeps
         made = choose(rows, keep=amount(keeps[0]), seed=(seeds or [0])[0], share=share, settings=settings, **asked)
@@ -125,7 +129,7 @@ def amount(text: str) -> Any:
     """A share, a count, or an amount of a column."""
     name, equals, number = text.rpartition("=")
     try:
-        value: int | float = int(number) if number.isdigit() else float(number)
+        value: int | float = int(number) if number.removeprefix("-").isdigit() else float(number)
     except ValueError as error:
         raise ValueError(f"--keep {text}: a share such as 0.3, a count, or an amount such as tokens=2000000") from error
     return {name: value} if equals else value

@@ -171,7 +171,9 @@ def run(
     whole = len(trials) == len(list(study.trials))
     if dry_run:
         with bar("looking at what is there"):
-            foreseen = forecast(file, store, first_stage(study) if whole else trials, again=again)
+            now = first_stage(study) if whole else trials
+            later = [trial for trial in trials if trial not in set(now)]
+            foreseen = forecast(file, store, now, later, again=again)
         tell(foreseen, as_json, lambda: show_forecast(foreseen))
         return
     made = make(file, store, "everything", None if whole else trials, again=again, wait=wait)

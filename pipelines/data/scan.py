@@ -131,6 +131,11 @@ class SplitRows:
         return SplitRows(tuple(paths))
 
 
+def rows_in(folder: Path) -> SplitRows:
+    """The rows of a split that a study's folder holds."""
+    return SplitRows(tuple(sorted(folder.glob("*.arrow"))))
+
+
 def on_disk(shape: tuple[int, ...], dtype: Any, folder: Path) -> np.ndarray:
     """An array of zeros in a nameless file of a folder, which goes when the array does."""
     folder.mkdir(parents=True, exist_ok=True)

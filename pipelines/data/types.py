@@ -45,6 +45,8 @@ def canonical(kind: pa.DataType) -> pa.DataType | None:
         return INTEGER
     if pa.types.is_floating(kind):
         return NUMBER
+    if pa.types.is_decimal(kind):
+        return NUMBER if kind.scale > 0 else INTEGER
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return TEXT
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
@@ -83,14 +85,17 @@ def shown_type(kind: pa.DataType | None) -> str:
 def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A stored column as its settled type; raises ArrowInvalid.
 
-    A float of 32 bits becomes the number that it is written as, so 0.1 stays 0.1; a time is floored to microseconds;
-    as a text an object, or a list of them, is JSON.
+    A float of 32 bits, or a decimal, becomes the number that it is written as, so 0.1 stays 0.1; a time is floored to
+    microseconds; as a text an object, or a list of them, is JSON.
     """
     if values.type == kind:
         return values
     if kind == TEXT and is_nested(values.type):
         cells = (None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in values.to_pylist())
         return pa.chunked_array([pa.array(cells, TEXT)])
+    held, wanted = (of.value_type if is_list(of) else of for of in (values.type, kind))
+    if pa.types.is_decimal(held) and wanted == NUMBER:
+        return from_decimals(values, kind)
     if is_list(values.type) and is_list(kind) and pa.types.is_float32(values.type.value_type):
         lists = series_of(values.cast(pa.large_list(pa.float32())))
         return lists.list.eval(pl.element().cast(pl.String).cast(pl.Float64)).to_arrow().cast(kind)
@@ -103,6 +108,14 @@ def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
         return pc.floor_temporal(nanoseconds, unit="microsecond").cast(MOMENT).cast(pa.int64()).cast(kind)
     return values.cast(kind)
+
+
+def from_decimals(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Decimals, or lists of them, as the nearest floats: by their texts, for Arrow multiplies and 0.3 would be
+    0.30000000000000004."""
+    texts = series_of(values.cast(pa.large_list(TEXT) if is_list(kind) else TEXT))
+    floats = texts.list.eval(pl.element().cast(pl.Float64)) if is_list(kind) else texts.cast(pl.Float64)
+    return floats.to_arrow().cast(kind)
 
 
 def rounded(whole: pl.Series) -> np.ndarray:

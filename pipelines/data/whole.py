@@ -1,7 +1,7 @@
 """A source of which no row is held out, as a study reads that trains nothing: every row, hashed, with its columns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from secateur.pipelines.data.targets import read_targets
 
 LONGEST = 121
 """Characters of a text that are kept, to show rows by."""
+APART = "target"
+"""The split of rows that stand apart."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Whole:
     dropped: tuple[Dropped, ...]
     folder: Path
     """Where the shards lie that were read."""
+    apart: SplitRows | None = None
+    """Rows that stand apart from the others, where there are any."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,25 +98,40 @@ class Whole:
 
 
 def load_whole(
-    source: Source, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy
+    source: Source,
+    columns: Columns,
+    besides: Sequence[str],
+    base: Path,
+    cache: Path,
+    policy: DataPolicy,
+    *,
+    longest: int | None = LONGEST,
+    apart: Callable[[pa.Table], np.ndarray] | None = None,
+    key: str = "",
 ) -> Whole:
     """Read every row of a source, with the columns `besides`; relative paths start from `base`, `cache` takes shards.
 
-    Raises SourceError for everything that bad data can be.
+    Rows that a mask of `apart` names, by the columns of a batch, are none of the others; `key` says which they are.
+    Texts are cut at `longest` characters, unless it is None. Raises SourceError for everything that bad data can be.
     """
+
+    def divide(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
+        own = np.zeros(table.num_rows, np.bool_) if apart is None else apart(table)
+        return {"train": ~own, APART: own}
+
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
         files = parts["train"]
         wanted = typed_columns(files, columns, source, besides)
         folder = rows_folder(source, columns, base, cache, revision)
-        folder = folder.with_name(f"{folder.name}-{named(besides)}")
+        folder = folder.with_name(f"{folder.name}-{named(besides, longest, key)}")
         names = class_names_of(files, columns)
-        scans = scanned(files, wanted, columns, folder / "train", base, everything, names, longest=LONGEST)
+        scans = scanned(files, wanted, columns, folder / "train", base, divide, names, longest=longest)
     if "train" not in scans:
-        raise SourceError(f"{files[0].name}: no rows")
+        raise SourceError(f"{files[0].name}: no rows" + (" are left beside those that stand apart" if scans else ""))
     shown = tuple(file.shown(base) for file in files)
     keep, dropped = decide(scans, columns, policy, Places(scans, shown).text, folder)
-    rows = {"train": part_of(scans["train"], keep["train"], folder / "train")}
+    rows = {split: part_of(scans[split], keep[split], folder / split) for split in scans}
     targets: Int64[np.ndarray, " n"] | None = None
     label_names: tuple[str, ...] = ()
     if columns.labels:
@@ -127,25 +146,24 @@ def load_whole(
         mask[drawn] = True
         rows["train"] = part_of(rows["train"], mask, folder / "train")
         targets = None if targets is None else targets[drawn]
-    counts = counts_of(scans["train"], len(files))
-    return Whole(rows["train"], targets, label_names, revision, shown, counts, dict(wanted), tuple(dropped), folder)
+    counts, kinds = counts_of(scans.values(), len(files)), dict(wanted)
+    return Whole(
+        rows["train"], targets, label_names, revision, shown, counts, kinds, tuple(dropped), folder, rows.get(APART)
+    )
 
 
-def everything(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
-    """No row is held out."""
-    return {"train": np.ones(table.num_rows, np.bool_)}
+def named(besides: Sequence[str], longest: int | None, key: str) -> str:
+    """A part of a folder's name that stands for some columns, the length of texts, and which rows stand apart."""
+    parts = [longest, *sorted(besides), *([{"apart": key}] if key else [])]
+    return xxhash.xxh3_64_hexdigest(json.dumps(parts).encode())
 
 
-def named(besides: Sequence[str]) -> str:
-    """A part of a folder's name that stands for some columns."""
-    return xxhash.xxh3_64_hexdigest(json.dumps([LONGEST, *sorted(besides)]).encode())
-
-
-def counts_of(rows: SplitRows, files: int) -> tuple[int, ...]:
+def counts_of(parts: Iterable[SplitRows], files: int) -> tuple[int, ...]:
     """Rows of each file."""
     counts = np.zeros(files, np.int64)
-    for table in rows.batches([FILE]):
-        counts += np.bincount(table[FILE].to_numpy(), minlength=files)
+    for rows in parts:
+        for table in rows.batches([FILE]):
+            counts += np.bincount(table[FILE].to_numpy(), minlength=files)
     return tuple(counts.tolist())
 
 

@@ -20,7 +20,7 @@ from secateur.pipelines.storage.packed_masks import BITS, header, write_bits
 from secateur.scorers.networks.delta_magnitude import delta_magnitude
 from secateur.scorers.networks.delta_wanda import delta_wanda
 from secateur.scorers.networks.output_change import output_change
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import nearest
 from secateur.selectors.masks.delta_masks import (
     ENTRIES,
     Block,
@@ -201,7 +201,7 @@ class Scored:
                 mask = draw_each(first, stop, self.choice.keep, seed)
             elif rowwise:
                 scores = self.scores(name, first, stop).reshape(-1, stored.columns)
-                mask = keep_by_row(scores, resolve_keep(self.choice.keep, scores.shape[1]), first, seed).reshape(-1)
+                mask = keep_by_row(scores, max(1, nearest(self.choice.keep, scores.shape[1])), first, seed).reshape(-1)
             else:
                 assert cut is not None
                 mask = cut((self.scores(name, first, stop), first, seed))

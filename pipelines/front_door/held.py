@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.profile import Place, files_at, find_data
+from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
-from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.given import given
 from secateur.pipelines.studies.rejections import did_you_mean
@@ -40,7 +41,7 @@ class Held:
     place: Place | None = None
     """Where it lies, of a path."""
     items: int | None = None
-    """Rows of data without columns, as a torch data set may be."""
+    """Rows, of data in hand."""
     read: dict[str, pl.Series] = field(default_factory=dict)
     """Columns that somebody asked for."""
 
@@ -107,12 +108,7 @@ class Held:
     @cached_property
     def sizes(self) -> list[int]:
         """Rows of each file."""
-        if self.items is not None:
-            return [self.items]
-        if all(isinstance(file, ParquetFile) for file in self.files):
-            return [file.footer[1] for file in self.files if isinstance(file, ParquetFile)]
-        kinds = settled_types(self.files, self.columns[:1], ())
-        return [sum(table.num_rows for table in file.batches(kinds)) for file in self.files]
+        return [self.items] if self.items is not None else [rows_of(file) for file in self.files]
 
 
 def held(data: Any) -> Held:
@@ -123,7 +119,7 @@ def held(data: Any) -> Held:
         hand = given(data, None)
     except ValueError as error:
         raise SourceError(str(error).removeprefix("rows are kept of ")) from error
-    return Held("the data", [hand.rows], hand.take, items=None if hand.rows.columns else len(data))
+    return Held("the data", [hand.rows], hand.take, items=hand.count)
 
 
 def of_path(path: Path) -> Held:
@@ -157,6 +153,17 @@ def batches_of(file: SourceFile) -> Iterator[pa.Table]:
     with pq.ParquetFile(file.path) as opened:
         for batch in opened.iter_batches(BATCH):
             yield pa.Table.from_batches([batch])
+
+
+def rows_of(file: SourceFile) -> int:
+    """Rows of a file; SourceError where it has none."""
+    if isinstance(file, ParquetFile | DatasetSplit):
+        if not (count := file.footer[1] if isinstance(file, ParquetFile) else len(file.rows)):
+            raise SourceError(f"{file.name}: no rows")
+        return count
+    names = file.columns[:1]
+    kinds = file.types(names, texts=names) if isinstance(file, CsvFile) else file.stored_types()
+    return sum(table.num_rows for table in file.batches({name: kinds[name] for name in names}))
 
 
 def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:

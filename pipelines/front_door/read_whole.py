@@ -128,7 +128,7 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
     named = [name for name in (*wish.labels, wish.text, wish.image, *wish.features) if name is not None]
     if isinstance(data, datasets.DatasetDict):
         raise SourceError(f"this is a DatasetDict: give one split of it, such as data[{next(iter(data), 'train')!r}]")
-    if isinstance(data, datasets.Dataset):
+    if isinstance(data, datasets.Dataset) and len(data):
         with own_manners():
             data.to_parquet(path)
         return path
@@ -138,9 +138,12 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
         inputs = {"text": wish.text, "image": wish.image, "features": list(wish.features) or None}
         columns = Columns.model_validate(inputs | {"label": label})
     try:
-        rows = given(data, columns).rows
+        hand = given(data, columns)
     except ValueError as error:
         raise SourceError(str(error).removeprefix("rows are kept of ")) from error
+    rows = hand.rows
+    if not hand.count:
+        raise SourceError("the data have no rows: there is nothing to score")
     if not rows.columns:
         raise SourceError("name what items hold: label=, and text=, image= or features=")
     write(rows, [name for name in named if name in rows.columns], path)

@@ -5,7 +5,6 @@ What is chosen is a `Choice`: the rows, as many at random, and what both come to
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,19 @@ import polars_hash as plh
 
 from secateur.pipelines.front_door.held import Held, held, vectors_of
 from secateur.pipelines.front_door.targets import Target, target_of
-from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import OF_TARGET
-from secateur.selectors.contract import Selector, of_other_units, resolve_amount, resolve_keep, selectors
-from secateur.selectors.draws.ranks import Ordered
-from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import Units, choose_at_random, choose_units
+from secateur.pipelines.runs.kept_rows import Quotas, kept_rows
+from secateur.pipelines.studies.rejections import checked
+from secateur.pipelines.studies.selection import require_static
+from secateur.pipelines.studies.target import OF_TARGET
+from secateur.selectors.contract import Selector, resolve_amount, resolve_keep, selectors
+from secateur.selectors.whole_units import Units, choose_at_random
 
-SHARES = ("proportional", "balanced")
+IN_STUDIES = {
+    "gradient_places": "gradients of a model; a study with target trains one, and here there is nearest_to_target",
+    "sources": "where rows come from; name that column as by, with share='balanced'",
+    "target_source": "where rows come from; name that column as by, with the source's share, such as {'bank': 1.0}",
+}
+"""What selectors read that studies have, and what there is here."""
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
@@ -130,12 +134,16 @@ def choose(
     settings: Mapping[str, Any],
 ) -> Choice:
     """What `select` keeps, and as much at random; see there."""
+    if rows.items == 0:  # a file without rows is refused as it is read
+        raise ValueError("the data have no rows: there is nothing to keep a part of")
     keep = keep.item() if isinstance(keep, np.generic) else keep
     name = selector or ("uniform_random" if score is None else "top")
-    require(name, selectors(), "selector", of_other_units)
+    require_static(name, "selector")
     chosen = selectors()[name]
     if score is not None and "scores" not in chosen.reads:
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
+    for signal in IN_STUDIES.keys() & set(chosen.reads):
+        raise ValueError(f"selector: {name!r} reads {IN_STUDIES[signal]}")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
     if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:
@@ -151,12 +159,8 @@ def choose(
     how: dict[str, Any] = {"seed": seed, "ids": ids}
     if by is None and share != "proportional":
         raise ValueError("share: parts are those of the values of a column; name it as by")
-    if by is None:
-        kept = choose_units(chosen, signals, units, total, settings=filled, **how)
-    else:
-        strata, values = rows.codes(by, "by")
-        parts: Any = share if share in SHARES else shares_of(share, values.to_list(), by)
-        kept = choose_by_quota(chosen, signals, units, total, strata=strata, share=parts, settings=filled, **how)
+    quotas = None if by is None else Quotas.of(by, rows.codes(by, "by"), share)
+    kept = kept_rows(chosen, signals, units, total, quotas, settings=filled, **how)
     spent = np.ones(count) if costs is None else costs
     come = spent[kept].sum()
     twin = choose_at_random(units, float(come), seed=seed, ids=ids)
@@ -183,8 +187,7 @@ def signals_of(
             if score is None:
                 raise ValueError(f"score: selector {chosen.name!r} reads a score; name a column of numbers")
             values = rows.numbers(score, "score") if isinstance(score, str) else array_of(score, "score")
-            ordered = inspect.signature(chosen.choose).parameters[name].annotation is Ordered
-            found[name] = values if ordered else values.astype(np.float32)
+            found[name] = chosen.as_read(name, values)
         elif name in ("strata", "memberships"):
             if label is None:
                 raise ValueError(f"label: selector {chosen.name!r} reads classes; name their column")
@@ -194,7 +197,7 @@ def signals_of(
         elif name == "embeddings":
             found[name] = vectors_of(rows, embeddings, chosen.name)
         else:
-            found[name] = rows.numbers(name, f"selector {chosen.name!r}").astype(np.float32)
+            found[name] = chosen.as_read(name, rows.numbers(name, f"selector {chosen.name!r}"))
     for name, values in found.items():
         if len(values) != rows.count:
             held = ("embeddings", "vectors") if name == "embeddings" else ("score", "numbers")
@@ -237,16 +240,3 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
     if not isinstance(amount, int | float):
         raise ValueError(f"keep: {name} needs an amount above 0, got {amount!r}")
     return costs, float(resolve_amount({name: amount}, count, float(costs.sum()))), name
-
-
-def shares_of(share: Any, values: list[Any], by: str) -> dict[int, float]:
-    """Shares by the number of a value; raises ValueError for a value that the column has not."""
-    if not isinstance(share, Mapping):
-        raise ValueError(f"share: 'proportional', 'balanced' or a share by value of {by!r}, got {share!r}")
-    places = {str(value): place for place, value in enumerate(values)} | {v: place for place, v in enumerate(values)}
-    if any(part < 0 for part in share.values()) or sum(share.values()) > 1 + 1e-9:
-        raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")
-    for value in share:
-        if value not in places:
-            raise ValueError(f"share: {by!r} has no value {value!r}; there are: {', '.join(map(str, values[:20]))}")
-    return {places[value]: float(part) for value, part in share.items()}

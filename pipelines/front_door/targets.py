@@ -10,12 +10,10 @@ import polars as pl
 
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.front_door.held import Held, held, vectors_of
+from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.ngram_ratios import NgramRatios, ngram_ratios
-from secateur.scorers.target.query_lists import Vectors
 from secateur.scorers.target.target_places import target_places
-
-TERMS = 100_000
-"""Terms of TF-IDF at most, the commonest."""
+from secateur.scorers.target.text_cosines import TextCosines
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Target:
         """A signal by its name, `[n]`; raises ValueError that says what is missing."""
         if name == "target_places":
             tasks = self.held.codes(self.task, "target_task")[0] if self.task is not None else None
-            return target_places(*self.vectors, tasks, depth=self.depth)
+            return target_places(self.cosines, tasks, depth=self.depth)
         return self.ratios.sums if name == "target_log_ratios" else self.ratios.counts
 
     @property
@@ -44,24 +42,20 @@ class Target:
         return self.examples
 
     @property
-    def vectors(self) -> tuple[Vectors, Vectors]:
-        """Vectors of the pool and of the target: embeddings where there are any, else TF-IDF of the texts."""
+    def cosines(self) -> Cosines:
+        """Of the pool's rows to the target's: of embeddings where there are any, else of TF-IDF of the texts."""
         if isinstance(self.examples, np.ndarray):
             own = vectors_of(self.rows, self.embeddings, "a target of vectors")
             if self.examples.ndim != 2 or self.examples.shape[1] != own.shape[1]:
                 raise ValueError(f"target: vectors {self.examples.shape} do not go with embeddings {own.shape}")
-            return own, self.examples
+            return VectorCosines(own, self.examples)
         if isinstance(self.embeddings, str) and not self.embeddings.endswith(".npy"):
-            return tuple(vectors_of(data, self.embeddings, "the target") for data in (self.rows, self.examples))  # type: ignore[return-value]
+            return VectorCosines(*(vectors_of(data, self.embeddings, "the target") for data in (self.rows, self.held)))
         if self.embeddings is not None:
             raise ValueError(
                 "target: give its vectors as an array, or embeddings as a column that pool and target have"
             )
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        terms = TfidfVectorizer(sublinear_tf=True, max_features=TERMS, dtype=np.float32)
-        pool, target = self.texts
-        return terms.fit_transform(pool), terms.transform(target)
+        return TextCosines(*self.texts)
 
     @property
     def texts(self) -> tuple[pl.Series, pl.Series]:

@@ -11,7 +11,7 @@ from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.files.whole_files import new_file, refuse_existing
-from secateur.pipelines.front_door.held import Held
+from secateur.pipelines.front_door.held import Held, rows_of
 from secateur.pipelines.manifests.row_files import (
     FORMATS,
     copy_records,
@@ -30,14 +30,26 @@ OWN: Mapping[type[SourceFile], str] = {ParquetFile: "parquet", CsvFile: "csv", J
 """What a file is written as without a change of its rows."""
 
 
+def format_of(path: Path) -> str | None:
+    """The format that a file's ending says; None where it says none."""
+    return FORMATS.get(ending_of(path)) or {".npy": "indices", ".txt": "text"}.get(path.suffix)
+
+
 def kind_of(path: Path, said: str | None) -> str:
     """The format to write: the one said, or that of the file's ending; raises ValueError with those there are."""
-    kind = said or FORMATS.get(ending_of(path)) or {".npy": "indices", ".txt": "text"}.get(path.suffix)
+    kind = said or format_of(path)
     if kind not in KINDS:
         raise ValueError(
             f"--to: {said or path.suffix or 'a folder'} cannot be written here; there are: {', '.join(KINDS)}"
         )
     return kind
+
+
+def refuse_ending(path: Path, kind: str) -> None:
+    """Raise ValueError for a file whose ending says another format than is written."""
+    if (ending := format_of(path)) not in (None, kind):
+        named = path.name[: path.name.rindex(ending_of(path) or path.suffix)] + KINDS[kind]
+        raise ValueError(f"--to {kind}: -o {path.name} is of {ending}; leave --to out, or write -o {named}")
 
 
 def refuse_output(data: Held, path: Path, *others: str | None, overwrite: bool) -> None:
@@ -59,10 +71,15 @@ def write_rows(data: Held, rows: np.ndarray, path: Path, kind: str, *, overwrite
                 np.save(file, rows, allow_pickle=False)
         elif kind == "text":
             partial.write_text("".join(f"{row}\n" for row in rows.tolist()))
-        elif alone and OWN[type(first)] == kind:
+        elif alone and OWN[type(first)] == kind and separator_of(path) == separator_of(Path(first.name)):
             copy(first, rows, partial, path.suffix)
         else:
-            converted(data.take(rows), partial, kind, path.suffix)
+            converted(data.take(rows), partial, kind, path)
+
+
+def separator_of(path: Path) -> str:
+    """What stands between the fields of a CSV of that name."""
+    return "\t" if ending_of(path) == ".tsv" else ","
 
 
 def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None:
@@ -72,7 +89,7 @@ def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None
         keep[rows] = True
         copy_row_groups(file.path, partial, keep)
         return
-    keep = np.zeros(sum(table.num_rows for table in file.batches(file.types(file.columns[:1]))), np.bool_)
+    keep = np.zeros(rows_of(file), np.bool_)
     keep[rows] = True
     assert isinstance(file, CsvFile | JsonlFile)
     charset = file.charset if isinstance(file, CsvFile) else "utf-8"
@@ -80,13 +97,13 @@ def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None
         copy_records(texts_in(file.path, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))
 
 
-def converted(rows: pl.DataFrame, partial: Path, kind: str, suffix: str) -> None:
-    """Write rows in another format than they came in."""
+def converted(rows: pl.DataFrame, partial: Path, kind: str, path: Path) -> None:
+    """Write rows in another format than they came in, for a file that will be at `path`."""
     if kind == "parquet":
         rows.write_parquet(partial)
         return
     nested = [name for name, held in rows.schema.items() if held.is_nested()]
     if kind == "csv" and nested:
         raise ValueError(f"a CSV holds no lists, and column {nested[0]!r} does: write parquet or jsonl")
-    with packed(partial, suffix) as sink:
-        sink.write(rows.write_csv().encode() if kind == "csv" else rows.write_ndjson().encode())
+    with packed(partial, path.suffix) as sink:
+        sink.write((rows.write_csv(separator=separator_of(path)) if kind == "csv" else rows.write_ndjson()).encode())

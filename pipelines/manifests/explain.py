@@ -16,15 +16,14 @@ import numpy as np
 from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.lazy import pl
 from secateur.pipelines.data.stored_targets import shown_targets, strata_in
+from secateur.pipelines.manifests.decision import Decision
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.explanation import Explanation, Near, ScoreFacts, Standing, Stratum
+from secateur.pipelines.manifests.explanation import Compared, Explanation, Near, ScoreFacts, Standing, Stratum
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.places import Places
-from secateur.pipelines.manifests.rows import ClassCount
 from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store
-from secateur.selectors.contract import selectors
 
 BLOCK = 1 << 14
 
@@ -39,6 +38,8 @@ class Arrays:
     embeddings: np.ndarray | None
     shown: Callable[[int], str]
     """The target of a row as its task shows it."""
+    column: Callable[[str], pl.Series | None]
+    """A column of the user's data, where the study reads it."""
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -76,7 +77,16 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     def shown(row: int) -> str:
         return shown_targets(samples[row : row + 1], source["task"])[0]
 
-    return Arrays(samples, strata_in(samples), scores, near, shown, tuple(unknown))
+    def own(name: str) -> pl.Series | None:
+        key = (study, "rows")
+        if not store.holds(key):
+            return None
+        from secateur.pipelines.data.scan import rows_in
+
+        held = rows_in(store.load(key) / "train")
+        return held.column(name) if name in held.schema.names else None
+
+    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown))
 
 
 def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
@@ -117,8 +127,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     scores = tuple(score_facts(manifest, row, position if kept else None, label, known))
     keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
-    together = manifest.table["group"][position] if kept and "group" in manifest.table.columns else None
-    sentence = Decision(manifest, kept, counted, scores, stratum, together).sentence()
+    compared = compared_in(manifest, row, position if kept else None, keep, known)
+    sentence = Decision(manifest, kept, counted, scores, stratum, compared).sentence()
     distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(
@@ -132,6 +142,7 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
         group=group,
         weight=float(weights[position]) if kept and weights is not None else None,
         scores=scores,
+        compared=compared,
         stratum=stratum if isinstance(stratum, Stratum) else None,
         class_samples=counted.before if counted else None,
         class_kept=counted.after if counted else None,
@@ -173,6 +184,50 @@ def score_facts(
             )
         )
     return facts
+
+
+def compared_in(
+    manifest: Manifest, row: int, position: int | None, keep: np.ndarray, known: Arrays | None
+) -> Compared | None:
+    """What a selection of groups, or by quotas, compared of a sample; None for others, and where that is not known."""
+    source = manifest.provenance
+    group, by = source.spent.group if source.spent else None, source.settings.get("by")
+    name = source.scores[0].name if source.scores else ""
+    by = by if isinstance(by, str) else None  # a manifest may be hostile
+    if (group is None and by is None) or not name:
+        return None
+    if known is None or name not in known.scores:
+        return compared_in_group(manifest, position, name) if group is not None else None
+    columns = {of: known.column(of) for of in (group, by) if of is not None}
+    if any(held is None for held in columns.values()):
+        return None
+    from secateur.pipelines.data.codes import codes_of
+    from secateur.selectors.whole_units import Units
+
+    numbers = {of: codes_of(held) for of, held in columns.items() if held is not None}
+    units = Units.made_of(len(keep), None if group is None else numbers[group][0], None)
+    values = units.signals({"score": known.scores[name].astype(np.float64)})["score"]
+    unit, stays, quota = int(units.of[row]), np.unique(units.of[keep]), None
+    if by is not None:
+        belong = units.reduced(numbers[by][0])
+        stays, quota = stays[belong[stays] == belong[unit]], f"{by} {numbers[by][1][int(belong[unit])]}"
+    of_kept = values[stays]
+    low, high = (float(of_kept.min()), float(of_kept.max())) if len(stays) else (None, None)
+    own = None if group is None else str(numbers[group][1][int(numbers[group][0][row])])
+    return Compared(float(values[unit]), low, high, own, int(units.sizes[unit]), quota)
+
+
+def compared_in_group(manifest: Manifest, position: int | None, name: str) -> Compared | None:
+    """`compared_in` by the kept rows alone, of which a group that stays has all."""
+    table, column = manifest.table, SCORE + name
+    if position is None or not {column, "group"} <= set(table.columns):
+        return None
+    means = table.group_by("group").agg(pl.col(column).cast(pl.Float64).mean(), pl.len().alias("samples"))
+    group = table["group"][position]
+    [(mean, samples)] = means.filter(pl.col("group") == group).select(column, "samples").rows()
+    whole = manifest.provenance.settings.get("by") is None
+    low, high = (float(means[column].min()), float(means[column].max())) if whole else (None, None)  # type: ignore[arg-type]
+    return Compared(mean, low, high, group, samples, None)
 
 
 def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | None) -> Stratum | str | None:
@@ -240,116 +295,3 @@ def equal_rows(row: int, known: Arrays | None, places: Places) -> tuple[int | st
         return None
     same = np.flatnonzero((known.samples["content_hash"] == known.samples["content_hash"][row]).to_numpy())
     return tuple(places.named(int(other)) for other in same if other != row)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is known of one decision, to be told in one sentence."""
-
-    manifest: Manifest
-    kept: bool
-    counted: ClassCount | None
-    """The sample's class, where it is known."""
-    scores: tuple[ScoreFacts, ...]
-    stratum: Stratum | str | None
-    group: str | None = None
-    """What it stays or goes with, where that is known."""
-
-    @property
-    def drawn(self) -> str:
-        """What a draw made of the sample."""
-        return "it was drawn" if self.kept else "it was not drawn"
-
-    def sentence(self) -> str:
-        """Kept or dropped, by whom, and why as far as that can be told."""
-        source = self.manifest.provenance
-        tellers: dict[str, Callable[[], str]] = {
-            "full": lambda: "every sample is kept",
-            "top": self.of_top,
-            "band": self.of_band,
-            "coverage_centric": self.of_strata,
-            "uniform_random": self.of_chance,
-            "stratified_random": self.of_class_chance,
-        }
-        reason = tellers.get(source.selector, self.of_any)()
-        if source.spent and source.spent.group:
-            reason = f"{self.of_group(source.spent.group)}; {self.of_any() if source.selector == 'top' else reason}"
-        return f"{'Kept' if self.kept else 'Dropped'}: {reason}."
-
-    def of_top(self) -> str:
-        """The score against the end of the range that is kept."""
-        if not self.scores:
-            return self.of_any()
-        score, end = self.scores[0], self.manifest.provenance.settings.get("end", "high")
-        edge = score.kept_lowest if end == "high" else score.kept_highest
-        beyond = score.value > edge if end == "high" else score.value < edge
-        own = f"its {score.name} of {score.value:.4g}"
-        if score.value == edge:
-            return f"{own} is where the budget ends; among equals a hash of seed and row decides"
-        if beyond != self.kept:
-            return self.of_any()  # a class policy: the end of the range is each class's own
-        ending = "lowest" if end == "high" else "highest"
-        side = ("above" if end == "high" else "below") if self.kept else ("below" if end == "high" else "above")
-        return f"{own} is {side} {edge:.4g}, the {ending} that this selection keeps (high means {score.high_means})"
-
-    def of_group(self, column: str) -> str:
-        """What it stays or goes with."""
-        own = f" {self.group!r}" if self.group is not None else ""
-        return f"samples of equal {column} stay or go together, and its group{own} {'stays' if self.kept else 'goes'}"
-
-    def of_band(self) -> str:
-        """The score against the ends of the band."""
-        settings = self.manifest.provenance.settings
-        spent, low, high = self.manifest.provenance.spent, settings.get("low"), settings.get("high")
-        if not isinstance(low, int | float) or not isinstance(high, int | float):  # of a hostile manifest
-            return self.of_any()
-        if not self.scores or (spent and spent.group):
-            return self.of_any()
-        score = self.scores[0]
-        inside = low <= score.value <= high
-        side = "within" if inside else "outside"
-        own = f"its {score.name} of {score.value:.4g} is {side} the band from {low} to {high}"
-        return f"{own}; {self.drawn} (seed {self.manifest.provenance.seed})" if inside else own
-
-    def of_strata(self) -> str:
-        """The cut-off, or the stratum and its quota."""
-        cutoff = self.manifest.provenance.settings.get("cutoff")
-        if self.stratum == "cut":
-            names = [score.name for score in self.scores]
-            hardest = "lowest aum" if "aum" in names else f"highest {names[0]}"
-            return f"it is among the {cutoff} of all samples with the {hardest}, which the cut-off removes as too hard"
-        if not isinstance(self.stratum, Stratum):
-            return self.of_any()
-        there = self.stratum
-        place = f"stratum {there.number} of {there.of} of {there.score} has {there.samples} samples"
-        if there.quota == there.samples:
-            return f"{place}, no more than its part of the budget, and is taken whole"
-        return f"{place} and gives {there.quota} of them; {self.drawn} (seed {self.manifest.provenance.seed})"
-
-    def of_chance(self) -> str:
-        """How many of how many were drawn."""
-        declared, seed = self.manifest.declaration, self.manifest.provenance.seed
-        return f"{declared.count} of {declared.of} samples were drawn at random (seed {seed}); {self.drawn}"
-
-    def of_class_chance(self) -> str:
-        """The class's part of the draw."""
-        if self.counted is None:
-            return f"samples were drawn at random within each stratum; {self.drawn}"
-        name, seed = self.counted.name or self.counted.label, self.manifest.provenance.seed
-        quota = f"{self.counted.after} of its {self.counted.before} samples"
-        return f"stratum {name} gave {quota} at random (seed {seed}); {self.drawn}"
-
-    def of_any(self) -> str:
-        """The selector's own summary, and the sample's scores beside those that are kept."""
-        source = self.manifest.provenance
-        known = selectors().get(source.selector)
-        summary = f" ({known.summary.rstrip('.')})" if known and known.summary else ""
-        declared = self.manifest.declaration
-        did = "chose it" if self.kept else "did not choose it"
-        reason = f"{source.selector}{summary} {did} among the {declared.count} of {declared.of} that stay"
-        for score in self.scores[:1]:
-            reason += (
-                f"; its {score.name} of {score.value:.4g} is number {score.overall.rank} of {score.overall.count} from "
-                f"the top, kept ones run from {score.kept_lowest:.4g} to {score.kept_highest:.4g}"
-            )
-        return reason

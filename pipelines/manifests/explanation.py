@@ -41,6 +41,23 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What a selection compared where that is not the sample's own score among all.
+
+    `value` is the mean score of the sample's `group`, which has so many `samples`, or, without groups, its own score;
+    `lowest` and `highest` are those of the groups, or samples, that stay, of the same `quota` where there are quotas
+    (`source web`); None where nothing of it stays, or the study's files are not there.
+    """
+
+    value: float
+    lowest: float | None
+    highest: float | None
+    group: str | None
+    samples: int
+    quota: str | None
+
+
+@dataclass(frozen=True)
 class Stratum:
     """A stratum of coverage-centric selection: its range of the score, its samples and how many of them it gives."""
 
@@ -84,6 +101,7 @@ class Explanation:
     """The stratum that the sample is counted with, which is its class, where targets are classes."""
     weight: float | None
     scores: tuple[ScoreFacts, ...]
+    compared: Compared | None = None
     stratum: Stratum | None = None
     class_samples: int | None = None
     class_kept: int | None = None

@@ -35,6 +35,8 @@ class Given:
 
     rows: SourceFile
     take: Callable[[np.ndarray], Any]
+    count: int
+    """Rows, or items of a torch data set."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +77,23 @@ def given(target: Any, columns: Columns | None) -> Given:
 
     kind = type(target).__module__.partition(".")[0]
     if isinstance(target, datasets.Dataset):
-        return Given(DatasetSplit("the data", target), target.select)
+        return Given(DatasetSplit("the data", target), target.select, len(target))
     if isinstance(target, pa.Table):
-        return Given(_of_arrow(target), lambda rows: target.take(pa.array(rows)))
+        return Given(_of_arrow(target), lambda rows: target.take(pa.array(rows)), len(target))
     if isinstance(target, pl.DataFrame):
-        return Given(_of_series(target.get_columns()), lambda rows: target[rows])
+        return Given(_of_series(target.get_columns()), lambda rows: target[rows], len(target))
     if isinstance(target, pl.LazyFrame):
         whole = target.collect()
-        return Given(_of_series(whole.get_columns()), lambda rows: whole[rows].lazy())
+        return Given(_of_series(whole.get_columns()), lambda rows: whole[rows].lazy(), len(whole))
     if kind == "pandas" and hasattr(target, "iloc") and hasattr(target, "columns"):
-        return Given(_of_series([column for _, column in target.items()]), lambda rows: target.iloc[rows])
+        columns_held = [column for _, column in target.items()]
+        return Given(_of_series(columns_held), lambda rows: target.iloc[rows], len(target))
     if isinstance(target, list) and all(isinstance(row, Mapping) for row in target):
-        return Given(_of_dicts(target), lambda rows: [target[row] for row in rows])
+        return Given(_of_dicts(target), lambda rows: [target[row] for row in rows], len(target))
     if _is_map_style(target):
         from torch.utils.data import Subset
 
-        return Given(_of_items(target, columns), lambda rows: Subset(target, rows.tolist()))
+        return Given(_of_items(target, columns), lambda rows: Subset(target, rows.tolist()), len(target))
     raise ManifestError(f"rows are kept of {KINDS}, and this is a {type(target).__name__}")
 
 

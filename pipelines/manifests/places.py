@@ -95,9 +95,18 @@ class Places:
             return None
         found = self.table["row"].filter(self.table["id"] == name)
         if not len(found) and name != text:
-            kept = "training sample" if self.whole else "kept sample"
-            raise ManifestError(f"no {kept} has the id {name!r}")
+            raise ManifestError(self._no_such_id(name))
         return int(found[0]) if len(found) else None
+
+    def _no_such_id(self, name: str) -> str:
+        """That no sample has an id, with one that there is."""
+        some = f"; there are ids such as {self.table['id'][0]!r}" if self.table.height else ""
+        if self.whole:
+            return f"no training sample has the id {name!r}{some}"
+        return (
+            f"no kept sample has the id {name!r}{some}; whether a training sample has it is known only where the "
+            "study's assets are: set SECATEUR_HOME to where it ran"
+        )
 
     @property
     def _all(self) -> bool:
@@ -160,6 +169,10 @@ class Places:
             if len(absolute) == 1:
                 return int(absolute[0])
             raise ManifestError(f"no {'training sample' if self.whole else 'kept sample'} has the path {text!r}")
+        if "id" in self.table.columns:
+            raise ManifestError(
+                f"{self._no_such_id(text)}; and it is neither a row nor FILE:ROW of {', '.join(self._names[:5])}"
+            )
         raise ManifestError(
             f"{text!r} is neither a row nor FILE:ROW of the files {', '.join(self._names[:5]) or 'of the manifest'}"
         )

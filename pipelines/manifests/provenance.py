@@ -1,7 +1,7 @@
 """What every manifest says of itself: what it counts, where the choice comes from, and the seals of its files."""
 
 from collections.abc import Mapping
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt, StringConstraints
 
@@ -60,13 +60,29 @@ class Spent(FrozenModel):
     groups: Count | None = None
 
 
+class TargetCard(FrozenModel):
+    """The examples of a job that a selection follows: how many rows, where they are from in words, their files, and
+    the `fingerprint` of their content hashes."""
+
+    rows: Count
+    fingerprint: Text
+    origin: Text
+    files: tuple[Text, ...]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "TargetCard":
+        """As the asset `target` of a study holds it."""
+        files = tuple(name for name, _ in facts["files"])
+        return cls(rows=facts["rows"], fingerprint=facts["fingerprint"], origin=facts["from"], files=files)
+
+
 class Provenance(FrozenModel):
     """Where a selection comes from.
 
     `keep` is the budget as it was asked for, `budget` what it comes to in samples, `spent` what it comes to otherwise.
     `columns` is the mapping by which rows of the data set are hashed (the keywords of `samples.Columns`), so that a
     manifest can find its rows again.
-    `scores` are the definitions of the scores that the selection read.
+    `scores` are the definitions of the scores that the selection read, `target` the examples of a job that it follows.
     """
 
     dataset: Text
@@ -80,6 +96,7 @@ class Provenance(FrozenModel):
     seed: StrictInt
     spent: Spent | None = None
     scores: tuple[ScoreCard, ...] = ()
+    target: TargetCard | None = None
     columns: dict[str, JsonValue] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=lambda: dict(library_versions()))
     license: str | None = None

@@ -149,9 +149,12 @@ def overlaps_of(made: Made) -> Iterator[Overlap]:
 
 
 def shares_of(made: Made) -> Iterator[Share]:
-    """Shares of the values of each column that a selection has quotas of, before and after."""
+    """Shares of the values of each column that a selection has quotas of, or that says where rows come from, before and
+    after."""
+    target = made.study.target
     for trial in made.firsts:
-        if (column := made.study.selection_of(trial).by) is None:
+        column = made.study.selection_of(trial).by or (target.source if target else None)
+        if column is None:
             continue
         codes, values = codes_of(made.brought.column(column))
         before, after = (np.bincount(codes[rows], minlength=len(values)) for rows in (slice(None), made.masks[trial]))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.scan import rows_in
 from secateur.trainers.modalities.rendering import Unfit, messages_in
 
 PREVIEW = 120
@@ -51,11 +51,6 @@ def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]
     if "preview" in samples.columns:
         return samples["preview"].to_list()
     return previews(samples["row"].to_numpy()) if previews else [""] * len(samples)
-
-
-def rows_in(folder: Path) -> SplitRows:
-    """The training rows that a study's folder holds."""
-    return SplitRows(tuple(sorted(folder.glob("*.arrow"))))
 
 
 def in_turns(texts: Iterable[str | None]) -> str:

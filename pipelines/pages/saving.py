@@ -15,7 +15,7 @@ import numpy as np
 
 from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import Runs
-from secateur.pipelines.pages.words import Table
+from secateur.pipelines.pages.words import HOUR, Table, span
 from secateur.pipelines.studies.grid import KD, OWN, selection_key
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -23,7 +23,6 @@ from secateur.trainers.judging.outcome import Cost, Outcome
 
 TRAINING = "training"
 """The part of a trial's compute that every further training on the subset costs again."""
-HOUR = 3600
 NEXT_TO_NOTHING = 0.02
 """Of a training's seconds: what costs less is not worth a word."""
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -221,14 +220,6 @@ def ordinal(number: int) -> str:
         return ORDINALS[number - 1]
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
-
-
-def span(seconds: float) -> str:
-    """A span of time with about three digits, in the unit that suits its size."""
-    for unit, size in (("hours", HOUR), ("minutes", 60)):
-        if abs(seconds) >= 3 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2f} seconds" if abs(seconds) < 10 else f"{seconds:.1f} seconds"
 
 
 @dataclass(frozen=True)

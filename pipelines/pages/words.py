@@ -10,6 +10,7 @@ MARKUP = re.compile(r"[\\`*{}\[\]#!~<&]|(?<!\w)_|_(?!\w)")
 """What no words of ours hold."""
 LOST = "▼"
 """Stands before the number of a class that is lost."""
+HOUR = 3600
 Table = list[list[str]]
 """Lines of text, the header first."""
 
@@ -90,3 +91,11 @@ def text_table(table: Table) -> str:
     header, *lines = ([as_text(cell) for cell in line] for line in table)
     listed = [" | ".join(line) for line in (header, ["---"] * len(header), *lines)]
     return "\n".join(f"| {line} |" for line in listed)
+
+
+def span(seconds: float) -> str:
+    """A span of time with about three digits, in the unit that suits its size."""
+    for unit, size in (("hours", HOUR), ("minutes", 60)):
+        if abs(seconds) >= 3 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2f} seconds" if abs(seconds) < 10 else f"{seconds:.1f} seconds"

@@ -31,6 +31,9 @@ def findings_of(
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
     found = [*lost_findings(study, lost), *beside_findings(known), *constant_scores(store, study)]
+    of_target = (study.name, "target_report")
+    if getattr(study, "target", None) and store.find(of_target):
+        found += store.load(of_target)["findings"]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]

@@ -23,7 +23,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import nearest, resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.tuning import students_of_tuning
 from secateur.trainers.loop.train import Trained, fresh_model, train
@@ -165,7 +165,7 @@ def other_trainings(study: Study, samples: int) -> dict[str, list[int]]:
         shares = sorted({resolve_keep(each, samples) / samples for each in study.keep})
         tempered = study.own_task().tempered if study.task.own else study.task.declared.tempered
         students = students_of_tuning(shares, study.validation.seeds, tempered=tempered)
-        seen = [samples_seen(study.training, max(1, resolve_keep(share, learned))) for share in students]
+        seen = [samples_seen(study.training, max(1, nearest(share, learned))) for share in students]
         found["distillation_tuning"] = [samples_seen(settings.config_for(study.training), learned), *seen]
     return found
 

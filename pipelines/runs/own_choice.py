@@ -1,8 +1,8 @@
 """Choose rows by what a user brings: scores, what rows cost, whole groups, quotas, and beside it as much at random."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,14 +10,16 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.codes import codes_of
+from secateur.pipelines.runs.kept_rows import Quotas, kept_rows
+from secateur.pipelines.runs.target_signals import in_sources
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
 from secateur.pipelines.studies.own_scores import Budget
 from secateur.pipelines.studies.own_selection import OwnSelection
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.selectors.draws.ranks import Keep
-from secateur.selectors.unit_quotas import choose_by_quota
-from secateur.selectors.whole_units import Units, choose_at_random, choose_units
+from secateur.selectors.whole_units import Units, choose_at_random
 
 ROWS = "rows"
 
@@ -31,6 +33,10 @@ class Brought:
     scores: Mapping[str, np.ndarray]
     embeddings: np.ndarray | None
     group: str | None
+    of_target: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What selectors read of a target, by name."""
+    own_sources: Callable[[], Sequence[Any]] = tuple
+    """Values of the column of sources that are the target's own."""
 
     @cached_property
     def groups(self) -> np.ndarray | None:
@@ -46,20 +52,23 @@ class Brought:
                 found[name] = self.embeddings
             elif name in ("strata", "memberships"):
                 found[name] = self.strata
+            elif name in OF_TARGET:
+                found[name] = self.of_target[name]
+            elif name in OF_SOURCES:
+                assert study.target
+                assert study.target.source
+                held = self.column(study.target.source)
+                own = name == "target_source"
+                found[name] = in_sources(held, self.own_sources(), "target.source") if own else codes_of(held)[0]
             else:
                 score, sign = selection.signal(name, study.scores)
                 values = self.scores[score]
-                found[name] = exact(values, sign) if selection.reads_order(name) else sign * values.astype(np.float32)
+                found[name] = selection.chosen.as_read(name, values if sign == 1 else -values)
         return found
 
     def costs(self, keep: Budget) -> np.ndarray | None:
         """What each row takes of a budget, float64 or int64 `[n]`; None where that is one each."""
         return self.column(next(iter(keep))).to_numpy() if isinstance(keep, Mapping) else None
-
-
-def exact(values: np.ndarray, sign: int) -> np.ndarray:
-    """Values as they are, or their opposites."""
-    return values if sign == 1 else -values
 
 
 @dataclass(frozen=True)
@@ -111,16 +120,9 @@ def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed
     limit = float(resolve_amount(keep, count, float(units.costs.sum())))
     try:
         signals = brought.signals(selection, study)
-        if selection.by is None:
-            kept = choose_units(selection.chosen, signals, units, limit, **how)
-        else:
-            strata, values = codes_of(brought.column(selection.by))
-            share = shares_of(selection, values)
-            kept = choose_by_quota(selection.chosen, signals, units, limit, strata=strata, share=share, **how)
+        kept = kept_rows(selection.chosen, signals, units, limit, quotas_of(selection, brought.column), **how)
     except ValueError as error:
         raise ValueError(f"{study.name}: selections.{name}: {error}") from error
-    if not kept.any():
-        raise ValueError(f"{study.name}: selections.{name}: nothing fits the parts of a budget of {limit:g}; raise it")
     spent = spent_of(kept, units, costs, keep, limit, brought)
     return Chosen(kept, settings, spent, time.perf_counter() - started)
 
@@ -143,17 +145,9 @@ def spent_of(kept: Keep, units: Units, costs: np.ndarray | None, keep: Budget, l
     return Spent(unit=unit, limit=limit, total=total, whole=whole, group=brought.group, groups=groups)
 
 
-def shares_of(selection: OwnSelection, values: pl.Series) -> Any:
-    """The word for the shares, or the share of each value by its number; raises ValueError for a value that the column
-    has not."""
-    if isinstance(selection.share, str):
-        return selection.share
-    places = {str(value): place for place, value in enumerate(values.to_list())}
-    for value in selection.share:
-        if value not in places:
-            some = ", ".join(list(places)[:20])
-            raise ValueError(f"share: column {selection.by!r} has no value {value!r}; there are: {some}")
-    return {places[value]: part for value, part in selection.share.items()}
+def quotas_of(selection: OwnSelection, column: Callable[[str], pl.Series]) -> Quotas | None:
+    """Parts of the budget by the values of a column, where the selection has some."""
+    return None if selection.by is None else Quotas.of(selection.by, codes_of(column(selection.by)), selection.share)
 
 
 def check_budgets(study: Choice, count: int, column: Callable[[str], pl.Series]) -> None:
@@ -167,8 +161,7 @@ def check_budgets(study: Choice, count: int, column: Callable[[str], pl.Series])
         if not (isinstance(amount, float) and amount <= 1) and amount > whole:
             raise ValueError(f"keep: {amount:,} {name} are more than the {whole:,} of all rows")
     for name, selection in study.selections.items():
-        if selection.by is not None:
-            try:
-                shares_of(selection, codes_of(column(selection.by))[1])
-            except ValueError as error:
-                raise ValueError(f"selections.{name}.{error}") from error
+        try:
+            quotas_of(selection, column)
+        except ValueError as error:
+            raise ValueError(f"selections.{name}.{error}") from error

@@ -51,7 +51,11 @@ def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str
         if isinstance(keep, int) and keep > rows:
             yield f"keep: {keep} is more than the {rows} training rows there are; name at most {rows}, or a share"
             continue
-        budget = resolve_keep(keep, rows)
+        try:
+            budget = resolve_keep(keep, rows)
+        except ValueError as error:
+            yield str(error)
+            continue
         for name, selection in study.selections.items():
             floor = selection.classes.floor if selection.classes else 0
             least = int(np.minimum(floor, sizes).sum())

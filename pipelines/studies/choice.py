@@ -15,6 +15,15 @@ from secateur.pipelines.studies.own_selection import OWN_KEYS, OwnSelection
 from secateur.pipelines.studies.rejections import Name, mapping, nested
 from secateur.pipelines.studies.sections import Recurring
 from secateur.pipelines.studies.study import AnyStudy
+from secateur.pipelines.studies.target import (
+    MADE,
+    OF_SOURCES,
+    OF_TARGET,
+    TITLES,
+    StudyTarget,
+    beside,
+    contents_of_split,
+)
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.tasks.contract import Metric
@@ -60,6 +69,9 @@ class Choice(AnyStudy):
     )
     embeddings: Annotated[
         OwnVectors | None, Field(description="vectors that you bring, for selectors that read them")
+    ] = None
+    target: Annotated[
+        StudyTarget | None, Field(description="examples of the job that the data are for, for selections like them")
     ] = None
     selections: Annotated[
         dict[Name, OwnSelection],
@@ -132,9 +144,40 @@ class Choice(AnyStudy):
     @model_validator(mode="after")
     def _everything_read_is_there(self) -> "Choice":
         given = {"label": bool(self.columns.labels), "embeddings": self.embeddings is not None}
+        if self.target:
+            self.target.check_split(self.source)
+        for name in beside(self.target, self.selections):
+            self.selections[name] = OwnSelection(selector=name)
         for name, selection in self.selections.items():
-            selection.check(f"selections.{name}", self.scores, given)
+            selection.check(f"selections.{name}", self.scores, given, self.target)
+        self._check_target()
         return self
+
+    def _check_target(self) -> None:
+        """Raise ValueError for rows that cannot be compared with those of the target."""
+        texts = self.columns.text is not None
+        if self.target is None:
+            return
+        if "target_log_ratios" in self.target_signals and not texts:
+            raise ValueError("selections: importance_resampling counts words of texts; name columns.text")
+        by_texts = self.target.by_texts(named=self.embeddings is not None, texts=texts)
+        if "target_places" not in self.target_signals or by_texts:
+            return
+        if self.embeddings is None:
+            raise ValueError("target: rows that are no texts are compared by vectors; bring them as embeddings")
+        if self.embeddings.file is not None and self.target.vectors is None and self.target.filter is None:
+            raise ValueError("target.vectors: embeddings are a file of yours for the data; name one for the target")
+
+    @property
+    def target_signals(self) -> set[str]:
+        """What selections read of the target and of where rows come from."""
+        return set[str]().union(*(each.reads for each in self.selections.values())) & (OF_TARGET | OF_SOURCES)
+
+    @property
+    def target_by_texts(self) -> bool:
+        """Whether rows are compared with those of the target by their texts."""
+        texts = self.columns.text is not None
+        return self.target is not None and self.target.by_texts(named=self.embeddings is not None, texts=texts)
 
     @property
     def read_source(self) -> Source:
@@ -181,7 +224,8 @@ class Choice(AnyStudy):
         return [selection_key(arm, keep) for keep in self.budgets for arm in self.arms]
 
     def title(self, name: str) -> str:
-        return name.replace(RANDOM, ", at random")
+        plain = name.removesuffix(RANDOM)
+        return TITLES.get(plain, plain) + (", at random" if name.endswith(RANDOM) else "")
 
     def selection_of(self, trial: Trial) -> OwnSelection:
         """The selection of a trial, or the one that a random trial stands beside."""
@@ -197,23 +241,32 @@ class Choice(AnyStudy):
         scores = [score.column for score in self.scores.values() if score.file is None]
         quotas = [selection.by for selection in self.selections.values()]
         costs = [column for keep in self.keep if isinstance(keep, Mapping) for column in keep]
-        return sorted({name for name in (*scores, *quotas, *costs) if name is not None})
+        target = self.target.read_of_data if self.target else []
+        return sorted({name for name in (*scores, *quotas, *costs, *target) if name is not None})
 
     def revision(self, base: Path, cache: Path) -> str:
         from secateur.pipelines.data.sources import revision_of
 
         return revision_of(self.source, self.columns, base, cache)
 
+    def besides(self, base: Path, cache: Path) -> dict[str, str]:
+        return contents_of_split(self.target, self.source, self.columns, base, cache)
+
     def follows(self, names: Any, trial: Trial | None, content: str) -> bool:
         root, _, rest = content.partition(".")
+        if root == "target":
+            return bool(names[0] == "target" or (names[0] == "target_places" and rest.startswith("vectors")))
         if root == "scores":
             return bool(names[0] == "scores" and rest.partition(".")[0] == names[1])
         return bool(names[0] == root if root == "embeddings" else names[0] in DATA)
 
     def needs(self, trial: Trial | None, parent: Any) -> bool:
-        if trial is None or parent[0] not in ("scores", "embeddings"):
+        if trial is None or parent[0] not in ("scores", "embeddings", *MADE):
             return True
         selection = self.selection_of(trial)
+        if parent[0] in MADE:
+            read = set(selection.reads) & (OF_TARGET | OF_SOURCES)
+            return not trial.name.endswith(RANDOM) and (parent[0] in read or (parent[0] == "target" and bool(read)))
         return (
             parent[1] in selection.scores_read(self.scores)
             if parent[0] == "scores"
@@ -232,7 +285,12 @@ class Choice(AnyStudy):
                 **({"scores": self.told()} if asset == "manifest" else {}),
             }
         if asset in DATA:
-            return {"besides": self.read_besides, **self.model_dump(mode="json", include=read)}
+            apart = {"apart": self.target.filter} if self.target and self.target.filter else {}
+            return {"besides": self.read_besides, **apart, **self.model_dump(mode="json", include=read)}
+        if asset in MADE:
+            compared = self.model_dump(mode="json", include={"embeddings"}) if asset == "target_places" else {}
+            read = {"depth": [self.model_dump(mode="json", include={"keep"}), self.columns.group]} if compared else {}
+            return {"target": self.target and self.target.model_dump(mode="json"), **compared, **read}
         if asset in ("scores", "embeddings"):
             return self.model_dump(mode="json", include={asset})
         return self.model_dump(mode="json", exclude={"kind", "recurring"})

@@ -1,6 +1,5 @@
 """Selections of a study that trains nothing: a selector, the score that it reads, and quotas of a column."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -8,10 +7,10 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import OF_TARGET, choosers
+from secateur.pipelines.studies.selection import require_static
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET, StudyTarget, check_reads
 from secateur.scorers.settings import Settings
-from secateur.selectors.contract import Selector, of_other_units, selectors
-from secateur.selectors.draws.ranks import Ordered
+from secateur.selectors.contract import Selector, selectors
 
 OWN_KEYS = {"score", "by", "share"}
 """Keys of a selection in YAML that are no settings of its selector."""
@@ -45,10 +44,6 @@ class OwnSelection(Settings):
         """Signals that the selector reads, less what its caller supplies."""
         return tuple(name for name in self.chosen.reads if name not in ("ids", "budget"))
 
-    def reads_order(self, name: str) -> bool:
-        """Whether the order alone of a signal counts, so that it needs no type of its own."""
-        return inspect.signature(self.chosen.choose).parameters[name].annotation is Ordered
-
     @property
     def by_hardness(self) -> bool:
         """Whether samples are told apart by how hard they are."""
@@ -81,14 +76,13 @@ class OwnSelection(Settings):
         named = [name for name in self.reads if name == "scores" or name in NAMED]
         return sorted({self.signal(name, scores)[0] for name in named})
 
-    def check(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+    def check(
+        self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None = None
+    ) -> None:
         """Raise ValueError, with key and remedy, for a selector that there is not, settings that it does not take, and
         what it reads and nobody brings; `given` says whether there are a `label` and `embeddings`."""
-        if self.selector in choosers() and self.selector not in selectors():
-            raise ValueError(f"{where}.selector: {self.selector!r} selects while a model trains, and nothing is "
-                             "trained here: add proxy and training to the study")  # fmt: skip
-        require(self.selector, selectors(), f"{where}.selector", of_other_units)
-        self.check_inputs(where, scores, given)
+        require_static(self.selector, f"{where}.selector")
+        self.check_inputs(where, scores, given, target)
         if untuned := [name for name in self.chosen.tunable if self.settings.get(name) is None]:
             some = ", ".join(f"{value:g}" for value in self.chosen.tunable[untuned[0]])
             raise ValueError(f"{where}.{untuned[0]}: trainings would choose it, and nothing is trained here: "
@@ -96,12 +90,15 @@ class OwnSelection(Settings):
         checked(self.chosen.settings, self.settings, where, lambda held: self.chosen.most(2**40, held.model_dump()))
         if self.by is None and self.share != "proportional":
             raise ValueError(f"{where}.share: say by which column with by, or leave share out")
-        if isinstance(self.share, dict) and (
-            not self.share or min(self.share.values()) < 0 or sum(self.share.values()) > 1 + 1e-9
-        ):
-            raise ValueError(f"{where}.share: shares are from 0 on and add up to 1 at most, got {self.share}")
+        if isinstance(self.share, dict):
+            try:
+                refuse_no_parts(self.share)
+            except ValueError as error:
+                raise ValueError(f"{where}.{error}") from error
 
-    def check_inputs(self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool]) -> None:
+    def check_inputs(
+        self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None
+    ) -> None:
         """Raise ValueError for what the selector reads and nobody brings."""
         if self.score is not None:
             if not {"scores", *HARDNESS} & set(self.reads):
@@ -117,11 +114,13 @@ class OwnSelection(Settings):
         if set(OF_LABELS) & set(self.reads) and not given["label"]:
             raise ValueError(f"{where}: {self.selector!r} reads classes; name their column as columns.label")
         unknown = [name for name in self.reads if name not in ("scores", "embeddings", *OF_LABELS, *NAMED)]
-        if OF_TARGET.intersection(unknown):
+        if "gradient_places" in unknown:
             raise ValueError(
-                f"{where}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
-                "select DATA --target EXAMPLES"
+                f"{where}.selector: {self.selector!r} compares gradients of a model, and nothing is trained here: add "
+                "proxy and training, or name nearest_to_target"
             )
+        check_reads(where, self.selector, set(unknown), target)
+        unknown = [name for name in unknown if name not in OF_TARGET | OF_SOURCES]
         if unknown:
             raise ValueError(
                 f"{where}: {self.selector!r} reads {unknown[0]}, which needs a training: name another selector"
@@ -130,3 +129,9 @@ class OwnSelection(Settings):
             self.scores_read(scores)
         except ValueError as error:
             raise ValueError(f"{where}.score: {error}") from error
+
+
+def refuse_no_parts(share: Mapping[Any, float]) -> None:
+    """Raise ValueError for shares that are none, negative, or add up to more than 1."""
+    if not share or min(share.values()) < 0 or sum(share.values()) > 1 + 1e-9:
+        raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.scores import Score, require_score
+from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.scorers.contract import discover, positional
 from secateur.scorers.settings import Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
@@ -20,8 +21,6 @@ from secateur.selectors.samplers.contract import EpochSampler
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
 OWN_KEYS = {"score", "cut_by", "classes", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
-OF_TARGET = {"target_places", "target_log_ratios", "ngram_counts"}
-"""What selectors read of examples of a job, which the front door has."""
 
 
 @cache
@@ -35,6 +34,16 @@ def choosers() -> Mapping[str, Chooser]:
         return not inspect.isabstract(kind) and "keep" not in positional(kind.__init__)
 
     return discover(secateur.selectors, Selector, EpochSampler, holds=chooses)
+
+
+def require_static(name: str, key: str) -> None:
+    """Raise ValueError, with key and remedy, for what is no selector, or one that needs a training to go on."""
+    if name in choosers() and name not in selectors():
+        raise ValueError(
+            f"{key}: {name!r} selects while a model trains, and nothing is trained here: add proxy and training to a "
+            "study, or use it as a sampler in a loop of your own"
+        )
+    require(name, selectors(), key, of_other_units)
 
 
 def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
@@ -122,7 +131,7 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
-        if OF_TARGET.intersection(self.reads):
+        if (OF_TARGET | OF_SOURCES).intersection(self.reads):
             raise ValueError(
                 f"{name}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
                 "select DATA --target EXAMPLES"

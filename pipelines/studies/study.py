@@ -178,10 +178,14 @@ class AnyStudy(Settings, ABC):
         Raises what `revision` raises, and OSError for what cannot be read.
         """
         with remembered(cache / CONTENTS / self.name):
-            found = {SOURCE: self.revision(base, cache), **contents_of(self, base)}
+            found = {SOURCE: self.revision(base, cache), **contents_of(self, base), **self.besides(base, cache)}
             for key, settings in self.resolved.items():
                 found |= {f"{key}.{name}": digest for name, digest in contents_of(settings, base).items()}
         return found
+
+    def besides(self, base: Path, cache: Path) -> dict[str, str]:
+        """Identity of what the study reads that is neither its source nor a file or folder which a setting names."""
+        return {}
 
     @property
     def resolved(self) -> Mapping[str, Settings]:

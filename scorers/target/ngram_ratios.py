@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 if TYPE_CHECKING:
-    import polars as pl
     from scipy.sparse import csr_matrix
 
 BUCKETS = 10_000
@@ -32,7 +31,7 @@ class NgramRatios:
     counts: Int64[np.ndarray, " n"]
 
 
-def counted(texts: "pl.Series | Iterable[str]") -> Iterator["csr_matrix"]:
+def counted(texts: Iterable[str]) -> Iterator["csr_matrix"]:
     """n-grams of texts by bucket, a block of them at once."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -49,7 +48,7 @@ def counted(texts: "pl.Series | Iterable[str]") -> Iterator["csr_matrix"]:
         yield hashing.transform(block)
 
 
-def ngram_ratios(pool: "pl.Series", target: "pl.Series", *, smoothing: float = 1.0) -> NgramRatios:
+def ngram_ratios(pool: Iterable[str], target: Iterable[str], *, smoothing: float = 1.0) -> NgramRatios:
     """Log importance weights of texts, before any division by their length.
 
     `smoothing` n-grams are added to each bucket of the target: without (0, as published) an n-gram that a small target

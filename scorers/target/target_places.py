@@ -6,40 +6,47 @@ Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (RDS+), arXiv
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from secateur.scorers.target.query_lists import Vectors, most_similar
+from secateur.scorers.target.cosines import Cosines
+
+LISTED = 1 << 24
+"""Entries of all queries' lists at most, of 12 bytes each."""
 
 
 def target_places(
-    pool: Vectors,
-    queries: Vectors,
-    tasks: Int64[np.ndarray, " queries"] | None = None,
-    *,
-    depth: int | None = None,
+    cosines: Cosines, tasks: Int64[np.ndarray, " queries"] | None = None, *, depth: int | None = None
 ) -> Int64[np.ndarray, " n"]:
     """Place of each row of the pool, int64 `[n]`, from 0 on; the smallest places are what is selected.
 
     Of one task each query in turn pops its own best row that it has not popped; a row that is taken already costs the
     turn. So no query, however hot, gets all. Of several `tasks` (numbers of each query's) the tasks take turns, each
-    with its rows by their highest cosine to one of its queries. The first `depth` places are exact (all where None);
-    the other rows stand behind them in no order that means anything, by their row.
+    with its rows by their highest cosine to one of its queries.
 
-    >>> target_places(np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.float32([[1, 0], [0, 1]]))
+    The first `depth` places are so (all where None), as far as lists of `LISTED` entries together reach. Rows that are
+    wanted beyond stand behind by their highest cosine to any query, those that are not wanted by their row.
+
+    >>> from secateur.scorers.target.cosines import VectorCosines
+    >>> pool, queries = np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.float32([[1, 0], [0, 1]])
+    >>> target_places(VectorCosines(pool, queries))
     array([0, 2, 1])
     """
-    count, wanted = pool.shape[0], min(depth or pool.shape[0], pool.shape[0])
-    turns = queries.shape[0] if tasks is None else len(np.unique(tasks))
-    length = min(count, 4 * -(-wanted // turns) + 8)
+    count = cosines.rows
+    wanted = min(depth or count, count)
+    turns = cosines.queries if tasks is None else len(np.unique(tasks))
+    longest = min(count, max(1, LISTED // cosines.queries))
+    length = min(longest, 4 * -(-wanted // turns) + 8)
     while True:
-        places, cosines = most_similar(pool, queries, length)
-        lists = places if tasks is None else task_lists(places, cosines, tasks, length)
-        taken = in_turn(lists)
-        if len(taken) >= wanted or length == count:
+        places, similar = cosines.nearest(length)
+        taken = in_turn(places if tasks is None else task_lists(places, similar, tasks, length))
+        if len(taken) >= wanted or length == longest:
             break
-        length = min(count, 2 * length)
-    found = np.empty(count, np.int64)
+        length = min(longest, 2 * length)
     rest = np.ones(count, np.bool_)
     rest[taken] = False
-    found[np.concatenate([taken, np.flatnonzero(rest)])] = np.arange(count)
+    behind = np.flatnonzero(rest)
+    if len(taken) < wanted:
+        behind = behind[np.argsort(-cosines.highest()[behind], kind="stable")]
+    found = np.empty(count, np.int64)
+    found[np.concatenate([taken, behind])] = np.arange(count)
     return found
 
 

@@ -211,8 +211,11 @@ def test_explain_takes_the_users_id(ran: Any, manifest: Any) -> None:
     assert (row, found.id, found.row) == (1, "u001", 1)
     assert found.scores[0].value == 3 * ran[1]["pass_rate"][1] + 1
     assert "samples of equal episode stay or go together" in found.sentence
-    with pytest.raises(ManifestError, match="no training sample has the id 'u999'"):
-        places_of(kept, known).find("id:u999")
+    for text in ("id:u999", "u999"):
+        with pytest.raises(ManifestError, match="no training sample has the id 'u999'; there are ids such as 'u000'"):
+            places_of(kept, known).find(text)
+    with pytest.raises(ManifestError, match=r"no kept sample has the id 'u999'.*set SECATEUR_HOME"):
+        places_of(kept, "not here").find("u999")
 
 
 def test_a_manifest_that_spends_otherwise_than_it_says_is_found_out(ran: Any, manifest: Any, tmp_path: Path) -> None:
@@ -417,3 +420,52 @@ def test_a_study_that_trains_takes_ids_too_and_refuses_one_that_is_there_twice(
     study = write_study(columns={"features": ["x", "y"], "label": "label", "id": "label"}).study
     with pytest.raises(ValueError, match=r"columns.id, train split: column 'label' .* rows 3, 4"):
         prepared(study, tmp_path, tmp_path / "cache", tmp_path / "prepared")
+
+
+def test_explain_says_the_mean_of_the_group_that_decided(ran: Any, manifest: Any) -> None:
+    """Of every sample, against a group-by: the mean, how many share it, and the lowest mean that stays."""
+    table = ran[1].with_columns(grade=3 * pl.col("pass_rate") + 1)
+    means = table.group_by("episode").agg(pl.col("grade").mean(), pl.len())
+    for name in ("best@0.1", "best@tokens=9000"):
+        kept = manifest(name)
+        known = arrays_of(kept, ran[0].path.parent / "assets" / "maths")
+        stays = set(table["episode"].gather(kept.rows))
+        lowest = means.filter(pl.col("episode").is_in(list(stays)))["grade"].min()
+        skipped = 0
+        for row in range(COUNT):
+            found = explain(kept, row, known)
+            [(_, mean, size)] = means.filter(pl.col("episode") == table["episode"][row]).rows()
+            assert found.compared is not None
+            assert (found.compared.group, found.compared.samples) == (str(table["episode"][row]), size)
+            assert found.compared.value == pytest.approx(mean, rel=1e-12)
+            assert found.compared.lowest == pytest.approx(lowest, rel=1e-12)
+            assert f"{found.compared.value:.4g} (its judge of {table['grade'][row]:.4g})" in found.sentence
+            skipped += "more than was left of the budget" in found.sentence
+            assert ("more than was left" in found.sentence) == (mean > lowest and not found.kept)
+            assert ("is above" in found.sentence) == (mean > lowest)
+        assert skipped
+
+
+def test_explain_compares_within_the_quota(ran: Any, manifest: Any) -> None:
+    kept = manifest("sourced@tokens=9000")
+    known = arrays_of(kept, ran[0].path.parent / "assets" / "maths")
+    by_group = ran[1].group_by("episode").agg(pl.col("pass_rate").mean(), pl.col("source").mode().min())
+    stays = by_group.filter(pl.col("episode").is_in(ran[1]["episode"].gather(kept.rows).implode()))
+    for row in range(0, COUNT, 7):
+        found = explain(kept, row, known)
+        [source] = by_group.filter(pl.col("episode") == ran[1]["episode"][row])["source"]
+        assert found.compared is not None
+        assert found.compared.quota == f"source {source}"
+        same = stays.filter(pl.col("source") == source)["pass_rate"]
+        lowest = None if not len(same) else pytest.approx(3 * same.min() + 1, rel=1e-12)
+        assert found.compared.lowest == lowest
+
+
+def test_without_the_studys_files_explain_knows_the_mean_of_kept_groups(ran: Any, manifest: Any) -> None:
+    kept = manifest("best@0.1")
+    row = int(kept.rows[0])
+    found = explain(kept, row, "not here")
+    mean = ran[1].filter(pl.col("episode") == ran[1]["episode"][row])["pass_rate"].mean()
+    assert found.compared is not None
+    assert found.compared.value == pytest.approx(3 * mean + 1, rel=1e-6)  # scores of a manifest are of 32 bits
+    assert "the mean judge of its group's" in found.sentence

@@ -11,6 +11,7 @@ from small_data import write_shapes
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.pages.stages import first_stage
 from secateur.pipelines.runs.forecast import MANY, memory_of, other_trainings
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
@@ -109,3 +110,16 @@ def test_pictures_are_probed_once_they_are_prepared(tmp_path: Path, monkeypatch:
     assert "cut short" in after["seconds_by"]
     assert after["seconds"] > 0
     assert after["memory"]["samples"] == 24 * (16 * 16 * 3 + 8)
+
+
+def test_the_first_stage_is_counted_and_the_others_are_said(write_study: Any) -> None:
+    file = write_study(seeds={"from": 2, "to": 4}, keep=[0.5, 0.25], refine=True)
+    assert file.study
+    now, every = len(first_stage(file.study)), len(list(file.study.trials))
+    done = CliRunner().invoke(app, ["run", str(file.path), "--dry-run", "--json"], catch_exceptions=False)
+    answer = json.loads(done.stdout)
+    assert answer["trainings"][0] == {"of": "trials", "to_make": now, "made": 0}
+    assert answer["later_stages"]["trials"] == every - now > now
+    assert answer["later_stages"]["seconds"] > 0
+    told = CliRunner().invoke(app, ["run", str(file.path), "--dry-run"], catch_exceptions=False).stdout
+    assert f"this is the first stage: up to {every - now} further trials follow where outcomes ask for them" in told

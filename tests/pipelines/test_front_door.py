@@ -212,7 +212,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"scores": ["tdds"], "epochs": 3}, ValueError, "windows of 10 presentations"),
     ({"label": "x", "task": "regression", "scores": ["aum"]}, ValueError, "regression has none of"),
     ({"label": "x", "task": "ranking"}, ValueError, "task=…: there is no 'ranking'"),
-    ({"data": frames().head(0)}, ValueError, "the data: no rows"),
+    ({"data": frames().head(0)}, ValueError, "the data have no rows"),
     ({"data": frames().with_columns(label=pl.lit("a"))}, ValueError, r"is 'a' in every row.*\(label=…\)"),
     ({"model": "resnet"}, ValueError, "there is no 'resnet'|resnet"),
     ({"proxy": {"folds": 3}}, ValueError, "proxy: folds are for studies"),

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import secateur as sc
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.front_door.held import held
 
 COUNT = 240
 
@@ -173,7 +174,16 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
         ({"keep": {"tokens": -4}}, r"keep: tokens needs an amount above 0, got -4"),
         ({"keep": {"below": 3}}, r"keep: column 'below' is below 0 in 1 of 240 rows: row 3"),
         ({"key": "source"}, r"key: column 'source' is the same as in an earlier row in 237 of 240 rows"),
-        ({"by": "source", "share": {"wbe": 1}}, r"share: 'source' has no value 'wbe'; there are: code, maths, web"),
+        (
+            {"by": "source", "share": {"wbe": 1}},
+            r"share: column 'source' has no value 'wbe'; there are: code, maths, web",
+        ),
+        ({"by": "source", "share": {}}, r"share: parts are from 0 on and add up to 1 at most, and these are {}"),
+        (
+            {"by": "source", "share": {"web": 0.001}},
+            r"nothing fits the parts of a budget of 72: raise it, or name larger",
+        ),
+        ({"selector": "rs2"}, r"selector: 'rs2' selects while a model trains.* as a sampler in a loop of your own"),
         ({"by": "source", "share": "even"}, r"share: 'proportional', 'balanced' or a share by value of 'source', got"),
         ({"share": "balanced"}, r"share: parts are those of the values of a column; name it as by"),
         (
@@ -188,6 +198,67 @@ def test_what_cannot_be_is_refused(prompts, asked, text) -> None:
     table = prompts.with_columns(gaps=gaps, broken=gaps.fill_null(0).scatter(0, float("nan")), below=below)
     with pytest.raises((ValueError, TypeError), match=text):
         sc.select(table, **({"keep": 0.3} | asked))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[], pd.DataFrame(), pd.DataFrame({"a": []}), pl.LazyFrame({"a": []}), datasets.Dataset.from_dict({"a": []})],
+)
+def test_data_without_rows_are_said_to_have_none(data) -> None:
+    for how in ({}, {"score": "a"}):
+        with pytest.raises(ValueError, match="the data have no rows: there is nothing to keep a part of"):
+            sc.select(data, keep=0.5, **how)
+    with pytest.raises(ValueError, match="the data have no rows"):
+        sc.score(data, label="a")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet", "folder"])
+def test_a_file_without_rows_is_named(name, tmp_path) -> None:
+    path = tmp_path / name
+    if name == "a.parquet":
+        pl.DataFrame({"a": []}).write_parquet(path)
+    elif name == "folder":
+        path.mkdir()
+    else:
+        path.write_text("a\n" if name == "a.csv" else "")
+    with pytest.raises(ValueError, match=rf"{name}.*(no rows|no data|holds no)"):
+        sc.select(path, keep=0.5, score="a")
+
+
+def test_decimals_are_the_numbers_that_they_are_written_as(prompts, tmp_path) -> None:
+    """By Python's own float of their text; a budget of prices is never exceeded."""
+    prices = [f"{row * 37 % 1000 / 100:.2f}" for row in range(COUNT)]
+    texts = pl.DataFrame({"price": prices, "rate": [f"0.{row:017d}" for row in range(COUNT)]})
+    table = texts.with_columns(pl.col("price").cast(pl.Decimal(10, 2)), pl.col("rate").cast(pl.Decimal(38, 18)))
+    table.write_parquet(tmp_path / "prices.parquet")
+    for data in (table, table.to_arrow(), table.to_pandas(), tmp_path / "prices.parquet"):
+        kept = sc.select(data, score="rate", keep={"price": 100.5})
+        spent = kept["price"].to_pylist() if isinstance(kept, pa.Table) else list(kept["price"])
+        assert 100 < sum(map(float, spent)) <= 100.5
+    held_prices = held(table).numbers("price", "score")
+    assert held_prices.tolist() == [float(price) for price in prices]
+    whole = pl.DataFrame({"count": ["3", "12"]}).with_columns(pl.col("count").cast(pl.Decimal(20, 0)))
+    assert held(whole).numbers("count", "score").dtype == np.int64
+    for text, scale in (("12345678901234567890.5", 1), ("92233720368547758080", 0)):
+        wide = pl.DataFrame({"code": ["1", text]}).with_columns(pl.col("code").cast(pl.Decimal(38, scale)))
+        with pytest.raises(ValueError, match=r"row 1: column 'code' is [0-9.]+, beyond 2\^(53|63).*write it as a text"):
+            sc.select(wide, score="code", keep=1)
+
+
+def test_a_column_that_no_study_reads_does_not_stand_in_the_way(tmp_path) -> None:
+    """The first column is one of structs, of which the number of rows could not be told before."""
+    (tmp_path / "a.jsonl").write_text('{"deep": {"x": [{"y": 1}]}, "a": 1}\n' * 5)
+    assert sc.select(tmp_path / "a.jsonl", keep=2).height == 2
+    assert sc.select(pl.read_ndjson(tmp_path / "a.jsonl"), keep=2).height == 2
+
+
+def test_a_file_of_tabs_holds_tabs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("a,b\n1,x\n2,y\n")
+    shell("a.csv", "--keep", "1", "-o", "b.tsv")
+    assert Path("b.tsv").read_text().startswith("a\tb\n")
+    shell("b.tsv", "--keep", "1", "-o", "c.csv")
+    assert Path("c.csv").read_text().startswith("a,b\n")
 
 
 def test_the_random_rows_are_drawn_apart_from_the_selection(prompts) -> None:
@@ -268,6 +339,13 @@ def test_the_shell_says_what_whole_groups_and_tokens_come_to(prompts, tmp_path, 
         (["data.csv", "--keep", "1", "-o", "data.csv", "--overwrite"], "data.csv is the data itself"),
         (["data.csv", "--keep", "1", "-o", "kept.xlsx"], "--to: .xlsx cannot be written here; there are: csv"),
         (["data.csv", "--keep", "1", "--share", "web"], "--share web: proportional, balanced"),
+        (["digits", "--no-random"], "--no-random is an option of a file of data, and digits is none"),
+        (["digits", "-o", "a.csv"], "--out is an option of a file of data"),
+        (["data.csv", "--keep", "-5"], "keep is a count of -5"),
+        (["data.csv", "--keep", "0.2"], "keep is a fraction of 0.2, which of 2 comes to 0.4, less than half of one"),
+        (["data.csv", "--keep", "1", "--score", "a", "--end", "high", "--set", "end=low"], "say once which end stays"),
+        (["data.csv", "--keep", "1", "--to", "parquet", "-o", "x.csv"], "-o x.csv is of csv; leave --to out, or write"),
+        (["data.csv", "--keep", "1", "--to", "csv", "-o", "x.jsonl.gz"], "or write -o x.csv"),
     ],
 )
 def test_the_shell_refuses_in_one_sentence_and_writes_nothing(words, text, tmp_path, monkeypatch) -> None:

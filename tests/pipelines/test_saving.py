@@ -10,8 +10,9 @@ from small_studies import read
 
 from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import build_report
-from secateur.pipelines.pages.saving import Saving, ordinal, saving_of, span
+from secateur.pipelines.pages.saving import Saving, ordinal, saving_of
 from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
+from secateur.pipelines.pages.words import span
 from secateur.pipelines.studies.files import StudyError, StudyFile
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.judging.outcome import Cost, Outcome

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from secateur.scorers.target import query_lists
+from secateur.scorers.target import cosines
+from secateur.scorers.target.cosines import VectorCosines
 from secateur.scorers.target.ngram_ratios import BUCKETS, ngram_ratios
 from secateur.scorers.target.target_places import target_places
 from secateur.selectors.static.importance_resampling import importance_resampling
@@ -40,23 +41,23 @@ def test_queries_and_tasks_take_turns(seed, count, queries, several) -> None:
     pool, target = (rng.normal(size=(rows, 3)).astype(np.float32) for rows in (count, queries))
     tasks = rng.integers(0, 3, queries) if several else None
     order = turns(pool, target, tasks)
-    assert np.argsort(target_places(pool, target, tasks)).tolist() == order
-    assert np.argsort(target_places(csr_matrix(pool), csr_matrix(target), tasks)).tolist() == order
+    assert np.argsort(target_places(VectorCosines(pool, target), tasks)).tolist() == order
+    assert np.argsort(target_places(VectorCosines(csr_matrix(pool), csr_matrix(target)), tasks)).tolist() == order
     depth = int(rng.integers(1, count + 1))
-    assert np.argsort(target_places(pool, target, tasks, depth=depth))[:depth].tolist() == order[:depth]
+    assert np.argsort(target_places(VectorCosines(pool, target), tasks, depth=depth))[:depth].tolist() == order[:depth]
 
 
 def test_memory_holds_a_block_of_the_pool_and_never_all_pairs(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     pool, target = (rng.normal(size=(rows, 3)).astype(np.float32) for rows in (500, 20))
-    whole = target_places(pool, target, depth=90)
-    monkeypatch.setattr(query_lists, "WORKSPACE", 4 * 20 * 64)
+    whole = target_places(VectorCosines(pool, target), depth=90)
+    monkeypatch.setattr(cosines, "WORKSPACE", 4 * 20 * 64)
     seen = list[int]()
-    kept = query_lists.unit_rows
-    monkeypatch.setattr(query_lists, "unit_rows", lambda rows: seen.append(rows.shape[0]) or kept(rows))
-    assert (target_places(pool, target, depth=90) == whole).all()
+    kept = cosines.unit_rows
+    monkeypatch.setattr(cosines, "unit_rows", lambda rows: seen.append(rows.shape[0]) or kept(rows))
+    assert (target_places(VectorCosines(pool, target), depth=90) == whole).all()
     assert max(seen) == 64
-    assert (target_places(csr_matrix(pool), csr_matrix(target), depth=90)[whole < 90] < 90).all()
+    assert (target_places(VectorCosines(csr_matrix(pool), csr_matrix(target)), depth=90)[whole < 90] < 90).all()
 
 
 def test_a_hot_query_does_not_get_everything() -> None:
@@ -65,7 +66,7 @@ def test_a_hot_query_does_not_get_everything() -> None:
     crowd = target[0] + rng.normal(scale=0.05, size=(200, 5)).astype(np.float32)
     others = target[rng.integers(1, 5, 100)] + rng.normal(scale=0.6, size=(100, 5)).astype(np.float32)
     pool = np.concatenate([crowd, others])
-    keep = nearest_to_target(target_places(pool, target), 50)
+    keep = nearest_to_target(target_places(VectorCosines(pool, target)), 50)
     assert 8 <= keep[:200].sum() <= 20
     assert (
         pool[np.argsort(-np.max(pool @ target.T / np.linalg.norm(pool, axis=1)[:, None], axis=1))[:50], 0] > 0.5

@@ -48,7 +48,7 @@ def chosen(name: str, **values: Any) -> Any:
 Call = Callable[[Any], Any]
 LIMITS: list[tuple[str, Call, list[Any], list[Any]]] = [
     ("count", lambda x: resolve_keep(x, 10), [1, 10], [0, 11]),
-    ("share", lambda x: resolve_keep(x, 10), [TINY, 1.0], [0.0, ABOVE_1]),
+    ("share", lambda x: resolve_keep(x, 10), [0.05, 1.0], [0.0499, 0.0, ABOVE_1]),
     ("budget", lambda x: chosen("top", budget=x, end="high"), [1, 6], [0, 7]),
     ("offset", lambda x: left_by_offset(10, offset=x), [0.0, BELOW_1], [BELOW_0, 1.0]),
     ("cutoff", lambda x: left_by_cutoff(10, cutoff=x), [0.0, BELOW_1], [BELOW_0, 1.0]),

@@ -51,13 +51,13 @@ def test_keys_are_splitmix64(id_, seed):
 
 
 @pytest.mark.parametrize(
-    ("keep", "count", "budget"), [(0.5, 5, 3), (0.25, 10, 3), (1e-9, 10, 1), (7, 7, 7), (1.0, 9, 9)]
+    ("keep", "count", "budget"), [(0.5, 5, 3), (0.25, 10, 3), (0.05, 10, 1), (7, 7, 7), (1.0, 9, 9)]
 )
 def test_keep_resolves_to_a_count(keep, count, budget):
     assert resolve_keep(keep, count) == budget
 
 
-@pytest.mark.parametrize("keep", [0, 0.0, -1, 1.5, 11, True, float("nan")])
+@pytest.mark.parametrize("keep", [0, 0.0, -1, 1.5, 11, True, float("nan"), 1e-9, 0.0499])
 def test_impossible_keeps_are_refused(keep):
     with pytest.raises(ValueError, match="keep"):
         resolve_keep(keep, 10)

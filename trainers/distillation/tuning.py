@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from secateur.scorers.contract import naming
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import nearest, resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import compress
@@ -81,7 +81,7 @@ def tune_distillation(
                 students = [
                     train(inside, config, seed=seed, keep=mask, objective=objective)
                     for seed in range(seeds)
-                    for mask in [draw(pool, resolve_keep(share, len(pool)), seed)]
+                    for mask in [draw(pool, max(1, nearest(share, len(pool))), seed)]
                 ]
                 results[share, alpha, heat] = float(np.mean([decided(one.model, outside, metric) for one in students]))
             runs += students

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.scorers.contract import naming
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import nearest, resolve_keep
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import best_of, decided
@@ -43,12 +43,13 @@ def tune(
     """Train on what each candidate keeps of the pool and take the best mean, on the held-out rows, of the metric
     that decides: the first of the task if none is given.
 
-    `keep` stands for the same share of the pool as of the data. A candidate that cannot fill the budget (the selector
-    raises ValueError) is left out; equals go to the earlier candidate. Raises ValueError when none can.
+    `keep` stands for the same share of the pool as of the data, of one row at least. A candidate that cannot fill the
+    budget (the selector raises ValueError) is left out; equals go to the earlier candidate. Raises ValueError when none
+    can.
     """
     pool, validation = data.task.split(data.targets, fraction, 0)
     inside, outside = data.take(pool), data.take(validation)
-    budget = resolve_keep(resolve_keep(keep, len(data)) / len(data), len(pool))
+    budget = max(1, nearest(resolve_keep(keep, len(data)) / len(data), len(pool)))
     means: dict[float, float] = {}
     refusal, cost = "", Cost()
     for number, candidate in enumerate(candidates):

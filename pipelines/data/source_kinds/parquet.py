@@ -79,7 +79,11 @@ class ParquetFile(SourceFile):
                 kinds = {leaf: file.schema.column(leaf) for leaf in own}
                 parts = [{leaf: group.column(leaf) for leaf in own} for group in groups]
                 widths = {leaf: WIDTHS.get(kind.physical_type, 8) for leaf, kind in kinds.items()}
-                texts = [kind.path for kind in kinds.values() if kind.physical_type == "BYTE_ARRAY"]
+                texts = [
+                    kind.path
+                    for kind in kinds.values()
+                    if kind.physical_type == "BYTE_ARRAY" and kind.logical_type.type != "DECIMAL"
+                ]
                 plain = len(kinds) == 1 and bool(texts) and (pa.types.is_string(field.type) or field.type == types.TEXT)
                 chunks = [each for part in parts for each in part.values()] if plain else []
                 wide = plain and all(each.total_uncompressed_size >= WIDE * each.num_values for each in chunks)

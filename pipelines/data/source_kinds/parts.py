@@ -162,6 +162,8 @@ def typed(table: pa.Table, wanted: Types, where: str, first: int) -> pa.Table:
             values = values.cast(values.type.value_type)
         if kind == types.NUMBER and pa.types.is_integer(values.type):
             refuse_rounded(types.series_of(values), name, where, first)
+        if pa.types.is_decimal(values.type):
+            refuse_wide(values, kind, name, where, first)
         try:
             arrays.append(cells_from(values) if kind == types.PICTURE != values.type else types.as_kind(values, kind))
         except pa.ArrowInvalid as error:
@@ -176,6 +178,19 @@ def refuse_rounded(whole: pl.Series, name: str, where: str, first: int) -> None:
             f"{where} row {first + int(rows[0])}: column {name!r} is {whole[int(rows[0])]}, which a float rounds, and "
             "the column holds numbers with a point as well: where it is a code, write it as a text (in a CSV with a "
             f"letter in front), where it is a quantity, with a point ({whole[int(rows[0])]}.0)"
+        )
+
+
+def refuse_wide(values: pa.ChunkedArray, kind: pa.DataType, name: str, where: str, first: int) -> None:
+    """SourceError for the first of some decimals that whole numbers of 64 bits, or the whole part of a float, do not
+    hold."""
+    power, reason = (53, ", where a float rounds whole numbers") if kind == types.NUMBER else (63, "")
+    wide = types.series_of(pc.fill_null(pc.abs(values.cast(pa.float64())), 0.0)) >= 2.0**power
+    if wide.any():
+        row = int(wide.arg_true()[0])
+        raise SourceError(
+            f"{where} row {first + row}: column {name!r} is {values[row]}, beyond 2^{power}{reason}: where it is a "
+            "code, write it as a text, where it is a quantity, as a float"
         )
 
 

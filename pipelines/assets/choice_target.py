@@ -1,0 +1,113 @@
+"""Assets of the target of a study that trains nothing: its rows, and what selections read of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.assets.choice_data import join_of, located
+from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
+from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.own_values import DataRows, NumbersFile
+from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
+from secateur.pipelines.data.scan import CONTENT, words_of
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.sources import Places
+from secateur.pipelines.data.target_rows import places_of, source_of, texts_of
+from secateur.pipelines.data.whole import files_now
+from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.own_scores import OwnVectors
+from secateur.scorers.target.cosines import Cosines, VectorCosines
+from secateur.scorers.target.text_cosines import TextCosines
+
+
+def target_assets(study: Choice, base: Path) -> list[dg.AssetsDefinition]:
+    """The rows of the target, and what selections of the study read of it; none without a target."""
+    if study.target is None:
+        return []
+    read, by_texts = study.target_signals, study.target_by_texts
+
+    def cosines(loaded: Mapping[str, Any], store: Store) -> Cosines:
+        if by_texts:
+            return TextCosines(*texts_in(study, base, loaded, store))
+        return VectorCosines(np.asarray(loaded["embeddings"]), target_vectors(study, base, loaded, store))
+
+    def depth(count: int) -> int | None:
+        own = [each for each in study.selections.values() if "target_places" in each.reads]
+        return depth_of(study.keep, count, whole=study.columns.group is not None or any(each.by for each in own))
+
+    made = [target_asset(study, base)]
+    if "target_places" in read:
+        ins, what = ([], "TF-IDF of their texts") if by_texts else (["embeddings"], "their embeddings")
+        made.append(places_asset(study, ins, cosines, depth, what))
+    if "target_log_ratios" in read:
+        made.append(ratios_asset(study, lambda loaded, store: texts_in(study, base, loaded, store)))
+    return made
+
+
+def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> tuple[Any, Any]:
+    """Whole texts of the rows of the data, and of the target."""
+    source, stored, cache = loaded["source"], StoredTarget(loaded["target"]), store.root / ".cache"
+    counts = [count for _, count in source["training_files"]]
+    table = loaded["samples"].select("file", "file_row").collect()
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    own = starts[table["file"].to_numpy()] + table["file_row"].to_numpy()
+    where = (study.source, study.columns, base, cache, source["revision"])
+    if target_of(study).filter is None:
+        return texts_of(*where, own), stored.rows.column(str(study.columns.text))
+    return texts_of(*where, own), texts_of(*where, places_of(stored.rows, counts))
+
+
+def target_vectors(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
+    """Vectors of the rows of the target, float32 `[queries, d]`; SourceError that says what does not go together."""
+    target, stored, cache = target_of(study), StoredTarget(loaded["target"]), store.root / ".cache"
+    assert study.embeddings
+    brought: OwnVectors = target.vectors or study.embeddings
+    counts, what = [count for _, count in stored.facts["files"]], f"{study.name}: target.vectors"
+    places = places_of(stored.rows, counts)
+    if brought.file is None:
+        found = lists_in(files_of(study, base, cache, stored), str(brought.column), what)[places]
+    else:
+        join = join_of(brought)
+        if target.filter is not None:  # the vectors of the data, of which the others are looked at elsewhere
+            join = type(join)(join.key, None if join.key else stored.facts["revision"], drop=True)
+        rows = rows_of_target(stored, places, sum(counts), study.columns.id)
+        found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
+    if len(bad := not_finite(found)):
+        raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
+    return found
+
+
+def files_of(study: Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
+    """The files that the rows of the target are in; SourceError where they are others than when they were read."""
+    target, source, columns = target_of(study), study.source, study.columns
+    if target.filter is None:
+        source, columns = source_of(source, base, target.file, target.split), columns_of(study)  # type: ignore[assignment]
+    files, revision = files_now(source, columns, base.absolute(), cache)
+    if revision != stored.facts["revision"]:
+        raise SourceError(f"{study.name}: the target has changed since it was read; run the study again")
+    return files
+
+
+def rows_of_target(stored: StoredTarget, places: np.ndarray, count: int, id_column: str | None) -> DataRows:
+    """The rows of the target that vectors are wanted for."""
+    rows, files = stored.rows, [name for name, _ in stored.facts["files"]]
+    own = [name for name in rows.schema.names if not name.startswith("secateur:")]
+    hashes = [pl.Series(hex_of(words_of(table[CONTENT]))) for table in rows.batches([CONTENT])]
+    return DataRows(
+        name=f"the target ({files[0]})",
+        revision=stored.facts["revision"],
+        count=count,
+        places=places,
+        hashes=pl.concat(hashes),
+        ids=rows.column(id_column) if id_column in own else None,
+        id_column=id_column,
+        column=lambda name: rows.column(name) if name in own else None,
+        shown=lambda some, number: Places({"target": rows}, files).text("target", some, number),
+    )

@@ -1,0 +1,178 @@
+"""Assets of a study's target: its rows, and what selectors read of it, `target_places` and `target_log_ratios`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from secateur.pipelines.assets.asset import key_of, out_of, study_asset
+from secateur.pipelines.assets.facts import rounded
+from secateur.pipelines.assets.resources import version_of
+from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.preparation import link_shards
+from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.target_rows import Apart, load_target, shared_rows, source_of
+from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.runs.target_signals import (
+    ROWS,
+    StoredTarget,
+    facts_of,
+    places_for,
+    write_facts,
+)
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.target import StudyTarget
+from secateur.scorers.target.cosines import Cosines
+from secateur.scorers.target.ngram_ratios import ngram_ratios
+from secateur.trainers.judging.outcome import Cost
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows of a target, the files that they are in by name and number of rows, and the revision of these."""
+
+    rows: SplitRows
+    files: Sequence[tuple[str, int]]
+    revision: str
+
+
+def target_of(study: Study | Choice) -> StudyTarget:
+    """The target of a study that has one."""
+    assert study.target
+    return study.target
+
+
+def columns_of(study: Study | Choice) -> Columns:
+    """What is read of a target's own files: inputs, and labels where something learns from them."""
+    columns = study.read_columns
+    target = target_of(study)
+    keys = {columns.kind, "missing"} | ({"id"} if target.vectors and target.vectors.file else set())
+    keys |= {"label", "target"} if "gradient_places" in study.target_signals else set()
+    return Columns(**columns.model_dump(include=keys))
+
+
+def apart_of(study: Study | Choice) -> Apart | None:
+    """Rows of the source that are the target; None where they are elsewhere."""
+    return Apart(study.target.filter) if study.target and study.target.filter else None
+
+
+def read_target(study: Study | Choice, base: Path, cache: Path) -> Held:
+    """The rows of a target that lies in files of its own; SourceError for whatever is wrong with them."""
+    target = target_of(study)
+    source = source_of(study.read_source, base, target.file, target.split)
+    whole = load_target(source, columns_of(study), target.read_besides, base, cache, study.data)
+    return Held(whole.rows, list(zip(whole.files, whole.counts, strict=True)), whole.revision)
+
+
+def held_by(study: Study | Choice, source: Mapping[str, Any], base: Path, store: Store) -> Held:
+    """The rows of a target, those of the source as the study last read it."""
+    if target_of(study).filter is None:
+        return read_target(study, base, store.root / ".cache")
+    rows = rows_in(store.load(key_of(study, "rows")) / "target")
+    return Held(rows, [tuple(file) for file in source["training_files"]], source["revision"])
+
+
+def target_asset(
+    study: Study | Choice,
+    base: Path,
+    ins: Sequence[str] = (),
+    more: Callable[[Held, Path, Mapping[str, Any], Store], None] | None = None,
+) -> dg.AssetsDefinition:
+    """The rows of the target; `more` checks them and adds to their folder what else is made of them."""
+    key, target = key_of(study, "target"), target_of(study)
+
+    @study_asset(
+        study, "target", ins=("samples", "source", *ins),
+        description=f"Examples of the job, {target.told()}: nothing is trained or tested on them.",
+    )  # fmt: skip
+    def target_rows(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+        held = held_by(study, loaded["source"], base, secateur_store)
+        facts = facts_of(held.rows, held.files, held.revision, target.told())
+        with secateur_store.folder(key) as folder:
+            link_shards(held.rows, folder / ROWS)
+            write_facts(folder, facts)
+            stored = StoredTarget(folder)
+            stored.tasks(target)
+            if target.source is not None:
+                stored.own_sources(target)
+            if more:
+                more(held, folder, loaded, secateur_store)
+        pool = rows_in(secateur_store.load(key_of(study, "rows")) / "train")
+        secateur_store.save(key_of(study, "target_report"), {"findings": findings_of(held.rows, pool)})
+        told = {"dagster/row_count": facts["rows"], "fingerprint": facts["fingerprint"]}
+        return dg.MaterializeResult(data_version=dg.DataVersion(facts["fingerprint"]), metadata=told)
+
+    return target_rows
+
+
+def findings_of(target: SplitRows, pool: SplitRows) -> list[dict[str, Any]]:
+    """What a reader should know of a target: whether its rows are among those that are chosen of."""
+    if not (count := shared_rows(target, pool)):
+        return []
+    text = (
+        f"{count:,} of {len(target):,} rows of the target are in the data, too, where a selection for the target takes "
+        "them first: leave them out of one side"
+    )
+    return [{"kind": "target in data", "split": "train", "count": count, "text": text, "rows": []}]
+
+
+Texts = Callable[[Mapping[str, Any], Store], tuple[Any, Any]]
+"""Texts of the rows of the data and of the target, each to be iterated over again."""
+
+
+def places_asset(
+    study: Study | Choice,
+    ins: Sequence[str],
+    cosines: Callable[[Mapping[str, Any], Store], Cosines],
+    depth: Callable[[int], int | None],
+    what: str,
+) -> dg.AssetsDefinition:
+    """The order in which the target takes rows of the data."""
+    target = target_of(study)
+    turns = f"values of {target.task}" if target.task else "its rows"
+
+    @study_asset(
+        study, "target_places", ins=("target", "samples", "source", *ins),
+        description=f"Place of each row in the order in which the target takes them, by {what}; {turns} take turns.",
+    )  # fmt: skip
+    def places(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
+        started = time.perf_counter()
+        found = cosines(loaded, secateur_store)
+        values = places_for(StoredTarget(loaded["target"]), target, found, depth(found.rows))
+        seconds = time.perf_counter() - started
+        secateur_store.save(key_of(study, "target_places_cost"), vars(Cost(seconds=seconds)))
+        told = {"dagster/row_count": len(values), "queries": found.queries, "seconds": rounded(seconds)}
+        return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=told)
+
+    return places
+
+
+def ratios_asset(study: Study | Choice, texts: Texts) -> dg.AssetsDefinition:
+    """How much likelier the words of each text are in the target than in the data."""
+    told = {
+        "target_log_ratios": "Of each text the sum over its n-grams of log p(target) - log p(data), float64.",
+        "ngram_counts": "How many n-grams each text has, int64.",
+    }
+
+    @dg.multi_asset(
+        name=f"{study.name}__target_ratios",
+        ins={name: dg.AssetIn(key_of(study, name)) for name in ("target", "samples", "source")},
+        outs={name: out_of(study, name, description=text) for name, text in told.items()},
+        group_name=study.name,
+    )
+    @told_in_a_sentence
+    def ratios(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> Iterator[Any]:
+        started = time.perf_counter()
+        found = ngram_ratios(*texts(loaded, secateur_store))
+        secateur_store.save(key_of(study, "target_ratios_cost"), vars(Cost(seconds=time.perf_counter() - started)))
+        for name, values in (("target_log_ratios", found.sums), ("ngram_counts", found.counts)):
+            yield dg.Output(np.asarray(values), name, data_version=version_of(values))
+
+    return ratios

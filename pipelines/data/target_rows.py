@@ -1,0 +1,176 @@
+"""The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Bool, Int64
+from pydantic import TypeAdapter
+
+from secateur.pipelines.data import types
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.profile import READERS
+from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, words_of
+from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.data.sources import Places, revision_of
+from secateur.pipelines.data.whole import Whole, files_now, load_whole
+
+SHOWN = 3
+"""Pairs of equal rows that a message names."""
+UNDIVIDED = dict.fromkeys(("test", "test_fraction", "split", "limit"))
+
+
+def source_of(source: SourceKind, base: Path, file: Path | None, split: str | None) -> SourceKind:
+    """The source that a target is, a file or a split, as the study's own would be read; SourceError where there is no
+    such file."""
+    undivided = {key: value for key, value in UNDIVIDED.items() if key in type(source).model_fields}
+    if file is None:
+        return source.model_copy(update={**undivided, "train": split})
+    path = base / file.expanduser()
+    if not path.is_file():
+        raise SourceError(f"target.file: there is no file {path}: correct `file: {file}`")
+    kind = next((kind for ending, kind in READERS.items() if path.name.lower().endswith(ending)), None)
+    if kind is None:
+        raise SourceError(f"target.file: {path.name} ends in none of {', '.join(READERS)}")
+    if kind == source.kind:
+        return source.model_copy(update={**undivided, "train": [str(path)]})
+    named = {"label_names": source.label_names} if source.label_names else {}
+    made: SourceKind = TypeAdapter(Source).validate_python({"kind": kind, "train": str(path), **named})
+    return made
+
+
+def load_target(
+    source: SourceKind, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy
+) -> Whole:
+    """The rows of a target that `source_of` names, their texts whole; SourceError that says so where they cannot be
+    read."""
+    with as_target():
+        return load_whole(source, columns, besides, base.absolute(), cache, policy, longest=None)
+
+
+@contextmanager
+def as_target() -> Iterator[None]:
+    """Faults of the data as faults of the target."""
+    try:
+        yield
+    except SourceError as error:
+        text = str(error).removeprefix("train split: ").replace("source.train:", "target.split:")
+        raise SourceError(text if text.startswith("target") else f"target: {text}") from error
+
+
+def target_revision(source: SourceKind, columns: Columns, base: Path, cache: Path, split: str | None) -> str:
+    """Identity of the rows of a split that is a target, empty where none is."""
+    if split is None:
+        return ""
+    with as_target():
+        return revision_of(source_of(source, base, None, split), columns, base.absolute(), cache)
+
+
+def refuse_tested(target: SplitRows, files: Sequence[str], test: SplitRows, test_files: Sequence[str]) -> None:
+    """Raise SourceError, with rows and count, where inputs of target rows are in the test split: what is chosen to be
+    like test rows says nothing of how good a model is."""
+    wanted = table_of(target, INPUT)
+    found = wanted.join(table_of(test, INPUT).unique(["upper", "lower"]), on=["upper", "lower"], suffix="_test")
+    if not len(found):
+        return
+    found = found.sort("row")
+    own = Places({"target": target}, files).pairs("target", found["row"].to_numpy()[:SHOWN])
+    pairs = []
+    for place, row in zip(own, found["row_test"].to_numpy()[:SHOWN], strict=True):
+        [its] = Places({"test": test}, test_files).pairs("test", np.array([row]))
+        pairs.append(f"row {place[1]} of {place[0]} is row {its[1]} of {its[0]}")
+    more = ", …" if len(found) > SHOWN else ""
+    raise SourceError(
+        f"target: {len(found):,} of {len(wanted):,} rows are in the test split, too ({'; '.join(pairs)}{more}): leave "
+        "them out of the target, for what follows test rows cannot be judged by them"
+    )
+
+
+def shared_rows(target: SplitRows, pool: SplitRows) -> int:
+    """How many target rows have an input that the pool has, too."""
+    return len(
+        table_of(target, INPUT).join(table_of(pool, INPUT).select("upper", "lower").unique(), on=["upper", "lower"])
+    )
+
+
+def table_of(rows: SplitRows, key: str) -> pl.DataFrame:
+    """Hashes of rows as two numbers each, and the numbers of the rows."""
+    words = [words_of(table[key]) for table in rows.batches([key])]
+    both = np.concatenate(words) if words else np.zeros((0, 2), np.uint64)
+    return pl.DataFrame({"row": np.arange(len(both)), "upper": both[:, 0], "lower": both[:, 1]})
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Rows that stand apart from the source they lie in: those that have one of some values in each of some columns."""
+
+    wanted: Mapping[str, Sequence[Any]]
+
+    def __call__(self, table: pa.Table) -> Bool[np.ndarray, " n"]:
+        """Mask of a batch; ValueError for a value that a column of its type cannot hold."""
+        mask = np.ones(table.num_rows, np.bool_)
+        for name, values in self.wanted.items():
+            mask &= same(types.series_of(table[name]), name, values)
+        return mask
+
+
+def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
+    """Rows of a column that hold one of some values as a study writes them."""
+    if column.dtype == pl.String:
+        wanted = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    else:
+        wanted = list(values)
+        fits = bool if column.dtype == pl.Boolean else (int, float)
+        for value in wanted:
+            if not isinstance(value, fits) or (isinstance(value, bool) and column.dtype != pl.Boolean):
+                raise ValueError(f"target.filter: column {name!r} holds {column.dtype}, and {value!r} is none of these")
+    if column.dtype.is_numeric():
+        column, wanted = column.cast(pl.Float64), [float(value) for value in wanted]
+    kind = column.dtype
+    return column.is_in(pl.Series(wanted, dtype=kind).implode()).fill_null(False).to_numpy()
+
+
+@dataclass(frozen=True)
+class StreamedTexts:
+    """Texts of rows, read from their files in each pass: `places` int64 ascending are among the rows of all files."""
+
+    files: Sequence[SourceFile]
+    column: str
+    places: Int64[np.ndarray, " n"]
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for file in self.files:
+            for table in file.batches({self.column: types.TEXT}):
+                low, high = np.searchsorted(self.places, [start, start + table.num_rows])
+                if high > low:
+                    some = table[self.column].take(pa.array(self.places[low:high] - start))
+                    yield from (text or "" for text in some.to_pylist())
+                start += table.num_rows
+
+
+def places_of(rows: SplitRows, counts: Sequence[int]) -> Int64[np.ndarray, " n"]:
+    """Places of rows among those of all files."""
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    parts = [starts[table[FILE].to_numpy()] + table[ROW].to_numpy() for table in rows.batches([FILE, ROW])]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def texts_of(
+    source: SourceKind, columns: Columns, base: Path, cache: Path, revision: str, places: np.ndarray
+) -> StreamedTexts:
+    """Whole texts of some rows of a source; SourceError where it is another than at the revision."""
+    assert columns.text is not None
+    files, now = files_now(source, columns, base.absolute(), cache)
+    if now != revision:
+        raise SourceError("the data have changed since they were read; run the study again")
+    return StreamedTexts(files, columns.text, places)

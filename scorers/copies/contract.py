@@ -1,0 +1,61 @@
+"""What every search for copies returns, whatever it compares: texts, pictures, rows of tables.
+
+Rows of all files stand in one numbering; `part` says where each is from: 0 training, 1 test, 2 target, 3 and more
+benchmark files. Similarity is larger for rows more alike, and 1 for equal ones. Rows of equal content are compared
+once, in the order of a hash of it, so that the order in which rows are given changes nothing but which of equally good
+rows is named.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int16, Int64
+
+from secateur.scorers.contract import rows_text
+
+Parts = Int16[np.ndarray, " n"]
+"""Where each row is from: 0 training, 1 test, 2 target, 3 and more benchmark files."""
+
+Progress = Callable[[int, int], None]
+"""Called with the work done and the work in all."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows that are copies of each other by one measure, in the order of the rows.
+
+    Two rows are joined where their similarity is `threshold` or more; `group` gathers rows that are joined directly or
+    through others, so a chain A~B~C is one group although A and C may differ: `spread` says by how much.
+    Of each group one row `stays`: the first row of the lowest part above 0, or, where all are training rows, the first.
+    """
+
+    measure: str
+    """Name of the measure for people: "word n-grams", "embeddings", "perceptual hash", "pixels", "distance"."""
+    threshold: float
+    """Similarity from which two rows are copies; above 1 where only equal rows are."""
+    reason: str
+    """One sentence: how the threshold follows from the data's own similarities, with the numbers."""
+    group: Int64[np.ndarray, " n"]
+    """First row of the group that the row is in, -1 where it has no copy."""
+    stays: Bool[np.ndarray, " n"]
+    """Whether the row would stay if one of each group did; true of rows without a copy."""
+    partner: Int64[np.ndarray, " n"]
+    """Most similar other row, -1 where none reaches the threshold."""
+    similarity: Float32[np.ndarray, " n"]
+    """Similarity to `partner`, NaN where there is none."""
+    across: Int64[np.ndarray, " n"]
+    """Most similar row of the other side, -1 where none reaches the threshold: of training rows a row of any other
+    part, of other rows a training row."""
+    across_similarity: Float32[np.ndarray, " n"]
+    """Similarity to `across`, NaN where there is none."""
+    spread: Float32[np.ndarray, " n"]
+    """Least similarity of a row of the group to the row of it that stays, NaN without a group."""
+
+
+def check_parts(part: Parts, rows: int, kind: str) -> None:
+    """Raise ValueError where there is not one part of 0 or more for each row."""
+    if len(part) != rows:
+        raise ValueError(f"{rows} {kind} but {len(part)} numbers of parts; give one part for each row")
+    if len(wrong := np.flatnonzero(part < 0)):
+        raise ValueError(f"parts are below 0 at {rows_text(wrong)}; 0 is training, 1 test, 2 target, 3 on benchmarks")

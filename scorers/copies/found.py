@@ -1,0 +1,205 @@
+"""Pairs of copies as they stream in: who is in a group with whom, and the best partner of each row. No pair is kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt64
+
+from secateur.scorers.copies.contract import Copies, Parts
+
+Similarity = Callable[[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]], Float32[np.ndarray, " p"]]
+"""Similarity of pairs of contents."""
+
+BUFFER = 1 << 20
+"""Pairs that are held before groups are joined."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Distinct contents of rows, in the order of their hash, and which rows have them.
+
+    `of` int64 `[n]` is the content of each row, -1 for rows that are left out; `first` int64 `[m]` the first row of
+    each content, `first_train` and `first_other` the first within training and within other parts, -1 where none.
+    """
+
+    of: Int64[np.ndarray, " n"]
+    first: Int64[np.ndarray, " m"]
+    first_train: Int64[np.ndarray, " m"]
+    first_other: Int64[np.ndarray, " m"]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def contents_of(keys: UInt64[np.ndarray, " n"], part: Parts, given: Bool[np.ndarray, " n"] | None = None) -> Contents:
+    """Contents by 64-bit hashes of them: equal keys are equal contents. Rows that are not `given` are left out."""
+    rows = np.arange(len(keys)) if given is None else np.flatnonzero(given)
+    unique, first, inverse = np.unique(keys[rows], return_index=True, return_inverse=True)
+    of = np.full(len(keys), -1, np.int64)
+    of[rows] = inverse
+
+    def first_among(these: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " m"]:
+        found = np.full(len(unique), -1, np.int64)
+        found[of[these[::-1]]] = these[::-1]  # the last assignment, of the first row, stands
+        return found
+
+    train = part[rows] == 0
+    return Contents(of, rows[first], first_among(rows[train]), first_among(rows[~train]))
+
+
+class Best:
+    """The most similar content that each content was offered, of those that `allowed` marks; of equals the lowest."""
+
+    def __init__(self, contents: int, allowed: Bool[np.ndarray, " m"] | None = None) -> None:
+        self.partner = np.full(contents, -1, np.int64)
+        self.similarity = np.full(contents, -np.inf, np.float32)
+        self.allowed = allowed
+
+    def offer(
+        self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], similarity: Float32[np.ndarray, " p"]
+    ) -> None:
+        """Take each pair from both of its sides."""
+        own, other = np.concatenate([left, right]), np.concatenate([right, left])
+        values = np.concatenate([similarity, similarity])
+        stay = values >= self.similarity[own]
+        if self.allowed is not None:
+            stay &= self.allowed[other]
+        own, other, values = own[stay], other[stay], values[stay]
+        order = np.lexsort((other, -values, own))
+        own, other, values = own[order], other[order], values[order]
+        heads = np.flatnonzero(np.diff(own, prepend=-1))
+        own, other, values = own[heads], other[heads], values[heads]
+        better = (values > self.similarity[own]) | (other < self.partner[own])
+        self.partner[own[better]], self.similarity[own[better]] = other[better], values[better]
+
+
+class Found:
+    """Accumulates verified pairs of contents at or above the threshold: O(contents) memory, whatever their number."""
+
+    def __init__(self, contents: Contents) -> None:
+        size = len(contents)
+        self.contents = contents
+        self.any = Best(size)
+        self.train = Best(size, contents.first_train >= 0)
+        self.other = Best(size, contents.first_other >= 0)
+        self.component = np.arange(size, dtype=np.int64)
+        self._waiting: list[tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]] = []
+        self._held = 0
+
+    def offer(
+        self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], similarity: Float32[np.ndarray, " p"]
+    ) -> None:
+        """Pairs of different contents, each once or more often."""
+        if len(left) == 0:
+            return
+        for best in (self.any, self.train, self.other):
+            best.offer(left, right, similarity)
+        self.join(left, right)
+
+    def join(self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> None:
+        """Put both sides of each pair into one group, whoever is whose best partner."""
+        apart = self.component[left] != self.component[right]
+        if apart.any():
+            self._waiting.append((left[apart], right[apart]))
+            self._held += int(apart.sum())
+            if self._held >= BUFFER:
+                self.settle()
+
+    def settle(self) -> Int64[np.ndarray, " m"]:
+        """Component of each content, by all pairs so far."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if self._waiting:
+            left = self.component[np.concatenate([pair[0] for pair in self._waiting])]
+            right = self.component[np.concatenate([pair[1] for pair in self._waiting])]
+            size = len(self.component)
+            edges = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
+            labels = connected_components(edges, directed=False)[1].astype(np.int64)
+            self.component = labels[self.component]
+            self._waiting, self._held = [], 0
+        return self.component
+
+    def copies(self, part: Parts, measure: str, threshold: float, reason: str, similarity: Similarity) -> Copies:
+        """What was found, by rows."""
+        partner, alike = self._of_rows(part)
+        across, across_alike = self._across(part)
+        group, stays, lead = self._groups(part)
+        return Copies(
+            measure=measure,
+            threshold=threshold,
+            reason=reason,
+            group=group,
+            stays=stays,
+            partner=partner,
+            similarity=alike,
+            across=across,
+            across_similarity=across_alike,
+            spread=self._spread(group, lead, similarity),
+        )
+
+    def _of_rows(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Best other row: one of equal content where there is one, the content's best partner else."""
+        of, first = self.contents.of, self.contents.first
+        rows = np.flatnonzero(of >= 0)
+        later = rows[first[of[rows]] != rows]
+        second = np.full(len(first), -1, np.int64)
+        second[of[later[::-1]]] = later[::-1]
+        partner, alike = np.full(len(of), -1, np.int64), np.full(len(of), np.nan, np.float32)
+        near = self.any.partner[of[rows]]
+        has = near >= 0
+        partner[rows[has]], alike[rows[has]] = first[near[has]], self.any.similarity[of[rows[has]]]
+        twins = second[of[rows]]
+        equal = twins >= 0
+        partner[rows[equal]] = np.where(first[of[rows[equal]]] == rows[equal], twins[equal], first[of[rows[equal]]])
+        alike[rows[equal]] = 1
+        return partner, alike
+
+    def _across(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Best row of the other side."""
+        of = self.contents.of
+        partner, alike = np.full(len(of), -1, np.int64), np.full(len(of), np.nan, np.float32)
+        for train, best, first in (
+            (True, self.other, self.contents.first_other),
+            (False, self.train, self.contents.first_train),
+        ):
+            rows = np.flatnonzero((of >= 0) & ((part == 0) == train))
+            near = best.partner[of[rows]]
+            has = near >= 0
+            partner[rows[has]], alike[rows[has]] = first[near[has]], best.similarity[of[rows[has]]]
+            equal = first[of[rows]] >= 0
+            partner[rows[equal]], alike[rows[equal]] = first[of[rows[equal]]], 1
+        return partner, alike
+
+    def _groups(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """First row of each row's group (-1 for a row by itself), who stays, and the row that stays in its group."""
+        of = self.contents.of
+        rows = np.flatnonzero(of >= 0)
+        component = self.settle()[of[rows]]
+        sizes = np.bincount(component, minlength=len(self.contents))
+        grouped = sizes[component] > 1
+        rows, component = rows[grouped], component[grouped]
+        group, lead = np.full(len(of), -1, np.int64), np.full(len(of), -1, np.int64)
+        # Parts above 0 in their order, then training; rows in theirs.
+        rank = np.where(part[rows] == 0, np.iinfo(np.int16).max, part[rows])
+        for into, order in ((group, np.lexsort((rows, component))), (lead, np.lexsort((rows, rank, component)))):
+            heads = np.flatnonzero(np.diff(component[order], prepend=-1))
+            named = np.full(len(self.contents), -1, np.int64)
+            named[component[order[heads]]] = rows[order[heads]]
+            into[rows] = named[component]
+        stays = np.ones(len(of), bool)
+        stays[rows] = lead[rows] == rows
+        return group, stays, lead
+
+    def _spread(
+        self, group: Int64[np.ndarray, " n"], lead: Int64[np.ndarray, " n"], similarity: Similarity
+    ) -> Float32[np.ndarray, " n"]:
+        """Least similarity to the row that stays, of each group, to each row of it."""
+        of = self.contents.of
+        least = np.ones(len(group), np.float32)
+        rows = np.flatnonzero((group >= 0) & (of != of[lead]))
+        for start in range(0, len(rows), BUFFER):
+            some = rows[start : start + BUFFER]
+            np.minimum.at(least, group[some], similarity(of[some], of[lead[some]]))
+        return np.where(group >= 0, least[group], np.float32(np.nan))

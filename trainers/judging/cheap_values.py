@@ -1,0 +1,72 @@
+"""Texts and pictures as the values that `cross_fitted` reads: TF-IDF, and directions of edges beside pixels.
+
+Both are made of all rows without their labels, so that they tell no row its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+WORDS, CHARACTERS = 20_000, 20_000
+"""Words with pairs of words, and sequences of three and four characters within words, at most."""
+READ = 4_000
+"""Characters of a text that are read."""
+BINS, BLOCK = 9, 2048
+"""Directions of an edge; pictures at once."""
+
+
+def text_values(texts: Sequence[str]) -> Any:
+    """TF-IDF as a float32 CSR matrix `[n, terms]`, of the first 4,000 characters of each text; a text without a term
+    that another has is an empty row. Terms that fewer than two texts have are left out, unless no term is left."""
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    read = [text[:READ] for text in texts]
+    settings = {"sublinear_tf": True, "dtype": np.float32, "min_df": 2}
+    parts = []
+    for one in (
+        TfidfVectorizer(ngram_range=(1, 2), max_features=WORDS, token_pattern=r"(?u)\b\w+\b", **settings),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), max_features=CHARACTERS, **settings),
+    ):
+        try:
+            parts.append(one.fit_transform(read))
+        except ValueError:  # no term is left: empty texts, or texts that share no term
+            parts.append(csr_matrix((len(read), 1), dtype=np.float32))
+    return hstack(parts, format="csr", dtype=np.float32)
+
+
+def picture_values(pictures: UInt8[np.ndarray, "n height width channels"]) -> Float32[np.ndarray, "n values"]:
+    """Histograms of gradients and the pixels, each scaled to a spread of one, of thumbnails of about 32 by 32.
+
+    The histograms are of cells of an eighth of the picture (Dalal and Triggs, CVPR 2005), their square roots, without
+    blocks of cells.
+    """
+    count, height, width, _ = pictures.shape
+    cell = max(2, round(min(height, width) / 8))
+    edges, pixels = [], []
+    for start in range(0, count, BLOCK):
+        block = pictures[start : start + BLOCK].astype(np.float32) / 255
+        edges.append(np.sqrt(gradients(block.mean(axis=3), cell)))
+        pixels.append(block.reshape(len(block), -1))
+    parts = [np.concatenate(part) for part in (edges, pixels)]
+    return np.concatenate([part / (float(part.std()) or 1.0) for part in parts], axis=1)
+
+
+def gradients(grey: Float32[np.ndarray, "n height width"], cell: int) -> Float32[np.ndarray, "n values"]:
+    """Sums of gradients by cell and direction, each shared between the two nearest directions."""
+    down, right = np.zeros_like(grey), np.zeros_like(grey)
+    down[:, 1:-1], right[:, :, 1:-1] = grey[:, 2:] - grey[:, :-2], grey[:, :, 2:] - grey[:, :, :-2]
+    size = np.hypot(down, right)
+    direction = np.arctan2(down, right) % np.pi / np.pi * BINS
+    rows, columns = grey.shape[1] // cell, grey.shape[2] // cell
+    found = np.zeros((len(grey), rows, columns, BINS), np.float32)
+    for one in range(BINS):
+        away = abs(direction - one - 0.5)
+        share = size * np.maximum(0, 1 - np.minimum(away, BINS - away))
+        cells = share[:, : rows * cell, : columns * cell].reshape(len(grey), rows, cell, columns, cell)
+        found[..., one] = cells.sum(axis=(2, 4))
+    return found.reshape(len(grey), -1)

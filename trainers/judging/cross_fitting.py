@@ -1,0 +1,157 @@
+"""Predictions for every row by a cheap model that learned from other rows alone, to find wrong labels with.
+
+Three models, by what they read, none of which knows a label by heart as a network does: logistic regression of TF-IDF,
+boosted trees of the columns of a table, and ridge regression of random Fourier features of vectors and pictures. Rows
+of equal content share a fold: a copy with another label would tell what it must not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Int64, Num, Shaped, UInt64
+
+from secateur.selectors.draws.ranks import random_keys
+from secateur.trainers.judging.fourier_ridge import ridge_of_folds
+from secateur.trainers.passes.folds import folds_of
+
+MOST_ROWS, LEAST_ROWS, WORK = 20_000, 2_000, 1 << 39
+"""Rows that a model learns from at most, and at least; multiplications of the linear models of all folds."""
+WEIGHT, ROUNDS = 1.0, 40
+"""Of the losses beside the penalty (scikit-learn's C), which is strong lest wrong labels be learned by heart;
+passes over the rows."""
+TREES = 100
+"""Of a sum."""
+BLOCK = 4096
+"""Rows that are hashed at once."""
+Kind = Literal["text", "vectors", "features"]
+Task = Literal["class", "labels", "numbers"]
+Values = Any
+"""`[n, columns]`, an array or a sparse matrix of scipy."""
+
+
+def cross_fitted(
+    inputs: Values,
+    targets: Shaped[np.ndarray, "n ..."],
+    *,
+    kind: Kind,
+    task: Task = "class",
+    width: int | None = None,
+    folds: int = 5,
+    groups: Int64[np.ndarray, " n"] | None = None,
+    categories: Sequence[int] = (),
+    seed: int = 0,
+) -> Float32[np.ndarray, "n width"]:
+    """Probabilities `[n, classes]` for `task` class, `[n, labels]` for labels, predictions `[n, k]` for numbers.
+
+    `inputs` are a sparse matrix for `kind` text (`text_values`), float32 for vectors (`picture_values`, embeddings),
+    and float32 for features, NaN where a value is missing, codes below 255 in the columns `categories`. `targets` are
+    int64 `[n]` below `width`, bool `[n, labels]`, or float64 `[n, k]`. Rows of equal `groups` share a fold; without
+    groups, rows of equal inputs do. Of the other folds 20,000 rows at most are learned from, which the seed draws
+    (vectors: all). Memory beside inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
+    Raises ValueError for fewer different rows than folds, and for lengths that differ.
+    """
+    rows = inputs.shape[0]
+    if rows != len(targets):
+        raise ValueError(f"{rows} rows of inputs for {len(targets)} targets: give as many")
+    groups = equal_rows(inputs) if groups is None else groups
+    different = len(np.unique(groups))
+    if different < folds:
+        raise ValueError(f"{folds} folds of {different} different rows: give more rows, or fewer folds")
+    strata = targets.astype(np.int64) if task == "class" else np.zeros(rows, np.int64)
+    fold = folds_of(groups, strata, folds, seed=seed)
+    width = width or (int(targets.max()) + 1 if task == "class" else targets.shape[1])
+    if kind == "vectors":
+        return ridge_of_folds(inputs, targets, fold, task=task, width=width, seed=seed)
+    predictions = np.empty((rows, width), np.float32)
+    most = rows_learned(inputs, width, folds) if kind == "text" else MOST_ROWS
+    for number in range(folds):
+        learned, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(learned) > most:
+            learned = np.sort(learned[np.argsort(random_keys(learned, seed), kind="stable")[:most]])
+        predictions[held] = predicted(inputs, targets, learned, held, kind, task, width, categories)
+    return predictions
+
+
+def rows_learned(inputs: Values, width: int, folds: int) -> int:
+    """As many rows as the work of linear models allows."""
+    each = 4 * ROUNDS * folds * (1 if width == 2 else width) * max(1.0, inputs.nnz / max(1, inputs.shape[0]))
+    return max(LEAST_ROWS, min(MOST_ROWS, int(WORK / each)))
+
+
+def predicted(
+    inputs: Values,
+    targets: Shaped[np.ndarray, "n ..."],
+    learned: Int64[np.ndarray, " m"],
+    held: Int64[np.ndarray, " h"],
+    kind: Kind,
+    task: Task,
+    width: int,
+    categories: Sequence[int],
+) -> Float32[np.ndarray, "h width"]:
+    """Of rows held back, by a model of the rows learned from."""
+    values, asked, known = inputs[learned], inputs[held], targets[learned]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rounds that do not suffice: so many are afforded
+        if task == "class":
+            return of_classes(model_of(kind, "class", categories), values, known, asked, width)
+        if task == "numbers":
+            each = [model_of(kind, task, categories).fit(values, column).predict(asked) for column in known.T]
+            return np.stack(each, axis=1).astype(np.float32)
+        pairs = [
+            of_classes(model_of(kind, task, categories), values, column.astype(np.int64), asked, 2)
+            for column in known.T
+        ]
+    return np.stack([pair[:, 1] for pair in pairs], axis=1)
+
+
+def model_of(kind: Kind, task: Task, categories: Sequence[int]) -> Any:
+    """A model that has learned nothing."""
+    if kind == "text":
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        return Ridge(1 / WEIGHT) if task == "numbers" else LogisticRegression(C=WEIGHT, max_iter=ROUNDS, tol=1e-3)
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    trees = HistGradientBoostingRegressor if task == "numbers" else HistGradientBoostingClassifier
+    codes = list(categories) or None
+    return trees(max_iter=TREES, categorical_features=codes, early_stopping=False, random_state=0)
+
+
+def of_classes(
+    model: Any, values: Values, labels: Int64[np.ndarray, " m"], asked: Values, width: int
+) -> Float32[np.ndarray, "h width"]:
+    """Probabilities of all classes, zero for those that the rows learned from lack."""
+    known = np.unique(labels)
+    probabilities = np.zeros((asked.shape[0], width), np.float32)
+    probabilities[:, known] = model.fit(values, labels).predict_proba(asked) if len(known) > 1 else 1.0
+    return probabilities
+
+
+def equal_rows(inputs: Values) -> Int64[np.ndarray, " n"]:
+    """A number for each row, equal where the values are: a linear hash of their bits, modulo 2⁶⁴, in blocks."""
+    if not isinstance(inputs, np.ndarray):
+        return np.unique(sparse_hashes(inputs), return_inverse=True)[1].astype(np.int64)
+    flat = inputs.reshape(len(inputs), -1)
+    hashes = np.empty(len(flat), np.uint64)
+    for start in range(0, len(flat), BLOCK):
+        block = bits_of(flat[start : start + BLOCK])
+        hashes[start : start + BLOCK] = (block * (random_keys(block.shape[1], 1) | np.uint64(1))).sum(axis=1)
+    return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+
+
+def bits_of(values: Num[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Bits of float64 values, of which both zeros have the same."""
+    return (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64)
+
+
+def sparse_hashes(inputs: Values) -> UInt64[np.ndarray, " n"]:
+    """The same sum over the values that are there."""
+    inputs.sum_duplicates()
+    weights = random_keys(inputs.shape[1], 1) | np.uint64(1)
+    sums = np.zeros(inputs.nnz + 1, np.uint64)
+    np.cumsum(bits_of(inputs.data) * weights[inputs.indices], out=sums[1:])
+    return np.asarray(sums[inputs.indptr[1:]] - sums[inputs.indptr[:-1]])

@@ -1,0 +1,213 @@
+"""Which labels are probably wrong, and how many, by predictions of a model that did not learn from the row.
+
+Rows are ordered by how much likelier another label is than the one given; `wrong_counts.py` says how many are wrong,
+from the rows of which the model is surest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, Num, Shaped
+
+from secateur.trainers.judging.wrong_counts import how_many
+
+FLOOR = 0.01
+"""Added to both probabilities, so that tiny ones do not decide the order."""
+ALIKE = 200
+"""Rows whose predictions are alike."""
+
+
+@dataclass(frozen=True)
+class WrongLabels:
+    """Suspicion for every row, and how many labels are wrong. Suggestions are for people: no label is changed."""
+
+    score: Float32[np.ndarray, " n"]
+    """Larger: more likely wrong. The function that made it documents the formula."""
+    order: Int64[np.ndarray, " n"]
+    """Rows, the most suspicious first; equals in the order of the rows."""
+    count: float
+    """Estimated number of wrong labels; NaN where none is given, with its reason."""
+    low: float
+    high: float
+    """Ends of the interval of `count`."""
+    level: float
+    """Of the interval."""
+    suggested: Shaped[np.ndarray, "n ..."]
+    """What the model predicts: int64 `[n]` classes, float64 `[n, k]` numbers, bool `[n, labels]`."""
+    accuracy: float
+    """Share of labels given that the model predicts, of numbers the share of their variance."""
+    reason: str
+    """How the count was estimated, or why none is given, for people."""
+
+
+def wrong_labels(
+    probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"], *, seed: int = 0, level: float = 0.95
+) -> WrongLabels:
+    """Of one class per row; `score` is log((p + 0.01) / (q + 0.01)) of the best other class p and the given class q.
+
+    `probabilities` must come from a model that did not learn from the row's own label (`cross_fitted`); they need not
+    be calibrated. The count supposes that labels are as often wrong where the model is sure as elsewhere: mistakes that
+    people make on hard rows alone are not counted. Raises ValueError for other shapes, for values that are no
+    probabilities, for labels that name no class, for fewer than two classes and for no rows.
+    """
+    given = checked(probabilities, labels)
+    score = suspicion(probabilities, given)
+    predicted = probabilities.argmax(axis=1)
+    differs, ranks = predicted != labels, surest_first(probabilities, predicted)
+    (count, low, high), part = how_many(ranks[differs], len(labels), seed=seed, level=level)
+    return WrongLabels(
+        score=score,
+        order=np.argsort(-score, kind="stable").astype(np.int64),
+        count=count,
+        low=low,
+        high=high,
+        level=level,
+        suggested=predicted.astype(np.int64),
+        accuracy=float(1 - differs.mean()),
+        reason=f"of the {part:.0%} of rows of which the model is surest, {count / len(labels):.2%} have another "
+        "label than it predicts; the estimate is as large a share of all. It predicts "
+        f"{1 - differs.mean():.1%} of the labels",
+    )
+
+
+def checked(probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """The labels, or ValueError."""
+    if not len(labels):
+        raise ValueError("wrong labels of no rows: give at least one")
+    if probabilities.shape[1] < 2:
+        raise ValueError("wrong labels of one class: no label can be another, give at least two classes")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(
+            f"labels {labels.min()} … {labels.max()} name classes that {probabilities.shape[1]} columns of "
+            "probabilities do not have"
+        )
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    bad = ~np.isfinite(sums) | (probabilities.min(axis=1) < 0) | (abs(sums - 1) > 0.01)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"row {row}: its values are no probabilities, which are at least 0 and sum to 1; "
+            f"these sum to {sums[row]:.4g}"
+        )
+    return labels
+
+
+def suspicion(
+    probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, " n"]:
+    """Log odds of the best other class."""
+    rows = np.arange(len(labels))
+    given = probabilities[rows, labels].astype(np.float64)
+    top = np.partition(probabilities, -2, axis=1)[:, -2:].astype(np.float64)
+    other = np.where(given >= top[:, 1], top[:, 0], top[:, 1])
+    return np.log((other + FLOOR) / (given + FLOOR)).astype(np.float32)
+
+
+def surest_first(
+    probabilities: Num[np.ndarray, "n classes"], predicted: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    """Place of each row among those of its predicted class, 0 … 1, the largest margin first."""
+    top = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return ranked_within(predicted, top[:, 0].astype(np.float64) - top[:, 1])
+
+
+def ranked_within(groups: Int64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Place of each value among those of its group, 0 … 1, the smallest first, so that each group counts by its
+    size."""
+    order = np.lexsort((values, groups))
+    sizes = np.unique(groups, return_counts=True)[1]
+    places = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ranks = np.empty(len(order))
+    ranks[order] = (places + 0.5) / np.repeat(sizes, sizes)
+    return ranks
+
+
+def wrong_label_sets(
+    probabilities: Num[np.ndarray, "n labels"],
+    targets: Bool[np.ndarray, "n labels"],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+) -> WrongLabels:
+    """Of several labels per row: `score` is the largest of `wrong_labels`' over the labels, there or not there.
+
+    `count` is of wrong entries of the table of rows and labels, not of rows. Raises ValueError for values beyond 0 … 1
+    and for no rows.
+    """
+    if not targets.size:
+        raise ValueError("wrong labels of no rows: give at least one row and one label")
+    bad = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
+    if bad.any():
+        raise ValueError(f"row {int(bad.argmax())}: its values are no probabilities, which are between 0 and 1")
+    sure = probabilities.astype(np.float64)
+    given = np.where(targets, sure, 1 - sure)
+    score = np.log((1 - given + FLOOR) / (given + FLOOR)).max(axis=1).astype(np.float32)
+    predicted = sure > 0.5
+    codes = 2 * np.arange(targets.shape[1]) + predicted
+    ranks = ranked_within(codes.ravel(), -abs(sure - 0.5).ravel())
+    differs = (predicted != targets).ravel()
+    (count, low, high), part = how_many(ranks[differs], targets.size, seed=seed, level=level)
+    return WrongLabels(
+        score=score,
+        order=np.argsort(-score, kind="stable").astype(np.int64),
+        count=count,
+        low=low,
+        high=high,
+        level=level,
+        suggested=predicted,
+        accuracy=float(1 - differs.mean()),
+        reason=f"of the {part:.0%} of entries (a row's label, there or not) of which the model is surest, "
+        f"{count / targets.size:.2%} are not as it predicts; the estimate is as large a share of all. It predicts "
+        f"{1 - differs.mean():.1%} of the entries",
+    )
+
+
+def wrong_numbers(
+    predictions: Num[np.ndarray, "n k"], targets: Num[np.ndarray, "n k"], *, seed: int = 0, level: float = 0.95
+) -> WrongLabels:
+    """Of numbers: `score` is the largest distance of a target from its prediction over the k numbers, in units of the
+    median distance of the rows with the most similar predictions.
+
+    `count` supposes that a wrong number is any other row's: it compares how many rows are as far from their prediction
+    as other rows' numbers would be. Smaller mistakes are not counted. Raises ValueError for values that are not finite.
+    """
+    if not targets.size:
+        raise ValueError("wrong numbers of no rows: give at least one")
+    bad = ~(np.isfinite(predictions) & np.isfinite(targets)).all(axis=1)
+    if bad.any():
+        raise ValueError(f"row {int(bad.argmax())}: a number or its prediction is not finite; leave such rows out")
+    told, known = predictions.astype(np.float64), targets.astype(np.float64)
+    units = np.stack([local_units(one, abs(y - one)) for one, y in zip(told.T, known.T, strict=True)], axis=1)
+    away = (abs(known - told) / units).max(axis=1)
+    other = known[np.random.default_rng(seed).permutation(len(known))]
+    if_wrong = np.sort((abs(other - told) / units).max(axis=1))
+    places = 1 - np.searchsorted(if_wrong, away, side="left") / len(known)
+    (count, low, high), part = how_many(places, len(known), seed=seed, level=level)
+    left = ((known - told) ** 2).sum() / max(float(((known - known.mean(axis=0)) ** 2).sum()), 1e-300)
+    return WrongLabels(
+        score=away.astype(np.float32),
+        order=np.argsort(-away, kind="stable").astype(np.int64),
+        count=count,
+        low=low,
+        high=high,
+        level=level,
+        suggested=told,
+        accuracy=float(1 - left),
+        reason=f"{count * part / len(known):.2%} of the rows lie as far from their prediction as the farthest "
+        f"{part:.0%} would if every row had another row's number; the estimate is their ratio. The model explains "
+        f"{1 - left:.1%} of the variance",
+    )
+
+
+def local_units(predicted: Float64[np.ndarray, " n"], away: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Median distance of about 200 rows with the most similar predictions, at least a tenth of that of all."""
+    order = np.argsort(predicted, kind="stable")
+    groups = np.arange(len(order)) * max(1, len(order) // ALIKE) // len(order)
+    starts = np.searchsorted(groups, np.arange(groups[-1] + 1))
+    medians = np.array([np.median(part) for part in np.split(away[order], starts[1:])])
+    overall = float(np.median(away)) or float(away.mean()) or 1.0
+    units = np.empty(len(order))
+    units[order] = np.maximum(medians, overall / 10)[groups]
+    return units
