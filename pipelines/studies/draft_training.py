@@ -6,6 +6,8 @@ from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft import Draft
 from secateur.pipelines.studies.draft_length import first_length
 from secateur.pipelines.studies.draft_metric import arms_of
+from secateur.pipelines.studies.draft_sft import settle_sft
+from secateur.pipelines.studies.draft_target import SFT
 from secateur.pipelines.studies.grid import CURVE
 
 EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
@@ -16,6 +18,8 @@ LEAST_SAMPLES = 20
 
 def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     """Model, length of training and budget, by what kind of input there is and how much of it."""
+    if draft.goal.task == SFT:
+        return settle_sft(draft, loaded)
     wish, kind = draft.wish, next(iter(draft.columns))
     rows, regression = len(loaded.train), draft.goal.task == "regression"
     groups = 10 if regression else len(loaded.label_names)

@@ -17,7 +17,7 @@ from secateur.pipelines.studies.sample_keys import BASELINES, SampleKeys
 from secateur.pipelines.studies.scores import refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
-from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
+from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines, refuse_tokens
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
@@ -147,6 +147,8 @@ class Study(SampleKeys):
         refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
         embedded = self.embeddings.kind == "proxy" and "embeddings" in self.signals
         self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
+        if self.budget_of == "tokens":
+            refuse_tokens(self.task.kind, self.keep, self.selections)
         refuse_lengths(self.compare_at, self.training)
         if self.refine and len({type(keep) for keep in self.keep}) > 1:
             raise ValueError("refine: between a share and a count there is no budget; write keep as one kind of them")
