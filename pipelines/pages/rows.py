@@ -185,7 +185,7 @@ def row_of(
     totals = {outcome.of for outcome in outcomes}
     # A budget of tokens is another number of rows in each seed.
     of_tokens = getattr(study, "budget_of", "rows") == "tokens"
-    kept = round(mean([outcome.kept or 0 for outcome in outcomes])) if of_tokens else None
+    kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if of_tokens else None
     measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
     random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
     return Row(

@@ -30,7 +30,12 @@ def findings_of(
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    found = [*lost_findings(study, lost), *beside_findings(known), *constant_scores(store, study)]
+    found = [
+        *lost_findings(study, lost),
+        *beside_findings(known),
+        *constant_scores(store, study),
+        *unscored(store, study),
+    ]
     of_target = (study.name, "target_report")
     if getattr(study, "target", None) and store.find(of_target):
         found += store.load(of_target)["findings"]
@@ -64,6 +69,23 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
                 f"chance: look at {look}"
             )
             listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
+    return listed
+
+
+def unscored(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
+    """One finding for each score that says nothing of some samples, with their number."""
+    listed = []
+    for name, score in study.scores.items() if isinstance(study, Study) else ():
+        key, mark = (study.name, "scores", name), getattr(score.declared, "unscored", None)
+        if mark is None or not store.holds(key):
+            continue
+        values = np.asarray(store.load(key))
+        if count := int((values == mark).sum()):
+            text = (
+                f"score {name} says nothing of {count:,} of {len(values):,} training samples, which are kept last: "
+                f"{score.scorer} leaves out short completions, and what its paper leaves out"
+            )
+            listed.append({"kind": "unscored samples", "split": "train", "count": count, "text": text, "rows": []})
     return listed
 
 

@@ -113,10 +113,16 @@ class Problem(Settings):
         if not (listed and listed[1] in known):
             require(name, known, f"metric of {self.kind}")
 
-    def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
-        """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
+    def check(
+        self,
+        scores: Mapping[str, AnyScorer],
+        selections: Mapping[str, Iterable[str]],
+        configs: Sequence[TrainingConfig],
+    ) -> None:
+        """Raise ValueError for scores, signals that selections read and settings of training that a built-in task has
+        no use for, with the reason."""
         task = self.task(EXAMPLES[self.target][0])
-        refuse_missing(task, scores)
+        refuse_missing(task, scores, selections)
         for config in configs:
             if config.label_smoothing and not task.smooths:
                 raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")

@@ -35,7 +35,7 @@ class SampleKeys(AnyStudy):
     task: Annotated[
         Problem,
         BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
-        Field(description="the learning problem: classification, regression or multi_label"),
+        Field(description="the learning problem: classification, regression, multi_label or sft"),
     ] = Problem()
     data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
         DataPolicy()

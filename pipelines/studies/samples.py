@@ -73,7 +73,8 @@ class Study(SampleKeys):
         self.task.check_columns(self.columns.kind)
         if self.distillation and not self.task.declared.distils:
             raise ValueError(f"distillation: task {self.task.kind} has no teachers; leave it out")
-        self.task.check(self.read_scores, (self.proxy, self.training))
+        reads = {name: each.reads for name, each in self.selections.items()}
+        self.task.check(self.read_scores, reads, (self.proxy, self.training))
         self.task.check_metric(self.metric, self.columns.labels)
         return self
 

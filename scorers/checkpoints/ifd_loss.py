@@ -21,6 +21,7 @@ Above = Annotated[
 @checkpoint_scorer(
     high_means="harder",
     reads=("losses", "headed_losses", "target_tokens", "target_cut"),
+    unscored=UNSCORED,
     paper="Li et al. 2024, From Quantity to Quality (arXiv 2308.12032), and the authors' code (Cherry_LLM)",
 )
 def ifd_loss(batch: CheckpointBatch, *, min_response_tokens: Least = 8, above_one: Above = False) -> torch.Tensor:

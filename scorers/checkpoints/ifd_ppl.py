@@ -10,6 +10,7 @@ from secateur.scorers.lazy import torch
 @checkpoint_scorer(
     high_means="harder",
     reads=("losses", "bare_losses", "target_tokens"),
+    unscored=UNSCORED,
     paper="Li et al. 2024, Superfiltering (arXiv 2402.00530), and the authors' code",
 )
 def ifd_ppl(batch: CheckpointBatch, *, min_response_tokens: Least = 8, above_one: Above = False) -> torch.Tensor:

@@ -61,6 +61,8 @@ SearchSettings.initial [3, inf)
 SearchSettings.per_round [1, inf)
 SourceKind.limit [1, inf)
 SourceKind.split_seed [0, 9223372036854775807]
+SequenceEncoding.max_length [8, 1000000]
+SequenceEncoding.vocabulary [300, inf)
 SplitSource.test_fraction (0, 1)
 Study.checkpoints [1, 99]
 Study.cost_per_hour (0, inf)
