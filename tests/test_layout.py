@@ -60,6 +60,7 @@ ROOMS = {
         "deltas",
         "manifests",
         "exports",
+        "audits",
         "pages",
         "assets",
         "definitions",

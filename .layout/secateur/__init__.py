@@ -1,7 +1,7 @@
 """Secateur prunes training sets: scores, selections, training and an honest comparison with random.
 
-`select`, `score`, `scores_of`, `study`, `Manifest` and `samplers` are all of the front door; each is loaded when it is
-first used, so that `import secateur` takes no time.
+`select`, `audit`, `score`, `scores_of`, `study`, `Manifest` and `samplers` are all of the front door; each is loaded
+when it is first used, so that `import secateur` takes no time.
 """
 
 from importlib import import_module
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from secateur.pipelines.front_door import samplers as samplers
+    from secateur.pipelines.front_door.audit import audit as audit
     from secateur.pipelines.front_door.score import score as score
     from secateur.pipelines.front_door.scores_of import scores_of as scores_of
     from secateur.pipelines.front_door.select import select as select
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _DOOR = {
     "Manifest": "manifests.manifest",
+    "audit": "front_door.audit",
     "samplers": "front_door.samplers",
     "score": "front_door.score",
     "scores_of": "front_door.scores_of",

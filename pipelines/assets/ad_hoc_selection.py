@@ -33,6 +33,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import card_of
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import of_origin
 from secateur.selectors.contract import resolve_keep, selectors
@@ -70,7 +71,7 @@ def ad_hoc_config(study: Study) -> type[dg.Config]:
     lacking = {name: missing(study, name) for name in sorted(selectors()) if name not in offered}
     lacks = "; ".join(f"{name} needs {', '.join(sorted(signals))}" for name, signals in lacking.items())
     without = f" Not offered, for the study does not make what they read: {lacks}." if lacks else ""
-    scores = [f"{name} (high means {score.declared.card.high_means})" for name, score in study.scores.items()]
+    scores = [f"{name} (high means {card_of(name, score).high_means})" for name, score in study.scores.items()]
     fields: dict[str, Any] = {
         "selector": (Literal[tuple(offered)], Field(default="top", description=f"What chooses. {told}.{without}")),
         "score": (
@@ -114,8 +115,8 @@ class Asked:
         """Check a form; raises ValueError with the one thing that is wrong in it and what to do."""
         selector = selectors()[config.selector]
         score = config.score if "scores" in selector.reads else None
-        selection = Selection(selector=config.selector, score=score, settings=dict(config.settings))
-        settings = checked_settings(selection)
+        plain = Selection(selector=config.selector, score=score, settings=dict(config.settings))
+        settings, selection = checked_settings(plain), study.settled(config.selector, plain)
         keep = keep_of(config.keep)
         if not 0 <= config.seed < SEEDS:
             raise ValueError(f"seed: a whole number from 0 to {SEEDS - 1}, got {config.seed}")

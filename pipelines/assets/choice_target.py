@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.choice_data import join_of, located
+from secateur.pipelines.assets.own_inputs import join_of, located
 from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_values import DataRows, NumbersFile
@@ -17,7 +17,7 @@ from secateur.pipelines.data.scan import CONTENT, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.sources import Places
-from secateur.pipelines.data.target_rows import places_of, source_of, texts_of
+from secateur.pipelines.data.target_rows import places_in, places_of, source_of, texts_of
 from secateur.pipelines.data.whole import files_now
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
 from secateur.pipelines.storage.store import Store
@@ -55,9 +55,7 @@ def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store)
     """Whole texts of the rows of the data, and of the target."""
     source, stored, cache = loaded["source"], StoredTarget(loaded["target"]), store.root / ".cache"
     counts = [count for _, count in source["training_files"]]
-    table = loaded["samples"].select("file", "file_row").collect()
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    own = starts[table["file"].to_numpy()] + table["file_row"].to_numpy()
+    own = places_in(loaded["samples"].select("file", "file_row").collect(), source["training_files"])
     where = (study.source, study.columns, base, cache, source["revision"])
     if target_of(study).filter is None:
         return texts_of(*where, own), stored.rows.column(str(study.columns.text))
@@ -106,7 +104,7 @@ def rows_of_target(stored: StoredTarget, places: np.ndarray, count: int, id_colu
         count=count,
         places=places,
         hashes=pl.concat(hashes),
-        ids=rows.column(id_column) if id_column in own else None,
+        ids=rows.column(id_column) if id_column is not None and id_column in own else None,
         id_column=id_column,
         column=lambda name: rows.column(name) if name in own else None,
         shown=lambda some, number: Places({"target": rows}, files).text("target", some, number),

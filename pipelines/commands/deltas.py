@@ -1,5 +1,6 @@
 """The command `secateur deltas`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Tensors in the table; all of them are in the JSON and in manifest.json."""
 TUNED = "Fine-tuned checkpoint of the same architecture, or the folder of a LoRA adapter of BASE."
+RescaleBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Divide by: dare (keep), none, moments, bound, least_bound, search, or a number q. Default: dare for "
+        "random, else none.",
+        show_default=False,
+    ),
+]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="Judges what a rescaling by search tries: called with a checkpoint's folder, higher is better.",
+        show_default=False,
+    ),
+]
 
 
 def deltas(
@@ -28,17 +45,13 @@ def deltas(
     by: Annotated[str, typer.Option(help="What stays: random (DARE), magnitude or wanda.")] = "random",
     over: Annotated[str, typer.Option(help="Highest scores of each tensor, of each row, or of all.")] = "tensor",
     each: Annotated[bool, typer.Option("--each", help="Draw each entry by itself, without an exact count.")] = False,
-    rescale: Annotated[
-        str | None,
-        typer.Option(
-            help="Divide by: dare (keep), none, moments, bound, or a number q. Default: dare for random, else none.",
-            show_default=False,
-        ),
-    ] = None,
-    eta: Annotated[float | None, typer.Option(help="Of the rescaling by bound.", show_default=False)] = None,
+    rescale: RescaleBy = None,
+    eta: Annotated[float | None, typer.Option(help="Of bound and least_bound.", show_default=False)] = None,
     inputs: Annotated[
-        Path | None, typer.Option(help="Recorded inputs of layers, for wanda, moments, bound.", show_default=False)
+        Path | None, typer.Option(help="Recorded inputs of layers, for wanda and a q by layer.", show_default=False)
     ] = None,
+    score: Score = None,
+    draws: Annotated[int, typer.Option(min=1, help="Random masks that search judges each q by.")] = 4,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Prune these tensors alone; * is anything.", show_default=False),
@@ -55,14 +68,17 @@ def deltas(
 
     Checkpoints are safetensors files, an index of several, or a folder with either; they are streamed.
     """
+    from secateur.pipelines.deltas.q_search import QSearch
     from secateur.pipelines.manifests.deltas import prune_deltas
     from secateur.trainers.passes.layer_inputs import load_inputs
 
     choice = choice_of(keep, by, over, each, rescale, eta, seed)
     source = source_of(base, tuned, factors, {"only": only or [], "leave": leave or []})
-    with bar("tensors") as progress:
-        recorded = load_inputs(inputs) if inputs else None
-        pruned = prune_deltas(source, target, choice, inputs=recorded, overwrite=overwrite, progress=progress)
+    with bar("checkpoints, then tensors" if score else "tensors") as progress:
+        recorded, search = load_inputs(inputs) if inputs else None, QSearch.by(score, draws) if score else None
+        pruned = prune_deltas(
+            source, target, choice, inputs=recorded, search=search, overwrite=overwrite, progress=progress
+        )
     answer: dict[str, Any] = {
         "path": str(target),
         "kept": pruned.kept,
@@ -70,7 +86,7 @@ def deltas(
         "made_for": source.made_for,
         "tensors": {name: {"entries": t.entries, "kept": t.kept, "q": t.q} for name, t in pruned.tensors.items()},
         "copied": list(pruned.copied),
-    }
+    } | ({"search": asdict(pruned.found) | {"score": score, "draws": draws}} if pruned.found else {})
     tell(answer, as_json, lambda: show(answer))
 
 
@@ -97,6 +113,9 @@ def show(answer: dict[str, Any]) -> None:
     say(answer["path"])
     kept = f"{answer['kept']:,} of {answer['of']:,} entries of {len(tensors):,} tensors kept"
     say(f"{kept}; {len(answer['copied']):,} tensors copied")
+    if found := answer.get("search"):
+        end = "an end of what was tried, so the best may lie beyond" if found["at_bound"] else "within what was tried"
+        say(f"q = {found['q']:.4g}, the best of {len(found['tried'])} values by {found['score']}, {end}")
     lines = [(name, f"{t['kept']:,}", f"{t['entries']:,}", f"{t['q']:.4g}") for name, t in tensors.items()]
     out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))
     if len(lines) > SHOWN:

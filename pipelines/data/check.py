@@ -53,7 +53,8 @@ class Finding:
     are equal to each other, `group_count` is how many groups of equal ones they make.
     """
 
-    kind: Kind
+    kind: str
+    """A `Kind`, or that of a further check of an audit."""
     split: str
     importance: int
     count: int
@@ -61,6 +62,13 @@ class Finding:
     rows: tuple[tuple[str, int], ...] = ()
     paths: tuple[str, ...] = ()
     group_count: int = 0
+
+
+def view_of(finding: Mapping[str, Any]) -> str:
+    """How a finding is shown beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
+    if finding.get("group_count"):
+        return "groups"
+    return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
 
 
 def found() -> Found:
@@ -143,7 +151,7 @@ class DataReport:
                 if names:
                     some = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
                     sentence = f"{many(len(names), 'class', 'classes')} {text.format(part.split)}: {some}"
-                    listed.append(Finding(kind, part.split, 0, len(names), sentence))  # type: ignore[arg-type]
+                    listed.append(Finding(kind, part.split, 0, len(names), sentence))
         order = list(Kind.__args__)  # type: ignore[attr-defined]
         listed.sort(key=lambda finding: order.index(finding.kind))
         return [Finding(**asdict(finding) | {"importance": place}) for place, finding in enumerate(listed)]

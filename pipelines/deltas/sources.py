@@ -18,6 +18,23 @@ FACTOR = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?$"
 )
 
+BEGINNINGS = ("true", "false", "gaussian", "eva", "orthogonal", "mica")
+"""Values of `init_lora_weights` that leave the base as it is, so that base + B A is the tuned model (peft 0.21)."""
+BEYOND = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "layer_replication",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+)
+"""Settings of adapters that are more than a B A added to weights of layers."""
+
 
 @dataclass(frozen=True)
 class DeltaSource(ABC):
@@ -160,9 +177,22 @@ def read_adapter(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
         raise ValueError(f"{config} is not JSON of an adapter: {error}") from error
     if kind != "LORA":
         raise ValueError(f"{config}: adapters of type {kind} are not sums of B A: merge it into its base and give both")
-    for name in ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication"):
+    for name in BEYOND:
         if settings.get(name):
             raise ValueError(f"{config}: {name} changes more than B A: merge it into its base with peft and give both")
+    if settings.get("alora_invocation_tokens") is not None:
+        raise ValueError(
+            f"{config}: alora_invocation_tokens: the adapter acts on tokens behind its invocation alone, so no base "
+            "with B A added is the same model, and its delta cannot be pruned here"
+        )
+    beginning = settings.get("init_lora_weights", True)
+    if str(beginning).lower() not in BEGINNINGS:
+        raise ValueError(
+            f"{config}: init_lora_weights {beginning!r} changes the base when training begins, and B A added to the "
+            "base that is given is another model; known to leave the base alone are "
+            f"{', '.join(BEGINNINGS)}. Save the adapter by peft's save_pretrained(path_initial_model_for_weight_"
+            "conversion=...), or merge it into the base that it was trained on and give both checkpoints"
+        )
     return Checkpoint.read(folder), settings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 import torch
@@ -34,11 +34,23 @@ from secateur.selectors.masks.delta_masks import (
 )
 from secateur.trainers.contract import Progress
 from secateur.trainers.passes.layer_inputs import LayerInputs
-from secateur.trainers.pruning.delta_rescaling import check_keep, made_up, q_by_bound, q_by_moments
+from secateur.trainers.pruning.delta_rescaling import (
+    check_keep,
+    made_up,
+    q_by_bound,
+    q_by_least_bound,
+    q_by_moments,
+)
 
 Select = Literal["random", "magnitude", "wanda"]
 Over = Literal["tensor", "row", "all"]
-Rescale = Literal["dare", "none", "moments", "bound"]
+Rescale = Literal["dare", "none", "moments", "bound", "least_bound", "search"]
+BY_LAYER: Final[Mapping[str, Callable[..., Any]]] = {
+    "moments": q_by_moments,
+    "bound": q_by_bound,
+    "least_bound": q_by_least_bound,
+}
+"""Rules that give each layer its q from its mean inputs."""
 DOCUMENT: Final = "manifest.json"
 """What a pruned checkpoint says of itself, which does not go along where it is pruned again."""
 Blocks = Iterator[tuple[int, int, np.ndarray]]
@@ -55,8 +67,9 @@ class DeltaChoice:
     `random` is DARE: exactly the budget of each tensor or, with `each`, every entry by itself, as the paper draws.
     `magnitude` (|Δ|) and `wanda` (|Δ| · ‖x‖, of matrices alone) keep the highest of each tensor, of each row of a
     matrix (an output of a layer), or of `all` tensors together. `rescale` divides what stays by q: `dare` by `keep`, a
-    number by itself, `moments` and `bound` by a q for each layer; left out it is `dare` for random entries and `none`
-    for chosen ones. Where counts round a tensor's share, q follows it (`made_up`).
+    number by itself, `moments`, `bound` and `least_bound` by a q for each layer, `search` by one that is found by
+    judging checkpoints; left out it is `dare` for random entries and `none` for chosen ones. Where counts round a
+    tensor's share, q follows it (`made_up`).
     """
 
     keep: float
@@ -73,7 +86,7 @@ class DeltaChoice:
             raise ValueError("entries are drawn in each tensor: leave `over` out, or choose by magnitude or wanda")
         if self.each and self.select != "random":
             raise ValueError("only random entries are drawn each by itself: leave `each` out, or select random")
-        if self.rescale == "bound" and self.eta is None:
+        if self.rescale in ("bound", "least_bound") and self.eta is None:
             raise ValueError(
                 "a q by the bound needs eta, which is chosen by evaluating models (the paper's: 0.27 … 1.01)"
             )
@@ -144,7 +157,7 @@ def check_inputs(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, 
     ]
     if wide:
         raise ValueError(f"the inputs are of other layers than the checkpoint's: {listed(wide)}")
-    needing = choice.rescaling if choice.rescaling in ("moments", "bound") else ""
+    needing = choice.rescaling if choice.rescaling in BY_LAYER else ""
     if needing and not any(name in inputs for name in source.names):
         raise ValueError(f"a q by {needing} needs the mean inputs of layers; none of the tensors has any (--inputs)")
     if choice.select == "wanda" and (lacking := [name for name in source.names if name not in inputs]):
@@ -231,7 +244,7 @@ def divisors_of(
         entries = {name: max(source.layout.tensors[name].entries, 1) for name in q}
         return {name: made_up(each, choice.keep, budgets[name], entries[name]) for name, each in q.items()}
 
-    if rescaling not in ("moments", "bound"):
+    if rescaling not in BY_LAYER:
         q = {"dare": choice.keep, "none": 1.0}.get(str(rescaling)) or float(rescaling)
         return rounded(dict.fromkeys(source.names, q))
     divisors: dict[str, float] = {}
@@ -240,11 +253,8 @@ def divisors_of(
             continue
         bias = bias_of(name)
         sums, squares = _changes(source, name, inputs[name].means, bias if bias in source.names else None)
-        if rescaling == "moments":
-            divisors[name] = q_by_moments(sums, squares, choice.keep).q
-        else:
-            assert choice.eta is not None
-            divisors[name] = q_by_bound(sums, squares, choice.keep, eta=choice.eta).q
+        settings = {} if rescaling == "moments" else {"eta": choice.eta}
+        divisors[name] = BY_LAYER[str(rescaling)](sums, squares, choice.keep, **settings).q
     mean = float(np.mean(list(divisors.values())))
     weights = {bias_of(name): q for name, q in divisors.items()}
     return rounded({name: divisors.get(name, weights.get(name, mean)) for name in source.names})

@@ -50,7 +50,7 @@ def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars)
     }
     found |= passed(study, data, runs, display)
     given = signals_of(study, data, loaded, runs[0], folder, display)
-    waiting = {name: score for name, score in study.scores.items() if isinstance(score.declared, Scorer)}
+    waiting = {name: score for name, score in study.computed.items() if isinstance(score.declared, Scorer)}
     while waiting:  # a score of signals may read another
         ready = {name: one for name, one in waiting.items() if not one.signals & waiting.keys()}
         for name, score in ready.items():
@@ -76,8 +76,9 @@ def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
 
 def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
     """Train a proxy, with its checkpoints in `folder`; the scores of the observers that watched it, by name."""
+    assert study.proxy
     watchers: dict[str, Observer] = {}
-    for name, score in study.scores.items():
+    for name, score in study.computed.items():
         if isinstance(score.declared, type):
             watchers[name] = score.declared(len(data), device_of_choice(), **settings_of(score))
     folder.mkdir()
@@ -98,7 +99,7 @@ def passed(study: Study, data: Data, runs: list[Path], display: Bars) -> dict[st
     """Scores of checkpoints, from one pass over the rows."""
     configured = {
         name: (score.declared, settings_of(score))
-        for name, score in study.scores.items()
+        for name, score in study.computed.items()
         if isinstance(score.declared, CheckpointScorer)
     }
     if not configured:

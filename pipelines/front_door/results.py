@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS
+from secateur.pipelines.pages.html_table import html_table
 from secateur.pipelines.pages.tables import terminal_table
 from secateur.pipelines.pages.words import Table
 from secateur.pipelines.storage.store import Store
@@ -25,7 +26,6 @@ from secateur.pipelines.studies.study import AnyStudy
 
 WIDE = 1000
 """Columns of a page, which has room for the whole table."""
-NUMBERS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,6 @@ class Report:
             shown.append(html_table(table))
         shown.append(Markup("<p><small>{}</small></p>").format(str(self.path)))
         return str(Markup("<div>{}</div>").format(Markup("").join(shown)))
-
-
-def html_table(table: Table) -> Markup:
-    """A table whose columns of numbers stand to the right."""
-    head, *lines = table
-    right = [at > 0 and any(line[at][:1] in NUMBERS for line in lines if line[at]) for at in range(len(head))]
-    aligned = ["right" if each else "left" for each in right]
-    rows = [row_of("th", head, aligned), *(row_of("td", line, aligned) for line in lines)]
-    return Markup("<table>{}</table>").format(Markup("").join(rows))
-
-
-def row_of(tag: str, cells: list[str], aligned: list[str]) -> Markup:
-    """A row of an HTML table."""
-    cell = Markup(f'<{tag} style="text-align:{{}}">{{}}</{tag}>')
-    return Markup("<tr>{}</tr>").format(Markup("").join(map(cell.format, aligned, cells)))
 
 
 class Manifests(Mapping[tuple[str, int | float, int], Manifest]):

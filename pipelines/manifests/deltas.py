@@ -1,9 +1,11 @@
 """A pruned fine-tuning delta on disk: the checkpoint that it makes, and beside it the manifest of what stays."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from secateur.pipelines.deltas.q_search import QSearch, search_q, tried_file
 from secateur.pipelines.deltas.sources import DeltaSource
 from secateur.pipelines.deltas.stream import (
     DeltaChoice,
@@ -14,7 +16,7 @@ from secateur.pipelines.deltas.stream import (
     divisors_of,
     write_pruned,
 )
-from secateur.pipelines.files.whole_files import new_folder
+from secateur.pipelines.files.whole_files import new_folder, refuse_existing
 from secateur.pipelines.manifests.document import explained, refuse_other_contents
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Group, Masks
@@ -22,16 +24,18 @@ from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.storage.packed_masks import BITS, PackedMasks
 from secateur.trainers.contract import Progress
 from secateur.trainers.passes.layer_inputs import LayerInputs
+from secateur.trainers.pruning.delta_rescaling import FoundQ
 from secateur.trainers.pruning.kept import Kept
 
 
 @dataclass(frozen=True)
 class PrunedDelta:
-    """What was written: the manifest, counts by tensor, and the tensors that were copied."""
+    """What was written: the manifest, counts by tensor, the tensors that were copied, and the search for q if any."""
 
     manifest: Manifest
     tensors: Mapping[str, TensorCount]
     copied: tuple[str, ...]
+    found: FoundQ | None = None
 
     @property
     def kept(self) -> int:
@@ -50,29 +54,56 @@ def prune_deltas(
     choice: DeltaChoice,
     *,
     inputs: Mapping[str, LayerInputs] | None = None,
+    search: QSearch | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PrunedDelta:
     """Write base + kept delta / q and its manifest into a new folder, whole or not at all.
 
-    `inputs` are those of the layers by the name of their weight, for `wanda`, `moments` and `bound`. Holds a byte per
-    entry of one tensor and blocks of a few MB. Raises ValueError before anything is computed for inputs that are
-    missing or do not fit, and for a folder that holds anything but an earlier result; later, naming the tensor, for a
-    delta that is not finite and a result that its type cannot hold.
+    `inputs` are those of the layers by the name of their weight, for `wanda` and for a q by layer; `search` judges what
+    a rescaling by `search` tries. Holds a byte per entry of one tensor and blocks of a few MB. Raises ValueError before
+    anything is computed for inputs that are missing or do not fit, and for a folder that holds anything but an earlier
+    result; later, naming the tensor, for a delta that is not finite and a result that its type cannot hold.
     """
     inputs = inputs or {}
     check_inputs(source, choice, inputs)
+    check_search(choice, search)
     if overwrite:
         with explained(f"cannot write manifest {folder}"):
             refuse_other_contents(folder)
-    scored = Scored(source, choice, inputs)
+    else:
+        refuse_existing(folder, overwrite=False)
+    scored, found, asked = Scored(source, choice, inputs), None, choice
+    if search:
+        found = search_q(source, folder, choice, inputs, search, progress)
+        choice = replace(choice, rescale=found.q)
     with new_folder(folder, overwrite=overwrite) as partial:
         divisors = divisors_of(source, choice, inputs, scored.budgets)
         cut = cut_over_all(scored)
         counts = write_pruned(source, partial, lambda name: scored.masks(name, cut), divisors, progress)
-        written = Manifest.seal(partial, masks_in(partial, source, counts), provenance_of(source, choice, counts))
+        provenance = provenance_of(source, asked, counts, searched(search, found))
+        written = Manifest.seal(partial, masks_in(partial, source, counts), provenance)
+    if search:
+        tried_file(folder).unlink(missing_ok=True)
     copied = tuple(name for name in source.layout.tensors if name not in counts)
-    return PrunedDelta(Manifest(folder, written.declaration, written.payload), counts, copied)
+    return PrunedDelta(Manifest(folder, written.declaration, written.payload), counts, copied, found)
+
+
+def check_search(choice: DeltaChoice, search: QSearch | None) -> None:
+    """Raise ValueError where q is to be searched without a score, or a score stands without a search."""
+    if (choice.rescaling == "search") != (search is not None):
+        raise ValueError(
+            "a q by search needs a score that judges checkpoints, module:function (--score), and a score is for a "
+            "rescaling by search alone (--rescale search)"
+        )
+
+
+def searched(search: QSearch | None, found: FoundQ | None) -> dict[str, Any]:
+    """What a manifest says of how its q was found."""
+    if search is None or found is None:
+        return {}
+    tried = [list(pair) for pair in found.tried]
+    return {"search": {"score": search.name, "draws": search.draws, "q": found.q, "tried": tried}}
 
 
 def masks_in(folder: Path, source: DeltaSource, counts: Mapping[str, TensorCount]) -> Masks:
@@ -83,7 +114,9 @@ def masks_in(folder: Path, source: DeltaSource, counts: Mapping[str, TensorCount
     return Masks(kept, tuple(Group(name=name, shape=shapes[name], kept=each.kept) for name, each in counts.items()))
 
 
-def provenance_of(source: DeltaSource, choice: DeltaChoice, counts: Mapping[str, TensorCount]) -> Provenance:
+def provenance_of(
+    source: DeltaSource, choice: DeltaChoice, counts: Mapping[str, TensorCount], found: dict[str, Any]
+) -> Provenance:
     """How the entries were chosen; raises ValueError where nothing stays."""
     budget = sum(each.kept for each in counts.values())
     if not budget:
@@ -94,7 +127,7 @@ def provenance_of(source: DeltaSource, choice: DeltaChoice, counts: Mapping[str,
         selection=choice.select,
         selector=f"deltas.{choice.select}",
         selector_version="1",
-        settings=asdict(choice) | {"rescale": choice.rescaling},
+        settings=asdict(choice) | {"rescale": choice.rescaling} | found,
         keep=choice.keep,
         budget=budget,
         seed=choice.seed,

@@ -246,8 +246,10 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     from secateur.selectors.draws.strata import sizes_of
     from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata, left_by_cutoff
 
-    scores = known.scores[picked]
-    aum = known.scores["aum"] if "aum" in names else -scores  # of a task without margins
+    means = next((card.high_means for card in source.scores if card.name == picked), "")
+    sign = -1 if "aum" not in names and means == "easier" else 1  # of ease, which was read as hardness
+    scores = sign * known.scores[picked].astype(np.float32)
+    aum = known.scores["aum"].astype(np.float32) if "aum" in names else -scores  # of a task without margins
     settings: dict[str, Any] = dict(source.settings)
     if source.selector_version != coverage_centric.version or not np.array_equal(
         coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
@@ -265,7 +267,8 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     low, high = float(alive.min()), float(alive.max())
     edges = low + np.arange(count + 1) * ((high - low) / count)
     quota = int(water_filling(sizes, source.budget)[number])
-    return Stratum(number + 1, count, picked, float(edges[number]), float(edges[number + 1]), int(sizes[number]), quota)
+    bounds = sorted((sign * float(edges[number]), sign * float(edges[number + 1])))
+    return Stratum(number + 1, count, picked, bounds[0], bounds[1], int(sizes[number]), quota)
 
 
 def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:

@@ -76,7 +76,9 @@ class Listed(Content):
     file: Annotated[str, Field(description="its file, or the path of its picture")]
     file_row: Annotated[int, Field(ge=0, description="its row in that file, from 0")]
     given: Annotated[str, Field(description="its target in the data")]
-    predicted: Annotated[str, Field(description="the proxies' target for it; empty where the task cannot say")]
+    predicted: Annotated[
+        str, Field(description="the proxies' target for it; empty without a proxy, and where the task cannot say")
+    ]
     certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
     scores: Annotated[Mapping[str, float], Field(description="every score of the study, by name")]
 

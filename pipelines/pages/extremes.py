@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHOWN = 10
 SIDE = 56
 """Pixels of a thumbnail."""
+LARGE = 112
+"""Pixels of the longer side of a picture in a list; smaller ones stay as they are."""
 EXPLAIN = "`secateur explain MANIFEST SAMPLE` says why a selection kept or dropped one of them."
 LARGEST = 40_000
 """Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
@@ -102,6 +104,16 @@ def fitted(picture: "Image", side: int) -> "Image":
     scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def encoded(picture: "Image") -> bytes:
+    """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
+    if max(picture.size) > LARGE:
+        picture = fitted(picture, LARGE)
+    contents = [io.BytesIO(), io.BytesIO()]
+    picture.save(contents[0], "png", optimize=True)
+    picture.save(contents[1], "webp", quality=80)
+    return min((content.getvalue() for content in contents), key=len)
 
 
 def strip(images: np.ndarray, title: str) -> str:

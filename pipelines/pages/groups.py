@@ -11,9 +11,9 @@ from jaxtyping import Int64
 from secateur.pipelines.data.equal_groups import MOST, TABLE
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import one_line, visible
-from secateur.pipelines.pages.extremes import picture_of
+from secateur.pipelines.pages.extremes import encoded, picture_of
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed
-from secateur.pipelines.pages.suspects import Shown, Suspects, encoded
+from secateur.pipelines.pages.suspects import Shown, Suspects
 
 GROUPS, ROWS = 10, 10
 """Groups of a finding that the page shows, and rows of each; findings.csv lists the others."""

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.alerts import Alert, alerts_of
+from secateur.pipelines.pages.cells import cells, numeric
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_of, steps_table
 from secateur.pipelines.pages.groups import HEAD, Grouped
 from secateur.pipelines.pages.inlined import POLICY, inlined, library
 from secateur.pipelines.pages.names import title_of
-from secateur.pipelines.pages.parts import Part, cells, numeric, predicted_text
+from secateur.pipelines.pages.parts import Part, predicted_text
 from secateur.pipelines.pages.plots import Curve, curves, differences
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.rows import Row

@@ -1,6 +1,5 @@
 """The parts of a report's page, in the order of their questions: each is sentences, pictures and tables."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +8,7 @@ from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.groups import Grouped
 from secateur.pipelines.pages.plots import inline
 from secateur.pipelines.pages.suspects import Suspects
-from secateur.pipelines.pages.words import LOST, Table, as_text, text_table
-
-NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table on the page: its text, the number that it is sorted by, if any, and how it is coloured."""
-
-    text: str
-    order: str = ""
-    mood: str = ""
-    """good, bad, or nothing."""
+from secateur.pipelines.pages.words import Table, as_text, text_table
 
 
 @dataclass(frozen=True)
@@ -77,35 +64,3 @@ def suspects_table(suspects: Suspects) -> Table:
 def predicted_text(predicted: str, certainty: float | None) -> str:
     """A prediction, with how sure it is."""
     return predicted if certainty is None else f"{predicted} ({certainty:.0%})"
-
-
-def cells(table: Table) -> list[list[Cell]]:
-    """Lines of a table below its header. Where at least half of a column's cells hold a number, the first one in each
-    is what the column is sorted by.
-    """
-    _, *lines = table
-    columns = [[NUMBER.search(cell) for cell in column] for column in zip(*lines, strict=True)]
-    filled = [[cell for cell in column if cell] for column in zip(*lines, strict=True)]
-    numbers = [2 * sum(map(bool, found)) >= max(1, len(texts)) for found, texts in zip(columns, filled, strict=True)]
-    return [
-        [
-            Cell(text, found[0].replace(",", "") if found and number else "", mood_of(text))
-            for text, found, number in zip(line, matches, numbers, strict=True)
-        ]
-        for line, matches in zip(lines, zip(*columns, strict=True), strict=True)
-    ]
-
-
-def mood_of(text: str) -> str:
-    """Whether a cell says that something did better or worse."""
-    return "good" if text.startswith(("better", "shown")) else "bad" if text.startswith(("worse", LOST)) else ""
-
-
-def numeric(table: Table) -> list[bool]:
-    """Which columns are sorted by the numbers that their cells begin with, and so are written to the right."""
-    columns = zip(*cells(table), strict=True) if len(table) > 1 else [()] * len(table[0])
-    return [
-        any(cell.order for cell in column)
-        and all(NUMBER.match(cell.text.lstrip(f"{LOST} ")) for cell in column if cell.order)
-        for column in columns
-    ]

@@ -1,32 +1,27 @@
 """Samples that somebody should look at: those that their scores call hardest, with what was given and predicted."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
 from secateur.pipelines.data.stored_targets import shown_targets
+from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
-from secateur.pipelines.pages.extremes import fitted, picture_of
+from secateur.pipelines.pages.extremes import encoded, picture_of
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, shown_places
-from secateur.scorers.contract import Card, Scores
+from secateur.pipelines.studies.own_scores import OwnCard
+from secateur.scorers.contract import Card
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import mean_outputs
 from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Task
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 LEAST, MOST, SHARE = 12, 60, 0.05
 """Samples on the page: this share of all, but not fewer and not more than that."""
-SIDE = 112
-"""Pixels of the longer side of a picture; smaller ones stay as they are."""
 LONGEST = 1500
 """Characters of a text that the page embeds."""
 SHORT = 140
@@ -39,7 +34,7 @@ BLIND = frozenset({"vog", "normalised_vog", "tdds"})
 SUSPICIOUS = "suspicious samples"
 """Their kind in the list of findings."""
 
-Scored = Mapping[str, tuple[Card, Scores]]
+Scored = Mapping[str, tuple[Card | OwnCard, np.ndarray]]
 """Cards and values by the names that a study gives its scores."""
 Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]]
 """What models predict for rows, as readers see it, and how sure they are, 0 to 1; None where they cannot say."""
@@ -54,7 +49,7 @@ class Shown:
     @property
     def source(self) -> str:
         """The picture as an address that is the picture itself."""
-        return address_of(self.picture)
+        return data_uri(self.picture)
 
     @property
     def short(self) -> str:
@@ -176,28 +171,12 @@ def suspects_of(
     return Suspects(names, len(ranks), listed)
 
 
-def address_of(picture: bytes) -> str:
-    """A picture, PNG or WebP, as an address that is the picture itself."""
-    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
-def encoded(picture: "Image") -> bytes:
-    """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
-    if max(picture.size) > SIDE:
-        picture = fitted(picture, SIDE)
-    contents = [io.BytesIO(), io.BytesIO()]
-    picture.save(contents[0], "png", optimize=True)
-    picture.save(contents[1], "webp", quality=80)
-    return min((content.getvalue() for content in contents), key=len)
-
-
 def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
     """What these networks, or those of the rows' folds, say together of rows of the data: the target that their mean
-    output stands for."""
+    output stands for; without networks nothing."""
 
     def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
-        if type(data.task).guesses is Task.guesses:  # a task that cannot say
+        if not models or type(data.task).guesses is Task.guesses:  # a task that cannot say
             return [""] * len(rows), [None] * len(rows)
         outputs = mean_outputs(models, data, rows, folds)
         targets = data.task.guesses(outputs)

@@ -13,9 +13,9 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
-from secateur.pipelines.studies.signals import of_origin
+from secateur.pipelines.studies.signals import SIGNALS, of_origin
 from secateur.selectors.contract import resolve_amount, resolve_keep
-from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.draws.ranks import Keep, Ordered
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
 from secateur.selectors.whole_units import Units, choose_units
 from secateur.trainers.contract import TrainingConfig
@@ -57,11 +57,19 @@ def choose(
     if budget == len(ids):
         return np.ones(budget, dtype=np.bool_)
     values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
-    named = inspect.signature(selection.static.choose).parameters
+    named, values = inspect.signature(selection.static.choose).parameters, as_read(selection, values)
     supplied = {name: value for name, value in (("seed", seed), ("ids", ids)) if name not in selection.reads}
     keywords = {name: value for name, value in supplied.items() if name in named}
     keep: Keep = selection.static(*(values[name] for name in selection.reads), **settings, **keywords)
     return keep
+
+
+def as_read(selection: Selection, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the user's scores, of any type, as scorers' are, but those of which the order alone counts."""
+    named = inspect.signature(selection.static.choose).parameters
+    scores = (set(selection.reads) - SIGNALS.keys()) | ({"scores"} & set(selection.reads))
+    plain = [name for name in scores if named[name].annotation is not Ordered]
+    return {**values, **{name: np.asarray(values[name], np.float32) for name in plain}}
 
 
 def choose_at(
@@ -78,8 +86,9 @@ def choose_at(
     if study.budget_of == "rows" or share == 1.0:
         return choose(selection, signals, budget=resolve_keep(share, count), seed=seed, settings=settings)
     units = Units.made_of(count, None, signals[COMPLETION_TOKENS])
-    held = {name: signals[selection.score or ""] if name == "scores" else signals.get(name) for name in selection.reads}
-    read = {name: np.asarray(values) for name, values in held.items() if values is not None}
+    given = {**signals, "scores": signals.get(selection.score or "")}
+    values = as_read(selection, {name: given[name] for name in selection.reads if name not in ("ids", "budget")})
+    read = {name: np.asarray(value) for name, value in values.items()}
     limit = float(resolve_amount({"tokens": share}, count, float(units.costs.sum())))
     return choose_units(selection.static, read, units, limit, settings=settings, seed=seed, ids=np.arange(count))
 
@@ -101,7 +110,7 @@ def sampler_of(
 
     def make(epochs: int) -> EpochSampler:
         own = {"samples": len(signals["strata"]), "epochs": epochs, "strata": np.asarray(signals["strata"])}
-        scores = {"scores": np.asarray(signals[selection.score])} if selection.score else {}
+        scores = {"scores": np.asarray(signals[selection.score], np.float32)} if selection.score else {}
         return make_sampler(selection.selector, settings, own | scores, seed=seed)
 
     epochs = epochs_of(make, config)

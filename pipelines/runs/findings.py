@@ -1,10 +1,10 @@
 """What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.data.check import view_of
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
 from secateur.pipelines.runs.yardstick import Beside, beside_findings
@@ -43,13 +43,6 @@ def findings_of(
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]
     return [finding | {"importance": place, "view": view_of(finding)} for place, finding in enumerate(ordered)]
-
-
-def view_of(finding: Mapping[str, Any]) -> str:
-    """How a finding is shown beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
-    if finding.get("group_count"):
-        return "groups"
-    return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
 
 
 def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:

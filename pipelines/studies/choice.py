@@ -289,8 +289,8 @@ class Choice(AnyStudy):
             return {"besides": self.read_besides, **apart, **self.model_dump(mode="json", include=read)}
         if asset in MADE:
             compared = self.model_dump(mode="json", include={"embeddings"}) if asset == "target_places" else {}
-            read = {"depth": [self.model_dump(mode="json", include={"keep"}), self.columns.group]} if compared else {}
-            return {"target": self.target and self.target.model_dump(mode="json"), **compared, **read}
+            depth = [self.model_dump(mode="json", include={"keep"}), self.columns.group] if compared else []
+            return {"target": self.target and self.target.model_dump(mode="json"), **compared, "depth": depth}
         if asset in ("scores", "embeddings"):
             return self.model_dump(mode="json", include={asset})
         return self.model_dump(mode="json", exclude={"kind", "recurring"})

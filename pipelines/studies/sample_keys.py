@@ -9,9 +9,10 @@ from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, selection_key
 from secateur.pipelines.studies.lengths import Length, listed
+from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import AnyScore, Score, is_own, refuse_other_sense
 from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import SIGNALS
@@ -43,7 +44,10 @@ class SampleKeys(AnyStudy):
     encoding: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
-    proxy: Annotated[Proxy, Field(description="the training run whose observers score the samples")]
+    proxy: Annotated[
+        Proxy | None,
+        Field(description="the training run whose observers score the samples; where nothing reads it, leave it out"),
+    ] = None
     proxy_from: Annotated[
         str | None,
         Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
@@ -56,7 +60,9 @@ class SampleKeys(AnyStudy):
         EmbeddingSettings()
     )
     neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
-    scores: Annotated[dict[Name, Score], Field(min_length=1, description="scores by name")]
+    scores: Annotated[
+        dict[Name, AnyScore], Field(description="scores by name: scorers, and numbers that you bring")
+    ] = Field(default_factory=dict)
     selections: Annotated[
         dict[Name, Selection],
         Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
@@ -108,10 +114,13 @@ class SampleKeys(AnyStudy):
         kept = {} if keep is None else {"keep": CURVE.copy() if automatic else keep}
         return automatic | content | of | kept
 
-    @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
+    @field_validator(
+        "scores", mode="before", json_schema_input_type=dict[str, Score | OwnScore | dict[str, Any] | None]
+    )
     @classmethod
     def _scores(cls, content: Any) -> Any:
-        return {name: nested(name, body, "scorer", set()) for name, body in mapping(content).items()}
+        every = mapping(content).items()
+        return {name: body if is_own(body) else nested(name, body, "scorer", set()) for name, body in every}
 
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
@@ -120,10 +129,13 @@ class SampleKeys(AnyStudy):
 
     @field_validator("scores")
     @classmethod
-    def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
+    def _known_scorers(cls, scores: dict[str, Score | OwnScore]) -> dict[str, Score | OwnScore]:
         for name, score in scores.items():
             if name in SIGNALS:
                 raise ValueError(f"{name}: selectors read something else by this name; call the score otherwise")
+            if isinstance(score, OwnScore):
+                refuse_other_sense(name, score)
+                continue
             require(score.scorer, scorers(), f"{name}.scorer", of_other_units)
             checked(score.declared.settings, score.settings, name)
         return scores
@@ -153,6 +165,17 @@ class SampleKeys(AnyStudy):
 
     @field_validator("proxy", "training")
     @classmethod
-    def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
-        check_config(config, untrained=isinstance(config, Proxy))
+    def _model_exists(cls, config: TrainingConfig | None) -> TrainingConfig | None:
+        if config is not None:
+            check_config(config, untrained=isinstance(config, Proxy))
         return config
+
+    @property
+    def computed(self) -> dict[str, Score]:
+        """Scores that scorers compute, by name."""
+        return {name: score for name, score in self.scores.items() if isinstance(score, Score)}
+
+    @property
+    def own_scores(self) -> dict[str, OwnScore]:
+        """Scores that the user brings, by name."""
+        return {name: score for name, score in self.scores.items() if isinstance(score, OwnScore)}

@@ -1,13 +1,14 @@
-"""A study's scores: each a scorer with its settings."""
+"""A study's scores: each a scorer with its settings, or numbers that the user brings."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from secateur.pipelines.studies.own_scores import OwnCard, OwnScore
 from secateur.pipelines.studies.rejections import require
-from secateur.scorers.contract import Scorer
+from secateur.scorers.contract import Card, Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 
@@ -28,6 +29,37 @@ class Score(Settings):
     def signals(self) -> set[str]:
         """What a scorer of signals reads; nothing for the other kinds."""
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
+
+
+OWN_KEYS = {"column", "file", "high_means"}
+"""Keys of a score that the user brings; a scorer has none of them as a setting."""
+
+
+def is_own(body: Any) -> bool:
+    """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
+    return isinstance(body, OwnScore) or (isinstance(body, dict) and bool(OWN_KEYS & body.keys()))
+
+
+AnyScore = Annotated[
+    Annotated[Score, Tag("[Score]")] | Annotated[OwnScore, Tag("[OwnScore]")],
+    Discriminator(lambda body: "[OwnScore]" if is_own(body) else "[Score]"),
+]
+"""What a name under `scores` may stand for."""
+
+
+def card_of(name: str, score: Score | OwnScore) -> Card | OwnCard:
+    """What readers must know of a score, under the name that a study gives it."""
+    return score.card(name) if isinstance(score, OwnScore) else score.declared.card
+
+
+def refuse_other_sense(name: str, score: OwnScore) -> None:
+    """Raise ValueError for a score of the user's with the name of a scorer of another sense: selectors read scores by
+    these names."""
+    if name in scorers() and (means := scorers()[name].card.high_means) != score.high_means:
+        raise ValueError(
+            f"{name}: selectors read a score of this name of which high means {means}, and this one means "
+            f"{score.high_means}; call it otherwise"
+        )
 
 
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
@@ -57,6 +89,6 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
     """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
     if name not in known and name in scorers():
-        there = ", ".join(known)
+        there = ", ".join(known) or "none"
         raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
     require(name, known, where)

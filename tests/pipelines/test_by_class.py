@@ -12,8 +12,8 @@ import pytest
 
 from secateur.pipelines.pages.alerts import alerts_of
 from secateur.pipelines.pages.by_class import MOST, class_tables
+from secateur.pipelines.pages.cells import cells
 from secateur.pipelines.pages.page import page_of
-from secateur.pipelines.pages.parts import cells
 from secateur.pipelines.pages.report import Report, build_report
 from secateur.pipelines.pages.tables import main_table, measures_table, terminal_table
 from secateur.pipelines.runs.by_class import RECALLS, by_class, lost_findings

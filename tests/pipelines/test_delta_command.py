@@ -65,7 +65,12 @@ def test_rescaling_and_scores_that_need_inputs(models, type_in):
     base, tuned, folder = models
     given = ("--inputs", folder / "inputs.safetensors", "--json")
     for number, words in enumerate(
-        [("--rescale", "moments"), ("--rescale", "bound", "--eta", "0.5"), ("--by", "wanda", "--only", "*.weight")]
+        [
+            ("--rescale", "moments"),
+            ("--rescale", "bound", "--eta", "0.5"),
+            ("--rescale", "least_bound", "--eta", "3"),
+            ("--by", "wanda", "--only", "*.weight"),
+        ]
     ):
         code, told, errors = type_in(
             "deltas", base, tuned, "--keep", "0.2", "-o", folder / f"out{number}", *words, *given
@@ -75,10 +80,42 @@ def test_rescaling_and_scores_that_need_inputs(models, type_in):
         assert set(q.values()) == {1.0} if "wanda" in words else len(set(q.values())) > 1
 
 
+JUDGE = """
+from safetensors.torch import load_file
+
+def nearness(folder):
+    base, pruned = load_file(BASE), load_file(folder / "tuned.safetensors")
+    return -abs(float(sum((pruned[name] - base[name]).abs().sum() for name in base)) - 3)
+"""
+
+
+def test_a_q_is_found_by_a_function_of_the_users(models, type_in, monkeypatch):
+    base, tuned, folder = models
+    (folder / "judge_of_q.py").write_text(JUDGE.replace("BASE", repr(str(base))))
+    monkeypatch.chdir(folder)
+    given = ("--keep", "0.25", "--rescale", "search", "--score", "judge_of_q:nearness", "--draws", "2")
+    code, told, errors = type_in("deltas", base, tuned, *given, "-o", "out", "--json")
+    assert code == 0, errors
+    found = json.loads(told)["search"]
+    assert {each["q"] for each in json.loads(told)["tensors"].values()} != {found["q"]}  # follows counts that round
+    assert found["q"] == max(found["tried"], key=lambda pair: pair[1])[0]
+    assert (found["score"], found["draws"]) == ("judge_of_q:nearness", 2)
+    code, told, _ = type_in("deltas", base, tuned, *given, "-o", "out", "--overwrite")
+    assert code == 0
+    assert f"q = {found['q']:.4g}, the best of {len(found['tried'])} values by judge_of_q:nearness" in told
+    assert type_in("verify", "out")[0] == 0
+    assert type_in("apply", "out", base, "--tuned", tuned, "-o", "again")[0] == 0
+    assert (folder / "again" / "tuned.safetensors").read_bytes() == (folder / "out" / "tuned.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--keep", "2"], "within (0, 1]"),
+        (["--keep", "0.1", "--rescale", "least_bound"], "needs eta"),
+        (["--keep", "0.1", "--rescale", "search"], "module:function (--score)"),
+        (["--keep", "0.1", "--score", "json:dumps"], "--rescale search"),
+        (["--keep", "0.1", "--rescale", "search", "--score", "nowhere:f"], "'nowhere:f' cannot be imported"),
         (["--keep", "0.1", "--by", "magnitud"], "did you mean 'magnitude'"),
         (["--keep", "0.1", "--rescale", "much"], "give a number or one of dare"),
         (["--keep", "0.1", "--rescale", "moments"], "--inputs"),

@@ -19,13 +19,14 @@ import pytest
 from reference_pages import SCHEMAS
 
 from secateur.pipelines.pages import served
+from secateur.pipelines.pages.cells import cells, numeric
 from secateur.pipelines.pages.content import schema
+from secateur.pipelines.pages.extremes import encoded
 from secateur.pipelines.pages.inlined import inlined, library
 from secateur.pipelines.pages.page import page_of
-from secateur.pipelines.pages.parts import cells, numeric
 from secateur.pipelines.pages.plots import titled
 from secateur.pipelines.pages.report import build_report
-from secateur.pipelines.pages.suspects import LEAST, MOST, Suspects, encoded, guess_by, suspects_of, suspicion
+from secateur.pipelines.pages.suspects import LEAST, MOST, Suspects, guess_by, suspects_of, suspicion
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data

@@ -114,10 +114,9 @@ def test_a_study_of_completions_runs_from_init_to_its_report(finished: tuple[Pat
     home, study, answer = finished
     assert {"uniform_random", "stratified_random", "longest_first", "source_balanced"} <= set(study.arms)
     report = json.loads((home / "report" / "report.json").read_text())
-    rows = {row["name"]: row for row in report["rows"]}
     for arm in study.arms:
-        metrics = rows[f"{arm}@0.3"]["metrics"]
-        assert {"nll", "row_nll", "perplexity", "token_accuracy", "nll_copy", "nll_sort"} <= set(metrics)
+        metrics = json.loads((home / "evaluation" / f"{arm}@0.3" / "0.json").read_text())["metrics"]
+        assert {"nll", "row_nll", "perplexity", "token_accuracy", "nll_copy", "nll_sort"} == set(metrics)
     kinds = {finding["kind"]: finding["text"] for finding in report["findings"]}
     assert "cut at 90 tokens" in kinds["texts cut"]
     assert "says nothing of" in kinds["unscored samples"]
@@ -140,7 +139,7 @@ def test_budgets_are_of_completion_tokens_and_manifests_say_so(finished: tuple[P
         assert spent["total"] <= limit < spent["total"] + max(shortest, 13)
         kept[arm] = declared["count"]
     mask = np.load(home / "subset" / "longest_first@0.3" / "0.npy")
-    assert counts[mask].min() >= np.sort(counts)[::-1][: kept["longest_first"]].min()
+    assert (counts[mask] < counts[~mask].max()).sum() <= 1, "what still fitted at the end"
     assert kept["longest_first"] < kept["uniform_random"]
 
 

@@ -154,13 +154,15 @@ ROUND: dict[str, tuple[str, ...]] = {
         "assets/teacher.py copy_teacher", "deltas/stream.py", "manifests/document.py", "storage/packed_masks.py",
         "manifests/row_files.py", "pages/page.py", "runs/drift.py", "runs/training.py save_trained",
         "trainers/experiments/", "trainers/modalities/", "trainers/models/", "trainers/distillation/cached_logits.py",
-        "trainers/passes/layer_inputs.py",
+        "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py", "audits/label_studio.py",
     ),
     "an ExitStack holds the block": ("data/scan.py scanned",),
-    "written into memory": ("manifests/readings.py", "pages/extremes.py", "pages/suspects.py encoded"),
+    "written into memory": ("manifests/readings.py", "pages/extremes.py", "audits/sheets.py picture"),
     "renames by itself, below the floor of the layer": ("trainers/loop/snapshots.py", "trainers/loop/own_loop.py"),
     "`write_rows` opens the file": ("front_door/written.py converted",),
-    "in a folder that is gone when the call ends": ("front_door/proxies.py", "front_door/read_whole.py"),
+    "in a folder that is gone when the call ends": (
+        "front_door/proxies.py", "front_door/read_whole.py", "front_door/as_tables.py",
+    ),
     "in a folder of unfinished work, written again by the run that goes on": ("trainers/loop/checkpoints.py",),
 }  # fmt: skip
 """Files, and functions in them, that write to a path outside such a block, by the reason."""

@@ -92,10 +92,26 @@ def test_parameters_without_a_gradient_stay():
     optimiser.step()
     assert still.detach().tolist() == [1, 1, 1]
     assert (moving.detach() < 0.9).all()
-    moving.grad = torch.zeros(3)
-    optimiser.state.clear()
+
+
+def test_where_all_gradients_are_zero_the_pull_is_that_of_a_ratio_of_one():
+    weight = torch.nn.Parameter(torch.tensor([3.0, -1.0]))
+    optimiser = torch.optim.AdamW([weight], 0.1, weight_decay=0)
+    pull_towards(optimiser, [torch.ones(2)], 0.5)
+    weight.grad = torch.zeros(2)
     optimiser.step()
-    assert torch.isfinite(moving).all()
+    assert weight.detach().tolist() == pytest.approx([1 + 2 * 0.95, 1 - 2 * 0.95])
+
+
+@pytest.mark.parametrize("gradient", [1e-18, 1e-12, 1e-6])
+def test_tiny_gradients_never_pull_past_the_anchor(gradient):
+    weight = torch.nn.Parameter(torch.full((4,), 3.0))
+    optimiser = torch.optim.Adam([weight], 1e-3)
+    pull_towards(optimiser, [torch.ones(4)], 0.2)
+    weight.grad = torch.full((4,), gradient)
+    optimiser.step()
+    # Adam's own step is 1e-3 at most; without a limit the pull would have been 2e-4 / gradient times the distance.
+    assert ((weight.detach() - 1).abs() <= 1e-3 + 1e-6).all()
 
 
 def test_what_cannot_be_pulled_is_refused():

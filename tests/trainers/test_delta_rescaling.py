@@ -1,15 +1,23 @@
 """Rescaling of kept deltas: its formulas against brute force and simulation, its search against what it must try."""
 
 import math
+from itertools import accumulate
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.scorers.networks.output_change import output_change
 from secateur.selectors.masks.delta_masks import draw_each
-from secateur.trainers.pruning.delta_rescaling import mean_without_farthest, q_by_bound, q_by_moments, q_by_search
+from secateur.trainers.pruning.delta_rescaling import (
+    mean_without_farthest,
+    q_by_bound,
+    q_by_least_bound,
+    q_by_moments,
+    q_by_search,
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -40,36 +48,85 @@ def test_the_loss_that_it_lowers_is_that_of_real_draws():
     np.testing.assert_allclose(np.square(lost).mean(axis=0), expected, rtol=0.1)
 
 
-def bound_by_brute_force(total, square, keep, eta):
-    """The minimiser of one output's bound on the whole grid, p and Φ as the paper writes them."""
+def bounds(sums, squares, keep, eta, q):
+    """Bounds as the paper writes them, in the arithmetic of what comes in: float64 arrays or torch's float16."""
     p = 1 - keep
-    phi = 0.5 if p == 0.5 else (1 - 2 * p) / math.log((1 - p) / p)
-    grid = [keep + 0.001 * place for place in range(int((0.999 - keep) / 0.001 + 1e-9) + 1)]
-    values = [
-        abs(eta * (1 - (1 - p) / q) * total + eta**2 * phi * square / (4 * q**2) + math.log(2 / 0.05)) for q in grid
-    ]
-    return grid[int(np.argmin(values))]
+    phi = (1 - 2 * p) / math.log((1 - p) / p)
+    return abs(eta * ((1 - (1 - p) / q) * sums) + (eta**2 * phi * squares / (4 * q**2) + math.log(2 / 0.05)))
 
 
-@pytest.mark.parametrize("keep", [0.01, 0.1, 0.5, 0.9])
-def test_one_output_takes_the_least_of_its_bound(keep):
+def scanned_in_half(contributions, keep, eta):
+    """The authors' rule for one layer, output by output in torch's float16, from contributions `[outputs, inputs]`."""
+    half = torch.tensor(contributions).half()
+    sums, squares = half.sum(dim=1), (half**2).sum(dim=1)
+    steps = [round(keep * 1000) / 1000 + step / 1000 for step in range(999 - round(keep * 1000))]
+    values = torch.stack([bounds(sums, squares, keep, eta, q) for q in steps], dim=1).tolist()
+    # Where an output has met a value that is not better than all before it, its minimum lies behind it.
+    last = []
+    for row in values:
+        before = [10_000.0, *accumulate(row, min, initial=10_000.0)][1:]
+        worse = (place for place, value in enumerate(row) if value >= before[place])
+        last.append(next(worse, len(steps) - 1))
+    end = sorted(last)[math.ceil(0.8 * len(last)) - 1]
+    chosen = []
+    for row in values:
+        seen = row[: end + 1]
+        least = min(seen)
+        place = max(place for place, value in enumerate(seen) if value == least)
+        chosen.append(steps[place] if least <= 10_000 else keep)
+    return float(np.mean(chosen)), (sums.double().numpy(), squares.double().numpy())
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.05, 0.3, 0.9])
+@pytest.mark.parametrize("eta", [0.3, 1.0, 10.0])
+def test_a_layer_by_the_bound_is_scanned_in_float16_until_four_fifths_are_no_better(keep, eta):
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        total, square = float(rng.normal(0, 20)), float(rng.gamma(1, 3))
-        expected = bound_by_brute_force(total, square, keep, 0.5)
-        found = q_by_bound(np.array([total]), np.array([square]), keep, eta=0.5)
-        assert found.q == pytest.approx(expected)
-    assert q_by_bound(np.array([100.0]), np.array([1e-3]), keep, eta=0.5).at_bound
+    for outputs, inputs, scale in ((1, 8, 0.5), (5, 30, 0.1), (40, 60, 1.0), (64, 200, 3.0), (30, 100, 10.0)):
+        contributions = rng.normal(rng.normal(0, 0.3), 1, (outputs, inputs)) * scale
+        expected, (sums, squares) = scanned_in_half(contributions, keep, eta)
+        assert q_by_bound(sums, squares, keep, eta=eta).q == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_layer_averages_its_outputs_and_stops_when_most_have_passed():
-    """Negative sums have a minimum within the grid: four such outputs end the scan before the fifth finds its own."""
-    early, late = (-40.0, 1.0), (-8.0, 0.1)
-    sums, squares = (np.array([*[part] * 4, other]) for part, other in zip(early, late, strict=True))
-    alone = q_by_bound(np.array(early[:1]), np.array(early[1:]), 0.1, eta=0.5).q
-    found = q_by_bound(sums, squares, 0.1, eta=0.5).q
-    assert alone < bound_by_brute_force(*late, 0.1, 0.5)
-    assert found == pytest.approx((4 * alone + alone + 0.001) / 5)
+def test_equal_values_in_float16_end_the_scan_where_the_exact_minimum_is_far():
+    """A hundredth stays, eta 0.3: float16 sees no change of the bound from 0.169 to 0.17, float64 sees one until 1."""
+    sums, squares = np.zeros(1), np.full(1, 2.0)
+    exact = [float(bounds(sums, squares, 0.01, 0.3, q)[0]) for q in (0.168, 0.169, 0.17, 0.5, 0.999)]
+    assert exact == sorted(exact, reverse=True)
+    rounded = [float(bounds(*map(torch.HalfTensor, ([0.0], [2.0])), 0.01, 0.3, q)[0]) for q in (0.168, 0.169, 0.17)]
+    assert rounded[0] > rounded[1] == rounded[2]
+    assert q_by_bound(sums, squares, 0.01, eta=0.3).q == pytest.approx(0.17)
+    assert q_by_least_bound(sums, squares, 0.01, eta=0.3).q == 1.0
+    assert q_by_least_bound(sums, squares, 0.01, eta=0.3).at_bound
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([0.01, 0.1, 0.5, 0.9, 1.0]), st.sampled_from([0.3, 3.0, 30.0]))
+def test_no_q_has_a_lower_bound_than_the_exact_one(seed, keep, eta):
+    rng = np.random.default_rng(seed)
+    for total, square in (*zip(rng.normal(0, 20, 5), rng.gamma(1, 3, 5), strict=True), (0.0, 0.0), (-5.0, 0.0)):
+        found = q_by_least_bound(np.array([total]), np.array([square]), keep, eta=eta).q
+        assert keep - 1e-12 <= found <= 1
+        if keep in (0.5, 1.0):  # there the paper's Φ is a limit: 1/2, and 0
+            limit = {0.5: 0.5, 1.0: 0.0}[keep]
+            grid = np.append(np.linspace(keep, 1, 2001), found)
+            values = abs(eta * (1 - keep / grid) * total + eta**2 * limit * square / (4 * grid**2) + math.log(40))
+        else:
+            values = bounds(total, square, keep, eta, np.append(np.linspace(keep, 1, 2001), found))
+        assert values[-1] <= values.min() + 1e-7 * (1 + abs(total) + square)
+        least = np.flatnonzero(values[:-1] <= values[-1])
+        assert not len(least) or found <= np.linspace(keep, 1, 2001)[least[0]] + 1e-6
+
+
+def test_a_layer_of_exact_minima_is_their_mean():
+    sums, squares = np.array([-40.0, 3.0, -8.0]), np.array([1.0, 2.0, 0.1])
+    each = [q_by_least_bound(sums[i : i + 1], squares[i : i + 1], 0.1, eta=0.5).q for i in range(3)]
+    assert q_by_least_bound(sums, squares, 0.1, eta=0.5).q == pytest.approx(np.mean(each))
+    assert len({round(q, 3) for q in each}) == 3
+
+
+def test_sums_beyond_float16_leave_their_outputs_at_the_kept_share():
+    found = q_by_bound(np.full(4, 1e6), np.full(4, 1e6), 0.1, eta=1.0)
+    assert (found.q, found.at_bound) == (0.1, True)
 
 
 def test_the_search_finds_a_peak_within_a_tenth_of_a_step_and_stops_early():
@@ -106,8 +163,9 @@ def test_what_cannot_be_searched_is_refused():
             q_by_search(lambda q: q, keep)
     with pytest.raises(ValueError, match=r"q = 0\.5 is NaN"):
         q_by_search(lambda q: math.nan, 0.5)
-    with pytest.raises(ValueError, match="eta must be"):
-        q_by_bound(np.ones(1), np.ones(1), 0.5, eta=0.0)
+    for rule in (q_by_bound, q_by_least_bound):
+        with pytest.raises(ValueError, match="eta must be"):
+            rule(np.ones(1), np.ones(1), 0.5, eta=0.0)
 
 
 def test_layers_whose_output_stays_are_left_unscaled():

@@ -36,6 +36,7 @@ from secateur.trainers.pruning.delta_rescaling import (
     made_up,
     mean_without_farthest,
     q_by_bound,
+    q_by_least_bound,
     q_by_moments,
     q_by_search,
 )
@@ -90,9 +91,12 @@ class DeltaPruning(Experiment):
 
     `random` is DARE: a random share of each tensor's delta, divided by the share; `unscaled` is the same mask without
     the division. `q_labels` and `q_outputs` divide it by one q found on validation labels or by the last hidden layer,
-    `q_layers` and `q_moments` by one for each layer. `magnitude` and `wanda` keep the highest scores instead. `small`
-    and `adam_r` are DARE after fine-tuning at a smaller rate or with AdamR, `…_q_outputs` the same with a q.
+    `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula) and `q_moments` by one for each
+    layer. `magnitude` and `wanda` keep the highest scores instead. `small` and `adam_r` are DARE after fine-tuning at a
+    smaller rate or with AdamR, `…_q_outputs` the same with a q.
     """
+
+    version = "2"
 
     unit = "delta"
     paper = "Deng et al. 2025, arXiv 2410.09344"
@@ -107,6 +111,7 @@ class DeltaPruning(Experiment):
         "q_labels": drawn("labels"),
         "q_outputs": drawn("outputs"),
         "q_layers": drawn("layers"),
+        "q_least_bound": drawn("least_bound"),
         "q_moments": drawn("moments"),
         "magnitude": Arm("delta_magnitude", "highest_entries", {"rescaled": "no"}),
         "wanda": Arm("delta_wanda", "highest_entries", {"rescaled": "no"}),
@@ -115,7 +120,7 @@ class DeltaPruning(Experiment):
         "adam_r": drawn("share", PULLED),
         "adam_r_q_outputs": drawn("outputs", PULLED),
     }
-    references: ClassVar[Arms] = {name: Arm(settings={"whole": name}) for name in (PRETRAINED, LARGE, SMALL, PULLED)}
+    references: ClassVar[Arms] = {name: Arm(settings={"whole": name}) for name in (LARGE, SMALL, PULLED, PRETRAINED)}
 
     def __init__(
         self,
@@ -260,10 +265,18 @@ class Pruning:
         return self.by_layer(lambda sums, squares: q_by_moments(sums, squares, self.keep))
 
     def by_bounds(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """A q for each layer, under the eta that keeps the last hidden layer nearest."""
+        """A q for each layer by the authors' rule."""
+        return self.by_etas(seed, q_by_bound)
+
+    def by_least_bounds(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """A q for each layer where the bound is least."""
+        return self.by_etas(seed, q_by_least_bound)
+
+    def by_etas(self, seed: int, rule: Callable[..., FoundQ]) -> tuple[Divisors, FoundQ]:
+        """A q for each layer by a rule, under the eta that keeps the last hidden layer nearest."""
         tried = []
         for eta in ETAS:
-            found = self.by_layer(lambda sums, squares, eta=eta: q_by_bound(sums, squares, self.keep, eta=eta))
+            found = self.by_layer(lambda sums, squares, eta=eta: rule(sums, squares, self.keep, eta=eta))
             tried.append((self.over_draws(seed, found[0], self.nearness), found))
         return max(tried, key=lambda each: each[0])[1]
 
@@ -330,6 +343,7 @@ RESCALINGS: Final[Mapping[str, Callable[[Pruning, int], tuple[Divisors, FoundQ]]
     "labels": Pruning.by_labels,
     "outputs": Pruning.by_outputs,
     "layers": Pruning.by_bounds,
+    "least_bound": Pruning.by_least_bounds,
     "moments": Pruning.by_moments,
 }
 """Divisors by tensor and the q behind them, by what an arm is `rescaled` by."""

@@ -2,7 +2,9 @@
 are pruned (Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344, section on DAREx-L2).
 
 Before each step of Adam, θ ← θ - (lr · λ / R) (θ - θ₀), where R is the root of the mean of the bias-corrected second
-moments over all parameters: the pull keeps its size relative to Adam's own normalised step.
+moments over all parameters: the pull keeps its size relative to Adam's own normalised step. Where R is 0, because all
+gradients have been, it counts as 1, as in the authors' code; lr · λ / R counts as 1 at most (ours): no pull goes
+past θ₀.
 """
 
 from __future__ import annotations
@@ -46,13 +48,14 @@ def pull_towards(
             for group in stepping.param_groups:
                 for each in group["params"]:
                     if each.grad is not None:
-                        each.sub_((group["lr"] * strength / scale) * (each - towards[id(each)]))
+                        share = (group["lr"] * strength / scale).clamp(max=1.0).to(each.device)
+                        each.sub_(share * (each - towards[id(each)]))
 
     return optimiser.register_step_pre_hook(pull)
 
 
 def _second_moments(optimiser: torch.optim.Optimizer) -> torch.Tensor | None:
-    """R of the coming step, a scalar tensor; None where no parameter has a gradient.
+    """R of the coming step, a scalar tensor, 1 instead of 0; None where no parameter has a gradient.
 
     The moments that the step is about to reach are computed, not stored: the optimiser updates them itself.
     """
@@ -72,5 +75,7 @@ def _second_moments(optimiser: torch.optim.Optimizer) -> torch.Tensor | None:
                 part = moments.sum(dtype=torch.float64) / correction
                 total = part if total is None else total + part.to(total.device)
                 entries += each.numel()
-    # Where all gradients have been zero, 0 / R is meant: the floor keeps the pull finite.
-    return None if total is None else (total / entries).sqrt().clamp_min(1e-12).float()
+    if total is None:
+        return None
+    root = (total / entries).sqrt()
+    return torch.where(root == 0, torch.ones_like(root), root)

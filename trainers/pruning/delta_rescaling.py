@@ -3,7 +3,8 @@ extreme", ICLR 2025, arXiv 2410.09344).
 
 Kept entries are divided by q. With q = keep the expected output is that of the fine-tuned model; a larger q gives up
 some of it for less variance, which pays where little is kept of a large delta. `q_by_search` looks for one q by
-evaluating models; `q_by_bound` and `q_by_moments` give one to each layer from its mean inputs, without any evaluation.
+evaluating models; `q_by_bound` (DAREx's rule), `q_by_least_bound` (its formula's minimum) and `q_by_moments` give one
+to each layer from its mean inputs, without any evaluation.
 """
 
 import math
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float32, Float64
 
 Sums = Float64[np.ndarray, " outputs"]
 
@@ -19,8 +20,13 @@ PATIENCE = 3
 """Values of q in a row that improve nothing, after which one more ends the search."""
 CONFIDENCE = 0.95
 """Of the bound."""
+SLACK = math.log(2 / (1 - CONFIDENCE))
 PASSED = 0.8
 """Share of a layer's outputs that must be past their minimum for the scan to end."""
+THOUSANDTH, LAST = 1e-3, 0.998
+"""Step and last q of the scan."""
+HIGHEST = 10_000.0
+"""Of a bound that counts in the scan."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
                 raise ValueError(f"the score at q = {q:g} is NaN: q cannot be chosen by it")
 
     worse = 0
-    for place in range(int((1 - keep) / step + 1e-9) + 1):
+    for place in range(coarse(keep)):
         q = keep + place * step
         before = tried[best()] if tried else -math.inf
         try_out(q)
@@ -68,6 +74,16 @@ def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
             try_out(q)
     q = best()
     return FoundQ(q, at_bound=q in (min(tried), max(tried)), tried=tuple(sorted(tried.items())))
+
+
+def coarse(keep: float) -> int:
+    """Values of the coarse grid of `q_by_search`."""
+    return int(4 * (1 - keep) / keep + 1e-9) + 1
+
+
+def most_tried(keep: float) -> int:
+    """Values of q that `q_by_search` tries at most: the whole coarse grid, and nine on either side of its best."""
+    return coarse(keep) + 18
 
 
 def mean_without_farthest(values: Sequence[float]) -> float:
@@ -100,33 +116,75 @@ def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
 
 
 def q_by_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
-    """DAREx's q of a layer: for each output the q that is least in a bound on its change, then their mean.
+    """DAREx's q of a layer by the authors' rule: a scan of each output's bound in float16, then the mean of outputs.
 
     With p = 1 - keep and Φ = (1 - 2p) / ln((1 - p)/p) an output's bound is
-    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - CONFIDENCE))|, scanned from q = keep to 0.999 by thousandths
-    until `PASSED` of the outputs are past their minimum; the others take the best q so far. `eta` has to be chosen, by
-    labels or by how much outputs change. The least value may lie at an end of the scan: `at_bound` tells that it did
-    for half of the outputs or more. Raises ValueError for keep or eta out of range.
+    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - CONFIDENCE))|. It is computed in float16 from q = keep to
+    `LAST` by thousandths, and the last q whose bound is not above the least so far is the output's. An output is past
+    its minimum at the first q that is no better, equal ones included, and the scan ends where `PASSED` of the outputs
+    are; until then every output may still improve. Float16 is part of the rule: the bound is flat around its minimum,
+    so rounding ends the scan long before it, at a smaller q (`q_by_least_bound` has the minimum itself). A bound above
+    `HIGHEST` counts as no bound, and sums beyond float16 leave their output at `keep`.
+
+    `eta` has to be chosen, by labels or by how much outputs change. `at_bound` tells that half of the outputs or more
+    are at an end of the scan. Raises ValueError for keep or eta out of range.
     """
-    check_keep(keep)
-    if not eta > 0:
-        raise ValueError(f"eta must be above 0, got {eta}")
-    phi = 0.5 if math.isclose(keep, 0.5) else (2 * keep - 1) / math.log(keep / (1 - keep)) if keep < 1 else 0.0
-    slack = math.log(2 / (1 - CONFIDENCE))
-    grid = keep + 1e-3 * np.arange(max(int((0.999 - keep) / 1e-3 + 1e-9), 0) + 1)
-    least, chosen = np.full(len(sums), np.inf), np.full(len(sums), keep)
+    scale = check_bound(keep, eta) * eta**2
+    slack, whole, spread = (halved(each) for each in (SLACK, sums, squares))
+    least, chosen = np.full(len(sums), HIGHEST, np.float32), np.full(len(sums), keep)
     passed = np.zeros(len(sums), dtype=np.bool_)
     last = keep
-    for q in grid.tolist():
-        bound = np.abs(eta * (1 - keep / q) * sums + eta**2 * phi * squares / (4 * q * q) + slack)
-        passed |= bound > least
-        chosen = np.where(bound < least, q, chosen)
-        least = np.minimum(bound, least)
-        last = q
+    for place in range(max(int((LAST - keep) / THOUSANDTH + 1e-9), 0) + 1):
+        last = keep + place * THOUSANDTH
+        with np.errstate(invalid="ignore"):  # a sum beyond float16 times 0: NaN, which nothing is better than
+            mean = halved(eta * halved((1 - keep / last) * whole))
+        variance = halved(halved(halved(scale * spread) / (4 * last**2)) + slack)
+        bound = np.abs(halved(mean + variance))
+        passed |= bound >= least
+        better = bound <= least
+        chosen, least = np.where(better, last, chosen), np.where(better, bound, least)
         if passed.mean() >= PASSED:
             break
     ends = (chosen == keep) | (chosen == last)
     return FoundQ(float(chosen.mean()), at_bound=bool(ends.mean() >= 0.5))
+
+
+def q_by_least_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
+    """The q of a layer at which the bound of `q_by_bound` is least in exact arithmetic: the mean over its outputs.
+
+    In u = 1/q the bound is the absolute value of a quadratic, so its minimum within keep … 1 is solved for: where it
+    is 0, else at the vertex or at an end, at the smallest q of several. `at_bound` and errors are those of
+    `q_by_bound`.
+    """
+    square = check_bound(keep, eta) * eta**2 * squares / 4
+    slope, rest = -eta * keep * sums, eta * sums + SLACK
+    with np.errstate(divide="ignore", invalid="ignore"):  # where there is no root or vertex, NaN or infinity says so
+        turn = -(slope + np.copysign(np.sqrt(slope**2 - 4 * square * rest), slope)) / 2
+        roots = np.stack([turn / square, rest / turn])
+        vertex = -slope / (2 * square)
+    roots = np.where((roots >= 1) & (roots <= 1 / keep), roots, 0.0).max(axis=0)
+    vertex = np.clip(np.nan_to_num(vertex, nan=1.0), 1, 1 / keep)
+    places = np.stack([np.full(len(sums), 1 / keep), vertex, np.ones(len(sums))])
+    lowest = np.abs((square * places + slope) * places + rest).argmin(axis=0)
+    inverse = np.where(roots > 0, roots, places[lowest, np.arange(len(sums))])
+    ends = (inverse == 1) | (inverse == 1 / keep)
+    return FoundQ(float(np.mean(1 / inverse)), at_bound=bool(ends.mean() >= 0.5))
+
+
+def halved(values: float | Float[np.ndarray, " outputs"]) -> Float32[np.ndarray, " *outputs"]:
+    """Numbers rounded to float32, then to float16, as torch does between steps; infinite beyond what float16 holds."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float32).astype(np.float16).astype(np.float32)
+
+
+def check_bound(keep: float, eta: float) -> float:
+    """Φ of the bound; raises ValueError for keep or eta out of range."""
+    check_keep(keep)
+    if not eta > 0:
+        raise ValueError(f"eta must be above 0, got {eta}")
+    if keep == 1:
+        return 0.0
+    return 0.5 if math.isclose(keep, 0.5) else (2 * keep - 1) / math.log(keep / (1 - keep))
 
 
 def made_up(q: float, keep: float, kept: int, entries: int) -> float:

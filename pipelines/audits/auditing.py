@@ -1,0 +1,171 @@
+"""An audit: every check over the rows, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool
+
+from secateur.pipelines.audits.cheap import Cheap
+from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.audits.copied import copied, unreadable
+from secateur.pipelines.audits.joined import Joined, exact_copies, joined
+from secateur.pipelines.audits.listed import Found, as_findings, in_order, table_of
+from secateur.pipelines.audits.marking import with_draws
+from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
+from secateur.pipelines.audits.nearly import near_copies
+from secateur.pipelines.audits.suspects import (
+    Suspects,
+    suspects_in,
+    suspicious,
+    why_not,
+    worth_of_leaks,
+    wrongly_labelled,
+)
+
+Say = Callable[[str], None]
+"""Told what is being done."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What an audit looks at, and the training that duplicates would cost."""
+
+    near: bool = True
+    labels: bool = True
+    seed: int = 0
+    batch_size: int = BATCH
+    epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The rows, their copies, and every finding in order."""
+
+    rows: AuditRows
+    copies: Joined
+    found: tuple[Found, ...]
+    how: How = How()
+    suspects: Mapping[int, Suspects] = field(default_factory=dict)
+    unlooked: str = ""
+    """Why labels were not looked at; empty where they were."""
+    resting: Resting | None = None
+    samples: bool = True
+    """Whether tables may show what rows hold."""
+
+    @cached_property
+    def findings(self) -> list[dict[str, Any]]:
+        """Findings, the gravest first."""
+        return as_findings(self.found, self.rows)
+
+    @cached_property
+    def lines(self) -> pl.DataFrame:
+        """A line for each row of each finding."""
+        return table_of(self.found, self.rows, samples=self.samples)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each part by its name."""
+        return {self.rows.names[part]: len(rows) for part, rows in self.rows.splits.items()}
+
+    @property
+    def leaks(self) -> int:
+        """Rows of other parts that training has, exactly or nearly."""
+        return int(self.copies.leaked(self.rows.part).sum())
+
+    @property
+    def duplicates(self) -> int:
+        """Training rows more than needed: all but one of each group of copies."""
+        return len(self.rows.splits[TRAIN]) - int(self.copies.kept(self.rows.part).sum())
+
+    @property
+    def conflicts(self) -> int:
+        """Training rows whose input another one labels differently."""
+        return sum(len(one.rows) for one in self.found if one.kind == "conflicts")
+
+    @property
+    def wrong_labels(self) -> float | None:
+        """How many training labels are estimated to be wrong; None where nobody can say."""
+        count = self.suspects[TRAIN].wrong.count if TRAIN in self.suspects else np.nan
+        return None if np.isnan(count) else float(count)
+
+    @property
+    def saving(self) -> Saving | None:
+        """What training without copies would save; None where there are none."""
+        train = len(self.rows.splits[TRAIN])
+        how = Saving(self.duplicates, train, self.how.batch_size, self.how.epochs)
+        return how if self.duplicates else None
+
+    @property
+    def meaning(self) -> list[str]:
+        """What the findings mean, in sentences without a full stop."""
+        return [one.sentence for one in (self.resting, self.saving) if one]
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able."""
+        measures = [
+            {"measure": each.measure, "threshold": float(each.threshold), "reason": each.reason}
+            for each in self.copies.measures
+        ]
+        return {
+            "data": self.rows.name,
+            "rows": self.sizes,
+            "leaks": self.leaks,
+            "duplicates": self.duplicates,
+            "conflicts": self.conflicts,
+            "wrong_labels": {self.rows.names[part]: some.content() for part, some in self.suspects.items()},
+            "labels_not_looked_at": self.unlooked or None,
+            "resting_on_leaks": self.resting.content() if self.resting else None,
+            "saving": self.saving.content() if self.saving else None,
+            "findings": self.findings,
+            "measures": measures,
+            "notes": list(self.rows.notes),
+        }
+
+    def knows(self, name: str) -> bool:
+        """Whether `mask` has an answer for the name."""
+        return name != "without_suspects" or TRAIN in self.suspects
+
+    def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
+        """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
+        train = self.rows.part == TRAIN
+        masks = {
+            "deduplicated": lambda: self.copies.kept(self.rows.part),
+            "without_leaks": lambda: train & (self.copies.across < 0),
+            "without_suspects": lambda: train & ~suspicious(self.rows, self.suspects),
+        }
+        there = [one for one in masks if self.knows(one)]
+        if name not in there:
+            why = f" ({self.unlooked})" if name in masks else ""
+            raise ValueError(f"there is no {name!r} of this audit{why}; there are: {', '.join(there)}")
+        return np.asarray(masks[name]()[self.rows.span(TRAIN)])
+
+
+def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, say: Say = lambda _: None) -> Audited:
+    """Audit the rows."""
+    how = how or How()
+    say("comparing rows")
+    measures = [exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])]
+    copies, cheap = joined(measures), Cheap(rows)
+    unlooked = why_not(rows) if how.labels else "nobody asked for it"
+    suspects: dict[int, Suspects] = {}
+    worth = None
+    if not unlooked:
+        say("looking at labels")
+        suspects = suspects_in(rows, copies, cheap, seed=how.seed)
+        worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
+    found = with_draws(in_order(list(checked(rows, copies, suspects))), how.seed)
+    return Audited(rows, copies, tuple(found), how, suspects, unlooked, worth, samples)
+
+
+def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
+    """Every finding, in no order."""
+    yield from unreadable(rows)
+    yield from copied(rows, copies)
+    if suspects:
+        yield from wrongly_labelled(rows, suspects)

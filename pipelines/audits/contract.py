@@ -1,0 +1,190 @@
+"""What an audit reads: rows of training, test, target and benchmarks in one numbering, each where the user has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from jaxtyping import Bool, Int16, Int64, Shaped
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.identity import Hashes
+from secateur.pipelines.data.scan import CONTENT, FAULT, FILE, INPUT, ROW, SplitRows, words_of
+from secateur.pipelines.data.types import series_of
+from secateur.pipelines.files.shown_text import visible
+from secateur.trainers.tasks.contract import Task
+
+TRAIN, TEST, TARGET, BENCHMARK = range(4)
+"""Numbers of the parts; those of benchmarks count on from there."""
+
+
+@dataclass(frozen=True)
+class AuditRows:
+    """Rows of several parts, one behind the other by the parts' numbers; `n` of them.
+
+    `splits` are their shards, `names` what people call a part, both by its number. `columns` say what each part's input
+    is, for a benchmark may call it otherwise, and may lack labels. `files` are those of all parts by the numbers in the
+    shards. `targets` are those of the `task` as `data.targets` has them, `[n, …]`, and hold nothing where a row is not
+    `labelled`. Memory holds hashes, places and targets of all rows; texts and pictures are read when somebody asks.
+    """
+
+    name: str
+    names: Mapping[int, str]
+    splits: Mapping[int, SplitRows]
+    columns: Mapping[int, Columns]
+    files: tuple[str, ...]
+    labelled: Bool[np.ndarray, " n"]
+    task: Task | None = None
+    targets: Shaped[np.ndarray, "n ..."] | None = None
+    label_names: tuple[str, ...] = ()
+    pictures: Path | None = None
+    """The folder that paths of pictures are said from, where pictures are files."""
+    notes: tuple[str, ...] = ()
+    """What was guessed, in words."""
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    """Types that columns of training rows were read as."""
+    separator: str = ","
+    charset: str = "utf-8"
+    known: Bool[np.ndarray, " n"] | None = None
+    """Rows that an earlier audit has seen."""
+    alive: Any = field(default=None, repr=False)
+    """Keeps a temporary folder of the shards."""
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def kind(self) -> str:
+        """`text`, `image` or `features`."""
+        return self.columns[TRAIN].kind
+
+    @cached_property
+    def starts(self) -> Mapping[int, int]:
+        """Number of the first row of each part."""
+        found, start = {}, 0
+        for number, rows in self.splits.items():
+            found[number] = start
+            start += len(rows)
+        return found
+
+    @cached_property
+    def part(self) -> Int16[np.ndarray, " n"]:
+        """The part of each row."""
+        return np.concatenate([np.full(len(rows), number, np.int16) for number, rows in self.splits.items()])
+
+    def span(self, part: int) -> slice:
+        """The rows of a part."""
+        start = self.starts[part]
+        return slice(start, start + len(self.splits[part]))
+
+    @cached_property
+    def inputs(self) -> Hashes:
+        """Hashes of the inputs."""
+        return self._hashes(INPUT)
+
+    @cached_property
+    def contents(self) -> Hashes:
+        """Hashes of inputs and targets."""
+        return self._hashes(CONTENT)
+
+    def _hashes(self, key: str) -> Hashes:
+        return np.concatenate([words_of(table[key]) for rows in self.splits.values() for table in rows.batches([key])])
+
+    @cached_property
+    def faults(self) -> pl.Series:
+        """Why a row has no input that a model could be shown, or null, String `[n]`."""
+        return self._column([FAULT] * len(self.splits))
+
+    @cached_property
+    def sound(self) -> Bool[np.ndarray, " n"]:
+        """Rows whose input can be read."""
+        return self.faults.is_null().to_numpy()
+
+    @cached_property
+    def file(self) -> Int64[np.ndarray, " n"]:
+        """The place of each row's file among `files`."""
+        return self._column([FILE] * len(self.splits)).to_numpy().astype(np.int64)
+
+    @cached_property
+    def row(self) -> Int64[np.ndarray, " n"]:
+        """Row of each row in its file, from 0, a header not counted."""
+        return self._column([ROW] * len(self.splits)).to_numpy().astype(np.int64)
+
+    def _column(self, names: Sequence[str]) -> pl.Series:
+        """One column of all rows, called otherwise in each part."""
+        parts = [
+            series_of(table[name]).rename("")
+            for name, rows in zip(names, self.splits.values(), strict=True)
+            for table in rows.batches([name])
+        ]
+        return pl.concat(parts)
+
+    def texts(self) -> pl.Series:
+        """Texts of all rows, String `[n]`, empty where a row has none."""
+        return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
+
+    def cells(self) -> Iterator[tuple[int, list[Any]]]:
+        """Pictures as cells of `data.types.PICTURE`, undecoded, in batches behind the number of their first row."""
+        start = 0
+        for part, rows in self.splits.items():
+            name = self.columns[part].inputs[0]
+            for table in rows.batches([name]):
+                yield start, table[name].to_pylist()
+                start += table.num_rows
+
+    def features(self) -> pl.DataFrame:
+        """Feature columns of all rows, `[n]`, typed as they were read."""
+        names = self.columns[TRAIN].inputs
+        tables = [pl.DataFrame(table) for rows in self.splits.values() for table in rows.batches(list(names))]
+        return pl.concat(tables, how="vertical_relaxed")
+
+    def column(self, role: str) -> pl.Series | None:
+        """The `group` or `id` of all rows as texts, null where a part has no such column; None where training lacks
+        it."""
+        if getattr(self.columns[TRAIN], role) is None:
+            return None
+        parts = []
+        for part, rows in self.splits.items():
+            name = getattr(self.columns[part], role)
+            if name is None:
+                parts.append(pl.Series([None] * len(rows), dtype=pl.String))
+            else:
+                parts.append(rows.column(name).cast(pl.String).rename(""))
+        return pl.concat(parts)
+
+    def at(self, rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
+        """Where rows are, in their order: `part` by name, `file`, `row` in it, `path` of a picture that is a file."""
+        files = pl.Series([visible(name) for name in self.files], dtype=pl.String)
+        places = {
+            "part": pl.Series([self.names[part] for part in self.part[rows].tolist()], dtype=pl.String),
+            "file": files.gather(self.file[rows]),
+            "row": pl.Series(self.row[rows]),
+        }
+        if self.pictures is not None:
+            cells = self.held(rows)
+            paths = [str((cell or {}).get("path") or "").removeprefix(f"{self.pictures}/") for cell in cells]
+            places["path"] = pl.Series(map(visible, paths), dtype=pl.String)
+        return pl.DataFrame(places)
+
+    def held(self, rows: Int64[np.ndarray, " m"]) -> list[Any]:
+        """What rows hold, in their order: a text, a picture's cell, or features by name."""
+        found: list[Any] = [None] * len(rows)
+        for part in np.unique(self.part[rows]).tolist():
+            wanted, names = np.flatnonzero(self.part[rows] == part), self.columns[part].inputs
+            table = self.splits[part].mapped(names, rows[wanted] - self.starts[part])
+            held = table.to_pylist() if self.kind == "features" else table[names[0]].to_pylist()
+            for place, value in zip(wanted.tolist(), held, strict=True):
+                found[place] = value
+        return found
+
+    def given(self, rows: Int64[np.ndarray, " m"]) -> list[str]:
+        """The targets of rows as people read them, empty where there is none."""
+        if self.targets is None or self.task is None:
+            return [""] * len(rows)
+        return [self.task.shown(self.targets[row]) if self.labelled[row] else "" for row in rows.tolist()]

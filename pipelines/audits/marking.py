@@ -1,0 +1,108 @@
+"""How many of an audit's findings are right, from a few that a person has marked.
+
+Of each kind that may be wrong twenty rows are drawn at random. Who marks all of these, on the page or in a CSV, gets
+the share that is right with an exact binomial interval (Clopper and Pearson, 1934). Marks of other rows do not count:
+what somebody chose to look at says nothing of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.audits.listed import MOST, Found
+from secateur.pipelines.files.shown_text import quoted
+
+MARKED = ("near leaked", "near duplicates", "wrong labels")
+"""Kinds of findings that may be wrong."""
+DRAWN = 20
+"""Rows of each."""
+LEVEL = 0.95
+YES, NO = ("yes", "y", "true", "1", "right"), ("no", "n", "false", "0", "wrong")
+KEYS = ("finding", "split", "file", "row", "other_file", "other_row")
+"""Columns of a CSV of marks that say which row is meant; `mark` says whether the finding is right."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Of so many `marked` rows of a finding, drawn at random, `right` are what it says."""
+
+    finding: str
+    split: str
+    marked: int
+    right: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """The estimate."""
+        return self.right / self.marked
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.finding} of {self.split}: {self.right} of {self.marked} marked are right, {self.share:.0%} "
+            f"({self.low:.0%} to {self.high:.0%})"
+        )
+
+    def content(self) -> dict[str, object]:
+        """JSON-able."""
+        return vars(self) | {"share": self.share}
+
+
+def with_draws(found: Sequence[Found], seed: int) -> list[Found]:
+    """Findings whose rows to be marked are drawn, in the column `to_mark`."""
+    return [drawn(one, seed) if one.kind in MARKED else one for one in found]
+
+
+def drawn(one: Found, seed: int) -> Found:
+    """A finding with up to `DRAWN` of its listed rows drawn; of pairs those that have both rows."""
+    rows = one.rows[:MOST]
+    able = np.flatnonzero(one.other[:MOST] >= 0) if one.other is not None else np.arange(len(rows))
+    chosen = np.random.default_rng(seed).permutation(able)[:DRAWN]
+    mask = np.zeros(len(rows), np.bool_)
+    mask[chosen] = True
+    return replace(one, more={**one.more, "to_mark": pl.Series(mask)})
+
+
+def read_marks(path: Path) -> pl.DataFrame:
+    """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
+
+    Raises ValueError that names file, row and column for a missing column, and a mark that is neither yes nor no.
+    """
+    table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
+    table = table.rename({name: name.removeprefix("\ufeff") for name in table.columns})
+    if missing := [name for name in (*KEYS, "mark") if name not in table.columns]:
+        raise ValueError(f"{path}: there is no column {missing[0]!r}; marks have: {', '.join((*KEYS, 'mark'))}")
+    said = pl.col("mark").str.strip_chars().str.to_lowercase()
+    table = table.with_columns(
+        mark=pl.when(said.is_in(YES)).then(True).when(said.is_in(NO)).then(False),
+        said=pl.when(said == "").then(None).otherwise(said),
+        **{name: pl.col(name).cast(pl.Int64, strict=False) for name in ("row", "other_row")},
+    )
+    wrong = table.with_row_index().filter(pl.col("said").is_not_null() & pl.col("mark").is_null())
+    if len(wrong):
+        first = wrong.row(0, named=True)
+        raise ValueError(f"{path}, row {first['index']}: column 'mark' is {quoted(first['said'])}; write yes or no")
+    return table.drop_nulls("mark").select(*KEYS, "mark")
+
+
+def precisions(lines: pl.DataFrame, marks: pl.DataFrame) -> tuple[list[Precision], int]:
+    """What marks say of each finding in the table of findings, and how many of them are of no row that was drawn."""
+    from scipy.stats import binomtest
+
+    keyed = lines.filter("to_mark").select(*KEYS)
+    own = [pl.col(name).cast(pl.String).fill_null("") for name in KEYS]
+    known = keyed.select(own).unique().join(marks.select(*own, "mark").unique(KEYS, keep="last"), on=list(KEYS))
+    found = []
+    for (finding, split), some in known.sort(KEYS).group_by("finding", "split", maintain_order=True):
+        right, marked = int(some["mark"].sum()), len(some)
+        interval = binomtest(right, marked).proportion_ci(LEVEL, method="exact")
+        found.append(Precision(str(finding), str(split), marked, right, interval.low, interval.high))
+    return found, len(marks.unique(KEYS)) - len(known)

@@ -1,0 +1,150 @@
+"""What copies mean: how much of the accuracy on the test rests on leaked rows, and what copies in training cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+LEVEL = 0.95
+BATCH = 32
+"""Samples of an optimiser step where nobody says."""
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Resting:
+    """How well a model does on test rows, with and without those that training has too.
+
+    Values are means over rows of what `measure` says; of accuracy larger is better, of an error smaller. `whole` is of
+    all rows, `clean` of those that training does not have, `leaked` of the others; `rests` is `whole` less `clean`,
+    with an interval of 95%. `refitted` is of all rows by a model that learned from nothing that leaked, None where none
+    did.
+    """
+
+    model: str
+    measure: str
+    rows: int
+    leaked_rows: int
+    whole: float
+    clean: float
+    leaked: float
+    rests: float
+    low: float
+    high: float
+    refitted: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the accuracy that rests on leaked rows; None of an error."""
+        return self.rests / self.whole if self.measure == "accuracy" and self.whole else None
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        percent = self.measure == "accuracy"
+        if percent:
+            whole, clean, low, high = (f"{100 * each:.1f}%" for each in (self.whole, self.clean, self.low, self.high))
+        else:
+            whole, clean, low, high = (f"{each:.4g}" for each in (self.whole, self.clean, self.low, self.high))
+        again = ""
+        if self.refitted is not None:
+            shown = f"{100 * self.refitted:.1f}%" if percent else f"{self.refitted:.4g}"
+            again = f"; fitted without the training rows that leak it gets {shown} on all"
+        return (
+            f"{self.model} gets {self.measure} {whole} on {self.rows:,} test rows and {clean} without the "
+            f"{self.leaked_rows:,} that training has: the difference is {low} to {high} at {LEVEL:.0%}{again}"
+        )
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able."""
+        return vars(self) | {"share": self.share, "sentence": self.sentence}
+
+
+def resting(
+    scores: Float64[np.ndarray, " m"], leaked: Bool[np.ndarray, " m"], *, model: str, measure: str,
+    refitted: float | None = None,
+) -> Resting | None:  # fmt: skip
+    """From what each test row scores; None where no row leaked, or all did.
+
+    The difference is the share of leaked rows times that of the two means, whose interval is Newcombe's (1998, method
+    10) of shares, and Welch's of other numbers.
+    """
+    if not leaked.any() or leaked.all():
+        return None
+    theirs, clean = scores[leaked], scores[~leaked]
+    share = float(leaked.mean())
+    low, high = newcombe(theirs, clean) if measure == "accuracy" and is_share(scores) else welch(theirs, clean)
+    return Resting(
+        model=model,
+        measure=measure,
+        rows=len(scores),
+        leaked_rows=int(leaked.sum()),
+        whole=float(scores.mean()),
+        clean=float(clean.mean()),
+        leaked=float(theirs.mean()),
+        rests=float(scores.mean() - clean.mean()),
+        low=share * low,
+        high=share * high,
+        refitted=refitted,
+    )
+
+
+def is_share(scores: Float64[np.ndarray, " m"]) -> bool:
+    """Whether each row is right or wrong and nothing between."""
+    return bool(np.isin(scores, (0.0, 1.0)).all())
+
+
+def newcombe(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> Interval:
+    """Interval of the difference of two shares, from Wilson's intervals of each."""
+    from scipy.stats import binomtest
+
+    one, other = (binomtest(int(each.sum()), len(each)) for each in (left, right))
+    wilson = [each.proportion_ci(LEVEL, method="wilson") for each in (one, other)]
+    first, second = float(left.mean()), float(right.mean())
+    difference = first - second
+    low = difference - math.hypot(first - wilson[0].low, wilson[1].high - second)
+    high = difference + math.hypot(wilson[0].high - first, second - wilson[1].low)
+    return low, high
+
+
+def welch(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> Interval:
+    """Interval of the difference of two means; of one row in one of them without any bound."""
+    if min(len(left), len(right)) < 2:
+        return -math.inf, math.inf
+    error = math.sqrt(left.var(ddof=1) / len(left) + right.var(ddof=1) / len(right))
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
+    difference = float(left.mean() - right.mean())
+    return difference - half, difference + half
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What training without copies of training rows would save."""
+
+    rows: int
+    of: int
+    batch_size: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of so many epochs."""
+        return self.epochs * (math.ceil(self.of / self.batch_size) - math.ceil((self.of - self.rows) / self.batch_size))
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        epochs = "an epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return (
+            f"without copies {self.rows:,} of {self.of:,} training rows would go ({self.rows / self.of:.1%}), "
+            f"{self.steps:,} steps less in {epochs} of batches of {self.batch_size}"
+        )
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able."""
+        return vars(self) | {"steps": self.steps, "sentence": self.sentence}

@@ -1,0 +1,147 @@
+"""What people look at in another program: suspicious labels, and pairs that may be copies, with what rows hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.audits.auditing import Audited
+from secateur.pipelines.audits.marking import MARKED
+from secateur.pipelines.files.shown_text import visible
+
+MOST = 2000
+"""Rows of one kind that a program gets."""
+COPY, OTHER = "copies", "not copies"
+"""Answers to the question about a pair."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row as a program shows it: a text, or the bytes of a picture with the ending of its file."""
+
+    text: str = ""
+    picture: bytes = b""
+    ending: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row to look at, or a pair: where it is, what it holds, and what was given and is suggested."""
+
+    finding: str
+    facts: dict[str, Any]
+    """Columns of the table of findings that are not empty: `split`, `file`, `row`, `other_row`, …"""
+    held: Held
+    other: Held | None
+    given: list[str]
+    suggested: list[str]
+    score: float | None
+    drawn: bool
+
+    @property
+    def name(self) -> str:
+        """A name for it, unique in its list."""
+        other = self.facts.get("other_at")
+        pair = "" if other is None else f"-{other}"
+        return f"{self.finding.replace(' ', '-')}-{self.facts['split']}-{self.facts['at']}{pair}"
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """All that another program gets."""
+
+    name: str
+    kind: str
+    """`text`, `image` or `features`."""
+    labels: Sequence[str]
+    """Names of classes or labels; none where targets are numbers."""
+    several: bool
+    """Whether a row may have several labels."""
+    suspects: Sequence[Item]
+    pairs: Sequence[Item]
+
+
+def sheets_of(audit: Audited) -> Sheets:
+    """Rows whose label may be wrong, and pairs, those that were drawn to be marked ahead of the others."""
+    rows = audit.rows
+    lines = audit.lines.filter(pl.col("finding").is_in(MARKED)).with_row_index("place")
+    lines = lines.sort("to_mark", "place", descending=[True, False], maintain_order=True)
+    pairs = lines.filter(pl.col("other_at").is_not_null()).group_by("finding", "split", maintain_order=True).head(MOST)
+    suspects = lines.filter(pl.col("finding") == "wrong labels").head(MOST)
+    classes = rows.task is not None and rows.task.target != "numbers"
+    return Sheets(
+        name=rows.name,
+        kind=rows.kind,
+        labels=rows.label_names if classes else (),
+        several=rows.task is not None and rows.task.target == "labels",
+        suspects=list(items(audit, suspects)),
+        pairs=list(items(audit, pairs)),
+    )
+
+
+def items(audit: Audited, lines: pl.DataFrame) -> Iterator[Item]:
+    """The rows of some lines."""
+    several = audit.rows.task is not None and audit.rows.task.target == "labels"
+    mine = held(audit, lines["at"].to_numpy().astype(np.int64))
+    others = lines["other_at"].to_list()
+    theirs = iter(held(audit, np.array([row for row in others if row is not None], np.int64)))
+    for line, own in zip(lines.iter_rows(named=True), mine, strict=True):
+        facts = {name: value for name, value in line.items() if value is not None and name not in OWN}
+        yield Item(
+            finding=line["finding"],
+            facts=facts,
+            held=own,
+            other=None if line["other_at"] is None else next(theirs),
+            given=names_in(line["given"], several=several),
+            suggested=names_in(line["suggested"], several=several),
+            score=line["score"],
+            drawn=bool(line["to_mark"]),
+        )
+
+
+OWN = ("text", "other_text", "given", "suggested", "to_mark", "score", "place", "importance", "count", "finding")
+"""Columns that an item has by another name, or has no use for."""
+
+
+def names_in(shown: str | None, *, several: bool) -> list[str]:
+    """Labels as a task shows them, one by one."""
+    if not shown:
+        return []
+    return [name.strip() for name in shown.split(", ")] if several else [shown]
+
+
+def held(audit: Audited, rows: np.ndarray) -> list[Held]:
+    """What rows hold: texts whole, pictures encoded."""
+    found = audit.rows.held(rows)
+    if audit.rows.kind == "text":
+        return [Held(text=visible(one or "")) for one in found]
+    if audit.rows.kind == "features":
+        return [Held(text=", ".join(f"{name}={value}" for name, value in one.items())) for one in found]
+    return [picture(one) for one in found]
+
+
+def picture(cell: Any) -> Held:
+    """A picture as it is encoded, or as PNG where browsers do not know its format; nothing of one that is not there."""
+    import io
+
+    from secateur.trainers.modalities.decoding import decode_image, image_or_fault
+
+    content = (cell or {}).get("bytes")
+    path = (cell or {}).get("path")
+    if content is None and path and Path(path).is_file():
+        content = Path(path).read_bytes()
+    for start, ending in ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"GIF8", "gif")):
+        if content and content.startswith(start):
+            return Held(picture=content, ending=ending)
+    if content is None or isinstance(image_or_fault(cell), str):
+        return Held()
+    target = io.BytesIO()
+    decoded = decode_image(cell)
+    assert decoded is not None
+    decoded.convert("RGB" if decoded.mode != "L" else "L").save(target, "png")
+    return Held(picture=target.getvalue(), ending="png")

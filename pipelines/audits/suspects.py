@@ -1,0 +1,183 @@
+"""Labels that may be wrong, by a model that did not learn from them, and what leaked rows are worth to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float32, Int64
+
+from secateur.pipelines.audits.cheap import Cheap, right
+from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
+from secateur.pipelines.audits.joined import Joined
+from secateur.pipelines.audits.listed import Found
+from secateur.pipelines.audits.meaning import Resting, resting
+from secateur.trainers.judging.wrong_labels import WrongLabels, wrong_label_sets, wrong_labels, wrong_numbers
+
+FOLDS = 5
+LEAST = 50
+"""Labelled rows from which on labels are looked at."""
+JUDGES = {"class": wrong_labels, "labels": wrong_label_sets, "numbers": wrong_numbers}
+MOST_SHARE = 0.5
+"""Of the rows that may be listed."""
+SURE = 0.8
+"""Share of the labels that the model predicts from which on the estimate is good."""
+FEW = 100
+"""Rows that are listed where nobody can say how many are wrong."""
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What a model says of the labels of a part: `rows` are its labelled rows, int64 `[m]` in the audit's numbering."""
+
+    rows: Int64[np.ndarray, " m"]
+    wrong: WrongLabels
+
+    @property
+    def counted(self) -> int:
+        """Labels that the estimate is of: rows, or entries of rows that may have several."""
+        return int(self.wrong.suggested.size) if self.wrong.suggested.dtype == np.bool_ else len(self.rows)
+
+    @property
+    def listed(self) -> int:
+        """How many of the most suspicious rows count as suspects: as many as are estimated to be wrong."""
+        count = self.wrong.count
+        most = int(MOST_SHARE * len(self.rows))
+        return min(most, FEW if np.isnan(count) else int(np.ceil(count)))
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able."""
+        wrong = self.wrong
+        numbers = {name: getattr(wrong, name) for name in ("count", "low", "high")}
+        told = {name: None if np.isnan(value) else float(value) for name, value in numbers.items()}
+        return {
+            "labelled": len(self.rows),
+            **told,
+            "level": wrong.level,
+            "accuracy": wrong.accuracy,
+            "reason": wrong.reason,
+        }
+
+
+def why_not(rows: AuditRows) -> str:
+    """Why labels are not looked at; empty where they are."""
+    if rows.task is None or rows.targets is None:
+        return "no labels are known"
+    labelled = rows.labelled & (rows.part == TRAIN)
+    if labelled.sum() < LEAST:
+        return f"labels are looked at from {LEAST} labelled training rows on, and there are {int(labelled.sum())}"
+    if rows.task.target == "class" and len(np.unique(rows.targets[labelled])) < 2:
+        return "all labels are one"
+    if len(np.unique(rows.inputs[labelled, 1])) < FOLDS:
+        return "labelled rows are nearly all equal"
+    return ""
+
+
+def suspects_in(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> dict[int, Suspects]:
+    """Suspects by part, of training and test rows."""
+    assert rows.task is not None
+    assert rows.targets is not None
+    mine = np.flatnonzero(rows.labelled & np.isin(rows.part, (TRAIN, TEST)))
+    group = np.where(copies.group[mine] >= 0, copies.group[mine], mine)
+    predicted = predictions(rows, cheap, mine, group, seed=seed)
+    judge, found = JUDGES[rows.task.target], {}
+    for part in (TRAIN, TEST):
+        some = rows.part[mine] == part
+        if some.any():
+            found[part] = Suspects(mine[some], judge(predicted[some], rows.targets[mine[some]], seed=seed))
+    return found
+
+
+def predictions(
+    rows: AuditRows, cheap: Cheap, mine: Int64[np.ndarray, " m"], group: Int64[np.ndarray, " m"], *, seed: int
+) -> Float32[np.ndarray, "m width"]:
+    """What models of other folds say of these rows; copies share a fold."""
+    from secateur.trainers.judging.cross_fitting import cross_fitted
+
+    assert rows.task is not None
+    assert rows.targets is not None
+    return cross_fitted(
+        cheap.values[mine], rows.targets[mine], kind=cheap.kind, task=rows.task.target, width=rows.task.width,
+        folds=FOLDS, groups=group, categories=cheap.categories, seed=seed,
+    )  # fmt: skip
+
+
+def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
+    """A finding for each part with suspects."""
+    assert rows.task is not None
+    for part, some in suspects.items():
+        order = some.wrong.order[: some.listed]
+        if not len(order):
+            continue
+        name, wrong = rows.names[part], some.wrong
+        entries = "entries" if wrong.suggested.dtype == np.bool_ else "labels"
+        text = (
+            f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({wrong.low:,.0f} to "
+            f"{wrong.high:,.0f} at {wrong.level:.0%}); the {len(order):,} likeliest rows are listed"
+            if not np.isnan(wrong.count)
+            else f"the {len(order):,} {name} labels that a model finds least likely; how many are wrong is not known"
+        )
+        if wrong.accuracy < SURE:
+            text += f". The model predicts {wrong.accuracy:.0%} of the labels alone, so its own mistakes may count"
+        suggested = [rows.task.shown(wrong.suggested[place]) for place in order.tolist()]
+        more = {
+            "suggested": pl.Series(suggested, dtype=pl.String),
+            "score": pl.Series(wrong.score[order].astype(np.float64)),
+        }
+        yield Found("wrong labels", name, text, some.rows[order], more=more)
+
+
+def worth_of_leaks(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> Resting | None:
+    """What leaked rows are worth on the test; None without leaks or labels on both sides."""
+    if rows.task is None or rows.targets is None or TEST not in rows.splits:
+        return None
+    test = np.flatnonzero(rows.labelled & (rows.part == TEST))
+    train = np.flatnonzero(rows.labelled & (rows.part == TRAIN))
+    leaked = copies.across[test] >= 0
+    if not len(test) or not leaked.any() or leaked.all():
+        return None
+    clean = train[copies.across[train] < 0]
+    scores, measure = right(held_out(rows, cheap, train, test, seed=seed), rows.targets[test], rows.task.target)
+    refitted = None
+    if enough(rows, clean):
+        again = right(held_out(rows, cheap, clean, test, seed=seed), rows.targets[test], rows.task.target)[0]
+        refitted = float(again.mean())
+    return resting(scores, leaked, model=cheap.name, measure=measure, refitted=refitted)
+
+
+def enough(rows: AuditRows, train: Int64[np.ndarray, " m"]) -> bool:
+    """Whether a model can learn from these rows."""
+    assert rows.targets is not None
+    return len(train) >= LEAST and (rows.targets.ndim > 1 or len(np.unique(rows.targets[train])) > 1)
+
+
+def held_out(
+    rows: AuditRows, cheap: Cheap, learned: Int64[np.ndarray, " l"], asked: Int64[np.ndarray, " h"], *, seed: int
+) -> Float32[np.ndarray, "h width"]:
+    """What a model that learned from some rows says of others."""
+    from secateur.trainers.judging.cross_fitting import MOST_ROWS, predicted, rows_learned
+    from secateur.trainers.judging.fourier_ridge import ridge_of_folds
+
+    assert rows.task is not None
+    assert rows.targets is not None
+    task, width = rows.task.target, rows.task.width
+    if cheap.kind == "vectors":
+        both = np.concatenate([asked, learned])
+        fold = np.repeat(np.arange(2), (len(asked), len(learned)))
+        told = ridge_of_folds(cheap.values[both], rows.targets[both], fold, task=task, width=width, seed=seed)
+        return told[: len(asked)]
+    most = rows_learned(cheap.values, width, 1) if cheap.kind == "text" else MOST_ROWS
+    if len(learned) > most:
+        learned = np.sort(np.random.default_rng(seed).permutation(learned)[:most])
+    return predicted(cheap.values, rows.targets, learned, asked, cheap.kind, task, width, cheap.categories)
+
+
+def suspicious(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Bool[np.ndarray, " n"]:
+    """Rows that count as suspects."""
+    mask = np.zeros(len(rows), np.bool_)
+    for some in suspects.values():
+        mask[some.rows[some.wrong.order[: some.listed]]] = True
+    return mask

@@ -1,0 +1,138 @@
+"""One q for a whole delta, found by judging checkpoints that were pruned with other values of it (DAREx's q with
+labels or without: Deng et al., ICLR 2025, arXiv 2410.09344).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from secateur.pipelines.deltas.sources import DeltaSource
+from secateur.pipelines.deltas.stream import DeltaChoice, Scored, cut_over_all, divisors_of, write_pruned
+from secateur.pipelines.files.own_code import code_content
+from secateur.pipelines.files.partial_names import claimed
+from secateur.pipelines.files.unwritable import disk_errors
+from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.storage.packed_masks import BITS
+from secateur.scorers.lazy import named
+from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.trainers.contract import Progress
+from secateur.trainers.passes.layer_inputs import LayerInputs
+from secateur.trainers.pruning.delta_rescaling import FoundQ, mean_without_farthest, most_tried, q_by_search
+
+SEARCHED: Final = 2
+"""Word that tells the seeds of the masks that q is searched with from the seed of the one that is kept."""
+
+
+@dataclass(frozen=True)
+class QSearch:
+    """How checkpoints are judged: `score` gives a number, higher is better, for the folder of a pruned one.
+
+    Random masks are judged by the mean of so many `draws` of them, less the one farthest from it where there are three
+    or more; none is the mask that is kept. `made_of` tells the judge from others: where it is given, what was judged
+    already is taken from a run that was stopped.
+    """
+
+    score: Callable[[Path], float]
+    name: str = ""
+    draws: int = 4
+    made_of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"q is judged by one draw of the mask at least, not {self.draws}")
+
+    @classmethod
+    def by(cls, name: str, draws: int = 4) -> "QSearch":
+        """By the function that `module:function` names; raises ValueError where there is none."""
+        score = named(name, "the score of q")
+        if not callable(score):
+            raise ValueError(f"the score of q {name!r} is no function: it is called with the folder of a checkpoint")
+        return cls(score, name, draws, code_content(name.partition(":")[0]))
+
+
+def tried_file(folder: Path) -> Path:
+    """Where a search for the q of a delta that goes to `folder` notes what it judged, until the delta is written."""
+    return folder.with_name(f"{folder.name}.tried.json")
+
+
+def search_q(
+    source: DeltaSource,
+    folder: Path,
+    choice: DeltaChoice,
+    inputs: Mapping[str, LayerInputs],
+    how: QSearch,
+    progress: Progress | None = None,
+) -> FoundQ:
+    """The q whose pruned checkpoints are judged best, by `q_by_search`; masks are those of `choice`.
+
+    Every checkpoint is written beside `folder`, judged and deleted again, one at a time. Raises ValueError for a score
+    that is no number.
+    """
+    draws = how.draws if choice.select == "random" else 1
+    judged = Judged.read(tried_file(folder), how.made_of and f"{how.made_of} {source.made_for} {asdict(choice)}")
+    most = most_tried(choice.keep) * draws
+
+    def judge(q: float, draw: int) -> float:
+        if (known := judged.values.get(key := f"{q!r} {draw}")) is not None:
+            return known
+        seed = derive_seed(choice.seed, SEARCHED, draw) if choice.select == "random" else choice.seed
+        value = score_of(source, folder, replace(choice, rescale=q, seed=seed), inputs, how)
+        judged.note(key, value)
+        if progress:
+            progress(min(len(judged.values), most), most)
+        return value
+
+    return q_by_search(lambda q: mean_without_farthest([judge(q, draw) for draw in range(draws)]), choice.keep)
+
+
+def score_of(
+    source: DeltaSource, folder: Path, choice: DeltaChoice, inputs: Mapping[str, LayerInputs], how: QSearch
+) -> float:
+    """What the checkpoint of one choice is judged to be."""
+    scored = Scored(source, choice, inputs)
+    cut = cut_over_all(scored)
+    with disk_errors(folder), claimed(folder, folder=True) as partial:
+        try:
+            divisors = divisors_of(source, choice, inputs, scored.budgets)
+            write_pruned(source, partial, lambda name: scored.masks(name, cut), divisors)
+            (partial / BITS).unlink()
+            value: Any = how.score(partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the score {how.name or how.score} gave {value!r}, which is no number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"the score {how.name or how.score} gave {number} at q = {choice.rescale:g}, not a number")
+    return number
+
+
+@dataclass
+class Judged:
+    """Scores by q and draw, noted in a file after each; without `made_of` nothing is noted."""
+
+    file: Path
+    made_of: str
+    values: dict[str, float]
+
+    @classmethod
+    def read(cls, file: Path, made_of: str) -> "Judged":
+        """What a stopped search of the same delta by the same judge noted."""
+        try:
+            told = json.loads(file.read_bytes()) if made_of else {}
+        except (FileNotFoundError, ValueError):  # a file that is not ours to read is begun anew
+            told = {}
+        same = isinstance(told, dict) and told.get("made_of") == made_of
+        return cls(file, made_of, dict(told.get("values", {})) if same and made_of else {})
+
+    def note(self, key: str, value: float) -> None:
+        """Take in one score."""
+        self.values[key] = value
+        if self.made_of:
+            told = {"made_of": self.made_of, "values": self.values}
+            write_bytes(self.file, json.dumps(told, indent=1).encode(), overwrite=True)

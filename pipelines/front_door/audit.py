@@ -1,0 +1,118 @@
+"""`audit`: leaks, copies, wrong labels and oddities of data in hand, or of a file, without a study's files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from secateur.pipelines.audits.auditing import Audited, audited
+from secateur.pipelines.front_door.audit_data import Given, audit_rows
+from secateur.pipelines.front_door.progress import bars
+from secateur.pipelines.front_door.read_whole import in_words_of_a_call
+from secateur.pipelines.pages.html_table import html_table
+from secateur.pipelines.studies.draft import Wish
+
+
+class Audit:
+    """What an audit has found. A notebook shows its findings."""
+
+    def __init__(self, audit: Audited) -> None:
+        self.audit = audit
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The gravest first: `kind`, `split`, `importance`, `count`, `text`, `rows`, `view`, … of each."""
+        return self.audit.findings
+
+    @cached_property
+    def lines(self) -> pl.DataFrame:
+        """A line for each row of each finding, as in findings.csv: docs/audit.md says what its columns are."""
+        return self.audit.lines
+
+    @property
+    def pairs(self) -> pl.DataFrame:
+        """The lines of rows that are compared with another: how similar they are, and what both hold."""
+        return self.lines.filter(pl.col("other_at").is_not_null())
+
+    @property
+    def groups(self) -> pl.DataFrame:
+        """The lines of groups of copies: `group`, `group_rows`, and whether the row `stays`."""
+        return self.lines.filter(pl.col("group").is_not_null())
+
+    def keep(self, name: str) -> np.ndarray:
+        """Training rows that stay, bool `[n]` in the order of the data: `deduplicated`, `without_leaks` or
+        `without_suspects`."""
+        return self.audit.mask(name)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{count:,} of {name}" for name, count in self.audit.sizes.items())
+        told = [f"{place}. {one['text']}" for place, one in enumerate(self.findings, start=1)]
+        return "\n".join([f"audit of {self.audit.rows.name}: rows {sizes}", *(told or ["nothing found"])])
+
+    def _repr_html_(self) -> str:
+        table = [["finding", "of", "rows", ""]]
+        table += [[one["kind"], one["split"], f"{one['count']:,}", one["text"]] for one in self.findings]
+        shown = [Markup("<h4>Audit of {}</h4>").format(self.audit.rows.name)]
+        shown.append(html_table(table) if len(table) > 1 else Markup("<p>Nothing found.</p>"))
+        return str(Markup("<div>{}</div>").format(Markup("").join(shown)))
+
+
+def audit(
+    data: Any,
+    *,
+    test: Any = None,
+    target: Any = None,
+    against: Any = (),
+    label: str | Sequence[str] | None = None,
+    text: str | None = None,
+    image: str | None = None,
+    features: str | Sequence[str] | None = None,
+    group: str | None = None,
+    key: str | None = None,
+    task: str | None = None,
+    unlabelled: bool = False,
+    progress: bool = True,
+) -> Audit:
+    """Look for leaks, copies, wrong labels and oddities in `data`.
+
+    `data`, `test`, `target` and each of `against` (one or several benchmarks) are a table of pandas, polars or Arrow, a
+    `datasets.Dataset`, a list of dicts, or the path of a CSV, JSON-lines or Parquet file, of a folder of such files, of
+    one that `datasets` saved, or of a folder of pictures; of a folder with a test split that is the test. A column of
+    chat messages is read as a text. Nothing is written but a temporary folder, which goes with the result.
+
+    `label` is the column of labels, or several; `text`, `image` or `features` the input; `group` a column whose equal
+    values belong together, `key` one of ids of your own. What is not named is guessed, as `secateur init` does, but for
+    labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at.
+
+    Raises ValueError for data that cannot be read, and columns that there are not.
+
+    >>> import secateur as sc
+    >>> rows = [{"body": f"row number {i % 9}", "label": "even" if i % 2 else "odd"} for i in range(10)]
+    >>> sc.audit(rows, text="body", label="label", progress=False).findings[0]["text"]
+    '1 group of equal train rows, 1 more than needed'
+    """
+    wish = Wish(
+        labels=() if label is None else (label,) if isinstance(label, str) else tuple(label),
+        text=text, image=image, features=(features,) if isinstance(features, str) else tuple(features or ()),
+        task=task,
+    )  # fmt: skip
+    several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
+    given = Given(data, test, target, several, wish, group, key, unlabelled)
+    alive = tempfile.TemporaryDirectory(prefix="secateur-")
+    folder = Path(alive.name).resolve()
+    with bars(progress) as display, in_words_of_a_call(folder):
+        display.stage("reading the data")
+        rows = audit_rows(given, folder, alive)
+        return Audit(audited(rows, say=display.stage))
+
+
+def rows_in_hand(data: Sequence[Any]) -> bool:
+    """Whether a list is rows, and no list of data."""
+    return bool(data) and all(isinstance(row, dict) for row in data)

@@ -1,0 +1,210 @@
+"""Data of a caller as an audit reads them: training rows, and beside them test, target and benchmarks, in any format.
+
+Columns are guessed as for a first study; where none looks like a label the rows are audited without one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from secateur.pipelines.audits.contract import BENCHMARK, TARGET, TEST, TRAIN, AuditRows
+from secateur.pipelines.audits.reading import PartFiles, rows_of
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.profile import BUNDLED, Place, find_data
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.data.sources import own_manners, read
+from secateur.pipelines.front_door.as_tables import alone, chats_in_hand, flattened, listed_pictures
+from secateur.pipelines.front_door.read_whole import written
+from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, profile, source_of, text_of
+from secateur.pipelines.studies.draft_target import Goal, goal_of
+from secateur.pipelines.studies.problem import Problem
+from secateur.pipelines.studies.rejections import did_you_mean
+
+SURE = ("you said so", "its name", "the file declares it a ClassLabel", "the column of lists", "the columns of 0 and 1")
+"""Reasons for which a column is taken for the label; the last column that might be one is not."""
+IN_HAND = {"train": "the data", "test": "the test rows", "target": "the target rows"}
+"""What people call data in memory, by the part that they are."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller gives: training rows, and what they are compared with; each a path or data in memory."""
+
+    data: Any
+    test: Any = None
+    target: Any = None
+    against: Sequence[Any] = ()
+    wish: Wish = field(default_factory=Wish)
+    group: str | None = None
+    key: str | None = None
+    """The column of the caller's own ids."""
+    unlabelled: bool = False
+    """Whether no column is taken for a label."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A part's place, and what people call it and its files."""
+
+    name: str
+    place: Place
+    shown: tuple[str, ...] = ()
+    """Names of its files, where they are not those of the user."""
+    base: Path = Path()
+    """Where relative paths of pictures start."""
+    chat: str | None = None
+    """Its column of conversations, which is read as texts."""
+
+
+def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
+    """Read all that a caller gives; what has to be written goes below `folder`. Raises SourceError."""
+    train = located(given.data, "train", given.wish, folder)
+    if train.chat:
+        given = replace(given, wish=replace(given.wish, text=train.chat))
+    draft = drafted(train.place, given)
+    columns = columns_of(draft, given)
+    parts = {TRAIN: part_files(train, draft, columns, folder)}
+    if given.test is not None:
+        parts[TEST] = beside(located(given.test, "test", given.wish, folder), draft, columns, folder)
+    elif train.place.test:
+        parts[TEST] = replace(parts[TRAIN], name="test", files=files_of(draft, columns, folder, "test"))
+    if given.target is not None:
+        parts[TARGET] = beside(located(given.target, "target", given.wish, folder), draft, columns, folder)
+    for number, one in enumerate(given.against):
+        parts[BENCHMARK + number] = beside(benchmark(one, number, given, folder, parts), draft, columns, folder)
+    notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
+    task = draft.goal.task if columns.labels else None
+    name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
+    pictures = train.base if columns.image else None
+    return rows_of(name, dict(sorted(parts.items())), task, folder, pictures=pictures, notes=notes, alive=alive)
+
+
+def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:
+    """Where a part lies; data in memory, chats and pictures without classes become a file below `folder`."""
+    name = part.replace(" ", "_")
+    if not isinstance(data, str | Path):
+        shown = IN_HAND.get(part, part)
+        path = folder / f"{name}.parquet"
+        path = chats_in_hand(data, path) or written(data, wish, path)
+        flat = flattened(alone(find_data(str(path)), path), folder, name, wish.text)
+        return Located(part, flat.place, (shown,), Path.cwd(), flat.column)
+    path = Path(data).expanduser()
+    if str(data) in BUNDLED and not path.exists():
+        return Located(part, Place(str(data)))  # type: ignore[arg-type]
+    base = Path(os.path.abspath(path if path.is_dir() else path.parent))
+    if path.is_dir() and (listed := listed_pictures(path, folder / f"{name}.parquet")):
+        return Located(part, alone(find_data(str(listed)), listed), (str(path),), base)
+    place = find_data(str(path))
+    if path.is_file():  # and not what stands beside it
+        place = alone(place, path)
+    flat = flattened(place, folder, name, wish.text)
+    return Located(part, flat.place, flat.names, base, flat.column)
+
+
+def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[int, PartFiles]) -> Located:
+    """A benchmark, called by its path, or by its number where it lies in memory; no two have one name."""
+    name = str(data) if isinstance(data, str | Path) else f"benchmark {number + 1}"
+    taken = {part.name for part in parts.values()}
+    found = located(data, f"benchmark {number + 1}", given.wish, folder)
+    return replace(found, name=name if name not in taken else f"{name} ({number + 1})")
+
+
+def drafted(place: Place, given: Given) -> Draft:
+    """Columns, task and label of the training rows, guessed where the caller names none; raises SourceError."""
+    found, wish = profile(place), given.wish
+    draft = Draft(found, wish, goal=Goal((), "classification", "", ""))
+    if place.kind in KNOWN:
+        columns, task, why = KNOWN[place.kind]
+        draft.columns, draft.goal = dict(columns), Goal((columns["label"],), task, why, why)
+        return draft
+    for name in (*wish.labels, wish.text, wish.image, *wish.features, *wish.leave_out, given.group, given.key):
+        if name is not None and name not in found.columns:
+            near = did_you_mean(name, found.columns)
+            raise SourceError(f"there is no column {name!r}; {near}there are: {', '.join(found.columns)}")
+    aside = {name for name in (given.group, given.key) if name is not None and name not in wish.features}
+    goal = None if given.unlabelled else goal_if_sure(draft, wish, aside)
+    if goal:
+        draft.goal = goal
+        draft.note("label", ", ".join(goal.columns), goal.column_why)
+        draft.note("task", goal.task, goal.task_why)
+    else:
+        draft.note("label", "none", "you said so" if given.unlabelled else "name it with --label")
+    out = {*draft.goal.columns, *wish.leave_out, *aside}
+    guess_inputs(draft, {name: column.unmarked or column for name, column in found.columns.items() if name not in out})
+    if goal:
+        draft.columns["label"] = goal.label
+    return draft
+
+
+def goal_if_sure(draft: Draft, wish: Wish, aside: set[str]) -> Goal | None:
+    """The label as named, or a guess that has a good reason."""
+    taken = (wish.text, wish.image, *wish.features, *wish.leave_out, *aside)
+    if wish.labels:
+        return goal_of(draft.profile, wish.labels, wish.task, taken)
+    try:
+        goal = goal_of(draft.profile, (), wish.task, taken)
+    except SourceError:
+        return None
+    return goal if goal.column_why in SURE else None
+
+
+def columns_of(draft: Draft, given: Given) -> Columns:
+    """Columns of the training rows as a study has them."""
+    named = dict(draft.columns) | {"group": given.group, "id": given.key}
+    columns = Columns(**named)
+    return (columns.holding(Problem(kind=draft.goal.task).target) if columns.labels else columns).reading(
+        draft.encoding
+    )
+
+
+def files_of(draft: Draft, columns: Columns, folder: Path, split: str) -> Sequence[Any]:
+    """Files of a split of a place."""
+    source = TypeAdapter(Source).validate_python(source_of(draft, folder))
+    with own_manners():
+        return read(source, columns, folder, folder / "sources")[0][split]
+
+
+def part_files(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFiles:
+    """The files of a part whose columns are those given."""
+    own = replace(draft, profile=replace(draft.profile, place=at.place))
+    source = TypeAdapter(Source).validate_python(source_of(own, folder))
+    with own_manners():
+        found = read(source, columns, folder, folder / "sources")[0]
+    every = found["train"] if at.name == "train" else [file for files in found.values() for file in files]
+    return PartFiles(at.name, every, columns, source, at.base, at.shown)
+
+
+def beside(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFiles:
+    """The files of a part that training is compared with: the same columns, less labels that it lacks, its texts or
+    pictures perhaps under another name. Raises SourceError where it lacks a feature."""
+    if at.place.kind in KNOWN:
+        return part_files(at, draft, Columns(**{**columns.model_dump(), **KNOWN[at.place.kind][0]}), folder)
+    there = profile(at.place).columns
+    named = columns.model_dump()
+    if missing := [name for name in columns.features or () if name not in there]:
+        raise SourceError(
+            f"{at.name}: there is no column {missing[0]!r}, which training has as a feature; "
+            f"{did_you_mean(missing[0], there)}there are: {', '.join(there)}"
+        )
+    kind = columns.kind
+    if kind != "features" and named[kind] not in there:
+        pictures = [name for name, column in there.items() if column.holds in ("image", "path")]
+        found = (at.chat or text_of(there)) if kind == "text" else next(iter(pictures), None)
+        if found is None:
+            raise SourceError(
+                f"{at.name}: no column looks like the {kind} that training has as {named[kind]!r}; there are: "
+                f"{', '.join(there)}"
+            )
+        draft.note(f"{kind} of {at.name}", found, f"it has no column {named[kind]!r}")
+        named[kind] = found
+    if not all(name in there for name in columns.labels):
+        named |= {"label": None, "target": None}
+    named |= {role: None for role in ("group", "id") if named[role] not in there}
+    return part_files(at, draft, Columns(**named), folder)

@@ -1,0 +1,191 @@
+"""`secateur audit` and `secateur.audit`: from files with planted faults to findings, limits and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import secateur as sc
+from secateur.pipelines.commands.main import app
+from tests.support.planted import LEAKED, Planted, planted
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """Files of texts with leaks, copies and conflicts at known rows."""
+    return planted(tmp_path_factory.mktemp("texts"))
+
+
+def shell(*words: str) -> tuple[int, Any, str]:
+    """Exit code, the JSON that is printed, and what stands on standard error."""
+    done = CliRunner().invoke(app, ["audit", *words, "--json"])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, json.loads(done.stdout) if done.stdout.strip() else None, done.stderr
+
+
+def rows_in(answer: dict[str, Any], kind: str, split: str) -> list[int]:
+    """Rows of a finding, ascending; none where there is no such finding."""
+    found = [one for one in answer["findings"] if (one["kind"], one["split"]) == (kind, split)]
+    return sorted(row for one in found for _, row in one["rows"])
+
+
+def test_what_was_planted_is_found_in_every_part(texts: Planted) -> None:
+    code, answer, _ = shell(
+        str(texts.train), "--test", str(texts.test), "--against", str(texts.benchmark), "--against", str(texts.clean),
+        "--text", "body", "--label", "queue",
+    )  # fmt: skip
+    assert code == 0
+    assert answer["rows"] == {"train": 66, "test": 30, str(texts.benchmark): 3, str(texts.clean): 2}
+    assert rows_in(answer, "leaked", "test") == list(range(LEAKED))
+    assert rows_in(answer, "near leaked", "test") == [LEAKED]
+    assert rows_in(answer, "near duplicates", "train") == [40, 64]
+    assert rows_in(answer, "leaked", str(texts.benchmark)) == [0, 1]
+    assert rows_in(answer, "leaked", str(texts.clean)) == []
+    assert rows_in(answer, "duplicates", "train") == [10, 11, 20, 60, 61, 62]
+    assert rows_in(answer, "conflicts", "train") == [20, 62]
+    assert rows_in(answer, "unreadable", "train") == [63]
+    assert (answer["leaks"], answer["duplicates"], answer["conflicts"]) == (LEAKED + 3, 4, 2)
+
+
+def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
+    _, answer, _ = shell(str(texts.train))
+    assert answer["conflicts"] == 0
+    assert "label: none (name it with --label)" in answer["notes"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        (["--max-leaks", "0"], 1),
+        (["--max-leaks", str(LEAKED + 1)], 0),
+        (["--max-leaks", "1%"], 1),
+        (["--max-duplicates", "3"], 1),
+        (["--max-duplicates", "4"], 0),
+        (["--max-duplicates", "0.5"], 0),
+        (["--max-conflicts", "1"], 1),
+        (["--max-wrong-labels", "100%"], 0),
+        (["--max-wrong-labels", "0"], 1),
+    ],
+)
+def test_an_exceeded_limit_is_exit_code_1(texts: Planted, limit: list[str], code: int) -> None:
+    done, answer, errors = shell(str(texts.train), "--test", str(texts.test), "--label", "queue", *limit)
+    assert done == code
+    assert len(answer["exceeded"]) == code
+    assert ("exceed the limit" in errors) == bool(code)
+
+
+@pytest.mark.parametrize("limit", ["x", "-1", "120%", "1.5"])
+def test_a_limit_that_is_none_is_refused_before_anything_is_read(limit: str) -> None:
+    with pytest.raises(ValueError, match=r"--max-leaks .*a number of rows such as 0 or 12, or a share"):
+        shell("there_is_no_such_file.csv", f"--max-leaks={limit}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--label", "que"], r"there is no column 'que'; did you mean 'queue'"),
+        (["--test", "nowhere.csv"], r"there is no file or folder 'nowhere.csv'"),
+        (["--group", "shop"], r"there is no column 'shop'"),
+    ],
+)
+def test_bad_input_is_told_with_its_name(texts: Planted, options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shell(str(texts.train), *options)
+
+
+def test_a_benchmark_without_a_text_is_refused_by_name(texts: Planted, tmp_path: Path) -> None:
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(ValueError, match=r"numbers.csv: no column looks like the text that training has as 'body'"):
+        shell(str(texts.train), "--against", str(tmp_path / "numbers.csv"))
+
+
+def test_a_table_in_hand_is_audited_and_nothing_is_left(texts: Planted, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    train, test = pl.read_csv(texts.train), pl.read_csv(texts.test)
+    found = sc.audit(train, test=test.to_pandas(), text="body", label="queue", progress=False)
+    assert {one["kind"] for one in found.findings} >= {"leaked", "duplicates", "conflicts", "unreadable"}
+    leaks = found.pairs.filter(pl.col("finding") == "leaked")
+    assert leaks["text"].to_list() == leaks["other_text"].to_list() == test["body"].head(LEAKED).to_list()
+    assert set(leaks["other_file"]) == {"the data"}
+    cleaned = train.filter(found.keep("deduplicated"))
+    assert cleaned["body"].drop_nulls().n_unique() == cleaned["body"].drop_nulls().len()
+    assert not set(train.filter(found.keep("without_leaks"))["body"].drop_nulls()) & set(test["body"])
+    assert "leaked" in found._repr_html_()
+    assert "also in train" in repr(found)
+    del found, leaks
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_audit_needs_neither_dagster_nor_torch(texts: Planted) -> None:
+    code = (
+        f"import sys, secateur as sc; sc.audit({str(texts.train)!r}, label='queue', progress=False)\n"
+        "assert not {'torch', 'dagster'} & set(sys.modules), [n for n in ('torch', 'dagster') if n in sys.modules]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_conversations_are_read_as_texts(tmp_path: Path) -> None:
+    chats = [
+        [{"role": "user", "content": f"what is {row % 9}?"}, {"role": "assistant", "content": "it"}]
+        for row in range(10)
+    ]
+    lines = [json.dumps({"messages": chat, "meta": {"source": row}}) for row, chat in enumerate(chats)]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+    found = sc.audit(tmp_path / "chat.jsonl", progress=False)
+    assert [(one["kind"], [row for _, row in one["rows"]]) for one in found.findings] == [("duplicates", [0, 9])]
+    assert found.findings[0]["rows"][0][0].endswith("chat.jsonl")
+    assert found.lines["text"][0] == "user: what is 0? assistant: it"
+    in_hand = sc.audit([{"messages": chat} for chat in chats], against=tmp_path / "chat.jsonl", progress=False)
+    assert in_hand.audit.leaks == 10
+    turns = [[{"from": "human", "value": "what is 3?"}, {"from": "gpt", "value": "it"}]]
+    other = sc.audit(
+        pl.DataFrame({"messages": chats}), against=[pl.DataFrame({"conversations": turns})], progress=False
+    )
+    assert other.audit.leaks == 1
+    spoken = sc.audit([{"messages": chats[3][::-1]}], against=[pl.DataFrame({"conversations": turns})], progress=False)
+    assert spoken.audit.leaks == 0
+
+
+def test_numbers_and_sets_of_labels_are_audited() -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"a": rng.random(40), "b": rng.random(40), "y": rng.random(40)})
+    again = pl.concat([table, table[:2], table[2:3].with_columns(y=pl.lit(5.0))])
+    found = sc.audit(again, label="y", test=table[5:7], progress=False)
+    told = {(one["kind"], one["split"]): one["count"] for one in found.findings}
+    assert told == {("leaked", "test"): 2, ("duplicates", "train"): 6, ("conflicts", "train"): 2}
+    tagged = pl.DataFrame({"t": ["a b c d", "e f g h", "a b c d"], "tags": [["x"], ["y"], ["x", "y"]]})
+    assert {one["kind"] for one in sc.audit(tagged, label="tags", progress=False).findings} == {
+        "duplicates",
+        "conflicts",
+    }
+
+
+def test_folders_of_pictures_with_classes_and_without(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)) for _ in range(8)]
+    for split, some in (("train", range(6)), ("test", (5, 6))):
+        for row in some:
+            folder = tmp_path / split / "ab"[row % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pictures[row].save(folder / f"{row}.png")
+    (tmp_path / "eval").mkdir()
+    for row in (1, 7):
+        pictures[row].save(tmp_path / "eval" / f"{row}.bmp")
+    (tmp_path / "eval" / "2.png").write_bytes(b"no picture")
+    code, answer, _ = shell(
+        str(tmp_path / "train"), "--test", str(tmp_path / "test"), "--against", str(tmp_path / "eval"), "--max-leaks=2"
+    )
+    assert code == 0
+    leaks = {one["split"]: one["paths"] for one in answer["findings"] if one["kind"] == "leaked"}
+    assert [path.rpartition("/")[2] for paths in leaks.values() for path in paths] == ["5.png", "1.bmp"]
+    assert rows_in(answer, "unreadable", str(tmp_path / "eval")) == [1]
