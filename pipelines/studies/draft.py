@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft_metric import metric_lines, selection_lines
 from secateur.pipelines.studies.draft_sft import recognised, sft_lines, source_column
 from secateur.pipelines.studies.draft_target import SFT, Goal, goal_of
+from secateur.pipelines.studies.plain_yaml import flowed
 from secateur.pipelines.studies.rejections import did_you_mean
 
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
@@ -349,9 +348,3 @@ def scores_of(task: str) -> list[str]:
     if task == "regression":
         return ["  dynamic_uncertainty: # how much predictions vary over training"]
     return ["  forgetting:", "  aum: # area under the margin; low means likelier mislabelled"]
-
-
-def flowed(value: Any) -> str:
-    """A value on the rest of a line, folded where it is long."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...").replace("\n", "\n  ")

@@ -4,17 +4,12 @@ The shapes are TRL's (`messages`; `prompt` and `completion`), Alpaca's (`instruc
 (`conversations` of `from` and `value`).
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from secateur.pipelines.data.profile import Column
-from secateur.pipelines.data.sources import Loaded, SourceError
-from secateur.trainers.models.registry import MODELS
-
-if TYPE_CHECKING:
-    from secateur.pipelines.studies.draft import Draft
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.studies.plain_yaml import flowed
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
 PAIRS = (
@@ -29,7 +24,6 @@ PAIRS = (
 SOURCES = ("source", "domain", "dataset", "data_source", "category", "task", "subset", "topic")
 """Columns that usually name where a row is from."""
 MOST_SOURCES = 100
-KEEP = [0.5, 0.3, 0.1]
 LONGEST = 400
 """Characters of the rendered sample."""
 
@@ -71,33 +65,8 @@ def source_column(columns: Mapping[str, Column], taken: Sequence[str]) -> str | 
     return None
 
 
-def settle_sft(draft: "Draft", loaded: Loaded) -> dict[str, Any]:
-    """Models and lengths: weights that are given are scored as they come, and trained for one epoch."""
-    wish, rows = draft.wish, len(loaded.train)
-    given = wish.model if wish.model and wish.model not in MODELS and ":" not in wish.model else None
-    weights = os.path.abspath(given) if given and Path(given).is_dir() else given
-    batch = wish.batch_size or (16 if rows < 20_000 else 32)
-    if weights:
-        draft.note("model", weights, "you said so: scored as it comes, trained for an epoch")
-        config: dict[str, Any] = {"model": "language_model", "model_settings": {"pretrained": weights}}
-        proxy, training = config | {"epochs": wish.epochs or 0}, config | {"epochs": wish.epochs or 1}
-        training |= {"batch_size": batch, "learning_rate": 2e-5}
-    else:
-        epochs = wish.epochs or min(10, max(2, round(20_000 / rows)))
-        draft.note(
-            "model", "language_model", "a small one from scratch; --model FOLDER or a name of the hub for weights"
-        )
-        config = {"model": wish.model or "language_model", "batch_size": batch, "learning_rate": 3e-3}
-        proxy, training = config | {"epochs": epochs}, config | {"epochs": epochs}
-    keep = list(wish.keep) or KEEP
-    draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else "shares of the completion tokens")
-    return {"proxy": proxy, "training": training, "keep": keep, "seeds": wish.seeds or 3, "lengths": []}
-
-
 def sft_lines(settled: Mapping[str, Any], *, by_source: bool) -> list[str]:
     """What the study scores, selects and trains, as YAML with comments."""
-    from secateur.pipelines.studies.draft import flowed
-
     untrained = settled["proxy"]["epochs"] == 0
     what = (
         "The model as it comes scores the samples."

@@ -104,7 +104,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
         ran("init", "data.jsonl", "--out", str(path), "--seeds", "2", "--name", "tuned")
         written = yaml.safe_load(path.read_text())
         written |= {"keep": {"tokens": [0.3]}, "proxy": SMALL, "training": SMALL | {"learning_rate": 0.003}}
-        written |= {"encoding": {"max_length": 90}}
+        written |= {"encoding": {"max_length": 42}}
         path.write_text(yaml.safe_dump(written))
         answer = ran("run", str(path))
         return marked_home() / "assets" / "tuned", load_study(path), answer
@@ -118,7 +118,7 @@ def test_a_study_of_completions_runs_from_init_to_its_report(finished: tuple[Pat
         metrics = json.loads((home / "evaluation" / f"{arm}@0.3" / "0.json").read_text())["metrics"]
         assert {"nll", "row_nll", "perplexity", "token_accuracy", "nll_copy", "nll_sort"} == set(metrics)
     kinds = {finding["kind"]: finding["text"] for finding in report["findings"]}
-    assert "cut at 90 tokens" in kinds["texts cut"]
+    assert "cut at 42 tokens" in kinds["texts cut"]
     assert "says nothing of" in kinds["unscored samples"]
     assert answer["report"]
 
