@@ -12,6 +12,7 @@ from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import told_of
 from secateur.pipelines.assets.own_inputs import (
     checked_vectors,
+    note_read,
     numbers_in_file,
     refuse_other_revision,
     vectors_in_file,
@@ -235,6 +236,7 @@ def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
             values = checked_vectors(lists_in(files, str(brought.column), what)[rows.places], rows, what)
         else:
             values = vectors_in_file(study, brought, base, rows, secateur_store, what)
+            note_read(study, brought, base, rows, secateur_store)
         return vectors_made(values)
 
     return embeddings

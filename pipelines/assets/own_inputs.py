@@ -24,7 +24,7 @@ from secateur.pipelines.data.own_values import (
     numbers_for,
     numbers_of_column,
 )
-from secateur.pipelines.data.own_vectors import not_finite, vectors_for
+from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
 from secateur.pipelines.data.scan import SplitRows, rows_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Places
@@ -75,15 +75,20 @@ def refuse_other_revision(revision: str, source: Mapping[str, Any], what: str) -
 def vectors_in_file(
     study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store, what: str
 ) -> np.ndarray:
-    """Vectors of a file, float32 `[n, d]`; of an array it is noted for which data it was first read."""
+    """Vectors of a file, float32 `[n, d]`, mapped into memory; an array goes with the data for which it was noted."""
     path, key = located(brought, base), key_of(study, "embeddings_for")
-    content = content_of(path)
     before: dict[str, str] = store.load(key, of_any_samples=True) if store.find(key) else {}
-    known = before["revision"] if before.get("content") == content else ""
+    known = before["revision"] if before.get("content") == content_of(path) else ""
     join = replace(join_of(brought), noted=known if path.suffix == ".npy" else None)
-    values = checked_vectors(vectors_for(NumbersFile(path, what), rows, join, brought.column), rows, what)
-    store.save(key, {"content": content, "revision": rows.revision})
-    return values
+    found = vectors_for(NumbersFile(path, what), rows, join, brought.column, store.root / ".cache" / "vectors")
+    return checked_vectors(found, rows, what)
+
+
+def note_read(study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store) -> None:
+    """Note for which data a file of vectors was read."""
+    if brought.file is not None:
+        told = {"content": content_of(located(brought, base)), "revision": rows.revision}
+        store.save(key_of(study, "embeddings_for"), told)
 
 
 def checked_vectors(values: np.ndarray, rows: DataRows, what: str) -> np.ndarray:
@@ -155,14 +160,29 @@ def own_values(study: Study, name: str, base: Path, rows: DataRows) -> np.ndarra
     return numbers_in_file(score, base, rows, what)
 
 
-def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: Path, cache: Path) -> None:
+def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.ndarray:
+    """The user's vectors, one for each training row, float32 `[n, d]`; raises SourceError."""
+    assert study.own_vectors
+    brought, what = study.own_vectors, f"{study.name}: embeddings"
+    if brought.file is not None:
+        return vectors_in_file(study, brought, base, rows, store, what)
+    files, revision = files_now(study.read_source, study.read_columns, base.absolute(), store.root / ".cache")
+    if revision != rows.revision:
+        raise SourceError(f"{what}: the data have changed since they were read; run the study again")
+    return checked_vectors(lists_in(files, str(brought.column), what)[rows.places], rows, what)
+
+
+def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: Path, store: Store) -> None:
     """Raise SourceError for what a study brings and cannot be put to its data, which lie prepared in a folder."""
-    if not study.own_scores:
+    if not study.own_scores and not study.own_vectors:
         return
     held = rows_in(folder / "rows" / "train") if (folder / "rows").is_dir() else None
-    rows = training_rows(study, source, pl.read_parquet(folder / "samples.parquet"), held, base, cache)
+    samples = pl.read_parquet(folder / "samples.parquet")
+    rows = training_rows(study, source, samples, held, base, store.root / ".cache")
     for name in study.own_scores:
         own_values(study, name, base, rows)
+    if study.own_vectors and "embeddings" in study.signals:
+        own_vectors(study, base, rows, store)
 
 
 def rows_now(study: Study, source: Mapping[str, Any], samples: pl.LazyFrame, base: Path, store: Store) -> DataRows:

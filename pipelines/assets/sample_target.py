@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
+from secateur.pipelines.assets.choice_target import target_vectors as own_target_vectors
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
@@ -50,7 +51,7 @@ from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.last_layer import last_layer_factors
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.tasks.registry import task_from
@@ -84,11 +85,14 @@ def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     def cosines(loaded: Mapping[str, Any], store: Store) -> Cosines:
         if by_texts:
             return TextCosines(*texts_in(study, loaded, store))
-        return VectorCosines(np.asarray(loaded["embeddings"]), target_vectors(study, loaded, store))
+        own = own_target_vectors(study, base, loaded, store) if study.own_vectors else None
+        return VectorCosines(
+            np.asarray(loaded["embeddings"]), target_vectors(study, loaded, store) if own is None else own
+        )
 
     made = [target_asset(study, base, ["test_samples"], more)]
     if "target_places" in read:
-        proxy = ["proxy"] if not by_texts and study.embeddings.kind == "proxy" else []
+        proxy = ["proxy"] if not by_texts and study.embedded_by == "proxy" else []
         ins = [] if by_texts else ["embeddings", "inputs", *proxy]
         what = "TF-IDF of their texts" if by_texts else "their embeddings"
         made.append(places_asset(study, ins, cosines, lambda count: depth_in(study, count, "target_places"), what))
@@ -134,7 +138,7 @@ def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, An
     """The rows of the target as the networks read them, with their targets where gradients are taken; nothing where no
     network reads them. The encoder learns from the training rows again what it learned of them before."""
     gradients = "gradient_places" in study.target_signals
-    if not gradients and (study.target_by_texts or study.columns is None or study.embeddings.kind == "encoder"):
+    if not gradients and (study.target_by_texts or study.columns is None or study.embedded_by in ("encoder", "own")):
         return
     encoder = encodings.fit_encoder(study.resolved_encoding, train, study.read_columns.inputs)
     write_inputs(folder / INPUTS, encoder, held.rows)
@@ -161,6 +165,7 @@ def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
 
 def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
     """Embeddings of the rows of the target, float16 `[queries, d]`, by what made those of the training rows."""
+    assert isinstance(study.embeddings, EmbeddingSettings)
     source, settings, columns = loaded["source"], study.embeddings, study.read_columns
     pool, train = data_of(loaded["inputs"], loaded["samples"], source), store.load(key_of(study, "rows")) / "train"
     stored = StoredTarget(loaded["target"])

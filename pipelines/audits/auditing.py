@@ -134,7 +134,7 @@ class Audited:
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
         """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
         train = self.rows.part == TRAIN
-        masks = {
+        masks: dict[str, Callable[[], np.ndarray]] = {
             "deduplicated": lambda: self.copies.kept(self.rows.part),
             "without_leaks": lambda: train & (self.copies.across < 0),
             "without_suspects": lambda: train & ~suspicious(self.rows, self.suspects),

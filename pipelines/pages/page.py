@@ -36,7 +36,7 @@ from secateur.pipelines.pages.tables import (
     size_of,
     tuning_table,
 )
-from secateur.pipelines.pages.words import direction
+from secateur.pipelines.pages.words import as_html, as_text, direction
 from secateur.pipelines.studies.grid import KD, selection_key
 
 TUNED = "Settings that held-out training samples chose"
@@ -78,7 +78,7 @@ class Page:
     def markdown(self, *, inside: bool = True) -> str:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
         parts = [] if inside else [f"# {in_markdown(self.title)}", in_markdown(self.description)]
-        parts += [f"**{in_markdown(text)}**" for text in (self.recommendation, self.verdict) if text]
+        parts += [f"**{as_text(text)}**" for text in (self.recommendation, self.verdict) if text]
         parts += [f"{lead} {in_markdown(text)}." for lead, text in self.alerts]
         return "\n\n".join([*filter(None, parts), *(part.markdown(inside=inside) for part in self.parts)])
 
@@ -88,6 +88,7 @@ class Page:
         environment = jinja2.Environment(
             autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
+        environment.filters["said"] = as_html
         environment.globals |= {"cells": cells, "numeric": numeric, "inlined": inlined, "predicted": predicted_text}
         return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 

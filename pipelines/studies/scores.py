@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from secateur.pipelines.studies.own_scores import OwnCard, OwnScore
+from secateur.pipelines.studies.own_scores import OwnCard, OwnScore, brings
 from secateur.pipelines.studies.rejections import require
 from secateur.scorers.contract import Card, Scorer
 from secateur.scorers.registry import AnyScorer, scorers
@@ -31,13 +31,9 @@ class Score(Settings):
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
-OWN_KEYS = {"column", "file", "high_means"}
-"""Keys of a score that the user brings; a scorer has none of them as a setting."""
-
-
 def is_own(body: Any) -> bool:
     """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
-    return isinstance(body, OwnScore) or (isinstance(body, dict) and bool(OWN_KEYS & body.keys()))
+    return brings(body) or (isinstance(body, dict) and "high_means" in body)  # of which no scorer has a setting
 
 
 AnyScore = Annotated[

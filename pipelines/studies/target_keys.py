@@ -42,6 +42,9 @@ class TargetKeys(SampleKeys):
         self.target.check_split(self.source)
         texts = self.columns.text is not None
         self.target.by_texts(named=True, texts=texts)
+        apart = self.own_vectors is not None and self.own_vectors.file is not None and self.target.filter is None
+        if apart and self.of_embeddings and self.target.vectors is None:
+            raise ValueError("target.vectors: embeddings are a file of yours for the data; name one for the target")
         if "target_log_ratios" in self.target_signals and not texts:
             raise ValueError("selections: importance_resampling counts words of texts; name columns.text")
         if "gradient_places" in self.target_signals:
