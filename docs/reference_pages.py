@@ -52,11 +52,13 @@ HEAD = ("key", "type", "default", "what it is")
 
 
 def study_keys() -> str:
-    """Every key of a study, one table per part; what `encoding` takes is that of the three modalities."""
+    """Every key of a study, one table per part; what `encoding` takes is that of each modality."""
     encodings = [
         part
         for kind, encoding in ENCODINGS.items()
-        for part in parts_of(encoding, f"encoding, where columns name {kind}")
+        for part in parts_of(
+            encoding, f"encoding, {'of task sft' if kind == 'sequence' else f'where columns name {kind}'}"
+        )
     ]
     return "\n\n".join([*parts_of(Study, ""), *encodings])
 
