@@ -50,6 +50,9 @@ NAMES = {"string": "text", "integer": "whole number", "number": "number", "boole
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
 HEAD = ("key", "type", "default", "what it is")
 
+OF_TASK = {"sequence": "of task sft"}
+"""Encodings that follow from the task and not from the columns."""
+
 
 def study_keys() -> str:
     """Every key of a study, one table per part; what `encoding` takes is that of each modality."""

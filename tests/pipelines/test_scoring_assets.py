@@ -32,6 +32,8 @@ from secateur.trainers.loop.train import train
 from secateur.trainers.passes import embeddings as trainers_embeddings
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.missing_signals import missing_signals
 
 WriteStudy = Callable[..., StudyFile]
 CPU = torch.device("cpu")
