@@ -9,6 +9,7 @@ from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, selection_key
 from secateur.pipelines.studies.lengths import Length, listed
+from secateur.pipelines.studies.output_scores import OutputScore, with_scorer
 from secateur.pipelines.studies.own_scores import OwnScore, OwnVectors, brings
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
@@ -117,12 +118,17 @@ class SampleKeys(AnyStudy):
         return automatic | content | of | kept
 
     @field_validator(
-        "scores", mode="before", json_schema_input_type=dict[str, Score | OwnScore | dict[str, Any] | None]
+        "scores",
+        mode="before",
+        json_schema_input_type=dict[str, Score | OwnScore | OutputScore | dict[str, Any] | None],
     )
     @classmethod
     def _scores(cls, content: Any) -> Any:
         every = mapping(content).items()
-        return {name: body if is_own(body) else nested(name, body, "scorer", set()) for name, body in every}
+        return {
+            name: with_scorer(name, body) if is_own(body) else nested(name, body, "scorer", set())
+            for name, body in every
+        }
 
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile, load_study
-from secateur.pipelines.studies.selection import OF_TARGET, choosers
+from secateur.pipelines.studies.selection import choosers
+from secateur.pipelines.studies.target import OF_TARGET
 from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
