@@ -81,7 +81,7 @@ def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any],
         found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
     if len(bad := not_finite(found)):
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
-    return found
+    return np.asarray(found)
 
 
 def files_of(study: Study | Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:

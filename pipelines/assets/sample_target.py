@@ -43,9 +43,11 @@ from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.target import SOURCE_RANDOM
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.gradient_cosines import Factors, GradientCosines
 from secateur.scorers.target.text_cosines import TextCosines
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
@@ -174,11 +176,16 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
     if columns.text is not None:
         texts, pool_texts = (rows.dataset()[columns.text] for rows in (stored.rows, rows_in(train)))
     model = models.load(loaded["proxy"] / "seed-0") if "proxy" in loaded else None
-    read = {"model": model, "texts": texts, "fitted_to": (pool, pool_texts), "device": device_of_choice()}
+    read: dict[str, Any] = {
+        "model": model,
+        "texts": texts,
+        "fitted_to": (pool, pool_texts),
+        "device": device_of_choice(),
+    }
     if data is None:
         rows = len(stored.rows)
         data = Data(np.zeros((rows, 0), np.float32), np.zeros(rows, np.int64), pool.task, pool.model_settings)
-    return np.concatenate(list(embed(settings, data, **read)))
+    return np.concatenate(list(embed(settings, data, **read, device=device_of_choice())))
 
 
 def gradients_asset(study: Study) -> dg.AssetsDefinition:
@@ -255,8 +262,23 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
         own = StoredTarget(target).own_sources(target_of(study))
         found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
+        findings = list(shortages(study, found["target_source"]))
+        secateur_store.save(key_of(study, "sources_report"), {"findings": findings})
         for name, values in found.items():
             facts = {"rows of the target's source": int(values.sum())} if name == "target_source" else {}
             yield dg.Output(values, name, data_version=version_of(values), metadata=facts)
 
     return sources
+
+
+def shortages(study: Study, own: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Budgets that the target's own source cannot fill."""
+    held, count = int(own.sum()), len(own)
+    for keep in study.budgets:
+        budget = resolve_keep(keep, count)
+        if budget > held and any("target_source" in each.reads for each in study.selections.values()):
+            text = (
+                f"{study.title(SOURCE_RANDOM)} at {keep:g} has {held:,} rows of that source, all that there are, and "
+                f"{budget - held:,} random rows of others"
+            )
+            yield {"kind": "target source", "split": "train", "count": held, "text": text, "rows": []}

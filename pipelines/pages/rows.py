@@ -114,6 +114,9 @@ def comparisons(
     for place, baseline in enumerate(baselines):
         others = {name: each for name, each in values.items() if name not in baselines[: place + 1]}
         against[title_of(study, baseline)] = compare(others, values[baseline], higher_is_better=better)
+    following = {name: values[name] for name in study.following if name in values}
+    for other in (name for name in study.beside_target if name in values):
+        against[title_of(study, other)] = compare(following, values[other], higher_is_better=better)
     twins = {name: each for name, each in values.items() if name.endswith(KD)}
     pairs = {name: (each, values[name.removesuffix(KD)]) for name, each in twins.items()}
     against[PLAIN_TWIN] = compare_pairs(pairs, higher_is_better=better)
@@ -183,13 +186,16 @@ def row_of(
     if keep is None and in_training:  # what an epoch keeps is known only from what it saw
         counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
     totals = {outcome.of for outcome in outcomes}
+    # A budget of tokens is another number of rows in each seed.
+    of_tokens = getattr(study, "budget_of", "rows") == "tokens"
+    kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if of_tokens else None
     measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
     random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
     return Row(
         name=name,
         title=title_of(study, name),
         keep=keep,
-        kept=counts.pop() if len(counts) == 1 else None,
+        kept=counts.pop() if len(counts) == 1 else kept,
         of=totals.pop() if len(totals) == 1 else None,
         in_training=in_training,
         steps=max(steps),

@@ -32,6 +32,7 @@ SIGNALS: Mapping[str, StudySignal] = {
     "strata": StudySignal("samples"),
     "memberships": StudySignal("samples"),
     "null_log_probabilities": StudySignal("samples"),
+    "completion_tokens": StudySignal("samples"),
     "embeddings": StudySignal("asset", "embeddings", "embeddings_cost", ("proxy",)),
     "label_free_embeddings": StudySignal("asset", "embeddings", "label_free_embeddings_cost"),
     "label_free_neighbours": StudySignal(
@@ -71,6 +72,7 @@ BESIDE: Mapping[str, str] = {
     "label_free_embeddings_cost": "label_free_embeddings",
     "label_free_neighbours_cost": "label_free_neighbours",
     "target_report": "target",
+    "sources_report": "sources",
     "target_places_cost": "target_places",
     "target_ratios_cost": "target_log_ratios",
     "gradient_places_cost": "gradient_places",
