@@ -23,6 +23,7 @@ from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.own_scores import OwnVectors
+from secateur.pipelines.studies.samples import Study
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.text_cosines import TextCosines
 
@@ -62,11 +63,12 @@ def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store)
     return texts_of(*where, own), texts_of(*where, places_of(stored.rows, counts))
 
 
-def target_vectors(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
+def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
     """Vectors of the rows of the target, float32 `[queries, d]`; SourceError that says what does not go together."""
     target, stored, cache = target_of(study), StoredTarget(loaded["target"]), store.root / ".cache"
-    assert study.embeddings
-    brought: OwnVectors = target.vectors or study.embeddings
+    brought = target.vectors or study.embeddings
+    assert isinstance(brought, OwnVectors)
+    assert study.columns
     counts, what = [count for _, count in stored.facts["files"]], f"{study.name}: target.vectors"
     places = places_of(stored.rows, counts)
     if brought.file is None:
@@ -79,11 +81,13 @@ def target_vectors(study: Choice, base: Path, loaded: Mapping[str, Any], store: 
         found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
     if len(bad := not_finite(found)):
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
-    return found
+    return np.asarray(found)
 
 
-def files_of(study: Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
+def files_of(study: Study | Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
     """The files that the rows of the target are in; SourceError where they are others than when they were read."""
+    assert study.source
+    assert study.columns
     target, source, columns = target_of(study), study.source, study.columns
     if target.filter is None:
         source, columns = source_of(source, base, target.file, target.split), columns_of(study)  # type: ignore[assignment]

@@ -255,7 +255,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
             report = made.told()
-            check_brought(study, made.source, folder, base, cache)
+            check_brought(study, made.source, folder, base, secateur_store)
             yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
+from secateur.pipelines.assets.choice_target import target_vectors as own_target_vectors
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
@@ -42,15 +43,17 @@ from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.target import SOURCE_RANDOM
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.gradient_cosines import Factors, GradientCosines
 from secateur.scorers.target.text_cosines import TextCosines
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.last_layer import last_layer_factors
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.tasks.registry import task_from
@@ -84,11 +87,14 @@ def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     def cosines(loaded: Mapping[str, Any], store: Store) -> Cosines:
         if by_texts:
             return TextCosines(*texts_in(study, loaded, store))
-        return VectorCosines(np.asarray(loaded["embeddings"]), target_vectors(study, loaded, store))
+        own = own_target_vectors(study, base, loaded, store) if study.own_vectors else None
+        return VectorCosines(
+            np.asarray(loaded["embeddings"]), target_vectors(study, loaded, store) if own is None else own
+        )
 
     made = [target_asset(study, base, ["test_samples"], more)]
     if "target_places" in read:
-        proxy = ["proxy"] if not by_texts and study.embeddings.kind == "proxy" else []
+        proxy = ["proxy"] if not by_texts and study.embedded_by == "proxy" else []
         ins = [] if by_texts else ["embeddings", "inputs", *proxy]
         what = "TF-IDF of their texts" if by_texts else "their embeddings"
         made.append(places_asset(study, ins, cosines, lambda count: depth_in(study, count, "target_places"), what))
@@ -134,7 +140,7 @@ def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, An
     """The rows of the target as the networks read them, with their targets where gradients are taken; nothing where no
     network reads them. The encoder learns from the training rows again what it learned of them before."""
     gradients = "gradient_places" in study.target_signals
-    if not gradients and (study.target_by_texts or study.columns is None or study.embeddings.kind == "encoder"):
+    if not gradients and (study.target_by_texts or study.columns is None or study.embedded_by in ("encoder", "own")):
         return
     encoder = encodings.fit_encoder(study.resolved_encoding, train, study.read_columns.inputs)
     write_inputs(folder / INPUTS, encoder, held.rows)
@@ -161,6 +167,7 @@ def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
 
 def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
     """Embeddings of the rows of the target, float16 `[queries, d]`, by what made those of the training rows."""
+    assert isinstance(study.embeddings, EmbeddingSettings)
     source, settings, columns = loaded["source"], study.embeddings, study.read_columns
     pool, train = data_of(loaded["inputs"], loaded["samples"], source), store.load(key_of(study, "rows")) / "train"
     stored = StoredTarget(loaded["target"])
@@ -169,11 +176,16 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
     if columns.text is not None:
         texts, pool_texts = (rows.dataset()[columns.text] for rows in (stored.rows, rows_in(train)))
     model = models.load(loaded["proxy"] / "seed-0") if "proxy" in loaded else None
-    read = {"model": model, "texts": texts, "fitted_to": (pool, pool_texts), "device": device_of_choice()}
+    read: dict[str, Any] = {
+        "model": model,
+        "texts": texts,
+        "fitted_to": (pool, pool_texts),
+        "device": device_of_choice(),
+    }
     if data is None:
         rows = len(stored.rows)
         data = Data(np.zeros((rows, 0), np.float32), np.zeros(rows, np.int64), pool.task, pool.model_settings)
-    return np.concatenate(list(embed(settings, data, **read)))
+    return np.concatenate(list(embed(settings, data, **read, device=device_of_choice())))
 
 
 def gradients_asset(study: Study) -> dg.AssetsDefinition:
@@ -250,8 +262,23 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
         own = StoredTarget(target).own_sources(target_of(study))
         found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
+        findings = list(shortages(study, found["target_source"]))
+        secateur_store.save(key_of(study, "sources_report"), {"findings": findings})
         for name, values in found.items():
             facts = {"rows of the target's source": int(values.sum())} if name == "target_source" else {}
             yield dg.Output(values, name, data_version=version_of(values), metadata=facts)
 
     return sources
+
+
+def shortages(study: Study, own: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Budgets that the target's own source cannot fill."""
+    held, count = int(own.sum()), len(own)
+    for keep in study.budgets:
+        budget = resolve_keep(keep, count)
+        if budget > held and any("target_source" in each.reads for each in study.selections.values()):
+            text = (
+                f"{study.title(SOURCE_RANDOM)} at {keep:g} has {held:,} rows of that source, all that there are, and "
+                f"{budget - held:,} random rows of others"
+            )
+            yield {"kind": "target source", "split": "train", "count": held, "text": text, "rows": []}

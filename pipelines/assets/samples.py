@@ -7,7 +7,7 @@ import dagster as dg
 from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.assets.audit import audit_asset
 from secateur.pipelines.assets.data import prepare_asset
-from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset, own_vectors_asset
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.recurring import drift_asset, recurrence
 from secateur.pipelines.assets.sample_target import target_assets
@@ -31,12 +31,17 @@ def sample_definitions(study: Study, base: Path) -> dg.Definitions:
     )
 
 
+def embeddings_of(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
+    """The asset of some embeddings: the user's, or made."""
+    return own_vectors_asset(study, base) if study.own_vectors else embeddings_asset(study, name)
+
+
 def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     """From the source to the report."""
     return [
         prepare_asset(study, base),
         *([proxy_asset(study)] if study.proxy else []),
-        *(embeddings_asset(study, name) for name in EMBEDDINGS if name in study.signals),
+        *(embeddings_of(study, name, base) for name in EMBEDDINGS if name in study.signals),
         *(neighbours_asset(study, of) for of, graph in EMBEDDINGS.items() if graph.keys() & study.signals),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.computed.items() if isinstance(score.declared, Scorer)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from secateur.pipelines.audits.listed import Found, as_findings, in_order, table
 from secateur.pipelines.audits.marking import with_draws
 from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
 from secateur.pipelines.audits.nearly import near_copies
+from secateur.pipelines.audits.oddities import odd
 from secateur.pipelines.audits.suspects import (
     Suspects,
     suspects_in,
@@ -150,8 +151,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     """Audit the rows."""
     how = how or How()
     say("comparing rows")
-    measures = [exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])]
-    copies, cheap = joined(measures), Cheap(rows)
+    cheap = Cheap(rows)
+    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
@@ -167,5 +168,10 @@ def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -
     """Every finding, in no order."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
+    for one in odd(rows):
+        fresh = rows.fresh[one.rows]
+        if fresh.all() or fresh.any():
+            yield replace(one, rows=one.rows[fresh])
     if suspects:
         yield from wrongly_labelled(rows, suspects)
+    yield from odd(rows)

@@ -10,10 +10,10 @@ import numpy as np
 
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.sources import Loaded
-from secateur.pipelines.front_door.asked import settings_of
 from secateur.pipelines.front_door.progress import Bars
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import settings_of
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer
@@ -22,7 +22,7 @@ from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoint
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import fit_encoder
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.processes import device_of_choice
 
@@ -127,6 +127,7 @@ def signals_of(
         if name not in study.signals:
             continue
         display.stage("embedding")
+        assert isinstance(study.embeddings, EmbeddingSettings)
         settings = study.embeddings.model_copy(update={} if name == "embeddings" else {"kind": "sklearn"})
         read = {"model": models.load(run)} if settings.kind == "proxy" else {} if texts is None else {"texts": texts}
         given[name] = joined(embed(settings, data, **read, device=device_of_choice()), folder / name)

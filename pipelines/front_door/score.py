@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.front_door.asked import Scores, asked, with_read
+from secateur.pipelines.front_door.asked import Scores, asked
 from secateur.pipelines.front_door.progress import Bars, bars
 from secateur.pipelines.front_door.proxies import scored
 from secateur.pipelines.front_door.read_whole import Whole, in_words_of_a_call, read_whole
 from secateur.pipelines.studies.draft import Wish
 from secateur.pipelines.studies.files import validated
+from secateur.pipelines.studies.own_scores import brings
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.pipelines.studies.samples import Study
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import Score, with_read
 
 MORE = ("proxy", "encoding", "checkpoints", "proxy_runs", "embeddings", "neighbours")
 """Keys of a study that decide on scores and that the signature does not name."""
@@ -117,6 +118,8 @@ def refuse(more: Mapping[str, Any]) -> None:
     if unknown := [key for key in more if key not in MORE]:
         near = did_you_mean(unknown[0], MORE)
         raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
+    if brings(more.get("embeddings")):
+        raise ValueError("embeddings: vectors of yours are for studies; leave them out, or write a study")
     if "folds" in (more.get("proxy") or {}):
         raise ValueError("proxy: folds are for studies, and score() trains proxies of all rows; leave them out")
 

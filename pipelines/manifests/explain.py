@@ -41,6 +41,8 @@ class Arrays:
     column: Callable[[str], pl.Series | None]
     """A column of the user's data, where the study reads it."""
     unknown: tuple[str, ...] = field(default=())
+    turns: np.ndarray | None = None
+    """At which place, from 0, a target takes each sample, of selections that follow that order."""
 
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
@@ -86,7 +88,19 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         held = rows_in(store.load(key) / "train")
         return held.column(name) if name in held.schema.names else None
 
-    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown))
+    turns = turns_of(manifest, store, study)
+    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown), turns)
+
+
+def turns_of(manifest: Manifest, store: Store, study: str) -> np.ndarray | None:
+    """The order in which a target takes samples, where a selection follows one and it is still the one that it
+    followed."""
+    name = {"nearest_to_target": "target_places", "gradient_match": "gradient_places"}.get(manifest.provenance.selector)
+    turns = read_array(store, (study, name)) if name else ""
+    if isinstance(turns, str) or len(turns) != manifest.declaration.of:
+        return None
+    kept = np.sort(turns[manifest.training_rows])
+    return turns if np.array_equal(kept, np.arange(len(kept))) else None
 
 
 def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
@@ -128,7 +142,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
     compared = compared_in(manifest, row, position if kept else None, keep, known)
-    sentence = Decision(manifest, kept, counted, scores, stratum, compared).sentence()
+    turn = int(known.turns[row]) if known and known.turns is not None else None
+    sentence = Decision(manifest, kept, counted, scores, stratum, compared, turn).sentence()
     distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(

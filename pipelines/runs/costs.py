@@ -50,7 +50,9 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
     if name == "proxy":
         return "proxy", ("proxy_cost",), ()
     signal = SIGNALS[study.asset_of(name)]
-    reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
+    if name == "embeddings" and study.own_vectors:
+        return signal.part, (), ()
+    reads = () if name == "embeddings" and study.embedded_by != "proxy" else signal.reads
     reads = tuple(study.of_embeddings) if name == "target_places" else reads
     return signal.part, (signal.cost,) if signal.cost else (), reads
 

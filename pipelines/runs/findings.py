@@ -37,9 +37,9 @@ def findings_of(
         *constant_scores(store, study),
         *few_test_samples(store, study),
     ]
-    of_target = (study.name, "target_report")
-    if getattr(study, "target", None) and store.find(of_target):
-        found += store.load(of_target)["findings"]
+    for name in ("target_report", "sources_report") if getattr(study, "target", None) else ():
+        if store.find(of_target := (study.name, name)):
+            found += store.load(of_target)["findings"]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]

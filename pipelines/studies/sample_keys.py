@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, selection_key
 from secateur.pipelines.studies.lengths import Length, listed
-from secateur.pipelines.studies.own_scores import OwnScore
+from secateur.pipelines.studies.output_scores import OutputScore, with_scorer
+from secateur.pipelines.studies.own_scores import OwnScore, OwnVectors, brings
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
 from secateur.pipelines.studies.scores import AnyScore, Score, is_own, refuse_other_sense
@@ -55,9 +56,11 @@ class SampleKeys(AnyStudy):
     checkpoints: Annotated[
         int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
     ] = 1
-    embeddings: Annotated[EmbeddingSettings, Field(description="vectors for scores and selectors of distances")] = (
-        EmbeddingSettings()
-    )
+    embeddings: Annotated[
+        Annotated[EmbeddingSettings, Tag("[EmbeddingSettings]")] | Annotated[OwnVectors, Tag("[OwnVectors]")],
+        Discriminator(lambda body: "[OwnVectors]" if brings(body) else "[EmbeddingSettings]"),
+        Field(description="vectors for scores and selectors of distances: how they are made, or yours"),
+    ] = EmbeddingSettings()
     neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
     scores: Annotated[
         dict[Name, AnyScore], Field(description="scores by name: scorers, and numbers that you bring")
@@ -102,12 +105,17 @@ class SampleKeys(AnyStudy):
         return {"refine": True} | content | {"keep": CURVE.copy()} if automatic else content
 
     @field_validator(
-        "scores", mode="before", json_schema_input_type=dict[str, Score | OwnScore | dict[str, Any] | None]
+        "scores",
+        mode="before",
+        json_schema_input_type=dict[str, Score | OwnScore | OutputScore | dict[str, Any] | None],
     )
     @classmethod
     def _scores(cls, content: Any) -> Any:
         every = mapping(content).items()
-        return {name: body if is_own(body) else nested(name, body, "scorer", set()) for name, body in every}
+        return {
+            name: with_scorer(name, body) if is_own(body) else nested(name, body, "scorer", set())
+            for name, body in every
+        }
 
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
@@ -161,6 +169,16 @@ class SampleKeys(AnyStudy):
     def computed(self) -> dict[str, Score]:
         """Scores that scorers compute, by name."""
         return {name: score for name, score in self.scores.items() if isinstance(score, Score)}
+
+    @property
+    def own_vectors(self) -> OwnVectors | None:
+        """Vectors that the user brings in place of those that would be made."""
+        return self.embeddings if isinstance(self.embeddings, OwnVectors) else None
+
+    @property
+    def embedded_by(self) -> str:
+        """What makes the embeddings: `own`, or as `EmbeddingSettings.kind` says."""
+        return "own" if isinstance(self.embeddings, OwnVectors) else self.embeddings.kind
 
     @property
     def own_scores(self) -> dict[str, OwnScore]:

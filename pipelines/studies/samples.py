@@ -61,7 +61,7 @@ class Study(TargetKeys):
                 raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
             if self.data != DataPolicy():
                 raise ValueError(f"data: the task {self.task.kind} decides which samples it yields; leave it out")
-            if self.embeddings.kind != "proxy":
+            if self.embedded_by != "proxy":
                 raise ValueError(f"embeddings.kind: of the samples of {self.task.kind} a proxy alone makes embeddings")
             return self
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
@@ -149,7 +149,7 @@ class Study(TargetKeys):
     def _trainings_are_possible(self) -> "Study":
         epochs = self.proxy.epochs if self.proxy else None
         refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
-        embedded = self.embeddings.kind == "proxy" and "embeddings" in self.signals
+        embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
         if self.proxy:
             self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
         elif fault := self.reads_a_proxy():
@@ -164,7 +164,7 @@ class Study(TargetKeys):
     def reads_a_proxy(self) -> str:
         """Which key of a study without a proxy needs one, and what to do; empty where none does."""
         add = "and the study has none: add proxy"
-        vectors = f"{add}, or write embeddings: {{kind: sklearn}}, or name an encoder"
+        vectors = f"{add}, or bring vectors as embeddings: {{file: vectors.npy}}, or write {{kind: sklearn}} there"
         for name, score in self.computed.items():
             if not isinstance(score.declared, Scorer):
                 return f"scores.{name}: {score.scorer!r} watches a proxy, {add}, or name a column or file that holds it"
@@ -181,7 +181,7 @@ class Study(TargetKeys):
 
     def embedded_by_proxy(self, signals: Iterable[str]) -> bool:
         """Whether some of these signals are made of embeddings that a proxy makes."""
-        return self.embeddings.kind == "proxy" and "embeddings" in made_by_assets(map(self.asset_of, signals))
+        return self.embedded_by == "proxy" and "embeddings" in made_by_assets(map(self.asset_of, signals))
 
     @property
     def signals(self) -> set[str]:
@@ -193,7 +193,7 @@ class Study(TargetKeys):
 
     def asset_of(self, signal: str) -> str:
         """The asset that gives a signal: `label_free` neighbours are others only where a proxy makes the embeddings."""
-        learned = self.embeddings.kind == "proxy" and self.neighbours.label_free and not self.task.own
+        learned = self.embedded_by == "proxy" and self.neighbours.label_free and not self.task.own
         return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
     @model_validator(mode="after")
@@ -348,4 +348,6 @@ class Study(TargetKeys):
         root, _, rest = content.partition(".")
         if root == "scores":
             return names[0] == "scores" and rest.partition(".")[0] == names[1]
+        if content == "embeddings.file":
+            return names[0] == "embeddings"
         return super().follows(names, trial, content)

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from secateur.pipelines.studies.own_scores import OwnCard, OwnScore
+from secateur.pipelines.studies.output_scores import OutputScore, is_output
+from secateur.pipelines.studies.own_scores import OwnCard, OwnScore, brings
 from secateur.pipelines.studies.rejections import require
 from secateur.scorers.contract import Card, Scorer
 from secateur.scorers.registry import AnyScorer, scorers
@@ -30,18 +31,17 @@ class Score(Settings):
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
-OWN_KEYS = {"column", "file", "high_means"}
-"""Keys of a score that the user brings; a scorer has none of them as a setting."""
-
-
 def is_own(body: Any) -> bool:
     """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
-    return isinstance(body, OwnScore) or (isinstance(body, dict) and bool(OWN_KEYS & body.keys()))
+    # No scorer has a setting of these names.
+    return brings(body) or (isinstance(body, dict) and bool({"high_means", "outputs"} & body.keys()))
 
 
 AnyScore = Annotated[
-    Annotated[Score, Tag("[Score]")] | Annotated[OwnScore, Tag("[OwnScore]")],
-    Discriminator(lambda body: "[OwnScore]" if is_own(body) else "[Score]"),
+    Annotated[Score, Tag("[Score]")]
+    | Annotated[OwnScore, Tag("[OwnScore]")]
+    | Annotated[OutputScore, Tag("[OutputScore]")],
+    Discriminator(lambda body: "[OutputScore]" if is_output(body) else "[OwnScore]" if is_own(body) else "[Score]"),
 ]
 """What a name under `scores` may stand for."""
 
@@ -59,6 +59,20 @@ def refuse_other_sense(name: str, score: OwnScore) -> None:
             f"{name}: selectors read a score of this name of which high means {means}, and this one means "
             f"{score.high_means}; call it otherwise"
         )
+
+
+def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores, ahead of them others that they are made of and that nobody asked for."""
+    every = dict(scores)
+    for score in scores.values():
+        others = {name: Score(scorer=name) for name in sorted(score.signals & scorers().keys() - every.keys())}
+        every = with_read(others) | every
+    return every
+
+
+def settings_of(score: Score) -> dict[str, Any]:
+    """All settings of a scorer: as the caller gives them, otherwise its defaults."""
+    return score.declared.settings(**score.settings).model_dump()
 
 
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:

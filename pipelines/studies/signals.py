@@ -71,6 +71,7 @@ BESIDE: Mapping[str, str] = {
     "label_free_embeddings_cost": "label_free_embeddings",
     "label_free_neighbours_cost": "label_free_neighbours",
     "target_report": "target",
+    "sources_report": "sources",
     "target_places_cost": "target_places",
     "target_ratios_cost": "target_log_ratios",
     "gradient_places_cost": "gradient_places",

@@ -10,6 +10,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.sample_keys import SampleKeys
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.target import (
+    BESIDE,
     MADE,
     OF_SOURCES,
     OF_TARGET,
@@ -42,6 +43,9 @@ class TargetKeys(SampleKeys):
         self.target.check_split(self.source)
         texts = self.columns.text is not None
         self.target.by_texts(named=True, texts=texts)
+        apart = self.own_vectors is not None and self.own_vectors.file is not None and self.target.filter is None
+        if apart and self.of_embeddings and self.target.vectors is None:
+            raise ValueError("target.vectors: embeddings are a file of yours for the data; name one for the target")
         if "target_log_ratios" in self.target_signals and not texts:
             raise ValueError("selections: importance_resampling counts words of texts; name columns.text")
         if "gradient_places" in self.target_signals:
@@ -61,6 +65,14 @@ class TargetKeys(SampleKeys):
     def target_signals(self) -> set[str]:
         """What selections read of the target and of where rows come from."""
         return set[str]().union(*(each.reads for each in self.selections.values())) & (OF_TARGET | OF_SOURCES)
+
+    @property
+    def following(self) -> list[str]:
+        return [name for name, each in self.selections.items() if OF_TARGET & set(each.reads)]
+
+    @property
+    def beside_target(self) -> list[str]:
+        return [name for name in BESIDE if name in self.selections] if self.following else []
 
     @property
     def target_by_texts(self) -> bool:

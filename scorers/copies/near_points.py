@@ -118,12 +118,17 @@ def join_near(
         found.offer(np.repeat(rows, near.sum(axis=1)), others[near], scale(distances[near]))
         if progress:
             progress(int(rows[-1]) + 1, len(points))
-    crowded = np.concatenate(full)
+    settle_crowded(points, radius, found, np.concatenate(full), scale, seed)
+    return met
+
+
+def settle_crowded(points: Points, radius: float, found: Found, crowded: Rows, scale: Scale, seed: int) -> None:
+    """What the nearest few of points that have many others within the radius do not say: their group, and partners on
+    the other side."""
     if len(crowded):
-        log.info("%s points have %s others within the radius and more", len(crowded), NEAREST)
+        log.info("%s points have many others within the radius", len(crowded))
         join_groups(points, radius, found, crowded)
         look_across(points, radius, found, crowded, scale, seed)
-    return met
 
 
 def join_groups(points: Points, radius: float, found: Found, crowded: Rows) -> None:

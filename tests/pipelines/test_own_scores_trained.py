@@ -26,6 +26,7 @@ from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.selectors.static.coverage_centric import coverage_centric
+from secateur.selectors.static.k_center import k_center
 
 COUNT = 120
 OWN: dict[str, Any] = {
@@ -296,3 +297,80 @@ def test_an_array_without_ids_needs_the_fingerprint_of_these_data(prepared_rows:
     np.save(folder / "grades.npy", np.arange(30.0))
     with pytest.raises(SourceError, match=r"grades.npy has 30 rows, and data/all.parquet has 40"):
         values(fingerprint=rows.revision)
+
+
+VECTORS = {
+    "selections": {"spread": {"selector": "k_center"}},
+    "scores": {"rare": {"scorer": "nearest_sample"}},
+    "embeddings": {"file": "vectors.npy"},
+}
+
+
+def test_own_vectors_take_the_place_of_those_of_a_proxy(untrained: Any, tmp_path: Path) -> None:
+    brought(tmp_path)
+    vectors = np.random.default_rng(5).normal(size=(COUNT, 3)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    file = untrained(**VECTORS)
+    run(file, part="scores")
+    run(file, part="subsets")
+    store = Store(tmp_path / "assets")
+    assert not (tmp_path / "assets" / "blobs" / "proxy").exists()
+    np.testing.assert_array_equal(store.load(("blobs", "embeddings"))[:], vectors)
+    apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2) + np.diag(np.full(COUNT, np.inf))
+    np.testing.assert_allclose(store.load(("blobs", "scores", "rare")), apart.min(axis=1), rtol=1e-5)
+    chosen = k_center(vectors, 30, seed=0, ids=np.arange(COUNT))
+    assert set(manifest_of(tmp_path, "spread@0.25").rows) == set(np.flatnonzero(chosen))
+    assert run(file, part="subsets").made == 0
+    np.save(tmp_path / "vectors.npy", -2 * vectors)
+    run(file, part="subsets")
+    np.testing.assert_array_equal(store.load(("blobs", "embeddings"))[:], -2 * vectors)
+    vectors[3, 1] = np.nan
+    np.save(tmp_path / "vectors.npy", vectors)
+    with pytest.raises(Exception, match=r"embeddings: vectors are NaN or infinite for 1 of 120 rows, .*row 3"):
+        run(file, part="subsets")
+    np.save(tmp_path / "vectors.npy", vectors[:-1])
+    with pytest.raises(Exception, match=r"vectors.npy has 119 rows, and data/train.parquet has 120"):
+        run(file, part="subsets")
+
+
+def test_vectors_are_a_column_of_the_training_file_or_a_table_joined_by_id(untrained: Any, tmp_path: Path) -> None:
+    table = brought(tmp_path)
+    vectors = np.random.default_rng(5).normal(size=(COUNT, 3)).astype(np.float32)
+    data = tmp_path / "data" / "train.parquet"
+    pl.read_parquet(data).with_columns(pl.Series("vector", vectors.tolist())).write_parquet(data)
+    store = Store(tmp_path / "assets")
+    run(untrained(**VECTORS | {"embeddings": {"column": "vector"}}), part="subsets")
+    np.testing.assert_array_equal(store.load(("blobs", "embeddings"))[:], vectors)
+    other = table.select("uid", pl.Series("v", (2 * vectors).tolist())).sample(fraction=1, shuffle=True, seed=2)
+    other.write_parquet(tmp_path / "vectors.parquet")
+    joined = {"embeddings": {"file": "vectors.parquet", "key": "uid", "column": "v"}}
+    run(untrained(**VECTORS | joined), part="subsets")
+    np.testing.assert_array_equal(store.load(("blobs", "embeddings"))[:], 2 * vectors)
+
+
+def test_a_fault_of_vectors_stops_a_study_before_its_proxy_is_trained(write_study: Any, tmp_path: Path) -> None:
+    brought(tmp_path)
+    np.save(tmp_path / "vectors.npy", np.zeros((COUNT, 3, 1), np.float32))
+    with pytest.raises(Exception, match=r"numbers \[rows, dimensions\] are needed, and vectors.npy holds"):
+        run(write_study(**VECTORS))
+    assert not (tmp_path / "assets" / "blobs" / "proxy").exists()
+
+
+def test_own_vectors_are_compared_with_those_of_a_target(untrained: Any, tmp_path: Path) -> None:
+    table = brought(tmp_path)
+    rng = np.random.default_rng(6)
+    vectors, wanted = rng.normal(size=(COUNT, 3)).astype(np.float32), rng.normal(size=(1, 3)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    np.save(tmp_path / "wanted.npy", wanted)
+    near = table.head(1).drop("grade").with_columns(x=pl.lit(9.0, pl.Float32))
+    near.write_parquet(tmp_path / "target.parquet")
+    changes = {"selections": {"nearest_to_target": None}, "scores": {}, "embeddings": {"file": "vectors.npy"}}
+    with pytest.raises(StudyError, match=r"target.vectors: embeddings are a file of yours for the data; name one"):
+        untrained(**changes, target={"file": "target.parquet"})
+    target = {"file": "target.parquet", "vectors": {"file": "wanted.npy"}}
+    with pytest.raises(Exception, match=r"nothing in wanted.npy says which row is which") as refusal:
+        run(untrained(**changes, target=target), part="subsets")
+    target["vectors"]["fingerprint"] = str(refusal.value).split("fingerprint: ")[1][:32]  # type: ignore[index]
+    run(untrained(**changes, target=target), part="subsets")
+    cosines = (vectors @ wanted[0]) / np.linalg.norm(vectors, axis=1)
+    assert set(manifest_of(tmp_path, "nearest_to_target@0.25").rows) == set(np.argsort(cosines)[-30:])

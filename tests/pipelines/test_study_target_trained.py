@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import secateur as sc
+from secateur.pipelines.manifests.explain import arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study, to_make
 from secateur.pipelines.storage.store import Store
@@ -42,7 +43,13 @@ CONTENT: dict[str, Any] = {
     "scores": {"el2n": None},
     "selections": {"nearest_to_target": None, "gradient_match": None},
     "keep": [40],
-    "training": {"model": "mlp", "model_settings": {"hidden": [8]}, "epochs": 6, "batch_size": 16},
+    "training": {
+        "model": "mlp",
+        "model_settings": {"hidden": [16]},
+        "epochs": 40,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+    },
     "seeds": 2,
 }
 
@@ -90,6 +97,20 @@ def test_selections_follow_the_target_and_say_which(ran: Path) -> None:
     assert kept(ran, "uniform_random@40").provenance.target is None
 
 
+def test_explain_says_when_the_target_takes_a_row(ran: Path) -> None:
+    nearest = kept(ran, "nearest_to_target@40")
+    places = np.asarray(Store(ran / "assets").load(("job", "target_places")))
+    known = arrays_of(nearest, ran / "assets" / "job")
+    row = int(np.flatnonzero(places == 12)[0])
+    said = explain(nearest, row, known).sentence
+    order = (
+        "in turn the 20 rows of the target (the file job.csv) take samples by likeness, and the first 40 of 180 stay"
+    )
+    assert said == f"Kept: {order}; it is number 13."
+    behind = int(np.flatnonzero(places == 100)[0])
+    assert explain(nearest, behind, known).sentence == f"Dropped: {order}; it is not among these."
+
+
 def test_references_draw_by_source_and_train_like_any_selection(ran: Path) -> None:
     sources = pl.read_parquet(ran / "train.parquet")["source"]
     for seed in (0, 1):
@@ -98,6 +119,36 @@ def test_references_draw_by_source_and_train_like_any_selection(ran: Path) -> No
         assert alike.to_list() == [20, 20]
     told = json.loads((ran / "assets" / "job" / "report" / "report.json").read_text())
     assert {"target_source_random", "source_balanced_random"} <= {row["name"] for row in told["rows"]}
+
+
+def test_the_report_says_which_comes_first_everywhere(ran: Path) -> None:
+    folder = ran / "assets" / "job" / "report"
+    told = json.loads((folder / "report.json").read_text())
+    means = {row["name"]: row["metrics"]["accuracy"]["mean"] for row in told["rows"]}
+    [winner] = told["target"]["winners"]
+    assert (winner["keep"], winner["mean"]) == (40, max(means.values()))
+    first, *others = told["target"]["sentences"]
+    assert first.startswith("At 40 kept, ")
+    assert "random of the target's source" in first
+    assert "source-balanced random" in first
+    assert any("andom of the target's source" in text and "nearest_to_target at 40 kept" in text for text in others)
+    nearest = next(row for row in told["rows"] if row["name"] == "nearest_to_target")
+    beside = nearest["against"]["random of the target's source"]
+    assert beside["difference"] == pytest.approx(means["nearest_to_target"] - means["target_source_random"])
+    for name in ("report.md", "report.html"):
+        assert "comes first with" in (folder / name).read_text()
+
+
+def test_on_a_pool_drawn_from_the_target_itself_nothing_is_better_than_random(tmp_path: Path) -> None:
+    table = rows("bank", 260, 0).sample(fraction=1.0, shuffle=True, seed=0)
+    for name, part in (("train.parquet", table[:160]), ("test.parquet", table[160:220])):
+        part.drop("source").write_parquet(tmp_path / name)
+    table[220:].drop("source").write_csv(tmp_path / "job.csv")
+    run(written(tmp_path, target={"file": "job.csv"}, keep=[30], seeds=3))
+    told = json.loads((tmp_path / "assets" / "job" / "report" / "report.json").read_text())
+    assert told["verdict"].startswith("No selection did better than random at the same budget, over 3 seeds.")
+    assert all(row["metrics"]["accuracy"]["mean"] > 0.75 for row in told["rows"])
+    assert any("with source: COLUMN under target" in text for text in told["target"]["sentences"])
 
 
 def test_gradient_places_are_those_of_autograd(ran: Path) -> None:
@@ -160,6 +211,7 @@ def test_target_rows_in_the_test_split_are_refused_before_any_work(tmp_path: Pat
     assert not list((tmp_path / "assets").glob("job/*"))
 
 
+@pytest.mark.nightly
 def test_rows_of_a_filter_are_in_neither_split(tmp_path: Path) -> None:
     table = pl.concat([rows("film", 120, 0), rows("bank", 120, 1)]).with_columns(
         job=pl.col("text").str.contains("n1x[0-3].$")

@@ -14,7 +14,8 @@ def rows_of(count: int, columns: int, seed: int = 0) -> np.ndarray:
     """Rows in a few blobs, as data are."""
     random = np.random.default_rng(seed)
     centres = 3 * random.standard_normal((5, columns))
-    return (centres[random.integers(5, size=count)] + random.standard_normal((count, columns))).astype(np.float32)
+    rows = centres[random.integers(5, size=count)] + random.standard_normal((count, columns))
+    return np.asarray(rows, np.float32)
 
 
 def close_to(rows: np.ndarray, noise: float, seed: int = 1) -> np.ndarray:
