@@ -174,4 +174,3 @@ def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -
             yield replace(one, rows=one.rows[fresh])
     if suspects:
         yield from wrongly_labelled(rows, suspects)
-    yield from odd(rows)
