@@ -71,6 +71,10 @@ NoSamples = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.", rich_help_panel=FILES)]
 Near = Annotated[bool, typer.Option("--near/--exact", help="Look for near copies, or for equal rows alone.")]
 Seed = Annotated[int, typer.Option(help="Of draws.", min=0)]
+Probabilities = Annotated[
+    Path | None,
+    typer.Option(metavar="NPY", help="Of your own model, one row of classes for each training row: they judge labels."),
+]
 MaxLeaks = Annotated[
     str | None,
     typer.Option(metavar="LIMIT", help="Rows outside training that it has.", rich_help_panel=LIMITS),
@@ -105,6 +109,7 @@ def audit(
     task: Task = None,
     near: Near = True,
     seed: Seed = 0,
+    probabilities: Probabilities = None,
     page: Page = None,
     findings: Findings = None,
     write: Write = None,
@@ -123,18 +128,21 @@ def audit(
     """
     from secateur.pipelines.audits.auditing import How
     from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.audits.own_predictions import read_predictions
     from secateur.pipelines.front_door.audit_data import Given
     from secateur.pipelines.studies.draft import Wish
 
     asked = {
         "leaks": max_leaks, "duplicates": max_duplicates, "wrong_labels": max_wrong, "conflicts": max_conflicts
     }  # fmt: skip
+    own = None if probabilities is None else read_predictions(probabilities)
     limits, known = limits_of(asked), None if marks is None else read_marks(marks)
     refuse(page, findings, write, overwrite=overwrite)
     wish = Wish(labels=tuple(label or ()), text=text, image=image, features=tuple(features or ()), task=task)
     given = Given(name, test, target, against or (), wish, group, key, no_label)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
-        found = look(given, How(near=near, labels=not no_label, seed=seed), Path(place), samples=not without_samples)
+        how = How(near=near, labels=not no_label, seed=seed, own=own)
+        found = look(given, how, Path(place), samples=not without_samples)
         right, strange = ([], 0) if known is None else precisions(found.lines, known)
         over = exceeded_in(found, limits)
         answer = found.content() | {"precision": [one.content() for one in right], "exceeded": over}
