@@ -132,16 +132,14 @@ def audit(
     from secateur.pipelines.front_door.audit_data import Given
     from secateur.pipelines.studies.draft import Wish
 
-    asked = {
-        "leaks": max_leaks, "duplicates": max_duplicates, "wrong_labels": max_wrong, "conflicts": max_conflicts
-    }  # fmt: skip
+    asked = {"leaks": max_leaks, "duplicates": max_duplicates, "wrong_labels": max_wrong, "conflicts": max_conflicts}
     own = None if probabilities is None else read_predictions(probabilities)
     limits, known = limits_of(asked), None if marks is None else read_marks(marks)
     refuse(page, findings, write, overwrite=overwrite)
     wish = Wish(labels=tuple(label or ()), text=text, image=image, features=tuple(features or ()), task=task)
     given = Given(name, test, target, against or (), wish, group, key, no_label)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
-        how = How(near=near, labels=not no_label, seed=seed, own=own)
+        how = How(near, not no_label, seed, own=own)
         found = look(given, how, Path(place), samples=not without_samples)
         right, strange = ([], 0) if known is None else precisions(found.lines, known)
         over = exceeded_in(found, limits)
