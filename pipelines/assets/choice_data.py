@@ -14,6 +14,7 @@ from secateur.pipelines.assets.own_inputs import (
     checked_vectors,
     note_read,
     numbers_in_file,
+    output_values,
     refuse_other_revision,
     vectors_in_file,
     vectors_made,
@@ -26,6 +27,7 @@ from secateur.pipelines.data.own_vectors import lists_in
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
 from secateur.pipelines.data.scan import CONTENT, rows_in, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
@@ -33,6 +35,7 @@ from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.own_choice import check_budgets
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.output_scores import OutputScore
 
 EVERY = "all rows"
 """The stratum of data without a label."""
@@ -94,7 +97,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
         if selection.by is not None:
             whole.column(selection.by, f"selections.{name}.by")
     for name, score in study.scores.items():
-        if score.file is None and score.column is not None:
+        if score.file is None and isinstance(score.column, str) and not isinstance(score, OutputScore):
             whole.numbers(score.column, f"scores.{name}")
     for column in [column for keep in study.keep if isinstance(keep, dict) for column in keep]:
         costs = whole.numbers(column, f"keep: {column}")
@@ -203,7 +206,11 @@ def score_asset(study: Choice, name: str, base: Path) -> dg.AssetsDefinition:
         description=f"{card.summary}\n\nHigh means: {card.high_means}.",
     )  # fmt: skip
     def own_score(secateur_store: dg.ResourceParam[Store], samples: Any, source: Any) -> dg.MaterializeResult:
-        if score.file is None:
+        if isinstance(score, OutputScore):
+            rows, cache = rows_of(study, source, samples, secateur_store), secateur_store.root / ".cache"
+            targets = strata_in(samples.select("stratum").collect())
+            values = output_values(study, name, base, cache, rows, targets, source)
+        elif score.file is None:
             values = column_values(study, str(score.column), secateur_store)
         else:
             rows = rows_of(study, source, samples, secateur_store)

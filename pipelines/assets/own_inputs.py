@@ -28,10 +28,14 @@ from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_fo
 from secateur.pipelines.data.scan import SplitRows, rows_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Places
+from secateur.pipelines.data.stored_targets import targets_in
 from secateur.pipelines.data.whole import files_now
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.manifests.provenance import ScoreCard
+from secateur.pipelines.runs.own_outputs import order_of, placed, scores_of_outputs
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.output_scores import OutputScore
 from secateur.pipelines.studies.own_scores import FromFile, OwnScore, OwnVectors
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -39,11 +43,11 @@ from secateur.pipelines.studies.study import AnyStudy
 
 def brought_card(name: str, score: OwnScore) -> ScoreCard:
     """What a manifest says of a score that the user brought."""
-    card = score.card(name)
+    card, scorer = score.card(name), score.scorer if isinstance(score, OutputScore) else "own"
     brought = score.model_dump(mode="json", exclude_none=True, exclude={"unmatched"})
     return ScoreCard(
-        name=name, version=card.version, high_means=card.high_means, view=card.view, paper="", summary=card.summary,
-        scorer="own", settings=brought,
+        name=name, version=card.version, high_means=card.high_means, view=card.view, paper=card.paper,
+        summary=card.summary, scorer=scorer, settings=brought,
     )  # fmt: skip
 
 
@@ -160,6 +164,45 @@ def own_values(study: Study, name: str, base: Path, rows: DataRows) -> np.ndarra
     return numbers_in_file(score, base, rows, what)
 
 
+def study_targets(study: Study, source: Mapping[str, Any], samples: pl.DataFrame) -> np.ndarray:
+    """Classes int64 `[n]`, or labels bool `[n, labels]`, beside which outputs are scored; SourceError for others."""
+    if study.task.own or study.task.target == "numbers":
+        what = next(name for name, score in study.own_scores.items() if isinstance(score, OutputScore))
+        raise SourceError(
+            f"{study.name}: scores.{what}: outputs are scored beside classes or labels; bring its numbers"
+        )
+    return targets_in(samples, source["label_names"])
+
+
+def output_values(
+    study: Study | Choice,
+    name: str,
+    base: Path,
+    cache: Path,
+    rows: DataRows,
+    targets: np.ndarray,
+    source: Mapping[str, Any],
+    *,
+    dry: bool = False,
+) -> np.ndarray:
+    """A score of outputs of the user's model for each row, float32 `[n]`, or with `dry` their places alone, which
+    takes no look at the outputs; raises SourceError."""
+    score, what = study.scores[name], f"{study.name}: scores.{name}"
+    assert isinstance(score, OutputScore)
+    given: Path | np.ndarray
+    if score.file is None:
+        files, revision = files_now(study.read_source, study.read_columns, base.absolute(), cache)
+        refuse_other_revision(revision, source, what)
+        given = lists_in(files, str(score.column), what)
+    else:
+        given = located(score, base)
+    if dry:
+        epochs, places = placed(score, given, rows, join_of(score), what)
+        order_of(score, source["label_names"], epochs[0].width, what)
+        return places
+    return scores_of_outputs(score, given, rows, join_of(score), targets, source["label_names"], what)
+
+
 def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.ndarray:
     """The user's vectors, one for each training row, float32 `[n, d]`; raises SourceError."""
     assert study.own_vectors
@@ -179,8 +222,12 @@ def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: P
     held = rows_in(folder / "rows" / "train") if (folder / "rows").is_dir() else None
     samples = pl.read_parquet(folder / "samples.parquet")
     rows = training_rows(study, source, samples, held, base, store.root / ".cache")
-    for name in study.own_scores:
-        own_values(study, name, base, rows)
+    for name, score in study.own_scores.items():
+        if isinstance(score, OutputScore):
+            targets = study_targets(study, source, samples)
+            output_values(study, name, base, store.root / ".cache", rows, targets, source, dry=True)
+        else:
+            own_values(study, name, base, rows)
     if study.own_vectors and "embeddings" in study.signals:
         own_vectors(study, base, rows, store)
 

@@ -16,7 +16,7 @@ from secateur.pipelines.assets.data import previews_of, strata_of, training_file
 from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
-from secateur.pipelines.assets.own_inputs import own_values, rows_now
+from secateur.pipelines.assets.own_inputs import output_values, own_values, rows_now, study_targets
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.pages.extremes import extremes
@@ -26,6 +26,7 @@ from secateur.pipelines.pages.score import score_by_class
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.proxy import ProxyRuns, identity_of, with_searched_network
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.output_scores import OutputScore
 from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
@@ -206,7 +207,13 @@ def own_score_asset(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
     def own_score(
         secateur_store: dg.ResourceParam[Store], inputs: Any, samples: Any, source: Any
     ) -> dg.MaterializeResult:
-        values = own_values(study, name, base, rows_now(study, source, samples, base, secateur_store))
+        rows = rows_now(study, source, samples, base, secateur_store)
+        if isinstance(study.own_scores[name], OutputScore):
+            targets = study_targets(study, source, samples.collect())
+            cache = secateur_store.root / ".cache"
+            values = output_values(study, name, base, cache, rows, targets, source)
+        else:
+            values = own_values(study, name, base, rows)
         previews = previews_of(study, secateur_store)
         told = score_metadata(values.astype(np.float32), card, inputs, samples, source, previews)
         return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=told)

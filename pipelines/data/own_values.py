@@ -76,7 +76,7 @@ class NumbersFile:
     @property
     def is_array(self) -> bool:
         """Whether it is an array without columns."""
-        return self.path.suffix == ".npy"
+        return self.path.suffix in (".npy", ".safetensors")
 
     def table(self) -> SourceFile:
         """The file as its reader has it; raises SourceError where it cannot be read."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.sources import Loaded
-from secateur.pipelines.front_door.asked import settings_of
 from secateur.pipelines.front_door.progress import Bars
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import settings_of
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.front_door.asked import Scores, asked, with_read
+from secateur.pipelines.front_door.asked import Scores, asked
 from secateur.pipelines.front_door.progress import Bars, bars
 from secateur.pipelines.front_door.proxies import scored
 from secateur.pipelines.front_door.read_whole import Whole, in_words_of_a_call, read_whole
@@ -21,7 +21,7 @@ from secateur.pipelines.studies.files import validated
 from secateur.pipelines.studies.own_scores import brings
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.pipelines.studies.samples import Study
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import Score, with_read
 
 MORE = ("proxy", "encoding", "checkpoints", "proxy_runs", "embeddings", "neighbours")
 """Keys of a study that decide on scores and that the signature does not name."""

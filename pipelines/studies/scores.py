@@ -1,10 +1,12 @@
 """A study's scores: each a scorer with its settings, or numbers that the user brings."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
+from secateur.pipelines.studies.output_scores import OutputScore, is_output
 from secateur.pipelines.studies.own_scores import OwnCard, OwnScore, brings
 from secateur.pipelines.studies.rejections import require
 from secateur.scorers.contract import Card, Scorer
@@ -32,12 +34,15 @@ class Score(Settings):
 
 def is_own(body: Any) -> bool:
     """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
-    return brings(body) or (isinstance(body, dict) and "high_means" in body)  # of which no scorer has a setting
+    # No scorer has a setting of these names.
+    return brings(body) or (isinstance(body, dict) and bool({"high_means", "outputs"} & body.keys()))
 
 
 AnyScore = Annotated[
-    Annotated[Score, Tag("[Score]")] | Annotated[OwnScore, Tag("[OwnScore]")],
-    Discriminator(lambda body: "[OwnScore]" if is_own(body) else "[Score]"),
+    Annotated[Score, Tag("[Score]")]
+    | Annotated[OwnScore, Tag("[OwnScore]")]
+    | Annotated[OutputScore, Tag("[OutputScore]")],
+    Discriminator(lambda body: "[OutputScore]" if is_output(body) else "[OwnScore]" if is_own(body) else "[Score]"),
 ]
 """What a name under `scores` may stand for."""
 
@@ -57,12 +62,30 @@ def refuse_other_sense(name: str, score: OwnScore) -> None:
         )
 
 
+def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores, ahead of them others that they are made of and that nobody asked for."""
+    every = dict(scores)
+    for score in scores.values():
+        others = {name: Score(scorer=name) for name in sorted(score.signals & scorers().keys() - every.keys())}
+        every = with_read(others) | every
+    return every
+
+
+def settings_of(score: Score) -> dict[str, Any]:
+    """All settings of a scorer: as the caller gives them, otherwise its defaults."""
+    return score.declared.settings(**score.settings).model_dump()
+
+
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
     """Raise ValueError for scores of more neighbours, checkpoints or epochs of the proxy than a study has.
 
     `epochs` is None where the proxy's length is given in steps.
     """
     for name, score in scores.items():
+        if epochs == 0 and inspect.isclass(score.declared):
+            raise ValueError(
+                f"proxy.epochs: scores.{name} watches a training, and 0 epochs are none; leave the score out, or train"
+            )
         if (score.settings.get("k") or 0) > neighbours:
             raise ValueError(
                 f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "

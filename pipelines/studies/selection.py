@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PrivateAttr
 
+from secateur.pipelines.studies.output_scores import OutputScore
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.scores import Score, card_of, require_score
@@ -121,7 +122,7 @@ class Selection(Settings):
         Raises ValueError where the user's score means neither.
         """
         score = scores.get(self.score or "")
-        if not isinstance(score, OwnScore) or not self.cuts:
+        if not isinstance(score, OwnScore) or isinstance(score, OutputScore) or not self.cuts:
             return self
         if score.high_means not in HARDNESS.values():
             raise ValueError(
