@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -159,8 +159,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if how.own is not None:
         fit_to(how.own, rows)
     say("comparing rows")
-    measures = [exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])]
-    copies, cheap = joined(measures), Cheap(rows)
+    cheap = Cheap(rows)
+    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
@@ -176,6 +176,9 @@ def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -
     """Every finding, in no order."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
+    for one in odd(rows):
+        fresh = rows.fresh[one.rows]
+        if fresh.all() or fresh.any():
+            yield replace(one, rows=one.rows[fresh])
     if suspects:
         yield from wrongly_labelled(rows, suspects)
-    yield from odd(rows)
