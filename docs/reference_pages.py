@@ -248,7 +248,7 @@ def score_table() -> str:
                 f"`{name}`",
                 f"{one.card.unit}s",
                 one.card.summary,
-                one.card.high_means,
+                one.card.direction,
                 " ".join([kind_of(one), *(f"`{signal}`" for signal in reads_of(one))]),
                 one.card.view,
                 settings_text(one.settings),

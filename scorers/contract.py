@@ -65,6 +65,13 @@ class Card:
     paper: str
     summary: str
     unit: Unit = "sample"
+    caveat: str = ""
+    """Where the direction was not borne out."""
+
+    @property
+    def direction(self) -> str:
+        """What high values mean, with the caveat."""
+        return f"{self.high_means}, but {self.caveat}" if self.caveat else self.high_means
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ def scorer(
     version: str = "1",
     reads: Reads = (),
     unit: Unit = "sample",
+    caveat: str = "",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
     """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
     its parameters stem from, beside those of the scores that it reads."""
@@ -117,7 +125,7 @@ def scorer(
         name = compute.__name__
         return Scorer(
             compute=compute,
-            card=Card(name, version, high_means, view, paper, summary_of(compute), unit),
+            card=Card(name, version, high_means, view, paper, summary_of(compute), unit, caveat),
             signals=positional(compute),
             settings=settings_of(compute),
             reads=reads,

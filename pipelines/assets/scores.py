@@ -35,7 +35,7 @@ from secateur.trainers.processes import device_of_choice
 
 def describe(card: Card) -> str:
     """What the UI says of a score."""
-    return f"{card.summary}\n\nHigh means: {card.high_means}.\n\nView: {card.view}.\n\nSource: {card.paper}."
+    return f"{card.summary}\n\nHigh means: {card.direction}.\n\nView: {card.view}.\n\nSource: {card.paper}."
 
 
 def score_metadata(

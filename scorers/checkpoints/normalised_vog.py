@@ -13,6 +13,7 @@ from secateur.scorers.contract import Scores, scorer
     view="evaluation mode, not augmented, several checkpoints",
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for the data-set form",
+    caveat="as of vog: not on every data set, so compare before choosing by it",
 )
 def normalised_vog(
     vog: Scores, strata: Int64[np.ndarray, " n"], *, within: Literal["class", "dataset"] = "class"
