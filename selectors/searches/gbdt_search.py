@@ -15,9 +15,9 @@ class GbdtSearch(ArchitectureSearch):
 
     Each round fits the predictor to everything evaluated so far, failed networks aside, and ranks every architecture
     of the space, or `candidates` random ones where the space is not listed. With `pruning` (S3) each fit also takes
-    choices away, and candidates come from what is left; when that is used up, nothing more is proposed. Where accuracies
-    are clipped, a second fit, to ranks, tells what choices contribute: a clipped pool does not tell a choice that hurts
-    from one that is only never among the best.
+    choices away, and candidates come from what is left; when that is used up, nothing more is proposed. Where
+    accuracies are clipped, a second fit, to ranks, tells what choices contribute: a clipped pool does not tell a choice
+    that hurts from one that is only never among the best.
 
     `explore` is the share of each round that is random instead (0 in the paper): small rounds of the best predicted
     alone can keep asking around one place for good.
