@@ -18,7 +18,7 @@ from secateur.pipelines.commands.studies import described
 from secateur.pipelines.pages.choice_content import schema as choice_schema
 from secateur.pipelines.pages.content import schema as report_schema
 from secateur.pipelines.studies.architectures import Search
-from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import read_studies
 from secateur.pipelines.studies.folders import LISTING, SHIPPED
 from secateur.pipelines.studies.samples import Study
@@ -72,8 +72,10 @@ def pruning_keys() -> str:
 
 
 def choice_keys() -> str:
-    """Every key of a study that trains nothing that is not one of a study's too."""
-    return "\n\n".join(parts_of(Choice, "", but=set(Study.model_json_schema()["$defs"])))
+    """Every key of a study that trains nothing, but those of a study too, and those that it inherits and rejects."""
+    schema = Choice.model_json_schema()
+    own = {key: declared for key, declared in schema["properties"].items() if key not in UNTRAINED}
+    return "\n\n".join(parts_in({**schema, "properties": own}, "", but=set(Study.model_json_schema()["$defs"])))
 
 
 def choice_report_keys() -> str:

@@ -33,6 +33,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import card_of
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import of_origin
 from secateur.selectors.contract import resolve_keep, selectors
@@ -40,6 +41,7 @@ from secateur.selectors.draws.ranks import Keep
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 SEEDS = 2**63
+BASELINE = "uniform_random"
 
 
 def folder_key(study: Study) -> dg.AssetKey:
@@ -60,7 +62,15 @@ def ad_hoc_spec(study: Study) -> dg.AssetSpec:
 
 def missing(study: Study, name: str) -> set[str]:
     """Signals that a selector reads and the study does not make; `scores` where it reads one of any name."""
-    return set(selectors()[name].reads) - of_origin("call", "samples") - study.signals - set(study.scores)
+    lacking = set(selectors()[name].reads) - of_origin("call", "samples") - study.signals - set(study.scores)
+    return lacking | (set() if study.scores else {"scores"} & set(selectors()[name].reads))
+
+
+def score_field(study: Study) -> tuple[Any, Any]:
+    """The form's choice of a score, of a study that has some."""
+    scores = [f"{name} (high means {card_of(name, score).high_means})" for name, score in study.scores.items()]
+    told = f"What it chooses by: {', '.join(scores)}. Without effect where the selector reads none."
+    return Literal[tuple(study.scores)], Field(default=next(iter(study.scores)), description=told)
 
 
 def ad_hoc_config(study: Study) -> type[dg.Config]:
@@ -70,16 +80,10 @@ def ad_hoc_config(study: Study) -> type[dg.Config]:
     lacking = {name: missing(study, name) for name in sorted(selectors()) if name not in offered}
     lacks = "; ".join(f"{name} needs {', '.join(sorted(signals))}" for name, signals in lacking.items())
     without = f" Not offered, for the study does not make what they read: {lacks}." if lacks else ""
-    scores = [f"{name} (high means {score.declared.card.high_means})" for name, score in study.scores.items()]
+    first = "top" if "top" in offered else BASELINE
     fields: dict[str, Any] = {
-        "selector": (Literal[tuple(offered)], Field(default="top", description=f"What chooses. {told}.{without}")),
-        "score": (
-            Literal[tuple(study.scores)],
-            Field(
-                default=next(iter(study.scores)),
-                description=f"What it chooses by: {', '.join(scores)}. Without effect where the selector reads none.",
-            ),
-        ),
+        "selector": (Literal[tuple(offered)], Field(default=first, description=f"What chooses. {told}.{without}")),
+        **({"score": score_field(study)} if study.scores else {}),
         "keep": (
             float,
             Field(default=float(study.keep[0]), description="Up to 1 a fraction of the samples, above 1 a count."),
@@ -114,8 +118,8 @@ class Asked:
         """Check a form; raises ValueError with the one thing that is wrong in it and what to do."""
         selector = selectors()[config.selector]
         score = config.score if "scores" in selector.reads else None
-        selection = Selection(selector=config.selector, score=score, settings=dict(config.settings))
-        settings = checked_settings(selection)
+        plain = Selection(selector=config.selector, score=score, settings=dict(config.settings))
+        settings, selection = checked_settings(plain), study.settled(config.selector, plain)
         keep = keep_of(config.keep)
         if not 0 <= config.seed < SEEDS:
             raise ValueError(f"seed: a whole number from 0 to {SEEDS - 1}, got {config.seed}")

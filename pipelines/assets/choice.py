@@ -12,6 +12,7 @@ import polars as pl
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
 from secateur.pipelines.assets.choice_target import target_assets
+from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.assets.recurring import DRIFT, compared, drift_checks, recurrence
 from secateur.pipelines.assets.subsets import verifies, write_manifest
 from secateur.pipelines.assets.written_report import page_link
@@ -20,7 +21,7 @@ from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.kept_rows import check_samples
 from secateur.pipelines.manifests.origin import FileRows, Origin
-from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
+from secateur.pipelines.manifests.provenance import Provenance, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
 from secateur.pipelines.runs.drift import scoring_of
@@ -250,7 +251,7 @@ def provenance_of(
         budget=kept,
         seed=trial.seed,
         spent=None if spent["plain"] else Spent(**told),
-        scores=tuple(card_of(study, name) for name in read),
+        scores=tuple(brought_card(name, study.scores[name]) for name in read),
         target=target,
     )
 
@@ -261,13 +262,3 @@ def target_card(study: Choice, trial: Trial, loaded: Mapping[str, Any]) -> Targe
     if not read & (OF_TARGET | (OF_SOURCES - {"sources"})):
         return None
     return TargetCard.of(StoredTarget(loaded["target"]).facts)
-
-
-def card_of(study: Choice, name: str) -> ScoreCard:
-    """What a manifest says of a score that the user brought."""
-    card = study.scores[name].card(name)
-    brought = study.scores[name].model_dump(mode="json", exclude_none=True, exclude={"unmatched"})
-    return ScoreCard(
-        name=name, version=card.version, high_means=card.high_means, view=card.view, paper="", summary=card.summary,
-        scorer="own", settings=brought,
-    )  # fmt: skip

@@ -1,7 +1,6 @@
 """Assets of the data that a study of choices brings: `source` and `samples`, its scores, and its vectors."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,32 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import told_of
+from secateur.pipelines.assets.own_inputs import (
+    checked_vectors,
+    note_read,
+    numbers_in_file,
+    output_values,
+    refuse_other_revision,
+    vectors_in_file,
+    vectors_made,
+)
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
 from secateur.pipelines.assets.target import apart_of, read_target
-from secateur.pipelines.data.own_values import DataRows, Join, NumbersFile, numbers_for
-from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
+from secateur.pipelines.data.own_values import DataRows
+from secateur.pipelines.data.own_vectors import lists_in
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
 from secateur.pipelines.data.scan import CONTENT, rows_in, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
-from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
 from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.own_choice import check_budgets
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
-from secateur.pipelines.studies.own_scores import FromFile
+from secateur.pipelines.studies.output_scores import OutputScore
 
 EVERY = "all rows"
 """The stratum of data without a label."""
@@ -79,8 +87,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
     there = set(files[0].columns).intersection(*(file.columns for file in files))
     besides = sorted({*study.read_besides, *(keys & there)})
     apart = apart_of(study)
-    how = {"apart": apart, "key": repr(apart) if apart else ""}
-    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data, **how)
+    whole = load_whole(study.source, study.columns, besides, base.absolute(), cache, study.data, apart=apart)
     check_target(study, whole, base, cache)
     if study.columns.id is not None:
         check_ids(whole.rows.column(study.columns.id), whole.shown)
@@ -90,7 +97,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
         if selection.by is not None:
             whole.column(selection.by, f"selections.{name}.by")
     for name, score in study.scores.items():
-        if score.file is None and score.column is not None:
+        if score.file is None and isinstance(score.column, str) and not isinstance(score, OutputScore):
             whole.numbers(score.column, f"scores.{name}")
     for column in [column for keep in study.keep if isinstance(keep, dict) for column in keep]:
         costs = whole.numbers(column, f"keep: {column}")
@@ -199,12 +206,15 @@ def score_asset(study: Choice, name: str, base: Path) -> dg.AssetsDefinition:
         description=f"{card.summary}\n\nHigh means: {card.high_means}.",
     )  # fmt: skip
     def own_score(secateur_store: dg.ResourceParam[Store], samples: Any, source: Any) -> dg.MaterializeResult:
-        if score.file is None:
+        if isinstance(score, OutputScore):
+            rows, cache = rows_of(study, source, samples, secateur_store), secateur_store.root / ".cache"
+            targets = strata_in(samples.select("stratum").collect())
+            values = output_values(study, name, base, cache, rows, targets, source)
+        elif score.file is None:
             values = column_values(study, str(score.column), secateur_store)
         else:
-            file = NumbersFile(located(score, base), f"{study.name}: scores.{name}")
             rows = rows_of(study, source, samples, secateur_store)
-            values = numbers_for(file, rows, join_of(score), score.column)
+            values = numbers_in_file(score, base, rows, f"{study.name}: scores.{name}")
         shown = score_metadata(
             values.astype(np.float32), card, np.empty(0), samples, source, previews_of(study, secateur_store)
         )
@@ -219,27 +229,6 @@ def column_values(study: Choice, name: str, store: Store) -> np.ndarray:
     return (held.cast(pl.Int64) if held.dtype == pl.Boolean else held).to_numpy()
 
 
-def noted_before(study: Choice, store: Store) -> dict[str, str]:
-    """Which file of vectors was last read, by content, and for which revision of the data."""
-    key = key_of(study, "embeddings_for")
-    found: dict[str, str] = store.load(key, of_any_samples=True) if store.find(key) else {}
-    return found
-
-
-def join_of(brought: FromFile) -> Join:
-    """How the user's file goes with the data."""
-    return Join(brought.key, brought.fingerprint, brought.unmatched == "drop")
-
-
-def located(brought: FromFile, base: Path) -> Path:
-    """The file that the user names, from the study's folder; SourceError where there is none."""
-    assert brought.file is not None
-    path = base / brought.file.expanduser()
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}: correct `file: {brought.file}`")
-    return path
-
-
 def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
     """Vectors of the user's, one per row."""
     assert study.embeddings
@@ -250,21 +239,11 @@ def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
         rows = rows_of(study, source, samples, secateur_store)
         if brought.file is None:
             files, revision = files_now(study.source, study.columns, base.absolute(), secateur_store.root / ".cache")
-            if revision != source["revision"]:
-                raise SourceError(f"{what}: the data have changed since they were read; run the study again")
-            values = lists_in(files, str(brought.column), what)[rows.places]
+            refuse_other_revision(revision, source, what)
+            values = checked_vectors(lists_in(files, str(brought.column), what)[rows.places], rows, what)
         else:
-            path = located(brought, base)
-            content, before = content_of(path), noted_before(study, secateur_store)
-            known = before["revision"] if before.get("content") == content else ""
-            join = replace(join_of(brought), noted=known if path.suffix == ".npy" else None)
-            values = vectors_for(NumbersFile(path, what), rows, join, brought.column)
-            note = {"content": content, "revision": source["revision"]}
-            secateur_store.save(key_of(study, "embeddings_for"), note)
-        if len(bad := not_finite(values)):
-            where = rows.shown(bad[:1000], len(bad))
-            raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(values):,} rows, {where}")
-        metadata = {"dagster/row_count": len(values), "dimensions": int(values.shape[1])}
-        return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=metadata)
+            values = vectors_in_file(study, brought, base, rows, secateur_store, what)
+            note_read(study, brought, base, rows, secateur_store)
+        return vectors_made(values)
 
     return embeddings

@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.choice_data import join_of, located
+from secateur.pipelines.assets.own_inputs import join_of, located
 from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_values import DataRows, NumbersFile
@@ -17,12 +17,13 @@ from secateur.pipelines.data.scan import CONTENT, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.sources import Places
-from secateur.pipelines.data.target_rows import places_of, source_of, texts_of
+from secateur.pipelines.data.target_rows import places_in, places_of, source_of, texts_of
 from secateur.pipelines.data.whole import files_now
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.own_scores import OwnVectors
+from secateur.pipelines.studies.samples import Study
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.text_cosines import TextCosines
 
@@ -55,20 +56,19 @@ def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store)
     """Whole texts of the rows of the data, and of the target."""
     source, stored, cache = loaded["source"], StoredTarget(loaded["target"]), store.root / ".cache"
     counts = [count for _, count in source["training_files"]]
-    table = loaded["samples"].select("file", "file_row").collect()
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    own = starts[table["file"].to_numpy()] + table["file_row"].to_numpy()
+    own = places_in(loaded["samples"].select("file", "file_row").collect(), source["training_files"])
     where = (study.source, study.columns, base, cache, source["revision"])
     if target_of(study).filter is None:
         return texts_of(*where, own), stored.rows.column(str(study.columns.text))
     return texts_of(*where, own), texts_of(*where, places_of(stored.rows, counts))
 
 
-def target_vectors(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
+def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
     """Vectors of the rows of the target, float32 `[queries, d]`; SourceError that says what does not go together."""
     target, stored, cache = target_of(study), StoredTarget(loaded["target"]), store.root / ".cache"
-    assert study.embeddings
-    brought: OwnVectors = target.vectors or study.embeddings
+    brought = target.vectors or study.embeddings
+    assert isinstance(brought, OwnVectors)
+    assert study.columns
     counts, what = [count for _, count in stored.facts["files"]], f"{study.name}: target.vectors"
     places = places_of(stored.rows, counts)
     if brought.file is None:
@@ -81,11 +81,13 @@ def target_vectors(study: Choice, base: Path, loaded: Mapping[str, Any], store: 
         found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
     if len(bad := not_finite(found)):
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
-    return found
+    return np.asarray(found)
 
 
-def files_of(study: Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
+def files_of(study: Study | Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
     """The files that the rows of the target are in; SourceError where they are others than when they were read."""
+    assert study.source
+    assert study.columns
     target, source, columns = target_of(study), study.source, study.columns
     if target.filter is None:
         source, columns = source_of(source, base, target.file, target.split), columns_of(study)  # type: ignore[assignment]
@@ -106,7 +108,7 @@ def rows_of_target(stored: StoredTarget, places: np.ndarray, count: int, id_colu
         count=count,
         places=places,
         hashes=pl.concat(hashes),
-        ids=rows.column(id_column) if id_column in own else None,
+        ids=rows.column(id_column) if id_column is not None and id_column in own else None,
         id_column=id_column,
         column=lambda name: rows.column(name) if name in own else None,
         shown=lambda some, number: Places({"target": rows}, files).text("target", some, number),

@@ -18,8 +18,12 @@ from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.facts import tidy, told_of
 from secateur.pipelines.assets.launchpad import refuse_out_of_range
 from secateur.pipelines.assets.origin import read_facts
+from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
+from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.assets.target import apart_of
+from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
@@ -137,7 +141,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     if study.task.own:
         return prepared_by(study.own_task(), folder)
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache, study.data)
+    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
+    check_target(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)
@@ -156,6 +161,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         with loaded.placing(split):
             write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         link_shards(rows, folder / "rows" / split)
+    if APART in loaded.rows:
+        link_shards(loaded.rows[APART], folder / "rows" / APART)
     return Prepared(
         revision=loaded.revision,
         task=task,
@@ -186,6 +193,7 @@ def version_of(study: Study, revision: str) -> str:
         study.data.model_dump(mode="json"),
         study.columns and study.resolved_encoding.model_dump(mode="json"),
         study.columns and contents_of(study.resolved_encoding),
+        *([study.target.filter] if study.target and study.target.filter else []),
     ]
     return xxhash.xxh3_128_hexdigest(json.dumps([revision, *settings], sort_keys=True).encode())
 
@@ -247,6 +255,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
             report = made.told()
+            check_brought(study, made.source, folder, base, secateur_store)
             yield from samples_of(study, made, report["findings"])
             with secateur_store.folder(key["encoder"]) as place:
                 if made.encoder:

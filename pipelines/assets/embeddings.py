@@ -11,6 +11,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import rounded, tidy
+from secateur.pipelines.assets.own_inputs import note_read, own_vectors, rows_now, vectors_made
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.scan import rows_in
@@ -40,7 +41,23 @@ EMBEDDINGS = {
 
 def settings_of(study: Study, name: str) -> EmbeddingSettings:
     """Of the study's embeddings, or of those beside them that no network makes."""
+    assert isinstance(study.embeddings, EmbeddingSettings)
     return study.embeddings if name == "embeddings" else study.embeddings.model_copy(update={"kind": "sklearn"})
+
+
+def own_vectors_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """Vectors of the user's, one per training sample, float32."""
+    assert study.own_vectors
+    brought = study.own_vectors
+
+    @study_asset(study, "embeddings", ins=("samples", "source"), description=f"{brought.told()}.")
+    def embeddings(secateur_store: dg.ResourceParam[Store], samples: Any, source: Any) -> dg.MaterializeResult:
+        rows = rows_now(study, source, samples, base, secateur_store)
+        values = own_vectors(study, base, rows, secateur_store)
+        note_read(study, brought, base, rows, secateur_store)
+        return vectors_made(values)
+
+    return embeddings
 
 
 def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinition:

@@ -6,9 +6,10 @@ import dagster as dg
 
 from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.assets.data import prepare_asset
-from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset
+from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset, own_vectors_asset
 from secateur.pipelines.assets.recurring import drift_asset, recurrence
-from secateur.pipelines.assets.scores import proxy_asset, score_asset
+from secateur.pipelines.assets.sample_target import target_assets
+from secateur.pipelines.assets.scores import own_score_asset, proxy_asset, score_asset
 from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring_pass_asset
 from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
 from secateur.pipelines.assets.teacher import teacher_assets
@@ -28,15 +29,22 @@ def sample_definitions(study: Study, base: Path) -> dg.Definitions:
     )
 
 
+def embeddings_of(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
+    """The asset of some embeddings: the user's, or made."""
+    return own_vectors_asset(study, base) if study.own_vectors else embeddings_asset(study, name)
+
+
 def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     """From the source to the report."""
     return [
         prepare_asset(study, base),
-        proxy_asset(study),
-        *(embeddings_asset(study, name) for name in EMBEDDINGS if name in study.signals),
+        *([proxy_asset(study)] if study.proxy else []),
+        *(embeddings_of(study, name, base) for name in EMBEDDINGS if name in study.signals),
         *(neighbours_asset(study, of) for of, graph in EMBEDDINGS.items() if graph.keys() & study.signals),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
-        *(score_asset(study, name) for name, score in study.scores.items() if isinstance(score.declared, Scorer)),
+        *(score_asset(study, name) for name, score in study.computed.items() if isinstance(score.declared, Scorer)),
+        *(own_score_asset(study, name, base) for name in study.own_scores),
+        *target_assets(study, base),
         yardstick_asset(study),
         *teacher_assets(study, base),
         tuning_asset(study),

@@ -1,9 +1,10 @@
-"""Assets that score: one proxy run tells every observer, one asset per scorer of signals."""
+"""Assets that score: one proxy run tells every observer, an asset per scorer of signals and per score of the user's."""
 
 import inspect
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from secateur.pipelines.assets.data import previews_of, strata_of, training_file
 from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms, refuse_out_of_range
+from secateur.pipelines.assets.own_inputs import output_values, own_values, rows_now, study_targets
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.pages.extremes import extremes
@@ -24,6 +26,8 @@ from secateur.pipelines.pages.score import score_by_class
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.proxy import ProxyRuns, identity_of, with_searched_network
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.output_scores import OutputScore
+from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.scorers.contract import Card, Scorer, Scores
@@ -40,7 +44,7 @@ def describe(card: Card) -> str:
 
 def score_metadata(
     values: Scores,
-    card: Card,
+    card: Card | OwnCard,
     inputs: np.ndarray,
     samples: pl.LazyFrame,
     source: Mapping[str, Any],
@@ -76,13 +80,13 @@ def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool =
 
 
 def observers_of(study: Study) -> dict[str, Score]:
-    return {name: score for name, score in study.scores.items() if inspect.isclass(score.declared)}
+    return {name: score for name, score in study.computed.items() if inspect.isclass(score.declared)}
 
 
 def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Folds | None:
     """The fold of each sample, which the store holds from now on; None where the study has no folds."""
     place = key_of(study, "proxy_folds")
-    if study.proxy.folds is None:
+    if study.proxy is None or study.proxy.folds is None:
         store.remove(place)
         return None
     hashes = samples.select("content_hash").collect()["content_hash"].to_numpy() if study.task.own else None
@@ -93,6 +97,7 @@ def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Fo
 
 def proxy_asset(study: Study) -> dg.AssetsDefinition:
     """Train the proxy once on all samples; every observer of the study watches that run."""
+    assert study.proxy
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
     config_form = form(TrainingConfig, study.proxy.training.model_dump())
@@ -154,9 +159,9 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
 
 def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
     """One number per sample from the signals that the scorer names."""
-    scorer = study.scores[name].declared
+    scorer = study.computed[name].declared
     assert isinstance(scorer, Scorer)
-    Config = form(scorer.settings, study.scores[name].settings)
+    Config = form(scorer.settings, study.computed[name].settings)
 
     @study_asset(
         study,
@@ -172,6 +177,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         signals, started = signals_in(loaded), time.perf_counter()
+        signals |= {one: np.asarray(signals[one], np.float32) for one in study.own_scores.keys() & signals.keys()}
         values = scorer(*(signals[name] for name in scorer.signals), **config.model_dump())  # type: ignore[attr-defined]
         secateur_store.save(key_of(study, "scores_cost", name), vars(Cost(seconds=time.perf_counter() - started)))
         return dg.MaterializeResult(
@@ -188,3 +194,28 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
         )
 
     return score
+
+
+def own_score_asset(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
+    """A score of the user's: a column of the data, or numbers of a file that are put to the training rows."""
+    card = study.own_scores[name].card(name)
+
+    @study_asset(
+        study, "scores", name, ins=("inputs", "samples", "source"),
+        description=f"{card.summary}\n\nHigh means: {card.high_means}.",
+    )  # fmt: skip
+    def own_score(
+        secateur_store: dg.ResourceParam[Store], inputs: Any, samples: Any, source: Any
+    ) -> dg.MaterializeResult:
+        rows = rows_now(study, source, samples, base, secateur_store)
+        if isinstance(study.own_scores[name], OutputScore):
+            targets = study_targets(study, source, samples.collect())
+            cache = secateur_store.root / ".cache"
+            values = output_values(study, name, base, cache, rows, targets, source)
+        else:
+            values = own_values(study, name, base, rows)
+        previews = previews_of(study, secateur_store)
+        told = score_metadata(values.astype(np.float32), card, inputs, samples, source, previews)
+        return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=told)
+
+    return own_score

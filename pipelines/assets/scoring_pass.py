@@ -34,7 +34,7 @@ from secateur.trainers.processes import device_of_choice
 
 def checkpoint_scores_of(study: Study) -> dict[str, Score]:
     """Scores of the study that read checkpoints."""
-    return {name: score for name, score in study.scores.items() if isinstance(score.declared, CheckpointScorer)}
+    return {name: score for name, score in study.computed.items() if isinstance(score.declared, CheckpointScorer)}
 
 
 def declared_as(score: Score) -> CheckpointScorer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,11 +14,13 @@ from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
+from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.manifests.provenance import Provenance, ScoreCard
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
+from secateur.pipelines.runs.target_signals import StoredTarget
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, tuned_as
 from secateur.pipelines.studies.samples import Study
@@ -157,7 +160,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "manifest",
         ins=ins_of(study, "subset", "samples", "source")
-        | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in used},
+        | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in used}
+        | (ins_of(study, "target") if study.target else {}),
         trials="all",
         description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
         check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
@@ -168,7 +172,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         subset: Any,
         samples: Any,
         source: Any,
-        **scores: Any,
+        **loaded: Any,
     ) -> dg.MaterializeResult:
         table, origin, faults = samples.collect(), origin_of(study, source), list[str]()
         for trial in trials_of(context):
@@ -177,11 +181,12 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
-            held = {name: np.asarray(scores[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
+            held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
             rows = Rows.chosen(
                 table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
             )
-            provenance = provenance_of(study, trial, source, settings, len(table))
+            card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
+            provenance = provenance_of(study, trial, source, settings, len(table), card)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
@@ -219,7 +224,12 @@ def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def provenance_of(
-    study: Study, trial: Trial, source: dict[str, Any], settings: dict[str, Any], count: int
+    study: Study,
+    trial: Trial,
+    source: dict[str, Any],
+    settings: dict[str, Any],
+    count: int,
+    target: TargetCard | None = None,
 ) -> Provenance:
     """All that a manifest says of how its rows were chosen."""
     selection = study.selections.get(trial.name)
@@ -236,7 +246,15 @@ def provenance_of(
         budget=resolve_keep(trial.keep, count),
         seed=trial.seed,
         scores=tuple(
-            ScoreCard.of(study.scores[name].declared.card, name=name, settings=study.scores[name].settings)
+            ScoreCard.of(score.declared.card, name=name, settings=score.settings)
+            if (score := study.computed.get(name))
+            else brought_card(name, study.own_scores[name])
             for name in read
         ),
+        target=target,
     )
+
+
+def card_of(folder: Path) -> TargetCard:
+    """What a manifest says of the target in a folder."""
+    return TargetCard.of(StoredTarget(folder).facts)

@@ -13,11 +13,11 @@ from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.data.apart import Apart
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.preparation import link_shards
-from secateur.pipelines.data.scan import SplitRows
-from secateur.pipelines.data.target_rows import Apart, load_target, shared_rows, source_of
-from secateur.pipelines.pages.previews import rows_in
+from secateur.pipelines.data.scan import SplitRows, rows_in
+from secateur.pipelines.data.target_rows import load_target, shared_rows, source_of
 from secateur.pipelines.runs.target_signals import (
     ROWS,
     StoredTarget,
@@ -60,7 +60,8 @@ def columns_of(study: Study | Choice) -> Columns:
 
 def apart_of(study: Study | Choice) -> Apart | None:
     """Rows of the source that are the target; None where they are elsewhere."""
-    return Apart(study.target.filter) if study.target and study.target.filter else None
+    target = study.target
+    return Apart(target.filter, tuple(target.read_besides)) if target and target.filter else None
 
 
 def read_target(study: Study | Choice, base: Path, cache: Path) -> Held:

@@ -34,6 +34,7 @@ from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import card_of
 from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
@@ -147,11 +148,12 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
     if not study.scores:
         return None
     source = loaded["source"]
-    inputs, samples, proxy = (store.load((study.name, name)) for name in ("inputs", "samples", "proxy"))
+    inputs, samples = (store.load((study.name, name)) for name in ("inputs", "samples"))
     data, folds = data_of(inputs, samples, source), folds_in(study, store)
-    proxies = [models.load(proxy / name) for name in study.proxies]
+    place = store.place((study.name, "proxy"))
+    proxies = [models.load(place / name) for name in study.proxies]
     found = suspects_of(
-        {name: (score.declared.card, loaded[f"score_{name}"]) for name, score in study.scores.items()},
+        {name: (card_of(name, score), loaded[f"score_{name}"]) for name, score in study.scores.items()},
         inputs,
         samples,
         source["task"],

@@ -7,6 +7,7 @@ import dagster as dg
 
 from secateur.pipelines.assets.facts import rounded, told_of
 from secateur.pipelines.pages.groups import Grouped, Samples, grouped, table_of_findings
+from secateur.pipelines.pages.of_target import of_target
 from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.served import FINDINGS, REPORT, link_to
@@ -60,6 +61,7 @@ def written_report(
         metadata={
             "how much can go": page.recommendation or UNKNOWN,
             "verdict": page.verdict,
+            **({"what the target is worth": " ".join(told.sentences)} if (told := of_target(report)) else {}),
             **told_of([*findings, *([suspects.finding()] if suspects else [])]),
             **numbers_of(report),
             "path": dg.MetadataValue.path(place / REPORT),

@@ -18,7 +18,7 @@ def yardstick_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "yardstick",
-        ins=("inputs", "samples", "test_inputs", "test_samples", "source", "proxy"),
+        ins=("inputs", "samples", "test_inputs", "test_samples", "source", *(["proxy"] if study.proxy else [])),
         description="What the proxy gets on its training samples and on the test samples, and what a linear model, or "
         "boosted trees on a table, get of the same encoded samples. No score and no selection follows from it.",
         accelerated=True,
@@ -30,10 +30,10 @@ def yardstick_asset(study: Study) -> dg.AssetsDefinition:
         test_inputs: Any,
         test_samples: Any,
         source: Any,
-        proxy: Any,
+        **loaded: Any,
     ) -> dg.MaterializeResult:
         data, test = data_of(inputs, samples, source), data_of(test_inputs, test_samples, source, "test")
-        folders = [proxy / name for name in study.proxies]
+        folders = [loaded["proxy"] / name for name in study.proxies]
         folds = folds_in(study, secateur_store)
         simple = simple_model(study, source, folders, data, test, secateur_store)
         known: dict[str, Any] = {

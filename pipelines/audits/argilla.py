@@ -96,7 +96,7 @@ def record_of(name: str, sheets: Sheets, item: Item) -> dict[str, Any]:
     if name == "pairs":
         fields["other"] = shown(item.other or Held(), sheets)
     metadata = {"finding": item.finding, "drawn": "yes" if item.drawn else "no"} | {
-        key: value if isinstance(value, int | float) else str(value) for key, value in item.facts.items()
+        key: value if type(value) in (int, float) else str(value) for key, value in item.facts.items()
     }
     answer: Any = COPY if name == "pairs" else item.suggested if sheets.several else ", ".join(item.suggested)
     suggestion = {"value": answer, "score": share_in(item), "agent": AGENT}

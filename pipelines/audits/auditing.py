@@ -19,6 +19,7 @@ from secateur.pipelines.audits.listed import Found, as_findings, in_order, table
 from secateur.pipelines.audits.marking import with_draws
 from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
 from secateur.pipelines.audits.nearly import near_copies
+from secateur.pipelines.audits.oddities import odd
 from secateur.pipelines.audits.suspects import (
     Suspects,
     suspects_in,
@@ -134,7 +135,7 @@ class Audited:
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
         """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
         train = self.rows.part == TRAIN
-        masks = {
+        masks: dict[str, Callable[[], np.ndarray]] = {
             "deduplicated": lambda: self.copies.kept(self.rows.part),
             "without_leaks": lambda: train & (self.copies.across < 0),
             "without_suspects": lambda: train & ~suspicious(self.rows, self.suspects),
@@ -169,3 +170,4 @@ def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -
     yield from copied(rows, copies)
     if suspects:
         yield from wrongly_labelled(rows, suspects)
+    yield from odd(rows)

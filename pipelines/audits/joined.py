@@ -40,7 +40,7 @@ class Joined:
     def leaked(self, part: Int16[np.ndarray, " n"], *, exact: bool | None = None) -> Bool[np.ndarray, " n"]:
         """Rows of other parts that training has: all of them, or those of equal input, or those that are near alone."""
         of = (part != TRAIN) & (self.across >= 0)
-        return of if exact is None else of & ((self.across_by == 0) == exact)
+        return np.asarray(of if exact is None else of & ((self.across_by == 0) == exact))
 
     def kept(self, part: Int16[np.ndarray, " n"], of: int = TRAIN) -> Bool[np.ndarray, " n"]:
         """Rows of a part less all but the first of each group; false of other parts."""
@@ -48,7 +48,7 @@ class Joined:
         rows = np.flatnonzero(mine & (self.group >= 0))
         kept = mine & (self.group < 0)
         kept[rows[np.unique(self.group[rows], return_index=True)[1]]] = True
-        return kept
+        return np.asarray(kept)
 
 
 def exact_copies(rows: AuditRows) -> Copies:
@@ -59,7 +59,7 @@ def exact_copies(rows: AuditRows) -> Copies:
 
 def equal(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
     """Contents that differ are not alike at all."""
-    return (left == right).astype(np.float32)
+    return np.asarray(left == right, np.float32)
 
 
 def joined(measures: Sequence[Copies]) -> Joined:

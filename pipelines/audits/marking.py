@@ -47,8 +47,8 @@ class Precision:
     def sentence(self) -> str:
         """For people."""
         return (
-            f"{self.finding} of {self.split}: {self.right} of {self.marked} marked are right, {self.share:.0%} "
-            f"({self.low:.0%} to {self.high:.0%})"
+            f"{self.finding.capitalize()} of {self.split}: {self.right} of {self.marked} marked are right, "
+            f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
         )
 
     def content(self) -> dict[str, object]:

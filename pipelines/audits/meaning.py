@@ -46,19 +46,21 @@ class Resting:
     @property
     def sentence(self) -> str:
         """For people."""
-        percent = self.measure == "accuracy"
-        if percent:
-            whole, clean, low, high = (f"{100 * each:.1f}%" for each in (self.whole, self.clean, self.low, self.high))
-        else:
-            whole, clean, low, high = (f"{each:.4g}" for each in (self.whole, self.clean, self.low, self.high))
-        again = ""
-        if self.refitted is not None:
-            shown = f"{100 * self.refitted:.1f}%" if percent else f"{self.refitted:.4g}"
-            again = f"; fitted without the training rows that leak it gets {shown} on all"
+        whole, clean, refitted = (self.shown(each) for each in (self.whole, self.clean, self.refitted))
+        first = f"{self.model[0].upper()}{self.model[1:]} gets {self.measure} {whole} on {self.rows:,} test rows"
+        scale, unit = (100.0, " points") if self.measure == "accuracy" else (1.0, "")
+        low, high = (f"{scale * each:.3g}" for each in (self.low, self.high))
+        again = f"; fitted without the training rows that leak it gets {refitted} on all" if refitted else ""
         return (
-            f"{self.model} gets {self.measure} {whole} on {self.rows:,} test rows and {clean} without the "
-            f"{self.leaked_rows:,} that training has: the difference is {low} to {high} at {LEVEL:.0%}{again}"
+            f"{first} and {clean} without the {self.leaked_rows:,} that training has: {low} to {high}{unit} of it rest "
+            f"on leaked rows, at {LEVEL:.0%}{again}"
         )
+
+    def shown(self, value: float | None) -> str:
+        """A value of the measure; empty where there is none."""
+        if value is None:
+            return ""
+        return f"{100 * value:.1f}%" if self.measure == "accuracy" else f"{value:.4g}"
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
@@ -141,7 +143,7 @@ class Saving:
         """For people."""
         epochs = "an epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return (
-            f"without copies {self.rows:,} of {self.of:,} training rows would go ({self.rows / self.of:.1%}), "
+            f"Without copies {self.rows:,} of {self.of:,} training rows would go ({self.rows / self.of:.1%}), "
             f"{self.steps:,} steps less in {epochs} of batches of {self.batch_size}"
         )
 

@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 import polars as pl
+from jaxtyping import Bool, Float32, Int16, Int64
 
 from secateur.pipelines.audits.contract import AuditRows
-from secateur.scorers.copies.contract import Copies, Progress
+from secateur.scorers.copies.contract import Copies
+
+MOST_VALUES = 30
+"""Values of a column of texts that are told apart in distances, the commonest."""
 
 
-def near_copies(rows: AuditRows, *, seed: int = 0, progress: Progress | None = None) -> list[Copies]:
-    """Texts by words; none where there is a single readable row."""
+def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
+    """Texts by words, tables by standardised distance; none where fewer than two rows are readable."""
     if rows.sound.sum() < 2:
         return []
     if rows.kind == "text":
         from secateur.scorers.copies.texts import text_copies
 
-        sound = pl.Series(rows.sound)
-        texts = pl.select(pl.when(sound).then(rows.texts())).to_series()
-        return text_copies(texts, rows.part, seed=seed, progress=progress)
+        texts = rows.texts()
+        return of_sound(rows, lambda some, part: text_copies(texts.gather(some), part, seed=seed))
+    if rows.kind == "features":
+        from secateur.scorers.copies.points import table_copies
+
+        numbers = numbers_of(rows.features())
+        return of_sound(rows, lambda some, part: table_copies(numbers[some], part, seed=seed))
     return []
+
+
+def of_sound(
+    rows: AuditRows, search: Callable[[Int64[np.ndarray, " m"], Int16[np.ndarray, " m"]], Sequence[Copies]]
+) -> list[Copies]:
+    """Copies among the rows whose input can be read, in the numbering of all rows."""
+    sound = np.flatnonzero(rows.sound)
+    return [among(each, sound, len(rows)) for each in search(sound, rows.part[sound])]
+
+
+def among(copies: Copies, some: Int64[np.ndarray, " m"], count: int) -> Copies:
+    """Copies of some of `count` rows as copies of all; others have none."""
+
+    def placed(values: np.ndarray, empty: float | bool) -> np.ndarray:
+        whole = np.full(count, empty, values.dtype)
+        whole[some] = values
+        return whole
+
+    def numbered(values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " n"]:
+        return placed(np.where(values >= 0, some[np.maximum(values, 0)], -1), -1)
+
+    if len(some) == count:
+        return copies
+    return replace(
+        copies,
+        group=numbered(copies.group),
+        stays=placed(copies.stays, empty=True),
+        partner=numbered(copies.partner),
+        similarity=placed(copies.similarity, np.nan),
+        across=numbered(copies.across),
+        across_similarity=placed(copies.across_similarity, np.nan),
+        spread=placed(copies.spread, np.nan),
+    )
+
+
+def numbers_of(features: pl.DataFrame) -> Float32[np.ndarray, "n d"]:
+    """Columns as numbers, NaN where one is missing; of texts a column of 0 and 1 for each of the commonest values."""
+    found: list[np.ndarray] = []
+    for column in features.get_columns():
+        if column.dtype != pl.String:
+            found.append(column.cast(pl.Float32).fill_null(np.nan).to_numpy())
+            continue
+        missing: Bool[np.ndarray, " n"] = column.is_null().to_numpy()
+        for value in column.drop_nulls().value_counts(sort=True).to_series().head(MOST_VALUES):
+            found.append(np.where(missing, np.nan, (column == value).fill_null(False).to_numpy()))
+    return np.stack(found, axis=1).astype(np.float32)

@@ -29,9 +29,10 @@ from secateur.pipelines.commands.init import init
 from secateur.pipelines.commands.manifests import apply, diff, explain, verify
 from secateur.pipelines.commands.pages import open_report
 from secateur.pipelines.commands.prompts import prompts
+from secateur.pipelines.commands.score import score
 from secateur.pipelines.commands.select import select
 from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, complain, err
-from secateur.pipelines.commands.studies import run, score, studies, ui
+from secateur.pipelines.commands.studies import run, studies, ui
 from secateur.pipelines.commands.trust import trust
 from secateur.pipelines.files.shown_text import visible
 from secateur.pipelines.files.unwritable import told
@@ -110,7 +111,13 @@ add(
 )
 add(STUDIES, run, "secateur prune digits_pdp", f"secateur prune {MASKS} --selection er --keep 0.03", name="prune")
 add(STUDIES, open_report, "secateur open digits", "secateur open digits --json", name="open")
-add(STUDIES, score, "secateur score digits", "secateur score digits --again")
+add(
+    STUDIES,
+    score,
+    "secateur score digits --again",
+    "secateur score data.csv --label label --score aum --score forgetting -o scores.parquet",
+    "secateur score tickets.csv --label queue --key ticket --score el2n --set el2n.epochs=5 --json",
+)
 add(
     STUDIES,
     select,

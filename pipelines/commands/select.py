@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from secateur.pipelines.commands import select_data as data
@@ -59,15 +60,12 @@ def select(
     A path of data is data, a name or a YAML file a study. Of data the kept rows are written, as they stand in the file
     where the format is the same, and beside them as much at random.
     """
-    of_data = [option for option in context.command.params if getattr(option, "rich_help_panel", None) == data.DATA]
     if is_data(name):
         refuse(name, "a study", {"--selection": selection, "--again": again, "--wait": wait})
-        asked = {option.name: context.params[option.name] for option in of_data if option.name}
+        asked = {option.name: context.params[option.name] for option in options_in(context, data.DATA) if option.name}
         data.select_data(name, keep, seed, asked, as_json=as_json)
         return
-    sources = {option: context.get_parameter_source(option.name or "") for option in of_data}
-    said = [option for option, source in sources.items() if source and source.name != "DEFAULT"]
-    refuse(name, "a file of data", {(option.secondary_opts or option.opts)[0]: True for option in said})
+    refuse_said(context, name, data.DATA)
     select_of_study(name, selection, keep, seed, again=again, wait=wait, as_json=as_json)
 
 
@@ -81,6 +79,18 @@ def is_data(name: str) -> bool:
     if name.endswith((".yaml", ".yml")):
         return False
     return not name.isidentifier() or name not in {*shipped_files(), *(file.name for file in own_studies())}
+
+
+def options_in(context: typer.Context, panel: str) -> list[click.Parameter]:
+    """The options of a command that its help shows in a panel."""
+    return [option for option in context.command.params if getattr(option, "rich_help_panel", None) == panel]
+
+
+def refuse_said(context: typer.Context, name: str, panel: str) -> None:
+    """Raise ValueError for an option of data, those of the panel, that somebody gave beside a study."""
+    sources = {option: context.get_parameter_source(option.name or "") for option in options_in(context, panel)}
+    said = [option for option, source in sources.items() if source and source.name != "DEFAULT"]
+    refuse(name, "a file of data", {(option.secondary_opts or option.opts)[0]: True for option in said})
 
 
 def refuse(name: str, of: str, options: dict[str, Any]) -> None:

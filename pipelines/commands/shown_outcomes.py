@@ -22,7 +22,7 @@ def show_report(answer: dict[str, Any]) -> None:
     out.print(table_of(header, lines, right=(1, 2, *worst)))
     if recommendation := answer["report"]["recommendation"]:
         say(recommendation["sentence"], style="bold")
-    for part in ("yardstick", "saving", "time_to_accuracy"):
+    for part in ("yardstick", "saving", "time_to_accuracy", "target"):
         if told := answer["report"].get(part):
             say(" ".join(told["sentences"]))
     say(answer["report"]["verdict"], style="bold")

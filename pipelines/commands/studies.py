@@ -1,9 +1,8 @@
-"""Commands about studies: `studies`, `ui`, `run`, also named `prune`, and its parts `score` and `select`."""
+"""Commands about studies: `studies`, `ui`, and `run`, also named `prune`, whose parts are `score` and `select`."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,6 @@ from secateur.pipelines.commands.shell import (
     StudyName,
     bar,
     caution,
-    find_samples_study,
     find_study,
     out,
     say,
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.files import StudyFile
     from secateur.pipelines.studies.grid import Trial
-    from secateur.pipelines.studies.own_scores import OwnScore
-    from secateur.pipelines.studies.scores import Score
     from secateur.pipelines.studies.study import AnyStudy
     from secateur.trainers.judging.outcome import Outcome
 
@@ -228,45 +224,6 @@ def answer_of(
     answer["manifest"] = first_manifest(store, study, list(trials), answer["report"]) or space or None
     answer["best"] = best_of(store, study) if whole else None
     return answer
-
-
-def score(name: StudyName, again: Again = False, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Score every sample by every score of a study of samples; what is fresh is not made again."""
-    from secateur.pipelines.runs.findings import findings_of
-    from secateur.pipelines.runs.yardstick import beside_in
-    from secateur.pipelines.storage.store import Store
-
-    (file, study), store = find_samples_study(name), Store(marked_home() / "assets")
-    made = make(file, store, "scores", again=again, wait=wait)
-    scores: list[dict[str, Any]] = []
-    for score, declared in study.scores.items():
-        key = (study.name, "scores", score)
-        values = store.load(key)
-        wide = values[:].astype("float64")
-        numbers = {"min": wide.min(), "mean": wide.mean(), "max": wide.max()}
-        scores.append(
-            {"score": score, "high_means": high_means_of(declared)}
-            | {what: float(number) for what, number in numbers.items()}
-            | {"samples": len(wide), "path": str(store.find(key))}
-        )
-
-    findings = findings_of(store, study, known=beside_in(store, study, {}))
-
-    def show() -> None:
-        say_findings(findings)
-        names = ("min", "mean", "max")
-        lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in scores]
-        out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
-        say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
-
-    tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)
-
-
-def high_means_of(score: "Score | OwnScore") -> str:
-    """What a high value of a score means."""
-    from secateur.pipelines.studies.own_scores import OwnScore
-
-    return score.high_means if isinstance(score, OwnScore) else score.declared.card.high_means
 
 
 def make(

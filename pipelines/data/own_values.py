@@ -4,7 +4,7 @@ A file that was made for other rows is refused, never read as if it were made fo
 number, every number one row, and numbers without a key name the very files that they were made for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class DataRows:
     `places` are their places among all `count` rows of the files, int64 `[n]` ascending; `hashes` their content hashes,
     `ids` the values of the study's id column, if it names one; `column` gives a column of the data, None where there is
     none, and `shown` says rows for a message. `revision` is that of the files, `name` what a message calls them.
+    `every` gives a column of all rows of the files, those that were held or left out too; None where nobody knows it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DataRows:
     id_column: str | None
     column: Callable[[str], pl.Series | None]
     shown: Callable[[np.ndarray, int], str]
+    every: Callable[[str], pl.Series | None] = lambda name: None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class NumbersFile:
     @property
     def is_array(self) -> bool:
         """Whether it is an array without columns."""
-        return self.path.suffix == ".npy"
+        return self.path.suffix in (".npy", ".safetensors")
 
     def table(self) -> SourceFile:
         """The file as its reader has it; raises SourceError where it cannot be read."""
@@ -106,9 +108,31 @@ class NumbersFile:
 def column_of(file: SourceFile, name: str, what: str) -> pl.Series:
     """A column of a table; raises SourceError with the names there are."""
     check_names(file.columns, [name], f"{what}: {Path(file.name).name}")
-    kinds = settled_types([file], [name], ())
-    chunks = [chunk for table in file.batches(kinds) for chunk in table[name].chunks]
+    return column_over([file], name)
+
+
+def column_over(files: Sequence[SourceFile], name: str) -> pl.Series:
+    """A column over several files, which all have it, in the type that they have in common."""
+    kinds = settled_types(files, [name], ())
+    chunks = [chunk for file in files for table in file.batches(kinds) for chunk in table[name].chunks]
     return series_of(pa.chunked_array(chunks, kinds[name])).rename(name)
+
+
+def numbers_of_column(name: str, rows: DataRows, what: str) -> np.ndarray:
+    """Numbers, or true and false, of a column of the data, int64 or float64 `[n]`; SourceError where there is none, or
+    that counts and names rows for gaps, NaN and infinity."""
+    values = rows.column(name)
+    if values is None:
+        raise SourceError(f"{what}.column: {rows.name} has no column {name!r}: correct it, or name a file")
+    if values.dtype == pl.Boolean:
+        values = values.cast(pl.Int64)
+    refuse_rows(values.is_null(), f"{what}: column {name!r} is empty", rows)
+    if not values.dtype.is_numeric():
+        raise SourceError(f"{what}: column {name!r} of {rows.name} holds {values.dtype}, and numbers are needed")
+    if values.dtype.is_float():
+        wrong = ~(values.abs() <= LARGEST)
+        refuse_rows(wrong, f"{what}: column {name!r} is NaN, infinite or beyond {LARGEST:.2g}", rows)
+    return values.to_numpy()
 
 
 def numbers_for(file: NumbersFile, rows: DataRows, join: Join, column: str | None) -> np.ndarray:
@@ -238,7 +262,9 @@ def joined(
     used = np.zeros(len(keys), np.bool_)
     used[found.to_numpy()] = True
     if not join.drop and not used[firsts["place"].to_numpy()].all():
-        beyond = ~keys.is_in(own.unique().implode())
+        every = rows.every(own.name)
+        known = own if every is None else comparable(file, keys, every.drop_nulls())[1]
+        beyond = ~keys.is_in(known.unique().implode())
         some = ", ".join(map(repr, keys.filter(beyond)[:SHOWN].to_list()))
         file.refuse(
             beyond, f"key {keys.name!r} is that of no row of {rows.name} ({some}; unmatched: drop ignores them)"

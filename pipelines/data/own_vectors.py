@@ -1,6 +1,7 @@
 """Vectors that a user brings, put to the rows of the data: an array in their order, or a column of lists."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from secateur.pipelines.data.own_values import (
     places_for,
     refuse_names,
 )
+from secateur.pipelines.data.scan import on_disk
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
@@ -23,9 +25,14 @@ BLOCK = 1 << 14
 """Vectors that are looked at together."""
 
 
-def vectors_for(file: NumbersFile, rows: DataRows, join: Join, column: str | None) -> np.ndarray:
+def vectors_for(
+    file: NumbersFile, rows: DataRows, join: Join, column: str | None, scratch: Path | None = None
+) -> np.ndarray:
     """One vector for each row of the data, float32 `[n, d]`, from an array `[rows, d]`, which is mapped into memory, or
     a column of lists; raises SourceError that says what does not go together, as `places_for` does.
+
+    Vectors in another order than the data's are put in order in a nameless file of the folder `scratch`, if there is
+    one, block by block.
     """
     if file.is_array:
         refuse_names(file, join, column)
@@ -40,7 +47,12 @@ def vectors_for(file: NumbersFile, rows: DataRows, join: Join, column: str | Non
     places = places_for(file, rows, join, len(found), lambda one, other: (found[one] != found[other]).any(axis=1))
     if found.dtype == np.float32 and len(places) == len(found) and np.array_equal(places, np.arange(len(found))):
         return found  # as it lies, mapped into memory
-    return np.asarray(found[places], np.float32)
+    if scratch is None:
+        return np.asarray(found[places], np.float32)
+    ordered = on_disk((len(places), found.shape[1]), np.float32, scratch)
+    for start in range(0, len(places), BLOCK):
+        ordered[start : start + BLOCK] = found[places[start : start + BLOCK]]
+    return ordered
 
 
 def not_finite(vectors: np.ndarray) -> np.ndarray:

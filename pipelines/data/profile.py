@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ READERS = {**PLAIN, **{f"{ending}.gz": kind for ending, kind in PLAIN.items()}, 
 MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
 """Marks that usually stand for a missing value."""
 TRAINING, TESTING = ("train", "training"), ("test", "testing", "validation", "valid", "val", "dev", "eval")
+LOOKED_AT = 10_000
+"""Files below a folder that are looked at for a message."""
 SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?$")
 
 Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list", "numbers", "other", "nothing"]
@@ -145,6 +148,8 @@ def of_pictures(folder: Path) -> Place:
         return Place("imagefolder", str(folder / train), test and str(folder / test), folder / train, others=others)
     if any(pictures_in(entry) for entry in inside):
         return Place("imagefolder", str(folder), first=folder)
+    if deeper := next((path for path in islice(folder.rglob("*"), LOOKED_AT) if ending_of(path) in READERS), None):
+        raise SourceError(f"{folder}: files of data lie in folders below it, such as {deeper}: name a folder of files")
     raise SourceError(
         f"{folder}: no data is seen here; a data set is a CSV, JSON lines or Parquet file (or a folder of them), a "
         f"folder with a folder of pictures per class, or what save_to_disk of the datasets library wrote"

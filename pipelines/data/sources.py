@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ import xxhash
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.apart import APART, Apart, apart_types
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division
 from secateur.pipelines.data.drawn_rows import drawn_rows
@@ -107,9 +108,11 @@ def load(
     policy: DataPolicy | None = None,
     *,
     whole: bool = False,
+    apart: Apart | None = None,
 ) -> Loaded:
     """Load a source; `base` is the folder that its relative paths start from. With `whole` there is no test split: one
-    that the source would draw stays in training.
+    that the source would draw stays in training. Rows of the training files that are `apart` are in neither split:
+    `rows` and `scanned` hold them under a name of their own.
 
     `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
     (sorted by name within a glob). Raises SourceError for everything that bad data can be.
@@ -121,25 +124,21 @@ def load(
         parts, revision = read(source, columns, base, cache / "sources")
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source)
-        folder = rows_folder(source, columns, base, cache, f"{revision} whole" if whole else revision)
+        read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
+        folder = rows_folder(source, columns, base, cache, read_as)
         divided_as = parts | {"test": ()} if whole else parts
-        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns))
+        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns), apart)
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
     keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
     kept = {split: part_of(rows, keep[split], folder / split) for split, rows in scans.items()}
     say = Places(kept, names, pictures).text
     declared = [of for file in files if (of := file.label_names.get(columns.labels[0]))] if columns.labels else []
+    learned = {split: rows for split, rows in kept.items() if split != APART}
     targets, label_names = read_targets(
-        kept, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
+        learned, columns, declared, source.label_names, say, spellings_in(files, columns, wanted)
     )
-    for split in kept:
-        if source.limit is not None and len(kept[split]) > source.limit:
-            drawn = drawn_rows(targets[split], source.limit, source.split_seed)
-            mask = on_disk((len(kept[split]),), np.bool_, folder)
-            mask[drawn] = True
-            kept[split] = part_of(kept[split], mask, folder / split)
-            targets[split] = targets[split][drawn]
+    limit_rows(source, kept, targets, folder)
     if source.held_out is not None and not whole:
         check_classes(targets, label_names, "split.after" if source.read_besides else "split_seed or test_fraction")
     return Loaded(
@@ -156,6 +155,19 @@ def load(
         group=columns.group,
         pictures=pictures,
     )
+
+
+def limit_rows(
+    source: Source, kept: dict[str, SplitRows], targets: dict[str, Shaped[np.ndarray, "n ..."]], folder: Path
+) -> None:
+    """Leave as many rows of each split, and their targets, as the source's limit says."""
+    for split in targets:
+        if source.limit is not None and len(kept[split]) > source.limit:
+            drawn = drawn_rows(targets[split], source.limit, source.split_seed)
+            mask = on_disk((len(kept[split]),), np.bool_, folder)
+            mask[drawn] = True
+            kept[split] = part_of(kept[split], mask, folder / split)
+            targets[split] = targets[split][drawn]
 
 
 def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
@@ -270,15 +282,16 @@ def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, t
 def read_splits(
     source: Source,
     parts: Mapping[str, Sequence[SourceFile]],
-    wanted: Types,
+    wanted: dict[str, pa.DataType],
     columns: Columns,
     folder: Path,
     base: Path,
     names: Mapping[str, Sequence[str]],
+    apart: Apart | None = None,
 ) -> dict[str, SplitRows]:
     """Shards of both splits, from `folder` where they are there already; `names` are those of classes.
 
-    There is no test split where `parts` has one without files.
+    There is no test split where `parts` has one without files. Rows of the training files that are `apart` are neither.
     """
     scans: dict[str, SplitRows] = {}
     offset = 0
@@ -286,12 +299,17 @@ def read_splits(
         division = Division.of(source, columns) if "test" not in parts else None
 
         def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
-            return by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
+            masks = by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
+            if apart is None or name != "train":
+                return masks
+            own = apart(table)
+            return {split: mask & ~own for split, mask in masks.items()} | {APART: own}
 
-        scans |= scanned(files, wanted, columns, folder / name, base, divide, names, offset) if files else {}
+        kinds = wanted | apart_types(files, apart) if name == "train" else wanted
+        scans |= scanned(files, kinds, columns, folder / name, base, divide, names, offset) if files else {}
         if division and division.misses(scans):
-            by_row = replace(division, by_row=True)
-            scans = scanned(files, wanted, columns, folder / "by_row", base, by_row, names, offset)
+            by_row = partial(divide, by=replace(division, by_row=True))
+            scans = scanned(files, kinds, columns, folder / "by_row", base, by_row, names, offset)
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans and parts.get(split) != ():

@@ -1,6 +1,6 @@
 """The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64, Shaped
 from pydantic import TypeAdapter
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.classes import labels_of, labels_there, numbers_of_texts
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.profile import READERS
 from secateur.pipelines.data.scan import FILE, INPUT, ROW, SplitRows, words_of
-from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.contract import SourceKind, check_names
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import Places, revision_of
+from secateur.pipelines.data.targets import numbers_of, sets_of
 from secateur.pipelines.data.whole import Whole, files_now, load_whole
 
 SHOWN = 3
@@ -110,36 +112,6 @@ def table_of(rows: SplitRows, key: str) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Apart:
-    """Rows that stand apart from the source they lie in: those that have one of some values in each of some columns."""
-
-    wanted: Mapping[str, Sequence[Any]]
-
-    def __call__(self, table: pa.Table) -> Bool[np.ndarray, " n"]:
-        """Mask of a batch; ValueError for a value that a column of its type cannot hold."""
-        mask = np.ones(table.num_rows, np.bool_)
-        for name, values in self.wanted.items():
-            mask &= same(types.series_of(table[name]), name, values)
-        return mask
-
-
-def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
-    """Rows of a column that hold one of some values as a study writes them."""
-    if column.dtype == pl.String:
-        wanted = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
-    else:
-        wanted = list(values)
-        fits = bool if column.dtype == pl.Boolean else (int, float)
-        for value in wanted:
-            if not isinstance(value, fits) or (isinstance(value, bool) and column.dtype != pl.Boolean):
-                raise ValueError(f"target.filter: column {name!r} holds {column.dtype}, and {value!r} is none of these")
-    if column.dtype.is_numeric():
-        column, wanted = column.cast(pl.Float64), [float(value) for value in wanted]
-    kind = column.dtype
-    return column.is_in(pl.Series(wanted, dtype=kind).implode()).fill_null(False).to_numpy()
-
-
-@dataclass(frozen=True)
 class StreamedTexts:
     """Texts of rows, read from their files in each pass: `places` int64 ascending are among the rows of all files."""
 
@@ -174,3 +146,69 @@ def texts_of(
     if now != revision:
         raise SourceError("the data have changed since they were read; run the study again")
     return StreamedTexts(files, columns.text, places)
+
+
+def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np.ndarray, " n"]:
+    """Places of the rows of a table of samples among those of all `files`, by name and number of rows."""
+    starts = np.concatenate([[0], np.cumsum([count for _, count in files])]).astype(np.int64)
+    return np.asarray(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy(), np.int64)
+
+
+def column_at(files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"]) -> pl.Series:
+    """A column of rows by their places among those of all files; SourceError for gaps, and for a column that is not
+    there."""
+    for file in files:
+        check_names(file.columns, [name], f"target.source: {file.name}")
+    kinds, parts, ends = settled_types(files, [name], ()), list[pl.Series](), [0]
+    for file in files:
+        parts += [types.series_of(table[name]) for table in file.batches(kinds)]
+        ends.append(sum(map(len, parts)))
+    found = pl.concat(parts).gather(places)
+    if gaps := found.null_count():
+        place = int(places[int(found.is_null().arg_true()[0])])
+        number = int(np.searchsorted(ends, place, "right")) - 1
+        where = f"row {place - ends[number]} of {files[number].name}"
+        raise SourceError(
+            f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}"
+        )
+    return found
+
+
+def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) -> pl.Series:
+    """A column of a target; SourceError that names the rows that have none, for a text of blanks is none."""
+    held = rows.column(name)
+    gaps = held.is_null() if held.dtype != pl.String else held.is_null() | (held.str.strip_chars() == "")
+    if count := int(gaps.sum()):
+        where = Places({"target": rows}, files).text(
+            "target", gaps.arg_true().to_numpy()[:1000].astype(np.int64), count
+        )
+        raise SourceError(f"{what}: column {name!r} is empty in {count:,} rows, {where}: fill them")
+    return held
+
+
+def known_targets(
+    rows: SplitRows, columns: Columns, names: Sequence[str], files: Sequence[str]
+) -> Shaped[np.ndarray, "n ..."]:
+    """Targets of rows as the training rows have them, whose classes or labels are `names`; SourceError that names the
+    rows for others."""
+
+    def say(some: np.ndarray) -> str:
+        return Places({"target": rows}, files).text("target", some)
+
+    if columns.target in (None, "class"):
+        name = columns.labels[0]
+        found = labels_of(
+            rows, name, numbers_of_texts(names, rows.schema.field(name).type, labels_there({"": rows}, name))
+        )
+        if len(unknown := np.flatnonzero(found < 0)):
+            held = rows.column(name)[int(unknown[0])]
+            raise SourceError(
+                f"target: label column {name!r} is {held!r} at {say(unknown)}, a class that no training row has: "
+                "gradients need one that the proxy knows"
+            )
+        return found
+    held_by = [rows.column(name) for name in columns.labels]
+    try:
+        return numbers_of(held_by, say) if columns.target == "numbers" else sets_of(held_by, names, say)
+    except ValueError as error:
+        raise SourceError(f"target: {error}") from error

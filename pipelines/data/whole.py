@@ -1,7 +1,7 @@
 """A source of which no row is held out, as a study reads that trains nothing: every row, hashed, with its columns."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import xxhash
 from jaxtyping import Int64
 
+from secateur.pipelines.data.apart import APART, Apart
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
@@ -34,8 +35,6 @@ from secateur.pipelines.data.targets import read_targets
 
 LONGEST = 121
 """Characters of a text that are kept, to show rows by."""
-APART = "target"
-"""The split of rows that stand apart."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,11 @@ def load_whole(
     policy: DataPolicy,
     *,
     longest: int | None = LONGEST,
-    apart: Callable[[pa.Table], np.ndarray] | None = None,
-    key: str = "",
+    apart: Apart | None = None,
 ) -> Whole:
     """Read every row of a source, with the columns `besides`; relative paths start from `base`, `cache` takes shards.
 
-    Rows that a mask of `apart` names, by the columns of a batch, are none of the others; `key` says which they are.
+    Rows that are `apart` are none of the others.
     Texts are cut at `longest` characters, unless it is None. Raises SourceError for everything that bad data can be.
     """
 
@@ -124,7 +122,7 @@ def load_whole(
         files = parts["train"]
         wanted = typed_columns(files, columns, source, besides)
         folder = rows_folder(source, columns, base, cache, revision)
-        folder = folder.with_name(f"{folder.name}-{named(besides, longest, key)}")
+        folder = folder.with_name(f"{folder.name}-{named(besides, longest, apart)}")
         names = class_names_of(files, columns)
         scans = scanned(files, wanted, columns, folder / "train", base, divide, names, longest=longest)
     if "train" not in scans:
@@ -152,9 +150,9 @@ def load_whole(
     )
 
 
-def named(besides: Sequence[str], longest: int | None, key: str) -> str:
+def named(besides: Sequence[str], longest: int | None, apart: Apart | None) -> str:
     """A part of a folder's name that stands for some columns, the length of texts, and which rows stand apart."""
-    parts = [longest, *sorted(besides), *([{"apart": key}] if key else [])]
+    parts = [longest, *sorted(besides), *([repr(apart)] if apart else [])]
     return xxhash.xxh3_64_hexdigest(json.dumps(parts).encode())
 
 

@@ -27,17 +27,3 @@ def asked(scores: Scores) -> dict[str, Score]:
         checked(score.declared.settings, score.settings, f"scores.{name}")
         found[name] = score
     return found
-
-
-def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
-    """The scores, ahead of them others that they are made of and that nobody asked for."""
-    every = dict(scores)
-    for score in scores.values():
-        others = {name: Score(scorer=name) for name in sorted(score.signals & scorers().keys() - every.keys())}
-        every = with_read(others) | every
-    return every
-
-
-def settings_of(score: Score) -> dict[str, Any]:
-    """All settings of a scorer: as the caller gives them, otherwise its defaults."""
-    return score.declared.settings(**score.settings).model_dump()

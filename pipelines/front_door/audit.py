@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from secateur.pipelines.audits.auditing import Audited, audited
+from secateur.pipelines.audits.auditing import Audited, How, audited
+from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
@@ -46,6 +48,40 @@ class Audit:
         """The lines of groups of copies: `group`, `group_rows`, and whether the row `stays`."""
         return self.lines.filter(pl.col("group").is_not_null())
 
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested` and `score`."""
+        return self.lines.filter(pl.col("finding") == "wrong labels")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """All numbers, as `secateur audit --json` prints them."""
+        return self.audit.content()
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the page to a path that ends in .html, the table of findings to one that ends in .csv or .parquet, and
+        to any other path a folder with these, manifests and exports; raises FileExistsError where something is there.
+        """
+        from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
+
+        target = Path(path)
+        if target.suffix == ".html":
+            write_page(self.audit, target, overwrite=overwrite)
+        elif target.suffix:
+            write_table(self.audit, target, overwrite=overwrite)
+        else:
+            write_audit(self.audit, target, overwrite=overwrite)
+        return target
+
+    def precision(self, marks: str | Path) -> pl.DataFrame:
+        """How many findings are right, of a CSV of marks that the page saved: `finding`, `split`, `marked`, `right`,
+        `share`, `low` and `high`, the ends of an exact interval of 95%.
+        """
+        found, strange = precisions(self.lines, read_marks(Path(marks)))
+        if strange:
+            warnings.warn(f"{strange:,} marks are of rows that were not drawn, and do not count", stacklevel=2)
+        return pl.DataFrame([one.content() for one in found])
+
     def keep(self, name: str) -> np.ndarray:
         """Training rows that stay, bool `[n]` in the order of the data: `deduplicated`, `without_leaks` or
         `without_suspects`."""
@@ -78,6 +114,8 @@ def audit(
     key: str | None = None,
     task: str | None = None,
     unlabelled: bool = False,
+    near: bool = True,
+    seed: int = 0,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks, copies, wrong labels and oddities in `data`.
@@ -89,7 +127,8 @@ def audit(
 
     `label` is the column of labels, or several; `text`, `image` or `features` the input; `group` a column whose equal
     values belong together, `key` one of ids of your own. What is not named is guessed, as `secateur init` does, but for
-    labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at.
+    labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
+    equal rows alone are copies.
 
     Raises ValueError for data that cannot be read, and columns that there are not.
 
@@ -110,7 +149,8 @@ def audit(
     with bars(progress) as display, in_words_of_a_call(folder):
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
-        return Audit(audited(rows, say=display.stage))
+        how = How(near=near, labels=not unlabelled, seed=seed)
+        return Audit(audited(rows, how, say=display.stage))
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:

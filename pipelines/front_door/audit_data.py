@@ -16,13 +16,13 @@ from pydantic import TypeAdapter
 from secateur.pipelines.audits.contract import BENCHMARK, TARGET, TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.reading import PartFiles, rows_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.profile import BUNDLED, Place, find_data
+from secateur.pipelines.data.profile import BUNDLED, Place, find_data, profile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
 from secateur.pipelines.front_door.as_tables import alone, chats_in_hand, flattened, listed_pictures
 from secateur.pipelines.front_door.read_whole import written
-from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, profile, source_of, text_of
+from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, source_of, text_of
 from secateur.pipelines.studies.draft_target import Goal, goal_of
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import did_you_mean

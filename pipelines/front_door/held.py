@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secateur.pipelines.data.codes import codes_of
+from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.profile import Place, files_at, find_data
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 from secateur.pipelines.data.types import series_of
-from secateur.pipelines.manifests.given import given
+from secateur.pipelines.manifests.given import Given, given
 from secateur.pipelines.studies.rejections import did_you_mean
 
 BATCH = 1 << 14
@@ -53,6 +54,7 @@ class Held:
 
     def column(self, name: str, what: str) -> pl.Series:
         """A column; `what` says for a message what it is read as. Raises SourceError where there is none."""
+        name = str(name)  # pandas may call one 0
         if name not in self.columns:
             near = did_you_mean(name, self.columns)
             raise SourceError(f"{what}: {self.name} has no column {name!r}; {near}there are: {', '.join(self.columns)}")
@@ -68,7 +70,9 @@ class Held:
         if held.dtype == pl.Boolean:
             held = held.cast(pl.Int64)
         if not held.dtype.is_numeric():
-            raise SourceError(f"{what}: column {name!r} of {self.name} holds {held.dtype}, and numbers are needed")
+            long = ", or whole numbers beyond 64 bits" if held.dtype == pl.String else ""
+            holds = f"column {name!r} of {self.name} holds {'texts' if long else held.dtype}{long}"
+            raise SourceError(f"{what}: {holds}, and numbers are needed")
         self.refuse(held.is_null(), f"{what}: column {name!r}", "empty")
         if held.dtype.is_float():
             self.refuse(~held.is_finite(), f"{what}: column {name!r}", "NaN or infinite")
@@ -115,11 +119,28 @@ def held(data: Any) -> Held:
     """What a caller gives: see `select`; raises SourceError for anything else."""
     if isinstance(data, str | Path):
         return of_path(Path(data).expanduser())
-    try:
-        hand = given(data, None)
-    except ValueError as error:
-        raise SourceError(str(error).removeprefix("rows are kept of ")) from error
+    hand = in_hand(data, None)
     return Held("the data", [hand.rows], hand.take, items=hand.count)
+
+
+def in_hand(data: Any, columns: Columns | None) -> Given:
+    """Data in hand as columns; raises SourceError for what is none, with what to do."""
+    import datasets
+
+    if isinstance(data, datasets.DatasetDict):
+        raise SourceError(f"this is a DatasetDict: give one split of it, such as data[{next(iter(data), 'train')!r}]")
+    if isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict):
+        raise SourceError(
+            "this is an IterableDataset, whose rows are known one after another: write them to a Parquet file and give "
+            "its path, or load them without streaming=True"
+        )
+    if isinstance(data, Mapping):
+        raise SourceError("this is a mapping: give a table of it, such as polars.DataFrame(data), or a list of dicts")
+    try:
+        return given(data, columns)
+    except ValueError as error:
+        said = str(error).replace("rows are kept of", "give").replace("Dataset or DatasetDict", "Dataset")
+        raise SourceError(said) from error
 
 
 def of_path(path: Path) -> Held:

@@ -10,10 +10,10 @@ import numpy as np
 
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.sources import Loaded
-from secateur.pipelines.front_door.asked import settings_of
 from secateur.pipelines.front_door.progress import Bars
 from secateur.pipelines.runs.possible import check_possible
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.scores import settings_of
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer
@@ -22,7 +22,7 @@ from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoint
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import fit_encoder
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.processes import device_of_choice
 
@@ -50,7 +50,7 @@ def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars)
     }
     found |= passed(study, data, runs, display)
     given = signals_of(study, data, loaded, runs[0], folder, display)
-    waiting = {name: score for name, score in study.scores.items() if isinstance(score.declared, Scorer)}
+    waiting = {name: score for name, score in study.computed.items() if isinstance(score.declared, Scorer)}
     while waiting:  # a score of signals may read another
         ready = {name: one for name, one in waiting.items() if not one.signals & waiting.keys()}
         for name, score in ready.items():
@@ -76,8 +76,9 @@ def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
 
 def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
     """Train a proxy, with its checkpoints in `folder`; the scores of the observers that watched it, by name."""
+    assert study.proxy
     watchers: dict[str, Observer] = {}
-    for name, score in study.scores.items():
+    for name, score in study.computed.items():
         if isinstance(score.declared, type):
             watchers[name] = score.declared(len(data), device_of_choice(), **settings_of(score))
     folder.mkdir()
@@ -98,7 +99,7 @@ def passed(study: Study, data: Data, runs: list[Path], display: Bars) -> dict[st
     """Scores of checkpoints, from one pass over the rows."""
     configured = {
         name: (score.declared, settings_of(score))
-        for name, score in study.scores.items()
+        for name, score in study.computed.items()
         if isinstance(score.declared, CheckpointScorer)
     }
     if not configured:
@@ -126,6 +127,7 @@ def signals_of(
         if name not in study.signals:
             continue
         display.stage("embedding")
+        assert isinstance(study.embeddings, EmbeddingSettings)
         settings = study.embeddings.model_copy(update={} if name == "embeddings" else {"kind": "sklearn"})
         read = {"model": models.load(run)} if settings.kind == "proxy" else {} if texts is None else {"texts": texts}
         given[name] = joined(embed(settings, data, **read, device=device_of_choice()), folder / name)

@@ -21,7 +21,7 @@ from secateur.pipelines.data.scan import FILE, ROW
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.sources import Loaded, load, own_manners
-from secateur.pipelines.manifests.given import given
+from secateur.pipelines.front_door.held import in_hand
 from secateur.pipelines.studies.draft import Draft, Wish, draft_columns, source_of
 from secateur.pipelines.studies.draft_training import settle
 from secateur.pipelines.studies.problem import Problem
@@ -126,8 +126,6 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
     import datasets
 
     named = [name for name in (*wish.labels, wish.text, wish.image, *wish.features) if name is not None]
-    if isinstance(data, datasets.DatasetDict):
-        raise SourceError(f"this is a DatasetDict: give one split of it, such as data[{next(iter(data), 'train')!r}]")
     if isinstance(data, datasets.Dataset) and len(data):
         with own_manners():
             data.to_parquet(path)
@@ -137,10 +135,7 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
         label = list(wish.labels) if len(wish.labels) > 1 else wish.labels[0]
         inputs = {"text": wish.text, "image": wish.image, "features": list(wish.features) or None}
         columns = Columns.model_validate(inputs | {"label": label})
-    try:
-        hand = given(data, columns)
-    except ValueError as error:
-        raise SourceError(str(error).removeprefix("rows are kept of ")) from error
+    hand = in_hand(data, columns)
     rows = hand.rows
     if not hand.count:
         raise SourceError("the data have no rows: there is nothing to score")

@@ -5,21 +5,23 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.front_door.asked import Scores, asked, with_read
-from secateur.pipelines.front_door.progress import bars
+from secateur.pipelines.front_door.asked import Scores, asked
+from secateur.pipelines.front_door.progress import Bars, bars
 from secateur.pipelines.front_door.proxies import scored
 from secateur.pipelines.front_door.read_whole import Whole, in_words_of_a_call, read_whole
 from secateur.pipelines.studies.draft import Wish
 from secateur.pipelines.studies.files import validated
+from secateur.pipelines.studies.own_scores import brings
 from secateur.pipelines.studies.rejections import did_you_mean
 from secateur.pipelines.studies.samples import Study
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import Score, with_read
 
 MORE = ("proxy", "encoding", "checkpoints", "proxy_runs", "embeddings", "neighbours")
 """Keys of a study that decide on scores and that the signature does not name."""
@@ -76,13 +78,39 @@ def score(
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="secateur-") as name, bars(progress) as display:
         folder = Path(name).resolve()
-        display.stage("reading the data")
         with in_words_of_a_call(folder):
-            whole = read_whole(data, wish, folder)
-            chosen = chosen or asked(whole.scores)
-            study = study_of(whole, with_read(chosen), more)
-            found = scored(study, whole.loaded, folder, seed, display)
-        return table_of(whole, {one: found[one] for one in chosen})
+            made = scored_rows(data, wish, chosen, more, seed, display, folder, "score()")
+    if made.left_out:
+        warnings.warn(made.left_out, stacklevel=2)
+    return made.table
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A table with a line for each row of the caller's data, its scores, and why rows have none, if some do not."""
+
+    table: pl.DataFrame
+    scores: Mapping[str, Score]
+    left_out: str
+
+
+def scored_rows(
+    data: Any,
+    wish: Wish,
+    chosen: Mapping[str, Score] | None,
+    more: Mapping[str, Any],
+    seed: int,
+    display: Bars,
+    folder: Path,
+    caller: str,
+) -> ScoredRows:
+    """Score data as `score` does; what has to be written goes below `folder`, and `caller` is who refuses settings."""
+    display.stage("reading the data")
+    whole = read_whole(data, wish, folder)
+    chosen = chosen or asked(whole.scores)
+    study = study_of(whole, with_read(chosen), more, caller)
+    found = scored(study, whole.loaded, folder, seed, display)
+    return ScoredRows(table_of(whole, {one: found[one] for one in chosen}), chosen, whole.left_out())
 
 
 def refuse(more: Mapping[str, Any]) -> None:
@@ -90,12 +118,14 @@ def refuse(more: Mapping[str, Any]) -> None:
     if unknown := [key for key in more if key not in MORE]:
         near = did_you_mean(unknown[0], MORE)
         raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
+    if brings(more.get("embeddings")):
+        raise ValueError("embeddings: vectors of yours are for studies; leave them out, or write a study")
     if "folds" in (more.get("proxy") or {}):
         raise ValueError("proxy: folds are for studies, and score() trains proxies of all rows; leave them out")
 
 
-def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any]) -> Study:
-    """The study of these scores; raises StudyError for settings that it does not take."""
+def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any], caller: str) -> Study:
+    """The study of these scores; raises StudyError, which names the caller, for settings that it does not take."""
     content = {**whole.content, **{key: value for key, value in more.items() if key != "proxy"}}
     content["proxy"] = proxy_of(whole.content["proxy"], more.get("proxy") or {})
     content["encoding"] = {**whole.content["encoding"], **(more.get("encoding") or {})}
@@ -105,7 +135,7 @@ def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any])
         key: value for key, value in content["proxy"].items() if key not in ("epochs", "steps", "folds")
     }
     content["training"]["steps"] = 1
-    study = validated(content, Path("score()"))
+    study = validated(content, Path(caller))
     assert isinstance(study, Study)
     return study
 
@@ -124,8 +154,7 @@ def table_of(whole: Whole, scores: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """One line for each row of the caller's data."""
     paths = {} if whole.paths is None else {"path": whole.paths}
     found = pl.DataFrame({"row": whole.rows, **paths, **scores})
-    if told := whole.left_out():
-        warnings.warn(told, stacklevel=3)
+    if whole.left_out():
         every = pl.DataFrame({"row": np.arange(int(whole.sizes.sum()), dtype=np.int64)})
         found = every.join(found, on="row", how="left", maintain_order="left")
     return found

@@ -186,7 +186,7 @@ def signals_of(
         if name == "scores":
             if score is None:
                 raise ValueError(f"score: selector {chosen.name!r} reads a score; name a column of numbers")
-            values = rows.numbers(score, "score") if isinstance(score, str) else array_of(score, "score")
+            values = rows.numbers(str(score), "score") if isinstance(score, str | int) else array_of(score, "score")
             found[name] = chosen.as_read(name, values)
         elif name in ("strata", "memberships"):
             if label is None:
@@ -235,7 +235,7 @@ def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, flo
         raise ValueError(f"keep: name one column with its amount, such as {{'tokens': 2000000}}, got {dict(keep)}")
     [(name, amount)] = keep.items()
     amount = amount.item() if isinstance(amount, np.generic) else amount
-    costs = rows.numbers(name, "keep")
+    costs = rows.numbers(name, "keep").astype(np.float64)  # whole numbers of 64 bits would overflow in a sum
     rows.refuse(pl.Series(costs < 0), f"keep: column {name!r}", "below 0")
     if not isinstance(amount, int | float):
         raise ValueError(f"keep: {name} needs an amount above 0, got {amount!r}")

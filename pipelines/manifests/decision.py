@@ -23,6 +23,8 @@ class Decision:
     stratum: Stratum | str | None
     compared: Compared | None = None
     """What was compared of a selection of groups, by quotas or of an amount, as far as that is known."""
+    turn: int | None = None
+    """At which place, from 0, the target takes the sample, where a selection follows that order."""
 
     @property
     def drawn(self) -> str:
@@ -39,6 +41,8 @@ class Decision:
             "coverage_centric": self.of_strata,
             "uniform_random": self.of_chance,
             "stratified_random": self.of_class_chance,
+            "nearest_to_target": self.of_turns,
+            "gradient_match": self.of_turns,
         }
         reason = tellers.get(source.selector, self.of_any)()
         if source.spent and source.spent.group:
@@ -124,6 +128,17 @@ class Decision:
         name, seed = self.counted.name or self.counted.label, self.manifest.provenance.seed
         quota = f"{self.counted.after} of its {self.counted.before} samples"
         return f"stratum {name} gave {quota} at random (seed {seed}); {self.drawn}"
+
+    def of_turns(self) -> str:
+        """When the target takes it."""
+        target, declared = self.manifest.provenance.target, self.manifest.declaration
+        if target is None or self.turn is None:
+            return self.of_any()
+        by = "the gradients of the last layer" if self.manifest.provenance.selector == "gradient_match" else "likeness"
+        kept = f"the first {declared.count:,} of {declared.of:,} stay"
+        order = f"in turn the {target.rows:,} rows of the target ({target.origin}) take samples by {by}, and {kept}"
+        # Behind the largest budget the order means nothing.
+        return f"{order}; it is number {self.turn + 1:,}" if self.kept else f"{order}; it is not among these"
 
     def of_any(self) -> str:
         """The selector's own summary, and the sample's scores beside those that are kept."""

@@ -41,6 +41,8 @@ class Arrays:
     column: Callable[[str], pl.Series | None]
     """A column of the user's data, where the study reads it."""
     unknown: tuple[str, ...] = field(default=())
+    turns: np.ndarray | None = None
+    """At which place, from 0, a target takes each sample, of selections that follow that order."""
 
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
@@ -86,7 +88,19 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         held = rows_in(store.load(key) / "train")
         return held.column(name) if name in held.schema.names else None
 
-    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown))
+    turns = turns_of(manifest, store, study)
+    return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown), turns)
+
+
+def turns_of(manifest: Manifest, store: Store, study: str) -> np.ndarray | None:
+    """The order in which a target takes samples, where a selection follows one and it is still the one that it
+    followed."""
+    name = {"nearest_to_target": "target_places", "gradient_match": "gradient_places"}.get(manifest.provenance.selector)
+    turns = read_array(store, (study, name)) if name else ""
+    if isinstance(turns, str) or len(turns) != manifest.declaration.of:
+        return None
+    kept = np.sort(turns[manifest.training_rows])
+    return turns if np.array_equal(kept, np.arange(len(kept))) else None
 
 
 def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
@@ -128,7 +142,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     keep = manifest.selection.training_keep()
     stratum = stratum_of(manifest, row, keep, known)
     compared = compared_in(manifest, row, position if kept else None, keep, known)
-    sentence = Decision(manifest, kept, counted, scores, stratum, compared).sentence()
+    turn = int(known.turns[row]) if known and known.turns is not None else None
+    sentence = Decision(manifest, kept, counted, scores, stratum, compared, turn).sentence()
     distances = distances_from(known.embeddings, row) if known and known.embeddings is not None else None
     weights = manifest.weights
     return Explanation(
@@ -246,8 +261,10 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     from secateur.selectors.draws.strata import sizes_of
     from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata, left_by_cutoff
 
-    scores = known.scores[picked]
-    aum = known.scores["aum"] if "aum" in names else -scores  # of a task without margins
+    means = next((card.high_means for card in source.scores if card.name == picked), "")
+    sign = -1 if "aum" not in names and means == "easier" else 1  # of ease, which was read as hardness
+    scores = sign * known.scores[picked].astype(np.float32)
+    aum = known.scores["aum"].astype(np.float32) if "aum" in names else -scores  # of a task without margins
     settings: dict[str, Any] = dict(source.settings)
     if source.selector_version != coverage_centric.version or not np.array_equal(
         coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
@@ -265,7 +282,8 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     low, high = float(alive.min()), float(alive.max())
     edges = low + np.arange(count + 1) * ((high - low) / count)
     quota = int(water_filling(sizes, source.budget)[number])
-    return Stratum(number + 1, count, picked, float(edges[number]), float(edges[number + 1]), int(sizes[number]), quota)
+    bounds = sorted((sign * float(edges[number]), sign * float(edges[number + 1])))
+    return Stratum(number + 1, count, picked, bounds[0], bounds[1], int(sizes[number]), quota)
 
 
 def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:

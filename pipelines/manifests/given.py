@@ -97,6 +97,10 @@ def given(target: Any, columns: Columns | None) -> Given:
 
 
 def _of_arrow(table: pa.Table) -> Blocks:
+    if len(set(names := table.column_names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ManifestError(f"two columns are called {twice!r}: rename one")
+
     def tables(names: Sequence[str]) -> Iterator[pa.Table]:
         chosen = table.select(list(names))
         for start in range(0, chosen.num_rows, ROWS):
@@ -108,6 +112,10 @@ def _of_arrow(table: pa.Table) -> Blocks:
 def _of_series(columns: Sequence[Any]) -> SourceFile:
     """Columns of polars or of pandas."""
     named = {str(column.name): column for column in columns}
+    if len(named) < len(columns):
+        names = [str(column.name) for column in columns]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ManifestError(f"two columns are called {twice!r}: rename one")
 
     def tables(names: Sequence[str]) -> Iterator[pa.Table]:
         yield from _of_arrow(pa.table({name: _array(name, named[name]) for name in names})).tables(names)
@@ -128,6 +136,8 @@ def _array(name: str, values: Any) -> pa.Array:
     """A column as Arrow has it; whole numbers beyond 64 bits as the texts that they are in a CSV."""
     if isinstance(values, pl.Series) and values.dtype in (pl.Int128, pl.UInt128):
         values = values.cast(pl.String)
+    if type(getattr(values, "dtype", None)).__name__ == "SparseDtype":
+        values = values.sparse.to_dense()
     try:
         if isinstance(values, pl.Series):
             return values.to_arrow()

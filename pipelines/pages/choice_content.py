@@ -91,6 +91,7 @@ class ChoiceContent(Content):
     verdict: Annotated[str, Field(description="what nothing here says")]
     recommendation: Annotated[None, Field(description="null: nothing was measured")] = None
     scores: Annotated[list[ScoreFacts], Field(description="scores of the user's")]
+    target: Annotated[str, Field(description="what stands beside selections for a target; empty without one")] = ""
     kept: Annotated[list[Kept], Field(description="every selection at every budget and seed")]
     overlaps: Annotated[list[Overlap], Field(description="pairs of selections, of seed 0")]
     parts: Annotated[list[Part], Field(description="quotas of columns before and after, of seed 0")]

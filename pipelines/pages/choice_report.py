@@ -19,6 +19,7 @@ from secateur.pipelines.pages.choice_content import (
 )
 from secateur.pipelines.pages.choice_content import Part as Share
 from secateur.pipelines.pages.extremes import ends
+from secateur.pipelines.pages.of_target import NO_SOURCE
 from secateur.pipelines.pages.page import Page
 from secateur.pipelines.pages.parts import Part
 from secateur.pipelines.pages.plots import COLOURS, RANDOM_COLOUR, picture
@@ -29,6 +30,7 @@ from secateur.pipelines.runs.own_choice import Brought
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
 from secateur.pipelines.studies.own_scores import plain_budget
+from secateur.pipelines.studies.target import BESIDE
 
 MOST_VALUES, ENDS = 30, 5
 """Values of a column in a table, and rows of each end of a score."""
@@ -89,6 +91,7 @@ def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceConte
         samples=len(made.samples),
         verdict=UNTRAINED,
         scores=[facts_of(study, name, values) for name, values in made.brought.scores.items()],
+        target=beside_the_target(study),
         kept=kept,
         overlaps=list(overlaps_of(made)),
         parts=list(shares_of(made)),
@@ -96,6 +99,19 @@ def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceConte
         note="Kept rows never come to more than the budget; what is left of it buys nothing more of the order.",
         table=kept_table(kept),
         findings=[{"importance": place, **finding} for place, finding in enumerate(findings)],  # type: ignore[misc]
+    )
+
+
+def beside_the_target(study: Choice) -> str:
+    """What a reader should train on beside selections for a target; empty without one."""
+    if study.target is None:
+        return ""
+    if study.target.source is None:
+        return NO_SOURCE
+    titles = [study.title(name) for name in BESIDE]
+    return (
+        f"Beside the selections for {study.target.told()} stand {titles[0]} and {titles[1]}: train on these, too. "
+        "Random rows of the target's own source often win."
     )
 
 
@@ -193,6 +209,7 @@ def parts_of(
 ) -> Iterator[Part]:
     """The parts of the page, the empty ones too."""
     yield Part("kept", "What was chosen", tables=[("Every selection beside as much at random", content.table)])
+    yield Part("target", "For a target", [content.target] if content.target else ())
     yield Part("findings", "What is wrong with the data", findings=findings)
     means = means_table(content)
     yield Part(

@@ -76,7 +76,9 @@ class Listed(Content):
     file: Annotated[str, Field(description="its file, or the path of its picture")]
     file_row: Annotated[int, Field(ge=0, description="its row in that file, from 0")]
     given: Annotated[str, Field(description="its target in the data")]
-    predicted: Annotated[str, Field(description="the proxies' target for it; empty where the task cannot say")]
+    predicted: Annotated[
+        str, Field(description="the proxies' target for it; empty without a proxy, and where the task cannot say")
+    ]
     certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
     scores: Annotated[Mapping[str, float], Field(description="every score of the study, by name")]
 
@@ -132,6 +134,21 @@ class EqualStepsContent(Content):
     paired: Annotated[Table, Field(description="every comparison by seed, as the page shows it")]
 
 
+class Winner(Content):
+    """What comes first at a budget."""
+
+    keep: Annotated[int | float, Field(description="the budget")]
+    arm: Annotated[str, Field(description="the arm with the best mean")]
+    mean: Annotated[float, Field(description="of the metric that decides")]
+
+
+class TargetContent(Content):
+    """What selections for examples of a job are worth beside random rows."""
+
+    sentences: Annotated[list[str], Field(description="which comes first at each budget, and what was shown")]
+    winners: Annotated[list[Winner], Field(description="of the selections for the target and the random ones")]
+
+
 class ReportContent(Content):
     """The facts of a report. It holds no sample: of those it says file and row, target and scores."""
 
@@ -152,6 +169,7 @@ class ReportContent(Content):
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
     yardstick: Annotated[Beside | None, Field(description="what a simple model gets; null of studies of other units")]
+    target: Annotated[TargetContent | None, Field(description="null of a study without selections for a target")]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
     findings: Annotated[list[Told], Field(description="what is wrong, the gravest first; last, samples to look at")]
     suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]

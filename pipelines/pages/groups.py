@@ -12,13 +12,12 @@ from secateur.pipelines.data.equal_groups import MOST, TABLE
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import encoded, picture_of
+from secateur.pipelines.pages.formulas import unformulated
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed
 from secateur.pipelines.pages.suspects import Shown, Suspects
 
 GROUPS, ROWS = 10, 10
 """Groups of a finding that the page shows, and rows of each; findings.csv lists the others."""
-FORMULA, NUMBER = r"^[=+\-@\t\r]", r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-"""Beginnings of what programs for tables compute, and what of it is a mere number."""
 HEAD = {
     "finding": pl.String, "importance": pl.Int64, "count": pl.Int64, "group": pl.Int64, "group_rows": pl.Int64,
     "split": pl.String, "file": pl.String, "row": pl.Int64, "sample": pl.Int64, "id": pl.String,
@@ -186,11 +185,3 @@ def of_rows(finding: Mapping[str, Any]) -> pl.DataFrame:
             "row": pl.Series([row for _, row in rows], dtype=pl.Int64),
         }
     )
-
-
-def unformulated(texts: pl.Expr) -> pl.Expr:
-    """Texts as programs for tables show them, and do not compute them: one that begins like a formula gets a quote
-    ahead. Numbers stay numbers.
-    """
-    computed = texts.str.contains(FORMULA) & ~texts.str.contains(NUMBER)
-    return pl.when(computed).then("'" + texts).otherwise(texts).name.keep()

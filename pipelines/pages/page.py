@@ -17,6 +17,7 @@ from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_
 from secateur.pipelines.pages.groups import HEAD, Grouped
 from secateur.pipelines.pages.inlined import POLICY, inlined, library
 from secateur.pipelines.pages.names import title_of
+from secateur.pipelines.pages.of_target import of_target
 from secateur.pipelines.pages.parts import Part, predicted_text
 from secateur.pipelines.pages.plots import Curve, curves, differences
 from secateur.pipelines.pages.report import Report
@@ -36,7 +37,7 @@ from secateur.pipelines.pages.tables import (
     size_of,
     tuning_table,
 )
-from secateur.pipelines.pages.words import direction
+from secateur.pipelines.pages.words import as_html, as_text, direction
 from secateur.pipelines.studies.grid import KD, selection_key
 
 TUNED = "Settings that held-out training samples chose"
@@ -78,7 +79,7 @@ class Page:
     def markdown(self, *, inside: bool = True) -> str:
         """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
         parts = [] if inside else [f"# {in_markdown(self.title)}", in_markdown(self.description)]
-        parts += [f"**{in_markdown(text)}**" for text in (self.recommendation, self.verdict) if text]
+        parts += [f"**{as_text(text)}**" for text in (self.recommendation, self.verdict) if text]
         parts += [f"{lead} {in_markdown(text)}." for lead, text in self.alerts]
         return "\n\n".join([*filter(None, parts), *(part.markdown(inside=inside) for part in self.parts)])
 
@@ -88,6 +89,7 @@ class Page:
         environment = jinja2.Environment(
             autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
+        environment.filters["said"] = as_html
         environment.globals |= {"cells": cells, "numeric": numeric, "inlined": inlined, "predicted": predicted_text}
         return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 
@@ -159,6 +161,9 @@ def parts_of(
     saved = [("What each training costs beside one on everything", other[SAVING]), (TIME, other[TIME])]
     sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
     yield Part("saving", SAVING, sentences, tables=saved)
+    if told := of_target(report):
+        tables_of = [("Selections for the target beside random ones", told.table)]
+        yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
     yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
@@ -202,7 +207,7 @@ def content_of(
     listed = suspects and {
         "ordered_by": suspects.ordered_by, "of": suspects.of, "listed": [one.content() for one in suspects.listed]
     }  # fmt: skip
-    known = groups or Grouped()
+    known, of_the_target = groups or Grouped(), of_target(report)
     told = [*(dict(finding) | {"groups": [each.content() for each in known.of(finding)]} for finding in findings)]
     told += [suspects.finding()] if suspects else []
     return ReportContent.model_validate(
@@ -222,6 +227,7 @@ def content_of(
             "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
             "yardstick": report.beside,
+            "target": of_the_target.content() if of_the_target else None,
             "by_class": report.by_class,
             "findings": [{"importance": place} | finding for place, finding in enumerate(told)],
             "suspects": listed,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from secateur.pipelines.pages.words import difference_of, mean_of, scale_of, unit_of
+from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.scorers.contract import Card
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture, written
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
@@ -39,7 +40,7 @@ def lay_point(axes: Any, titles: list[str], x: float, y: float, title: str) -> N
     titles.append(title)
 
 
-def score_histogram(scores: np.ndarray, card: Card) -> str:
+def score_histogram(scores: np.ndarray, card: Card | OwnCard) -> str:
     """Histogram of a score."""
 
     def draw(axes: Any) -> None:

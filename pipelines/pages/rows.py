@@ -114,6 +114,9 @@ def comparisons(
     for place, baseline in enumerate(baselines):
         others = {name: each for name, each in values.items() if name not in baselines[: place + 1]}
         against[title_of(study, baseline)] = compare(others, values[baseline], higher_is_better=better)
+    following = {name: values[name] for name in study.following if name in values}
+    for other in (name for name in study.beside_target if name in values):
+        against[title_of(study, other)] = compare(following, values[other], higher_is_better=better)
     twins = {name: each for name, each in values.items() if name.endswith(KD)}
     pairs = {name: (each, values[name.removesuffix(KD)]) for name, each in twins.items()}
     against[PLAIN_TWIN] = compare_pairs(pairs, higher_is_better=better)

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from secateur.pipelines.files.shown_text import one_line
 from secateur.pipelines.pages.plots import inline
+from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.scorers.contract import Card, Scores
 from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
 
@@ -54,7 +55,7 @@ def box(title: str, values: Scores, *, rest: bool = False) -> Box:
     return Box(title, tuple(found.tolist()), len(values), rest)
 
 
-def score_by_class(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str], card: Card) -> str:
+def score_by_class(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str], card: Card | OwnCard) -> str:
     """Box plot of a score by class as Markdown, lowest median at the bottom."""
     drawn = boxes(scores, labels, names)
 

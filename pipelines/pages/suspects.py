@@ -13,7 +13,8 @@ from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import encoded, picture_of
 from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, shown_places
-from secateur.scorers.contract import Card, Scores
+from secateur.pipelines.studies.own_scores import OwnCard
+from secateur.scorers.contract import Card
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import mean_outputs
 from secateur.trainers.passes.folds import Folds
@@ -33,7 +34,7 @@ BLIND = frozenset({"vog", "normalised_vog", "tdds"})
 SUSPICIOUS = "suspicious samples"
 """Their kind in the list of findings."""
 
-Scored = Mapping[str, tuple[Card, Scores]]
+Scored = Mapping[str, tuple[Card | OwnCard, np.ndarray]]
 """Cards and values by the names that a study gives its scores."""
 Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]]
 """What models predict for rows, as readers see it, and how sure they are, 0 to 1; None where they cannot say."""
@@ -172,10 +173,10 @@ def suspects_of(
 
 def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
     """What these networks, or those of the rows' folds, say together of rows of the data: the target that their mean
-    output stands for."""
+    output stands for; without networks nothing."""
 
     def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
-        if type(data.task).guesses is Task.guesses:  # a task that cannot say
+        if not models or type(data.task).guesses is Task.guesses:  # a task that cannot say
             return [""] * len(rows), [None] * len(rows)
         outputs = mean_outputs(models, data, rows, folds)
         targets = data.task.guesses(outputs)

@@ -1,6 +1,9 @@
 """Numbers and comparisons in words: the only place that turns a `Verdict` into a sentence."""
 
+import html
 import re
+
+from markupsafe import Markup, escape
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
@@ -8,6 +11,11 @@ from secateur.trainers.tasks.contract import Metric
 
 MARKUP = re.compile(r"[\\`*{}\[\]#!~<&]|(?<!\w)_|_(?!\w)")
 """What no words of ours hold."""
+CODE = re.compile(r"`([^`\n]+)`")
+"""A command or a key in our own words."""
+BACKSLASH = "\\"
+ESCAPED = re.compile(r"\\`([^`\n]+)\\`")
+"""The same once all of the words are escaped."""
 LOST = "▼"
 """Stands before the number of a class that is lost."""
 HOUR = 3600
@@ -82,8 +90,17 @@ def direction(metric: Metric) -> str:
 
 
 def as_text(said: str) -> str:
-    """Our own words as they are, for Markdown; whole as text where a name of the user's in them would be markup."""
-    return in_markdown(said) if MARKUP.search(said) else said.replace("|", "\\|")
+    """Our own words as they are, for Markdown, code in backticks as code; whole as text where a name of the user's in
+    them would be markup."""
+    words = CODE.sub("", said)
+    if not MARKUP.search(words):
+        return said.replace("|", "\\|")
+    return ESCAPED.sub(lambda found: f"`{html.unescape(found[1].replace(BACKSLASH, ''))}`", in_markdown(said))
+
+
+def as_html(said: str) -> Markup:
+    """Our own words for a page: as text, code in backticks as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(said))))
 
 
 def text_table(table: Table) -> str:

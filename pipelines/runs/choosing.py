@@ -12,9 +12,9 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
-from secateur.pipelines.studies.signals import of_origin
+from secateur.pipelines.studies.signals import SIGNALS, of_origin
 from secateur.selectors.contract import resolve_keep
-from secateur.selectors.draws.ranks import Keep
+from secateur.selectors.draws.ranks import Keep, Ordered
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
 from secateur.trainers.contract import TrainingConfig
 
@@ -56,6 +56,10 @@ def choose(
         return np.ones(budget, dtype=np.bool_)
     values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
     named = inspect.signature(selection.static.choose).parameters
+    # A user's score is of any type: where the order alone counts it stays as it is, elsewhere it is as scorers' are.
+    for name in (set(selection.reads) - SIGNALS.keys()) | ({"scores"} & set(selection.reads)):
+        if named[name].annotation is not Ordered:
+            values[name] = np.asarray(values[name], np.float32)
     supplied = {name: value for name, value in (("seed", seed), ("ids", ids)) if name not in selection.reads}
     keywords = {name: value for name, value in supplied.items() if name in named}
     keep: Keep = selection.static(*(values[name] for name in selection.reads), **settings, **keywords)
@@ -79,7 +83,7 @@ def sampler_of(
 
     def make(epochs: int) -> EpochSampler:
         own = {"samples": len(signals["strata"]), "epochs": epochs, "strata": np.asarray(signals["strata"])}
-        scores = {"scores": np.asarray(signals[selection.score])} if selection.score else {}
+        scores = {"scores": np.asarray(signals[selection.score], np.float32)} if selection.score else {}
         return make_sampler(selection.selector, settings, own | scores, seed=seed)
 
     epochs = epochs_of(make, config)

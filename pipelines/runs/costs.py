@@ -38,8 +38,10 @@ def parts_of(study: Study, signals: Iterable[str]) -> dict[str, list[tuple[str, 
 
 def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Part, key of the cost and what is read of one score, signal or model; an empty key where it costs nothing."""
-    if name in study.scores:
-        declared = study.scores[name].declared
+    if name in study.own_scores:
+        return "scoring", (), ()
+    if name in study.computed:
+        declared = study.computed[name].declared
         if isinstance(declared, Scorer):
             return "scoring", ("scores_cost", name), declared.signals
         if isinstance(declared, CheckpointScorer):
@@ -48,7 +50,10 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
     if name == "proxy":
         return "proxy", ("proxy_cost",), ()
     signal = SIGNALS[study.asset_of(name)]
-    reads = () if name == "embeddings" and study.embeddings.kind != "proxy" else signal.reads
+    if name == "embeddings" and study.own_vectors:
+        return signal.part, (), ()
+    reads = () if name == "embeddings" and study.embedded_by != "proxy" else signal.reads
+    reads = tuple(study.of_embeddings) if name == "target_places" else reads
     return signal.part, (signal.cost,) if signal.cost else (), reads
 
 

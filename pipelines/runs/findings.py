@@ -7,6 +7,7 @@ import numpy as np
 from secateur.pipelines.data.check import view_of
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
+from secateur.pipelines.runs.test_size import few_test_samples
 from secateur.pipelines.runs.yardstick import Beside, beside_findings
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
@@ -25,15 +26,20 @@ def findings_of(
     `view`, how a page shows them.
 
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
-    trials at hand say, models that a simple one beats or that know labels by heart, and the scores that do not tell
-    samples apart.
+    trials at hand say, models that a simple one beats or that know labels by heart, the scores that do not tell
+    samples apart, and a test split that is too small for what is measured on it.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
-    found = [*lost_findings(study, lost), *beside_findings(known), *constant_scores(store, study)]
-    of_target = (study.name, "target_report")
-    if getattr(study, "target", None) and store.find(of_target):
-        found += store.load(of_target)["findings"]
+    found = [
+        *lost_findings(study, lost),
+        *beside_findings(known),
+        *constant_scores(store, study),
+        *few_test_samples(store, study),
+    ]
+    for name in ("target_report", "sources_report") if getattr(study, "target", None) else ():
+        if store.find(of_target := (study.name, name)):
+            found += store.load(of_target)["findings"]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]

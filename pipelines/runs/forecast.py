@@ -152,8 +152,9 @@ def other_trainings(study: Study, samples: int) -> dict[str, list[int]]:
 
     `samples` are those of the study's training split; MANY, where nobody knows them, counts the trainings alone.
     """
+    proxy = study.proxy
     found = {
-        "proxy": [samples_seen(study.proxy, learned_from(samples, study.proxy.folds))] * len(study.proxies),
+        "proxy": [samples_seen(proxy, learned_from(samples, proxy.folds))] * len(study.proxies) if proxy else [],
         "tuning": [samples_seen(study.training, kept) for kept in trainings_of_tuning(study, samples)],
     }
     if not (settings := study.distillation):
@@ -192,7 +193,7 @@ def memory_of(study: Study, data: Data, libraries: int) -> dict[str, int]:
     through the network comes on top, for only a training would show it. Of a task of the user's own the samples count
     nothing: its data set holds them as it likes.
     """
-    configs = [study.training, study.proxy]
+    configs = [study.training, *([study.proxy] if study.proxy else [])]
     if (taught := study.distillation) and not isinstance(taught.teacher, Path):
         configs.append(taught.config_for(study.training))
     samples = 0 if study.task.own else data.inputs.nbytes + data.targets.nbytes

@@ -67,8 +67,8 @@ class Brought:
         return found
 
     def costs(self, keep: Budget) -> np.ndarray | None:
-        """What each row takes of a budget, float64 or int64 `[n]`; None where that is one each."""
-        return self.column(next(iter(keep))).to_numpy() if isinstance(keep, Mapping) else None
+        """What each row takes of a budget, float64 `[n]`; None where that is one each."""
+        return self.column(next(iter(keep))).cast(pl.Float64).to_numpy() if isinstance(keep, Mapping) else None
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def check_budgets(study: Choice, count: int, column: Callable[[str], pl.Series])
             resolve_keep(keep, count)
             continue
         [(name, amount)] = keep.items()
-        whole = column(name).sum()
+        whole = column(name).cast(pl.Float64).sum()  # whole numbers of 64 bits would overflow in a sum
         if not (isinstance(amount, float) and amount <= 1) and amount > whole:
-            raise ValueError(f"keep: {amount:,} {name} are more than the {whole:,} of all rows")
+            raise ValueError(f"keep: {amount:,} {name} are more than the {whole:,.15g} of all rows")
     for name, selection in study.selections.items():
         try:
             quotas_of(selection, column)

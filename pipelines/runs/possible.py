@@ -28,13 +28,12 @@ def check_possible(
         held = f"all {len(strata)} rows are of class {names[int(counts.argmax())]!r}"
         label = study.columns.labels[0] if study.columns else "label"
         faults.append(f"train split: {held} (column {label!r}): there is nothing to tell apart, a study needs two")
-    settings = {name: score.settings for name, score in study.scores.items()}
-    learned = learned_from(len(strata), study.proxy.folds)
-    faults += [
-        *budget_faults(study, counts),
-        *window_faults(study.scores, settings, study.proxy, learned),
-        *checkpoint_faults(study.scores, study.proxy, learned),
-    ]
+    faults += budget_faults(study, counts)
+    if study.proxy:
+        settings = {name: score.settings for name, score in study.computed.items()}
+        learned = learned_from(len(strata), study.proxy.folds)
+        faults += window_faults(study.computed, settings, study.proxy, learned)
+        faults += checkpoint_faults(study.computed, study.proxy, learned)
     if faults:
         raise SourceError(f"{study.name}: {'; '.join(dict.fromkeys(faults))}")
 

@@ -63,6 +63,7 @@ class ProxyRuns:
     @property
     def runs(self) -> dict[str, tuple[int, int | None]]:
         """Seed and fold of each run, by name."""
+        assert self.study.proxy
         folds = range(self.study.proxy.folds) if self.study.proxy.folds else (None,)
         cells = [(seed, fold) for seed in range(self.study.proxy_runs) for fold in folds]
         return dict(zip(self.study.proxies, cells, strict=True))
@@ -86,6 +87,7 @@ class ProxyRuns:
         `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
         never stand side by side. Raises ValueError where a score needs a longer run.
         """
+        assert self.study.proxy
         rows = learned_from(len(self.data), self.study.proxy.folds)
         if faults := list(window_faults(self.observed, self.settings, self.config, rows)):
             raise ValueError("; ".join(faults))
@@ -171,7 +173,7 @@ def charged(outcome: Outcome, shown: HeldOut | None) -> Outcome:
 
 def folds_in(study: Study, store: Store) -> Folds | None:
     """The fold of each sample, None where the study has no folds; raises StoredError where it was of other samples."""
-    return np.asarray(store.load((study.name, "proxy_folds"))) if study.proxy.folds else None
+    return np.asarray(store.load((study.name, "proxy_folds"))) if study.proxy and study.proxy.folds else None
 
 
 def identity_of(study: Study, folders: Sequence[Path]) -> str:

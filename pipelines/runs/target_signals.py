@@ -15,7 +15,7 @@ from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import CONTENT, SplitRows, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.sources import Places
+from secateur.pipelines.data.target_rows import without_gaps
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.studies.target import StudyTarget
 from secateur.scorers.target.cosines import Cosines
@@ -45,13 +45,7 @@ class StoredTarget:
 
     def column(self, name: str, what: str) -> pl.Series:
         """A column without gaps; SourceError that names the rows that have one."""
-        held = self.rows.column(name)
-        if count := held.null_count():
-            gaps = held.is_null().arg_true().to_numpy()[:1000].astype(np.int64)
-            files = [name for name, _ in self.facts["files"]]
-            where = Places({"target": self.rows}, files).text("target", gaps, count)
-            raise SourceError(f"target.{what}: column {name!r} is empty in {count:,} rows, {where}: fill them")
-        return held
+        return without_gaps(self.rows, name, f"target.{what}", [name for name, _ in self.facts["files"]])
 
     def tasks(self, target: StudyTarget) -> Int64[np.ndarray, " queries"] | None:
         """Number of the task of each row; None where the rows are of one."""

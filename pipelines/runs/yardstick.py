@@ -25,13 +25,15 @@ from secateur.trainers.judging.comparison import Summary, summarise
 from secateur.trainers.judging.evaluation import evaluate, mean_outputs
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.judging.yardstick import VERSION, rows_within, why_not, yardstick_of
+from secateur.trainers.loop.train import fresh_model
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask
 
 SHARE = 0.5
-"""Of the multiplications of one proxy's training that the yardstick may take; a study trains many more models."""
+"""Of the multiplications of one proxy's training that the yardstick may take, without a proxy of one training; a study
+trains many more models."""
 POINT = 0.01
 """By which everything must be behind the yardstick to be called weaker: a point of a share, a hundredth of a number."""
 BY_HEART, GAP = 0.95, 0.1
@@ -58,7 +60,7 @@ class Beside:
     proxy_training: float | None
     """What the proxies get on the samples that they learned from, in their last epoch; None where that is not known."""
     proxy_test: float | None
-    """What the proxies get on the test samples, the mean over runs."""
+    """What the proxies get on the test samples, the mean over runs; None without a proxy."""
     proxy_held_out: float | None
     """What they get on the training samples, each by proxies that did not see it; None without folds."""
     proxy_accuracy: tuple[float, ...]
@@ -112,8 +114,13 @@ def simple_model(
     """The yardstick of a study, JSON-able, fitted once to the same samples; why there is none where there is none."""
     if reason := why_not(data):
         return {"why_not": reason}
-    seen = trained_outcome(folders[0]).samples_seen
-    weights = sum(weight.numel() for weight in models.load(folders[0]).parameters())
+    if folders:
+        seen, network = trained_outcome(folders[0]).samples_seen, models.load(folders[0])
+    else:
+        training = study.training
+        seen = training.total_steps(len(data)) * min(training.batch_size, len(data))
+        network = fresh_model(data, training, 0)
+    weights = sum(weight.numel() for weight in network.parameters())
     kind = study.read_columns.kind
     rows = rows_within(SHARE * 3 * seen * weights, data, kind)
     key, spent = (study.name, "yardstick_model"), cost_of(study)
@@ -171,8 +178,14 @@ def epoch_known_by_heart(proxy: Mapping[str, Any], metric: Metric) -> int | None
     """The first epoch, from 1, in which the proxies got more of the training samples right than they get of the test
     samples; 0 where that is not known, and None where they do not know labels by heart that they cannot predict.
     """
-    known, test = proxy["training"].get(metric.name), proxy["test"][metric.name]
-    if not (metric.percent and metric.higher_is_better) or known is None or known < BY_HEART or known - test < GAP:
+    known, test = proxy["training"].get(metric.name), proxy["test"].get(metric.name)
+    if (
+        test is None
+        or not (metric.percent and metric.higher_is_better)
+        or known is None
+        or known < BY_HEART
+        or known - test < GAP
+    ):
         return None
     ahead = (epoch for epoch, share in enumerate(proxy["accuracy"], 1) if share > proxy["test"]["accuracy"])
     return next(ahead, 0)
@@ -224,7 +237,8 @@ def sentences_of(
     if metric.name in proxy["held_out"]:
         apart = shown(proxy["held_out"][metric.name], metric)
         yield f"The proxies of the folds get {apart} on training samples that they did not see."
-    yield f"The proxy gets{before} {shown(proxy['test'][metric.name], metric)} on the test samples."
+    if metric.name in proxy["test"]:
+        yield f"The proxy gets{before} {shown(proxy['test'][metric.name], metric)} on the test samples."
 
 
 def shown(value: float, metric: Metric) -> str:

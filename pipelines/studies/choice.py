@@ -10,6 +10,7 @@ from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
+from secateur.pipelines.studies.output_scores import AnyOwn, OutputScore, with_scorer
 from secateur.pipelines.studies.own_scores import Budget, OwnScore, OwnVectors, amount_in
 from secateur.pipelines.studies.own_selection import OWN_KEYS, OwnSelection
 from secateur.pipelines.studies.rejections import Name, mapping, nested
@@ -64,7 +65,7 @@ class Choice(AnyStudy):
     data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
         DataPolicy()
     )
-    scores: Annotated[dict[Name, OwnScore], Field(description="scores that you bring, by name")] = Field(
+    scores: Annotated[dict[Name, AnyOwn], Field(description="scores that you bring, by name")] = Field(
         default_factory=dict
     )
     embeddings: Annotated[
@@ -95,17 +96,17 @@ class Choice(AnyStudy):
                 raise ValueError(f"{key}: nothing is trained in this study, so nothing is measured; leave it out")
         return content
 
-    @field_validator("scores", mode="before", json_schema_input_type=dict[str, OwnScore])
+    @field_validator("scores", mode="before", json_schema_input_type=dict[str, OwnScore | OutputScore])
     @classmethod
     def _are_own(cls, content: Any) -> Any:
         for name, body in mapping(content).items():
             computed = name in scorers() or (isinstance(body, dict) and "scorer" in body)
-            if computed and not (isinstance(body, dict) and {"column", "file"} & set(body)):
+            if computed and not (isinstance(body, dict) and {"column", "file", "outputs"} & set(body)):
                 raise ValueError(
                     f"{name}: a score that secateur computes watches a training: add proxy and training to the study, "
                     "or name a column or file that holds the score"
                 )
-        return content
+        return {name: with_scorer(name, body) for name, body in content.items()}
 
     @field_validator(
         "selections", mode="before", json_schema_input_type=dict[str, OwnSelection | dict[str, Any] | None]
@@ -143,6 +144,12 @@ class Choice(AnyStudy):
 
     @model_validator(mode="after")
     def _everything_read_is_there(self) -> "Choice":
+        if not self.columns.labels:
+            for name, score in self.scores.items():
+                if isinstance(score, OutputScore):
+                    raise ValueError(
+                        f"scores.{name}: outputs are scored beside labels; name their column as columns.label"
+                    )
         given = {"label": bool(self.columns.labels), "embeddings": self.embeddings is not None}
         if self.target:
             self.target.check_split(self.source)
@@ -238,7 +245,8 @@ class Choice(AnyStudy):
     @property
     def read_besides(self) -> list[str]:
         """Columns of the data that the study reads beside those of `columns`, vectors left out."""
-        scores = [score.column for score in self.scores.values() if score.file is None]
+        own = [score for score in self.scores.values() if not isinstance(score, OutputScore)]
+        scores = [score.column for score in own if score.file is None]
         quotas = [selection.by for selection in self.selections.values()]
         costs = [column for keep in self.keep if isinstance(keep, Mapping) for column in keep]
         target = self.target.read_of_data if self.target else []
@@ -289,8 +297,8 @@ class Choice(AnyStudy):
             return {"besides": self.read_besides, **apart, **self.model_dump(mode="json", include=read)}
         if asset in MADE:
             compared = self.model_dump(mode="json", include={"embeddings"}) if asset == "target_places" else {}
-            read = {"depth": [self.model_dump(mode="json", include={"keep"}), self.columns.group]} if compared else {}
-            return {"target": self.target and self.target.model_dump(mode="json"), **compared, **read}
+            depth = [self.model_dump(mode="json", include={"keep"}), self.columns.group] if compared else []
+            return {"target": self.target and self.target.model_dump(mode="json"), **compared, "depth": depth}
         if asset in ("scores", "embeddings"):
             return self.model_dump(mode="json", include={asset})
         return self.model_dump(mode="json", exclude={"kind", "recurring"})

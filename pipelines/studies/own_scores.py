@@ -80,6 +80,11 @@ class OwnVectors(FromFile):
     """One vector per row that the user computed: a column of lists, or a file beside the data."""
 
 
+def brings(body: Any) -> bool:
+    """Whether a part of a study, as written or as read, names a column or file that holds the values."""
+    return isinstance(body, FromFile) or (isinstance(body, dict) and bool({"column", "file"} & body.keys()))
+
+
 def possible_amount(keep: dict[str, int | float]) -> dict[str, int | float]:
     """The same budget; raises ValueError unless it is an amount above 0, or a share, of one column."""
     if len(keep) != 1:

@@ -7,15 +7,13 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import require_static
+from secateur.pipelines.studies.selection import HARDNESS, require_static
 from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET, StudyTarget, check_reads
 from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, selectors
 
 OWN_KEYS = {"score", "by", "share"}
 """Keys of a selection in YAML that are no settings of its selector."""
-HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
-"""What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
 NAMED: Mapping[str, str] = {**HARDNESS, "mean_probability": "easier"}
 OF_LABELS = ("strata", "memberships")
 

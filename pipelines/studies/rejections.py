@@ -97,7 +97,7 @@ def checked(
 
 def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
     """One pydantic fault as `key: what is wrong, got what`; an unknown key of a model with the keys that there are."""
-    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function-", "[key]")))
+    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function-", "[")))
     if fault["type"] == "extra_forbidden" and model:
         *path, key = fault["loc"]
         known = keys_at(model, path)
@@ -113,7 +113,9 @@ def keys_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
     for part in path:
         fields = [each.model_fields[str(part)].annotation for each in models if part in each.model_fields]
         tagged = [
-            each for each in models if part in get_args(getattr(each.model_fields.get("kind"), "annotation", None))
+            each
+            for each in models
+            if part in (f"[{each.__name__}]", *get_args(getattr(each.model_fields.get("kind"), "annotation", None)))
         ]
         models = [inner for field in fields for inner in models_in(field)] or tagged or models
     return list(dict.fromkeys(key for each in models for key in each.model_fields))

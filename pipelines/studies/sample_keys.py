@@ -2,16 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import CURVE, selection_key
 from secateur.pipelines.studies.lengths import Length, listed
+from secateur.pipelines.studies.output_scores import OutputScore, with_scorer
+from secateur.pipelines.studies.own_scores import OwnScore, OwnVectors, brings
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import AnyScore, Score, is_own, refuse_other_sense
 from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
 from secateur.pipelines.studies.selection import OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import SIGNALS
@@ -42,7 +44,10 @@ class SampleKeys(AnyStudy):
     encoding: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
     )
-    proxy: Annotated[Proxy, Field(description="the training run whose observers score the samples")]
+    proxy: Annotated[
+        Proxy | None,
+        Field(description="the training run whose observers score the samples; where nothing reads it, leave it out"),
+    ] = None
     proxy_from: Annotated[
         str | None,
         Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
@@ -51,11 +56,15 @@ class SampleKeys(AnyStudy):
     checkpoints: Annotated[
         int, Field(ge=1, le=99, description="checkpoints of each proxy run, for scores like vog")
     ] = 1
-    embeddings: Annotated[EmbeddingSettings, Field(description="vectors for scores and selectors of distances")] = (
-        EmbeddingSettings()
-    )
+    embeddings: Annotated[
+        Annotated[EmbeddingSettings, Tag("[EmbeddingSettings]")] | Annotated[OwnVectors, Tag("[OwnVectors]")],
+        Discriminator(lambda body: "[OwnVectors]" if brings(body) else "[EmbeddingSettings]"),
+        Field(description="vectors for scores and selectors of distances: how they are made, or yours"),
+    ] = EmbeddingSettings()
     neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
-    scores: Annotated[dict[Name, Score], Field(min_length=1, description="scores by name")]
+    scores: Annotated[
+        dict[Name, AnyScore], Field(description="scores by name: scorers, and numbers that you bring")
+    ] = Field(default_factory=dict)
     selections: Annotated[
         dict[Name, Selection],
         Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
@@ -95,10 +104,18 @@ class SampleKeys(AnyStudy):
         automatic = isinstance(content, dict) and content.get("keep") == "auto"
         return {"refine": True} | content | {"keep": CURVE.copy()} if automatic else content
 
-    @field_validator("scores", mode="before", json_schema_input_type=dict[str, Score | dict[str, Any] | None])
+    @field_validator(
+        "scores",
+        mode="before",
+        json_schema_input_type=dict[str, Score | OwnScore | OutputScore | dict[str, Any] | None],
+    )
     @classmethod
     def _scores(cls, content: Any) -> Any:
-        return {name: nested(name, body, "scorer", set()) for name, body in mapping(content).items()}
+        every = mapping(content).items()
+        return {
+            name: with_scorer(name, body) if is_own(body) else nested(name, body, "scorer", set())
+            for name, body in every
+        }
 
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
@@ -107,10 +124,13 @@ class SampleKeys(AnyStudy):
 
     @field_validator("scores")
     @classmethod
-    def _known_scorers(cls, scores: dict[str, Score]) -> dict[str, Score]:
+    def _known_scorers(cls, scores: dict[str, Score | OwnScore]) -> dict[str, Score | OwnScore]:
         for name, score in scores.items():
             if name in SIGNALS:
                 raise ValueError(f"{name}: selectors read something else by this name; call the score otherwise")
+            if isinstance(score, OwnScore):
+                refuse_other_sense(name, score)
+                continue
             require(score.scorer, scorers(), f"{name}.scorer", of_other_units)
             checked(score.declared.settings, score.settings, name)
         return scores
@@ -140,6 +160,27 @@ class SampleKeys(AnyStudy):
 
     @field_validator("proxy", "training")
     @classmethod
-    def _model_exists(cls, config: TrainingConfig) -> TrainingConfig:
-        check_config(config)
+    def _model_exists(cls, config: TrainingConfig | None) -> TrainingConfig | None:
+        if config is not None:
+            check_config(config)
         return config
+
+    @property
+    def computed(self) -> dict[str, Score]:
+        """Scores that scorers compute, by name."""
+        return {name: score for name, score in self.scores.items() if isinstance(score, Score)}
+
+    @property
+    def own_vectors(self) -> OwnVectors | None:
+        """Vectors that the user brings in place of those that would be made."""
+        return self.embeddings if isinstance(self.embeddings, OwnVectors) else None
+
+    @property
+    def embedded_by(self) -> str:
+        """What makes the embeddings: `own`, or as `EmbeddingSettings.kind` says."""
+        return "own" if isinstance(self.embeddings, OwnVectors) else self.embeddings.kind
+
+    @property
+    def own_scores(self) -> dict[str, OwnScore]:
+        """Scores that the user brings, by name."""
+        return {name: score for name, score in self.scores.items() if isinstance(score, OwnScore)}

@@ -1,6 +1,6 @@
 """A study of samples: one data set, one group of assets; wrong settings are rejected when it loads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,11 +13,14 @@ from secateur.pipelines.studies.grid import KD, OWN, Trial, budgets_between, sel
 from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_lengths
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
-from secateur.pipelines.studies.sample_keys import BASELINES, SampleKeys
+from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
+from secateur.pipelines.studies.target import MADE, TITLES
+from secateur.pipelines.studies.target_keys import TargetKeys
+from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
@@ -33,7 +36,7 @@ OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds",
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"selections", "time_to", "training", "validation", "distillation"}
 
 
-class Study(SampleKeys):
+class Study(TargetKeys):
     """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
@@ -43,6 +46,7 @@ class Study(SampleKeys):
         "uniform_random": "random",
         "stratified_random": "stratified random",
         "full": "full set",
+        **TITLES,
     }
     outcome_asset: ClassVar[str] = "evaluation"
 
@@ -50,25 +54,33 @@ class Study(SampleKeys):
 
     @model_validator(mode="after")
     def _task_and_data_fit(self) -> "Study":
-        no_aum = "aum" not in self.scores if self.task.own else "margin" in self.task.declared.lacks
         for name, selection in self.selections.items():
-            if no_aum and selection.cut_by is None and "aum" in selection.reads:
-                self.selections[name] = selection.model_copy(update={"cut_by": "score"})
+            self.selections[name] = self.settled(name, selection)
         if self.task.own:
             if unread := [key for key in ("source", "columns", "encoding") if getattr(self, key)]:
                 raise ValueError(f"{unread[0]}: the task {self.task.kind} brings its samples with it; leave it out")
             if self.data != DataPolicy():
                 raise ValueError(f"data: the task {self.task.kind} decides which samples it yields; leave it out")
-            if self.embeddings.kind != "proxy":
+            if self.embedded_by != "proxy":
                 raise ValueError(f"embeddings.kind: of the samples of {self.task.kind} a proxy alone makes embeddings")
             return self
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
         self.read_source.refuse_undivided()
         self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
-        self.task.check(self.read_scores, (self.proxy, self.training))
+        self.task.check(self.read_scores, [config for config in (self.proxy, self.training) if config])
         self.task.check_metric(self.metric, self.columns.labels)
         return self
+
+    def settled(self, name: str, selection: Selection) -> Selection:
+        """The selection as it reads this study's scores: what tells the hardest samples where it cuts them."""
+        if selection.cut_by is not None or not selection.cuts:
+            return selection.turned_for(name, self.scores)
+        lacks_aum = self.task.own or "margin" in self.task.declared.lacks or selection.score in self.own_scores
+        named = next(iter(selection.cuts))
+        stands_in = named not in self.scores and (lacks_aum if named == "aum" else selection.score in self.own_scores)
+        cut = selection.model_copy(update={"cut_by": "score"}) if stands_in else selection
+        return cut.turned_for(name, self.scores)
 
     @property
     def read_source(self) -> Source:
@@ -111,7 +123,7 @@ class Study(SampleKeys):
     @property
     def read_scores(self) -> dict[str, AnyScorer]:
         """Scorers of the study's scores, and of others that selections read by their names, by who asks for them."""
-        every = {f"scores.{name}": score.declared for name, score in self.scores.items()}
+        every = {f"scores.{name}": score.declared for name, score in self.computed.items()}
         for name, selection in self.selections.items():
             others = scorers().keys() & set(selection.reads) - self.scores.keys()
             every |= {f"selections.{name}": scorers()[other] for other in sorted(others)}
@@ -127,7 +139,7 @@ class Study(SampleKeys):
                 require_score(
                     signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score"
                 )
-        for name, score in list(self.scores.items()):
+        for name, score in list(self.computed.items()):
             for signal in sorted(score.signals - SIGNALS.keys()):
                 if signal in scorers() and signal != name:  # a score that is made of another one brings it along
                     self.scores.setdefault(signal, Score(scorer=signal))
@@ -137,9 +149,13 @@ class Study(SampleKeys):
 
     @model_validator(mode="after")
     def _trainings_are_possible(self) -> "Study":
-        refuse_impossible(self.scores, self.neighbours.count, self.checkpoints, self.proxy.epochs)
-        embedded = self.embeddings.kind == "proxy" and "embeddings" in self.signals
-        self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
+        epochs = self.proxy.epochs if self.proxy else None
+        refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
+        embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
+        if self.proxy:
+            self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
+        elif fault := self.reads_a_proxy():
+            raise ValueError(fault)
         refuse_lengths(self.compare_at, self.training)
         if self.refine and len({type(keep) for keep in self.keep}) > 1:
             raise ValueError("refine: between a share and a count there is no budget; write keep as one kind of them")
@@ -147,16 +163,39 @@ class Study(SampleKeys):
             self.distillation.check({"full": None, **self.selections})
         return self
 
+    def reads_a_proxy(self) -> str:
+        """Which key of a study without a proxy needs one, and what to do; empty where none does."""
+        add = "and the study has none: add proxy"
+        vectors = f"{add}, or bring vectors as embeddings: {{file: vectors.npy}}, or write {{kind: sklearn}} there"
+        for name, score in self.computed.items():
+            if not isinstance(score.declared, Scorer):
+                return f"scores.{name}: {score.scorer!r} watches a proxy, {add}, or name a column or file that holds it"
+            if self.embedded_by_proxy(score.signals):
+                return f"scores.{name}: {score.scorer!r} reads embeddings of a proxy, {vectors}"
+        for name, selection in self.selections.items():
+            compared = self.of_embeddings if "target_places" in selection.reads else set()
+            if self.embedded_by_proxy({*selection.reads, *compared}):
+                return f"selections.{name}: {selection.selector!r} reads embeddings of a proxy, {vectors}"
+        of_a_proxy = ("proxy_from", "proxy_runs", "checkpoints")
+        if given := [key for key in of_a_proxy if getattr(self, key) != type(self).model_fields[key].default]:
+            return f"{given[0]}: it says how a proxy is made, {add}, or leave it out"
+        return ""
+
+    def embedded_by_proxy(self, signals: Iterable[str]) -> bool:
+        """Whether some of these signals are made of embeddings that a proxy makes."""
+        return self.embedded_by == "proxy" and "embeddings" in made_by_assets(map(self.asset_of, signals))
+
     @property
     def signals(self) -> set[str]:
         """Signals that some scorer or selector of the study reads and an asset of its own makes."""
-        read = [score.signals for score in self.scores.values()]
+        read = [score.signals for score in self.computed.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
+        read.append(self.of_embeddings)
         return made_by_assets(map(self.asset_of, set().union(*read)))
 
     def asset_of(self, signal: str) -> str:
         """The asset that gives a signal: `label_free` neighbours are others only where a proxy makes the embeddings."""
-        learned = self.embeddings.kind == "proxy" and self.neighbours.label_free and not self.task.own
+        learned = self.embedded_by == "proxy" and self.neighbours.label_free and not self.task.own
         return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
     @model_validator(mode="after")
@@ -171,7 +210,8 @@ class Study(SampleKeys):
     def configs(self) -> list[TrainingConfig]:
         """Of every model that the study trains on the columns as they are encoded."""
         taught = self.distillation.teacher if self.distillation else None
-        return [self.proxy, self.training, *([taught] if isinstance(taught, TrainingConfig) else [])]
+        every = (self.proxy, self.training, taught)
+        return [config for config in every if isinstance(config, TrainingConfig)]
 
     @property
     def resolved_encoding(self) -> Encoding:
@@ -188,7 +228,9 @@ class Study(SampleKeys):
 
     @property
     def proxies(self) -> list[str]:
-        """Names of the runs of the proxy, which are those of their folders, by seed and fold."""
+        """Names of the runs of the proxy, which are those of their folders, by seed and fold; none without a proxy."""
+        if self.proxy is None:
+            return []
         folds = [f"-fold-{fold}" for fold in range(self.proxy.folds or 0)] or [""]
         return [f"seed-{seed}{fold}" for seed in range(self.proxy_runs) for fold in folds]
 
@@ -269,6 +311,10 @@ class Study(SampleKeys):
         return {"encoding": self.resolved_encoding} if self.columns else {}
 
     def left_out(self, asset: str, trial: Trial | None) -> set[str]:
+        return self.left_out_of(asset, trial) | (set() if asset == "report" else {"target"})
+
+    def left_out_of(self, asset: str, trial: Trial | None) -> set[str]:
+        """The same, but for the target, which what is made of it follows."""
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
             return AFTER_SCORES
         if asset == "report":
@@ -276,9 +322,34 @@ class Study(SampleKeys):
         return IDLE | (OF_THE_REPORT | {"selections", "validation"} if trial else set())
 
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
+        if asset in MADE:
+            return self.decides_target(asset)
         settings = self.model_dump(mode="json", exclude=self.left_out(asset, trial))
+        read = self.own_scores.keys() & self.own_read(asset, trial)
+        settings["scores"] = {name: one for name, one in settings["scores"].items() if name in {*self.computed, *read}}
         settings["encoding"] = self.resolved_encoding.model_dump(mode="json") if self.columns else None
-        versions = {name: score.declared.card.version for name, score in self.scores.items()}
+        versions = {name: score.declared.card.version for name, score in self.computed.items()}
         selection = self.selections.get(trial.plain.name) if trial else None
         chosen = [selection.model_dump(mode="json"), getattr(selection.declared, "version", "")] if selection else []
-        return {"settings": settings, "scorers": versions, "selection": chosen}
+        apart = {"apart": self.target.filter} if self.target and self.target.filter and asset in DATA else {}
+        return {"settings": settings, "scorers": versions, "selection": chosen, **apart}
+
+    def own_read(self, asset: str, trial: Trial | None) -> set[str]:
+        """Scores of the user's that an asset, or a trial of it, follows from; nothing before the scores does."""
+        if trial is None:
+            return set() if asset in (*DATA, *SCORING) and asset != "scores" else set(self.own_scores)
+        selection = self.selections.get(trial.plain.name)
+        return {selection.score or "", *selection.reads} if selection else set()
+
+    def needs(self, trial: Trial | None, parent: Sequence[str]) -> bool:
+        if trial is None or parent[0] != "scores" or parent[1] not in self.own_scores:
+            return super().needs(trial, parent)
+        return parent[1] in self.own_read("", trial)
+
+    def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
+        root, _, rest = content.partition(".")
+        if root == "scores":
+            return names[0] == "scores" and rest.partition(".")[0] == names[1]
+        if content == "embeddings.file":
+            return names[0] == "embeddings"
+        return super().follows(names, trial, content)

@@ -1,12 +1,14 @@
-"""A study's scores: each a scorer with its settings."""
+"""A study's scores: each a scorer with its settings, or numbers that the user brings."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from secateur.pipelines.studies.output_scores import OutputScore, is_output
+from secateur.pipelines.studies.own_scores import OwnCard, OwnScore, brings
 from secateur.pipelines.studies.rejections import require
-from secateur.scorers.contract import Scorer
+from secateur.scorers.contract import Card, Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 
@@ -27,6 +29,50 @@ class Score(Settings):
     def signals(self) -> set[str]:
         """What a scorer of signals reads; nothing for the other kinds."""
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
+
+
+def is_own(body: Any) -> bool:
+    """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
+    # No scorer has a setting of these names.
+    return brings(body) or (isinstance(body, dict) and bool({"high_means", "outputs"} & body.keys()))
+
+
+AnyScore = Annotated[
+    Annotated[Score, Tag("[Score]")]
+    | Annotated[OwnScore, Tag("[OwnScore]")]
+    | Annotated[OutputScore, Tag("[OutputScore]")],
+    Discriminator(lambda body: "[OutputScore]" if is_output(body) else "[OwnScore]" if is_own(body) else "[Score]"),
+]
+"""What a name under `scores` may stand for."""
+
+
+def card_of(name: str, score: Score | OwnScore) -> Card | OwnCard:
+    """What readers must know of a score, under the name that a study gives it."""
+    return score.card(name) if isinstance(score, OwnScore) else score.declared.card
+
+
+def refuse_other_sense(name: str, score: OwnScore) -> None:
+    """Raise ValueError for a score of the user's with the name of a scorer of another sense: selectors read scores by
+    these names."""
+    if name in scorers() and (means := scorers()[name].card.high_means) != score.high_means:
+        raise ValueError(
+            f"{name}: selectors read a score of this name of which high means {means}, and this one means "
+            f"{score.high_means}; call it otherwise"
+        )
+
+
+def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores, ahead of them others that they are made of and that nobody asked for."""
+    every = dict(scores)
+    for score in scores.values():
+        others = {name: Score(scorer=name) for name in sorted(score.signals & scorers().keys() - every.keys())}
+        every = with_read(others) | every
+    return every
+
+
+def settings_of(score: Score) -> dict[str, Any]:
+    """All settings of a scorer: as the caller gives them, otherwise its defaults."""
+    return score.declared.settings(**score.settings).model_dump()
 
 
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
@@ -52,6 +98,6 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
     """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
     if name not in known and name in scorers():
-        there = ", ".join(known)
+        there = ", ".join(known) or "none"
         raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")
     require(name, known, where)

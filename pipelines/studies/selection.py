@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from secateur.pipelines.studies.output_scores import OutputScore
+from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.scores import Score, require_score
-from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
+from secateur.pipelines.studies.scores import Score, card_of, require_score
 from secateur.scorers.contract import discover, positional
 from secateur.scorers.settings import Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
@@ -21,6 +22,8 @@ from secateur.selectors.samplers.contract import EpochSampler
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
 OWN_KEYS = {"score", "cut_by", "classes", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
+HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
+"""What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
 
 
 @cache
@@ -46,11 +49,11 @@ def require_static(name: str, key: str) -> None:
     require(name, selectors(), key, of_other_units)
 
 
-def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
-    """The same selector for tasks without margins: samples of the highest `scores` stand for those of lowest `aum`."""
-    before = inspect.signature(chosen.choose)
+def with_score_for(chosen: Selector[...], named: str) -> Selector[...]:
+    """The same selector without the score `named` of hardness: those of the highest `scores` stand for the hardest."""
+    before, sign = inspect.signature(chosen.choose), 1 if HARDNESS[named] == "harder" else -1
     parameters = [
-        each.replace(name="scores") if name == "aum" else each
+        each.replace(name="scores") if name == named else each
         for name, each in before.parameters.items()
         if name != "scores"
     ]
@@ -59,10 +62,22 @@ def with_score_for_aum(chosen: Selector[...]) -> Selector[...]:
     def choose(*args: Any, **kwargs: Any) -> Keep:
         arguments = after.bind(*args, **kwargs).arguments
         scores = arguments["scores"] if "scores" in before.parameters else arguments.pop("scores")
-        return chosen.choose(**arguments, aum=-scores)
+        return chosen.choose(**arguments, **{named: scores if sign == 1 else -scores})
 
     choose.__signature__ = after  # type: ignore[attr-defined]
     return replace(chosen, choose=choose, reads=positional(choose))
+
+
+def with_opposite_scores(chosen: Selector[...]) -> Selector[...]:
+    """The same selector, which reads `scores` as their opposites: of ease as of hardness."""
+    signature = inspect.signature(chosen.choose)
+
+    def choose(*args: Any, **kwargs: Any) -> Keep:
+        arguments = signature.bind(*args, **kwargs).arguments
+        return chosen.choose(**{**arguments, "scores": -arguments["scores"]})
+
+    choose.__signature__ = signature  # type: ignore[attr-defined]
+    return replace(chosen, choose=choose)
 
 
 class ClassShares(Settings):
@@ -92,12 +107,41 @@ class Selection(Settings):
         Field(default_factory=dict)
     )
 
+    _turned: bool = PrivateAttr(False)
+    """Whether the score is read as its opposite: one of ease that the user brings, by a selector of hard samples."""
+
+    @property
+    def cuts(self) -> set[str]:
+        """Names of scores of hardness that the selector reads."""
+        plain = choosers().get(self.selector)
+        return set(HARDNESS).intersection(plain.reads) if isinstance(plain, Selector) else set()
+
+    def turned_for(self, name: str, scores: Mapping[str, Score | OwnScore]) -> "Selection":
+        """The selection, which reads a user's score of ease as its opposite where it tells hard samples from easy ones.
+
+        Raises ValueError where the user's score means neither.
+        """
+        score = scores.get(self.score or "")
+        if not isinstance(score, OwnScore) or isinstance(score, OutputScore) or not self.cuts:
+            return self
+        if score.high_means not in HARDNESS.values():
+            raise ValueError(
+                f"selections.{name}.score: {self.selector!r} tells hard samples from easy ones, and high "
+                f"{self.score} means {score.high_means}: name a score whose high_means is harder or easier, or a "
+                "selector such as top or band"
+            )
+        turned = self.model_copy()
+        turned._turned = score.high_means == "easier"
+        return turned
+
     @property
     def declared(self) -> Chooser:
         """The selector, under the class policy if there is one, or the sampler's class."""
         plain = choosers()[self.selector]
-        if isinstance(plain, Selector) and "aum" in plain.reads and self.cut_by == "score":
-            plain = with_score_for_aum(plain)
+        if isinstance(plain, Selector) and self.cuts and self.cut_by == "score":
+            plain = with_score_for(plain, next(iter(self.cuts)))
+        if isinstance(plain, Selector) and self._turned and "scores" in plain.reads:
+            plain = with_opposite_scores(plain)
         if isinstance(plain, Selector) and self.classes:
             return with_class_policy(plain, self.classes.policy, floor=self.classes.floor)
         return plain
@@ -131,12 +175,7 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
-        if (OF_TARGET | OF_SOURCES).intersection(self.reads):
-            raise ValueError(
-                f"{name}.selector: {self.selector!r} reads examples of a job, which a study has none of; use secateur "
-                "select DATA --target EXAMPLES"
-            )
-        if self.cut_by and "aum" not in getattr(choosers()[self.selector], "reads", ()):
+        if self.cut_by and not self.cuts:
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if isinstance(declared, Selector):
             if self.budget == "own":
@@ -155,18 +194,18 @@ class Selection(Settings):
         budget = {"keep": 1} if self.budget == "study" else {}
         checked(declared.settings, budget | self.settings, name, declared.refuse)
 
-    def check_score(self, name: str, scores: Mapping[str, Score]) -> None:
+    def check_score(self, name: str, scores: Mapping[str, Score | OwnScore]) -> None:
         """Raise ValueError where the score is missing, unknown to the study, read by nobody or turned the wrong way."""
         if "scores" not in self.reads:
             if self.score is not None:
                 raise ValueError(f"selections.{name}.score: {self.selector!r} reads no score; leave it out")
             return
         if self.score is None:
-            listed = ", ".join(scores)
-            raise ValueError(f"selections.{name}.score: {self.selector!r} reads a score; name one of {listed}")
+            listed = f"name one of {', '.join(scores)}" if scores else "the study has none, add one under scores"
+            raise ValueError(f"selections.{name}.score: {self.selector!r} reads a score; {listed}")
         require_score(self.score, scores, f"selections.{name}.score")
-        high_means = scores[self.score].declared.card.high_means
-        if self.cut_by == "score" and high_means != "harder":
+        high_means = card_of(self.score, scores[self.score]).high_means
+        if self.cut_by == "score" and high_means != "harder" and not self._turned:
             raise ValueError(
                 f"selections.{name}.score: {self.selector!r} cuts the hardest samples by it where there is no aum, and "
                 f"high {self.score} means {high_means}: name a score where it means harder, such as el2n or loss"

@@ -37,11 +37,17 @@ SIGNALS: Mapping[str, StudySignal] = {
     "label_free_neighbours": StudySignal(
         "asset", "neighbours", "label_free_neighbours_cost", ("label_free_embeddings",)
     ),
+    "target_places": StudySignal("asset", "target", "target_places_cost"),
+    "target_log_ratios": StudySignal("asset", "target", "target_ratios_cost"),
+    "ngram_counts": StudySignal("asset", "target", "target_ratios_cost"),
+    "gradient_places": StudySignal("asset", "target", "gradient_places_cost", ("proxy",)),
+    "sources": StudySignal("asset"),
+    "target_source": StudySignal("asset"),
     "neighbour_indices": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
     "neighbour_distances": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
 }
 """Every signal but the study's own scores, which go by their names."""
-PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "choosing", "tuning", "teacher")
+PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "target", "choosing", "tuning", "teacher")
 """What compute is told apart by, in the order of the report."""
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
@@ -65,6 +71,7 @@ BESIDE: Mapping[str, str] = {
     "label_free_embeddings_cost": "label_free_embeddings",
     "label_free_neighbours_cost": "label_free_neighbours",
     "target_report": "target",
+    "sources_report": "sources",
     "target_places_cost": "target_places",
     "target_ratios_cost": "target_log_ratios",
     "gradient_places_cost": "gradient_places",

@@ -141,6 +141,16 @@ class AnyStudy(Settings, ABC):
         return None
 
     @property
+    def following(self) -> Sequence[str]:
+        """Arms that follow examples of the job that the data are for; none without such a target."""
+        return ()
+
+    @property
+    def beside_target(self) -> Sequence[str]:
+        """Arms of random rows that stand beside those: of the target's own source, and of all sources alike."""
+        return ()
+
+    @property
     @abstractmethod
     def references(self) -> Sequence[str]:
         """Names of what nothing is pruned of, such as the whole data set or the dense network."""

@@ -18,7 +18,7 @@ OF_SOURCES = {"sources", "target_source"}
 SOURCE_RANDOM, ALIKE = "target_source_random", "source_balanced_random"
 BESIDE = (SOURCE_RANDOM, ALIKE)
 """References of a target where the study says which column is the source of rows."""
-TITLES = {SOURCE_RANDOM: "random of the target's source", ALIKE: "random, sources alike"}
+TITLES = {SOURCE_RANDOM: "random of the target's source", ALIKE: "source-balanced random"}
 MADE = ("target", *sorted(OF_TARGET), *sorted(OF_SOURCES))
 """Assets that hold a target and what is made of it."""
 NEEDS_TARGET = (

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from secateur.scorers.copies.contract import Copies, Parts, Progress, check_parts
 from secateur.scorers.copies.found import Contents, Found, contents_of
+from secateur.scorers.copies.points import vector_copies
 from secateur.scorers.copies.sharing import candidates, meet, signatures
 from secateur.scorers.copies.thresholds import Collisions, threshold
 from secateur.scorers.copies.word_sets import Words, WordSets, halves, word_sets, words_of
@@ -35,10 +36,11 @@ def text_copies(
     texts: pl.Series,
     part: Parts,
     *,
+    vectors: Shaped[np.ndarray, "n d"] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Copies]:
-    """Copies by words and pairs of words; a list of one.
+    """Copies by words and pairs of words and, where `vectors` `[n, d]` are given, by embeddings: one result each.
 
     Texts that differ in case, punctuation or spaces alone are equal; texts of fewer than four words are copies where
     they are equal alone, since so few words meet by chance. A missing text is nobody's copy. Memory is some 100 bytes a
@@ -47,7 +49,10 @@ def text_copies(
     check_parts(part, len(texts), "texts")
     words = words_of(texts)
     contents = contents_of(words.keys, part, texts.is_not_null().to_numpy())
-    return [by_words(words.take(contents.first), contents, part, seed, progress)]
+    found = [by_words(words.take(contents.first), contents, part, seed, progress)]
+    if vectors is not None:
+        found.append(vector_copies(vectors, part, seed=seed, progress=progress))
+    return found
 
 
 def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress: Progress | None) -> Copies:

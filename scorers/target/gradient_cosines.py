@@ -36,17 +36,17 @@ class GradientCosines(Cosines):
     @property
     def rows(self) -> int:  # type: ignore[override]
         """Rows of the pool."""
-        return len(self.pool[0].errors)
+        return int(self.pool[0].errors.shape[0])
 
     @property
     def queries(self) -> int:  # type: ignore[override]
         """Rows of the target."""
-        return len(self.target[0].errors)
+        return int(self.target[0].errors.shape[0])
 
     @property
     def step(self) -> int:
         """Factors fit in the workspace themselves, too."""
-        widest = max(factors.errors.shape[1] + factors.features.shape[1] for factors in self.pool)
+        widest = int(max(factors.errors.shape[1] + factors.features.shape[1] for factors in self.pool))
         return max(1, WORKSPACE // (4 * max(self.queries, widest)))
 
     def blocks(self, step: int) -> Iterator[Float32[np.ndarray, "queries b"]]:

@@ -189,3 +189,17 @@ def test_folders_of_pictures_with_classes_and_without(tmp_path: Path) -> None:
     leaks = {one["split"]: one["paths"] for one in answer["findings"] if one["kind"] == "leaked"}
     assert [path.rpartition("/")[2] for paths in leaks.values() for path in paths] == ["5.png", "1.bmp"]
     assert rows_in(answer, "unreadable", str(tmp_path / "eval")) == [1]
+
+
+def test_rows_of_a_table_that_are_nearly_equal() -> None:
+    rng = np.random.default_rng(0)
+    names = np.array(["a", "b", "c"])
+    table = pl.DataFrame({f"x{place}": rng.normal(size=600) for place in range(6)}).with_columns(
+        kind=pl.Series(rng.choice(names, 600)), y=pl.Series(rng.normal(size=600))
+    )
+    moved = table[:20].with_columns(pl.col(pl.Float64) + 1e-3)
+    found = sc.audit(pl.concat([table, moved]), label="y", test=moved[5:9], progress=False)
+    told = {(one["kind"], one["split"]): one for one in found.findings}
+    assert told["near duplicates", "train"]["count"] == 40
+    assert told["leaked", "test"]["count"] == 4
+    assert found.keep("deduplicated").sum() == 600

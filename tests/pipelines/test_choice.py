@@ -351,6 +351,7 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: Any, message: st
         ({"keep": [{"source": 5}]}, "keep: source: column 'source' of prompts.parquet holds String"),
         ({"keep": [10**6]}, "count of 1000000"),
         ({"keep": [{"tokens": 10**9}]}, "1,000,000,000 tokens are more than the"),
+        ({"keep": [0.001]}, "keep is a fraction of 0.001, which of 300 comes to 0.3, less than half of one"),
         (
             {"selections": {"best": {"selector": "top", "score": "judge", "by": "source", "share": {"net": 0.5}}}},
             "selections.best.share: column 'source' has no value 'net'; there are: code, maths, web",

@@ -52,6 +52,7 @@ def test_what_a_run_refuses_a_forecast_refuses(write_study: Any) -> None:
     for changes, said in (
         ({"metric": "auroc"}, "metric: auroc cannot be measured"),
         ({"keep": [500]}, "keep"),
+        ({"keep": [0.001]}, "less than half of one: name a larger fraction, or a count"),
     ):
         done = CliRunner().invoke(app, ["run", str(write_study(**changes).path), "--dry-run"])
         assert done.exit_code != 0

@@ -155,7 +155,7 @@ def test_vectors_come_from_an_array_a_file_or_a_column(prompts, tmp_path) -> Non
     ("asked", "text"),
     [
         ({"score": "pasrate"}, r"score: the data has no column 'pasrate'; did you mean 'pass_rate'"),
-        ({"score": "prompt"}, r"score: column 'prompt' of the data holds String, and numbers are needed"),
+        ({"score": "prompt"}, r"score: column 'prompt' of the data holds texts, or whole"),
         ({"score": "gaps"}, r"score: column 'gaps' is empty in 2 of 240 rows: row 0, row 1; fill them"),
         ({"score": "broken"}, r"score: column 'broken' is NaN or infinite in 1 of 240 rows: row 0"),
         ({"score": np.arange(3.0)}, r"score: there are 240 rows, and 3 numbers"),
@@ -243,6 +243,13 @@ def test_decimals_are_the_numbers_that_they_are_written_as(prompts, tmp_path) ->
         wide = pl.DataFrame({"code": ["1", text]}).with_columns(pl.col("code").cast(pl.Decimal(38, scale)))
         with pytest.raises(ValueError, match=r"row 1: column 'code' is [0-9.]+, beyond 2\^(53|63).*write it as a text"):
             sc.select(wide, score="code", keep=1)
+
+
+def test_a_budget_of_long_whole_numbers_does_not_overflow() -> None:
+    table = pl.DataFrame({"bytes": [10**18 + row for row in range(20)], "a": range(20)})
+    assert len(sc.select(table, score="a", keep={"bytes": 0.5})) in (9, 10)
+    kept, random = sc.select(table, score="a", keep={"bytes": 5 * 10**18 + 10**6}, random_twin=True)
+    assert (len(kept), len(random)) == (5, 5)
 
 
 def test_a_column_that_no_study_reads_does_not_stand_in_the_way(tmp_path) -> None:
@@ -363,3 +370,42 @@ def test_the_front_door_loads_nothing_before_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert pa.__version__
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            lambda: datasets.DatasetDict(train=datasets.Dataset.from_dict({"a": [1]})),
+            r"give one split of it.*\['train'\]",
+        ),
+        (lambda: datasets.Dataset.from_dict({"a": [1]}).to_iterable_dataset(), "this is an IterableDataset.*Parquet"),
+        (lambda: {"a": [1]}, r"this is a mapping: give a table of it, such as polars\.DataFrame"),
+        (lambda: np.ones((2, 2)), r"^give a datasets\.Dataset, a table.*and this is a ndarray"),
+        (lambda: pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a': rename one"),
+        (lambda: pa.table([[1], [2]], names=["a", "a"]), "two columns are called 'a': rename one"),
+    ],
+)
+def test_what_is_no_table_is_told_what_would_be_one(data, text) -> None:
+    with pytest.raises(ValueError, match=text):
+        sc.select(data(), score="a", keep=1)
+
+
+def test_awkward_tables_are_read(tmp_path) -> None:
+    """Categories, sparse and nullable numbers, columns called by a number, names beyond ASCII, long ids, packed."""
+    table = pd.DataFrame({"题目": [f"t{row}" for row in range(20)], 0: np.arange(20.0)})
+    table["Quelle ü"] = pd.Categorical(["ä", "ß"] * 10)
+    table["sparse"], table["null"] = pd.arrays.SparseArray(np.arange(20.0)), pd.array(range(20), "Int64")
+    table["id"] = np.arange(20, dtype=np.uint64) + np.uint64(2**63)
+    table.index = [f"row {row}" for row in range(20)]
+    for score in (0, "0", "sparse", "null", table["sparse"]):
+        assert list(sc.select(table, score=score, keep=0.2, key="id").index) == [f"row {row}" for row in range(16, 20)]
+    halves = sc.select(table, score="null", keep=4, by="Quelle ü", share="balanced")
+    assert sorted(halves["Quelle ü"]) == ["ß", "ß", "ä", "ä"]
+    with pytest.raises(ValueError, match="texts, or whole numbers beyond 64 bits, and numbers are needed"):
+        sc.select(table, score="id", keep=1)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    table[["题目", "null"]].to_csv(tmp_path / "deep" / "er" / "a.csv.gz", index=False)
+    assert sc.select(tmp_path / "deep" / "er", score="null", keep=1)["题目"].to_list() == ["t19"]
+    with pytest.raises(ValueError, match=r"deep: files of data lie in folders below it, such as .*a\.csv\.gz"):
+        sc.select(tmp_path / "deep", score="null", keep=1)

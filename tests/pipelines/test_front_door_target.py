@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import secateur as sc
@@ -120,3 +121,44 @@ def test_on_three_sets_turns_beat_the_highest_similarity_and_the_own_source_at_r
         "own source": accuracy(sc.select(pool, keep=1000, by="source", share={"banking77": 1.0})),
     }
     assert sorted(found, key=found.__getitem__) == ["random", "balanced", "highest", "turns", "own source"], found
+
+
+@pytest.mark.nightly
+def test_a_study_of_three_sets_finds_the_same_order(real_data: Path, tmp_path: Path) -> None:
+    """The same pool and target in a study that trains networks on TF-IDF, over two seeds."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def rows(name: str, split: str = "train") -> pl.DataFrame:
+        table = pl.read_parquet(real_data / name / f"{split}.parquet").select("text", "label")
+        return table.select("text", source=pl.lit(name), label=pl.lit(f"{name} ") + pl.col("label").cast(pl.String))
+
+    banking, test = rows("banking77").sample(fraction=1, shuffle=True, seed=1), rows("banking77", "test")
+    target, pool = banking[:500], pl.concat([banking[500:], rows("clinc150"), rows("sst2_glue").sample(20_000, seed=0)])
+    # Texts of both splits, of which the study would rightly refuse the target's.
+    target = target.filter(~pl.col("text").is_in(test["text"].implode()))
+    terms = TfidfVectorizer(sublinear_tf=True).fit(pool["text"])
+    cosines = (terms.transform(pool["text"]) @ terms.transform(target["text"]).T).max(axis=1).toarray().ravel()
+    pool.with_columns(highest=pl.Series(cosines)).write_parquet(tmp_path / "train.parquet")
+    test.write_parquet(tmp_path / "test.parquet")
+    target.write_parquet(tmp_path / "target.parquet")
+    study = {
+        "name": "job",
+        "source": {"kind": "parquet", "train": "train.parquet", "test": "test.parquet"},
+        "columns": {"text": "text", "label": "label"},
+        "target": {"file": "target.parquet", "source": "source"},
+        "scores": {"highest": {"column": "highest", "high_means": "better"}},
+        "selections": {"most_alike": {"selector": "top", "score": "highest"}, "nearest_to_target": None},
+        "keep": [1000],
+        "training": {"model": "mlp", "steps": 400, "batch_size": 128, "learning_rate": 3e-3},
+        "seeds": 2,
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(study))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "job.yaml"), "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)["report"]
+    means = {
+        row["name"]: row["metrics"]["accuracy"]["mean"] for row in report["rows"] if row["name"] != "stratified_random"
+    }
+    wanted = ["uniform_random", "source_balanced_random", "most_alike", "nearest_to_target", "target_source_random"]
+    assert sorted(means, key=means.__getitem__) == wanted, means
+    assert report["target"]["winners"][0]["arm"] == "target_source_random"

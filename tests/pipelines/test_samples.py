@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,12 @@ def test_order_of_columns_does_not_count_but_names_do() -> None:
     assert not set(content_hashes(rows, columns)) & set(
         content_hashes(renamed, Columns(features=["z", "y"], label="label"))
     )
+
+
+def test_a_decimal_is_the_number_that_it_is_written_as() -> None:
+    for text in ("0.30", "-1.20", "1234.5678901", "0.0000001", "7.00"):
+        assert hash_of(x=pa.array([Decimal(text)])) == hash_of(x=pa.array([float(text)]))
+    assert hash_of(x=pa.array([Decimal(7)])) == hash_of(x=pa.array([7]))
 
 
 def test_features_of_other_types_are_refused() -> None:

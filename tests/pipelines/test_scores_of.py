@@ -14,8 +14,8 @@ import torch
 from safetensors.numpy import save_file
 
 import secateur as sc
-from secateur.pipelines.front_door import scores_of as module
-from secateur.pipelines.front_door.logits import epochs_of
+from secateur.pipelines.data.model_outputs import epochs_of
+from secateur.pipelines.runs import of_outputs as module
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Observer, TrainingBatch
 from secateur.scorers.registry import scorers

@@ -54,6 +54,9 @@ Proxy.folds [2, 100]
 ProxySubset.compare [3, inf)
 PruningSettings.per_round [1, inf)
 Recurring.watch_seconds [30, inf)
+SampleKeys.checkpoints [1, 99]
+SampleKeys.cost_per_hour (0, inf)
+SampleKeys.proxy_runs [1, 100]
 Search.seeds [1, 1000]
 SearchSettings.budget [2, inf)
 SearchSettings.explore [0, 1)
@@ -62,9 +65,6 @@ SearchSettings.per_round [1, inf)
 SourceKind.limit [1, inf)
 SourceKind.split_seed [0, 9223372036854775807]
 SplitSource.test_fraction (0, 1)
-Study.checkpoints [1, 99]
-Study.cost_per_hour (0, inf)
-Study.proxy_runs [1, 100]
 TableEncoding.max_categories [1, inf)
 TextEncoding.max_length [4, 100000]
 TextEncoding.terms [1, inf)

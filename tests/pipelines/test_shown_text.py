@@ -1,5 +1,6 @@
 """Class names, texts, columns and file names with control characters or markup are shown as text everywhere."""
 
+import html
 import json
 import re
 import unicodedata
@@ -18,6 +19,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError, files_in, fi
 from secateur.pipelines.files.shown_text import in_markdown, one_line, visible
 from secateur.pipelines.materialise import instance_at
 from secateur.pipelines.pages.score import boxes
+from secateur.pipelines.pages.words import as_html, as_text
 from secateur.pipelines.storage.home import home
 
 shell = CliRunner()
@@ -119,3 +121,20 @@ def rendered_in_the_ui() -> list[str]:
                         texts.append(value.md_str)
     assert len(texts) > 10
     return texts
+
+
+def test_commands_in_our_own_words_are_code_on_a_page_and_in_markdown() -> None:
+    said = "Not settled <yet>: `secateur run a_b` trains them, `training: {epochs: …}` | not"
+    page = as_html(said)
+    assert re.findall("<code>(.*?)</code>", page) == ["secateur run a_b", "training: {epochs: …}"]
+    assert html.unescape(re.sub("</?code>", "", page)) == said.replace("`", "")
+    parsed = MarkdownIt("gfm-like", {"linkify": False}).parse(as_text(said))
+    inside = [token for token in parsed[1].children or () if token.type in ("text", "code_inline")]
+    assert [token.content for token in inside if token.type == "code_inline"] == [
+        "secateur run a_b",
+        "training: {epochs: …}",
+    ]
+    assert "".join(token.content for token in inside) == said.replace("`", "")
+    hostile = "class 'a` <img src=x> [b](c)'"
+    assert "<img" not in as_html(hostile)
+    assert "<img" not in as_text(hostile)

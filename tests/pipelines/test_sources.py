@@ -28,6 +28,7 @@ from secateur.pipelines.data.drawn_rows import stratified_rows
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FAULT
 from secateur.pipelines.data.source_kinds.diabetes import Diabetes
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load, revision_of
 from secateur.trainers.modalities.decoding import decode_image
 
@@ -661,3 +662,21 @@ def test_diabetes_is_the_published_table(tmp_path: Path) -> None:
     assert table.loc[1].tolist() == pytest.approx([48, 1, 21.6, 87, 183, 103.2, 70, 3, 3.9, 69, 75], abs=0.05)
     assert source.held_out == 0.2
     assert source.stamp(tmp_path) != revision
+
+
+def test_a_file_is_named_from_the_studys_folder_the_one_above_or_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    base = tmp_path / "home" / "studies"
+    for path, name in (
+        (base / "a.csv", "a.csv"),
+        (tmp_path / "home" / "data" / "a.csv", "data/a.csv"),
+        (tmp_path / "work" / "a.csv", "a.csv"),
+        (tmp_path / "else" / "a.csv", str(tmp_path / "else" / "a.csv")),
+    ):
+        assert ParquetFile(path).shown(base) == name
+    assert ParquetFile(tmp_path / "home" / "a.csv").shown(tmp_path / "home" / "conf") == str(
+        tmp_path / "home" / "a.csv"
+    )

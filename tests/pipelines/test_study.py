@@ -75,7 +75,7 @@ REFUSED = [
     ({"scores": {"el2n": {"epochs": 0}}}, ["el2n", "epochs", "greater than or equal to 1", "got 0"]),
     ({"scores": {"el2n": {"epoch": 3}}}, ["el2n", "epoch", "there are: epochs"]),
     ({"scores": {"forgetting": {"never_learned": "nan"}}}, ["never_learned", "'presentations' or 'zero'", "got 'nan'"]),
-    ({"scores": {}}, ["scores", "at least 1"]),
+    ({"scores": {}}, ["coverage_centric.score: there is no 'aum' yet", "there are: none"]),
     ({"selections": {"best": {"selector": "tops", "score": "aum"}}}, ["best.selector", "did you mean 'top'"]),
     ({"selections": {"top": {}}}, ["selections.top.score", "reads a score", "aum, el2n, forgetting"]),
     ({"selections": {"top": {"score": "loss"}}}, ["selections.top.score", "no 'loss'", "aum, el2n"]),

@@ -134,6 +134,7 @@ def test_a_filter_takes_its_rows_out_of_the_data(tmp_path: Path) -> None:
     assert sorted(made.apply(rows.to_pandas())["id"]) == sorted(ids)
 
 
+@pytest.mark.nightly
 def test_a_split_of_the_source_is_a_target(tmp_path: Path) -> None:
     rows, target = pool(), texts("bank", 20, 9)
     splits = {"train": rows.drop("id"), "validation": target}
@@ -163,6 +164,7 @@ def test_a_split_of_the_source_is_a_target(tmp_path: Path) -> None:
     assert {key for key in after if after[key] != before.get(key)} >= {"target.split"}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("brought", ["column", "file"])
 def test_vectors_of_the_target_are_a_column_or_a_file(brought: str, tmp_path: Path) -> None:
     rows, target = pool(), texts("bank", 20, 9).with_row_index("id")

@@ -152,7 +152,8 @@ ROUND: dict[str, tuple[str, ...]] = {
     ),
     "the caller opens the folder of an asset or a manifest": (
         "assets/teacher.py copy_teacher", "deltas/stream.py", "manifests/document.py", "storage/packed_masks.py",
-        "manifests/row_files.py", "pages/page.py", "runs/drift.py", "runs/training.py save_trained",
+        "manifests/row_files.py", "pages/page.py", "pages/audit_folder.py fill", "runs/drift.py",
+        "runs/training.py save_trained", "assets/sample_target.py write_arrays",
         "trainers/experiments/", "trainers/modalities/", "trainers/models/", "trainers/distillation/cached_logits.py",
         "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py", "audits/label_studio.py",
     ),

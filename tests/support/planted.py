@@ -56,3 +56,36 @@ def planted(folder: Path) -> Planted:
     pl.DataFrame({"question": [train[50][0], train[51][0], sentence(rng)]}).write_ndjson(files.benchmark)
     pl.DataFrame({"body": [sentence(rng), sentence(rng)], "queue": ["a", "b"]}).write_parquet(files.clean)
     return files
+
+
+TOPICS = {
+    "billing": ("invoice", "charge", "refund", "payment", "card", "price", "fee"),
+    "delivery": ("parcel", "courier", "tracking", "late", "address", "shipped", "box"),
+    "login": ("password", "account", "email", "locked", "reset", "code", "signin"),
+}
+"""Words that tell a class."""
+
+
+def topics(folder: Path, *, copies: int, leaks: int, wrong: int) -> tuple[Path, Path]:
+    """Files of 600 training rows and 200 test rows whose words tell their class. The last `copies` training rows are
+    nearly earlier ones from row 300 on, the first `leaks` test rows nearly the first training rows, and `wrong`
+    training rows, from row 100 on, have the label of another class."""
+    rng = random.Random(0)
+    names = list(TOPICS)
+
+    def row(name: str) -> tuple[str, str]:
+        words = [rng.choice(TOPICS[name]) for _ in range(5)] + [rng.choice(WORDS) for _ in range(9)]
+        rng.shuffle(words)
+        return " ".join(words), name
+
+    rows = [row(rng.choice(names)) for _ in range(800)]
+    train, test = rows[: 600 - copies], rows[600:]
+    test[:leaks] = [(nearly(text, rng), name) for text, name in train[:leaks]]
+    train += [(nearly(text, rng), name) for text, name in train[300 : 300 + copies]]
+    for place in range(100, 100 + wrong):
+        text, name = train[place]
+        train[place] = (text, rng.choice([other for other in names if other != name]))
+    paths = folder / "train.csv", folder / "test.csv"
+    for path, part in zip(paths, (train, test), strict=True):
+        pl.DataFrame(part, schema=["body", "queue"], orient="row").write_csv(path)
+    return paths

@@ -15,8 +15,8 @@ WORDS, CHARACTERS = 20_000, 20_000
 """Words with pairs of words, and sequences of three and four characters within words, at most."""
 READ = 4_000
 """Characters of a text that are read."""
-BINS, BLOCK = 9, 2048
-"""Directions of an edge; pictures at once."""
+BINS, SMALL, BLOCK, SAMPLE = 9, 16, 2048, 5000
+"""Directions of an edge; pixels of a side that need no mean; pictures at once; those that spreads are read from."""
 
 
 def text_values(texts: Sequence[str]) -> Any:
@@ -40,20 +40,33 @@ def text_values(texts: Sequence[str]) -> Any:
 
 
 def picture_values(pictures: UInt8[np.ndarray, "n height width channels"]) -> Float32[np.ndarray, "n values"]:
-    """Histograms of gradients and the pixels, each scaled to a spread of one, of thumbnails of about 32 by 32.
+    """Histograms of gradients and pixels, each scaled to a spread of one, of thumbnails of about 32 by 32.
 
     The histograms are of cells of an eighth of the picture (Dalal and Triggs, CVPR 2005), their square roots, without
-    blocks of cells.
+    blocks of cells; pixels are means of two by two where sides are above 16. Memory: 5.4 KB for a picture of 32 by 32
+    in colour.
     """
-    count, height, width, _ = pictures.shape
-    cell = max(2, round(min(height, width) / 8))
-    edges, pixels = [], []
-    for start in range(0, count, BLOCK):
+    height, width = pictures.shape[1:3]
+    cell, step = max(2, round(min(height, width) / 8)), 2 if min(height, width) > SMALL else 1
+    edges = (height // cell) * (width // cell) * BINS
+    pixels = (height // step) * (width // step) * pictures.shape[3]
+    values = np.empty((len(pictures), edges + pixels), np.float32)
+    for start in range(0, len(pictures), BLOCK):
         block = pictures[start : start + BLOCK].astype(np.float32) / 255
-        edges.append(np.sqrt(gradients(block.mean(axis=3), cell)))
-        pixels.append(block.reshape(len(block), -1))
-    parts = [np.concatenate(part) for part in (edges, pixels)]
-    return np.concatenate([part / (float(part.std()) or 1.0) for part in parts], axis=1)
+        values[start : start + BLOCK, :edges] = np.sqrt(gradients(block.mean(axis=3), cell))
+        values[start : start + BLOCK, edges:] = in_cells(block, step).mean(axis=(2, 4)).reshape(len(block), -1)
+    for part in (slice(0, edges), slice(edges, None)):
+        values[:, part] /= float(values[:SAMPLE, part].std()) or 1.0
+    return values
+
+
+def in_cells(
+    pictures: Float32[np.ndarray, "n height width *channels"], size: int
+) -> Float32[np.ndarray, "n rows size columns size *channels"]:
+    """Pixels by cells, what is left at the lower and right ends cut off."""
+    rows, columns = pictures.shape[1] // size, pictures.shape[2] // size
+    whole = pictures[:, : rows * size, : columns * size]
+    return whole.reshape(len(pictures), rows, size, columns, size, *pictures.shape[3:])
 
 
 def gradients(grey: Float32[np.ndarray, "n height width"], cell: int) -> Float32[np.ndarray, "n values"]:
@@ -62,11 +75,9 @@ def gradients(grey: Float32[np.ndarray, "n height width"], cell: int) -> Float32
     down[:, 1:-1], right[:, :, 1:-1] = grey[:, 2:] - grey[:, :-2], grey[:, :, 2:] - grey[:, :, :-2]
     size = np.hypot(down, right)
     direction = np.arctan2(down, right) % np.pi / np.pi * BINS
-    rows, columns = grey.shape[1] // cell, grey.shape[2] // cell
-    found = np.zeros((len(grey), rows, columns, BINS), np.float32)
+    found = np.zeros((len(grey), grey.shape[1] // cell, grey.shape[2] // cell, BINS), np.float32)
     for one in range(BINS):
         away = abs(direction - one - 0.5)
         share = size * np.maximum(0, 1 - np.minimum(away, BINS - away))
-        cells = share[:, : rows * cell, : columns * cell].reshape(len(grey), rows, cell, columns, cell)
-        found[..., one] = cells.sum(axis=(2, 4))
+        found[..., one] = in_cells(share, cell).sum(axis=(2, 4))
     return found.reshape(len(grey), -1)

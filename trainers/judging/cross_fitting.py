@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Int64, Num, Shaped, UInt64
 
-from secateur.selectors.draws.ranks import random_keys
+from secateur.selectors.draws.ranks import hash_in_place, random_keys
 from secateur.trainers.judging.fourier_ridge import ridge_of_folds
 from secateur.trainers.passes.folds import folds_of
 
@@ -132,26 +132,27 @@ def of_classes(
 
 
 def equal_rows(inputs: Values) -> Int64[np.ndarray, " n"]:
-    """A number for each row, equal where the values are: a linear hash of their bits, modulo 2⁶⁴, in blocks."""
+    """A number for each row, equal where the values are: sums of hashes of value and column, modulo 2⁶⁴, in blocks."""
     if not isinstance(inputs, np.ndarray):
         return np.unique(sparse_hashes(inputs), return_inverse=True)[1].astype(np.int64)
     flat = inputs.reshape(len(inputs), -1)
+    columns = random_keys(flat.shape[1], 1)
     hashes = np.empty(len(flat), np.uint64)
     for start in range(0, len(flat), BLOCK):
-        block = bits_of(flat[start : start + BLOCK])
-        hashes[start : start + BLOCK] = (block * (random_keys(block.shape[1], 1) | np.uint64(1))).sum(axis=1)
+        hashes[start : start + BLOCK] = hashed(flat[start : start + BLOCK], columns).sum(axis=1)
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
-def bits_of(values: Num[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Bits of float64 values, of which both zeros have the same."""
-    return (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64)
+def hashed(values: Num[np.ndarray, " ..."], columns: UInt64[np.ndarray, " ..."]) -> UInt64[np.ndarray, " ..."]:
+    """Hashes of values, of which both zeros are equal, in their columns."""
+    words = (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64) + columns
+    hash_in_place(words.reshape(-1), 0)
+    return words
 
 
 def sparse_hashes(inputs: Values) -> UInt64[np.ndarray, " n"]:
-    """The same sum over the values that are there."""
-    inputs.sum_duplicates()
-    weights = random_keys(inputs.shape[1], 1) | np.uint64(1)
+    """The same sums over the values that are there."""
+    keys = random_keys(inputs.shape[1], 1)
     sums = np.zeros(inputs.nnz + 1, np.uint64)
-    np.cumsum(bits_of(inputs.data) * weights[inputs.indices], out=sums[1:])
+    np.cumsum(hashed(inputs.data, keys[inputs.indices]), out=sums[1:])
     return np.asarray(sums[inputs.indptr[1:]] - sums[inputs.indptr[:-1]])

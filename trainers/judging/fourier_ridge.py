@@ -19,7 +19,8 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Per row, of which the one that predicts the first fold best is taken."""
 TEMPERATURES = np.geomspace(0.01, 1.0, 25)
 """Of the softmax that makes probabilities of predicted indicators of classes."""
-Features = Callable[[Num[np.ndarray, "rows columns"]], Float64[np.ndarray, "rows features"]]
+Features = Callable[[Num[np.ndarray, "rows columns"]], Float32[np.ndarray, "rows features"]]
+"""In single precision, a block's sums too; sums of blocks in double."""
 
 
 def ridge_of_folds(
@@ -37,7 +38,7 @@ def ridge_of_folds(
     folds = int(fold.max()) + 1
     products, sums, moments, means = gathered(inputs, outcomes, fold, features, folds)
     raw = np.empty((len(inputs), width))
-    penalty = None
+    penalty: float | None = None
     for number in range(folds):
         held = np.flatnonzero(fold == number)
         rest = [other for other in range(folds) if other != number]
@@ -45,14 +46,11 @@ def ridge_of_folds(
         centre, average = sums[rest].sum(axis=0) / count, means[rest].sum(axis=0) / count
         gram = products[rest].sum(axis=0) - count * np.outer(centre, centre)
         cross = moments[rest].sum(axis=0) - count * np.outer(centre, average)
-        if penalty is None:
-            tried = [
-                told(inputs, held, features, solved(gram, cross, one * count), centre, average) for one in PENALTIES
-            ]
-            errors = [float(((one - outcomes(held)) ** 2).sum()) for one in tried]
-            penalty, raw[held] = PENALTIES[int(np.argmin(errors))], tried[int(np.argmin(errors))]
-        else:
-            raw[held] = told(inputs, held, features, solved(gram, cross, penalty * count), centre, average)
+        penalties = PENALTIES if penalty is None else (penalty,)
+        weights = np.stack([solved(gram, cross, one * count) for one in penalties])
+        tried = told(inputs, held, features, weights, centre, average)
+        errors = [float(((one - outcomes(held)) ** 2).sum()) for one in tried]
+        penalty, raw[held] = penalties[int(np.argmin(errors))], tried[int(np.argmin(errors))]
     return (raw if task == "numbers" else probabilities_of(raw, targets, task)).astype(np.float32)
 
 
@@ -75,10 +73,16 @@ def features_of(inputs: Num[np.ndarray, "n columns"], seed: int) -> Features:
     left, right = points[random.permutation(len(points))], points[random.permutation(len(points))]
     spread = float(np.median(((left - right) ** 2).sum(axis=1))) or 1.0
     count = int(np.clip(len(inputs) // 4, 64, FEATURES))
-    directions = random.normal(size=(points.shape[1], count)) * np.sqrt(2 / spread)
-    shifts = random.uniform(0, 2 * np.pi, count)
-    directions = rotation @ directions
-    return lambda rows: np.cos((rows.astype(np.float64) - centre) @ directions + shifts)
+    directions = (random.normal(size=(points.shape[1], count)) * np.sqrt(2 / spread)).astype(np.float32)
+    shifts = random.uniform(0, 2 * np.pi, count).astype(np.float32)
+    turned = rotation.astype(np.float32)
+
+    def features(rows: Num[np.ndarray, "rows columns"]) -> Float32[np.ndarray, "rows features"]:
+        angles = ((rows - centre).astype(np.float32) @ turned) @ directions
+        angles += shifts
+        return np.asarray(np.cos(angles, out=angles))
+
+    return features
 
 
 def blocks_of(rows: Int64[np.ndarray, " rows"]) -> Iterator[Int64[np.ndarray, " block"]]:
@@ -102,7 +106,7 @@ def gathered(
             values, known = features(inputs[rows]), outcomes(rows)
             products[number] += values.T @ values
             sums[number] += values.sum(axis=0)
-            moments[number] += values.T @ known
+            moments[number] += values.T @ known.astype(np.float32)
             means[number] += known.sum(axis=0)
     return products, sums, moments, means
 
@@ -120,13 +124,16 @@ def told(
     inputs: Num[np.ndarray, "n columns"],
     held: Int64[np.ndarray, " rows"],
     features: Features,
-    weights: Float64[np.ndarray, "features width"],
+    weights: Float64[np.ndarray, "models features width"],
     centre: Float64[np.ndarray, " features"],
     average: Float64[np.ndarray, " width"],
-) -> Float64[np.ndarray, "rows width"]:
-    """Predictions of some rows."""
-    blocks = [(features(inputs[rows]) - centre) @ weights + average for rows in blocks_of(held)]
-    return np.concatenate(blocks) if blocks else np.empty((0, weights.shape[1]))
+) -> Float64[np.ndarray, "models rows width"]:
+    """Predictions of some rows by each of several models."""
+    found = np.empty((len(weights), len(held), weights.shape[2]))
+    for start in range(0, len(held), BLOCK):
+        values = features(inputs[held[start : start + BLOCK]]) - centre
+        found[:, start : start + BLOCK] = values @ weights + average
+    return found
 
 
 def probabilities_of(

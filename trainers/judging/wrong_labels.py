@@ -102,7 +102,7 @@ def suspicion(
     given = probabilities[rows, labels].astype(np.float64)
     top = np.partition(probabilities, -2, axis=1)[:, -2:].astype(np.float64)
     other = np.where(given >= top[:, 1], top[:, 0], top[:, 1])
-    return np.log((other + FLOOR) / (given + FLOOR)).astype(np.float32)
+    return np.asarray(np.log((other + FLOOR) / (given + FLOOR)), np.float32)
 
 
 def surest_first(

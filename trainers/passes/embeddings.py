@@ -63,11 +63,13 @@ def embed(
     texts: Sequence[str | None] | None = None,
     device: torch.device | None = None,
     start: int = 0,
+    fitted_to: tuple[Data, Sequence[str | None] | None] | None = None,
 ) -> Iterator[Block]:
     """Vectors of the rows from `start` on, float16 `[b, d]` by blocks of `settings.block` rows, the last one shorter.
 
     `model` is the proxy, for `proxy`. `texts` are the rows' texts, for `encoder` and `sklearn` of a text: anything
     that is indexed by row numbers, such as a column of a `datasets.Dataset`; the rest is read off `data.inputs`.
+    `fitted_to` are other rows, with their texts, from which SVD and PCA learn: then vectors of both go together.
     Raises ValueError for what is missing, for a `start` inside a block, and for rows beyond the range of float16.
     """
     if start % settings.block:
@@ -80,7 +82,7 @@ def embed(
     elif settings.kind == "encoder":
         compute = of_encoder(settings, data, texts, device)
     else:
-        compute = of_sklearn(settings, data, texts)
+        compute = of_sklearn(settings, data, texts, *(fitted_to or (data, texts)))
     return halves(compute, len(data), settings.block, start)
 
 
@@ -180,51 +182,61 @@ def image_encoder(settings: EmbeddingSettings, encoder: Any, data: Data, device:
     return compute
 
 
-def of_sklearn(settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None) -> Embed:
-    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` rows."""
+def of_sklearn(
+    settings: EmbeddingSettings,
+    data: Data,
+    texts: Sequence[str | None] | None,
+    known: Data,
+    known_texts: Sequence[str | None] | None,
+) -> Embed:
+    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` of the rows `known`."""
     random = np.random.default_rng(settings.seed)
-    count = min(settings.fit_rows, len(data))
-    chosen = np.sort(random.choice(len(data), count, replace=False)).astype(np.int64)
-    if texts is not None:
-        return latent_semantics(settings, texts, chosen)
+    count = min(settings.fit_rows, len(known))
+    chosen = np.sort(random.choice(len(known), count, replace=False)).astype(np.int64)
+    if texts is not None and known_texts is not None:
+        return latent_semantics(settings, texts, known_texts, chosen)
     if data.model_settings.get("kind") == "tokens":
         raise ValueError("embeddings of kind 'sklearn' need the texts: token ids are no quantities")
-    return principal_components(settings, data, chosen)
+    return principal_components(settings, data, known, chosen)
 
 
-def latent_semantics(settings: EmbeddingSettings, texts: Sequence[str | None], chosen: Rows) -> Embed:
-    """TF-IDF of words, then truncated SVD; a text without a known word is the zero vector."""
+def latent_semantics(
+    settings: EmbeddingSettings, texts: Sequence[str | None], known: Sequence[str | None], chosen: Rows
+) -> Embed:
+    """TF-IDF of words, then truncated SVD, both of the chosen rows of `known`; a text without a known word is the zero
+    vector."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     from secateur.trainers.modalities.words import terms_of
 
-    def read(rows: Rows) -> list[str]:
-        return [texts[row] or "" for row in rows.tolist()]
+    def read(held: Sequence[str | None], rows: Rows) -> list[str]:
+        return [held[row] or "" for row in rows.tolist()]
 
     vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
-    weights = vectoriser.fit_transform(read(chosen))
+    weights = vectoriser.fit_transform(read(known, chosen))
     dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
     # In float64: in float32 the last digits of a product depend on how many rows share it.
     reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights)
-    return lambda rows: reduction.transform(vectoriser.transform(read(rows)))
+    return lambda rows: reduction.transform(vectoriser.transform(read(texts, rows)))
 
 
-def principal_components(settings: EmbeddingSettings, data: Data, chosen: Rows) -> Embed:
-    """PCA; columns of tables are standardised before, codes of categories spelled out, pixels divided by 255."""
+def principal_components(settings: EmbeddingSettings, data: Data, known: Data, chosen: Rows) -> Embed:
+    """PCA of the chosen rows of `known`; columns of tables are standardised before, codes of categories spelled out,
+    pixels divided by 255."""
     from sklearn.decomposition import PCA
 
     categories = data.model_settings.get("categories")
 
-    def read(rows: Rows) -> Shaped[np.ndarray, "b d"]:
-        values = np.asarray(data.inputs[rows])
+    def read(held: Data, rows: Rows) -> Shaped[np.ndarray, "b d"]:
+        values = np.asarray(held.inputs[rows])
         if categories:
             values = one_hot(values, categories)
         return values.reshape(len(rows), -1).astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
 
-    sample = read(chosen)
+    sample = read(known, chosen)
     spread = np.ones(sample.shape[1]) if data.inputs.ndim == 4 else sample.std(axis=0)
     spread[spread == 0] = 1.0
     dimensions = max(1, min(settings.dimensions, *sample.shape))
     reduction = PCA(dimensions, random_state=settings.seed).fit(sample / spread)
-    return lambda rows: reduction.transform(read(rows) / spread)
+    return lambda rows: reduction.transform(read(data, rows) / spread)

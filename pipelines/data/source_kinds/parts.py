@@ -41,9 +41,13 @@ class SourceFile(ABC):
         return types.joined(one, other)
 
     def shown(self, base: Path) -> str:
-        """Its name in manifests and exports: a file's path from the study's folder `base`, or from the root."""
-        path = Path(self.name)
-        return str(path.relative_to(base)) if path.is_relative_to(base) else self.name
+        """Its name in manifests, exports and findings: a file's path from the study's folder `base`, from the folder
+        above where that is called `studies`, or from the working folder, whichever it lies below first; else whole.
+        """
+        path, above = Path(self.name), [base.parent] if base.name == "studies" else []
+        return next(
+            (str(path.relative_to(at)) for at in (base, *above, Path.cwd()) if path.is_relative_to(at)), self.name
+        )
 
     @property
     @abstractmethod

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from secateur.pipelines.front_door.asked import settings_of
-from secateur.pipelines.studies.scores import Score
+from secateur.pipelines.studies.scores import Score, settings_of
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Observer, Scorer
 from secateur.scorers.registry import AnyScorer, scorers

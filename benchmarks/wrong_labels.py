@@ -1,0 +1,121 @@
+"""How many wrong labels an audit counts, beside how many were planted and what confident learning counts, and how well
+both rank them.
+
+    python benchmarks/wrong_labels.py [--data digits|FOLDER …] [--shares 0 0.05 0.1 0.2 0.3] [--noise uniform next]
+                                      [--seeds 3] [--rows 20000] [--write docs/audit-labels.md]
+
+FOLDER holds `train.parquet` of `text` and `label`, of `image` and `label`, or of columns and `label`; `digits` is
+scikit-learn's. Of the rows so many are drawn by the seed. Uniform noise puts any other class in the place of the label,
+next noise the following class. Probabilities are those of `cross_fitted`, for both.
+"""
+
+import argparse
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from cleanlab.count import num_label_issues
+from cleanlab.rank import get_label_quality_scores
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from secateur.trainers.judging.cheap_values import picture_values, text_values
+from secateur.trainers.judging.cross_fitting import Kind, cross_fitted
+from secateur.trainers.judging.wrong_labels import wrong_labels
+
+HEAD = (
+    "| data | rows | noise | planted | accuracy % | counted | interval | off by % | confident joint, off by % "
+    "| AUROC | cleanlab's |"
+)
+
+
+def drawn(data: str, rows: int, seed: int) -> tuple[Any, np.ndarray, Kind, list[int]]:
+    """What the model reads, labels, the kind of input, and columns of codes."""
+    if data == "digits":
+        pixels, labels = load_digits(return_X_y=True)
+        pictures = (pixels.reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8)
+        return picture_values(pictures), labels.astype(np.int64), "vectors", []
+    table = pl.read_parquet(Path(data) / "train.parquet")
+    table = table[np.sort(np.random.default_rng((seed, 3)).permutation(len(table))[:rows]).tolist()]
+    labels = table["label"].to_numpy().astype(np.int64)
+    if "image" in table.columns:
+        pictures = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in table["image"]])
+        return picture_values(pictures.reshape(*pictures.shape[:3], -1)), labels, "vectors", []
+    if "text" in table.columns:
+        return text_values(table["text"].to_list()), labels, "text", []
+    features = table.drop("label")
+    texts = [place for place, kind in enumerate(features.dtypes) if kind == pl.String]
+    numbers = features.with_columns(pl.col(pl.String).rank("dense"))
+    return numbers.to_numpy().astype(np.float32), labels, "features", texts
+
+
+def planted(labels: np.ndarray, share: float, noise: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels with so large a share of wrong ones, and which these are."""
+    random = np.random.default_rng((seed, 7))
+    wrong = np.zeros(len(labels), bool)
+    wrong[random.permutation(len(labels))[: round(share * len(labels))]] = True
+    away = random.integers(1, classes, len(labels)) if noise == "uniform" else 1
+    return np.where(wrong, (labels + away) % classes, labels), wrong
+
+
+def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float, noise: str, seed: int) -> list[Any]:
+    """Numbers of one run."""
+    values, labels, kind, codes = read
+    classes = int(labels.max()) + 1
+    given, wrong = planted(labels, share, noise, classes, seed)
+    probabilities = cross_fitted(values, given, kind=kind, categories=codes, width=classes, seed=seed)
+    found = wrong_labels(probabilities, given, seed=seed)
+    double = probabilities.astype(np.float64)
+    double /= double.sum(axis=1, keepdims=True)
+    areas = [np.nan, np.nan]
+    if wrong.any():
+        theirs = get_label_quality_scores(given, double)
+        areas = [roc_auc_score(wrong, found.score), roc_auc_score(wrong, -theirs)]
+    joint = num_label_issues(given, double)
+    accuracy = (probabilities.argmax(axis=1) == labels).mean()
+    return [name, len(labels), noise, wrong.sum(), accuracy, found.count, found.low, found.high, joint, *areas]
+
+
+def shown(name: str, rows: int, noise: str, runs: list[list[Any]]) -> str:
+    """A line of the table, means over seeds."""
+    numbers = np.array([run[3:] for run in runs], float).mean(axis=0)
+    count, accuracy, found, low, high, joint, own, theirs = numbers
+    off = f"{100 * (found / count - 1):+.0f} | {100 * (joint / count - 1):+.0f}" if count else f"| counts {joint:,.0f}"
+    areas = f"{own:.4f} | {theirs:.4f}" if count else " | "
+    return (
+        f"| {name} | {rows:,} | {noise if count else 'none'} | {count:,.0f} | {100 * accuracy:.1f} | {found:,.0f} "
+        f"| {low:,.0f} … {high:,.0f} | {off} | {areas} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", nargs="+", default=["digits"])
+    parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.05, 0.1, 0.2, 0.3])
+    parser.add_argument("--noise", nargs="+", default=["uniform", "next"], choices=["uniform", "next"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args()
+    lines = [HEAD, "|" + " --- |" * 3 + " ---: |" * 3 + " --- |" + " ---: |" * 4]
+    print("\n".join(lines), flush=True)
+    for data in asked.data:
+        name = Path(data).name
+        reads = [drawn(data, asked.rows, seed) for seed in range(asked.seeds)]
+        for share in asked.shares:
+            for noise in asked.noise if share else asked.noise[:1]:
+                runs = [line(name, read, share, noise, seed) for seed, read in enumerate(reads)]
+                lines.append(shown(name, len(reads[0][1]), noise, runs))
+                print(lines[-1], flush=True)
+    if asked.write:
+        page = asked.write.read_text()
+        mark = "<!-- counts -->\n{}\n<!-- end of counts -->"
+        asked.write.write_text(re.sub(mark.format(r".*?"), lambda _: mark.format("\n".join(lines)), page, flags=re.S))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Columns of a table that say little: of one value, nearly of one, mostly missing, different in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from secateur.pipelines.audits.checks.contract import Odd, check
+from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.data.check import many
+
+ALIKE, MISSING = 0.99, 0.5
+"""Share of rows with the same value from which on a column is nearly constant, and of rows without one."""
+
+
+@check("features")
+def odd_columns(rows: AuditRows) -> Iterator[Odd]:
+    """Columns of the training rows."""
+    yield from of_columns(rows.features()[rows.span(TRAIN)])
+
+
+def of_columns(features: pl.DataFrame) -> Iterator[Odd]:
+    """A sentence for each column that says little."""
+    height = len(features)
+    for column in features.get_columns():
+        values = column.fill_nan(None) if column.dtype.is_float() else column
+        there = values.drop_nulls()
+        missing = height - len(there)
+        if missing >= MISSING * height:
+            share = "all" if missing == height else f"{missing / height:.0%}"
+            yield Odd(
+                "mostly missing", f"column {column.name!r} has no value in {share} of the {height:,} training rows"
+            )
+        if not len(there):
+            continue
+        common = there.value_counts(sort=True).row(0)
+        beside = "" if not missing else f" in every row that has one ({len(there):,} of {height:,})"
+        if common[1] == len(there):
+            yield Odd("constant", f"column {column.name!r} holds {common[0]!r}{beside or ' in every training row'}")
+        elif common[1] >= ALIKE * height:
+            other = many(height - common[1], "training row")
+            yield Odd("near-constant", f"column {column.name!r} holds {common[0]!r} but in {other} of {height:,}")
+        elif not values.dtype.is_float() and height > 1 and values.n_unique() == height:
+            yield Odd(
+                "identifier", f"column {column.name!r} has another value in every training row, as identifiers have"
+            )

@@ -1,0 +1,133 @@
+"""Pictures that show nothing, or not as much as the others: blank, cut, dark, bright, of an odd size or shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64, Int64
+
+from secateur.pipelines.audits.checks.contract import Odd, check, fences
+from secateur.pipelines.audits.checks.label_leaks import sampled, tell_tales
+from secateur.pipelines.audits.contract import AuditRows
+
+BLANK = 2.0
+"""Of 255: how far values of a picture without content may differ."""
+GREY, CUT = (127, 129), 0.1
+"""What decoders fill in for bytes that are not there, and the share of rows from which on it is no part of a scene."""
+SHADES, DOUBLINGS = 8.0, 0.1
+"""Least spreads between quartiles: of brightness, of 255; of sides, in doublings."""
+FEWEST = 20
+"""Pictures from which on there is a distribution."""
+COLUMNS = ("width", "height", "darkest", "low", "mean", "high", "brightest", "missing")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of each picture, `[n]`: sides in pixels, brightness of the darkest and brightest pixel, of the mean, and where a
+    twentieth of the pixels is darker or brighter, of 255, and the share of grey rows at its lower end; NaN where it
+    cannot be read."""
+
+    values: Float64[np.ndarray, "n 8"]
+
+    def of(self, name: str) -> Float64[np.ndarray, " n"]:
+        """One of `COLUMNS`."""
+        return self.values[:, COLUMNS.index(name)]
+
+
+@check("image")
+def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
+    """Everything that a picture's size and brightness tell."""
+    measures = measured(rows)
+    yield from blank_or_cut(measures)
+    yield from leaks_of(rows, measures)
+    yield from far_out(measures)
+
+
+def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
+    """Sizes and brightness that give the target by themselves."""
+    if (read := sampled(rows)) is not None:
+        places, targets = read
+        told = {name: measures.of(name)[places] for name in ("width", "height", "mean")}
+        yield from tell_tales(pl.DataFrame(told).rename({"mean": "brightness"}), targets, "the pictures'")
+
+
+def measured(rows: AuditRows) -> Measures:
+    """Every picture, decoded one after another."""
+    values = np.full((len(rows), len(COLUMNS)), np.nan)
+    for start, cells in rows.cells():
+        for row, cell in enumerate(cells, start):
+            if rows.sound[row]:
+                values[row] = measures_of(cell)
+    return Measures(values)
+
+
+def measures_of(cell: Any) -> Sequence[float]:
+    """As `COLUMNS`; deep pictures, whose values have no range, by the range of their own."""
+    from secateur.trainers.modalities.decoding import DEEP, decode_image
+
+    picture = decode_image(cell)
+    if picture is None:
+        return [np.nan] * len(COLUMNS)
+    width, height = picture.size
+    if picture.mode in DEEP:
+        low, high = np.nanmin(np.asarray(picture)), np.nanmax(np.asarray(picture))
+        constant = [0.0] * 5 if low == high else [0.0, np.nan, np.nan, np.nan, 255.0]
+        return [width, height, *constant, 0.0]
+    shades = np.array(picture.convert("L").histogram())
+    seen, there = np.cumsum(shades), np.flatnonzero(shades)
+    low, high = np.searchsorted(seen, [0.05 * seen[-1], 0.95 * seen[-1]])
+    mean = float(shades @ np.arange(len(shades)) / seen[-1])
+    return [width, height, there[0], low, mean, high, there[-1], grey_end(np.asarray(picture).reshape(height, -1))]
+
+
+def grey_end(lines: np.ndarray) -> float:
+    """The share of lines at the end that are of one middle grey."""
+    if not GREY[0] <= lines[-1, 0] <= GREY[1]:
+        return 0.0
+    grey = ((lines >= GREY[0]) & (lines <= GREY[1])).all(axis=1)[::-1]
+    end = len(grey) if grey.all() else int((~grey).argmax())
+    return end / len(grey)
+
+
+def blank_or_cut(measures: Measures) -> Iterator[Odd]:
+    """Pictures of one colour, and those whose lower end is filled in."""
+    blank = measures.of("brightest") - measures.of("darkest") <= BLANK
+    yield Odd("blank", "blank, of one colour", np.flatnonzero(blank))
+    says = "plain grey over the last tenth of the height or more, as decoders fill in for missing bytes: cut files"
+    yield Odd("cut", says, np.flatnonzero((measures.of("missing") >= CUT) & ~blank))
+
+
+def far_out(measures: Measures) -> Iterator[Odd]:
+    """Pictures far darker, brighter, larger, smaller, wider or higher than the others."""
+    shown = measures.of("brightest") - measures.of("darkest") > BLANK
+    dark, dark_end = beyond(np.where(shown, measures.of("high"), np.nan), SHADES, below=True)
+    yield Odd("dark", f"dark: 19 of 20 pixels are below {dark_end:.0f} of 255, which is far below the others", dark)
+    bright, bright_end = beyond(np.where(shown, measures.of("low"), np.nan), SHADES, below=False)
+    says = f"bright: 19 of 20 pixels are above {bright_end:.0f} of 255, which is far above the others"
+    yield Odd("bright", says, bright)
+    width, height = measures.of("width"), measures.of("height")
+    if not np.isfinite(width).any():
+        return
+    for name, values, small, large in (
+        ("size", np.log2(width * height) / 2, "smaller", "larger"),
+        ("shape", np.log2(width / height), "higher", "wider"),
+    ):
+        usual = " by ".join(f"{np.nanmedian(side):.0f}" for side in (width, height))
+        for word, below in ((small, True), (large, False)):
+            found, _ = beyond(values, DOUBLINGS, below=below)
+            yield Odd(f"odd {name}", f"far {word} than the others, which are about {usual} pixels", found)
+
+
+def beyond(values: Float64[np.ndarray, " n"], least: float, *, below: bool) -> tuple[Int64[np.ndarray, " m"], float]:
+    """Rows beyond a fence, the farthest ones first, and the fence."""
+    known = values[np.isfinite(values)]
+    if len(known) < FEWEST:
+        return np.zeros(0, np.int64), float("nan")
+    end = fences(known, least)[0 if below else 1]
+    found = np.flatnonzero(values < end if below else values > end)
+    order = np.argsort(values[found] if below else -values[found], kind="stable")
+    return found[order], end

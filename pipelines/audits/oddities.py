@@ -1,0 +1,32 @@
+"""What the checks of an audit find beside copies and wrong labels, as findings of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from secateur.pipelines.audits.checks.contract import Odd, checks
+from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.audits.listed import Found
+from secateur.pipelines.data.check import many
+
+
+def odd(rows: AuditRows) -> Iterator[Found]:
+    """What every check of this kind of rows finds, in the order of the checks' names."""
+    for kinds, one in checks().values():
+        if rows.kind in kinds:
+            for found in one(rows):
+                yield from findings_of(rows, found)
+
+
+def findings_of(rows: AuditRows, found: Odd) -> Iterator[Found]:
+    """A finding for each part that has such rows; of training where it is about no rows."""
+    if found.rows is None:
+        yield Found(found.kind, rows.names[TRAIN], found.says, np.zeros(0, np.int64), count=1)
+        return
+    for part, name in rows.names.items():
+        mine = found.rows[rows.part[found.rows] == part]
+        if len(mine):
+            text = f"{many(len(mine), f'{name} row')} of {len(rows.splits[part]):,}: {found.says}"
+            yield Found(found.kind, name, text, mine.astype(np.int64))
