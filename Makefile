@@ -9,10 +9,10 @@ HAS_GPU := $(shell command -v nvidia-smi)
 export SECATEUR_HOME ?= $(CURDIR)/.secateur
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test pytest nightly lint types docs wheel bench clean
+.PHONY: help setup demo ui test pytest nightly lint types language-model docs wheel bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## install into .venv
 
@@ -56,6 +56,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(RUN)/mypy
+
+language-model: $(READY) ## SmolLM2-135M, dequantised from 4 bits, into build/language-model
+	$(RUN)/python tests/support/language_model.py
 
 docs: $(READY) ## the documentation as a site in build/site; links to other hosts are listed, not fetched
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict

@@ -50,13 +50,18 @@ NAMES = {"string": "text", "integer": "whole number", "number": "number", "boole
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
 HEAD = ("key", "type", "default", "what it is")
 
+OF_TASK = {"sequence": "of task sft"}
+"""Encodings that follow from the task and not from the columns."""
+
 
 def study_keys() -> str:
-    """Every key of a study, one table per part; what `encoding` takes is that of the three modalities."""
+    """Every key of a study, one table per part; what `encoding` takes is that of each modality."""
     encodings = [
         part
         for kind, encoding in ENCODINGS.items()
-        for part in parts_of(encoding, f"encoding, where columns name {kind}")
+        for part in parts_of(
+            encoding, f"encoding, {'of task sft' if kind == 'sequence' else f'where columns name {kind}'}"
+        )
     ]
     return "\n\n".join([*parts_of(Study, ""), *encodings])
 

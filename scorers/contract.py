@@ -34,7 +34,8 @@ Kind = TypeVar("Kind")
 Scores = Float32[np.ndarray, " n"]
 """One number per sample, in data-set order."""
 
-HighMeans = Literal["harder", "easier", "more uncertain", "sparser", "denser", "likelier mislabelled", "more important"]
+Meaning = Literal["harder", "easier", "longer", "more uncertain", "sparser", "denser"]
+HighMeans = Literal[Meaning, "likelier mislabelled", "more important"]
 Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
 """What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
 
@@ -43,7 +44,6 @@ Count = Annotated[int, Field(ge=1)]
 Bins = Annotated[int, Field(ge=1, le=10**6)]
 """Parts of a range that are counted."""
 Positive = Annotated[float, Field(gt=0)]
-"""A number above 0."""
 Share = Annotated[float, Field(ge=0, le=1)]
 """A part of all, or a place between the least and the most."""
 

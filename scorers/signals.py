@@ -19,6 +19,10 @@ Signal = Literal[
     "probability_margin",
     "error",
     "target_output",
+    "target_tokens",
+    "target_cut",
+    "bare_losses",
+    "headed_losses",
     "features",
     "inputs",
 ]
@@ -34,11 +38,19 @@ Signal = Literal[
 - `error` float32 `[b, width]`: prediction minus target where losses compare them: the gradient, by the outputs, of
   cross-entropies and of half the squared residual, summed over the parts of a target;
 - `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on;
+- `target_tokens` float32 `[b]`: how many tokens of a text are learned;
+- `target_cut` bool `[b]`: whether the text was longer than what the network reads;
+- `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without what stands before them, behind a
+  start token alone or behind the template's header of an answer; each takes another pass of the network;
 - `features` float32 `[b, d]`: what the last linear layer is fed with;
 - `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
 """
 OF_NETWORK: frozenset[Signal] = frozenset({"features", "inputs"})
 """Signals that a network gives, whatever its task."""
+NO_TOKENS: Mapping[Signal, str] = dict.fromkeys(
+    ("target_tokens", "target_cut", "bare_losses", "headed_losses"), "its targets are no texts: task sft has them"
+)
+"""What tasks lack that learn no tokens."""
 
 
 def of_task(signal: Signal) -> cached_property[torch.Tensor]:
@@ -66,6 +78,11 @@ class Batch:
     margin = of_task("margin")
     probability_margin = of_task("probability_margin")
     error = of_task("error")
+    target_tokens = of_task("target_tokens")
+    target_cut = of_task("target_cut")
+    """Of inputs, as the next two: checkpoints have them, training batches do not."""
+    bare_losses = of_task("bare_losses")
+    headed_losses = of_task("headed_losses")
 
 
 def refused(signal: Signal) -> Callable[..., torch.Tensor]:
@@ -81,7 +98,7 @@ class Signals:
     """Gives the signals of one kind of targets; asking for one that `lacks` names raises NotImplementedError."""
 
     name: str = "this task"
-    lacks: Mapping[Signal, str] = {}
+    lacks: Mapping[Signal, str] = NO_TOKENS
     """Signals that there are none of, each with the reason."""
     own_network: ClassVar[bool] = False
     """Whether a user's own network takes whole batches, targets in them, and puts out whatever it likes."""
@@ -108,6 +125,10 @@ class Signals:
     margin = refused("margin")
     probability_margin = refused("probability_margin")
     error = refused("error")
+    target_tokens = refused("target_tokens")
+    target_cut = refused("target_cut")
+    bare_losses = refused("bare_losses")
+    headed_losses = refused("headed_losses")
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         """Losses where a share `smoothing` of each target is given to all classes; ValueError where there are none."""

@@ -19,8 +19,9 @@ from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Rows, Split
 
-InputKind = Literal["numbers", "tokens", "codes"]
-"""What inputs hold: numbers throughout; token ids; numbers with codes of categories in some of the columns."""
+InputKind = Literal["numbers", "tokens", "sequences", "codes"]
+"""What inputs hold: numbers throughout; token ids; token ids with the role of each; numbers with codes of categories in
+some of the columns."""
 
 UNKNOWN = 0
 """Code of a category that training did not have: its embedding is zero and stays so."""
@@ -48,12 +49,13 @@ class Data:
     """Samples in a fixed order; row i is the same sample everywhere.
 
     `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
-    token ids, float32 `[n, columns]` for the rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64
-    `[n, k]` of regression, bool `[n, labels]` of several labels. `task` is the learning problem, of which a number is
-    short for classification into so many classes; one that has not seen targets is fitted to these, so give test
-    samples the `task` of the training samples. `model_settings` is what the encoding tells networks of the inputs, as
-    JSON-able values: `kind` (numbers, tokens or codes; numbers if absent) and whatever a model's factory asks for by a
-    parameter of that name (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
+    token ids and `[n, 2, length]` for ids with their roles (`tasks/token_roles.py`), float32 `[n, columns]` for the
+    rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64 `[n, k]` of regression, bool
+    `[n, labels]` of several labels. `task` is the learning problem, of which a number is short for classification into
+    so many classes; one that has not seen targets is fitted to these, so give test samples the `task` of the training
+    samples. `model_settings` is what the encoding tells networks of the inputs, as JSON-able values: `kind` (numbers,
+    tokens, sequences or codes; numbers if absent) and whatever a model's factory asks for by a parameter of that name
+    (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
 
     A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
     `trainers/tasks/own.py`.
@@ -145,7 +147,9 @@ class TrainingConfig(Settings):
     model_settings: Annotated[dict[str, Any], PATHS] = Field(
         default_factory=dict, description="keyword arguments of the model"
     )
-    epochs: Annotated[int | None, Field(ge=1, le=10**6, description="passes over the kept samples")] = None
+    epochs: Annotated[
+        int | None, Field(ge=0, le=10**6, description="passes over the kept samples; of a proxy 0: as it comes")
+    ] = None
     steps: Annotated[
         int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
     ] = None

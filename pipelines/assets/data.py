@@ -27,7 +27,14 @@ from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
-from secateur.pipelines.data.preparation import begin, check_ids, link_shards, write_inputs, write_samples
+from secateur.pipelines.data.preparation import (
+    COMPLETION_TOKENS,
+    begin,
+    check_ids,
+    link_shards,
+    write_inputs,
+    write_samples,
+)
 from secateur.pipelines.data.sources import FORMAT, Places, load
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
@@ -40,6 +47,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
+from secateur.trainers.tasks.token_roles import token_counts
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
@@ -64,6 +72,13 @@ def memberships_of(
     if samples.collect_schema().get("target") != pl.List(pl.Int64):
         return strata_of(samples)
     return targets_in(samples.select("target").collect(), source["label_names"])
+
+
+def tokens_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"] | None:
+    """Completion tokens of each sample; None of samples that have none."""
+    if COMPLETION_TOKENS not in samples.collect_schema():
+        return None
+    return samples.select(COMPLETION_TOKENS).collect()[COMPLETION_TOKENS].to_numpy()
 
 
 def previews_of(study: Study, store: Store, longest: int = PREVIEW, split: Split = "train") -> Previews | None:
@@ -146,7 +161,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)
-    names, strata = task.stratum_names(), task.strata(loaded.targets)
+    names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
     facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
@@ -157,9 +172,11 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
             say = partial(Places(loaded.rows, loaded.files).text, split)
             check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
-        write_samples(folder / f"{prefix}samples.parquet", rows, targets, task.strata(targets), pictures, columns.id)
         with loaded.placing(split):
-            write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+            write_inputs(inputs := folder / f"{prefix}inputs.npy", encoder, rows)
+        counts = token_counts(np.load(inputs, mmap_mode="r")) if study.modality == "sequence" else None
+        strata = task.strata(targets)
+        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
         link_shards(rows, folder / "rows" / split)
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
@@ -168,7 +185,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         task=task,
         label_names=loaded.label_names,
         strata=names,
-        counts=tuple(np.bincount(strata, minlength=len(names)).tolist()),
+        counts=tuple(np.bincount(counted, minlength=len(names)).tolist()),
         sizes=(len(loaded.targets), len(loaded.test_targets)),
         folder=folder,
         files=loaded.files,

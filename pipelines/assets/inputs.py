@@ -7,7 +7,8 @@ import dagster as dg
 import numpy as np
 
 from secateur.pipelines.assets.asset import key_of
-from secateur.pipelines.assets.data import memberships_of, strata_of
+from secateur.pipelines.assets.data import memberships_of, strata_of, tokens_of
+from secateur.pipelines.data.preparation import COMPLETION_TOKENS
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import of_origin
 
@@ -29,4 +30,6 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     strata = strata_of(loaded["samples"])
     null = null_model_of(strata, len(loaded["source"]["strata"]))
     groups = {"strata": strata, "memberships": memberships_of(loaded["samples"], loaded["source"])}
-    return {"labels": strata, **groups, "null_log_probabilities": null} | named
+    tokens = tokens_of(loaded["samples"])
+    counted = {} if tokens is None else {COMPLETION_TOKENS: tokens}
+    return {"labels": strata, **groups, "null_log_probabilities": null} | counted | named

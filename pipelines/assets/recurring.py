@@ -20,7 +20,7 @@ from secateur.pipelines.assets.facts import tidy
 from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.data.sources import SourceError, stamp_of
 from secateur.pipelines.files.contents import remembered
-from secateur.pipelines.runs.choosing import choose, read_by, signals_read
+from secateur.pipelines.runs.choosing import choose_at, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.runs.proxy import contents_searched
 from secateur.pipelines.storage.ledger import digest_of
@@ -34,7 +34,7 @@ from secateur.pipelines.studies.sections import Drift
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, TRAINING
 from secateur.pipelines.studies.study import CONTENTS, SOURCE
-from secateur.selectors.contract import Selector, resolve_keep
+from secateur.selectors.contract import Selector
 
 TRAVEL = {"scores": (), "manifest": CHOICE, "report": (*CHOICE, *TRAINING)}
 """Assets behind the scores that a change travels to, by the last one that a study asks for."""
@@ -247,10 +247,9 @@ def subsets_of(
     tuning, found = key_of(study, "tuning"), {}
     tuned = store.load(tuning, of_any_samples=True) if store.find(tuning) else {}
     for keep in study.keep:
-        budget = resolve_keep(keep, len(signals["strata"]))
         for name, selection in chosen.items():
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}
             settings = selection.settings | first | tuned.get(trial, {}).get("settings", {})
-            found[trial] = choose(selection, signals, budget=budget, seed=0, settings=settings)
+            found[trial] = choose_at(study, selection, signals, share=keep, seed=0, settings=settings)
     return found

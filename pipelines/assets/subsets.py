@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.data import previews_of, training_files
@@ -15,8 +16,9 @@ from secateur.pipelines.assets.inputs import inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.own_inputs import brought_card
+from secateur.pipelines.data.preparation import COMPLETION_TOKENS
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, TargetCard
+from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
@@ -25,7 +27,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, tuned_as
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.trainers.judging.outcome import Cost
 
 
@@ -145,7 +147,7 @@ def shown_of(
         previews_of(study, store),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
-    others = others_at(study, store, int(keep.sum()), trial.seed, len(keep), but=trial)
+    others = others_at(study, store, resolve_keep(trial.keep, len(keep)), trial.seed, len(keep), but=trial)
     return shown(subset_page(whole, keep, seed=trial.seed, others=others, score=score))
 
 
@@ -182,11 +184,13 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
-            rows = Rows.chosen(
-                table, np.asarray(subset[trial]), scores=held, label_names=source["strata"], origin=origin
-            )
+            mask, spent, own = np.asarray(subset[trial]), None, table
+            if study.budget_of == "tokens" and trial.name != "full":
+                own = table.with_columns(pl.col(COMPLETION_TOKENS).cast(pl.Float64).alias("cost"))
+                spent = spent_on_tokens(own["cost"].to_numpy(), mask, trial)
+            rows = Rows.chosen(own, mask, scores=held, label_names=source["strata"], origin=origin)
             card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
-            provenance = provenance_of(study, trial, source, settings, len(table), card)
+            provenance = provenance_of(study, trial, source, settings, mask, card, spent)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
@@ -223,13 +227,21 @@ def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def spent_on_tokens(costs: np.ndarray, mask: np.ndarray, trial: Trial) -> Spent:
+    """What kept rows come to, of a budget of completion tokens."""
+    whole = float(costs.sum())
+    limit = float(resolve_amount({"tokens": trial.keep}, len(costs), whole))
+    return Spent(unit="tokens", limit=limit, total=float(costs[mask].sum()), whole=whole)
+
+
 def provenance_of(
     study: Study,
     trial: Trial,
     source: dict[str, Any],
     settings: dict[str, Any],
-    count: int,
+    mask: np.ndarray,
     target: TargetCard | None = None,
+    spent: Spent | None = None,
 ) -> Provenance:
     """All that a manifest says of how its rows were chosen."""
     selection = study.selections.get(trial.name)
@@ -242,8 +254,9 @@ def provenance_of(
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",
         settings=settings,
-        keep=trial.keep,
-        budget=resolve_keep(trial.keep, count),
+        keep=trial.keep if spent is None else {"tokens": trial.keep},
+        budget=resolve_keep(trial.keep, len(mask)) if spent is None else int(mask.sum()),
+        spent=spent,
         seed=trial.seed,
         scores=tuple(
             ScoreCard.of(score.declared.card, name=name, settings=score.settings)

@@ -27,6 +27,13 @@ Budgets = Annotated[
     list[str] | None, typer.Option(metavar="BUDGET", help="A share or a count to keep; may be repeated.")
 ]
 
+TaskName = Annotated[
+    str | None, typer.Option(metavar="TASK", help="classification, regression, multi_label or sft (fine-tuning).")
+]
+Network = Annotated[
+    str | None, typer.Option(help="The network that scores and is trained; of sft weights, by folder or name.")
+]
+
 
 def budget_of(text: str) -> float:
     """A share as a float, a count as an int."""
@@ -46,7 +53,7 @@ def init(
     target: File = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
     label: Labels = None,
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="classification, regression or multi_label.")] = None,
+    task: TaskName = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of texts.")] = None,
     image: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of pictures or their paths.")] = None,
     features: Features = None,
@@ -56,7 +63,7 @@ def init(
     separator: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
     charset: Annotated[str | None, typer.Option(help="Encoding of a CSV file, such as latin-1.")] = None,
     keep: Budgets = None,
-    model: Annotated[str | None, typer.Option(help="The network that scores and is trained.")] = None,
+    model: Network = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the scoring run.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per optimiser step.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each selection.")] = None,

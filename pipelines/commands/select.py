@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from secateur.pipelines.commands import select_data as data
@@ -81,7 +80,7 @@ def is_data(name: str) -> bool:
     return not name.isidentifier() or name not in {*shipped_files(), *(file.name for file in own_studies())}
 
 
-def options_in(context: typer.Context, panel: str) -> list[click.Parameter]:
+def options_in(context: typer.Context, panel: str) -> list[Any]:
     """The options of a command that its help shows in a panel."""
     return [option for option in context.command.params if getattr(option, "rich_help_panel", None) == panel]
 

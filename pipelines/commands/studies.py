@@ -92,7 +92,7 @@ def described(file: "StudyFile") -> dict[str, Any]:
     decides = study.metric or "by its data"
     if isinstance(study, Study) and study.task.own:  # whose module would have to be imported to ask it
         decides = study.metric or "its task's"
-    elif study.metric is None and not (isinstance(study, Study) and study.task.target == "class"):
+    elif study.metric is None and not (isinstance(study, Study) and study.task.kind == "classification"):
         decides = study.metrics[0].name if study.metrics else "none, nothing is trained"
     return answer | {
         "kind": study.kind,

@@ -1,13 +1,15 @@
 """Which columns of a table are input and which hold the target."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.settings import Settings
 from secateur.trainers.modalities.spellings import marks_of
 
+Kind = Literal["image", "text", "features", "completion", "messages"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Target = Literal["class", "numbers", "labels"]
 """What label columns hold: a class, one or several numbers, or a set of labels."""
 
@@ -17,13 +19,20 @@ MISSING = ("?",)
 
 
 class Columns(Settings):
-    """Which columns hold the input (one of an image, a text or features) and which the target."""
+    """Which columns hold the input (an image, a text, features, a completion or messages) and which the target."""
 
     model_config = ConfigDict(frozen=True)
 
     image: str | None = Field(None, description="column of pictures, or of their paths")
     text: str | None = Field(None, description="column of texts")
     features: list[str] | None = Field(None, description="columns of numbers and categories")
+    prompt: str | list[str] | None = Field(
+        None, description="column of prompts, or several whose texts follow each other, such as instruction and input"
+    )
+    completion: str | None = Field(None, description="column of completions, which task sft learns")
+    messages: str | None = Field(
+        None, description="column of conversations, whose answers task sft learns: lists of role and content"
+    )
     label: str | list[str] | None = Field(
         None,
         description="column of classes, of numbers, or of lists of labels; or several columns of numbers or of 0 and "
@@ -42,10 +51,13 @@ class Columns(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "Columns":
-        kinds = [kind for kind in ("image", "text", "features") if getattr(self, kind) is not None]
+        kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"name exactly one of image, text and features, got {' and '.join(kinds) or 'none'}")
-        for key, names in (("features", self.inputs), ("label", self.labels)):
+            known = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+            raise ValueError(f"name exactly one of {known}, got {' and '.join(kinds) or 'none'}")
+        if self.prompt is not None and self.completion is None:
+            raise ValueError("prompt stands beside completion: name that column, too")
+        for key, names in (("features", self.inputs), ("prompt", self.inputs), ("label", self.labels)):
             if not names and getattr(self, key) is not None:
                 raise ValueError(f"{key} names no column")
             if len(set(names)) != len(names):
@@ -61,16 +73,23 @@ class Columns(Settings):
         return self
 
     @property
-    def kind(self) -> Literal["image", "text", "features"]:
-        """Which of the three kinds of input this is."""
-        return "image" if self.image is not None else "text" if self.text is not None else "features"
+    def kind(self) -> Kind:
+        """Which of the kinds of input this is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the input columns, in the order of the study."""
         if self.features is not None:
             return tuple(self.features)
-        return (cast(str, self.image or self.text),)
+        if self.completion is not None:
+            return (*([self.prompt] if isinstance(self.prompt, str) else self.prompt or ()), self.completion)
+        return (cast(str, self.image or self.text or self.messages),)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Those of the input columns that hold texts, letter by letter."""
+        return () if self.kind in ("image", "features") else self.inputs
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,9 +106,10 @@ class Columns(Settings):
         """Texts that stand for a missing value in a column."""
         return marks_of(self.missing or (), name) if name in (self.features or ()) else ()
 
-    def holding(self, target: Target) -> "Columns":
-        """These columns, with what the label holds; raises ValueError where that does not fit them, or is none."""
-        if self.label is None:
+    def holding(self, target: Target, *, learned: bool = True) -> "Columns":
+        """These columns, with what the label holds; raises ValueError where that does not fit them, or is none and
+        would be learned."""
+        if self.label is None and learned:
             raise ValueError("columns.label: Field required, for whatever is trained learns it")
         if self.target not in (None, target):
             raise ValueError(f"columns.target: {self.target} does not fit the task, which reads {target}: leave it out")

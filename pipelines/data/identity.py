@@ -57,13 +57,11 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     """
     if columns.image is not None:
         return image_hashes(table[columns.image])
-    names = sorted(columns.inputs)
     # A text counts letter by letter, a category as the encoding has it.
-    texts = columns.text is not None
-    held = series_of(table[names[0]]) if texts else None
-    cells = [text_cells(held)] if held is not None else [cells_of(table[name], name) for name in names]
+    names, texts = (columns.texts or sorted(columns.inputs)), [series_of(table[name]) for name in columns.texts]
+    cells = list(map(text_cells, texts)) or [cells_of(table[name], name) for name in names]
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
-    if held is None:
+    if not texts:
         absent = np.logical_and.reduce([np.broadcast_to(part.kinds == MISSING, table.num_rows) for part in cells])
         wrong = [(absent, "every feature is missing")] if absent.any() else []
         for name in names:
@@ -75,8 +73,10 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
             said = [pl.when(pl.Series(mask)).then(pl.lit(text)) for mask, text in wrong]
             faults = pl.select(pl.coalesce(said)).to_series()
     else:
-        empty = pl.when(held.str.strip_chars() == "").then(pl.lit("text is empty"))
-        faults = pl.select(pl.when(held.is_null()).then(pl.lit("text is missing")).otherwise(empty)).to_series()
+        # The last is the text, the completion or the conversation; a prompt may be empty.
+        held, word = texts[-1], {"messages": "conversation"}.get(columns.kind, columns.kind)
+        empty = pl.when(held.str.strip_chars() == "").then(pl.lit(f"{word} is empty"))
+        faults = pl.select(pl.when(held.is_null()).then(pl.lit(f"{word} is missing")).otherwise(empty)).to_series()
     return hashes_of_cells(head, cells, table.num_rows), faults.cast(pl.String)
 
 

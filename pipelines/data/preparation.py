@@ -26,6 +26,9 @@ from secateur.pipelines.data.types import TEXT, series_of
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.trainers.modalities.encoding import Encoder, blocks_of
 
+COMPLETION_TOKENS = "completion_tokens"
+"""Column of the table of samples, of those that a language model learns: how many of their tokens it learns."""
+
 
 def begin(folder: Path, made_of: str) -> None:
     """Empty the folder of a preparation unless the one that was begun in it is of the same."""
@@ -45,18 +48,22 @@ def write_samples(
     pictures: tuple[str, Path] | None = None,
     ids: str | None = None,
     names: Sequence[str] = (),
+    *,
+    tokens: Int64[np.ndarray, " n"] | None = None,
 ) -> None:
     """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
 
-    With the column of `pictures` also `path`, of a picture that has one; below the folder, where it lies there; with
-    the column `ids` also `id`, as text. The file's metadata holds the `fingerprint` of the content hashes. Without
-    targets the target of a row is the name of its stratum.
+    With `tokens` of completions also these. With the column of `pictures` also `path`, of a picture that has one; below
+    the folder, where it lies there; with the column `ids` also `id`, as text. The file's metadata holds the
+    `fingerprint` of the content hashes. Without targets the target of a row is the name of its stratum.
     """
     writer, start, identity = None, 0, xxhash.xxh3_128()
     for table in rows.batches([FILE, ROW, CONTENT, *([pictures[0]] if pictures else []), *([ids] if ids else [])]):
         part = slice(start, start + table.num_rows)
         own = {name: values.to_arrow() for name, values in target_columns(targets, strata, part, names).items()}
         known = {"row": pa.array(np.arange(part.start, part.stop)), "file": table[FILE], "file_row": table[ROW]}
+        if tokens is not None:
+            known[COMPLETION_TOKENS] = pa.array(tokens[part])
         if pictures:
             known["path"] = paths_below(table[pictures[0]], pictures[1])
         if ids:
@@ -66,8 +73,9 @@ def write_samples(
         block = pa.table(known | {"content_hash": hashes} | own)
         # Hashes and numbers of rows recur nowhere: a dictionary of them would be as large as they are. To compress the
         # hashes takes a tenth of the whole preparation and saves half of their 32 bytes a row.
-        codes = [name for name in block.column_names if name not in ("row", "file_row", "content_hash", "id")]
-        numbers = dict.fromkeys(("row", "file_row"), "DELTA_BINARY_PACKED")
+        packable = [name for name in ("row", "file_row", COMPLETION_TOKENS) if name in block.column_names]
+        codes = [name for name in block.column_names if name not in ("content_hash", "id", *packable)]
+        numbers = dict.fromkeys(packable, "DELTA_BINARY_PACKED")
         packed = {name: "none" if name == "content_hash" else "zstd" for name in block.column_names}
         writer = writer or pyarrow.parquet.ParquetWriter(
             path, block.schema, compression=packed, use_dictionary=codes, column_encoding=numbers

@@ -250,19 +250,18 @@ def divided(
 
 def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
     """A batch with the beginnings of its texts, and pictures without their bytes."""
-    if columns.features is not None:
-        return table
-    name = columns.inputs[0]
-    values = table[name]
-    if columns.text is not None:
+    if columns.kind in ("text", "completion"):
         import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
 
-        cut = pc.utf8_slice_codeunits(values, 0, longest)
-    else:
-        cells = values.combine_chunks()
+        for name in columns.texts:
+            cut = pc.utf8_slice_codeunits(table[name], 0, longest)
+            table = table.set_column(table.schema.get_field_index(name), name, cut)
+    if columns.image is not None:
+        cells = table[columns.image].combine_chunks()
         empty = pa.nulls(len(cells), pa.binary())
         cut = pa.StructArray.from_arrays([empty, cells.field("path")], fields=list(types.PICTURE))
-    return table.set_column(table.schema.get_field_index(name), name, cut)
+        table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cut)
+    return table
 
 
 def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
@@ -271,7 +270,27 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
         table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
+    if columns.messages is not None:
+        cells = pa.chunked_array([canonical_json(table[columns.messages])])
+        table = table.set_column(table.schema.get_field_index(columns.messages), columns.messages, cells)
     return table, *input_hashes(table, columns)
+
+
+def canonical_json(cells: pa.ChunkedArray) -> pa.Array:
+    """Conversations in one spelling, whether a file holds lists or their JSON: keys in order, none that is null."""
+
+    def spelled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: spelled(value[key]) for key in sorted(value) if value[key] is not None}
+        return [spelled(one) for one in value] if isinstance(value, list) else value
+
+    def one(cell: str | None) -> str | None:
+        try:
+            return cell and json.dumps(spelled(json.loads(cell)), ensure_ascii=False)
+        except ValueError:  # no JSON: its encoding says so, with the row
+            return cell
+
+    return pa.array(map(one, cells.to_pylist()), types.TEXT)
 
 
 def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) -> pa.Table:

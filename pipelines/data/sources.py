@@ -236,8 +236,8 @@ def typed_columns(
         kind = wanted[name]
         if columns.image is not None and kind not in (types.PICTURE, types.TEXT):
             raise SourceError(f"{first}: image column {name!r} holds {types.shown_type(kind)}, not pictures or paths")
-        if columns.text is not None and kind != types.TEXT:
-            raise SourceError(f"{first}: text column {name!r} holds {types.shown_type(kind)}, not strings")
+        if name in columns.texts and kind != types.TEXT:
+            raise SourceError(f"{first}: {columns.kind} column {name!r} holds {types.shown_type(kind)}, not strings")
         if columns.features is not None and kind not in PLAIN:
             raise SourceError(
                 f"{first}: feature column {name!r} holds {types.shown_type(kind)}; features are numbers, booleans and "

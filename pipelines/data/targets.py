@@ -34,6 +34,8 @@ def read_targets(
     Targets are int64 `[n]` of classes, float64 `[n, k]` of numbers, bool `[n, labels]` of sets of labels. Raises
     SourceError that names split, column, row and remedy for a value that cannot be one.
     """
+    if not columns.labels:  # of a task that does not learn it: all rows are of one group
+        return {split: np.zeros(len(rows), np.int64) for split, rows in splits.items()}, ()
     if columns.target in (None, "class"):
         known, numbers = class_names(splits, columns, declared, names, say, spelled)
         return {split: labels_of(rows, columns.labels[0], numbers) for split, rows in splits.items()}, known

@@ -5,6 +5,7 @@ which a source may be split), or `NOTHING` where every value is missing. A file 
 lines) says which; a CSV's follow from all its values.
 """
 
+import json
 from collections.abc import Iterable
 from typing import Final
 
@@ -65,6 +66,11 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether cells of an Arrow column are objects, or lists of them."""
+    return bool(pa.types.is_struct(kind.value_type if is_list(kind) else kind))
+
+
 def shown_type(kind: pa.DataType | None) -> str:
     """A type in a message."""
     if kind is None:
@@ -80,10 +86,13 @@ def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A stored column as its settled type; raises ArrowInvalid.
 
     A float of 32 bits, or a decimal, becomes the number that it is written as, so 0.1 stays 0.1; a time is floored to
-    microseconds.
+    microseconds; as a text an object, or a list of them, is JSON.
     """
     if values.type == kind:
         return values
+    if kind == TEXT and is_nested(values.type):
+        cells = (None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in values.to_pylist())
+        return pa.chunked_array([pa.array(cells, TEXT)])
     held, wanted = (of.value_type if is_list(of) else of for of in (values.type, kind))
     if pa.types.is_decimal(held) and wanted == NUMBER:
         return from_decimals(values, kind)

@@ -23,6 +23,7 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.sources import Loaded, load, own_manners
 from secateur.pipelines.front_door.held import in_hand
 from secateur.pipelines.studies.draft import Draft, Wish, draft_columns, source_of
+from secateur.pipelines.studies.draft_target import SFT
 from secateur.pipelines.studies.draft_training import settle
 from secateur.pipelines.studies.problem import Problem
 
@@ -84,6 +85,11 @@ def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
     """
     place = place_of(data, wish, folder)
     draft = draft_columns(place, wish)
+    if draft.goal.task == SFT:
+        raise SourceError(
+            "these are prompts and completions, or conversations, which a study scores (secateur init); for scores of "
+            "a class name its column with label="
+        )
     source = source_of(draft, folder)
     loaded = load_whole(draft, source, folder)
     settled = settle(draft, loaded)

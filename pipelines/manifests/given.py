@@ -60,12 +60,13 @@ class Blocks(SourceFile):
         first = next(self.tables(names), None)
         if first is None:
             return dict.fromkeys(names, types.NOTHING)
-        return {name: read_as(first.schema.field(name).type, name, self.name, self.tables([name])) for name in names}
+        kinds = {name: first.schema.field(name).type for name in names}
+        return {name: read_as(kind, name, self.name, self.tables([name]), texts) for name, kind in kinds.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        row = 0
+        row, texts = 0, [name for name, kind in wanted.items() if kind == types.TEXT]
         for table in self.tables(list(wanted)):
-            own = {name: read_as(table.schema.field(name).type, name, self.name, [table]) for name in wanted}
+            own = {name: read_as(table.schema.field(name).type, name, self.name, [table], texts) for name in wanted}
             yield typed(table, own, self.name, row)
             row += table.num_rows
 

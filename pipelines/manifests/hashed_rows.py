@@ -220,7 +220,7 @@ def is_class(name: str, columns: Columns) -> bool:
 
 def told_types(columns: Columns, origin: Origin) -> dict[str, pa.DataType]:
     """Types that columns had in the files, as the manifest says; a text is one."""
-    own = {columns.text: types.TEXT} if columns.text is not None else {}
+    own = dict.fromkeys(columns.texts, types.TEXT)
     told = {name: kind for name, kind in origin.kinds.items() if name in (*columns.inputs, *columns.labels)}
     return own | told | ({columns.image: types.PICTURE} if columns.image is not None else {})
 

@@ -1,6 +1,6 @@
 """How samples are shown: where the user has them, and what is in them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import polars as pl
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.scan import rows_in
+from secateur.trainers.modalities.rendering import Unfit, messages_in
 
 PREVIEW = 120
 """Characters of a preview."""
@@ -52,6 +53,19 @@ def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]
     return previews(samples["row"].to_numpy()) if previews else [""] * len(samples)
 
 
+def in_turns(texts: Iterable[str | None]) -> str:
+    """A prompt and its completion, or a conversation, on one line."""
+    return " → ".join(filter(None, (" ".join((text or "").split()) for text in texts)))
+
+
+def contents_of(cell: str) -> list[str]:
+    """What is said in a conversation; the cell itself where it is none."""
+    try:
+        return [message["content"] for message in messages_in(cell)]
+    except Unfit:
+        return [cell]
+
+
 def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -> Previews | None:
     """Previews of at most so many characters from the rows in a study's folder; None of pictures, which are shown
     themselves, and where none lie.
@@ -61,8 +75,11 @@ def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -
 
     def previews(rows: np.ndarray) -> list[str]:
         table = rows_in(folder).mapped(columns.inputs, rows)
-        if columns.text is not None:
-            texts = [" ".join((text or "").split()) for text in table[columns.text].to_pylist()]
+        if columns.messages is not None:
+            texts = [in_turns(contents_of(cell or "")) for cell in table[columns.messages].to_pylist()]
+        elif columns.texts:
+            parts = (table[name].to_pylist() for name in columns.texts)
+            texts = [in_turns(row) for row in zip(*parts, strict=True)]
         else:
             texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table.to_pylist()]
         return [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]

@@ -186,13 +186,16 @@ def row_of(
     if keep is None and in_training:  # what an epoch keeps is known only from what it saw
         counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
     totals = {outcome.of for outcome in outcomes}
+    # A budget of tokens is another number of rows in each seed.
+    of_tokens = getattr(study, "budget_of", "rows") == "tokens"
+    kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if of_tokens else None
     measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
     random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
     return Row(
         name=name,
         title=title_of(study, name),
         keep=keep,
-        kept=counts.pop() if len(counts) == 1 else None,
+        kept=counts.pop() if len(counts) == 1 else kept,
         of=totals.pop() if len(totals) == 1 else None,
         in_training=in_training,
         steps=max(steps),

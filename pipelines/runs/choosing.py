@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.data.preparation import COMPLETION_TOKENS
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import SIGNALS, of_origin
-from secateur.selectors.contract import resolve_keep
+from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.selectors.draws.ranks import Keep, Ordered
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
+from secateur.selectors.whole_units import Units, choose_units
 from secateur.trainers.contract import TrainingConfig
 
 HELD: Mapping[str, Mapping[str, Any]] = {"info_batch": {"anneal_from": 1.0}}
@@ -55,15 +57,40 @@ def choose(
     if budget == len(ids):
         return np.ones(budget, dtype=np.bool_)
     values = {**signals, "budget": budget, "ids": ids, "scores": signals.get(selection.score or "")}
-    named = inspect.signature(selection.static.choose).parameters
-    # A user's score is of any type: where the order alone counts it stays as it is, elsewhere it is as scorers' are.
-    for name in (set(selection.reads) - SIGNALS.keys()) | ({"scores"} & set(selection.reads)):
-        if named[name].annotation is not Ordered:
-            values[name] = np.asarray(values[name], np.float32)
+    named, values = inspect.signature(selection.static.choose).parameters, as_read(selection, values)
     supplied = {name: value for name, value in (("seed", seed), ("ids", ids)) if name not in selection.reads}
     keywords = {name: value for name, value in supplied.items() if name in named}
     keep: Keep = selection.static(*(values[name] for name in selection.reads), **settings, **keywords)
     return keep
+
+
+def as_read(selection: Selection, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the user's scores, of any type, as scorers' are, but those of which the order alone counts."""
+    named = inspect.signature(selection.static.choose).parameters
+    scores = (set(selection.reads) - SIGNALS.keys()) | ({"scores"} & set(selection.reads))
+    plain = [name for name in scores if named[name].annotation is not Ordered]
+    return {**values, **{name: np.asarray(values[name], np.float32) for name in plain}}
+
+
+def choose_at(
+    study: Study,
+    selection: Selection,
+    signals: Mapping[str, np.ndarray],
+    *,
+    share: int | float,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> Keep:
+    """What a static selection keeps at a budget of the study: of so many rows, or of completion tokens."""
+    count = len(signals["strata"])
+    if study.budget_of == "rows" or share == 1.0:
+        return choose(selection, signals, budget=resolve_keep(share, count), seed=seed, settings=settings)
+    units = Units.made_of(count, None, signals[COMPLETION_TOKENS])
+    given = {**signals, "scores": signals.get(selection.score or "")}
+    values = as_read(selection, {name: given[name] for name in selection.reads if name not in ("ids", "budget")})
+    read = {name: np.asarray(value) for name, value in values.items()}
+    limit = float(resolve_amount({"tokens": share}, count, float(units.costs.sum())))
+    return choose_units(selection.static, read, units, limit, settings=settings, seed=seed, ids=np.arange(count))
 
 
 def held_settings(selection: Selection) -> dict[str, Any]:
@@ -147,8 +174,9 @@ def subset_of(
         return Subset(everyone, settings, 0.0, plan, fault)
     whole = budget == len(everyone)
     settings = {} if whole else {name: picked.get(name) if value is None else value for name, value in given.items()}
-    keep = choose(selection, signals, budget=budget, seed=trial.seed, settings=settings)
-    fault = "" if keep.sum() == budget else f"{keep.sum()} kept, the budget is {budget}"
+    keep = choose_at(study, selection, signals, share=trial.keep, seed=trial.seed, settings=settings)
+    exact = study.budget_of == "tokens" or keep.sum() == budget
+    fault = "" if exact else f"{keep.sum()} kept, the budget is {budget}"
     return Subset(keep, settings, time.perf_counter() - started, fault=fault)
 
 

@@ -72,7 +72,7 @@ def fitted_task(study: Study, loaded: Loaded) -> tuple[Task, dict[str, Any]]:
     """The task as the training rows taught it, and `facts_of_metrics`; raises SourceError, before any work, for a study
     that is not possible of these rows."""
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
-    classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 else None
+    classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 and task.learns_target else None
     check_possible(study, task.strata(loaded.targets), task.stratum_names(), classes)
     judging = facts_of_metrics(task, loaded.test_targets)
     check_metric(study, {"task": task.state(), **judging}, loaded.targets)

@@ -35,6 +35,7 @@ def findings_of(
         *lost_findings(study, lost),
         *beside_findings(known),
         *constant_scores(store, study),
+        *unscored(store, study),
         *few_test_samples(store, study),
     ]
     for name in ("target_report", "sources_report") if getattr(study, "target", None) else ():
@@ -63,6 +64,23 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
                 f"chance: look at {look}"
             )
             listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
+    return listed
+
+
+def unscored(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
+    """One finding for each score that says nothing of some samples, with their number."""
+    listed = []
+    for name, score in study.scores.items() if isinstance(study, Study) else ():
+        key, mark = (study.name, "scores", name), getattr(score.declared, "unscored", None)
+        if mark is None or not store.holds(key):
+            continue
+        values = np.asarray(store.load(key))
+        if count := int((values == mark).sum()):
+            text = (
+                f"score {name} says nothing of {count:,} of {len(values):,} training samples, which are kept last: "
+                f"{score.scorer} leaves out short completions, and what its paper leaves out"
+            )
+            listed.append({"kind": "unscored samples", "split": "train", "count": count, "text": text, "rows": []})
     return listed
 
 

@@ -96,7 +96,7 @@ def checkpoint_faults(scores: Mapping[str, Score], proxy: TrainingConfig, rows: 
     epochs = -(-proxy.total_steps(rows) // -(-rows // proxy.batch_size))
     for name, score in scores.items():
         least = getattr(score.declared, "least", 1)
-        if epochs < least:
+        if epochs < least > 1:
             yield (
                 f"scores.{name}: {score.scorer} compares checkpoints at the ends of {least} epochs at least, and the "
                 f"proxy has {epochs}; raise proxy.steps"

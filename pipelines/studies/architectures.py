@@ -21,7 +21,7 @@ from secateur.scorers.settings import CODE, PATHS, PATHS_OR_CODE, STUDY_PATHS, S
 from secateur.selectors.contract import resolve_keep, selectors
 from secateur.selectors.searches.choice_pruning import PruningSettings
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of
 from secateur.trainers.tasks.contract import Metric
 
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
@@ -158,13 +158,23 @@ class ModelSpace(Settings):
 
         self.source.refuse_undivided()
         self.columns.holding(self.columns.target or "class")
-        checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+        if self.columns.kind in ("completion", "messages"):
+            raise ValueError(f"columns.{self.columns.kind}: a search trains no language models; name text")
+        checked(ENCODINGS[self.modality], self.encoding, "encoding")
+        if self.training.epochs == 0:
+            raise ValueError("training.epochs: 0 trains nothing; at least 1")
         configs_of(self.training, self.positions)
         return self
 
     @property
     def resolved_encoding(self) -> Encoding:
-        return encoding_of(self.columns.kind, self.encoding, (self.training,))
+        return encoding_of(self.modality, self.encoding, (self.training,))
+
+    @property
+    def modality(self) -> Modality:
+        """How rows become arrays."""
+        kind = self.columns.kind
+        return "text" if kind in ("completion", "messages") else kind
 
 
 class Space(Settings):

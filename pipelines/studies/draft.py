@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft_metric import metric_lines, selection_lines
-from secateur.pipelines.studies.draft_target import Goal, goal_of
+from secateur.pipelines.studies.draft_sft import recognised, sft_lines, source_column
+from secateur.pipelines.studies.draft_target import SFT, Goal, goal_of
+from secateur.pipelines.studies.plain_yaml import flowed
 from secateur.pipelines.studies.rejections import did_you_mean
 
 TEXTS = ("text", "sentence", "content", "body", "message", "review", "question", "utterance", "title", "description")
@@ -97,6 +97,10 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
         if name is not None and name not in found.columns:
             near = did_you_mean(name, found.columns)
             raise SourceError(f"there is no column {name!r}; {near}there are: {', '.join(found.columns)}")
+    if wish.task in (None, SFT) and (wish.task or not (wish.labels or wish.text or wish.image or wish.features)):
+        left = {name: column for name, column in found.columns.items() if name not in wish.leave_out}
+        if shape := recognised(left, wish.task):
+            return draft_sft(draft, *shape)
     draft.goal = goal = goal_of(found, wish.labels, wish.task, (wish.text, wish.image, *wish.features, *wish.leave_out))
     counted = f"; {len(goal.classes)} {'labels' if goal.task == 'multi_label' else 'classes'}" if goal.classes else ""
     draft.note("label", ", ".join(goal.columns), f"{goal.column_why}{counted}")
@@ -104,6 +108,23 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
     out = (*goal.columns, *wish.leave_out)
     guess_inputs(draft, {n: column.unmarked or column for n, column in found.columns.items() if n not in out})
     draft.columns["label"] = goal.label
+    return draft
+
+
+def draft_sft(draft: Draft, columns: dict[str, Any], why: str) -> Draft:
+    """The columns of fine-tuning data, and of where its rows are from."""
+    draft.columns = dict(columns)
+    names = [name for given in columns.values() for name in ([given] if isinstance(given, str) else given)]
+    for kind, given in columns.items():
+        draft.note(kind, given if isinstance(given, str) else ", ".join(given), why)
+    source = draft.wish.labels[0] if draft.wish.labels else source_column(draft.profile.columns, names)
+    if source is not None:
+        draft.columns["label"] = source
+        draft.note("sources", source, "you said so" if draft.wish.labels else "its name")
+    draft.goal = Goal((source,) if source else (), SFT, why, why)
+    draft.note("task", SFT, "texts that a language model learns to write; for another say --task or --label")
+    if others := [name for name in draft.profile.columns if name not in (*names, source)]:
+        draft.note("left out", ", ".join(others), "no part of what is learned")
     return draft
 
 
@@ -267,6 +288,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         "classification": f"in {len(loaded.label_names)} classes",
         "regression": f"with {', '.join(loaded.label_names)} to predict",
         "multi_label": f"with sets of {len(loaded.label_names)} labels",
+        SFT: f"from {len(loaded.label_names)} sources" if loaded.label_names else "of one source",
     }[task]
     lines = [
         f"# {rows} training and {tests} test samples {about}. Written by `secateur init`:",
@@ -281,6 +303,16 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         *encoding,
         *policies_of(draft.policy, draft.findings),
         "",
+        *(sft_lines(settled, by_source=bool(loaded.label_names)) if task == SFT else middle(settled, loaded, task)),
+        *settled["lengths"],
+        f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def middle(settled: dict[str, Any], loaded: Loaded, task: str) -> list[str]:
+    """What a study of targets scores, selects and trains, as YAML with comments."""
+    return [
         "# One training run on all samples; scores watch it.",
         f"proxy: {flowed(settled['proxy'])}",
         "",
@@ -297,10 +329,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         f"keep: {flowed(settled['keep'])}",
         "# A subset is trained for as many epochs as everything, so in fewer steps: that is what you save.",
         f"training: {flowed(settled['training'])}",
-        *settled["lengths"],
-        f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def policies_of(policy: Mapping[str, str], findings: Sequence[Finding]) -> list[str]:
@@ -319,9 +348,3 @@ def scores_of(task: str) -> list[str]:
     if task == "regression":
         return ["  dynamic_uncertainty: # how much predictions vary over training"]
     return ["  forgetting:", "  aum: # area under the margin; low means likelier mislabelled"]
-
-
-def flowed(value: Any) -> str:
-    """A value on the rest of a line, folded where it is long."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...").replace("\n", "\n  ")

@@ -11,6 +11,8 @@ from secateur.pipelines.data.check import check_data, text_findings
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.sources import Columns, LeftEmpty, Loaded, Source, load
 from secateur.pipelines.studies.draft import Draft, note_test, source_of
+from secateur.pipelines.studies.draft_sft import rendered_sample
+from secateur.pipelines.studies.draft_target import SFT
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.modalities import encoding as encodings
@@ -25,7 +27,9 @@ def read_rows(draft: Draft, base: Path, cache: Path) -> tuple[dict[str, Any], Lo
 
     Raises SourceError for data that no study can read.
     """
-    columns = Columns(**draft.columns).holding(Problem(kind=draft.goal.task).target).reading(draft.encoding)
+    task = Problem(kind=draft.goal.task)
+    held = Columns(**draft.columns).holding(task.target, learned=task.declared.learns_target)
+    columns = held.reading(draft.encoding)
     lenient = DataPolicy(bad_rows="drop", unlabelled="drop")
     tries = list(sources(source_of(draft, base), draft))
     for source in tries:
@@ -52,6 +56,8 @@ def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
     if draft.report and study.columns:
         with loaded.placing("train"):
             encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
+            if draft.goal.task == SFT:
+                draft.note("first sample", rendered_sample(encoder, loaded.rows["train"]), "what ⟦ ⟧ holds is learned")
         facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
         sizes = {split: len(rows) for split, rows in loaded.rows.items()}
         draft.report = replace(draft.report, texts=text_findings(facts, sizes))

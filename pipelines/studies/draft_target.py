@@ -13,7 +13,8 @@ LABELS = (
     *("label", "labels", "target", "targets", "class", "category", "intent", "intents", "y", "outcome", "sentiment"),
     *("topic", "topics", "tags", "species"),
 )
-TASKS = ("classification", "regression", "multi_label")
+SFT = "sft"
+TASKS = ("classification", "regression", "multi_label", SFT)
 MOST_CLASSES = 1000
 FEW = 20
 """Distinct whole numbers with gaps between them that still look like classes."""

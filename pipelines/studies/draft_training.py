@@ -1,21 +1,28 @@
 """What a first study trains: models, budgets and lengths, by the kind of input and how much there is."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from secateur.pipelines.data.sources import Loaded, SourceError
 from secateur.pipelines.studies.draft import Draft
 from secateur.pipelines.studies.draft_length import first_length
 from secateur.pipelines.studies.draft_metric import arms_of
+from secateur.pipelines.studies.draft_target import SFT
 from secateur.pipelines.studies.grid import CURVE
+from secateur.trainers.models.registry import MODELS
 
 EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
 """Of a proxy that reads TF-IDF, whichever is longer: then it learns wrong labels by heart (docs/label-noise.md)."""
+KEEP_OF_TOKENS = [0.5, 0.3, 0.1]
 LEAST_SAMPLES = 20
 """Of an average class, at the smallest budget of a first study that is not half or more."""
 
 
 def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     """Model, length of training and budget, by what kind of input there is and how much of it."""
+    if draft.goal.task == SFT:
+        return settle_sft(draft, loaded)
     wish, kind = draft.wish, next(iter(draft.columns))
     rows, regression = len(loaded.train), draft.goal.task == "regression"
     groups = 10 if regression else len(loaded.label_names)
@@ -47,6 +54,29 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
         "keep": keep,
         "seeds": seeds,
     }
+
+
+def settle_sft(draft: Draft, loaded: Loaded) -> dict[str, Any]:
+    """Models and lengths: weights that are given are scored as they come, and trained for one epoch."""
+    wish, rows = draft.wish, len(loaded.train)
+    given = wish.model if wish.model and wish.model not in MODELS and ":" not in wish.model else None
+    weights = os.path.abspath(given) if given and Path(given).is_dir() else given
+    batch = wish.batch_size or (16 if rows < 20_000 else 32)
+    if weights:
+        draft.note("model", weights, "you said so: scored as it comes, trained for an epoch")
+        config: dict[str, Any] = {"model": "language_model", "model_settings": {"pretrained": weights}}
+        proxy, training = config | {"epochs": wish.epochs or 0}, config | {"epochs": wish.epochs or 1}
+        training |= {"batch_size": batch, "learning_rate": 2e-5}
+    else:
+        epochs = wish.epochs or min(10, max(2, round(20_000 / rows)))
+        draft.note(
+            "model", "language_model", "a small one from scratch; --model FOLDER or a name of the hub for weights"
+        )
+        config = {"model": wish.model or "language_model", "batch_size": batch, "learning_rate": 3e-3}
+        proxy, training = config | {"epochs": epochs}, config | {"epochs": epochs}
+    keep = list(wish.keep) or KEEP_OF_TOKENS
+    draft.note("keep", ", ".join(map(str, keep)), "you said so" if wish.keep else "shares of the completion tokens")
+    return {"proxy": proxy, "training": training, "keep": keep, "seeds": wish.seeds or 3, "lengths": []}
 
 
 def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:

@@ -105,3 +105,9 @@ def shortened(text: str) -> str:
     """A text in one line of at most `SHOWN` characters."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
+
+
+def flowed(value: Any) -> str:
+    """A value on the rest of a line, folded where it is long."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...").replace("\n", "\n  ")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from secateur.pipelines.data.columns import Target
+from secateur.pipelines.data.columns import Kind, Target
 from secateur.pipelines.studies.rejections import checked, nested, require
 from secateur.scorers.lazy import is_there
 from secateur.scorers.registry import AnyScorer
@@ -86,15 +86,23 @@ class Problem(Settings):
     def task(self, names: Sequence[str]) -> Task:
         """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
-        counts = {counted: len(names)} if counted else {}
+        counts = {counted: len(names) or 1} if counted else {}
         return task_from({"name": self.kind, **counts, "names": tuple(names), **self.settings})
+
+    def check_columns(self, kind: Kind) -> None:
+        """Raise ValueError where a built-in task does not learn from columns of this kind."""
+        own, texts = self.declared.modality, ("text", "completion", "messages")
+        if own is not None and kind not in texts:
+            raise ValueError(f"columns.{kind}: task {self.kind} learns texts; name completion, messages or text")
+        if own is None and kind in texts[1:]:
+            raise ValueError(f"columns.{kind}: task: sft learns from it, task {self.kind} does not; name text instead")
 
     def check_metric(self, name: str | None, columns: Sequence[str]) -> None:
         """Raise ValueError where a built-in task has no metric of that name, for targets in these columns.
 
         How many classes there are, and numbers in a column of lists, the data say: those are looked at with them.
         """
-        if name is None:
+        if name is None or (not self.declared.learns_target and name.startswith("nll_")):  # of a domain of the data
             return
         task, listed = self.task(EXAMPLES[self.target][0]), None
         if self.target == "numbers":
@@ -105,10 +113,16 @@ class Problem(Settings):
         if not (listed and listed[1] in known):
             require(name, known, f"metric of {self.kind}")
 
-    def check(self, scores: Mapping[str, AnyScorer], configs: Sequence[TrainingConfig]) -> None:
-        """Raise ValueError for scores and settings of training that a built-in task has no use for, with the reason."""
+    def check(
+        self,
+        scores: Mapping[str, AnyScorer],
+        selections: Mapping[str, Iterable[str]],
+        configs: Sequence[TrainingConfig],
+    ) -> None:
+        """Raise ValueError for scores, signals that selections read and settings of training that a built-in task has
+        no use for, with the reason."""
         task = self.task(EXAMPLES[self.target][0])
-        refuse_missing(task, scores)
+        refuse_missing(task, scores, selections)
         for config in configs:
             if config.label_smoothing and not task.smooths:
                 raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.kind} has none")

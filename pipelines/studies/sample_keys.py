@@ -26,6 +26,7 @@ from secateur.trainers.models.registry import check_config
 from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 BASELINES = ("uniform_random", "stratified_random")
+Budgets = float | list[float] | Literal["auto"]
 
 
 class SampleKeys(AnyStudy):
@@ -36,7 +37,7 @@ class SampleKeys(AnyStudy):
     task: Annotated[
         Problem,
         BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
-        Field(description="the learning problem: classification, regression or multi_label"),
+        Field(description="the learning problem: classification, regression, multi_label or sft"),
     ] = Problem()
     data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
         DataPolicy()
@@ -73,6 +74,10 @@ class SampleKeys(AnyStudy):
         list[int | float],
         Field(min_length=1, description="budgets: fractions in (0, 1] or counts; auto: the default, refined"),
     ] = Field(default_factory=CURVE.copy)
+    budget_of: Annotated[
+        Literal["rows", "tokens"],
+        Field(description="what budgets are of: rows, or completion tokens of task sft, as keep: {tokens: 0.3} says"),
+    ] = "rows"
     refine: Annotated[
         bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
     ] = False
@@ -101,8 +106,16 @@ class SampleKeys(AnyStudy):
     @model_validator(mode="before")
     @classmethod
     def _automatic_budgets(cls, content: Any) -> Any:
-        automatic = isinstance(content, dict) and content.get("keep") == "auto"
-        return {"refine": True} | content | {"keep": CURVE.copy()} if automatic else content
+        if not isinstance(content, dict):
+            return content
+        keep, of = content.get("keep"), {}
+        if isinstance(keep, dict):
+            if set(keep) != {"tokens"}:
+                raise ValueError(f"keep: a study that trains has budgets of rows or of tokens, got {', '.join(keep)}")
+            keep, of = keep["tokens"], {"budget_of": "tokens"}
+        automatic = {"refine": True} if keep == "auto" else {}
+        kept = {} if keep is None else {"keep": CURVE.copy() if automatic else keep}
+        return automatic | content | of | kept
 
     @field_validator(
         "scores",
@@ -144,7 +157,7 @@ class SampleKeys(AnyStudy):
             selection.check(name)
         return selections
 
-    @field_validator("keep", mode="before", json_schema_input_type=float | list[float] | Literal["auto"])
+    @field_validator("keep", mode="before", json_schema_input_type=Budgets | dict[Literal["tokens"], Budgets])
     @classmethod
     def _one_or_many(cls, content: Any) -> Any:
         return content if isinstance(content, list) else [content]
@@ -162,7 +175,7 @@ class SampleKeys(AnyStudy):
     @classmethod
     def _model_exists(cls, config: TrainingConfig | None) -> TrainingConfig | None:
         if config is not None:
-            check_config(config)
+            check_config(config, untrained=isinstance(config, Proxy))
         return config
 
     @property

@@ -17,6 +17,7 @@ from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines, refuse_tokens
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.target import MADE, TITLES
 from secateur.pipelines.studies.target_keys import TargetKeys
@@ -24,7 +25,7 @@ from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, encoding_of
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of
 from secateur.trainers.models.registry import check_settings
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
@@ -45,6 +46,8 @@ class Study(TargetKeys):
     titles: ClassVar[Mapping[str, str]] = {
         "uniform_random": "random",
         "stratified_random": "stratified random",
+        SOURCES: "sources balanced",
+        LONGEST: "longest first",
         "full": "full set",
         **TITLES,
     }
@@ -67,8 +70,13 @@ class Study(TargetKeys):
         if missing := [key for key in ("source", "columns") if getattr(self, key) is None]:
             raise ValueError(f"{missing[0]}: Field required, for task {self.task.kind}")
         self.read_source.refuse_undivided()
-        self.columns = self.read_columns.holding(self.task.target).reading(self.encoding)
-        self.task.check(self.read_scores, [config for config in (self.proxy, self.training) if config])
+        learned = self.task.declared.learns_target
+        self.columns = self.read_columns.holding(self.task.target, learned=learned).reading(self.encoding)
+        self.task.check_columns(self.columns.kind)
+        if self.distillation and not self.task.declared.distils:
+            raise ValueError(f"distillation: task {self.task.kind} has no teachers; leave it out")
+        reads = {name: each.reads for name, each in self.selections.items()}
+        self.task.check(self.read_scores, reads, [config for config in (self.proxy, self.training) if config])
         self.task.check_metric(self.metric, self.columns.labels)
         return self
 
@@ -133,6 +141,8 @@ class Study(TargetKeys):
     def _everything_read_is_made(self) -> "Study":
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
+        if self.task.kind == "sft":
+            add_baselines(self.scores, self.selections, by_source=bool(self.read_columns.labels))
         for name, selection in self.selections.items():
             selection.check_score(name, self.scores)
             for signal in set(selection.reads) - SIGNALS.keys():
@@ -152,6 +162,8 @@ class Study(TargetKeys):
         epochs = self.proxy.epochs if self.proxy else None
         refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
         embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
+        if self.budget_of == "tokens":
+            refuse_tokens(self.task.kind, self.keep, self.selections)
         if self.proxy:
             self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
         elif fault := self.reads_a_proxy():
@@ -201,7 +213,7 @@ class Study(TargetKeys):
     @model_validator(mode="after")
     def _encoding_fits(self) -> "Study":
         if self.columns:
-            checked(ENCODINGS[self.columns.kind], self.encoding, "encoding")
+            checked(ENCODINGS[self.modality], self.encoding, "encoding")
             if not any(":" in config.model for config in self.configs):  # of which nothing is imported to load a study
                 assert self.resolved_encoding
         return self
@@ -216,7 +228,14 @@ class Study(TargetKeys):
     @property
     def resolved_encoding(self) -> Encoding:
         """How rows become arrays, what the study leaves out filled in from its models."""
-        return encoding_of(self.read_columns.kind, self.encoding, self.configs)
+        given = self.encoding | ({"form": self.read_columns.kind} if self.modality == "sequence" else {})
+        return encoding_of(self.modality, given, self.configs)
+
+    @property
+    def modality(self) -> Modality:
+        """How rows become arrays: as the columns say, or the task."""
+        kind = self.read_columns.kind
+        return "sequence" if self.task.declared.modality or kind in ("completion", "messages") else kind
 
     @property
     def unit(self) -> str:

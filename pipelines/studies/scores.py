@@ -1,5 +1,6 @@
 """A study's scores: each a scorer with its settings, or numbers that the user brings."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -81,6 +82,10 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
     `epochs` is None where the proxy's length is given in steps.
     """
     for name, score in scores.items():
+        if epochs == 0 and inspect.isclass(score.declared):
+            raise ValueError(
+                f"proxy.epochs: scores.{name} watches a training, and 0 epochs are none; leave the score out, or train"
+            )
         if (score.settings.get("k") or 0) > neighbours:
             raise ValueError(
                 f"scores.{name}.k: {score.settings['k']} neighbours, and the graph holds neighbours.count: "

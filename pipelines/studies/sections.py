@@ -67,6 +67,8 @@ class Proxy(TrainingConfig):
     def refuse(self, *, embedded: bool, scoring: str) -> None:
         """Raise ValueError for folds beside what needs one proxy of all samples; `embedded` says whether something
         reads the proxy's embeddings."""
+        if self.folds and self.epochs == 0:
+            raise ValueError("proxy.folds: a model that is not trained has seen no sample; leave folds out")
         if self.folds and embedded:
             raise ValueError(
                 "proxy.folds: the proxies of the folds share no space of features, and a score or a selection reads "

@@ -32,6 +32,7 @@ SIGNALS: Mapping[str, StudySignal] = {
     "strata": StudySignal("samples"),
     "memberships": StudySignal("samples"),
     "null_log_probabilities": StudySignal("samples"),
+    "completion_tokens": StudySignal("samples"),
     "embeddings": StudySignal("asset", "embeddings", "embeddings_cost", ("proxy",)),
     "label_free_embeddings": StudySignal("asset", "embeddings", "label_free_embeddings_cost"),
     "label_free_neighbours": StudySignal(

@@ -52,9 +52,10 @@ class CheckpointBatch(Batch):
     @cached_property
     def outputs(self) -> Any:  # type: ignore[override]
         """Outputs of the last checkpoint, float32 `[b, width]`; whatever a user's own network puts out."""
-        if self.task.own_network:
+        if self.task.own_network or "features" in self.task.lacks:
             with torch.no_grad():
-                return self.models[-1](self.inputs)
+                outputs = self.models[-1](self.inputs)
+            return outputs if self.task.own_network else outputs.float()
         return self._forward[0]
 
     @property
@@ -126,6 +127,8 @@ class CheckpointScorer(Generic[P]):
     """Whether it reads all checkpoints of the proxy, or the last one alone."""
     least: int = 1
     """Fewest checkpoints of one run that it compares."""
+    unscored: float | None = None
+    """What samples get of which it says nothing; reports count them."""
 
     def __call__(self, batch: CheckpointBatch, *args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
         """One number per sample of the batch, float32 `[b]`, on the models' device."""
@@ -140,6 +143,7 @@ def checkpoint_scorer(
     version: str = "1",
     several: bool = False,
     least: int = 1,
+    unscored: float | None = None,
     caveat: str = "",
 ) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
     """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
@@ -148,6 +152,6 @@ def checkpoint_scorer(
         name = compute.__name__
         view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
         card = Card(name, version, high_means, view, paper, summary_of(compute), caveat=caveat)
-        return CheckpointScorer(compute, card, settings_of(compute), reads, several, least)
+        return CheckpointScorer(compute, card, settings_of(compute), reads, several, least, unscored)
 
     return declare

@@ -11,7 +11,7 @@ from secateur.scorers.observers.averages import PresentationMean
 class Loss(PresentationMean):
     """The task's loss, averaged over all presentations of a sample: cross-entropy of the label in nats; for numbers,
     half the squared residual or Huber's loss in standard deviations; of several labels, the mean of their binary
-    cross-entropies, which hides one wrong label among many (`aum` does not)."""
+    cross-entropies, which hides one wrong label among many (`aum` does not); of completions, the mean over tokens."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.losses

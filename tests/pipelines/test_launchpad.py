@@ -16,12 +16,19 @@ from pydantic import BaseModel
 from secateur.pipelines.assets.launchpad import form
 from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile, load_study
-from secateur.pipelines.studies.selection import OF_TARGET, choosers
+from secateur.pipelines.studies.selection import choosers
+from secateur.pipelines.studies.target import OF_TARGET
 from secateur.scorers.contract import settings_of
 from secateur.scorers.registry import scorers
 from secateur.selectors.contract import selectors
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.missing_signals import missing_signals
 
-SCORES = {name: one for name, one in scorers().items() if one.settings.model_fields}
+SCORES = {
+    name: one
+    for name, one in scorers().items()
+    if one.settings.model_fields and not missing_signals(one, Classification(2))
+}
 SELECTIONS = {
     name: one
     for name, one in selectors().items()

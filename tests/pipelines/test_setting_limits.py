@@ -64,6 +64,8 @@ SearchSettings.initial [3, inf)
 SearchSettings.per_round [1, inf)
 SourceKind.limit [1, inf)
 SourceKind.split_seed [0, 9223372036854775807]
+SequenceEncoding.max_length [8, 1000000]
+SequenceEncoding.vocabulary [300, inf)
 SplitSource.test_fraction (0, 1)
 TableEncoding.max_categories [1, inf)
 TextEncoding.max_length [4, 100000]
@@ -72,7 +74,7 @@ TextEncoding.vocabulary [64, inf)
 TimeTo.evaluations [0, 1000]
 TrainingConfig.accumulate [1, inf)
 TrainingConfig.batch_size [1, 10000000]
-TrainingConfig.epochs [1, 1000000]
+TrainingConfig.epochs [0, 1000000]
 TrainingConfig.label_smoothing [0, 1)
 TrainingConfig.learning_rate (0, 1000]
 TrainingConfig.momentum [0, 1)

@@ -17,6 +17,7 @@ from torch import nn
 from secateur.scorers.checkpoints.contract import CheckpointBatch, CheckpointScorer
 from secateur.scorers.contract import HighMeans, Observer, Scorer, Scores, TrainingBatch, discover, finite, scorer
 from secateur.scorers.registry import scorers
+from secateur.scorers.signals import ClassSignals
 from secateur.selectors.samplers.info_batch import InfoBatch
 from secateur.trainers.contract import Data
 
@@ -63,6 +64,7 @@ class World:
                 "f4"
             ),
             "null_log_probabilities": lambda: np.log(np.full(CLASSES, 1 / CLASSES)),
+            "completion_tokens": lambda: 5 * self.labels + 3,
         }
         if name in made:
             return made[name]()
@@ -153,9 +155,27 @@ def checkpoints():
         ]
 
 
+class OfTexts(ClassSignals):
+    """Classes whose samples are so many tokens long, for scores that read what texts have."""
+
+    lacks: typing.ClassVar = {}
+
+    def target_tokens(self, batch):
+        return 5.0 * batch.targets + 3
+
+    def target_cut(self, batch):
+        return batch.targets == 1
+
+    def bare_losses(self, batch):
+        return batch.losses * (1.0 + batch.inputs[:, 0] ** 2)
+
+    headed_losses = bare_losses
+
+
 def batch_of_checkpoints(rows):
     data = world()
-    return CheckpointBatch(checkpoints(), torch.from_numpy(data.embeddings[rows]), torch.from_numpy(data.labels[rows]))
+    inputs, labels = torch.from_numpy(data.embeddings[rows]), torch.from_numpy(data.labels[rows])
+    return CheckpointBatch(checkpoints(), inputs, labels, OfTexts())
 
 
 @pytest.mark.parametrize("name", OF_CHECKPOINTS)

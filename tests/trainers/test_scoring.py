@@ -10,9 +10,13 @@ from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.models.registry import build
 from secateur.trainers.passes.scoring import score_rows
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.missing_signals import missing_signals
 
 CPU = torch.device("cpu")
-ALL = {name: (one, {}) for name, one in scorers().items() if isinstance(one, CheckpointScorer)}
+OF_CHECKPOINTS = {name: one for name, one in scorers().items() if isinstance(one, CheckpointScorer)}
+ALL = {name: (one, {}) for name, one in OF_CHECKPOINTS.items() if not missing_signals(one, Classification(2))}
+"""Scorers of checkpoints that classes have, without settings."""
 
 
 @pytest.fixture

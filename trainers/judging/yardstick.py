@@ -52,6 +52,8 @@ def why_not(data: Data) -> str:
     """Why there is no yardstick for such samples; empty where there is one."""
     if isinstance(data.task, OwnTask):
         return f"the task {data.task.name} brings its own samples and losses, which no simple model reads"
+    if not data.task.learns_target:
+        return f"the task {data.task.name} learns texts, which no simple model writes"
     return ""
 
 

@@ -36,7 +36,12 @@ class TrainingFit(Observer):
         """Of a run over these data; None where what the network puts out is the user's own."""
         if isinstance(data.task, OwnTask):
             return None
-        return cls(len(data), device, width=data.task.width, counts=data.task.target == "class")
+        return cls(
+            len(data),
+            device,
+            width=data.task.width,
+            counts=data.task.target == "class" and "correct" in data.task.provides,
+        )
 
     def update(self, batch: TrainingBatch) -> None:
         """See `Observer.update`."""

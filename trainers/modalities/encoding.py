@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 from secateur.trainers.contract import TrainingConfig, kind_read_by
 from secateur.trainers.modalities.images import ImageEncoder, ImageEncoding
 from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.trainers.modalities.sequences import SequenceEncoder, SequenceEncoding
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
 from secateur.trainers.models.registry import factory_of
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-Modality = Literal["image", "text", "features"]
-Encoding = ImageEncoding | TextEncoding | TableEncoding
+Modality = Literal["image", "text", "features", "sequence"]
+Encoding = ImageEncoding | TextEncoding | TableEncoding | SequenceEncoding
 
-ENCODINGS: Mapping[Modality, type[Encoding]] = {"image": ImageEncoding, "text": TextEncoding, "features": TableEncoding}
-"""Settings of a study's `encoding` by what its columns hold."""
+ENCODINGS: Mapping[Modality, type[Encoding]] = {
+    "image": ImageEncoding,
+    "text": TextEncoding,
+    "features": TableEncoding,
+    "sequence": SequenceEncoding,
+}
+"""Settings of a study's `encoding` by what its columns hold, or by its task."""
 
 BLOCK = 1 << 25
 """Bytes of a block of encoded rows."""
 
-KIND_READ_AS = {"text": {"tokens": "tokens", "numbers": "tfidf"}, "features": {"codes": "codes", "numbers": "one_hot"}}
+KIND_READ_AS = {
+    "text": {"tokens": "tokens", "numbers": "tfidf"},
+    "features": {"codes": "codes", "numbers": "one_hot"},
+    "sequence": {"sequences": "sequences"},
+}
 """Encoding by the kind of input that models read."""
+IN_WORDS = {"text": "a text", "features": "a table", "sequence": "a sample of fine-tuning"}
 
 
 @runtime_checkable
@@ -85,34 +96,45 @@ def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[
         return encoding
     if any(config.augmentation for config in configs):
         raise ValueError(f"augmentation is for images, the columns hold {modality}: leave it out")
+    kind = read_kind(modality, getattr(encoding, "kind", None), configs)
+    if isinstance(encoding, TableEncoding):
+        return encoding.model_copy(update={"kind": kind})
+    encoding = with_tokenizer(encoding, configs)
+    return encoding.model_copy(update={"kind": kind}) if isinstance(encoding, TextEncoding) else encoding
+
+
+def read_kind(modality: Modality, asked: str | None, configs: Sequence[TrainingConfig]) -> str:
+    """The encoding that the models read, which is the one that is asked for, if any; raises ValueError."""
     known = KIND_READ_AS[modality]
     kinds = {config.model: kind_read_by(factory_of(config.model)) for config in configs}
     wanted = {model: kind for model, kind in kinds.items() if kind is not None}
     for model, kind in wanted.items():
-        fits = {name for name, kind in known.items() if encoding.kind in (None, kind)}
+        fits = {name for name, kind in known.items() if asked in (None, kind)}
         if kind not in fits:
             raise ValueError(
-                f"model {model!r} reads {kind}, but a {'text' if modality == 'text' else 'table'} is encoded as "
-                f"{' or '.join(sorted(fits))} here (encoding.kind: {encoding.kind or ' or '.join(known.values())})"
+                f"model {model!r} reads {kind}, but {IN_WORDS[modality]} is encoded as "
+                f"{' or '.join(sorted(fits))} here (encoding.kind: {asked or ' or '.join(known.values())})"
             )
     if len(set(wanted.values())) > 1:
         told = " and ".join(f"{model!r} reads {kind}" for model, kind in wanted.items())
         raise ValueError(f"proxy and training share one encoding, but model {told}: use models that read the same")
-    chosen = encoding.kind or known[next(iter(wanted.values()), "numbers")]
-    if not isinstance(encoding, TextEncoding):
-        return encoding.model_copy(update={"kind": chosen})
+    return asked or known[next(iter(wanted.values()), next(reversed(known)))]
+
+
+def with_tokenizer(
+    encoding: TextEncoding | SequenceEncoding, configs: Sequence[TrainingConfig]
+) -> TextEncoding | SequenceEncoding:
+    """The encoding with the tokenizer of pretrained weights where it names none; raises ValueError for several."""
     named = [config for config in configs if config.model_settings.get("pretrained")]
     names = {config.model_settings["pretrained"] for config in named}
-    if encoding.tokenizer is None and len(names) > 1:
+    if encoding.tokenizer is not None or not named:
+        return encoding
+    if len(names) > 1:
         raise ValueError(
             f"proxy and training name different weights ({', '.join(sorted(names))}): set encoding.tokenizer"
         )
-    if encoding.tokenizer is None and named:
-        settings = named[0].model_settings
-        encoding = encoding.model_copy(
-            update={"tokenizer": settings["pretrained"], "revision": settings.get("revision")}
-        )
-    return encoding.model_copy(update={"kind": chosen})
+    settings = named[0].model_settings
+    return encoding.model_copy(update={"tokenizer": settings["pretrained"], "revision": settings.get("revision")})
 
 
 def fit_encoder(encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str]) -> Encoder:
@@ -121,6 +143,8 @@ def fit_encoder(encoding: Encoding, rows: "Batches | datasets.Dataset", columns:
         return ImageEncoder.fit(rows, columns[0], encoding)
     if isinstance(encoding, TableEncoding):
         return TableEncoder.fit(rows, columns, encoding)
+    if isinstance(encoding, SequenceEncoding):
+        return SequenceEncoder.fit(rows, columns, encoding)
     if encoding.kind == "tokens":
         return TokenEncoder.fit(rows, columns[0], encoding)
     return TfidfEncoder.fit(rows, columns[0], encoding)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from secateur.scorers.lazy import LazyModule, is_there, named, nn, safetensors, torch
 from secateur.trainers.contract import TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
+from secateur.trainers.models.language_model import language_model
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
 from secateur.trainers.tasks.classification import as_task
@@ -71,6 +72,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
     "image_encoder": image_encoder,
     "transformer": transformer,
+    "language_model": language_model,
     "tabular_mlp": tabular_mlp,
 }
 
@@ -99,9 +101,11 @@ def check_name(model: str) -> None:
         )
 
 
-def check_config(config: TrainingConfig) -> None:
-    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take."""
+def check_config(config: TrainingConfig, *, untrained: bool = False) -> None:
+    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take, or no training."""
     check_name(config.model)
+    if config.epochs == 0 and not untrained:
+        raise ValueError("epochs: 0 trains nothing; at least 1")
     if config.model in MODELS:
         check_settings(config)
 
@@ -160,9 +164,8 @@ def build(
             f"inputs [samples, …] to [samples, {task.width}]"
         )
     codes = [column for column, size in enumerate(learned.get("categories", ())) if size]
-    return networks.Model(
-        networks.Standardise(0 if kind == "tokens" else shape[-1], codes), network, task, learned, config.model
-    )
+    standardise = networks.Standardise(0 if kind in ("tokens", "sequences") else shape[-1], codes)
+    return networks.Model(standardise, network, task, learned, config.model)
 
 
 def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:

@@ -65,6 +65,12 @@ class Task(Signals, ABC):
     """Names of the arguments that a study may set; the others follow from the data."""
     tempered: ClassVar[bool] = True
     """Whether a temperature changes the `distance` of a student to its teacher."""
+    learns_target: ClassVar[bool] = True
+    """Whether targets are what is learned; otherwise they name groups of samples, and may be left out."""
+    distils: ClassVar[bool] = True
+    """Whether there is a `distance`."""
+    modality: ClassVar[Literal["sequence"] | None] = None
+    """How inputs are encoded, whatever their columns hold; None where these say it."""
 
     @property
     def exclusive(self) -> bool:

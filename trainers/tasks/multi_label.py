@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
 from secateur.scorers.lazy import functional, torch
-from secateur.scorers.signals import Batch, Signal
+from secateur.scorers.signals import NO_TOKENS, Batch, Signal
 from secateur.selectors.draws.iterative_stratification import draw_by_labels
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
 Targets = Bool[np.ndarray, "n labels"]
-LACKS: dict[Signal, str] = {"probabilities": "its labels do not exclude each other"}
+LACKS: dict[Signal, str] = {**NO_TOKENS, "probabilities": "its labels do not exclude each other"}
 
 
 @dataclass(frozen=True)

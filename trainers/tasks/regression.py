@@ -11,13 +11,14 @@ from jaxtyping import Float, Float64, Int64
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import functional, torch
-from secateur.scorers.signals import Batch, Signal
+from secateur.scorers.signals import NO_TOKENS, Batch, Signal
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 
 Targets = Float64[np.ndarray, "n *k"]
 MOST_STRATA, LEAST_IN_STRATUM = 10, 50
 CLASSLESS = "a number has no competing classes"
 LACKS: dict[Signal, str] = {
+    **NO_TOKENS,
     "probabilities": CLASSLESS,
     "target_probabilities": "a prediction of numbers says no probability of the target",
     "correct": "no distance counts as right; no published threshold says which would",

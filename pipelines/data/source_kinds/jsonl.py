@@ -78,13 +78,15 @@ class JsonlFile(SourceFile):
         return chosen
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        return {name: read_as(self._whole_schema[name], name, self.name, ()) for name in names}
+        return {name: read_as(self._whole_schema[name], name, self.name, (), texts) for name in names}
 
     def stored_types(self) -> dict[str, pa.DataType]:
         return {name: types.canonical(kind) or kind for name, kind in self._whole_schema.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        options = options_for(wanted)
+        # Objects that are read as texts are parsed as what they are, and written as JSON.
+        objects = {name: kind for name in wanted if types.is_nested(kind := self._whole_schema[name])}
+        options = options_for({**wanted, **objects})
         row = 0
         for block in self._blocks():
             first, table = row, self._parsed(block, row, options)

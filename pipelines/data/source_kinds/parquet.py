@@ -118,7 +118,8 @@ class ParquetFile(SourceFile):
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
         self._refuse(sum(self._stored[name].least for name in names))
-        return {name: read_as(self.footer[0].field(name).type, name, self.name, self._column(name)) for name in names}
+        schema = self.footer[0]
+        return {name: read_as(schema.field(name).type, name, self.name, self._column(name), texts) for name in names}
 
     def picture_paths(self, name: str, base: Path) -> Iterator[pl.Series]:
         kind = self.types([name])[name]

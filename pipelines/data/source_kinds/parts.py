@@ -106,7 +106,7 @@ class DatasetSplit(SourceFile):
         schema = self.rows.data.schema
         data = self.rows.with_format("arrow")
         return {
-            name: read_as(schema.field(name).type, name, self.name, data.select_columns([name]).iter(ROWS))
+            name: read_as(schema.field(name).type, name, self.name, data.select_columns([name]).iter(ROWS), texts)
             for name in names
         }
 
@@ -138,14 +138,19 @@ def batch_rows(wanted: Types) -> int:
     return TEXTS if any(kind == types.TEXT or types.is_list(kind) for kind in wanted.values()) else ROWS
 
 
-def read_as(kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch]) -> pa.DataType:
-    """The type that a stored column is read as; SourceError where no study reads it.
+def read_as(
+    kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch], texts: Sequence[str] = ()
+) -> pa.DataType:
+    """The type that a stored column is read as; SourceError where no study reads it. Objects, and lists of them, are
+    JSON where they are among `texts`.
 
     Numbers of 64 bits without a sign are texts where one of the `values` is beyond those with a sign: rounded to floats
     they would be others.
     """
     chosen = types.canonical(kind)
     if kind == pa.uint64() and any((pc.max(part[name]).as_py() or 0) >= 2**63 for part in values):
+        return types.TEXT
+    if chosen is None and name in texts and types.is_nested(kind):
         return types.TEXT
     if chosen is None:
         raise SourceError(f"{where}: column {name!r} holds {kind}, which no study reads: make it numbers or texts")
@@ -245,7 +250,7 @@ def needed(columns: Columns) -> tuple[str, ...]:
 
 def texts_in(columns: Columns) -> tuple[str, ...]:
     """Columns that are texts, or paths, whatever they look like."""
-    return tuple(name for name in (columns.text, columns.image) if name is not None)
+    return (*columns.texts, *([columns.image] if columns.image is not None else []))
 
 
 def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:

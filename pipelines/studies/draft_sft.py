@@ -1,0 +1,104 @@
+"""A first study of fine-tuning data: conversations, or prompts and completions, recognised by their columns.
+
+The shapes are TRL's (`messages`; `prompt` and `completion`), Alpaca's (`instruction`, `input`, `output`) and ShareGPT's
+(`conversations` of `from` and `value`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secateur.pipelines.data.profile import Column
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.studies.plain_yaml import flowed
+
+CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
+PAIRS = (
+    ("prompt", "completion"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("prompt", "response"),
+    ("question", "response"),
+    ("query", "response"),
+)
+"""Columns of a prompt and its completion; an Alpaca's `input` follows its instruction."""
+SOURCES = ("source", "domain", "dataset", "data_source", "category", "task", "subset", "topic")
+"""Columns that usually name where a row is from."""
+MOST_SOURCES = 100
+LONGEST = 400
+"""Characters of the rendered sample."""
+
+
+def recognised(columns: Mapping[str, Column], asked: str | None) -> tuple[dict[str, Any], str] | None:
+    """The input columns of fine-tuning data and why; None where there are none and the task is not asked for.
+
+    Raises SourceError where it is.
+    """
+    names = {name.lower(): name for name in columns}
+    for word in CONVERSATIONS:
+        if word in names and columns[names[word]].holds in ("other", "text"):
+            return {
+                "messages": names[word]
+            }, "conversations: lists of messages with role and content, or from and value"
+    for prompt, completion in PAIRS:
+        if prompt in names and completion in names and columns[names[completion]].holds in ("text", "path"):
+            follows = [names["input"]] if "input" in names and prompt == "instruction" else []
+            asked_for = [names[prompt], *follows]
+            shape = "Alpaca's columns" if follows else "their names"
+            return {"prompt": asked_for if follows else asked_for[0], "completion": names[completion]}, shape
+    if asked != "sft":
+        return None
+    wordy = max(
+        (name for name in columns if columns[name].holds == "text"), key=lambda n: columns[n].words, default=None
+    )
+    if wordy is None:
+        raise SourceError(f"--task sft: no column holds texts or conversations, there are: {', '.join(columns)}")
+    return {"text": wordy}, "the column of most words: every word of it is learned"
+
+
+def source_column(columns: Mapping[str, Column], taken: Sequence[str]) -> str | None:
+    """The column that names where rows are from; None where none does."""
+    named = {name.lower(): name for name in columns if name not in taken}
+    for word in SOURCES:
+        column = columns.get(named.get(word, ""))
+        if column and column.holds == "text" and 2 <= column.distinct <= min(MOST_SOURCES, column.rows // 4):
+            return column.name
+    return None
+
+
+def sft_lines(settled: Mapping[str, Any], *, by_source: bool) -> list[str]:
+    """What the study scores, selects and trains, as YAML with comments."""
+    untrained = settled["proxy"]["epochs"] == 0
+    what = (
+        "The model as it comes scores the samples."
+        if untrained
+        else "One training run on all samples; scores watch it."
+    )
+    beside = "the longest first, and random rows of all sources alike" if by_source else "and the longest first"
+    return [
+        f"# {what}",
+        f"proxy: {flowed(settled['proxy'])}",
+        "",
+        "scores:",
+        "  checkpoint_loss: # nats per completion token, given the prompt",
+        "  ifd_ppl: # how little the prompt helps: a ratio of perplexities, and below of losses",
+        "  ifd_loss:",
+        "",
+        f"# Two random selections at the same budget are always added, {beside}.",
+        "selections:",
+        "  ifd: {selector: top, score: ifd_ppl, end: high}",
+        "  ifd_by_loss: {selector: top, score: ifd_loss, end: high}",
+        "  likeliest: {selector: top, score: checkpoint_loss, end: low}",
+        "",
+        "# Shares of the completion tokens that stay: at equal rows, long ones would be more training.",
+        f"keep: {{tokens: {flowed(settled['keep'])}}}",
+        f"training: {flowed(settled['training'])}",
+    ]
+
+
+def rendered_sample(encoder: Any, rows: Any) -> str:
+    """The first training sample as the model reads it; what is learned stands in ⟦ ⟧."""
+    from secateur.trainers.modalities.rendering import shown
+
+    table = next(rows.batches(encoder.names)).slice(0, 1)
+    text = shown(encoder.pieces_of(table)[0])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"

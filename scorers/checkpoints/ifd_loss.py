@@ -1,0 +1,36 @@
+"""Instruction-following difficulty as a ratio of losses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
+from secateur.scorers.lazy import torch
+
+UNSCORED = 0.0
+"""What a sample gets that has no ratio, or one that its paper drops: below every ratio, so that it is kept last."""
+Least = Annotated[int, Field(ge=1, description="completion tokens of a sample that is scored: few give extreme ratios")]
+Above = Annotated[
+    bool,
+    Field(description="whether ratios above 1, of prompts that do not help the answer, stay"),
+]
+
+
+@checkpoint_scorer(
+    high_means="harder",
+    reads=("losses", "headed_losses", "target_tokens", "target_cut"),
+    unscored=UNSCORED,
+    paper="Li et al. 2024, From Quantity to Quality (arXiv 2308.12032), and the authors' code (Cherry_LLM)",
+)
+def ifd_loss(batch: CheckpointBatch, *, min_response_tokens: Least = 8, above_one: Above = False) -> torch.Tensor:
+    """Mean loss of the completion's tokens given the prompt, divided by that without it: two passes.
+
+    Without it: behind the template's header of an answer alone, which is not scored, as in the authors' code. 0 for
+    samples that they leave out: those that are cut, and ratios above 1. Also 0 for completions of fewer tokens than
+    `min_response_tokens`, which is ours. The samples of the highest values are kept. `ifd_ppl` orders others first.
+    """
+    ratio = batch.losses / batch.headed_losses
+    out = (batch.target_tokens < min_response_tokens) | batch.target_cut | (batch.headed_losses <= 0)
+    return torch.where(out if above_one else out | (ratio > 1), UNSCORED, ratio)

@@ -1,0 +1,348 @@
+"""Fine-tuning of causal language models: what is rendered, masked, scored and trained, against loops of single rows."""
+
+import json
+import math
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
+from secateur.scorers.checkpoints.ifd_loss import ifd_loss
+from secateur.scorers.checkpoints.ifd_ppl import ifd_ppl
+from secateur.scorers.checkpoints.perplexity import perplexity
+from secateur.scorers.checkpoints.response_tokens import response_tokens
+from secateur.scorers.observers.loss import Loss
+from secateur.scorers.registry import scorers
+from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging.evaluation import evaluate
+from secateur.trainers.loop.train import train
+from secateur.trainers.modalities.encoding import encode, encoding_of
+from secateur.trainers.modalities.rows import RowFault
+from secateur.trainers.models import registry as models
+from secateur.trainers.models import token_losses
+from secateur.trainers.passes.scoring import score_rows
+from secateur.trainers.tasks.missing_signals import missing_signals
+from secateur.trainers.tasks.sft import Sft
+from secateur.trainers.tasks.token_roles import (
+    CONTEXT,
+    CUT,
+    HEADER,
+    PADDING,
+    ROLE,
+    SCORED,
+    cut_rows,
+    scored_in,
+    token_counts,
+)
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "seven",
+    "nine",
+    "stone",
+    "river",
+    "<|im_end|>",
+    "Über",
+    "naïve",
+    "木",
+    "sing\n",
+    "fly",
+]
+SMALL = {"layers": 1, "width": 16, "heads": 2}
+CONFIG = TrainingConfig(model="language_model", model_settings=SMALL, steps=3, batch_size=8)
+
+
+def rows_of(count: int, seed: int = 0) -> datasets.Dataset:
+    """Questions and answers of very different lengths."""
+    draw = np.random.default_rng(seed)
+    answers = [" ".join(draw.choice(WORDS, draw.integers(1, 24))) for _ in range(count)]
+    asked = ["say: " + answer[: draw.integers(0, 30)] for answer in answers]
+    return datasets.Dataset.from_dict({"prompt": asked, "answer": answers})
+
+
+def encoded(rows: datasets.Dataset, **settings: Any) -> tuple[Data, Any]:
+    """The rows as data of task sft, and their encoder."""
+    encoding = encoding_of("sequence", {"form": "completion", "vocabulary": 400, **settings}, [CONFIG])
+    made = encode(encoding, rows, rows, ("prompt", "answer"))
+    return Data(made.inputs, np.zeros(len(rows), np.int64), Sft(1), made.model_settings), made.encoder
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Data, Any, Any]:
+    """Data of 70 rows, their encoder, and a network whose weights are large enough to have opinions."""
+    data, encoder = encoded(rows_of(70))
+    network = models.build(CONFIG, data.inputs.shape[1:], data.task, seed=0, learned=data.model_settings)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(3.0)
+    return data, encoder, network.eval()
+
+
+def by_hand(network: Any, tokenizer: Any, before: list[int], text: str) -> list[float]:
+    """Loss of each token of a completion and its end, one row, float64, from the library's own logits."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    causal = AutoModelForCausalLM.from_config(AutoConfig.for_model(**network[1].rebuild_settings["config"]))
+    causal.load_state_dict(
+        {f"model.{name.removeprefix('body.')}": value for name, value in network[1].state_dict().items()}, strict=False
+    )
+    tokens = tokenizer.backend_tokenizer
+    tokens.encode_special_tokens = True
+    said = [*tokens.encode(text, add_special_tokens=False).ids, tokenizer.eos_token_id]
+    tokens.encode_special_tokens = False
+    with torch.no_grad():
+        logits = causal.eval()(input_ids=torch.tensor([before + said])).logits[0].double().numpy()
+    found = []
+    for place, token in enumerate(said, len(before)):
+        row = logits[place - 1]
+        found.append(float(np.log(np.exp(row - row.max()).sum()) + row.max() - row[token]))
+    return found
+
+
+def every(data: Data, network: Any, batch: int) -> dict[str, np.ndarray]:
+    """All scores of checkpoints that language models have."""
+    wanted: dict[str, Any] = {
+        "checkpoint_loss": (checkpoint_loss, {}),
+        "perplexity": (perplexity, {}),
+        "ifd_loss": (ifd_loss, {"min_response_tokens": 4, "above_one": True}),
+        "ifd_ppl": (ifd_ppl, {"min_response_tokens": 4, "above_one": True}),
+    }
+    rows, device = np.arange(len(data)), torch.device("cpu")
+    scores = score_rows([[network]], data, rows, wanted, device=device, batch_size=batch)
+    return scores | {"response_tokens": response_tokens(token_counts(data.inputs))}
+
+
+def test_scores_are_those_of_a_loop_over_single_rows(made: tuple[Data, Any, Any]) -> None:
+    data, encoder, network = made
+    rows, tokenizer, scores = rows_of(70), encoder.tokenizer, every(data, network, 64)
+    for row in range(0, 70, 3):
+        asked, answer = rows[row]["prompt"], rows[row]["answer"]
+        header = "<|im_start|>assistant\n"
+        context = tokenizer(f"<|im_start|>user\n{asked}<|im_end|>\n")["input_ids"] + tokenizer(header)["input_ids"]
+        given = by_hand(network, tokenizer, context, answer)
+        headed = by_hand(network, tokenizer, tokenizer(header)["input_ids"], answer)
+        bare = by_hand(network, tokenizer, [tokenizer.bos_token_id], answer)
+        assert scores["response_tokens"][row] == len(given)
+        assert scores["checkpoint_loss"][row] == pytest.approx(np.mean(given), abs=1e-5)
+        assert scores["perplexity"][row] == pytest.approx(math.exp(np.mean(given)), rel=1e-5)
+        few = len(given) < 4
+        assert scores["ifd_loss"][row] == pytest.approx(0 if few else np.mean(given) / np.mean(headed), abs=1e-5)
+        assert scores["ifd_ppl"][row] == pytest.approx(0 if few else np.exp(np.mean(given) - np.mean(bare)), abs=1e-5)
+
+
+def test_neither_the_batch_nor_the_side_of_the_padding_changes_a_score(
+    made: tuple[Data, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _, network = made
+    whole = every(data, network, 64)
+    lengths = ((data.inputs[:, 1] & ROLE) != PADDING).sum(1)
+    left = np.stack(
+        [np.roll(row, row.shape[1] - length, axis=1) for row, length in zip(data.inputs, lengths, strict=True)]
+    )
+    moved = Data(left, data.targets, data.task, data.model_settings)
+    monkeypatch.setattr(token_losses, "PIECE", 1000)  # two tokens at a time
+    for other in (every(data, network, 1), every(moved, network, 64)):
+        for name, values in whole.items():
+            np.testing.assert_allclose(other[name], values, atol=1e-5, rtol=1e-5, err_msg=name)
+
+
+def test_both_definitions_order_differently_and_leave_out_what_their_papers_do(made: tuple[Data, Any, Any]) -> None:
+    data, _, network = made
+    rows = np.arange(len(data))
+    raw = every(data, network, 64)
+    kept = score_rows(
+        [[network]], data, rows, {"ifd_loss": (ifd_loss, {}), "ifd_ppl": (ifd_ppl, {})}, device=torch.device("cpu")
+    )
+    short = raw["response_tokens"] < 8
+    assert short.any()
+    for name, out in (("ifd_loss", raw["ifd_loss"] > 1), ("ifd_ppl", raw["ifd_ppl"] >= 1)):
+        assert (out & ~short).any()
+        assert (kept[name][short | out] == 0).all()
+        np.testing.assert_allclose(kept[name][~(short | out)], raw[name][~(short | out)], atol=1e-6)
+    assert (np.argsort(raw["ifd_loss"]) != np.argsort(raw["ifd_ppl"])).any()
+
+
+def test_the_gradient_is_that_of_a_plain_cross_entropy(
+    made: tuple[Data, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _, network = made
+    monkeypatch.setattr(token_losses, "PIECE", 1000)
+    inputs = torch.from_numpy(data.inputs[:6])
+    outputs = network(inputs)
+    data.task.losses(outputs, inputs).mean().backward()
+    ours = {name: weight.grad.clone() for name, weight in network.named_parameters()}
+    network.zero_grad()
+    ids, scored = inputs[:, 0].long(), torch.from_numpy(scored_in(data.inputs[:6]))
+    logits = network[1].logits(network[1].hidden(ids, (inputs[:, 1] & ROLE) != PADDING))
+    labels = ids.masked_fill(~scored, -100)[:, 1:]
+    each = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten(), reduction="none")
+    (each.view(labels.shape).sum(1) / (labels != -100).sum(1)).mean().backward()
+    for name, weight in network.named_parameters():
+        torch.testing.assert_close(ours[name], weight.grad, atol=1e-6, rtol=1e-4)
+    network.zero_grad()
+
+
+def test_no_more_than_a_piece_of_the_logits_is_there_at_once(
+    made: tuple[Data, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _, network = made
+    monkeypatch.setattr(token_losses, "PIECE", 4000)
+    seen = []
+    monkeypatch.setattr(type(network[1]), "logits", logits_seen(type(network[1]).logits, seen))
+    network(torch.from_numpy(data.inputs)).sum().backward()
+    network.zero_grad()
+    assert max(seen) <= 4000 < sum(seen) / 2
+
+
+def logits_seen(logits: Any, seen: list[int]) -> Any:
+    """The same method, which notes how many numbers it gives."""
+
+    def noting(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        found = logits(self, hidden)
+        seen.append(found.numel())
+        return found
+
+    return noting
+
+
+def test_a_completion_is_what_is_learned_with_one_end_and_its_letters_end_no_turn(made: tuple[Data, Any, Any]) -> None:
+    data, encoder, _ = made
+    end = encoder.tokenizer.eos_token_id
+    for row, sample in enumerate(rows_of(70)):
+        ids, roles = data.inputs[row]
+        said = ids[(roles & ROLE) == SCORED].tolist()
+        if roles.max() < CUT:
+            assert said[-1] == end
+            assert end not in said[:-1]
+            assert encoder.tokenizer.decode(said[:-1]) == sample["answer"]
+        assert encoder.tokenizer.decode(ids[(roles & ROLE) == HEADER]) == "<|im_start|>assistant\n"
+
+
+def test_cut_samples_are_marked_and_counted_and_what_leaves_nothing_is_refused() -> None:
+    rows = rows_of(40)
+    whole, _ = encoded(rows)
+    lengths, said = ((whole.inputs[:, 1] & ROLE) != PADDING).sum(1), scored_in(whole.inputs).sum(1)
+    most = int(np.median(lengths))
+    data, encoder = encoded(rows, max_length=most)
+    np.testing.assert_array_equal(cut_rows(data.inputs), lengths > most)
+    assert encoder.facts(rows)["share of texts cut"] == (lengths > most).mean() > 0
+    np.testing.assert_array_equal(scored_in(data.inputs).sum(1), said - np.maximum(lengths - most, 0))
+    with pytest.raises(RowFault, match=r"fills all 24 tokens.*encoding.max_length"):
+        encoded(rows, max_length=24)
+    kept, _ = encoded(rows, max_length=most, cut="prompt")
+    np.testing.assert_array_equal(scored_in(kept.inputs).sum(1), np.minimum(said, most - 2))
+    np.testing.assert_array_equal(cut_rows(kept.inputs), lengths > most)
+
+
+def test_every_answer_of_a_conversation_is_learned_as_generation_marks_say() -> None:
+    marked = (
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}<|im_start|>assistant\n"
+        "{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}{{ '\n' }}"
+        "{% else %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    talk = [("human", "Name a colour."), ("gpt", "Blue."), ("human", "Another?"), ("gpt", "Red,\nor green.")]
+    theirs = [{"role": {"human": "user", "gpt": "assistant"}[who], "content": said} for who, said in talk]
+    cells = [json.dumps([{"from": who, "value": said} for who, said in talk]), json.dumps(theirs)]
+    rows = datasets.Dataset.from_dict({"messages": cells})
+    encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
+    made = encode(encoding, rows, rows, ("messages",))
+    tokenizer = made.encoder.tokenizer  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(made.inputs[0], made.inputs[1])
+    wanted = tokenizer.apply_chat_template(
+        theirs, chat_template=marked, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ids, roles = made.inputs[0]
+    length = int((roles != PADDING).sum())
+    assert ids[:length].tolist() == wanted["input_ids"][:length]
+    assert ((roles & ROLE) == SCORED)[:length].tolist() == [bool(one) for one in wanted["assistant_masks"][:length]]
+    assert not any(wanted["assistant_masks"][length:])
+
+
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ("[{", "is no JSON"),
+        ("[]", "no list of messages"),
+        ('[{"role": "user", "content": "?"}]', "no answer of the assistant"),
+        ('[{"role": "sage", "content": "?"}]', "no known role"),
+        ('[{"role": "assistant", "content": [1]}]', "content that is no text"),
+        ('[{"role": "assistant", "content": " "}]', "is empty"),
+    ],
+)
+def test_conversations_that_cannot_be_learned_name_their_row(cell: str, fault: str) -> None:
+    good = '[{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]'
+    rows = datasets.Dataset.from_dict({"messages": [good, cell]})
+    encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
+    with pytest.raises(RowFault, match=f"{fault}.* at row 1"):
+        encode(encoding, rows, rows, ("messages",))
+
+
+def test_a_template_that_renders_earlier_turns_otherwise_is_refused(made: tuple[Data, Any, Any], tmp_path: Any) -> None:
+    tokenizer = made[1].tokenizer
+    last = "{% for message in messages %}{{ message['content'] if loop.last else '' }}{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(last)
+    with pytest.raises(RowFault, match="does not put an answer as it is behind the conversation"):
+        encoded(rows_of(4), tokenizer=str(tmp_path))
+    plain, encoder = encoded(rows_of(4), tokenizer=str(tmp_path), template="plain")
+    assert (plain.inputs[:, 1, 0] == CONTEXT).all()
+    assert (plain.inputs[:, 0, 0] == encoder.start_id).all()
+
+
+def test_texts_are_learned_from_their_first_token() -> None:
+    rows = datasets.Dataset.from_dict({"text": ["one two", "three"]})
+    encoding = encoding_of("sequence", {"form": "text", "vocabulary": 300}, [CONFIG])
+    inputs = encode(encoding, rows, rows, ("text",)).inputs
+    assert (inputs[:, 1, 0] == CONTEXT).all()
+    assert set(inputs[:, 1, 1:].flatten().tolist()) <= {SCORED, PADDING}
+
+
+def test_training_watches_the_mean_per_row_and_lowers_it_and_a_saved_model_says_the_same(
+    made: tuple[Data, Any, Any], tmp_path: Any
+) -> None:
+    data = made[0]
+    watcher = Loss(len(data), torch.device("cpu"))
+    before = train(data, CONFIG, seed=0, observers=[watcher]).model
+    after = train(data, CONFIG.model_copy(update={"steps": 60, "learning_rate": 1e-2}), seed=0).model
+    found, better = evaluate(before, data), evaluate(after, data)
+    assert better["nll"] < 0.8 * found["nll"]
+    with torch.no_grad():
+        sums = before(torch.from_numpy(data.inputs)).double().numpy()
+    assert found["nll"] == pytest.approx(sums[:, 0].sum() / sums[:, 1].sum())
+    assert found["row_nll"] == pytest.approx((sums[:, 0] / sums[:, 1]).mean())
+    assert 0 <= found["token_accuracy"] == pytest.approx(sums[:, 2].sum() / sums[:, 1].sum())
+    models.save(after, tmp_path, CONFIG, data.inputs.shape[1:])
+    assert evaluate(models.load(tmp_path), data) == pytest.approx(dict(better))
+
+
+def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
+    task = Sft(3, ["chat", "code", "maths"])
+    outputs = np.array([[2.0, 4, 1], [3.0, 3, 1], [1.0, 1, 0]], np.float32)
+    targets = np.array([0, 1, 1])
+    found = task.evaluate(outputs, targets)
+    assert found["nll"] == pytest.approx(6 / 8)
+    assert found["nll_chat"] == pytest.approx(0.5)
+    assert found["nll_code"] == pytest.approx(1.0)
+    assert "nll_maths" not in found
+    assert list(task.undefined(targets)) == ["nll_maths"]
+
+
+@pytest.mark.parametrize(
+    "name", ["dual", "forgetting", "aum", "el2n", "grand", "vog", "dynamic_uncertainty", "density"]
+)
+def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str) -> None:
+    [fault, *_] = missing_signals(scorers()[name], Sft(1))
+    assert f"score '{name}'" in fault
+    assert "token" in fault
+
+
+def test_classification_has_no_scores_of_completions() -> None:
+    from secateur.trainers.tasks.classification import Classification
+
+    assert "task sft" in missing_signals(ifd_ppl, Classification(2))[0]

@@ -1,0 +1,145 @@
+"""Samples of fine-tuning as pieces of text with a role each: prompts and completions, conversations, plain texts.
+
+A chat template is rendered once for each answer, with and without it: what stands between is the answer. That needs
+no generation marks in the template, and a template that renders a conversation otherwise once it goes on is refused.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from secateur.trainers.tasks.token_roles import CONTEXT, HEADER, SCORED
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The template of a tokenizer that is trained here."""
+SPOKEN = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
+"""ShareGPT's names of roles, and what chat templates call them."""
+ROLES = ("system", "user", "assistant", "tool", "developer", "function")
+
+
+class Piece(NamedTuple):
+    """Text with the role of its tokens; behind a completion the special token that ends it, which is learned, too."""
+
+    text: str
+    role: int
+    end: str = ""
+
+
+class Unfit(ValueError):
+    """Why one sample cannot be rendered, and what helps."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}: {remedy}")
+        self.fault, self.remedy = fault, remedy
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How samples become pieces: by a chat template, or one part behind the other.
+
+    `template(messages, add_generation_prompt)` renders a conversation; `end` is the token that ends texts, `special`
+    are all special tokens, one of which a template may write behind an answer instead.
+    """
+
+    template: Callable[[Sequence[Mapping[str, str]], bool], str] | None
+    end: str
+    special: Sequence[str] = ()
+
+    def prompted(self, prompts: Sequence[str], completion: str) -> list[Piece]:
+        """A prompt, which may be in several parts, and its completion.
+
+        In a chat template the parts that are not empty are one message, an empty line between them; without one each
+        stands on lines of its own (Li et al. 2024, Superfiltering).
+        """
+        parts = [part for part in prompts if part]
+        if self.template is None:
+            return [*(Piece(f"{part}\n", CONTEXT) for part in parts), Piece(completion, SCORED, self.end)]
+        asked = [{"role": "user", "content": "\n\n".join(parts)}] if parts else []
+        return self.conversed([*asked, {"role": "assistant", "content": completion}])
+
+    def plain(self, text: str) -> list[Piece]:
+        """A text that is learned from its first token to its end."""
+        return [Piece(text, SCORED, self.end)]
+
+    def conversed(self, messages: Sequence[Mapping[str, str]]) -> list[Piece]:
+        """A conversation, of which every answer of the assistant is learned; raises Unfit."""
+        if self.template is None:
+            raise Unfit(
+                "a conversation needs a chat template, and the tokenizer has none",
+                "name a tokenizer that has one (encoding.tokenizer), or write columns with prompt and completion",
+            )
+        whole, pieces, done = self.rendered(messages, False), list[Piece](), 0
+        for turn, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            begun = self.rendered(messages[:turn], False) if turn else ""
+            asked, answered = self.rendered(messages[:turn], True), self.rendered(messages[: turn + 1], False)
+            answer = answered[len(asked) :]
+            said = next(
+                (text for text in (message["content"], message["content"].strip()) if answer.startswith(text)), ""
+            )
+            follows = answered.startswith(asked) and whole.startswith(answered) and asked.startswith(begun)
+            if not (follows and said and done <= len(begun)):
+                raise Unfit(
+                    "the tokenizer's chat template does not put an answer as it is behind the conversation so far",
+                    "write encoding: {template: plain} with prompt and completion, or name a tokenizer whose template "
+                    "leaves earlier turns as they are",
+                )
+            pieces += [Piece(whole[done : len(begun)], CONTEXT), Piece(asked[len(begun) :], HEADER)]
+            ends = max((token for token in self.special if answer[len(said) :].startswith(token)), key=len, default="")
+            pieces.append(Piece(said, SCORED, ends))
+            done = len(asked) + len(said) + len(ends)
+        if not pieces:
+            raise Unfit("the conversation has no answer of the assistant", "remove it: there is nothing to learn")
+        # What follows the last answer, such as a line break or another question, is never read for it.
+        last = pieces[-1]._replace(end=pieces[-1].end or self.end)
+        return [*(piece for piece in pieces[:-1] if piece.text), last]
+
+    def rendered(self, messages: Sequence[Mapping[str, str]], prompt: bool) -> str:
+        """The template's text; raises Unfit with the template's own words where it refuses a conversation."""
+        assert self.template is not None
+        try:
+            return self.template(messages, prompt)
+        except Exception as error:  # a template may raise anything
+            reason = " ".join(str(error).split())
+            raise Unfit(f"the chat template refuses the conversation ({reason})", "correct its roles") from error
+
+
+def messages_in(cell: str) -> list[dict[str, str]]:
+    """The conversation in a cell, JSON of a list of TRL's messages (`role`, `content`) or ShareGPT's (`from`, `value`).
+
+    Raises Unfit for anything else, for roles that no template knows and for contents that are no texts.
+    """
+    try:
+        given = json.loads(cell)
+    except json.JSONDecodeError as error:
+        raise Unfit(f"the conversation is no JSON ({error})", "write a list of {role, content}") from error
+    if isinstance(given, dict):  # OpenAI's and others' lines hold the list under a name
+        given = given.get("messages") or given.get("conversations")
+    if not isinstance(given, list) or not given:
+        raise Unfit("the conversation is no list of messages", "write a list of {role, content}")
+    return [message_of(each) for each in given]
+
+
+def message_of(given: Any) -> dict[str, str]:
+    """One message under the names of chat templates."""
+    role = given.get("role") or given.get("from") if isinstance(given, dict) else None
+    content = (given.get("content") if given.get("content") is not None else given.get("value")) if role else None
+    role = SPOKEN.get(role, role) if isinstance(role, str) else None
+    if role not in ROLES or not isinstance(content, str):
+        raise Unfit(
+            "a message has no known role, or a content that is no text",
+            f"write role ({', '.join(ROLES)}) and content (a text), or ShareGPT's from and value",
+        )
+    if role == "assistant" and not content.strip():
+        raise Unfit("an answer of the assistant is empty", "remove the row: there is nothing to learn")
+    return {"role": role, "content": content}
+
+
+def shown(pieces: Sequence[Piece]) -> str:
+    """A rendered sample for a reader: what is learned stands in ⟦ ⟧."""
+    return "".join(f"⟦{piece.text}{piece.end}⟧" if piece.role == SCORED else piece.text for piece in pieces)

@@ -1,0 +1,318 @@
+"""Samples of fine-tuning as arrays, int32 `[n, 2, length]`: token ids, and below each id its role.
+
+Prompt, header and completion are tokenised apart and put together, so that no token holds some of both; the completion
+as text alone, so that no letters in it end a turn. What was tokenised is decoded again and compared.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Int32
+from pydantic import ConfigDict, Field
+
+from secateur.scorers.settings import PATHS, Settings
+from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, messages_in
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
+from secateur.trainers.modalities.texts import CORPUS, CUT
+from secateur.trainers.models.transformer import load_pretrained
+from secateur.trainers.tasks import token_roles
+from secateur.trainers.tasks.token_roles import CONTEXT, ROLE, SCORED
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+PADDING, START, TURN, END = "<|pad|>", "<|start|>", "<|im_start|>", "<|im_end|>"
+"""Tokens of a tokenizer that is trained here, ids 0 to 3."""
+MOST = 1024
+"""Tokens of a sample where the length follows from the training samples."""
+ROWS = 1024
+"""Samples that are tokenised at once."""
+FEW = 8
+TOKENS, SHORT = "completion tokens", f"completions of fewer than {FEW} tokens"
+"""Facts of the samples."""
+
+
+class SequenceEncoding(Settings):
+    """How samples of fine-tuning become token ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokenizer: Annotated[
+        str | None,
+        PATHS,
+        Field(description="a tokenizer of the hub or a folder; the pretrained model's, or one trained on the corpus"),
+    ] = None
+    revision: Annotated[str | None, Field(description="the tokenizer's, on the hub")] = None
+    template: Annotated[
+        Literal["chat", "plain"] | None,
+        Field(description="the tokenizer's chat template, or prompt and completion as they are; chat where it has one"),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Field(
+            ge=8,
+            le=1_000_000,
+            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024",
+        ),
+    ] = None
+    cut: Annotated[
+        Literal["end", "prompt"],
+        Field(description="what of a longer sample is left out: its end, or the beginning of what precedes the answer"),
+    ] = "end"
+    vocabulary: Annotated[int, Field(ge=300, description="tokens of a tokenizer that is trained, at most")] = 4000
+    form: Annotated[
+        Literal["completion", "messages", "text"] | None, Field(description="what the columns hold; follows from them")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ids of one sample and the role of each."""
+
+    ids: list[int]
+    roles: list[int]
+
+
+@dataclass(frozen=True)
+class SequenceEncoder:
+    """Token ids with roles, cut at `length`, padded on the right.
+
+    `columns` are one of messages, one of texts, or those of the prompt and last the completion's: `encoding.form`.
+    """
+
+    columns: tuple[str, ...]
+    tokenizer: Any
+    """Of transformers."""
+    encoding: SequenceEncoding
+    length: int
+
+    @classmethod
+    def fit(
+        cls, rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding
+    ) -> "SequenceEncoder":
+        """Load the tokenizer, or train one on the training samples; the length is that of the longest, see the
+        setting."""
+        if encoding.tokenizer is None:
+            tokenizer = trained(texts_in(rows, columns, encoding), encoding.vocabulary)
+        else:
+            tokenizer = loaded(encoding.tokenizer, encoding.revision)
+        whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
+        longest = max((len(each.ids) for each in whole.samples_of(rows)), default=1)
+        return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or MOST, longest))
+
+    @cached_property
+    def rendering(self) -> Rendering:
+        """By the tokenizer's chat template where the encoding says so, or it has one."""
+        template = self.encoding.template or ("chat" if self.tokenizer.chat_template else "plain")
+        if template == "chat" and not self.tokenizer.chat_template:
+            raise ValueError("encoding.template: the tokenizer has no chat template; leave it out, or write plain")
+
+        def rendered(messages: Any, prompt: bool) -> str:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+
+        plain = self.encoding.form == "text" or template == "plain"
+        return Rendering(None if plain else rendered, str(self.tokenizer.eos_token), self.special)
+
+    @cached_property
+    def special(self) -> tuple[str, ...]:
+        """Special tokens, as texts."""
+        return tuple(str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+
+    @cached_property
+    def adds_start(self) -> bool:
+        """Whether the tokenizer itself puts a token before every text."""
+        return self.tokenizer.bos_token is not None and self.tokenizer("a")["input_ids"][:1] == [self.start_id]
+
+    @property
+    def start_id(self) -> int:
+        """What stands before a text that nothing stands before: the token that begins texts, or the one that ends
+        them."""
+        begin = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if begin is None else begin)
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """What a language model must know."""
+        return {"kind": "sequences", "vocabulary": len(self.tokenizer), "start_id": self.start_id}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.columns
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2, self.length)
+
+    dtype = np.dtype(np.int32)
+
+    def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
+        """Each sample of a batch as text; raises RowFault for one that cannot be rendered."""
+        columns = [table[name].to_pylist() for name in self.columns]
+        found = []
+        for row, cells in enumerate(zip(*columns, strict=True)):
+            texts = [cell or "" for cell in cells]
+            try:
+                if self.encoding.form == "messages":
+                    found.append(self.rendering.conversed(messages_in(texts[0])))
+                elif self.encoding.form == "text":
+                    found.append(self.rendering.plain(texts[0]))
+                else:
+                    found.append(self.rendering.prompted(texts[:-1], texts[-1]))
+            except Unfit as error:
+                raise RowFault(error.fault, np.array([first + row]), error.remedy) from error
+        return found
+
+    def tokens_of(self, table: "pa.Table", first: int = 0) -> list[Tokens]:
+        """Ids and roles of each sample of a batch, uncut; raises RowFault where ids do not stand for a completion."""
+        samples = self.pieces_of(table, first)
+        flat = [(row, piece) for row, pieces in enumerate(samples) for piece in pieces]
+        told = [[], []]  # type: list[list[list[int]]]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        for kind in (0, 1):
+            texts = [piece.text for _, piece in flat if (piece.role == SCORED) == bool(kind)]
+            # In what is learned nothing is a special token: "<|im_end|>" in an answer is ten letters.
+            backend.encode_special_tokens = bool(kind)
+            told[kind] = [encoded.ids for encoded in backend.encode_batch(texts, add_special_tokens=False)]
+            if kind:
+                self.refuse_other_texts([row + first for row, p in flat if p.role == SCORED], texts, told[kind])
+        backend.encode_special_tokens = False
+        ids = [iter(told[0]), iter(told[1])]
+        found = [self.begun(pieces) for pieces in samples]
+        for row, piece in flat:
+            ends = [self.tokenizer.convert_tokens_to_ids(piece.end)] if piece.end else []
+            own = next(ids[piece.role == SCORED]) + ends
+            found[row].ids.extend(own)
+            found[row].roles.extend([piece.role] * len(own))
+        return found
+
+    def begun(self, pieces: Sequence[Piece]) -> Tokens:
+        """The tokens before the first piece: a start token where nothing else stands before what is learned, or where
+        the tokenizer puts one before every text and the template does not write it."""
+        writes = pieces[0].text.startswith(str(self.tokenizer.bos_token))
+        needed = self.rendering.template is None or pieces[0].role == SCORED or (self.adds_start and not writes)
+        return Tokens([self.start_id], [CONTEXT]) if needed else Tokens([], [])
+
+    def refuse_other_texts(self, rows: Sequence[int], texts: Sequence[str], ids: Sequence[list[int]]) -> None:
+        """Raise RowFault where the ids of a completion, decoded, are not the completion."""
+        decoded = self.tokenizer.backend_tokenizer.decode_batch(list(ids), skip_special_tokens=False)
+        other = [row for row, text, back in zip(rows, texts, decoded, strict=True) if text != back]
+        if other:
+            raise RowFault(
+                "the tokenizer does not give a completion back as it is",
+                np.unique(other).astype(np.int64),
+                "name a tokenizer that loses nothing (encoding.tokenizer), such as one of byte-level pieces",
+            )
+
+    def samples_of(self, rows: "Batches | datasets.Dataset") -> Iterator[Tokens]:
+        """Tokens of every sample, uncut."""
+        first = 0
+        for table in batches_of(rows, self.columns):
+            for start in range(0, table.num_rows, ROWS):
+                yield from self.tokens_of(table.slice(start, ROWS), first + start)
+            first += table.num_rows
+
+    def cut(self, sample: Tokens) -> Tokens:
+        """A sample of at most `length` tokens, the last one marked where some are left out."""
+        over = len(sample.ids) - self.length
+        if over <= 0:
+            return sample
+        ids, roles = sample.ids, sample.roles
+        if self.encoding.cut == "prompt":
+            context = next(place for place, role in enumerate(roles) if role == SCORED)
+            gone = min(over, context - 2) if context > 2 else 0
+            ids, roles = ids[:1] + ids[1 + gone :], roles[:1] + roles[1 + gone :]
+        roles = roles[: self.length]
+        return Tokens(ids[: self.length], [*roles[:-1], roles[-1] | token_roles.CUT])
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Int32[np.ndarray, "b 2 length"]:
+        """Ids and roles of every sample; raises RowFault where no token of a completion is left of some."""
+        found = np.zeros((table.num_rows, 2, self.length), np.int32)
+        for start in range(0, table.num_rows, ROWS):
+            for row, sample in enumerate(self.tokens_of(table.slice(start, ROWS), first + start), start):
+                sample = self.cut(sample)
+                found[row, :, : len(sample.ids)] = sample.ids, sample.roles
+        empty = np.flatnonzero(~token_roles.scored_in(found).any(1))
+        if len(empty):
+            raise RowFault(
+                f"what precedes the completion fills all {self.length} tokens, so that nothing of it is left",
+                first + empty,
+                "raise encoding.max_length, write encoding: {cut: prompt}, or remove these rows",
+            )
+        return found
+
+    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+        """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
+        counts, cut = [], 0
+        for sample in self.samples_of(rows):
+            cut += len(sample.ids) > self.length
+            counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
+        told = np.array(counts, np.int64)
+        counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
+        return {"length": self.length, CUT: cut / max(1, len(told)), **counted}
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer as transformers does, and `encoding.json`."""
+        self.tokenizer.save_pretrained(folder)
+        learned = {"columns": list(self.columns), "length": self.length}
+        settings = self.encoding.model_dump(mode="json", include={"form", "template", "cut"})
+        (folder / "encoding.json").write_text(json.dumps({"encoder": "sequences"} | learned | settings) + "\n")
+
+
+def loaded(name: str, revision: str | None) -> Any:
+    """A tokenizer of the hub or a folder; raises ValueError for one that is not of the tokenizers library, or has no
+    token that ends a text."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load_pretrained(AutoTokenizer, name, revision)
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ValueError(f"tokenizer {name!r} is not of the tokenizers library (no tokenizer.json): name another one")
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"tokenizer {name!r} has no token that ends a text: set eos_token and save it")
+    return tokenizer
+
+
+def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:
+    """Texts that a tokenizer is trained on: of more than `CORPUS` cells every second, third, …"""
+    step = max(1, -(-len(rows) * len(columns) // CORPUS))
+    cells = (cell or "" for table in batches_of(rows, columns) for name in columns for cell in table[name].to_pylist())
+    for cell in islice(cells, None, None, step):
+        if encoding.form == "messages":
+            with suppress(Unfit):  # said with its row when it is encoded
+                yield from (message["content"] for message in messages_in(cell))
+        else:
+            yield cell
+
+
+def trained(texts: Iterator[str], vocabulary: int) -> Any:
+    """A byte-level BPE tokenizer of texts with ChatML as its template; the same texts give the same one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PADDING, START, TURN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PADDING,
+        bos_token=START,
+        eos_token=END,
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )

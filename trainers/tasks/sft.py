@@ -1,0 +1,172 @@
+"""Supervised fine-tuning of a causal language model: each sample is a text of which some tokens are learned.
+
+A network of logits would put out samples x tokens x vocabulary. Ours (`language_model`) puts out the three numbers of
+a sample that everything else here is made of, so that what is watched, scored, gathered and stored stays narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from secateur.scorers.contract import rows_text
+from secateur.scorers.lazy import torch
+from secateur.scorers.signals import Batch, Signal
+from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
+from secateur.trainers.tasks.token_roles import bare, cut_rows, headed
+
+NLL, TOKENS, RIGHT = range(3)
+"""Columns of the outputs: summed negative log-likelihood of a sample's completion tokens in nats, how many tokens these
+are, and how many of them have the highest logit."""
+EVERY = "all"
+"""The stratum of data without domains."""
+MANY = "a completion is many tokens, each with a distribution over the whole vocabulary; there is no number of a sample"
+LACKS: dict[Signal, str] = {
+    "probabilities": MANY,
+    "target_probabilities": f"{MANY} that published scores of probabilities were defined for (checkpoint_loss and loss "
+    "are of the mean over its tokens)",
+    "predictions": MANY,
+    "correct": "a completion is never right as a whole: no published event of forgetting is one of token accuracy",
+    "margin": MANY,
+    "probability_margin": MANY,
+    "error": f"{MANY}: its error has samples x tokens x vocabulary entries, which are never held",
+    "target_output": MANY,
+    "features": "its last layer sees one vector per token, not one per sample",
+    "inputs": "its inputs are token ids, by which nothing can be differentiated",
+}
+
+
+@dataclass(frozen=True)
+class Sft(Task):
+    """Targets int64 `[n]` are domains, 0 … domains-1, which nobody learns; outputs `[b, 3]` see `NLL`.
+
+    The loss of a sample is the mean over its completion tokens of their negative log-likelihood, so every sample weighs
+    the same in a batch, as long as it may be.
+    """
+
+    name = "sft"
+    target = "class"
+    settings = ()
+    lacks = LACKS
+    tempered = False
+    learns_target = False
+    distils = False
+    modality = "sequence"
+
+    classes: int = 1
+    """How many domains there are."""
+    names: Sequence[str] = ()
+    """Of the domains."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))  # which may come as a list, out of JSON
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Nats per completion token decide; with several domains also those of each."""
+        of_domains = [f"nll_{name}" for name in self.names] if len(self.names) > 1 else []
+        return (
+            Metric("nll", higher_is_better=False, unit="nats"),
+            Metric("perplexity", higher_is_better=False),
+            Metric("row_nll", higher_is_better=False, unit="nats"),
+            Metric("token_accuracy", percent=True),
+            *(Metric(name, higher_is_better=False, unit="nats") for name in of_domains),
+        )
+
+    @property
+    def width(self) -> int:
+        """See `NLL`."""
+        return 3
+
+    def fitted(self, targets: Int64[np.ndarray, " n"]) -> Sft:
+        """Itself: it learns nothing of targets."""
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """See `Task.state`."""
+        return {"name": self.name, "classes": self.classes, "names": list(self.names)}
+
+    def check(self, targets: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"] | None = None) -> None:
+        """Raise ValueError that names rows whose domain is none."""
+        rows = np.arange(len(targets)) if rows is None else rows
+        wrong = rows[(targets[rows] < 0) | (targets[rows] >= self.classes)]
+        if len(wrong):
+            raise ValueError(f"domains must be within 0 … {self.classes - 1}, they are not at {rows_text(wrong)}")
+
+    def tensor(self, targets: Int64[np.ndarray, " n"]) -> torch.Tensor:
+        """The domains, int64 `[n]`."""
+        return torch.tensor(targets)
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean negative log-likelihood per completion token, in nats."""
+        return outputs[:, NLL] / outputs[:, TOKENS]
+
+    def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
+        """Raise ValueError: a teacher of tokens would be asked for its logits, which nothing here holds."""
+        raise ValueError("sft has no distillation: its outputs are sums over tokens, not the logits that students need")
+
+    def target_tokens(self, batch: Batch) -> torch.Tensor:
+        """Completion tokens."""
+        return batch.outputs[:, TOKENS]
+
+    def target_cut(self, batch: Any) -> torch.Tensor:
+        """Whether some of the sample was longer than what the network reads."""
+        return cut_rows(batch.inputs)
+
+    def bare_losses(self, batch: Any) -> torch.Tensor:
+        """Mean loss per token of the completion behind nothing but a start token."""
+        return self._losses_of(batch, bare(batch.inputs, start_of(batch.models[-1])))
+
+    def headed_losses(self, batch: Any) -> torch.Tensor:
+        """Mean loss per token of the completion behind the template's header of an answer, without the prompt."""
+        return self._losses_of(batch, headed(batch.inputs, start_of(batch.models[-1])))
+
+    def _losses_of(self, batch: Any, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.losses(batch.models[-1](inputs).float(), batch.targets)
+
+    def evaluate(self, outputs: Float[np.ndarray, "n 3"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
+        """`nll` is the mean over all tokens, `row_nll` that over rows of each row's mean; `nll_…` are of each domain,
+        without those that no row has."""
+        refuse_not_finite(outputs)
+        sums = np.asarray(outputs, np.float64)
+        total = sums.sum(axis=0)
+        nll = total[NLL] / total[TOKENS]
+        found = {
+            "nll": float(nll),
+            "perplexity": math.exp(min(nll, 700.0)),
+            "row_nll": float((sums[:, NLL] / sums[:, TOKENS]).mean()),
+            "token_accuracy": float(total[RIGHT] / total[TOKENS]),
+        }
+        if len(self.names) > 1:
+            by_domain = np.stack([np.bincount(targets, sums[:, column], self.classes) for column in (NLL, TOKENS)])
+            there = np.flatnonzero(by_domain[1])
+            found |= {f"nll_{self.names[one]}": float(by_domain[0, one] / by_domain[1, one]) for one in there.tolist()}
+        return found
+
+    def undefined(self, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
+        """Losses of domains that no row has."""
+        missing = np.setdiff1d(np.arange(self.classes), targets).tolist() if len(self.names) > 1 else []
+        return {f"nll_{self.names[one]}": f"no row is of domain {self.names[one]!r}" for one in missing}
+
+    def strata(self, targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The domains."""
+        return targets
+
+    def stratum_names(self) -> list[str]:
+        """Of the domains."""
+        return list(self.names) or ([EVERY] if self.classes == 1 else [str(number) for number in range(self.classes)])
+
+    def shown(self, target: Any) -> str:
+        """The name of a domain; nothing where all samples are of one."""
+        return self.stratum_names()[int(target)] if self.classes > 1 else ""
+
+
+def start_of(model: Any) -> int:
+    """The token that stands before a text that nothing stands before, as the encoding told the network."""
+    return int(model.learned["start_id"])
