@@ -56,7 +56,7 @@ Reads = tuple[Signal | tuple[Signal, ...], ...]
 
 @dataclass(frozen=True)
 class Card:
-    """What everybody who reads a score must know of it."""
+    """What everybody who reads a score must know of it; `caveat` says where the direction was not borne out."""
 
     name: str
     version: str
@@ -66,12 +66,6 @@ class Card:
     summary: str
     unit: Unit = "sample"
     caveat: str = ""
-    """Where the direction was not borne out."""
-
-    @property
-    def direction(self) -> str:
-        """What high values mean, with the caveat."""
-        return f"{self.high_means}, but {self.caveat}" if self.caveat else self.high_means
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,6 @@ def scorer(
     version: str = "1",
     reads: Reads = (),
     unit: Unit = "sample",
-    caveat: str = "",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
     """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
     its parameters stem from, beside those of the scores that it reads."""
@@ -125,7 +118,7 @@ def scorer(
         name = compute.__name__
         return Scorer(
             compute=compute,
-            card=Card(name, version, high_means, view, paper, summary_of(compute), unit, caveat),
+            card=Card(name, version, high_means, view, paper, summary_of(compute), unit),
             signals=positional(compute),
             settings=settings_of(compute),
             reads=reads,

@@ -13,7 +13,6 @@ from secateur.scorers.contract import Scores, scorer
     view="evaluation mode, not augmented, several checkpoints",
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for the data-set form",
-    caveat="as of vog: not on every data set, so compare before choosing by it",
 )
 def normalised_vog(
     vog: Scores, strata: Int64[np.ndarray, " n"], *, within: Literal["class", "dataset"] = "class"
@@ -22,7 +21,8 @@ def normalised_vog(
 
     Mean and standard deviation (population) are those of the samples given, in float64. Where they do not
     vary, as in a class of one sample, the score is 0: no sample there is harder than the rest. Class-normalised scores
-    won on balanced data in the second paper, data-set-normalised ones on imbalanced data.
+    won on balanced data in the second paper, data-set-normalised ones on imbalanced data. The caveat of `vog` holds here,
+    too: high does not mean harder on every data set.
     """
     groups = strata if within == "class" else np.zeros_like(strata)
     wide = vog.astype(np.float64)
