@@ -111,8 +111,7 @@ def scorer(
     reads: Reads = (),
     unit: Unit = "sample",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
-    """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
-    its parameters stem from, beside those of the scores that it reads."""
+    """Declare a scorer of signals; `version` changes with its numbers, `reads` names signals of a task that it needs."""
 
     def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
