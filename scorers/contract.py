@@ -111,7 +111,7 @@ def scorer(
     reads: Reads = (),
     unit: Unit = "sample",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
-    """Declare a scorer of signals; `version` changes with its numbers, `reads` names signals of a task that it needs."""
+    """Declare a scorer of signals; `version` follows its numbers, `reads` names signals that it needs of a task."""
 
     def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
