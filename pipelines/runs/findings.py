@@ -70,7 +70,7 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
 def unscored(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
     """One finding for each score that says nothing of some samples, with their number."""
     listed = []
-    for name, score in study.scores.items() if isinstance(study, Study) else ():
+    for name, score in study.computed.items() if isinstance(study, Study) else ():
         key, mark = (study.name, "scores", name), getattr(score.declared, "unscored", None)
         if mark is None or not store.holds(key):
             continue

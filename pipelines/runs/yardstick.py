@@ -121,7 +121,8 @@ def simple_model(
         seen = training.total_steps(len(data)) * min(training.batch_size, len(data))
         network = fresh_model(data, training, 0)
     weights = sum(weight.numel() for weight in network.parameters())
-    kind = study.read_columns.kind
+    kind = study.modality
+    assert kind != "sequence"
     rows = rows_within(SHARE * 3 * seen * weights, data, kind)
     key, spent = (study.name, "yardstick_model"), cost_of(study)
     from sklearn import __version__ as sklearn_version

@@ -174,7 +174,7 @@ class ModelSpace(Settings):
     def modality(self) -> Modality:
         """How rows become arrays."""
         kind = self.columns.kind
-        return "text" if kind in ("completion", "messages") else kind
+        return "text" if kind == "completion" or kind == "messages" else kind
 
 
 class Space(Settings):

@@ -235,7 +235,9 @@ class Study(TargetKeys):
     def modality(self) -> Modality:
         """How rows become arrays: as the columns say, or the task."""
         kind = self.read_columns.kind
-        return "sequence" if self.task.declared.modality or kind in ("completion", "messages") else kind
+        if self.task.declared.modality or kind == "completion" or kind == "messages":
+            return "sequence"
+        return kind
 
     @property
     def unit(self) -> str:

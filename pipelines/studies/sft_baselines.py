@@ -5,6 +5,7 @@ Independent studies find both hard to beat (Xia et al. 2024, arXiv 2410.09335; I
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 from secateur.pipelines.studies.scores import Score
 from secateur.pipelines.studies.selection import ClassShares, Selection
@@ -14,7 +15,7 @@ LONGEST, SOURCES, LENGTH = "longest_first", "source_balanced", "response_tokens"
 
 
 def add_baselines(
-    scores: MutableMapping[str, Score], selections: MutableMapping[str, Selection], *, by_source: bool
+    scores: MutableMapping[str, Any], selections: MutableMapping[str, Selection], *, by_source: bool
 ) -> None:
     """Add what a study does not have under these names; `by_source` says whether rows have a source."""
     scores.setdefault(LENGTH, Score(scorer=LENGTH))

@@ -84,6 +84,7 @@ BESIDE: Mapping[str, str] = {
     "subset_settings": "subset",
     "subset_spent": "subset",
     "subset_cost": "subset",
+    "audited_rows": "audit",
     "prepared_record": "prepared",
     "manifest": "pruned",
 }
@@ -93,7 +94,10 @@ COST = "_cost"
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 """Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
 OF_TEST = ("test_samples", "test_inputs")
-OF_BOTH = ("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report")
+OF_BOTH = (
+    *("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report"),
+    *("audit", "audited_rows"),
+)
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:

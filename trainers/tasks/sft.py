@@ -116,7 +116,8 @@ class Sft(Task):
 
     def target_cut(self, batch: Any) -> torch.Tensor:
         """Whether some of the sample was longer than what the network reads."""
-        return cut_rows(batch.inputs)
+        cut: torch.Tensor = cut_rows(batch.inputs)
+        return cut
 
     def bare_losses(self, batch: Any) -> torch.Tensor:
         """Mean loss per token of the completion behind nothing but a start token."""
