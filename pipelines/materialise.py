@@ -34,7 +34,7 @@ from secateur.pipelines.studies.signals import CHOICE
 from secateur.pipelines.studies.study import AnyStudy
 
 MULTI = dg.MultiPartitionsDefinition
-Part = Literal["scores", "subsets", "everything"]
+Part = Literal["scores", "subsets", "everything", "audit"]
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,11 @@ class Work:
         everything = set(self.graph.materializable_asset_keys)
         partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
-        targets = everything
-        if part == "scores":
+        audits = {key for key in everything if key.path[1] == "audit"}
+        targets = everything - audits
+        if part == "audit":
+            targets = self.with_neighbours(audits)
+        elif part == "scores":
             targets = self.with_neighbours({key for key in everything if key.path[1] in ("scores", "yardstick")})
         elif part == "subsets":
             targets = self.with_neighbours({dg.AssetKey([study.name, name]) for name in CHOICE} & everything)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import ins_of, key_of, study_asset, trials_of
+from secateur.pipelines.assets.audit import audit_asset
 from secateur.pipelines.assets.choice_data import embeddings_asset, prepare_asset, previews_of, score_asset
 from secateur.pipelines.assets.choice_target import target_assets
 from secateur.pipelines.assets.own_inputs import brought_card
@@ -45,6 +46,7 @@ def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
         subset_asset(study),
         manifest_asset(study),
         report_asset(study),
+        audit_asset(study, base, origin_of),
     ]
     return recurrence(study, base, assets, drift_asset(study)) if study.recurring else dg.Definitions(assets)
 

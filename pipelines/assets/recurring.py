@@ -39,6 +39,8 @@ from secateur.selectors.contract import Selector
 TRAVEL = {"scores": (), "manifest": CHOICE, "report": (*CHOICE, *TRAINING)}
 """Assets behind the scores that a change travels to, by the last one that a study asks for."""
 
+RESCORED = (*DATA, *SCORING, "drift", "audit")
+"""Assets that a scoring makes again."""
 LEVELS = 6
 """How far upstream a stale asset makes others wait: the longest way from a score to the report."""
 
@@ -62,7 +64,7 @@ def recurrence(
 ) -> dg.Definitions:
     """The study's assets and its drift, conditions added, and the job, schedule and sensors that score again."""
     assert study.recurring
-    refreshed = {*SCORING, "drift", *TRAVEL[study.recurring.refresh]}
+    refreshed = {*SCORING, "drift", "audit", *TRAVEL[study.recurring.refresh]}
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         mine = spec.key.path[0] == study.name and spec.key.path[1] in refreshed
@@ -73,7 +75,7 @@ def recurrence(
     keys = [spec.key for definition in made for spec in definition.specs]
     job: Any = dg.define_asset_job(
         f"{study.name}_rescoring",
-        selection=dg.AssetSelection.assets(*(key for key in keys if key.path[1] in (*DATA, *SCORING, "drift"))),
+        selection=dg.AssetSelection.assets(*(key for key in keys if key.path[1] in RESCORED)),
         description=f"Read the source of {study.name} again, score it, and compare with the last scoring.",
     )
     schedules = []

@@ -5,8 +5,10 @@ from pathlib import Path
 import dagster as dg
 
 from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
+from secateur.pipelines.assets.audit import audit_asset
 from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset, own_vectors_asset
+from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.recurring import drift_asset, recurrence
 from secateur.pipelines.assets.sample_target import target_assets
 from secateur.pipelines.assets.scores import own_score_asset, proxy_asset, score_asset
@@ -53,4 +55,5 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         trained_model_asset(study),
         evaluation_asset(study),
         report_asset(study),
+        *([] if study.task.own else [audit_asset(study, base, origin_of)]),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -151,8 +151,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     """Audit the rows."""
     how = how or How()
     say("comparing rows")
-    measures = [exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])]
-    copies, cheap = joined(measures), Cheap(rows)
+    cheap = Cheap(rows)
+    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
@@ -168,6 +168,9 @@ def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -
     """Every finding, in no order."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
+    for one in odd(rows):
+        fresh = rows.fresh[one.rows]
+        if fresh.all() or fresh.any():
+            yield replace(one, rows=one.rows[fresh])
     if suspects:
         yield from wrongly_labelled(rows, suspects)
-    yield from odd(rows)

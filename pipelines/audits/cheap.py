@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
 from secateur.pipelines.audits.contract import AuditRows
 
-SIDE = 32
-"""Pixels of a side of a picture as the model reads it."""
+if TYPE_CHECKING:
+    from secateur.scorers.copies.thumbnails import Thumbnails
+
 MOST_CATEGORIES = 250
 """Values of a column of texts that are told apart, the commonest."""
 NAMES = {
@@ -51,8 +52,15 @@ class Cheap:
         if self.rows.kind == "text":
             return text_values(self.rows.texts().to_list())
         if self.rows.kind == "image":
-            return picture_values(thumbnails(self.rows))
+            return picture_values(self.pictures.pixels)
         return self.columns[0]
+
+    @cached_property
+    def pictures(self) -> Thumbnails:
+        """Pictures of one small size, decoded once."""
+        from secateur.scorers.copies.thumbnails import thumbnails
+
+        return thumbnails(decoded(self.rows))
 
     @cached_property
     def columns(self) -> tuple[Float32[np.ndarray, "n d"], list[int]]:
@@ -65,33 +73,17 @@ class Cheap:
         return self.columns[1] if self.rows.kind == "features" else []
 
 
-def thumbnails(rows: AuditRows, side: int = SIDE) -> UInt8[np.ndarray, "n side side channels"]:
-    """Pictures of one small size, grey where all of them are, black where one cannot be read."""
-    small = list(decoded(rows, side))
-    channels = max((each.shape[2] for each in small if each is not None), default=1)
-    whole = np.zeros((len(small), side, side, channels), np.uint8)
-    for place, each in enumerate(small):
-        if each is not None:
-            whole[place] = each
-    return whole
-
-
-def decoded(rows: AuditRows, side: int) -> Iterator[UInt8[np.ndarray, "side side channels"] | None]:
-    """Pictures one after another; None of one that cannot be read."""
+def decoded(rows: AuditRows) -> Iterator[Any]:
+    """Pictures one after another, of 8 bits; a black one for each that cannot be read."""
     from PIL import Image
 
     from secateur.trainers.modalities.decoding import decode_image
 
     for start, cells in rows.cells():
         for row, cell in enumerate(cells, start):
-            if not rows.sound[row]:
-                yield None
-                continue
-            found = decode_image(cell)
+            found = decode_image(cell) if rows.sound[row] else Image.new("L", (1, 1))
             assert found is not None
-            plain = scaled(found) if found.mode in ("I", "F") else found
-            small = np.asarray(plain.resize((side, side), Image.Resampling.BOX))
-            yield small[:, :, None] if small.ndim == 2 else small
+            yield scaled(found) if found.mode in ("I", "F") else found
 
 
 def scaled(picture: Any) -> Any:

@@ -52,7 +52,7 @@ class AuditRows:
     separator: str = ","
     charset: str = "utf-8"
     known: Bool[np.ndarray, " n"] | None = None
-    """Rows that an earlier audit has seen."""
+    """Rows that an earlier audit has seen: what it found among them is not told again."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
@@ -77,6 +77,11 @@ class AuditRows:
     def part(self) -> Int16[np.ndarray, " n"]:
         """The part of each row."""
         return np.concatenate([np.full(len(rows), number, np.int16) for number, rows in self.splits.items()])
+
+    @cached_property
+    def fresh(self) -> Bool[np.ndarray, " n"]:
+        """Rows that no earlier audit has seen; all of them where there was none."""
+        return np.ones(len(self), np.bool_) if self.known is None else np.asarray(~self.known)
 
     def span(self, part: int) -> slice:
         """The rows of a part."""

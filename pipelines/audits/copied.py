@@ -27,7 +27,8 @@ def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
     """Rows of a part that training has: of equal input, and near copies."""
     name, size = rows.names[part], len(rows.splits[part])
     for exact in (True, False):
-        found = np.flatnonzero(copies.leaked(rows.part, exact=exact) & (rows.part == part))
+        told_of = rows.fresh | rows.fresh[copies.across]
+        found = np.flatnonzero(copies.leaked(rows.part, exact=exact) & (rows.part == part) & told_of)
         if not len(found):
             continue
         order = np.argsort(-copies.across_similarity[found], kind="stable")
@@ -52,10 +53,11 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
     name = rows.names[part]
     mine = rows.part == part
     exact = np.flatnonzero(mine & (copies.exact.group >= 0))
-    equal, size = within(copies.exact.group[exact])
+    size = within(copies.exact.group[exact])[1]
     exact = exact[size > 1]
+    exact = exact[fresh_groups(rows, copies.exact.group[exact], exact)]
     if len(exact):
-        groups = len(np.unique(equal[size > 1]))
+        groups = len(np.unique(copies.exact.group[exact]))
         more = len(exact) - groups
         text = f"{many(groups, 'group')} of equal {name} rows, {more:,} more than needed"
         yield group_of(rows, copies.exact.group, exact, "duplicates", name, text, copies)
@@ -66,7 +68,8 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
     distinct = pl.DataFrame({"group": group, "input": inputs}).select(
         pl.col("input").n_unique().over("group")
     )["input"].to_numpy()  # fmt: skip
-    near, inputs, group = near[distinct > 1], inputs[distinct > 1], group[distinct > 1]
+    told_of = (distinct > 1) & fresh_groups(rows, group, near)
+    near, inputs, group = near[told_of], inputs[told_of], group[told_of]
     if len(near):
         groups, more = len(np.unique(group)), len(np.unique(inputs))
         text = (
@@ -74,6 +77,13 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
             f"{'' if len(near) == more else ' besides equal ones'}"
         )
         yield group_of(rows, copies.group, near, "near duplicates", name, text, copies)
+
+
+def fresh_groups(
+    rows: AuditRows, group: Int64[np.ndarray, " m"], found: Int64[np.ndarray, " m"]
+) -> Bool[np.ndarray, " m"]:
+    """Rows in groups with a row that no earlier audit has seen."""
+    return np.isin(group, group[rows.fresh[found]])
 
 
 def within(group: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
@@ -135,7 +145,7 @@ def conflicts(rows: AuditRows, copies: Joined) -> Iterator[Found]:
     first = found[np.unique(group, return_index=True)[1]]
     lead = first[within(group)[0]] if len(found) else found
     torn = np.unique(group[differing(rows, found, lead)])
-    found = found[np.isin(group, torn)]
+    found = found[np.isin(group, torn) & fresh_groups(rows, group, found)]
     if len(found):
         text = f"{many(len(found), 'train row')} with an input that another row labels differently"
         yield group_of(rows, copies.exact.group, found, "conflicts", rows.names[TRAIN], text, copies)
@@ -144,7 +154,7 @@ def conflicts(rows: AuditRows, copies: Joined) -> Iterator[Found]:
 def unreadable(rows: AuditRows) -> Iterator[Found]:
     """Rows whose input no model could be shown, by part."""
     for part in rows.splits:
-        found = np.flatnonzero((rows.part == part) & ~rows.sound)
+        found = np.flatnonzero((rows.part == part) & ~rows.sound & rows.fresh)
         if len(found):
             name, faults = rows.names[part], rows.faults.gather(found)
             said = ", ".join(faults.value_counts(sort=True).to_series().head(3))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from secateur.pipelines.audits.auditing import Audited
+from typing import Any
 
 SHARE = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<share>\d*\.\d+)")
 
@@ -37,28 +36,27 @@ class Limit:
         return f"{self.rows:,} rows" if self.rows is not None else f"{self.share:.2%} of the rows"
 
 
-def exceeded(audit: Audited, limits: Mapping[str, Limit]) -> list[str]:
+def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
     """A sentence for each limit, by `leaks`, `duplicates`, `conflicts` or `wrong_labels`, that an audit exceeds, or
-    whose number it does not know."""
+    whose number it does not know; `answer` is the audit's `content`."""
     told = []
     for name, limit in limits.items():
-        count, of = counted(audit, name)
+        count, of = counted(answer, name)
+        words = name.replace("_", " ")
         if count is None:
-            told.append(f"how many {name.replace('_', ' ')} there are is not known: {audit.unlooked or 'see reason'}")
-            continue
-        if not limit.allows(count, of):
-            words = name.replace("_", " ")
+            why = answer["labels_not_looked_at"] or "the model cannot say"
+            told.append(f"how many {words} there are is not known: {why}")
+        elif not limit.allows(count, of):
             told.append(f"{count:,.0f} {words} of {of:,} rows exceed the limit of {limit}")
     return told
 
 
-def counted(audit: Audited, name: str) -> tuple[float | None, int]:
+def counted(answer: Mapping[str, Any], name: str) -> tuple[float | None, int]:
     """How much was found, and of how many rows."""
-    train = len(audit.rows.splits[0])
-    counts: dict[str, tuple[float | None, int]] = {
-        "leaks": (float(audit.leaks), len(audit.rows) - train),
-        "duplicates": (float(audit.duplicates), train),
-        "conflicts": (float(audit.conflicts), train),
-        "wrong_labels": (audit.wrong_labels, train),
-    }
-    return counts[name]
+    train, *others = answer["rows"].values()
+    if name == "leaks":
+        return answer["leaks"], sum(others)
+    if name == "wrong_labels":
+        labels = answer["wrong_labels"].get("train")
+        return (labels["count"] if labels else None), train
+    return answer[name], train

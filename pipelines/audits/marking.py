@@ -53,7 +53,7 @@ class Precision:
 
     def content(self) -> dict[str, object]:
         """JSON-able."""
-        return vars(self) | {"share": self.share}
+        return vars(self) | {"share": self.share, "sentence": self.sentence}
 
 
 def with_draws(found: Sequence[Found], seed: int) -> list[Found]:

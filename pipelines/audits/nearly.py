@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float32, Int16, Int64
 
+from secateur.pipelines.audits.cheap import Cheap
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.scorers.copies.contract import Copies
 
@@ -16,8 +17,9 @@ MOST_VALUES = 30
 """Values of a column of texts that are told apart in distances, the commonest."""
 
 
-def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
-    """Texts by words, tables by standardised distance; none where fewer than two rows are readable."""
+def near_copies(rows: AuditRows, cheap: Cheap, *, seed: int = 0) -> list[Copies]:
+    """Texts by words, pictures by their look, tables by standardised distance; none where fewer than two rows are
+    readable."""
     if rows.sound.sum() < 2:
         return []
     if rows.kind == "text":
@@ -30,7 +32,9 @@ def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
 
         numbers = numbers_of(rows.features())
         return of_sound(rows, lambda some, part: table_copies(numbers[some], part, seed=seed))
-    return []
+    from secateur.scorers.copies.pictures import picture_copies
+
+    return of_sound(rows, lambda some, part: picture_copies(cheap.pictures.take(some), part, seed=seed))
 
 
 def of_sound(

@@ -110,6 +110,7 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
     assert rows.task is not None
     for part, some in suspects.items():
         order = some.wrong.order[: some.listed]
+        order = order[rows.fresh[some.rows[order]]]
         if not len(order):
             continue
         name, wrong = rows.names[part], some.wrong

@@ -1,12 +1,28 @@
 """The command `secateur audit`: leaks, copies, wrong labels and oddities of data, in words, as files, with limits."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import NO, READING, AsJson, bar, caution, out, say, table_of, tell
+from secateur.pipelines.commands.select import is_data
+from secateur.pipelines.commands.select import refuse as refuse_option
+from secateur.pipelines.commands.shell import (
+    NO,
+    READING,
+    AsJson,
+    bar,
+    caution,
+    find_samples_study,
+    out,
+    say,
+    table_of,
+    tell,
+)
+from secateur.pipelines.commands.studies import make
+from secateur.pipelines.commands.trials import Again, Wait
 
 if TYPE_CHECKING:
     from secateur.pipelines.audits.auditing import Audited, How
@@ -115,38 +131,87 @@ def audit(
     max_duplicates: MaxDuplicates = None,
     max_wrong: MaxWrong = None,
     max_conflicts: MaxConflicts = None,
+    again: Again = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for leaks, copies, wrong labels and oddities of data.
 
-    Test rows, targets and benchmarks are compared with the training rows.
+    Test rows, targets and benchmarks are compared with the training rows. A path of data is data, a name or a YAML file
+    a study, of which all that is written stands in the home.
     """
-    from secateur.pipelines.audits.auditing import How
-    from secateur.pipelines.audits.marking import precisions, read_marks
-    from secateur.pipelines.front_door.audit_data import Given
-    from secateur.pipelines.studies.draft import Wish
-
     asked = {
         "leaks": max_leaks, "duplicates": max_duplicates, "wrong_labels": max_wrong, "conflicts": max_conflicts
     }  # fmt: skip
-    limits, known = limits_of(asked), None if marks is None else read_marks(marks)
-    refuse(page, findings, write, overwrite=overwrite)
-    wish = Wish(labels=tuple(label or ()), text=text, image=image, features=tuple(features or ()), task=task)
-    given = Given(name, test, target, against or (), wish, group, key, no_label)
-    with tempfile.TemporaryDirectory(prefix="secateur-") as place:
-        found = look(given, How(near=near, labels=not no_label, seed=seed), Path(place), samples=not without_samples)
-        right, strange = ([], 0) if known is None else precisions(found.lines, known)
-        over = exceeded_in(found, limits)
-        answer = found.content() | {"precision": [one.content() for one in right], "exceeded": over}
-        content = marks.read_bytes() if marks else b""
-        answer["files"] = written(found, right, page, findings, write, content, over, overwrite=overwrite)
-        tell(answer, as_json, lambda: show(found, right, answer["files"]))
-    if strange:
-        caution(f"{strange:,} marks are of rows that were not drawn to be marked, and do not count")
+    limits = limits_of(asked)
+    options = {
+        "test": test, "target": target, "against": against, "label": label, "no-label": no_label, "text": text,
+        "image": image, "features": features, "group": group, "key": key, "task": task, "exact": not near, "seed": seed,
+        "page": page, "findings": findings, "write": write, "marks": marks, "without-samples": without_samples,
+        "overwrite": overwrite,
+    }  # fmt: skip
+    if is_data(name):
+        refuse_option(name, "a study", {"--again": again, "--wait": wait})
+        over = audit_data(
+            name, limits, as_json=as_json, **{key.replace("-", "_"): each for key, each in options.items()}
+        )
+    else:
+        refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
+        over = audit_study(name, limits, again=again, wait=wait, as_json=as_json)
     for sentence in over:
         caution(sentence)
     if over:
         raise typer.Exit(NO)
+
+
+def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: bool, as_json: bool) -> list[str]:
+    """Make the audit of a study where it is not fresh, and show it; the limits that it exceeds."""
+    from secateur.pipelines.audits.limits import exceeded
+    from secateur.pipelines.storage.home import ASSETS, marked_home
+    from secateur.pipelines.storage.store import Store
+
+    (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
+    if getattr(study, "task", None) is not None and study.task.own:  # type: ignore[union-attr]
+        raise ValueError(f"study {file.name}: its own task brings the samples, which no audit can read")
+    make(file, store, "audit", again=again, wait=wait)
+    folder = store.load((study.name, "audit"))
+    answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    over = exceeded(answer, limits)
+    answer |= {"exceeded": over, "files": {"folder": str(folder), "page": str(folder / "audit.html")}}
+    tell(answer, as_json, lambda: show(answer))
+    return over
+
+
+def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked: Any) -> list[str]:
+    """Audit data, write what is asked for, and show it; the limits that they exceed."""
+    from secateur.pipelines.audits.auditing import How
+    from secateur.pipelines.audits.limits import exceeded
+    from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.front_door.audit_data import Given
+    from secateur.pipelines.studies.draft import Wish
+
+    marks: Path | None = asked["marks"]
+    known = None if marks is None else read_marks(marks)
+    paths = {key: asked[key] for key in ("page", "findings", "write")}
+    refuse(**paths, overwrite=asked["overwrite"])
+    wish = Wish(
+        labels=tuple(asked["label"] or ()), text=asked["text"], image=asked["image"],
+        features=tuple(asked["features"] or ()), task=asked["task"],
+    )  # fmt: skip
+    beside = (asked["test"], asked["target"], asked["against"] or ())
+    given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"])
+    how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"])
+    with tempfile.TemporaryDirectory(prefix="secateur-") as place:
+        found = look(given, how, Path(place), samples=not asked["without_samples"])
+        right, strange = ([], 0) if known is None else precisions(found.lines, known)
+        answer = found.content() | {"precision": [one.content() for one in right]}
+        answer["exceeded"] = over = exceeded(answer, limits)
+        content = marks.read_bytes() if marks else b""
+        answer["files"] = written(found, right, content, over, **paths, overwrite=asked["overwrite"])
+        tell(answer, as_json, lambda: show(answer))
+    if strange:
+        caution(f"{strange:,} marks are of rows that were not drawn to be marked, and do not count")
+    return over
 
 
 def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
@@ -157,14 +222,7 @@ def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
     return {name: Limit.read(value, named[name]) for name, value in asked.items() if value is not None}
 
 
-def exceeded_in(found: "Audited", limits: "dict[str, Limit]") -> list[str]:
-    """A sentence for each limit that is exceeded."""
-    from secateur.pipelines.audits.limits import exceeded
-
-    return exceeded(found, limits)
-
-
-def refuse(page: Path | None, findings: Path | None, write: Path | None, *, overwrite: bool) -> None:
+def refuse(*, page: Path | None, findings: Path | None, write: Path | None, overwrite: bool) -> None:
     """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
     from secateur.pipelines.files.whole_files import refuse_existing
     from secateur.pipelines.pages.audit_folder import refuse_other
@@ -191,12 +249,12 @@ def look(given: "Given", how: "How", folder: Path, *, samples: bool) -> "Audited
 def written(
     found: "Audited",
     right: "list[Precision]",
-    page: Path | None,
-    findings: Path | None,
-    write: Path | None,
     marks: bytes,
     over: list[str],
     *,
+    page: Path | None,
+    findings: Path | None,
+    write: Path | None,
     overwrite: bool,
 ) -> dict[str, str]:
     """Write what was asked for; the paths by what they are."""
@@ -216,18 +274,19 @@ def written(
     return paths
 
 
-def show(found: "Audited", right: "list[Precision]", files: dict[str, Any]) -> None:
+def show(answer: dict[str, Any]) -> None:
     """Findings as a table, what they mean, what was guessed, and where files are."""
-    lines = [(one["kind"], one["split"], f"{one['count']:,}", one["text"]) for one in found.findings]
+    lines = [(one["kind"], one["split"], f"{one['count']:,}", one["text"]) for one in answer["findings"]]
     if lines:
         out.print(table_of(("finding", "of", "rows", ""), lines, right=(2,)))
-    sizes = ", ".join(f"{count:,} {name}" for name, count in found.sizes.items())
+    sizes = ", ".join(f"{count:,} {name}" for name, count in answer["rows"].items())
     say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
-    for sentence in (*found.meaning, *(one.sentence for one in right)):
+    meant = [answer[name]["sentence"] for name in ("resting_on_leaks", "saving") if answer[name]]
+    for sentence in (*meant, *(one["sentence"] for one in answer["precision"])):
         say(sentence)
-    if found.unlooked:
-        say(f"labels were not looked at: {found.unlooked}")
-    for note in found.rows.notes:
+    if answer["labels_not_looked_at"]:
+        say(f"labels were not looked at: {answer['labels_not_looked_at']}")
+    for note in answer["notes"]:
         say(note)
-    for name, path in files.items():
+    for name, path in answer["files"].items():
         say(f"{name}  {path}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import polars as pl
 
@@ -16,9 +14,9 @@ from secateur.pipelines.audits.auditing import Audited
 from secateur.pipelines.audits.marking import MARKED, Precision
 from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
-from secateur.pipelines.pages.cells import cells, numeric
 from secateur.pipelines.pages.extremes import encoded
 from secateur.pipelines.pages.inlined import POLICY, library
+from secateur.pipelines.pages.templates import templates
 from secateur.pipelines.pages.words import Table
 
 PAIRS, GROUPS, ROWS, LABELS = 10, 10, 10, 60
@@ -191,13 +189,8 @@ class AuditPage:
 
     def html(self) -> str:
         """The page, which needs no other file and asks nothing of any host."""
-        loader = jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8")
-        environment = jinja2.Environment(
-            autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.globals |= {"cells": cells, "numeric": numeric, "keys": keys_of}
         sections = self.sections  # which look at rows
-        template = environment.get_template("audit.html.jinja")
+        template = templates(keys=keys_of).get_template("audit.html.jinja")
         return template.render(page=self, sections=sections, marked=MARKED, policy=POLICY, library=library())
 
 

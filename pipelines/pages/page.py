@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 from pydantic import BaseModel
 
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.alerts import Alert, alerts_of
-from secateur.pipelines.pages.cells import cells, numeric
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, sentences_of, steps_table
 from secateur.pipelines.pages.groups import HEAD, Grouped
@@ -37,11 +35,11 @@ from secateur.pipelines.pages.tables import (
     size_of,
     tuning_table,
 )
-from secateur.pipelines.pages.words import as_html, as_text, direction
+from secateur.pipelines.pages.templates import templates
+from secateur.pipelines.pages.words import as_text, direction
 from secateur.pipelines.studies.grid import KD, selection_key
 
 TUNED = "Settings that held-out training samples chose"
-TEMPLATES = Path(__file__).parent
 CURVE = "curve"
 LISTED = ("The gravest first. findings.csv, beside this report, has their rows with targets and scores.",)
 
@@ -85,12 +83,7 @@ class Page:
 
     def html(self) -> str:
         """The page, which needs no other file and asks nothing of any host."""
-        loader = jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8")
-        environment = jinja2.Environment(
-            autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters["said"] = as_html
-        environment.globals |= {"cells": cells, "numeric": numeric, "inlined": inlined, "predicted": predicted_text}
+        environment = templates(inlined=inlined, predicted=predicted_text)
         return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 
     def write(self, folder: Path) -> None:

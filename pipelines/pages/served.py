@@ -1,7 +1,7 @@
 """Reports beside the UI: a browser follows no link from a page of http to a file, so `secateur ui` serves them itself.
 
-On this machine alone, to be read alone: `/STUDY/report.html` and `/STUDY/findings.csv` of the home's studies and
-nothing else.
+On this machine alone, to be read alone: `/STUDY/report.html`, `/STUDY/findings.csv` and `/STUDY/audit.html` of the
+home's studies and nothing else.
 """
 
 import os
@@ -23,10 +23,10 @@ from secateur.pipelines.storage.store import Store
 ADDRESS = "SECATEUR_REPORTS"
 """Variable of the environment in which `secateur ui` says where reports are served."""
 HOST = "127.0.0.1"
-REPORT, FINDINGS = "report.html", "findings.csv"
-FILE = re.compile(rf"/([a-z][a-z0-9_]{{0,99}})/({re.escape(REPORT)}|{re.escape(FINDINGS)})")
+REPORT, FINDINGS, AUDIT = "report.html", "findings.csv", "audit.html"
+FILE = re.compile(rf"/([a-z][a-z0-9_]{{0,99}})/({re.escape(REPORT)}|{re.escape(FINDINGS)}|{re.escape(AUDIT)})")
 """Of a study's name nothing but what a name may be is taken."""
-TYPES = {REPORT: {"Content-Type": "text/html; charset=utf-8"}}
+TYPES = {file: {"Content-Type": "text/html; charset=utf-8"} for file in (REPORT, AUDIT)}
 TYPES[FINDINGS] = {
     "Content-Type": "text/csv; charset=utf-8",
     "Content-Disposition": f'attachment; filename="{FINDINGS}"',
@@ -75,7 +75,7 @@ class Reports(ThreadingHTTPServer):
         store.
         """
         asked = FILE.fullmatch(path)
-        folder = self.store.find((asked[1], "report")) if asked else None
+        folder = self.store.find((asked[1], "audit" if asked[2] == AUDIT else "report")) if asked else None
         if asked is None or folder is None:
             return None
         file = (folder / asked[2]).resolve()

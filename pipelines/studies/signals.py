@@ -52,7 +52,13 @@ PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "target", "
 """What compute is told apart by, in the order of the report."""
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-SCORING = ("proxy", *(name for name, signal in SIGNALS.items() if signal.origin == "asset"), "scores", "yardstick")
+SCORING = (
+    "proxy",
+    "target",
+    *(name for name, signal in SIGNALS.items() if signal.origin == "asset"),
+    "scores",
+    "yardstick",
+)
 CHOICE = ("tuning", "subset", "manifest")
 TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
 """Assets of a study of samples by stage, each after what it may be made of."""
@@ -84,6 +90,7 @@ BESIDE: Mapping[str, str] = {
     "subset_settings": "subset",
     "subset_spent": "subset",
     "subset_cost": "subset",
+    "audited_rows": "audit",
     "prepared_record": "prepared",
     "manifest": "pruned",
 }
@@ -93,7 +100,10 @@ COST = "_cost"
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 """Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
 OF_TEST = ("test_samples", "test_inputs")
-OF_BOTH = ("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report")
+OF_BOTH = (
+    *("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report"),
+    *("audit", "audited_rows"),
+)
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ class Found:
 
     def copies(self, part: Parts, measure: str, threshold: float, reason: str, similarity: Similarity) -> Copies:
         """What was found, by rows."""
-        partner, alike = self._of_rows(part)
+        partner, alike = self._of_rows()
         across, across_alike = self._across(part)
         group, stays, lead = self._groups(part)
         return Copies(
@@ -139,7 +139,7 @@ class Found:
             spread=self._spread(group, lead, similarity),
         )
 
-    def _of_rows(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    def _of_rows(self) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
         """Best other row: one of equal content where there is one, the content's best partner else."""
         of, first = self.contents.of, self.contents.first
         rows = np.flatnonzero(of >= 0)

@@ -20,8 +20,12 @@ from secateur.scorers.copies.thumbnails import ASKED, Look, Thumbnails, look_of,
 from secateur.scorers.geometry.neighbours import inverted_lists
 from secateur.scorers.geometry.vectors import Vectors
 
-SAMPLE = 1024
+SAMPLE = 2048
 """Pictures that the threshold follows from."""
+
+RATE, WRONG = 0.0025, 0.05
+"""As in `thresholds`, but lower: a picture is met by its own views and by those of others, a flipped one by its own;
+and what is its own mirror image, and does not count, is often what looks most like others."""
 
 COARSE = 64
 """Principal components by which candidates are looked for."""
@@ -153,7 +157,9 @@ class Gallery:
             flipped = np.ascontiguousarray(self.pixels[some][:, :, ::-1])
             parents[part] = np.matmul(self.look.views(flipped), self.whole[some][:, :, None])[:, :, 0].max(axis=1)
             reached[part] = self.candidates(flipped, some, exhaustive=True)[1].max(axis=1)
-        limit = threshold(top, Collisions(reached, parents), made="pictures flipped left to right")
+        limit = threshold(
+            top, Collisions(reached, parents), made="pictures flipped left to right", rate=RATE, wrong=WRONG
+        )
         copies = (top >= limit.value) & (nearest >= 0)
         return limit, (rows[copies], nearest[copies])
 

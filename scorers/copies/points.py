@@ -6,7 +6,7 @@ image would be one more.
 """
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped, UInt64
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt64
 
 from secateur.scorers.contract import rows_text
 from secateur.scorers.copies.contract import Copies, Parts, Progress, check_parts
@@ -28,20 +28,21 @@ def vector_copies(
     vectors: Shaped[np.ndarray, "n d"],
     part: Parts,
     *,
-    measure: str = "embeddings",
+    given: Bool[np.ndarray, " n"] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Copies:
-    """Copies by the cosine of vectors, float16 or float32 `[n, d]`; rows of zeros are copies of each other alone.
+    """Copies by the cosine of vectors, float16 or float32 `[n, d]`; rows of zeros are copies of each other alone,
+    and rows that are not `given`, bool `[n]`, nobody's.
 
     Holds one float32 copy of the vectors. Raises ValueError for parts that do not fit and for rows that are not finite.
     """
     check_parts(part, len(vectors), "vectors")
     refuse_unfinite(vectors, "vectors")
-    contents = contents_of(row_keys(vectors), part)
+    contents = contents_of(row_keys(vectors), part, given)
     points = np.asarray(vectors[contents.first], np.float32)
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.float32(1e-30))
-    return point_copies(points, contents, part, Scale(None), measure, seed, progress)
+    return point_copies(points, contents, part, Scale(None), "embeddings", seed, progress)
 
 
 def table_copies(

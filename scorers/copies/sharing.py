@@ -46,27 +46,26 @@ def meet(
 
 
 def candidates(
-    keys: UInt64[np.ndarray, "b m"], train: Bool[np.ndarray, " m"], other: Bool[np.ndarray, " m"]
+    keys: UInt64[np.ndarray, "b m"], band: int, train: Bool[np.ndarray, " m"], other: Bool[np.ndarray, " m"]
 ) -> Iterator[Pair]:
-    """Pairs that agree in a band, some of them more than once, a few millions at a time at most.
+    """Pairs that agree in a band and, as a rule, in none before it, at most as many at a time as there are sets.
 
     A bucket of up to 33 sets gives all its pairs; of a larger one each set is paired with 32 others and with the
     nearest before and after it of the other side, so that the number of pairs grows with that of sets alone.
     """
-    for band, key in enumerate(keys):
-        order = np.argsort(key, kind="stable")
-        order = order[key[order] != 0]
-        sorted_keys = key[order]
-        for offset in range(1, WINDOW + 1):
-            same = np.flatnonzero(sorted_keys[:-offset] == sorted_keys[offset:])
-            if len(same) == 0:
-                break
-            left, right = order[same], order[same + offset]
-            known = (keys[:band, left] == keys[:band, right]).any(axis=0)
-            yield left[~known], right[~known]
-        else:
-            yield from across(order, sorted_keys, train, other)
-            yield from across(order[::-1], sorted_keys[::-1], train, other)
+    key = keys[band]
+    order = np.argsort(key, kind="stable")
+    order = order[key[order] != 0]
+    sorted_keys = key[order]
+    for offset in range(1, WINDOW + 1):
+        same = np.flatnonzero(sorted_keys[:-offset] == sorted_keys[offset:])
+        if len(same) == 0:
+            return
+        left, right = order[same], order[same + offset]
+        known = (keys[:band, left] == keys[:band, right]).any(axis=0)
+        yield left[~known], right[~known]
+    yield from across(order, sorted_keys, train, other)
+    yield from across(order[::-1], sorted_keys[::-1], train, other)
 
 
 def across(

@@ -19,7 +19,7 @@ SAMPLE = 2048
 WORK = 1 << 33
 """N-grams of other texts that sampled rows are compared with at most: about a minute; beyond, fewer are sampled."""
 
-DENSE = 1 << 25
+DENSE = 1 << 23
 """Similarities that are held at once."""
 
 SCHEMES = ((3, 64), (2, 64), (2, 160))
@@ -48,10 +48,11 @@ def text_copies(
     """
     check_parts(part, len(texts), "texts")
     words = words_of(texts)
-    contents = contents_of(words.keys, part, texts.is_not_null().to_numpy())
+    given = texts.is_not_null().to_numpy()
+    contents = contents_of(words.keys, part, given)
     found = [by_words(words.take(contents.first), contents, part, seed, progress)]
     if vectors is not None:
-        found.append(vector_copies(vectors, part, seed=seed, progress=progress))
+        found.append(vector_copies(vectors, part, given=given, seed=seed, progress=progress))
     return found
 
 
@@ -61,19 +62,20 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
     sample = sampled(words, sets, seed)
     limit = threshold(sample.top, sample.mixed, sample.alike)
     known = np.flatnonzero(sample.top >= limit.value)
-    for place, (hashes, bands) in enumerate(SCHEMES):
-        if progress:
-            progress(place, len(SCHEMES) + 1)
+    for hashes, bands in SCHEMES:
         keys = signatures(sets, hashes, bands, seed)
         met = meet(keys, sample.rows[known], sample.nearest[known])
         if met.mean() >= LEAST_RECALL if len(known) else True:
             break
     found = Found(contents)
     train, other = contents.first_train >= 0, contents.first_other >= 0
-    for left, right in candidates(keys, train, other):
-        alike = sets.similarity(left, right)
-        stay = alike >= limit.value
-        found.offer(left[stay], right[stay], alike[stay])
+    for band in range(len(keys)):
+        for left, right in candidates(keys, band, train, other):
+            alike = sets.similarity(left, right)
+            stay = alike >= limit.value
+            found.offer(left[stay], right[stay], alike[stay])
+        if progress:
+            progress(band + 1, len(keys))
     reason = limit.reason
     if len(known):
         reason += f"; the search met {met.mean():.1%} of the {len(known):,} sampled rows' nearest copies"
@@ -129,11 +131,14 @@ def nearest_sets(
     used = used[used < sets.features]
     columns = sets.matrix[:, used].T.tocsr()
     rows = queries.matrix[:, used].tocsr()
+    queries_sizes, sets_sizes = queries.sizes.astype(np.float32), sets.sizes.astype(np.float32)
     step = max(1, DENSE // max(len(sets), 1))
     for start in range(0, len(queries), step):
         part = slice(start, min(start + step, len(queries)))
         shared = csr_array(rows[part] @ columns).toarray()
-        alike = shared / (queries.sizes[part, None] + sets.sizes - shared).clip(1)
+        union = np.subtract(queries_sizes[part, None], shared)
+        union += sets_sizes
+        alike = np.divide(shared, np.maximum(union, 1, out=union), out=shared)
         for others in left_out:
             alike[np.arange(len(alike)), others[part]] = 0
         best = alike.argmax(axis=1)

@@ -43,6 +43,8 @@ def threshold(
     alike: Collisions | None = None,
     *,
     made: str = "rows made of halves of two",
+    rate: float = RATE,
+    wrong: float = WRONG,
 ) -> Threshold:
     """The threshold for data whose sampled rows have `top`, float32 `[s]`, as similarity to the row most like each.
 
@@ -52,14 +54,14 @@ def threshold(
     levels = np.unique(np.concatenate([top, apart.reached]).astype(np.float64))
     levels = levels[levels > 0]
     rates, counted = collision_rates(levels, apart)
-    holds = rates <= np.minimum(RATE, WRONG * share_from(levels, top))
+    holds = rates <= np.minimum(rate, wrong * share_from(levels, top))
     holds &= counted >= len(apart.reached) / 4
     value = float(levels[holds.argmax()]) if holds.any() else ABOVE
     if alike is None or not len(alike.reached) or (alike.reached >= value).mean() <= 0.5:
         return Threshold(value, in_words(value, top, apart, made))
     levels = np.unique(np.concatenate([top, alike.reached]).astype(np.float64))
     rates, counted = collision_rates(levels, alike)
-    fails = np.flatnonzero((rates > RATE) & (counted > 0))
+    fails = np.flatnonzero((rates > rate) & (counted > 0))
     above = levels[fails[-1] + 1 :] if len(fails) else levels
     value = float(above[0]) if len(above) else ABOVE
     return Threshold(value, in_words(value, top, alike, f"{made} of one template, which most rows follow,"))

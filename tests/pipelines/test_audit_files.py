@@ -61,6 +61,20 @@ def test_the_folder_says_what_the_answer_says(written: tuple[Path, dict[str, Any
     assert set(answer["files"]) >= {"deduplicated", "deduplicated_random", "without_leaks", "without_suspects"}
 
 
+def test_the_page_of_the_documentation_shows_what_is_printed(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, path in zip(("tickets.csv", "test.csv"), files, strict=True):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(
+        app, ["audit", "tickets.csv", "--test", "test.csv", "--label", "queue", "--write", "audit"]
+    )
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    shown = page.partition("--write audit\n")[2].partition("```")[0]
+    assert shown.strip() == done.stdout.partition("label: queue")[0].strip()
+
+
 def test_manifests_apply_to_the_data_and_train(files: tuple[Path, Path], written: tuple[Path, dict[str, Any]]) -> None:
     folder, data = written[0] / "manifests", pd.read_csv(files[0])
     names = ["deduplicated", "without_leaks", "without_suspects"]

@@ -39,7 +39,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
     graph = defs.resolve_asset_graph()
     assert graph.external_asset_keys == {key("ad_hoc_selection")}
     expected = """source samples test_samples inputs test_inputs encoder proxy scores/aum scores/el2n scores/forgetting
-        yardstick tuning subset manifest trained_model evaluation report"""
+        yardstick tuning subset manifest trained_model evaluation report audit"""
     assert {"/".join(k.path) for k in graph.materializable_asset_keys} == {f"blobs/{name}" for name in expected.split()}
     for name in ("subset", "manifest", "trained_model", "evaluation"):
         partitions = graph.get(key(name)).partitions_def

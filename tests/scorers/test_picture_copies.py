@@ -132,3 +132,11 @@ def test_wrong_pictures_are_named() -> None:
         thumbnails(["a.png"])
     with pytest.raises(ValueError, match="1 pictures but 2"):
         picture_copies(scenes(1), np.zeros(2, np.int16))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_hardly_any_rows(rows: int) -> None:
+    part = np.zeros(rows, np.int16)
+    for found in picture_copies(scenes(1) * rows, part):
+        assert found.group.tolist() == [[], [-1], [0, 0]][rows]
+        assert found.partner.tolist() == [[], [-1], [1, 0]][rows]

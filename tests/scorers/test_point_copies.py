@@ -20,7 +20,7 @@ def rows_of(count: int, columns: int, seed: int = 0) -> np.ndarray:
 
 def close_to(rows: np.ndarray, noise: float, seed: int = 1) -> np.ndarray:
     """The same rows with a little noise."""
-    return rows + noise * np.random.default_rng(seed).standard_normal(rows.shape).astype(np.float32)
+    return np.asarray(rows + noise * np.random.default_rng(seed).standard_normal(rows.shape), np.float32)
 
 
 def find(rows: np.ndarray, part: Any = None) -> Copies:
@@ -104,3 +104,11 @@ def test_bad_numbers_are_named() -> None:
         find(np.array([[0.0], [np.inf]], np.float32))
     with pytest.raises(ValueError, match="vectors are NaN or infinite at row 0"):
         vector_copies(np.array([[np.nan], [1.0]], np.float32), np.zeros(2, np.int16))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_hardly_any_rows(rows: int) -> None:
+    part = np.zeros(rows, np.int16)
+    for found in table_copies(np.ones((rows, 2), np.float32), part):
+        assert found.group.tolist() == [[], [-1], [0, 0]][rows]
+        assert found.partner.tolist() == [[], [-1], [1, 0]][rows]

@@ -136,3 +136,13 @@ def test_parts_must_fit() -> None:
         text_copies(pl.Series(["a", "b"]), np.zeros(1, np.int16))
     with pytest.raises(ValueError, match="below 0 at row 1"):
         find(["a", "b"], [0, -1])
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_hardly_any_rows(rows: int) -> None:
+    part = np.zeros(rows, np.int16)
+    for found in text_copies(
+        pl.Series(["a b c d e"] * rows, dtype=pl.String), part, vectors=np.ones((rows, 2), np.float32)
+    ):
+        assert found.group.tolist() == [[], [-1], [0, 0]][rows]
+        assert found.partner.tolist() == [[], [-1], [1, 0]][rows]

@@ -145,9 +145,9 @@ def equal_rows(inputs: Values) -> Int64[np.ndarray, " n"]:
 
 def hashed(values: Num[np.ndarray, " ..."], columns: UInt64[np.ndarray, " ..."]) -> UInt64[np.ndarray, " ..."]:
     """Hashes of values, of which both zeros are equal, in their columns."""
-    words = (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64) + columns
+    words: Any = (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64) + columns
     hash_in_place(words.reshape(-1), 0)
-    return words
+    return np.asarray(words)
 
 
 def sparse_hashes(inputs: Values) -> UInt64[np.ndarray, " n"]:

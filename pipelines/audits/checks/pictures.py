@@ -88,7 +88,7 @@ def grey_end(lines: np.ndarray) -> float:
     """The share of lines at the end that are of one middle grey."""
     if not GREY[0] <= lines[-1, 0] <= GREY[1]:
         return 0.0
-    grey = ((lines >= GREY[0]) & (lines <= GREY[1])).all(axis=1)[::-1]
+    grey = np.asarray(((lines >= GREY[0]) & (lines <= GREY[1])).all(axis=1))[::-1]
     end = len(grey) if grey.all() else int((~grey).argmax())
     return end / len(grey)
 

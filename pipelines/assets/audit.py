@@ -1,0 +1,133 @@
+"""The asset `audit` of a study: leaks, copies, wrong labels and oddities of its rows, with checks and a page.
+
+`secateur audit STUDY` makes it, and whoever materialises it in the UI; `secateur run` leaves it out. Of a study that is
+recurring it tells of rows that are new since the last audit.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.assets.asset import key_of, study_asset
+from secateur.pipelines.assets.facts import told_of
+from secateur.pipelines.audits.auditing import Audited, How, audited
+from secateur.pipelines.audits.cleaned import Samples
+from secateur.pipelines.audits.of_study import hashes_of, known_from, study_rows
+from secateur.pipelines.data.stored_targets import strata_in
+from secateur.pipelines.manifests.origin import Origin
+from secateur.pipelines.pages.audit_folder import PAGE, TABLE, fill
+from secateur.pipelines.pages.served import AUDIT, link_to
+from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.samples import Study
+
+SEEN = "audited_rows"
+"""Beside the asset: the rows that the last audit had."""
+CHECKS = {
+    "no_leaks": "No test row is in training, exactly or nearly.",
+    "no_duplicates": "No training row is a copy of another.",
+    "labels_right": "No training label is likely to be wrong.",
+}
+DESCRIPTION = (
+    "Leaks, copies, wrong labels and oddities of the rows, what they mean, and manifests without them. `secateur run` "
+    "leaves it out; `secateur audit STUDY` makes it."
+)
+OriginOf = Callable[[Any, dict[str, Any]], Origin]
+
+
+def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.AssetsDefinition:
+    """The audit of a study; `origin_of` says where its rows lie."""
+    key = key_of(study, "audit")
+    link = link_to(study.name, AUDIT)
+
+    @study_asset(
+        study, "audit", ins=("samples", "source"),
+        deps=[key_of(study, "test_samples")] if isinstance(study, Study) else [],
+        description=DESCRIPTION, metadata={"page": dg.MetadataValue.url(link)} if link else {},
+        check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()],
+    )  # fmt: skip
+    def audit(
+        context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], samples: Any, source: Any
+    ) -> dg.MaterializeResult:
+        rows = study_rows(study, base, secateur_store.root / ".cache")
+        seen = (study.name, SEEN)
+        if study.recurring and secateur_store.find(seen):
+            before = secateur_store.load(seen, of_any_samples=True).collect()
+            rows = replace(rows, known=known_from(rows, before))
+        found = audited(rows, how_of(study), samples=study.report_samples, say=context.log.info)
+        with secateur_store.folder(key) as folder:
+            fill(found, folder, samples=samples_of(study, samples.collect(), source, origin_of))
+        secateur_store.save(seen, hashes_of(rows))
+        place = secateur_store.place(key).resolve()
+        for finding in found.findings:
+            context.log.warning(finding["text"])
+        return dg.MaterializeResult(
+            metadata={
+                **told_of(found.findings),
+                **{f"meaning {place}": text for place, text in enumerate(found.meaning, start=1)},
+                "leaks": found.leaks,
+                "duplicates": found.duplicates,
+                "rows audited anew": len(rows) if rows.known is None else int((~rows.known).sum()),
+                "path": dg.MetadataValue.path(place / PAGE),
+                "rows of findings": dg.MetadataValue.path(place / f"{TABLE}.csv"),
+            },
+            check_results=list(checks(found, key)),
+        )
+
+    return audit
+
+
+def how_of(study: Study | Choice) -> How:
+    """What copies cost the study's training."""
+    if isinstance(study, Choice) or not study.training:
+        return How()
+    training = study.training
+    return How(batch_size=training.batch_size, epochs=training.epochs or 1)
+
+
+def samples_of(study: Study | Choice, table: pl.DataFrame, source: dict[str, Any], origin_of: OriginOf) -> Samples:
+    """The study's training samples, as its manifests name them."""
+    strata = strata_in(table)
+    named = [name for name in ("row", "content_hash", "file", "file_row", "path", "id") if name in table.columns]
+    columns = study.columns.model_dump(mode="json", exclude_none=True) if study.columns else {}
+    return Samples(
+        table=table.select(named).with_columns(stratum=pl.Series(strata)),
+        rows=np.arange(len(table)),
+        strata=tuple(source["strata"]),
+        origin=origin_of(study, source),
+        columns=columns,
+        revision=source["revision"],
+    )
+
+
+def checks(found: Audited, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
+    """Whether anything was found, and how much."""
+    wrong = found.suspects[0].wrong if 0 in found.suspects else None
+    low = 0.0 if wrong is None or np.isnan(wrong.low) else wrong.low
+    told = {
+        "no_leaks": (found.leaks == 0, f"{found.leaks:,} rows outside training are in it"),
+        "no_duplicates": (found.duplicates == 0, f"{found.duplicates:,} training rows more than needed"),
+        "labels_right": (
+            low < 1,
+            found.unlooked
+            if wrong is None
+            else f"about {wrong.count:,.0f} are wrong ({low:,.0f} to {wrong.high:,.0f})",
+        ),
+    }
+    for name, (passed, text) in told.items():
+        yield dg.AssetCheckResult(
+            check_name=name, asset_key=key, passed=bool(passed), severity=dg.AssetCheckSeverity.WARN, description=text
+        )
+
+
+def answer_in(store: Store, study: Study | Choice) -> dict[str, Any]:
+    """What the audit of a study came to, as JSON has it."""
+    folder = store.load((study.name, "audit"))
+    answer: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return answer | {"folder": str(folder)}

@@ -1,0 +1,20 @@
+"""Templates of pages, which stand beside this file, and what all of them may ask for."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from secateur.pipelines.pages.cells import cells, numeric
+from secateur.pipelines.pages.words import as_html
+
+
+def templates(**globals_: Any) -> jinja2.Environment:
+    """The templates, with further functions by name."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["said"] = as_html
+    environment.globals |= {"cells": cells, "numeric": numeric, **globals_}
+    return environment

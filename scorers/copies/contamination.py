@@ -1,0 +1,93 @@
+"""How much of each benchmark item stands in training texts, by the two measures that people report.
+
+*n-gram overlap*: whether any 13 words in a row of an item occur in training (GPT-3's rule, which evaluation harnesses
+fix at 13); *covered tokens*: the share of an item's words that lie in such a run (as in Llama's and Tülu's reports, of
+8 words). Items shorter than that have no such n-gram and would always pass, so each item is asked with runs of at most
+half its words, at least 3. N-grams that more than 10 training texts have are boilerplate (licences, instructions,
+counting) and count for nothing.
+"""
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Int64, UInt64
+
+from secateur.scorers.copies.word_sets import Words, grams, words_of
+
+OVERLAP, COVERED, LEAST = 13, 8, 3
+"""Words of a run by either measure, and in short items at least."""
+
+BOILERPLATE = 10
+"""Training texts that may have an n-gram."""
+
+
+def contamination(train: pl.Series, items: pl.Series) -> pl.DataFrame:
+    """One row per item, in their order, missing texts as empty ones.
+
+    Columns: `overlap_13` bool (whether a run of `overlap_n` words is in training), `overlap_n` int64 (13, or less for
+    short items; 0 where an item has fewer than 3 words, of which nothing can be said), `covered` float64 (share of its
+    words in runs of `covered_n` words that are in training), `covered_n` int64 (8 or less), and `longest` int64 (words
+    of its longest stretch in training, as far as such runs cover it).
+
+    Holds 8 bytes a word of both and 16 more while n-grams are sorted.
+    """
+    known, asked = words_of(train), words_of(items)
+    half = np.maximum(LEAST, asked.lengths // 2)
+    overlap, longest_any, _, n_any = inside(known, asked, np.minimum(OVERLAP, half))
+    _, longest, covered, n_covered = inside(known, asked, np.minimum(COVERED, half))
+    return pl.DataFrame(
+        {
+            "overlap_13": overlap,
+            "overlap_n": n_any,
+            "covered": covered / np.maximum(asked.lengths, 1),
+            "covered_n": n_covered,
+            "longest": np.maximum(longest, longest_any),
+        }
+    )
+
+
+def inside(
+    known: Words, asked: Words, length: Int64[np.ndarray, " i"]
+) -> tuple[Bool[np.ndarray, " i"], Int64[np.ndarray, " i"], Int64[np.ndarray, " i"], Int64[np.ndarray, " i"]]:
+    """Of each item, with runs of its own `length`: whether one is in `known`, the longest stretch of words that runs
+    cover, the number of words covered, and the length (0 where the item is shorter)."""
+    length = np.where(asked.lengths >= length, length, 0)
+    owner = np.repeat(np.arange(len(length)), asked.lengths)
+    # +1 where a run that is in training begins, -1 behind its end.
+    steps = np.zeros(len(asked.hashes) + 1, np.int64)
+    for words in np.unique(length[length > 0]):
+        begins = np.flatnonzero((length == words)[owner])
+        begins = begins[begins + words <= asked.starts[1:][owner[begins]]]
+        hits = begins[np.isin(grams(asked.hashes, int(words))[begins], usual_grams(known, int(words)))]
+        np.add.at(steps, hits, 1)
+        np.add.at(steps, hits + words, -1)
+    covered = np.cumsum(steps[:-1]) > 0
+    counted = np.bincount(owner[covered], minlength=len(length))
+    return counted > 0, stretches(covered, owner, len(length)), counted, length
+
+
+def usual_grams(known: Words, words: int) -> UInt64[np.ndarray, " g"]:
+    """N-grams of texts, without those that more than ten of them have."""
+    owner = np.repeat(np.arange(len(known.keys)), known.lengths)
+    within = owner[: max(0, len(owner) - words + 1)] == owner[words - 1 :]
+    pairs = np.empty(int(within.sum()), [("gram", np.uint64), ("text", np.int64)])
+    pairs["gram"], pairs["text"] = grams(known.hashes, words)[within], owner[: len(within)][within]
+    order = np.lexsort((pairs["text"], pairs["gram"]))
+    gram, text = pairs["gram"][order], pairs["text"][order]
+    new = np.ones(len(gram), bool)
+    new[1:] = (gram[1:] != gram[:-1]) | (text[1:] != text[:-1])
+    unique, texts = np.unique(gram[new], return_counts=True)
+    return np.asarray(unique[texts <= BOILERPLATE])
+
+
+def stretches(covered: Bool[np.ndarray, " t"], owner: Int64[np.ndarray, " t"], items: int) -> Int64[np.ndarray, " i"]:
+    """Words of the longest stretch of covered ones within each item."""
+    longest = np.zeros(items, np.int64)
+    joined = covered.copy()
+    joined[1:] &= ~(covered[1:] & covered[:-1] & (owner[1:] == owner[:-1]))
+    begins = np.flatnonzero(joined)
+    if len(begins) == 0:
+        return longest
+    number = np.cumsum(joined) - 1
+    sizes = np.bincount(number[covered], minlength=len(begins))
+    np.maximum.at(longest, owner[begins], sizes)
+    return longest

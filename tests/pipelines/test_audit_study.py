@@ -1,0 +1,119 @@
+"""`secateur audit STUDY`: the asset of a study, its checks and page, new rows of a recurring one, limits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+import pytest
+import yaml
+
+from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.materialise import instance_at, to_make
+from secateur.pipelines.pages.served import FILE
+from secateur.pipelines.studies.files import load_file
+from tests.support.planted import topics
+from tests.support.shell_here import secateur_here
+
+COPIES, LEAKS, WRONG = 30, 12, 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data, a study that trains on them, one that trains nothing, and a home."""
+    folder = tmp_path_factory.mktemp("study")
+    topics(folder, copies=COPIES, leaks=LEAKS, wrong=WRONG)
+    trained = {
+        "name": "tickets", "source": {"kind": "csv", "train": "train.csv", "test": "test.csv"},
+        "columns": {"text": "body", "label": "queue"}, "proxy": {"model": "mlp", "epochs": 1}, "scores": {"loss": None},
+        "selections": {"hardest": {"selector": "top", "score": "loss", "end": "high"}}, "keep": [0.5],
+        "training": {"model": "mlp", "epochs": 3, "batch_size": 10}, "seeds": 1, "recurring": {"cron": "0 3 * * *"},
+    }  # fmt: skip
+    chosen = {
+        "name": "choices", "source": {"kind": "csv", "train": "train.csv"}, "columns": {"text": "body"},
+        "selections": {"uniform_random": None}, "keep": [0.5],
+    }  # fmt: skip
+    for content in (trained, chosen):
+        (folder / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def shell(place: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the JSON that is printed, and standard error."""
+    done = secateur_here("audit", *words, "--json", SECATEUR_HOME=str(place / "home"))
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+
+@pytest.fixture(scope="module")
+def once() -> dict[Path, tuple[int, dict[str, Any], str]]:
+    """What was done already."""
+    return {}
+
+
+@pytest.fixture
+def first(place: Path, once: dict[Path, tuple[int, dict[str, Any], str]]) -> tuple[int, dict[str, Any], str]:
+    """The first audit of the study that trains, made within a test: its fixtures say whose code is run."""
+    if place not in once:
+        once[place] = shell(place, str(place / "tickets.yaml"), "--max-leaks", "0")
+    return once[place]
+
+
+def test_a_study_is_audited_as_its_data_are(place: Path, first: tuple[int, dict[str, Any], str]) -> None:
+    code, answer, errors = first
+    assert (code, answer["leaks"], answer["duplicates"]) == (1, LEAKS, COPIES)
+    assert f"{LEAKS} leaks of 200 rows exceed the limit of 0 rows" in errors
+    assert answer["saving"]["steps"] == 3 * (60 - 57)  # of 600 and 570 rows in batches of 10
+    page = Path(answer["files"]["page"])
+    assert "nearly the same as a row of train" in page.read_text()
+    assert FILE.fullmatch("/tickets/audit.html")
+    kept = Manifest.load(page.parent / "manifests" / "deduplicated").apply(pd.read_csv(place / "train.csv"))
+    assert kept.index.to_list() == list(range(600 - COPIES))
+
+
+def test_the_asset_has_checks_that_fail(place: Path, first: tuple[int, dict[str, Any], str]) -> None:
+    with instance_at(place / "home") as instance:
+        key = dg.AssetKey(["tickets", "audit"])
+        [event] = instance.fetch_materializations(key, limit=1).records
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata["leaks"].value == LEAKS
+        told = [one.dagster_event for one in instance.all_logs(event.run_id) if one.dagster_event]
+        checks = [one.asset_check_evaluation_data for one in told if one.event_type_value == "ASSET_CHECK_EVALUATION"]
+        passed = {one.check_name: one.passed for one in checks if one.asset_key == key}
+    assert passed == {"no_leaks": False, "no_duplicates": False, "labels_right": False}
+
+
+def test_a_run_of_the_study_leaves_the_audit_out(place: Path) -> None:
+    file = load_file(place / "tickets.yaml")
+    assert file.study is not None
+    assert "audit" not in to_make(file, place / "other" / "assets", list(file.study.trials))[0]
+
+
+def test_of_new_rows_alone_it_tells_again(place: Path, first: tuple[int, dict[str, Any], str]) -> None:
+    assert shell(place, str(place / "tickets.yaml"))[1]["findings"] == first[1]["findings"]  # it was fresh
+    train = pl.read_csv(place / "train.csv")
+    pl.concat([train, train[50:53]]).write_csv(place / "train.csv")
+    try:
+        code, answer, _ = shell(place, str(place / "tickets.yaml"))
+    finally:
+        train.write_csv(place / "train.csv")
+    assert code == 0
+    assert (answer["leaks"], answer["duplicates"]) == (LEAKS, COPIES + 3)
+    told = {(one["kind"], one["split"]): sorted(row for _, row in one["rows"]) for one in answer["findings"]}
+    told.pop(("wrong labels", "train"), None)
+    assert told == {("duplicates", "train"): [50, 51, 52, 600, 601, 602]}
+
+
+def test_a_study_that_trains_nothing_is_audited(place: Path) -> None:
+    code, answer, _ = shell(place, str(place / "choices.yaml"), "--max-duplicates", "0")
+    assert (code, answer["duplicates"]) == (1, COPIES)
+    assert answer["labels_not_looked_at"] == "no labels are known"
+    kept = Manifest.load(Path(answer["files"]["folder"]) / "manifests" / "deduplicated")
+    assert len(kept.apply(pd.read_csv(place / "train.csv"))) == 600 - COPIES
+
+
+def test_options_of_data_are_refused_for_a_study(place: Path) -> None:
+    code, _, errors = shell(place, str(place / "tickets.yaml"), "--label", "queue")
+    assert code == 2
+    assert "--label is an option of data" in errors
