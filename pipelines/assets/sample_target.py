@@ -180,7 +180,6 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
         "model": model,
         "texts": texts,
         "fitted_to": (pool, pool_texts),
-        "device": device_of_choice(),
     }
     if data is None:
         rows = len(stored.rows)

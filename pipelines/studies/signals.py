@@ -52,7 +52,13 @@ PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "target", "
 """What compute is told apart by, in the order of the report."""
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-SCORING = ("proxy", *(name for name, signal in SIGNALS.items() if signal.origin == "asset"), "scores", "yardstick")
+SCORING = (
+    "proxy",
+    "target",
+    *(name for name, signal in SIGNALS.items() if signal.origin == "asset"),
+    "scores",
+    "yardstick",
+)
 CHOICE = ("tuning", "subset", "manifest")
 TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
 """Assets of a study of samples by stage, each after what it may be made of."""

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import secateur as sc
+from secateur.pipelines.definitions import build
 from secateur.pipelines.manifests.explain import arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study, to_make
@@ -109,6 +110,35 @@ def test_explain_says_when_the_target_takes_a_row(ran: Path) -> None:
     assert said == f"Kept: {order}; it is number 13."
     behind = int(np.flatnonzero(places == 100)[0])
     assert explain(nearest, behind, known).sentence == f"Dropped: {order}; it is not among these."
+
+
+def test_a_recurring_study_reads_its_target_again(ran: Path) -> None:
+    file = written(ran, recurring={"cron": "0 6 * * 1"})
+    job = build([file], ran / "assets").resolve_job_def("job_rescoring")
+    made = {"/".join(key.path[1:]) for key in job.asset_layer.executable_asset_keys}
+    assert {"source", "target", "target_places", "gradient_places", "drift"} <= made
+    assert file.study
+    before = file.study.contents(ran, ran / "cache")
+    assert "target.file" in before
+    assert file.study.follows(["target"], None, "target.file")
+    assert not file.study.follows(["proxy"], None, "target.file")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["sklearn", "proxy"])
+def test_rows_are_compared_by_embeddings_where_the_study_names_some(kind: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    run(written(tmp_path, embeddings={"kind": kind}, selections={"nearest_to_target": None}), part="subsets")
+    store = Store(tmp_path / "assets")
+    vectors = np.asarray(store.load(("job", "embeddings")))
+    # Rows of the target that equal a training row have its vector, up to float16.
+    (tmp_path / "job.csv").unlink()
+    pl.read_parquet(tmp_path / "train.parquet")[5:6].write_csv(tmp_path / "job.csv")
+    run(written(tmp_path, embeddings={"kind": kind}, selections={"nearest_to_target": None}), part="subsets")
+    alike = np.argsort(store.load(("job", "target_places")))
+    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1)[:, None]
+    cosines = unit @ unit[5]
+    np.testing.assert_allclose(cosines[alike[:20]], np.sort(cosines)[::-1][:20], atol=2e-3)
 
 
 def test_references_draw_by_source_and_train_like_any_selection(ran: Path) -> None:
