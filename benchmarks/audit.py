@@ -13,6 +13,7 @@ which other work on the machine does not lengthen.
 """
 
 import argparse
+import importlib
 import importlib.util
 import io
 import os
@@ -197,7 +198,7 @@ def pictures(rows: int) -> None:
 
 def hashes(base: list[Image.Image], copies: list[Image.Image], sources: np.ndarray) -> None:
     """Recall of imagehash's hashes at the largest Hamming distance that flags 1% of other pictures or fewer."""
-    import imagehash
+    imagehash = importlib.import_module("imagehash")
 
     for kind in ("phash", "dhash", "average_hash"):
         make = getattr(imagehash, kind)
@@ -229,7 +230,7 @@ def semhash(rows: int) -> None:
     if not importlib.util.find_spec("semhash"):
         print("SemHash cannot be imported: it is left out")
         return
-    from semhash import SemHash
+    SemHash = importlib.import_module("semhash").SemHash
 
     class Given:
         """An encoder that knows the vectors of these texts."""
@@ -286,19 +287,19 @@ def minhash(rows: int) -> None:
     print(f"secateur: {timed(lambda: signatures(sets, 3, 64, 0))[1]}", flush=True)
     tokens = [[*text.split(), *map(" ".join, zip(text.split(), text.split()[1:], strict=False))] for text in texts]
     if importlib.util.find_spec("rensa"):
-        from rensa import RMinHash
+        rensa = importlib.import_module("rensa")
 
         def sketch() -> None:
             for each in tokens:
-                one = RMinHash(num_perm=192, seed=0)
+                one = rensa.RMinHash(num_perm=192, seed=0)
                 one.update(each)
                 one.digest()
 
         print(f"rensa: {timed(sketch)[1]}", flush=True)
     if importlib.util.find_spec("datasketch"):
-        from datasketch import MinHash
+        bulk = importlib.import_module("datasketch").MinHash.bulk
 
-        print(f"datasketch: {timed(lambda: MinHash.bulk([[t.encode() for t in e] for e in tokens], num_perm=192))[1]}")
+        print(f"datasketch: {timed(lambda: bulk([[t.encode() for t in e] for e in tokens], num_perm=192))[1]}")
 
 
 if __name__ == "__main__":
