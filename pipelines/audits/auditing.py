@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from secateur.pipelines.audits.cheap import Cheap
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
@@ -21,6 +21,7 @@ from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
 from secateur.pipelines.audits.nearly import near_copies
 from secateur.pipelines.audits.oddities import odd
 from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
+from secateur.pipelines.audits.own_predictions import fit_to
 from secateur.pipelines.audits.suspects import (
     Suspects,
     suspects_in,
@@ -36,13 +37,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class How:
-    """What an audit looks at, and the training that duplicates would cost."""
+    """What an audit looks at, and the training that duplicates would cost.
+
+    `own` are predictions of the training rows by a model of the user's that did not learn from their labels: what
+    `read_predictions` reads.
+    """
 
     near: bool = True
     labels: bool = True
     seed: int = 0
     batch_size: int = BATCH
     epochs: int = 1
+    own: Float64[np.ndarray, "n width"] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ class Audited:
 def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, say: Say = lambda _: None) -> Audited:
     """Audit the rows."""
     how = how or How()
+    if how.own is not None:
+        fit_to(how.own, rows)
     say("comparing rows")
     cheap = Cheap(rows)
     copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
@@ -162,7 +170,7 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     worth = None
     if not unlooked:
         say("looking at labels")
-        suspects = suspects_in(rows, copies, cheap, seed=how.seed)
+        suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
     overlaps = overlaps_in(rows) if how.near else {}
     every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
