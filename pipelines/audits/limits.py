@@ -37,15 +37,16 @@ class Limit:
 
 
 def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
-    """A sentence for each limit, by `leaks`, `duplicates`, `conflicts` or `wrong_labels`, that an audit exceeds, or
-    whose number it does not know; `answer` is the audit's `content`."""
+    """A sentence for each limit, by `leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`, that an audit
+    exceeds, or whose number it does not know; `answer` is the audit's `content`."""
     told = []
     for name, limit in limits.items():
         count, of = counted(answer, name)
         words = name.replace("_", " ")
-        if count is None:
-            why = answer["labels_not_looked_at"] or "the model cannot say"
-            told.append(f"how many {words} there are is not known: {why}")
+        if count is None and name == "overlap":
+            told.append("overlap was not looked at: it is counted in texts of other parts, and not with --exact")
+        elif count is None:
+            told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
         elif not limit.allows(count, of):
             told.append(f"{count:,.0f} {words} of {of:,} rows exceed the limit of {limit}")
     return told
@@ -56,6 +57,9 @@ def counted(answer: Mapping[str, Any], name: str) -> tuple[float | None, int]:
     train, *others = answer["rows"].values()
     if name == "leaks":
         return answer["leaks"], sum(others)
+    if name == "overlap":
+        counts = [one["overlap_13"] for one in answer["contamination"].values()]
+        return (sum(counts) if counts or not others else None), sum(others)
     if name == "wrong_labels":
         labels = answer["wrong_labels"].get("train")
         return (labels["count"] if labels else None), train
