@@ -20,6 +20,7 @@ from secateur.pipelines.audits.marking import with_draws
 from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
 from secateur.pipelines.audits.nearly import near_copies
 from secateur.pipelines.audits.oddities import odd
+from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
 from secateur.pipelines.audits.own_predictions import fit_to
 from secateur.pipelines.audits.suspects import (
     Suspects,
@@ -64,6 +65,8 @@ class Audited:
     resting: Resting | None = None
     samples: bool = True
     """Whether tables may show what rows hold."""
+    contamination: Mapping[str, Any] = field(default_factory=dict)
+    """How much of texts of other parts stands in training, by the part's name."""
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
@@ -129,6 +132,7 @@ class Audited:
             "labels_not_looked_at": self.unlooked or None,
             "resting_on_leaks": self.resting.content() if self.resting else None,
             "saving": self.saving.content() if self.saving else None,
+            "contamination": dict(self.contamination),
             "findings": self.findings,
             "measures": measures,
             "notes": list(self.rows.notes),
@@ -168,8 +172,10 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
         say("looking at labels")
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
-    found = with_draws(in_order(list(checked(rows, copies, suspects))), how.seed)
-    return Audited(rows, copies, tuple(found), how, suspects, unlooked, worth, samples)
+    overlaps = overlaps_in(rows) if how.near else {}
+    every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
+    found = tuple(with_draws(in_order(every), how.seed))
+    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
 
 
 def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:

@@ -48,6 +48,13 @@ def test_what_was_planted_is_found_in_every_part(texts: Planted) -> None:
     assert rows_in(answer, "near leaked", "test") == [LEAKED]
     assert rows_in(answer, "near duplicates", "train") == [40, 64]
     assert rows_in(answer, "leaked", str(texts.benchmark)) == [0, 1]
+    assert rows_in(answer, "overlap", str(texts.benchmark)) == [0, 1]
+    assert answer["contamination"][str(texts.benchmark)] == {
+        "rows": 3,
+        "overlap_13": 2,
+        "covered": pytest.approx(2 / 3),
+    }
+    assert answer["contamination"]["test"]["overlap_13"] == LEAKED + 1
     assert rows_in(answer, "leaked", str(texts.clean)) == []
     assert rows_in(answer, "duplicates", "train") == [10, 11, 20, 60, 61, 62]
     assert rows_in(answer, "conflicts", "train") == [20, 62]
