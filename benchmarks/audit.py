@@ -8,10 +8,10 @@
     python benchmarks/audit.py minhash    # rensa and datasketch beside our MinHash on the same word sets
 
 Claims: recall of at least 0.9 at 1% false or less; 130,000 texts within twice SemHash's time; a million rows of 20
-columns and 100,000 pictures of 32 x 32 in under ten minutes on two cores. Pictures are those of the test parts: the rates
-of `scorers/copies/pictures.py` were chosen on the first 10,000 training pictures of Fashion-MNIST. SemHash, imagehash, rensa and datasketch are
-compared where they can be imported; none of them is needed. Every time is given by the clock and by the processor,
-which other work on the machine does not lengthen.
+columns and 100,000 pictures of 32 x 32 in under ten minutes on two cores. Pictures are of the test parts: the rates in
+`scorers/copies/pictures.py` were chosen on the first 10,000 training pictures of Fashion-MNIST. SemHash, imagehash,
+rensa and datasketch are compared where they can be imported; none of them is needed. Every time is given by the clock
+and by the processor, which other work on the machine does not lengthen.
 """
 
 import argparse
