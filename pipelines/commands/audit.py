@@ -108,7 +108,9 @@ MaxWrong = Annotated[
 MaxOverlap = Annotated[
     str | None,
     typer.Option(
-        metavar="LIMIT", help="Texts that share 13 words in a row with training, or half.", rich_help_panel=LIMITS
+        metavar="LIMIT",
+        help="Benchmark texts that share 13 words in a row with training, or half their words.",
+        rich_help_panel=LIMITS,
     ),
 ]
 MaxConflicts = Annotated[

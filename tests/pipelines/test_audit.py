@@ -108,8 +108,6 @@ def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
         (["--max-leaks", "0"], 1),
         (["--max-leaks", str(LEAKED + 1)], 0),
         (["--max-leaks", "1%"], 1),
-        (["--max-overlap", "0"], 1),
-        (["--max-overlap", str(LEAKED + 1)], 0),
         (["--max-duplicates", "3"], 1),
         (["--max-duplicates", "4"], 0),
         (["--max-duplicates", "0.5"], 0),
@@ -141,9 +139,17 @@ def test_limits_of_wrong_labels(tmp_path: Path, limit: str, code: int) -> None:
     assert (done, len(answer["exceeded"])) == (code, code)
 
 
+@pytest.mark.parametrize(("limit", "code"), [("0", 1), ("1", 1), ("2", 0), ("50%", 1)])
+def test_a_limit_of_overlap_is_of_benchmarks(texts: Planted, limit: str, code: int) -> None:
+    asked = [str(texts.train), "--test", str(texts.test), "--against", str(texts.benchmark), "--text", "body"]
+    done, answer, _ = shell(*asked, "--max-overlap", limit)
+    assert (done, len(answer["exceeded"])) == (code, code)
+
+
 def test_a_limit_of_overlap_is_exceeded_where_nobody_looked(texts: Planted) -> None:
-    told = ["overlap was not looked at: it is counted in texts of other parts, and not with --exact"]
-    code, answer, _ = shell(str(texts.train), "--test", str(texts.test), "--exact", "--max-overlap", "0")
+    told = ["overlap was not looked at: it is counted in texts of benchmarks (--against), and not with --exact"]
+    asked = [str(texts.train), "--against", str(texts.benchmark), "--text", "body", "--exact", "--max-overlap", "0"]
+    code, answer, _ = shell(*asked)
     assert (code, answer["exceeded"]) == (1, told)
     assert shell(str(texts.train), "--exact", "--max-overlap", "0")[0] == 0
 
