@@ -55,5 +55,5 @@ def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray
 def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
     """Types of the columns by which rows stand apart; SourceError where one is not there."""
     for file in files if apart else ():
-        check_names(file.columns, apart.read if apart else (), file.name)
+        check_names(file.columns, apart.read if apart else (), f"target.filter: {file.name}")
     return settled_types(files, apart.read, ()) if apart else {}
