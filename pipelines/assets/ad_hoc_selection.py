@@ -225,7 +225,7 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep, store: Store) -> M
     widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
     table = made.whole.samples.collect()
     trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
-    provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, keep, None)
+    provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     source = made.loaded["source"]
     rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names, origin=origin_of(study, source))

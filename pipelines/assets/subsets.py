@@ -190,7 +190,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 spent = spent_on_tokens(own["cost"].to_numpy(), mask, trial)
             rows = Rows.chosen(own, mask, scores=held, label_names=source["strata"], origin=origin)
             card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
-            provenance = provenance_of(study, trial, source, settings, mask, card, spent)
+            count = len(table) if spent is None else int(mask.sum())
+            provenance = provenance_of(study, trial, source, settings, count, card, spent)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
@@ -239,11 +240,12 @@ def provenance_of(
     trial: Trial,
     source: dict[str, Any],
     settings: dict[str, Any],
-    mask: np.ndarray,
+    count: int,
     target: TargetCard | None = None,
     spent: Spent | None = None,
 ) -> Provenance:
-    """All that a manifest says of how its rows were chosen."""
+    """All that a manifest says of how its rows were chosen; `count` is how many there are, or of a budget of tokens how
+    many are kept."""
     selection = study.selections.get(trial.name)
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
     return Provenance(
@@ -255,7 +257,7 @@ def provenance_of(
         selector_version=selection.static.version if selection else "1",
         settings=settings,
         keep=trial.keep if spent is None else {"tokens": trial.keep},
-        budget=resolve_keep(trial.keep, len(mask)) if spent is None else int(mask.sum()),
+        budget=resolve_keep(trial.keep, count) if spent is None else count,
         spent=spent,
         seed=trial.seed,
         scores=tuple(
