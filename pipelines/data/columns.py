@@ -14,6 +14,8 @@ Target = Literal["class", "numbers", "labels"]
 """What label columns hold: a class, one or several numbers, or a set of labels."""
 
 
+COMPLETION_TOKENS = "completion_tokens"
+"""Column of the table of samples, of those that a language model learns: how many of their tokens it learns."""
 MISSING = ("?",)
 """Texts that stand for a missing feature where a study lists none."""
 

@@ -38,6 +38,7 @@ from secateur.pipelines.pages.tables import (
 from secateur.pipelines.pages.templates import templates
 from secateur.pipelines.pages.words import as_text, direction
 from secateur.pipelines.studies.grid import KD, selection_key
+from secateur.pipelines.studies.samples import Study
 
 TUNED = "Settings that held-out training samples chose"
 CURVE = "curve"
@@ -157,6 +158,9 @@ def parts_of(
     if told := of_target(report):
         tables_of = [("Selections for the target beside random ones", told.table)]
         yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
+    if report.budgets and isinstance(study, Study):
+        come = [("What each selection comes to", report.budgets.table(study))]
+        yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
     yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
@@ -220,6 +224,7 @@ def content_of(
             "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
             "yardstick": report.beside,
+            "budgets": report.budgets,
             "target": of_the_target.content() if of_the_target else None,
             "by_class": report.by_class,
             "findings": [{"importance": place} | finding for place, finding in enumerate(told)],
