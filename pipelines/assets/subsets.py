@@ -238,8 +238,7 @@ def with_units(study: Study, samples: pl.DataFrame, table: pl.DataFrame) -> pl.D
         samples = samples.with_columns(pl.Series("cost", costs))
     if study.group is None:
         return samples
-    alone = pl.format("no group, row {}", pl.int_range(pl.len()))
-    return samples.with_columns(table.select(group=pl.col(study.group).cast(pl.String).fill_null(alone))["group"])
+    return samples.with_columns(table[study.group].cast(pl.String).alias("group"))
 
 
 def provenance_of(

@@ -46,8 +46,16 @@ def columns_of_rows(study: Study, base: Path, cache: Path, revision: str, places
         values = column_at(files, name, places, what, gaps=what == "columns.group")
         if name == study.cost_column:
             refuse_no_costs(values, what)
-        found[name] = values
+        found[name] = each_its_own(values)
     return pl.DataFrame(found)
+
+
+def each_its_own(values: pl.Series) -> pl.Series:
+    """The column, whose rows without a value each have one of their own: what is missing is nothing in common."""
+    if not values.null_count():
+        return values
+    alone = pl.format("none, row {}", pl.int_range(pl.len()))
+    return values.to_frame().select(pl.col(values.name).cast(pl.String).fill_null(alone))[values.name]
 
 
 def refuse_no_costs(values: pl.Series, what: str) -> None:

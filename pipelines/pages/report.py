@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secateur.pipelines.pages.budgets import Budgets
-from secateur.pipelines.pages.names import other_of
+from secateur.pipelines.pages.names import budget_of, other_of
 from secateur.pipelines.pages.recommendation import Recommendation, learned, recommendation_of, useless_in
 from secateur.pipelines.pages.rows import Family, Metrics, Row, comparable, compared_rows, values_of
 from secateur.pipelines.pages.saving import Saving, saving_of
@@ -17,8 +17,6 @@ from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.yardstick import Beside
 from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.grid import KD, OWN, STEPS, Trial, selection_key
-from secateur.pipelines.studies.own_scores import plain_budget
-from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Verdict, compare_pairs
 from secateur.trainers.judging.outcome import Outcome
@@ -77,8 +75,8 @@ class Report:
 
     def place(self, row: Row) -> str:
         """Where a row stands, behind its title in a sentence."""
-        if isinstance(self.study, Study) and self.study.budget_of != ROWS and row.keep is not None:
-            return plain_budget({self.study.budget_of: row.keep})
+        if getattr(self.study, "budget_of", ROWS) != ROWS and row.keep is not None:
+            return budget_of(self.study, row.keep)
         if self.study.by_share or row.kept is None:
             return f"{row.keep:g}"
         return f"{row.kept:,} {self.kept_word}"

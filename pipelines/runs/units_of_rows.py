@@ -30,17 +30,8 @@ def grouped(study: Study, table: pl.DataFrame, rows: np.ndarray | None) -> Units
 
 
 def groups_of(study: Study, table: pl.DataFrame) -> np.ndarray | None:
-    """Number of each row's group, int64 `[n]`, of its own for a row without one; None where each row is by itself."""
-    if study.group is None:
-        return None
-    values = table[study.group]
-    if not values.null_count():
-        return codes_of(values)[0]
-    alone = values.is_null().to_numpy()
-    codes = np.empty(len(values), np.int64)
-    codes[~alone], known = codes_of(values.drop_nulls())
-    codes[alone] = len(known) + np.arange(alone.sum())
-    return codes
+    """Number of each row's group, int64 `[n]`; None where each row is by itself."""
+    return None if study.group is None else codes_of(table[study.group])[0]
 
 
 def costs_of_rows(study: Study, table: pl.DataFrame) -> np.ndarray | None:

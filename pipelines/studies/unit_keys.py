@@ -54,6 +54,11 @@ class UnitKeys(SampleKeys):
         if self.columns is None and (self.budget_of != ROWS or any(each.by for each in self.selections.values())):
             raise ValueError(f"keep: the task {self.task.kind} has no columns; write budgets of rows and no quotas")
         amounts = [keep for keep in self.keep if isinstance(keep, int) and self.budget_of != ROWS]
+        if amounts and self.refine:
+            raise ValueError(
+                f"refine: whether a budget between amounts of {self.budget_of} is smaller than what was shown is known "
+                "only once it was chosen; write budgets as shares such as 0.3"
+            )
         if amounts and self.distillation and self.distillation.tune:
             raise ValueError(
                 f"distillation.tune: students are tuned at shares of all rows, and keep names {amounts[0]:,} "

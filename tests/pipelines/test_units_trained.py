@@ -11,9 +11,14 @@ import polars as pl
 import pytest
 import yaml
 
+from secateur.pipelines.assets.data import prepared
+from secateur.pipelines.assets.unit_columns import each_its_own
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.manifests.explain import arrays_of, explain
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study, to_make
-from secateur.pipelines.studies.files import StudyFile, load_study
+from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
+from secateur.pipelines.studies.samples import Study
 
 COUNT = 300
 SOURCES = ["web", "code", "maths"]
@@ -46,6 +51,7 @@ def rows(count: int, seed: int) -> pl.DataFrame:
 
 
 def written(folder: Path, **change: Any) -> StudyFile:
+    """The study with some keys of other content, beside its data."""
     rows(COUNT, 0).write_parquet(folder / "train.parquet")
     rows(60, 1).write_parquet(folder / "test.parquet")
     path = folder / "calls.yaml"
@@ -139,6 +145,13 @@ def test_groups_are_kept_whole_by_selections_and_by_random_rows(tmp_path: Path) 
                 assert one.provenance.keep == (0.3 if budget == "0.3" else 51)
                 assert (spent.unit, spent.group, spent.groups) == ("rows", "customer", len(touched))
                 assert (spent.limit, spent.total, spent.whole) == (limit, len(chosen), COUNT)
+    best = kept(tmp_path, "best@51")
+    row = int(best.rows[0])
+    said = explain(best, row, arrays_of(best, tmp_path / "assets" / "calls")).sentence
+    name, own = table["customer"][row], members[table["customer"][row]]
+    assert f"samples of equal customer stay or go together, and its group {name!r} stays" in said
+    assert f"group's {len(own)} sample" in said
+    assert f"{np.mean(grades[own]):.4g}" in said
     random = [set(kept(tmp_path, "uniform_random@51", seed).rows.tolist()) for seed in (0, 1)]
     assert random[0] != random[1]
     text, told = report_of(tmp_path)
@@ -174,3 +187,66 @@ def test_a_budget_of_a_column_is_never_exceeded(keep: Any, tmp_path: Path) -> No
     assert (told["budgets"]["unit"], told["budgets"]["whole"]) == ("seconds", costs.sum())
     assert "Budgets are of seconds" in text
     assert to_make(file, tmp_path / "assets", list(file.study.trials))[0] == {}
+
+
+GROUPED = {"columns": CONTENT["columns"] | {"group": "customer"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({**GROUPED, "selections": {"rs2": None}}, "rs2 draws single rows anew in each epoch"),
+        ({**GROUPED, "selections": {"info_batch": {"budget": "own"}}}, "tears apart what columns.group keeps"),
+        ({"keep": {"seconds": 0.3}, "selections": {"rs2": None}}, "rs2 counts rows of an epoch, no seconds"),
+        ({**GROUPED, "selections": {"best": {"selector": "top", "score": "grade", "classes": {"floor": 2}}}}, "floor"),
+        ({"selections": {"rs2": {"by": "source"}}}, "draws the rows of each epoch by its own rule"),
+        (
+            {"selections": {"uniform_random": {"by": "source", "classes": {"policy": "balanced"}}}},
+            "classes share the budget already",
+        ),
+        ({"selections": {"uniform_random": {"share": "balanced"}}}, "say by which column with by"),
+        ({"selections": {"uniform_random": {"by": "source", "share": {"web": 0.7, "code": 0.7}}}}, "add up to 1"),
+        ({"keep": [{"seconds": 100}, {"tokens": 5}]}, "budgets of one column, got seconds, tokens"),
+        ({"keep": {"rows": 0.3}}, "rows are counted without a name"),
+    ],
+)
+def test_selections_that_cannot_keep_to_it_are_refused_when_the_study_loads(
+    change: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError) as error:
+        written(tmp_path, **change)
+    assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"keep": [{"seconds": 10_000_000}]}, "keep: 10,000,000 seconds are more than the"),
+        ({"keep": [{"seconds": 1}]}, "keep: 1 comes to 1 seconds, and the smallest that stays whole has"),
+        ({"keep": {"source": 0.3}}, "keep: column 'source' holds String, and budgets are of numbers"),
+        ({"keep": {"bytes": 0.3}}, "bytes"),
+        ({**GROUPED, "keep": [{"seconds": 6}]}, "keep: 6 comes to 6 seconds, and the smallest that stays whole has"),
+        (
+            {"selections": {"uniform_random": None, "best": {"selector": "top", "score": "grade", "by": "nation"}}},
+            "selections.best.by: ",
+        ),
+        (
+            {"selections": {"some": {"selector": "uniform_random", "by": "source", "share": {"moon": 0.5}}}},
+            "selections.some.share: column 'source' has no value 'moon'",
+        ),
+    ],
+)
+def test_columns_that_the_data_cannot_meet_are_refused_before_anything_is_made(
+    change: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, **change)
+    assert isinstance(file.study, Study)
+    with pytest.raises(SourceError) as error:
+        prepared(file.study, tmp_path, tmp_path / "cache", tmp_path / "made")
+    assert fault in str(error.value)
+    assert not list((tmp_path / "made").glob("*"))
+
+
+def test_rows_without_a_group_stay_or_go_each_by_itself() -> None:
+    filled = each_its_own(pl.Series("customer", [7, None, 7, None, 3]))
+    assert filled.to_list() == ["7", "none, row 1", "7", "none, row 3", "3"]
