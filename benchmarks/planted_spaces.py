@@ -5,7 +5,7 @@ exponential of it, so that few networks are far below the rest. Some pairs of ch
 chance. Noise is part of a table, as a seed is of a real one: which network is best is partly luck.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -42,7 +42,7 @@ PLANTED = {
 
 def planted(how: Planted, seed: int) -> tuple[ArchitectureSpace, np.ndarray]:
     """A listed space and the accuracy of each of its rows, in percent."""
-    rng = np.random.default_rng((seed, how.positions, how.choices))
+    rng = np.random.default_rng([seed, *(round(1000 * number) for number in astuple(how))])
     names = tuple(map(str, range(how.choices)))
     space = ArchitectureSpace.product([Position(f"p{place}", names) for place in range(how.positions)])
     assert space.listed is not None

@@ -25,7 +25,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer, Unit
-from secateur.scorers.registry import AnyScorer, scorers
+from secateur.scorers.registry import AnyScorer, direction_of, scorers
 from secateur.scorers.registry import declared as declared_scorers
 from secateur.selectors.contract import MaskSelector, Selector, selectors
 from secateur.selectors.contract import declared as declared_selectors
@@ -255,7 +255,7 @@ def score_table() -> str:
                 f"`{name}`",
                 f"{one.card.unit}s",
                 one.card.summary,
-                one.card.high_means,
+                direction_of(one.card),
                 " ".join([kind_of(one), *(f"`{signal}`" for signal in reads_of(one))]),
                 one.card.view,
                 settings_text(one.settings),

@@ -56,7 +56,7 @@ Reads = tuple[Signal | tuple[Signal, ...], ...]
 
 @dataclass(frozen=True)
 class Card:
-    """What everybody who reads a score must know of it."""
+    """What everybody who reads a score must know of it; `caveat` says where the direction was not borne out."""
 
     name: str
     version: str
@@ -65,6 +65,7 @@ class Card:
     paper: str
     summary: str
     unit: Unit = "sample"
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,7 @@ def scorer(
     reads: Reads = (),
     unit: Unit = "sample",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
-    """Declare a scorer of signals. `version` changes whenever its numbers would; `reads` names signals of a task that
-    its parameters stem from, beside those of the scores that it reads."""
+    """Declare a scorer of signals; `version` follows its numbers, `reads` names signals that it needs of a task."""
 
     def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from secateur.scorers.checkpoints.contract import CheckpointScorer
-from secateur.scorers.contract import Observer, Scorer, Unit, discover
+from secateur.scorers.contract import Card, Observer, Scorer, Unit, discover
 
 AnyScorer = Scorer[..., Any] | CheckpointScorer[...] | type[Observer]
 
@@ -16,6 +16,11 @@ def declared() -> Mapping[str, AnyScorer]:
     import secateur.scorers
 
     return discover(secateur.scorers, Scorer, CheckpointScorer, Observer)
+
+
+def direction_of(card: Card) -> str:
+    """What high values mean, with the caveat if there is one."""
+    return f"{card.high_means}, but {card.caveat}" if card.caveat else card.high_means
 
 
 def of_other_units() -> dict[str, str]:

@@ -21,7 +21,7 @@ from reference_pages import PAGES, TABLES, commands, filled, listing
 from secateur.pipelines.pages.choice_content import ChoiceContent
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.studies.architectures import Search
-from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import SHIPPED, validated
 from secateur.pipelines.studies.folders import LISTING, shipped_files
 from secateur.pipelines.studies.samples import Study
@@ -54,6 +54,8 @@ KEYS: dict[str, type[BaseModel]] = {
     "choice report keys": ChoiceContent,
     "pruning keys": PruningStudy,
 }
+REJECTED = {"choice keys": {*UNTRAINED}}
+"""Keys that such a study inherits and rejects: no page lists them."""
 ADDING = sorted((ROOT / "docs").glob("add-*.md"))
 SCORER_TEST = "test_rival_probability"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
@@ -96,7 +98,7 @@ def listed_in(name: str) -> set[str]:
     if name == "report keys":
         return set(ReportContent.model_fields)
     if name in KEYS:
-        return set(KEYS[name].model_fields)
+        return set(KEYS[name].model_fields) - REJECTED.get(name, set())
     return set(selectors() if "selector" in name else scorers())
 
 

@@ -236,7 +236,8 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep, spent: Spent, stor
     told = None if spent.plain else Told(**vars(spent))
     table = with_units(study, table, made.table) if told else table
     trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
-    made_by = provenance_of(widened, trial, made.loaded["source"], asked.settings, keep, None, told)
+    count = len(table) if told is None else int(keep.sum())
+    made_by = provenance_of(widened, trial, made.loaded["source"], asked.settings, count, None, told)
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     source = made.loaded["source"]
     rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names, origin=origin_of(study, source))

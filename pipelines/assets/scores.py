@@ -31,6 +31,7 @@ from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.scorers.contract import Card, Scorer, Scores
+from secateur.scorers.registry import direction_of
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.passes.folds import Folds, folds_of, groups_of
@@ -39,7 +40,7 @@ from secateur.trainers.processes import device_of_choice
 
 def describe(card: Card) -> str:
     """What the UI says of a score."""
-    return f"{card.summary}\n\nHigh means: {card.high_means}.\n\nView: {card.view}.\n\nSource: {card.paper}."
+    return f"{card.summary}\n\nHigh means: {direction_of(card)}.\n\nView: {card.view}.\n\nSource: {card.paper}."
 
 
 def score_metadata(

@@ -189,12 +189,14 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
-            mask, told = np.asarray(subset[trial]), secateur_store.load(key_of(study, "subset_spent"), trial)
-            spent = Spent(**told) if told else None
+            mask, key_spent = np.asarray(subset[trial]), key_of(study, "subset_spent")
+            come = secateur_store.load(key_spent, trial) if secateur_store.holds(key_spent, trial) else {}
+            spent = Spent(**come) if come else None
             own = table if spent else table.drop("cost", "group", strict=False)
             rows = Rows.chosen(own, mask, scores=held, label_names=source["strata"], origin=origin)
             card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
-            provenance = provenance_of(study, trial, source, settings, mask, card, spent)
+            count = len(table) if spent is None else int(mask.sum())
+            provenance = provenance_of(study, trial, source, settings, count, card, spent)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
@@ -246,11 +248,12 @@ def provenance_of(
     trial: Trial,
     source: dict[str, Any],
     settings: dict[str, Any],
-    mask: np.ndarray,
+    count: int,
     target: TargetCard | None = None,
     spent: Spent | None = None,
 ) -> Provenance:
-    """All that a manifest says of how its rows were chosen."""
+    """All that a manifest says of how its rows were chosen; `count` is how many there are, or how many
+    are kept where `spent` says what they come to."""
     selection = study.selections.get(trial.name)
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
     quotas: dict[str, Any] = {"by": selection.by, "share": selection.share} if selection and selection.by else {}
@@ -263,7 +266,7 @@ def provenance_of(
         selector_version=selection.static.version if selection else "1",
         settings=settings | quotas,
         keep=trial.keep if spent is None or study.budget_of == ROWS else {study.budget_of: trial.keep},
-        budget=resolve_keep(trial.keep, len(mask)) if spent is None else int(mask.sum()),
+        budget=resolve_keep(trial.keep, count) if spent is None else count,
         spent=spent,
         seed=trial.seed,
         scores=tuple(

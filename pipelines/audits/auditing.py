@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from secateur.pipelines.audits.cheap import Cheap
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
@@ -20,6 +20,8 @@ from secateur.pipelines.audits.marking import with_draws
 from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
 from secateur.pipelines.audits.nearly import near_copies
 from secateur.pipelines.audits.oddities import odd
+from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
+from secateur.pipelines.audits.own_predictions import fit_to
 from secateur.pipelines.audits.suspects import (
     Suspects,
     suspects_in,
@@ -35,13 +37,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class How:
-    """What an audit looks at, and the training that duplicates would cost."""
+    """What an audit looks at, and the training that duplicates would cost.
+
+    `own` are predictions of the training rows by a model of the user's that did not learn from their labels: what
+    `read_predictions` reads.
+    """
 
     near: bool = True
     labels: bool = True
     seed: int = 0
     batch_size: int = BATCH
     epochs: int = 1
+    own: Float64[np.ndarray, "n width"] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Audited:
     resting: Resting | None = None
     samples: bool = True
     """Whether tables may show what rows hold."""
+    contamination: Mapping[str, Any] = field(default_factory=dict)
+    """How much of texts of other parts stands in training, by the part's name."""
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
@@ -105,7 +114,8 @@ class Audited:
     @property
     def meaning(self) -> list[str]:
         """What the findings mean, in sentences without a full stop."""
-        return [one.sentence for one in (self.resting, self.saving) if one]
+        told = [one["sentence"] for one in self.contamination.values()]
+        return [*(one.sentence for one in (self.resting, self.saving) if one), *told]
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
@@ -123,6 +133,7 @@ class Audited:
             "labels_not_looked_at": self.unlooked or None,
             "resting_on_leaks": self.resting.content() if self.resting else None,
             "saving": self.saving.content() if self.saving else None,
+            "contamination": dict(self.contamination),
             "findings": self.findings,
             "measures": measures,
             "notes": list(self.rows.notes),
@@ -150,6 +161,8 @@ class Audited:
 def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, say: Say = lambda _: None) -> Audited:
     """Audit the rows."""
     how = how or How()
+    if how.own is not None:
+        fit_to(how.own, rows)
     say("comparing rows")
     cheap = Cheap(rows)
     copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
@@ -158,10 +171,12 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     worth = None
     if not unlooked:
         say("looking at labels")
-        suspects = suspects_in(rows, copies, cheap, seed=how.seed)
+        suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
-    found = with_draws(in_order(list(checked(rows, copies, suspects))), how.seed)
-    return Audited(rows, copies, tuple(found), how, suspects, unlooked, worth, samples)
+    overlaps = overlaps_in(rows) if how.near else {}
+    every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
+    found = tuple(with_draws(in_order(every), how.seed))
+    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
 
 
 def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:

@@ -73,7 +73,7 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
     if len(near):
         groups, more = len(np.unique(group)), len(np.unique(inputs))
         text = (
-            f"{many(groups, 'group')} of near copies among {name} rows, {more - groups:,} rows more than needed"
+            f"{many(groups, 'group')} of near copies among {name} rows, {many(more - groups, 'row')} more than needed"
             f"{'' if len(near) == more else ' besides equal ones'}"
         )
         yield group_of(rows, copies.group, near, "near duplicates", name, text, copies)

@@ -144,7 +144,7 @@ class Saving:
         epochs = "an epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return (
             f"Without copies {self.rows:,} of {self.of:,} training rows would go ({self.rows / self.of:.1%}), "
-            f"{self.steps:,} steps less in {epochs} of batches of {self.batch_size}"
+            f"{self.steps:,} step{'' if self.steps == 1 else 's'} less in {epochs} of batches of {self.batch_size}"
         )
 
     def content(self) -> dict[str, Any]:

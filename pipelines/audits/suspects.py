@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from secateur.pipelines.audits.cheap import Cheap, right
 from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
@@ -76,13 +76,18 @@ def why_not(rows: AuditRows) -> str:
     return ""
 
 
-def suspects_in(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> dict[int, Suspects]:
-    """Suspects by part, of training and test rows."""
+def suspects_in(
+    rows: AuditRows, copies: Joined, cheap: Cheap, own: Float64[np.ndarray, "n width"] | None = None, *, seed: int
+) -> dict[int, Suspects]:
+    """Suspects by part, of training and test rows; of training rows by the user's `own` predictions, if any."""
     assert rows.task is not None
     assert rows.targets is not None
     mine = np.flatnonzero(rows.labelled & np.isin(rows.part, (TRAIN, TEST)))
     group = np.where(copies.group[mine] >= 0, copies.group[mine], mine)
     predicted = predictions(rows, cheap, mine, group, seed=seed)
+    if own is not None:
+        train = rows.part[mine] == TRAIN
+        predicted[train] = own[mine[train] - rows.starts[TRAIN]]
     judge, found = JUDGES[rows.task.target], {}
     for part in (TRAIN, TEST):
         some = rows.part[mine] == part

@@ -87,6 +87,10 @@ NoSamples = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.", rich_help_panel=FILES)]
 Near = Annotated[bool, typer.Option("--near/--exact", help="Look for near copies, or for equal rows alone.")]
 Seed = Annotated[int, typer.Option(help="Of draws.", min=0)]
+Probabilities = Annotated[
+    Path | None,
+    typer.Option(metavar="NPY", help="Of your own model, one row of classes for each training row: they judge labels."),
+]
 MaxLeaks = Annotated[
     str | None,
     typer.Option(metavar="LIMIT", help="Rows outside training that it has.", rich_help_panel=LIMITS),
@@ -121,6 +125,7 @@ def audit(
     task: Task = None,
     near: Near = True,
     seed: Seed = 0,
+    probabilities: Probabilities = None,
     page: Page = None,
     findings: Findings = None,
     write: Write = None,
@@ -148,7 +153,7 @@ def audit(
         "test": test, "target": target, "against": against, "label": label, "no-label": no_label, "text": text,
         "image": image, "features": features, "group": group, "key": key, "task": task, "exact": not near, "seed": seed,
         "page": page, "findings": findings, "write": write, "marks": marks, "without-samples": without_samples,
-        "overwrite": overwrite,
+        "overwrite": overwrite, "probabilities": probabilities,
     }  # fmt: skip
     if is_data(name):
         refuse_option(name, "a study", {"--again": again, "--wait": wait})
@@ -187,6 +192,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     from secateur.pipelines.audits.auditing import How
     from secateur.pipelines.audits.limits import exceeded
     from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.audits.own_predictions import read_predictions
     from secateur.pipelines.front_door.audit_data import Given
     from secateur.pipelines.studies.draft import Wish
 
@@ -200,7 +206,8 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     )  # fmt: skip
     beside = (asked["test"], asked["target"], asked["against"] or ())
     given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"])
-    how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"])
+    own = None if asked["probabilities"] is None else read_predictions(asked["probabilities"])
+    how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"], own=own)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
         found = look(given, how, Path(place), samples=not asked["without_samples"])
         right, strange = ([], 0) if known is None else precisions(found.lines, known)
@@ -282,6 +289,7 @@ def show(answer: dict[str, Any]) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in answer["rows"].items())
     say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
     meant = [answer[name]["sentence"] for name in ("resting_on_leaks", "saving") if answer[name]]
+    meant += [one["sentence"] for one in answer["contamination"].values()]
     for sentence in (*meant, *(one["sentence"] for one in answer["precision"])):
         say(sentence)
     if answer["labels_not_looked_at"]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.marking import precisions, read_marks
+from secateur.pipelines.audits.own_predictions import read_predictions
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
@@ -116,6 +117,7 @@ def audit(
     unlabelled: bool = False,
     near: bool = True,
     seed: int = 0,
+    probabilities: Any = None,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks, copies, wrong labels and oddities in `data`.
@@ -129,6 +131,10 @@ def audit(
     values belong together, `key` one of ids of your own. What is not named is guessed, as `secateur init` does, but for
     labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
     equal rows alone are copies.
+
+    `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
+    labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
+    Of several labels they are those of each, of numbers predictions `[n, k]`.
 
     Raises ValueError for data that cannot be read, and columns that there are not.
 
@@ -144,12 +150,13 @@ def audit(
     )  # fmt: skip
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
     given = Given(data, test, target, several, wish, group, key, unlabelled)
+    own = None if probabilities is None else read_predictions(probabilities)
     alive = tempfile.TemporaryDirectory(prefix="secateur-")
     folder = Path(alive.name).resolve()
     with bars(progress) as display, in_words_of_a_call(folder):
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
-        how = How(near=near, labels=not unlabelled, seed=seed)
+        how = How(near=near, labels=not unlabelled, seed=seed, own=own)
         return Audit(audited(rows, how, say=display.stage))
 
 

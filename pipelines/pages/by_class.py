@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from secateur.pipelines.files.shown_text import one_line
+from secateur.pipelines.pages.names import budget_of
 from secateur.pipelines.pages.words import LOST
 from secateur.pipelines.runs.by_class import ByClass, Recalls
 from secateur.pipelines.studies.grid import OWN, selection_key

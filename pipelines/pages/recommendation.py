@@ -249,9 +249,9 @@ class Answer:
         sign = 1 if self.metric.higher_is_better else -1
         bound = "least" if self.metric.higher_is_better else "most"
         return (
-            f"Keep {budget_of(self.study, keep)} by {title_of(self.study, arm)}{counted}: at {1 - LEVEL:.0%} its {self.measure} is not "
-            f"worse than that of {other_of(self.study, self.whole)} by more than {self.points(self.margin)}, over "
-            f"{check.seeds} seeds{terms} (difference {signed(sign * check.difference, self.metric)}, at {bound} "
+            f"Keep {budget_of(self.study, keep)} by {title_of(self.study, arm)}{counted}: at {1 - LEVEL:.0%} its "
+            f"{self.measure} is not worse than that of {other_of(self.study, self.whole)} by more than "
+            f"{self.points(self.margin)}, over {check.seeds} seeds{terms} (difference {signed(sign * check.difference, self.metric)}, at {bound} "
             f"{signed(sign * check.lower, self.metric)})."
         )
 

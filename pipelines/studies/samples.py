@@ -14,7 +14,7 @@ from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_len
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
-from secateur.pipelines.studies.scores import refuse_impossible, require_score
+from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
@@ -149,8 +149,10 @@ class Study(TargetKeys):
                 require_score(
                     signal, self.scores, f"selections.{name}: selector {selection.selector!r} reads the score"
                 )
-        for name, score in self.computed.items():
-            for signal in score.signals - SIGNALS.keys():
+        for name, score in list(self.computed.items()):
+            for signal in sorted(score.signals - SIGNALS.keys()):
+                if signal in scorers() and signal != name:  # a score that is made of another one brings it along
+                    self.scores.setdefault(signal, Score(scorer=signal))
                 others = {other for other in self.scores if other != name}
                 require_score(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self

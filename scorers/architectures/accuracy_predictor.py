@@ -20,10 +20,11 @@ Accuracies = Float64[np.ndarray, " n"]
 
 
 class PredictorSettings(Settings):
-    """Settings of the boosted trees; what stands here by default is what the paper's code sets.
+    """Settings of the boosted trees; what stands here by default is what the paper's code sets, but for two things.
 
-    LightGBM's own `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error. Left out, it is a 300th
-    of the pool, within 3 … 20.
+    LightGBM's own `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error. Left out, it is a tenth of
+    the pool, within 3 … 10. And accuracies are `clipped`: a long tail of poor networks, or failures, would dominate the
+    squared error, though a search need not tell them apart. Of the poorer half nothing is learnt then but that it is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +36,7 @@ class PredictorSettings(Settings):
     bagging_fraction: Annotated[float, Field(gt=0, le=1, description="architectures that a tree learns from")] = 0.8
     bagging_frequency: Annotated[int, Field(ge=0, description="trees until these are drawn anew")] = 5
     least_in_leaf: Annotated[int | None, Field(ge=1, description="left out: fitted to the pool")] = None
+    clipped: Annotated[bool, Field(description="accuracies below the pool's median count as the median")] = True
     failed_below: Annotated[
         float | None, Field(description="accuracies below it are failed trainings, and stay out of the pool")
     ] = None
@@ -42,6 +44,10 @@ class PredictorSettings(Settings):
     def trained_on(self, accuracies: Accuracies) -> Bool[np.ndarray, " n"]:
         """Which evaluations teach the predictor: failed networks would dominate the squared error."""
         return accuracies >= (-np.inf if self.failed_below is None else self.failed_below)
+
+    def targets(self, accuracies: Accuracies) -> Accuracies:
+        """What the trees are fitted to, of the accuracies of the pool."""
+        return np.maximum(accuracies, np.median(accuracies)) if self.clipped else accuracies
 
     def parameters(self, pool: int, seed: int, threads: int) -> dict[str, Any]:
         """LightGBM's parameters for a pool of this size."""
@@ -52,7 +58,7 @@ class PredictorSettings(Settings):
             "feature_fraction": self.feature_fraction,
             "bagging_fraction": self.bagging_fraction,
             "bagging_freq": self.bagging_frequency,
-            "min_data_in_leaf": self.least_in_leaf or min(20, max(3, pool // 300)),
+            "min_data_in_leaf": self.least_in_leaf or min(10, max(3, pool // 10)),
             "min_data_in_bin": 1,
             "seed": seed % 2**31,
             "deterministic": True,
@@ -64,7 +70,10 @@ class PredictorSettings(Settings):
 
 @dataclass(frozen=True)
 class AccuracyPredictor:
-    """Boosted trees fitted to evaluated architectures of a space; predictions are in the unit of the accuracies."""
+    """Boosted trees fitted to evaluated architectures of a space; predictions are in the unit of the accuracies.
+
+    Where settings clip accuracies, those predicted for the poorer half are about the pool's median, or above it.
+    """
 
     space: ArchitectureSpace
     booster: Any
@@ -97,7 +106,7 @@ class AccuracyPredictor:
                 f"{pool.sum()} of {len(pool)} architectures reach failed_below = {settings.failed_below}; a predictor "
                 "needs two: lower the threshold or evaluate more"
             )
-        targets, features = accuracies[pool], space.encode(choices[pool])
+        targets, features = settings.targets(accuracies[pool]), space.encode(choices[pool])
         mean, deviation = float(targets.mean()), float(targets.std()) or 1.0
         data = lightgbm.Dataset(
             features.astype(np.float64),

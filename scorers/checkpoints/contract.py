@@ -144,13 +144,14 @@ def checkpoint_scorer(
     several: bool = False,
     least: int = 1,
     unscored: float | None = None,
+    caveat: str = "",
 ) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
     """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
 
     def declare(compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]) -> CheckpointScorer[P]:
         name = compute.__name__
         view = "evaluation mode, not augmented, " + ("several checkpoints" if several else "last checkpoint")
-        card = Card(name, version, high_means, view, paper, summary_of(compute))
+        card = Card(name, version, high_means, view, paper, summary_of(compute), caveat=caveat)
         return CheckpointScorer(compute, card, settings_of(compute), reads, several, least, unscored)
 
     return declare

@@ -21,7 +21,8 @@ def normalised_vog(
 
     Mean and standard deviation (population) are those of the samples given, in float64. Where they do not
     vary, as in a class of one sample, the score is 0: no sample there is harder than the rest. Class-normalised scores
-    won on balanced data in the second paper, data-set-normalised ones on imbalanced data.
+    won on balanced data in the second paper, data-set-normalised ones on imbalanced data. As of `vog`, high
+    does not mean harder on every data set.
     """
     groups = strata if within == "class" else np.zeros_like(strata)
     wide = vog.astype(np.float64)

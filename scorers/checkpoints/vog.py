@@ -10,6 +10,11 @@ from pydantic import Field
 from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_scorer
 from secateur.scorers.lazy import nn, torch
 
+CAVEAT = (
+    "not on every data set: against CIFAR-10's c-scores its rank correlation with difficulty is -0.24, and wrong "
+    "labels have low values (docs/label-noise.md), so compare before choosing by it"
+)
+
 
 @checkpoint_scorer(
     high_means="harder",
@@ -18,6 +23,7 @@ from secateur.scorers.lazy import nn, torch
     "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
     several=True,
     least=2,
+    caveat=CAVEAT,
 )
 def vog(
     batch: CheckpointBatch,
@@ -30,6 +36,8 @@ def vog(
 
     For numbers it is the gradient of the prediction (of several, of their sum), for several labels that of the sum of
     the logits of those that are there, so that a sample without labels gets 0 (our choices).
+
+    That high means harder is the papers' finding, and was not borne out everywhere (`CAVEAT`).
 
     Images and features: the gradient at what the network is fed with, which is after the standardising first layer
     where the model has one; for images it is averaged over channels before anything else, as in the authors' code.

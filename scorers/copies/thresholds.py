@@ -2,9 +2,10 @@
 
 Rows that cannot be copies are made here of halves of two rows apart: they have the vocabulary, the phrases and the
 lengths of the data, and at most half of any row. The threshold is the lowest that at most one in a hundred of them
-reaches and at which, by that rate, at most one row in four that are found is wrong. Where more than half of the rows
-follow templates, halves of a row and of the row most like it still look like a third row: then those are the rows that
-cannot be copies, and every higher threshold must keep the rate too.
+reaches and at which, by that rate, at most one row in four that are found is wrong; where a gap lies between it and the
+copies of the sample, its middle. Where more than half of the rows follow templates, halves of a row and of the row most
+like it still look like a third row: then those are the rows that cannot be copies, and every higher threshold must keep
+the rate too.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from jaxtyping import Float32, Float64, Int64
 
 RATE, WRONG = 0.01, 0.25
 """Share of rows that cannot be copies that may reach a threshold, and share of rows found that may be wrong by it."""
+
+JUST = 1e-6
+"""More than float32 rounds similarities by."""
+
+ENOUGH = 5
+"""Sampled rows above a threshold from which on the gap below them counts."""
 
 ABOVE = 2.0
 """A threshold that nothing but equality reaches."""
@@ -51,20 +58,32 @@ def threshold(
     `apart` are rows that cannot be copies, `alike` such as are made within a template, `made` says how for people.
     Above 1, so that equal rows alone are copies, where no threshold up to 1 keeps the rate.
     """
-    levels = np.unique(np.concatenate([top, apart.reached]).astype(np.float64))
-    levels = levels[levels > 0]
+    levels = levels_of(top, apart)
     rates, counted = collision_rates(levels, apart)
     holds = rates <= np.minimum(rate, wrong * share_from(levels, top))
     holds &= counted >= len(apart.reached) / 4
-    value = float(levels[holds.argmax()]) if holds.any() else ABOVE
+    value = into_gap(float(levels[holds.argmax()]), top) if holds.any() else ABOVE
     if alike is None or not len(alike.reached) or (alike.reached >= value).mean() <= 0.5:
         return Threshold(value, in_words(value, top, apart, made))
-    levels = np.unique(np.concatenate([top, alike.reached]).astype(np.float64))
+    levels = levels_of(top, alike)
     rates, counted = collision_rates(levels, alike)
     fails = np.flatnonzero((rates > rate) & (counted > 0))
     above = levels[fails[-1] + 1 :] if len(fails) else levels
-    value = float(above[0]) if len(above) else ABOVE
+    value = into_gap(float(above[0]), top) if len(above) else ABOVE
     return Threshold(value, in_words(value, top, alike, f"{made} of one template, which most rows follow,"))
+
+
+def levels_of(top: Float32[np.ndarray, " s"], collisions: Collisions) -> Float64[np.ndarray, " l"]:
+    """Thresholds at which a rate changes: similarities that occur, and what is just above a collision."""
+    reached = collisions.reached.astype(np.float64)
+    levels = np.unique(np.concatenate([top.astype(np.float64), reached, reached + JUST]))
+    return levels[(levels > 0) & (levels <= 1)]
+
+
+def into_gap(value: float, top: Float32[np.ndarray, " s"]) -> float:
+    """The middle between a threshold and the least similar row above it, where there are enough to speak of a gap."""
+    above = top[top >= value]
+    return (value + float(above.min())) / 2 if len(above) >= ENOUGH else value
 
 
 def in_words(value: float, top: Float32[np.ndarray, " s"], collisions: Collisions, made: str) -> str:

@@ -4,8 +4,8 @@ Model for Neural Architecture Search", arXiv 2007.04785).
 
 import numpy as np
 
-from secateur.scorers.architectures.accuracy_predictor import AccuracyPredictor, PredictorSettings
-from secateur.scorers.architectures.encoding import ArchitectureSpace, Rows
+from secateur.scorers.architectures.accuracy_predictor import Accuracies, AccuracyPredictor, PredictorSettings
+from secateur.scorers.architectures.encoding import ArchitectureSpace, Choices, Rows
 from secateur.selectors.searches.choice_pruning import PruningSettings, prune
 from secateur.selectors.searches.contract import ArchitectureSearch
 
@@ -15,7 +15,9 @@ class GbdtSearch(ArchitectureSearch):
 
     Each round fits the predictor to everything evaluated so far, failed networks aside, and ranks every architecture
     of the space, or `candidates` random ones where the space is not listed. With `pruning` (S3) each fit also takes
-    choices away, and candidates come from what is left; when that is used up, nothing more is proposed.
+    choices away, and candidates come from what is left; when that is used up, nothing more is proposed. Where
+    accuracies are clipped, a second fit, to ranks, tells what choices contribute: a clipped pool does not tell a choice
+    that hurts from one that is only never among the best.
 
     `explore` is the share of each round that is random instead (0 in the paper): small rounds of the best predicted
     alone can keep asking around one place for good.
@@ -71,12 +73,22 @@ class GbdtSearch(ArchitectureSearch):
         fitted = AccuracyPredictor.fit(
             self.space, choices, fitness[taught], self.settings, seed=self.seed + self.rounds, threads=self.threads
         )
-        self.rounds += 1
         if self.pruning:
-            self.alive = prune(fitted, choices, self.alive, self.pruning)
+            whole = self._fitted_to_ranks(choices, fitness[taught]) if self.settings.clipped else fitted
+            self.alive = prune(whole, choices, self.alive, self.pruning)
+        self.rounds += 1
         candidates = self.space.candidates(self.alive, self.candidates, self.generator)
         predicted = fitted.predict(self.space.choices_of(candidates), threads=self.threads)
         # Candidates come in random order, so equal predictions do not favour the first rows of a table.
         best = candidates[np.argsort(-predicted, kind="stable")]
         guided = self.fresh(best, self.guided)
         self.queue = self.fresh(np.concatenate([guided, candidates]), self.per_round).tolist()
+
+    def _fitted_to_ranks(self, choices: Choices, accuracies: Accuracies) -> AccuracyPredictor:
+        """A predictor of ranks, as shares of the pool."""
+        from scipy.stats import rankdata
+
+        ranks = np.asarray(rankdata(accuracies) / len(accuracies), dtype=np.float64)
+        settings = self.settings.model_copy(update={"clipped": False, "failed_below": None})
+        seed = self.seed + self.rounds
+        return AccuracyPredictor.fit(self.space, choices, ranks, settings, seed=seed, threads=self.threads)

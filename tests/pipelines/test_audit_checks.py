@@ -268,3 +268,28 @@ def test_odd_rows_of_files(tmp_path: Path) -> None:
     assert found["broken characters", "train"] == [61]
     assert found["other script", "train"] == [62]
     assert found["groups", "test"] == [0, 1, 2, 3, 4]
+
+
+def test_own_probabilities_judge_the_training_labels(tmp_path: Path) -> None:
+    """Texts that no model can tell apart: what is found is what the user's probabilities say."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 300)
+    given = np.where(np.arange(300) % 10 == 0, 1 - truth, truth)
+    pl.DataFrame({"body": sentences(300), "label": np.array(["no", "yes"])[given]}).write_csv(tmp_path / "t.csv")
+    own = np.where(truth[:, None] == [0, 1], 0.9, 0.1)
+    np.save(tmp_path / "own.npy", own)
+    answer = sc.audit(
+        tmp_path / "t.csv", text="body", label="label", probabilities=tmp_path / "own.npy", progress=False
+    )
+    listed = [row for one in answer.findings if one["kind"] == "wrong labels" for _, row in one["rows"]]
+    assert sorted(listed) == list(range(0, 300, 10))
+    for bad, words in (
+        (own[:299], "299 rows for 300 training rows"),
+        (np.hstack([own, own]), r"4 columns for 2 .* \(no, yes\)"),
+        (own + 0.1, "values of row 0 are no probabilities"),
+        (np.array(["x"]), "give numbers"),
+        (tmp_path / "t.csv", "no array that numpy.save wrote"),
+        (tmp_path / "none.npy", "there is no file"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sc.audit(tmp_path / "t.csv", text="body", label="label", probabilities=bad, progress=False)

@@ -17,6 +17,7 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.scan import CONTENT, words_of
 from secateur.pipelines.data.sources import Source, load
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.storage.home import marked_home
 from secateur.pipelines.studies.files import StudyError, load_study
 from secateur.trainers.tasks.token_roles import token_counts
@@ -138,6 +139,7 @@ def test_budgets_are_of_completion_tokens_and_manifests_say_so(finished: tuple[P
         assert declared["provenance"]["keep"] == {"tokens": 0.3}
         assert spent["total"] <= limit < spent["total"] + max(shortest, 13)
         kept[arm] = declared["count"]
+        assert len(Manifest.load(folder).apply(datasets.Dataset.from_list(pairs()))) == kept[arm]
     mask = np.load(home / "subset" / "longest_first@0.3" / "0.npy")
     assert (counts[mask] < counts[~mask].max()).sum() <= 1, "what still fitted at the end"
     assert kept["longest_first"] < kept["uniform_random"]

@@ -239,3 +239,15 @@ def test_an_unknown_key_of_a_source_is_told_with_those_of_its_kind(study_content
     with pytest.raises(StudyError, match=r"source.parquet.tset: .* did you mean 'test'\?") as fault:
         validated(study_content, Path("blobs.yaml"))
     assert "separator" not in str(fault.value)
+
+
+def test_a_score_that_is_made_of_another_brings_it_along(tmp_path: Path, study_content: dict[str, Any]) -> None:
+    study_content["scores"] |= {"pvi": None, "normalised_vog": {"within": "dataset"}}
+    study = load(tmp_path, study_content | {"checkpoints": 2})
+    assert {"pvi", "checkpoint_loss", "normalised_vog", "vog"} <= study.scores.keys()
+    assert (study.scores["vog"].scorer, study.scores["vog"].settings) == ("vog", {})
+    study_content["scores"]["vog"] = {"reduce": "variance"}
+    own = load(tmp_path, study_content | {"checkpoints": 2})
+    assert own.scores["vog"].settings == {"reduce": "variance"}
+    with pytest.raises(StudyError, match="checkpoints must be at least 2"):
+        load(tmp_path, study_content | {"checkpoints": 1})

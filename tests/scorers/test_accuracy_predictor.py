@@ -68,6 +68,26 @@ def test_failed_networks_do_not_teach() -> None:
     assert np.array_equal(with_failures.predict(choices), without.predict(choices))
 
 
+def test_the_poorer_half_of_the_pool_counts_as_its_median() -> None:
+    space = nas_bench_macro()
+    choices, accuracies = synthetic(space, 100)
+    accuracies[accuracies < np.quantile(accuracies, 0.3)] -= 1000.0
+    clipped = AccuracyPredictor.fit(space, choices, accuracies)
+    same = AccuracyPredictor.fit(
+        space, choices, np.maximum(accuracies, np.median(accuracies)), PredictorSettings(clipped=False)
+    )
+    every = space.choices_of(np.arange(len(space)))
+    assert np.array_equal(clipped.predict(every), same.predict(every))
+    whole = AccuracyPredictor.fit(space, choices, accuracies, PredictorSettings(clipped=False))
+    assert whole.predict(every).min() < np.median(accuracies) - 500 < clipped.predict(every).min()
+
+
+@pytest.mark.parametrize(("pool", "least"), [(20, 3), (31, 3), (50, 5), (99, 9), (100, 10), (5000, 10)])
+def test_leaves_grow_with_the_pool(pool: int, least: int) -> None:
+    assert PredictorSettings().parameters(pool, 0, 1)["min_data_in_leaf"] == least
+    assert PredictorSettings(least_in_leaf=7).parameters(pool, 0, 1)["min_data_in_leaf"] == 7
+
+
 def test_missing_accuracies_and_pools_of_failures_are_refused() -> None:
     space = nas_bench_macro()
     choices, accuracies = synthetic(space, 20)

@@ -64,7 +64,7 @@ def test_changed_pictures_are_found_and_others_are_not() -> None:
 
 def test_a_cluster_of_150_is_found_whole_and_across() -> None:
     base = scenes(300)
-    copies = [ImageEnhance.Brightness(base[5]).enhance(0.8 + place / 400) for place in range(149)]
+    copies = [ImageEnhance.Brightness(base[5]).enhance(0.95 + place / 1500) for place in range(149)]
     found = picture_copies([*base, *copies], np.array([0] * 300 + [1] * 149, np.int16))[0]
     assert (found.group == 5).sum() == 150
     assert (found.group >= 0).sum() == 150

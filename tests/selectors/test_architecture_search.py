@@ -186,12 +186,51 @@ def test_pairs_prune_both_or_the_one_that_is_bad_alone() -> None:
 def test_pruning_takes_away_choices_that_hurt_and_keeps_the_optimum() -> None:
     rows = np.random.default_rng(0).permutation(81)[:40].astype(np.int64)
     choices = SPACE.choices_of(rows)
-    fitted = AccuracyPredictor.fit(SPACE, choices, quality(rows), PredictorSettings(trees=40, least_in_leaf=2))
+    settings_ = PredictorSettings(trees=40, least_in_leaf=2, clipped=False)
+    fitted = AccuracyPredictor.fit(SPACE, choices, quality(rows), settings_)
     for order in ("first", "second"):
         left = prune(fitted, choices, SPACE.allowed, PruningSettings(per_round=2, order=order))
         assert left[[2, 5, 8, 11]].all()
         if order == "first":
             assert not left[0]
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_a_search_prunes_by_ranks_where_accuracies_are_clipped(clipped: bool) -> None:
+    """The choices that go are those that a fit to ranks, or to accuracies as they are, lets go."""
+    settings_ = PredictorSettings(trees=40, least_in_leaf=2, clipped=clipped, failed_below=1.0)
+    searcher = GbdtSearch(SPACE, initial=40, per_round=6, predictor=settings_, pruning=PruningSettings(), seed=3)
+    first = searcher.ask(40)
+    fitness = quality(first)
+    searcher.tell(first, fitness)
+    searcher.ask(1)
+    taught = fitness >= 1.0
+    choices, targets = SPACE.choices_of(first[taught]), fitness[taught]
+    if clipped:
+        targets = (targets[:, None] >= targets).sum(axis=1) - ((targets[:, None] == targets).sum(axis=1) - 1) / 2
+        targets = targets / len(targets)
+    plain = settings_.model_copy(update={"clipped": False, "failed_below": None})
+    expected = prune(
+        AccuracyPredictor.fit(SPACE, choices, targets, plain, seed=3), choices, SPACE.allowed, PruningSettings()
+    )
+    np.testing.assert_array_equal(searcher.alive, expected)
+    assert searcher.alive[[2, 5, 8, 11]].all(), "choices of the optimum"
+    assert not searcher.alive.all()
+
+
+def test_failures_and_long_tails_do_not_blind_the_search_by_default() -> None:
+    """As it was, the search is no better than random on made-up tables with failures and a long tail."""
+    from planted_spaces import PLANTED, planted
+
+    before = PredictorSettings(clipped=False, least_in_leaf=3)
+    regrets: dict[str, list[float]] = {"default": [], "before": []}
+    space, accuracies = planted(PLANTED["failures"], 0)
+    for seed in range(3):
+        for name, settings_ in (("default", PredictorSettings()), ("before", before)):
+            searcher = GbdtSearch(space, predictor=settings_, seed=seed)
+            found = search(searcher, lambda rows: accuracies[rows], 200, batch=50)
+            regrets[name].append(accuracies.max() - found.fitness.max())
+    assert np.mean(regrets["default"]) < 0.5 * np.mean(regrets["before"])
 
 
 def table_201(folder: Path) -> tuple[ArchitectureSpace, np.ndarray]:

@@ -123,9 +123,28 @@ def test_a_hard_mask_passes_gradients_to_what_stays_alone() -> None:
         assert mask(weight).tolist() == [[3.0, 0.0, 0.0, -4.0]]
         assert gradient.tolist() == [[1.0, 0.0, 0.0, 1.0]]
     assert cold.mask(torch.zeros(1, 4), 2).tolist() == [[0.0] * 4]
-    soft = SoftMask(4, form="unstructured", m=4, temperature=1.0, absolute=False)
-    assert soft.mask(torch.zeros(1, 4), 2).tolist() == [[0.5] * 4]
-    assert soft(weight) is weight
+    assert SoftMask(4, form="unstructured", m=4, temperature=1.0, absolute=False)(weight) is weight
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 1e-2])
+def test_where_what_goes_is_zero_already_the_mask_is_what_it_tends_to(temperature: float) -> None:
+    """Zeros on the smaller side of a threshold that goes to 0: not one half, whatever the threshold was before."""
+    soft = SoftMask(4, form="unstructured", m=4, temperature=temperature, absolute=False)
+
+    def at(small: float) -> tuple[list[float], list[float]]:
+        weight = torch.tensor([[0.0, 0.0, small, 3.0]], requires_grad=True)
+        mask = soft.mask(weight, 2)
+        (gradient,) = torch.autograd.grad((mask * weight).sum(), weight)
+        return mask.flatten().tolist(), gradient.flatten().tolist()
+
+    for near, limit in zip(at(1e-9), at(1e-30), strict=True):
+        del near[2], limit[2]  # the one that stays, which is 0 in the limit, too
+        assert near == pytest.approx(limit, abs=1e-6)
+    weight = torch.tensor([[0.0, 0.0, 0.0, 3.0]], requires_grad=True)
+    zero = 1 / (1 + np.exp(1 / temperature))
+    assert soft.mask(weight, 2).flatten().tolist() == pytest.approx([zero, zero, zero, 1.0])
+    (gradient,) = torch.autograd.grad((soft.mask(weight, 2) * weight).sum(), weight)
+    assert gradient.flatten().tolist() == pytest.approx([zero, zero, zero, 1.0])
 
 
 @given(

@@ -43,6 +43,13 @@ def test_pictures_are_judged_by_logistic_regression_of_their_pixels() -> None:
     assert found.metrics["accuracy"] > 0.8, "scikit-learn's own handbook has 0.95 of all digits"
 
 
+def test_the_scale_of_pixels_does_not_matter() -> None:
+    data, test = digits(300)
+    found = yardstick_of(data, test, "image", rows=300)
+    dim, dim_test = (Data(each.inputs.astype(np.float32) * 2.0**-40, each.targets, data.task) for each in (data, test))
+    assert yardstick_of(dim, dim_test, "image", rows=300).metrics == pytest.approx(found.metrics)
+
+
 def test_a_part_of_the_rows_is_drawn_by_the_seed_and_may_lack_a_class() -> None:
     data, test = digits(300)
     few = [yardstick_of(data, test, "image", rows=12, seed=seed) for seed in (0, 0, 1)]

@@ -116,7 +116,7 @@ def reader_of(
 
         return (lambda block: csr_matrix(plain(block))), len(kept), of_columns
     sample = plain(data.take(chosen)).astype(np.float32)
-    mean, spread = sample.mean(axis=0), max(float(sample.std()), 1e-6) * np.sqrt(sample.shape[1])
+    mean, spread = sample.mean(axis=0), (float(sample.std()) or 1.0) * np.sqrt(sample.shape[1])
     return (lambda block: (plain(block) - mean) / spread), len(kept), of_columns
 
 

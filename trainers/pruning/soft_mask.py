@@ -1,5 +1,6 @@
 """The mask of one weight as a network of its own, whose class needs torch when it is declared."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,8 +13,9 @@ class SoftMask(nn.Module):
     Units are compared within groups: the weights of a layer, M of its inputs in a row, or its filters by their L2 norm.
     The threshold t is found anew in each forward pass, and no gradient goes through it, nor through τ, which is
     `temperature` itself where it is `absolute`, else so many times the layer's t² (its mean over groups). A temperature
-    of 0, or `hard`, makes the mask 0 or 1: a gradient then reaches only what stays. While nothing is to go the weight
-    is used as is.
+    of 0, or `hard`, makes the mask 0 or 1: a gradient then reaches only what stays. Where t² is 0, because what is to
+    go is 0 already, the mask is what it tends to: sigmoid(-1 / temperature) of zeros, 1 of the others. While nothing is
+    to go the weight is used as is.
 
     What changes in a run are buffers, int64, so that states of the model hold them: `pruned` and `final` units of each
     group that go now and at the end (-1 before that is decided), and whether it is `hard` now.
@@ -39,10 +41,16 @@ class SoftMask(nn.Module):
         """m(w), of a shape that broadcasts over the weight, where so many units of each group are to go."""
         squares = self.grouped(weight.square())
         border = threshold(squares.detach().sqrt(), pruned).square()
+        hard = (squares.detach() > border).to(weight.dtype)
         if not self.temperature or int(self.hard):
-            return self.spread((squares.detach() > border).to(weight.dtype), weight.shape)
-        scale = 1.0 if self.absolute else border.mean().clamp_min(torch.finfo(weight.dtype).tiny)
-        return self.spread(torch.sigmoid((squares - border) / (self.temperature * scale)), weight.shape)
+            return self.spread(hard, weight.shape)
+        if self.absolute:
+            return self.spread(torch.sigmoid((squares - border) / self.temperature), weight.shape)
+        scale = self.temperature * border.mean()
+        there = scale >= torch.finfo(weight.dtype).tiny
+        soft = torch.sigmoid((squares - border) / torch.where(there, scale, torch.ones_like(scale)))
+        limit = hard.clamp(min=1 / (1 + math.exp(min(1 / self.temperature, 700.0))))
+        return self.spread(torch.where(there, soft, limit), weight.shape)
 
     def grouped(self, squares: torch.Tensor) -> torch.Tensor:
         """Squares of weights as those of units, `[groups, size]`."""
