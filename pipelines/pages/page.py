@@ -158,9 +158,7 @@ def parts_of(
     if told := of_target(report):
         tables_of = [("Selections for the target beside random ones", told.table)]
         yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
-    if report.budgets and isinstance(study, Study):
-        come = [("What each selection comes to", report.budgets.table(study))]
-        yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
+    yield from budgets_part(report)
     yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
@@ -191,6 +189,13 @@ def parts_of(
     yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
     yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
     yield Part("methods", "Methods", [note(report), *([note(steps)] if steps else [])], folded=True)
+
+
+def budgets_part(report: Report) -> Iterator[Part]:
+    """What selections come to of budgets of a column, of whole groups and of quotas; nothing of other studies."""
+    if report.budgets and isinstance(report.study, Study):
+        come = [("What each selection comes to", report.budgets.table(report.study))]
+        yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
 
 
 def content_of(

@@ -251,8 +251,8 @@ class Answer:
         return (
             f"Keep {budget_of(self.study, keep)} by {title_of(self.study, arm)}{counted}: at {1 - LEVEL:.0%} its "
             f"{self.measure} is not worse than that of {other_of(self.study, self.whole)} by more than "
-            f"{self.points(self.margin)}, over {check.seeds} seeds{terms} (difference {signed(sign * check.difference, self.metric)}, at {bound} "
-            f"{signed(sign * check.lower, self.metric)})."
+            f"{self.points(self.margin)}, over {check.seeds} seeds{terms} (difference "
+            f"{signed(sign * check.difference, self.metric)}, at {bound} {signed(sign * check.lower, self.metric)})."
         )
 
     def why_all(self) -> str:
