@@ -47,7 +47,6 @@ from secateur.pipelines.studies.target import SOURCE_RANDOM
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.gradient_cosines import Factors, GradientCosines
 from secateur.scorers.target.text_cosines import TextCosines
-from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
@@ -115,7 +114,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     elif APART in loaded.rows:
         held = Held(loaded.rows[APART], [(name, 0) for name in loaded.files], loaded.revision)
     else:
-        raise SourceError(f"target.filter: no row of {loaded.files[0]} is one of {target.told()}")
+        raise SourceError(f"target.filter: no row of {loaded.files[0]}: it takes {target.told()}")
     names = [name for name, _ in held.files]
     refuse_tested(held.rows, names, loaded.rows["test"], loaded.files)
     if target.task is not None:
@@ -127,13 +126,13 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     own = target.own or without_gaps(held.rows, target.source, "target.source", names).unique().to_list()
     counts = counts_of(loaded.scanned.values(), len(loaded.files))
     places = places_of(loaded.rows["train"], counts)
-    in_sources(sources_of(study, base, cache, loaded.revision, places), own, "target.source")
+    in_sources(sources_of(study, base, cache, loaded.revision, places), own, written=bool(target.own))
 
 
 def depth_in(study: Study, count: int, signal: str) -> int | None:
     """How many places of an order are read; all of them where classes share the budget."""
     own = [each for each in study.selections.values() if signal in each.reads]
-    return depth_of(study.budgets, count, whole=any(each.classes for each in own))
+    return depth_of(study.budgets, count, whole=any(each.classes or not study.by_rows(each) for each in own))
 
 
 def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, Any], train: SplitRows) -> None:
@@ -239,7 +238,7 @@ def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.
     files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
     if now != revision:
         raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
-    return column_at(files, str(target_of(study).source), places)
+    return column_at(files, str(target_of(study).source), places, "target.source")
 
 
 def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -259,8 +258,8 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def sources(secateur_store: dg.ResourceParam[Store], target: Any, samples: Any, source: Any) -> Iterator[Any]:
         places = places_in(samples.select("file", "file_row").collect(), source["training_files"])
         column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
-        own = StoredTarget(target).own_sources(target_of(study))
-        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
+        own, written = StoredTarget(target).own_sources(target_of(study)), bool(target_of(study).own)
+        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, written=written)}
         findings = list(shortages(study, found["target_source"]))
         secateur_store.save(key_of(study, "sources_report"), {"findings": findings})
         for name, values in found.items():
@@ -274,7 +273,7 @@ def shortages(study: Study, own: np.ndarray) -> Iterator[dict[str, Any]]:
     """Budgets that the target's own source cannot fill."""
     held, count = int(own.sum()), len(own)
     for keep in study.budgets:
-        budget = resolve_keep(keep, count)
+        budget = study.rows_about(keep, count)
         if budget > held and any("target_source" in each.reads for each in study.selections.values()):
             text = (
                 f"{study.title(SOURCE_RANDOM)} at {keep:g} has {held:,} rows of that source, all that there are, and "

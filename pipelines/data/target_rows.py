@@ -39,7 +39,7 @@ def source_of(source: SourceKind, base: Path, file: Path | None, split: str | No
         return source.model_copy(update={**undivided, "train": split})
     path = base / file.expanduser()
     if not path.is_file():
-        raise SourceError(f"target.file: there is no file {path}: correct `file: {file}`")
+        raise SourceError(f"target.file: there is no file {path}")
     kind = next((kind for ending, kind in READERS.items() if path.name.lower().endswith(ending)), None)
     if kind is None:
         raise SourceError(f"target.file: {path.name} ends in none of {', '.join(READERS)}")
@@ -154,23 +154,23 @@ def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np
     return np.asarray(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy(), np.int64)
 
 
-def column_at(files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"]) -> pl.Series:
-    """A column of rows by their places among those of all files; SourceError for gaps, and for a column that is not
-    there."""
+def column_at(
+    files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"], what: str, *, gaps: bool = False
+) -> pl.Series:
+    """A column of rows by their places among those of all files; SourceError, behind the key `what`, for a column that
+    is not there, and for gaps unless there may be some."""
     for file in files:
-        check_names(file.columns, [name], f"target.source: {file.name}")
+        check_names(file.columns, [name], f"{what}: {file.name}")
     kinds, parts, ends = settled_types(files, [name], ()), list[pl.Series](), [0]
     for file in files:
         parts += [types.series_of(table[name]) for table in file.batches(kinds)]
         ends.append(sum(map(len, parts)))
     found = pl.concat(parts).gather(places)
-    if gaps := found.null_count():
+    if (empty := found.null_count()) and not gaps:
         place = int(places[int(found.is_null().arg_true()[0])])
         number = int(np.searchsorted(ends, place, "right")) - 1
         where = f"row {place - ends[number]} of {files[number].name}"
-        raise SourceError(
-            f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}"
-        )
+        raise SourceError(f"{what}: column {name!r} is empty in {empty:,} of {len(found):,} rows, first in {where}")
     return found
 
 
@@ -182,7 +182,7 @@ def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) ->
         where = Places({"target": rows}, files).text(
             "target", gaps.arg_true().to_numpy()[:1000].astype(np.int64), count
         )
-        raise SourceError(f"{what}: column {name!r} is empty in {count:,} rows, {where}: fill them")
+        raise SourceError(f"{what}: column {name!r} is empty in {count:,} of {len(rows):,} rows, {where}: fill them")
     return held
 
 
