@@ -119,7 +119,8 @@ class Audited:
     @property
     def meaning(self) -> list[str]:
         """What the findings mean, in sentences without a full stop."""
-        return [one.sentence for one in (self.resting, self.saving) if one]
+        told = [one["sentence"] for one in self.contamination.values()]
+        return [*(one.sentence for one in (self.resting, self.saving) if one), *told]
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""

@@ -304,6 +304,7 @@ def show(answer: dict[str, Any]) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in answer["rows"].items())
     say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
     meant = [answer[name]["sentence"] for name in ("resting_on_leaks", "saving") if answer[name]]
+    meant += [one["sentence"] for one in answer["contamination"].values()]
     for sentence in (*meant, *(one["sentence"] for one in answer["precision"])):
         say(sentence)
     if answer["labels_not_looked_at"]:

@@ -1,5 +1,6 @@
 """`secateur audit` and `secateur.audit`: from files with planted faults to findings, limits and exit codes."""
 
+import html
 import json
 import subprocess
 import sys
@@ -49,17 +50,50 @@ def test_what_was_planted_is_found_in_every_part(texts: Planted) -> None:
     assert rows_in(answer, "near duplicates", "train") == [40, 64]
     assert rows_in(answer, "leaked", str(texts.benchmark)) == [0, 1]
     assert rows_in(answer, "overlap", str(texts.benchmark)) == [0, 1]
-    assert answer["contamination"][str(texts.benchmark)] == {
-        "rows": 3,
-        "overlap_13": 2,
-        "covered": pytest.approx(2 / 3),
-    }
-    assert answer["contamination"]["test"]["overlap_13"] == LEAKED + 1
     assert rows_in(answer, "leaked", str(texts.clean)) == []
     assert rows_in(answer, "duplicates", "train") == [10, 11, 20, 60, 61, 62]
     assert rows_in(answer, "conflicts", "train") == [20, 62]
     assert rows_in(answer, "unreadable", "train") == [63]
     assert (answer["leaks"], answer["duplicates"], answer["conflicts"]) == (LEAKED + 3, 4, 2)
+
+
+def test_both_measures_of_contamination_of_every_part(texts: Planted, tmp_path: Path) -> None:
+    """JSON, shell and page, against a plain count of runs of words."""
+    words = [
+        str(texts.train), "--test", str(texts.test), "--against", str(texts.benchmark), "--against", str(texts.clean),
+        "--text", "body", "--no-label",
+    ]  # fmt: skip
+    _, answer, _ = shell(*words, "--page", str(tmp_path / "audit.html"))
+    bodies = {
+        "test": pl.read_csv(texts.test)["body"],
+        str(texts.benchmark): pl.read_ndjson(texts.benchmark)["question"],
+    }
+    train = [text.split() for text in pl.read_csv(texts.train)["body"].drop_nulls()]
+    for name, body in bodies.items():
+        told = answer["contamination"][name]
+        shares = [covered(text.split(), train, most=8) for text in body]
+        hits = [row for row, text in enumerate(body) if covered(text.split(), train, most=13)]
+        assert (told["rows"], told["overlap_13"]) == (len(body), len(hits))
+        assert told["covered"] == pytest.approx(np.mean(shares))
+        assert sorted(one["row"] for one in told["worst"]) == hits
+        assert [one["covered"] for one in told["worst"]] == sorted((shares[row] for row in hits), reverse=True)
+        assert f"13-gram overlap in {len(hits)} rows of {len(body)}" in told["sentence"]
+        assert f"covered tokens {np.mean(shares):.1%} on average" in told["sentence"]
+    assert {one["file"] for one in answer["contamination"]["test"]["worst"]} == {str(texts.test)}
+    assert answer["contamination"][str(texts.clean)]["worst"] == []
+    page = html.unescape((tmp_path / "audit.html").read_text())
+    printed = "".join(CliRunner().invoke(app, ["audit", *words]).stdout.split())
+    for told in answer["contamination"].values():
+        assert told["sentence"] in page
+        assert "".join(told["sentence"].split()) in printed
+
+
+def covered(item: list[str], train: list[list[str]], *, most: int) -> float:
+    """The share of an item's words in runs that training has: of `most` words, or half the item's, and at least 3."""
+    run = min(most, max(3, len(item) // 2))
+    known = {tuple(text[place : place + run]) for text in train for place in range(len(text) - run + 1)}
+    hit = [place for place in range(len(item) - run + 1) if tuple(item[place : place + run]) in known]
+    return len({word for place in hit for word in range(place, place + run)}) / len(item)
 
 
 def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
