@@ -51,6 +51,8 @@ class AuditRows:
     """Types that columns of training rows were read as."""
     separator: str = ","
     charset: str = "utf-8"
+    chat: str | None = None
+    """The column of training rows that holds conversations, which are read as texts."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
     alive: Any = field(default=None, repr=False)
