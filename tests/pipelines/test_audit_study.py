@@ -189,3 +189,34 @@ def test_outputs_are_probabilities_or_numbers_of_the_user(target: str, outputs: 
         "class": Classification(2), "labels": MultiLabel(2), "numbers": Regression().fitted(np.array([[10.0], [14.0]])),
     }  # fmt: skip
     np.testing.assert_allclose(predicted(np.array(outputs), tasks[target]), means)
+
+
+@pytest.mark.parametrize("where", ["file", "filter"])
+def test_the_target_of_a_choice_is_compared_with_the_data(place: Path, tmp_path: Path, where: str) -> None:
+    """Rows 3 and 5 of the data stand in the target again, nearly and wholly."""
+    data = pl.read_csv(place / "train.csv")
+    near = data[3].with_columns(body=pl.col("body") + " indeed")
+    own = pl.concat([data[5], near, data[:1].with_columns(body=pl.lit("nothing like the others at all here"))])
+    target: dict[str, Any] = {"file": str(tmp_path / "job.csv")}
+    own.write_csv(tmp_path / "job.csv")
+    if where == "filter":
+        own = own.with_columns(job=pl.lit("this"))
+        data = pl.concat([data.with_columns(job=pl.lit("other")), own])
+        target = {"filter": {"job": ["this"]}}
+    data.write_csv(tmp_path / "data.csv")
+    content = {
+        "name": f"wanted_{where}", "source": {"kind": "csv", "train": "data.csv"}, "columns": {"text": "body"},
+        "target": target, "selections": {"wanted": {"selector": "nearest_to_target"}}, "keep": [0.5],
+    }  # fmt: skip
+    study = tmp_path / f"{content['name']}.yaml"
+    study.write_text(yaml.safe_dump(content))
+    code, answer, errors = shell(place, str(study), "--max-leaks", "0")
+    assert code == 1, errors
+    assert answer["rows"] == {"train": 600, "target": 3}
+    assert (answer["leaks"], answer["duplicates"]) == (2, COPIES)
+    told = {one["kind"]: one["rows"] for one in answer["findings"] if one["split"] == "target"}
+    first, file = (0, "job.csv") if where == "file" else (600, "data.csv")
+    leaks = {kind: [(Path(name).name, row) for name, row in told[kind]] for kind in ("leaked", "near leaked")}
+    assert leaks == {"leaked": [(file, first)], "near leaked": [(file, first + 1)]}
+    kept = Manifest.load(Path(answer["files"]["folder"]) / "manifests" / "without_leaks").apply(data)
+    assert sorted(set(data["body"][:600]) - set(kept["body"])) == sorted({data["body"][3], data["body"][5]})
