@@ -15,20 +15,24 @@ from typing import Any, Literal
 
 import dagster as dg
 import numpy as np
+import polars as pl
 from pydantic import Field, create_model
 
 from secateur.pipelines.assets.asset import key_of, shown
 from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import rounded
-from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.sentences import Sentence
-from secateur.pipelines.assets.subsets import provenance_of
+from secateur.pipelines.assets.subsets import provenance_of, with_units
 from secateur.pipelines.files.whole_files import refuse_existing
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Spent as Told
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
-from secateur.pipelines.runs.choosing import choose, signals_read
+from secateur.pipelines.runs.choosing import kept_at, signals_read
+from secateur.pipelines.runs.kept_rows import Spent
+from secateur.pipelines.runs.units_of_rows import columns_in, spent_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, selection_key
 from secateur.pipelines.studies.rejections import require
@@ -36,7 +40,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import card_of
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import of_origin
-from secateur.selectors.contract import resolve_keep, selectors
+from secateur.selectors.contract import selectors
 from secateur.selectors.draws.ranks import Keep
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -174,13 +178,14 @@ class Made:
 
     loaded: Mapping[str, Any]
     signals: Mapping[str, np.ndarray]
+    table: pl.DataFrame
     whole: Whole
 
     @classmethod
     def of(cls, study: Study, selection: Selection, store: Store) -> "Made":
         """Raises ValueError that names the asset which is not there yet, or is of other data than the samples."""
         wanted = signals_read(selection) | ({"embeddings"} if made_already(study, store) else set())
-        keys = {name: each.key for name, each in inputs_for(study, wanted, "inputs").items()}
+        keys = {name: each.key for name, each in inputs_for(study, wanted, "inputs", *besides_of(study)).items()}
         for key in keys.values():
             assert isinstance(key, dg.AssetKey)
             if store.find(key) is None:
@@ -202,7 +207,7 @@ class Made:
             training_files(loaded["source"]),
             previews_of(study, store),
         )
-        return cls(loaded, signals, whole)
+        return cls(loaded, signals, columns_in(study, loaded), whole)
 
 
 def made_already(study: Study, store: Store) -> bool:
@@ -210,27 +215,34 @@ def made_already(study: Study, store: Store) -> bool:
     return "embeddings" in study.signals and store.holds(key_of(study, "embeddings"))
 
 
-def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, int]:
-    """Keep mask, bool `[n]`, and its budget; raises ValueError where the budget does not fit the data."""
+def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, Spent]:
+    """Keep mask, bool `[n]`, and what it comes to; raises ValueError where the budget does not fit the data."""
     count = len(made.whole.strata)
     try:
-        budget = resolve_keep(asked.keep, count)
+        whole = spent_of(study, made.table, np.ones(count, np.bool_), asked.keep)
     except ValueError as error:
         raise ValueError(f"keep: {study.name} has {count:,} samples, got {asked.keep}") from error
-    return choose(asked.selection, made.signals, budget=budget, seed=asked.seed, settings=asked.settings), budget
+    if whole.limit > whole.whole:
+        raise ValueError(f"keep: {study.name} has {whole.whole:,.15g} {whole.unit}, got {asked.keep}")
+    how: dict[str, Any] = {"keep": asked.keep, "seed": asked.seed, "settings": asked.settings}
+    keep = kept_at(study, asked.selection, made.signals, made.table, **how)
+    return keep, spent_of(study, made.table, keep, asked.keep)
 
 
-def write(study: Study, asked: Asked, made: Made, keep: Keep, store: Store) -> Manifest:
+def write(study: Study, asked: Asked, made: Made, keep: Keep, spent: Spent, store: Store) -> Manifest:
     """The manifest, as the study's own are written."""
     widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
     table = made.whole.samples.collect()
+    told = None if spent.plain else Told(**vars(spent))
+    table = with_units(study, table, made.table) if told else table
     trial = Trial(selection_key(asked.name, asked.keep), asked.seed)
-    provenance = provenance_of(widened, trial, made.loaded["source"], asked.settings, len(table))
+    count = len(table) if told is None else int(keep.sum())
+    made_by = provenance_of(widened, trial, made.loaded["source"], asked.settings, count, None, told)
     scores = {name: np.asarray(made.signals[name]) for name in signals_read(asked.selection) & set(study.scores)}
     source = made.loaded["source"]
     rows = Rows.chosen(table, keep, scores=scores, label_names=made.whole.names, origin=origin_of(study, source))
     with store.recorded((*folder_key(study).path, asked.name)):
-        return Manifest.write(asked.folder, rows, provenance, overwrite=True)
+        return Manifest.write(asked.folder, rows, made_by, overwrite=True)
 
 
 def ad_hoc_job(study: Study) -> dg.JobDefinition:
@@ -251,9 +263,9 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             asked = Asked.of(study, config, secateur_store)
             made = Made.of(study, asked.selection, secateur_store)
             started = time.perf_counter()
-            keep, budget = select(study, asked, made)
+            keep, spent = select(study, asked, made)
             seconds = time.perf_counter() - started
-            manifest = write(study, asked, made, keep, secateur_store)
+            manifest = write(study, asked, made, keep, spent, secateur_store)
         except (OSError, ValueError) as error:
             raise Sentence(str(error)) from error
         score = asked.selection.score
@@ -261,13 +273,13 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             made.whole,
             keep,
             seed=asked.seed,
-            others=others_at(study, secateur_store, budget, asked.seed, len(keep)),
+            others=others_at(study, secateur_store, study.rows_about(asked.keep, len(keep)), asked.seed, len(keep)),
             score=(score, made.signals[score]) if score else None,
         )
         metadata = {
             "name": asked.name,
             "path": dg.MetadataValue.path(manifest.path.resolve()),
-            "kept": budget,
+            "kept": int(keep.sum()),
             "of": len(keep),
             "selector": asked.selection.selector,
             "score": score or f"none, {asked.selection.selector} reads none",
@@ -276,7 +288,7 @@ def ad_hoc_job(study: Study) -> dg.JobDefinition:
             "seconds": rounded(seconds),
             **shown(page),
         }
-        context.log.info(f"{budget} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")
+        context.log.info(f"{keep.sum()} of {len(keep)} samples kept; manifest in {manifest.path.resolve()}")
         context.log_event(dg.AssetMaterialization(folder_key(study), metadata=metadata))
 
     @dg.job(

@@ -22,12 +22,13 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.assets.unit_columns import check_columns
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
+from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
 from secateur.pipelines.data.preparation import (
-    COMPLETION_TOKENS,
     begin,
     check_ids,
     link_shards,
@@ -158,6 +159,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
     check_target(study, loaded, base, cache)
+    check_columns(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)

@@ -8,7 +8,7 @@ import numpy as np
 
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.data import memberships_of, strata_of, tokens_of
-from secateur.pipelines.data.preparation import COMPLETION_TOKENS
+from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import of_origin
 
@@ -33,3 +33,8 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     tokens = tokens_of(loaded["samples"])
     counted = {} if tokens is None else {COMPLETION_TOKENS: tokens}
     return {"labels": strata, **groups, "null_log_probabilities": null} | counted | named
+
+
+def besides_of(study: Study) -> list[str]:
+    """The asset of the columns that budgets, groups and quotas read, where the study has some."""
+    return ["columns"] if study.read_besides else []

@@ -17,12 +17,13 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.facts import tidy
-from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.data.sources import SourceError, stamp_of
 from secateur.pipelines.files.contents import remembered
-from secateur.pipelines.runs.choosing import choose_at, read_by, signals_read
+from secateur.pipelines.runs.choosing import kept_at, read_by, signals_read
 from secateur.pipelines.runs.drift import compare_scorings, numbers_of, scoring_of, table_of, turn_over
 from secateur.pipelines.runs.proxy import contents_searched
+from secateur.pipelines.runs.units_of_rows import columns_in
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store
@@ -189,13 +190,13 @@ def drift_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "drift",
-        ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}),
+        ins=inputs_for(study, {*study.scores, *read_by(chosen.values())}, *besides_of(study)),
         description=DRIFT,
         check_specs=drift_checks(key),
     )
     def drift(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
         signals = signals_in(loaded)
-        kept = subsets_of(study, chosen, signals, secateur_store)
+        kept = subsets_of(study, chosen, signals, columns_in(study, loaded), secateur_store)
         hashes = loaded["samples"].select("content_hash").collect()["content_hash"]
         new = scoring_of(hashes, {name: signals[name] for name in study.scores}, kept)
         return compared(secateur_store, key, new, recurring.drift)
@@ -243,7 +244,7 @@ def compared(store: Store, key: dg.AssetKey, new: pl.DataFrame, bounds: Drift) -
 
 
 def subsets_of(
-    study: Study, chosen: dict[str, Selection], signals: dict[str, np.ndarray], store: Store
+    study: Study, chosen: dict[str, Selection], signals: dict[str, np.ndarray], table: pl.DataFrame, store: Store
 ) -> dict[str, np.ndarray]:
     """Keep mask of each selection at each budget, of seed 0; open settings as they were last tuned, or untuned."""
     tuning, found = key_of(study, "tuning"), {}
@@ -253,5 +254,5 @@ def subsets_of(
             trial = selection_key(name, keep)
             first = {setting: selection.static.tunable[setting][0] for setting in selection.untuned}
             settings = selection.settings | first | tuned.get(trial, {}).get("settings", {})
-            found[trial] = choose_at(study, selection, signals, share=keep, seed=0, settings=settings)
+            found[trial] = kept_at(study, selection, signals, table, keep=keep, seed=0, settings=settings)
     return found

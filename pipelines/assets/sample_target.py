@@ -40,7 +40,6 @@ from secateur.pipelines.studies.target import SOURCE_RANDOM
 from secateur.scorers.target.cosines import Cosines, VectorCosines
 from secateur.scorers.target.gradient_cosines import Factors, GradientCosines
 from secateur.scorers.target.text_cosines import TextCosines
-from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
@@ -126,7 +125,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
 def depth_in(study: Study, count: int, signal: str) -> int | None:
     """How many places of an order are read; all of them where classes share the budget."""
     own = [each for each in study.selections.values() if signal in each.reads]
-    return depth_of(study.budgets, count, whole=any(each.classes for each in own))
+    return depth_of(study.budgets, count, whole=any(each.classes or not study.by_rows(each) for each in own))
 
 
 def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, Any], train: SplitRows) -> None:
@@ -232,7 +231,7 @@ def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.
     files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
     if now != revision:
         raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
-    return column_at(files, str(target_of(study).source), places)
+    return column_at(files, str(target_of(study).source), places, "target.source")
 
 
 def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -267,7 +266,7 @@ def shortages(study: Study, own: np.ndarray) -> Iterator[dict[str, Any]]:
     """Budgets that the target's own source cannot fill."""
     held, count = int(own.sum()), len(own)
     for keep in study.budgets:
-        budget = resolve_keep(keep, count)
+        budget = study.rows_about(keep, count)
         if budget > held and any("target_source" in each.reads for each in study.selections.values()):
             text = (
                 f"{study.title(SOURCE_RANDOM)} at {keep:g} has {held:,} rows of that source, all that there are, and "

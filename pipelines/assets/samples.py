@@ -17,6 +17,7 @@ from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
 from secateur.pipelines.assets.teacher import teacher_assets
 from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
 from secateur.pipelines.assets.tuning import tuning_asset
+from secateur.pipelines.assets.unit_columns import columns_asset
 from secateur.pipelines.assets.yardstick import yardstick_asset
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import Scorer
@@ -47,6 +48,7 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         *(score_asset(study, name) for name, score in study.computed.items() if isinstance(score.declared, Scorer)),
         *(own_score_asset(study, name, base) for name in study.own_scores),
         *target_assets(study, base),
+        *([columns_asset(study, base)] if study.read_besides else []),
         yardstick_asset(study),
         *teacher_assets(study, base),
         tuning_asset(study),

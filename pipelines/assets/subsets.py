@@ -12,22 +12,23 @@ import polars as pl
 from secateur.pipelines.assets.asset import ins_of, key_of, shown, study_asset, trials_of
 from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import facts_of_trial, tidy
-from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.own_inputs import brought_card
-from secateur.pipelines.data.preparation import COMPLETION_TOKENS
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
+from secateur.pipelines.runs.kept_rows import ROWS
 from secateur.pipelines.runs.target_signals import StoredTarget
+from secateur.pipelines.runs.units_of_rows import columns_in, costs_of_rows
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial, tuned_as
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
-from secateur.selectors.contract import resolve_amount, resolve_keep
+from secateur.selectors.contract import resolve_keep
 from secateur.trainers.judging.outcome import Cost
 
 
@@ -48,15 +49,15 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     }
     Config = forms(f"{study.name}_subset", sections)
     key = key_of(study, "subset")
+    read = read_by(study.selections.values()) | (study.signals & {"embeddings"})
 
     @study_asset(
         study,
         "subset",
-        ins=inputs_for(
-            study, read_by(study.selections.values()) | (study.signals & {"embeddings"}), "tuning", "inputs"
-        ),
+        ins=inputs_for(study, read, "tuning", "inputs", *besides_of(study)),
         trials="all",
-        description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget. "
+        description="Which samples stay: a keep mask, true where a sample is kept, exactly as many as the budget, or "
+        "as fit it, of whole groups and of a column. "
         "A selection that is made in training has every sample as a candidate here, and its budget in each epoch.",
         check_specs=[dg.AssetCheckSpec("budget_exact", asset=key, blocking=True)],
     )
@@ -66,13 +67,14 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         secateur_store: dg.ResourceParam[Store],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        signals = signals_in(loaded)
+        signals, table = signals_in(loaded), columns_in(study, loaded)
         faults: dict[str, bool] = {}
         settings = {name: getattr(config, name).model_dump() for name in sections}
-        for trial, chosen in choices(study, trials_of(context), signals, settings, loaded["tuning"]):
+        for trial, chosen in choices(study, trials_of(context), signals, table, settings, loaded["tuning"]):
             secateur_store.save(key, chosen.keep, trial)
             secateur_store.save(key_of(study, "subset_settings"), chosen.settings, trial)
             secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
+            secateur_store.save(key_of(study, "subset_spent"), vars(chosen.spent) if chosen.spent else {}, trial)
             if chosen.fault:
                 faults[f"{trial}: {chosen.fault}"] = not chosen.in_training
             told = facts_of_trial(trial) | tidy(facts_of(chosen))
@@ -97,6 +99,7 @@ def choices(
     study: Study,
     trials: Iterable[Trial],
     signals: Mapping[str, np.ndarray],
+    table: pl.DataFrame,
     settings: Mapping[str, dict[str, Any]],
     tuning: Mapping[str, Any],
 ) -> Iterator[tuple[Trial, Subset]]:
@@ -110,7 +113,7 @@ def choices(
     for (plain, _), alike in groupby(sorted(trials, key=lambda trial: (shared(trial), trial)), key=shared):
         twins = list(alike)
         tuned = tuning.get(tuned_as(plain.selection, study.between), {}).get("settings", {})
-        chosen = subset_of(study, twins[0], signals, settings.get(plain.name, {}), tuned)
+        chosen = subset_of(study, twins[0], signals, table, settings.get(plain.name, {}), tuned)
         yield from ((trial, chosen) for trial in twins)
 
 
@@ -123,6 +126,7 @@ def facts_of(chosen: Subset) -> dict[str, Any]:
         "settings": dg.MetadataValue.json(chosen.settings),
         "seconds": chosen.seconds,
         **(chosen.in_training or {}),
+        **({name: value for name, value in vars(chosen.spent).items() if value is not None} if chosen.spent else {}),
     }
 
 
@@ -147,7 +151,7 @@ def shown_of(
         previews_of(study, store),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
-    others = others_at(study, store, resolve_keep(trial.keep, len(keep)), trial.seed, len(keep), but=trial)
+    others = others_at(study, store, study.rows_about(trial.keep, len(keep)), trial.seed, len(keep), but=trial)
     return shown(subset_page(whole, keep, seed=trial.seed, others=others, score=score))
 
 
@@ -161,7 +165,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "manifest",
-        ins=ins_of(study, "subset", "samples", "source")
+        ins=ins_of(study, "subset", "samples", "source", *besides_of(study))
         | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in used}
         | (ins_of(study, "target") if study.target else {}),
         trials="all",
@@ -176,7 +180,8 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         source: Any,
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        table, origin, faults = samples.collect(), origin_of(study, source), list[str]()
+        origin, faults = origin_of(study, source), list[str]()
+        table = with_units(study, samples.collect(), columns_in(study, {**loaded, "samples": samples}))
         for trial in trials_of(context):
             if note := study.why_no_manifest(trial):
                 told = facts_of_trial(trial) | {"no manifest": note}
@@ -184,10 +189,10 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
             held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
-            mask, spent, own = np.asarray(subset[trial]), None, table
-            if study.budget_of == "tokens" and trial.name != "full":
-                own = table.with_columns(pl.col(COMPLETION_TOKENS).cast(pl.Float64).alias("cost"))
-                spent = spent_on_tokens(own["cost"].to_numpy(), mask, trial)
+            mask, key_spent = np.asarray(subset[trial]), key_of(study, "subset_spent")
+            come = secateur_store.load(key_spent, trial) if secateur_store.holds(key_spent, trial) else {}
+            spent = Spent(**come) if come else None
+            own = table if spent else table.drop("cost", "group", strict=False)
             rows = Rows.chosen(own, mask, scores=held, label_names=source["strata"], origin=origin)
             card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
             count = len(table) if spent is None else int(mask.sum())
@@ -228,11 +233,14 @@ def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def spent_on_tokens(costs: np.ndarray, mask: np.ndarray, trial: Trial) -> Spent:
-    """What kept rows come to, of a budget of completion tokens."""
-    whole = float(costs.sum())
-    limit = float(resolve_amount({"tokens": trial.keep}, len(costs), whole))
-    return Spent(unit="tokens", limit=limit, total=float(costs[mask].sum()), whole=whole)
+def with_units(study: Study, samples: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """The table of samples, with what each takes of a budget of a column, and its group as text."""
+    costs = costs_of_rows(study, table)
+    if costs is not None:
+        samples = samples.with_columns(pl.Series("cost", costs))
+    if study.group is None:
+        return samples
+    return samples.with_columns(table[study.group].cast(pl.String).alias("group"))
 
 
 def provenance_of(
@@ -244,10 +252,11 @@ def provenance_of(
     target: TargetCard | None = None,
     spent: Spent | None = None,
 ) -> Provenance:
-    """All that a manifest says of how its rows were chosen; `count` is how many there are, or of a budget of tokens how
-    many are kept."""
+    """All that a manifest says of how its rows were chosen; `count` is how many there are, or how many
+    are kept where `spent` says what they come to."""
     selection = study.selections.get(trial.name)
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
+    quotas: dict[str, Any] = {"by": selection.by, "share": selection.share} if selection and selection.by else {}
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
@@ -255,8 +264,8 @@ def provenance_of(
         selection=trial.name,
         selector=selection.selector if selection else "full",
         selector_version=selection.static.version if selection else "1",
-        settings=settings,
-        keep=trial.keep if spent is None else {"tokens": trial.keep},
+        settings=settings | quotas,
+        keep=trial.keep if spent is None or study.budget_of == ROWS else {study.budget_of: trial.keep},
         budget=resolve_keep(trial.keep, count) if spent is None else count,
         spent=spent,
         seed=trial.seed,

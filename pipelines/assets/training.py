@@ -19,6 +19,7 @@ from secateur.pipelines.assets.resources import ProgressDisplay
 from secateur.pipelines.assets.teacher import teacher_inputs
 from secateur.pipelines.assets.written_report import page_link, with_link, written_report
 from secateur.pipelines.data.check import shares_text
+from secateur.pipelines.pages.budgets import budgets_of
 from secateur.pipelines.pages.groups import Samples
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.pages.suspects import LONGEST, Suspects, guess_by, suspects_of
@@ -27,6 +28,7 @@ from secateur.pipelines.runs.by_class import RECALLS, by_class
 from secateur.pipelines.runs.choosing import read_by
 from secateur.pipelines.runs.costs import costs_of
 from secateur.pipelines.runs.deciding import metrics_of, why
+from secateur.pipelines.runs.kept_rows import Spent
 from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
@@ -36,18 +38,22 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import card_of
 from secateur.scorers.contract import naming
-from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.judging.evaluation import judged
 from secateur.trainers.models import registry as models
 from secateur.trainers.tasks.own import Split
 
 
-def cheap_first(trials: Iterable[Trial], samples: int) -> list[Trial]:
+def cheap_first(study: Study, trials: Iterable[Trial], samples: int) -> list[Trial]:
     """In the order of how many of the samples they keep, the fewest first, those at equal steps behind all others: so
     the most of a curve is there in the least time.
     """
-    return sorted(trials, key=lambda trial: (trial.at_steps, resolve_keep(trial.keep, samples)))
+
+    def cost(trial: Trial) -> tuple[bool, int, bool, int | float]:
+        whole = trial.plain.selection == "full"
+        return trial.at_steps, study.rows_about(trial.keep, samples), whole, trial.keep
+
+    return sorted(trials, key=cost)
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
@@ -82,7 +88,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
         )
-        for trial in secateur_progress.track(context, cheap_first(trials_of(context), len(data)), "training"):
+        for trial in secateur_progress.track(context, cheap_first(study, trials_of(context), len(data)), "training"):
             outcome, when = trials.train(trial, np.array(loaded["subset"][trial]))
             numbers = outcome.model_dump(include={"kept", "of", "steps", "epochs", "samples_seen", "seconds"})
             context.add_asset_metadata(
@@ -182,6 +188,15 @@ def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str
     return splits
 
 
+def spent_in(study: Study, store: Store, trials: Iterable[Trial]) -> dict[Trial, Spent]:
+    """What the subsets of trials come to, by plain trial; of those alone that do not just keep so many rows."""
+    key, found = key_of(study, "subset_spent"), dict[Trial, Spent]()
+    for trial in dict.fromkeys(trial.plain for trial in trials):
+        if store.holds(key, trial) and (told := store.load(key, trial)):
+            found[trial] = Spent(**told)
+    return found
+
+
 def report_asset(study: Study) -> dg.AssetsDefinition:
     """Every selection beside random at the same budget."""
     key = key_of(study, "report")
@@ -213,6 +228,7 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
         metrics, effects = metrics_of(study, source), by_class(study, outcomes, source)
         known = beside(study, loaded["yardstick"], metrics[0], outcomes)
         told: dict[str, Any] = {"metrics": metrics, "tuning": loaded["tuning"], "by_class": effects, "beside": known}
+        told["budgets"] = budgets_of(study, spent_in(study, secateur_store, outcomes))
         report = build_report(study, outcomes, note, **told)
         suspects, splits = suspects_in(study, secateur_store, loaded), splits_in(study, secateur_store, loaded)
         embedded: bool = config.samples  # type: ignore[attr-defined]

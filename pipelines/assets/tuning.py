@@ -5,20 +5,22 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, study_asset
-from secateur.pipelines.assets.inputs import inputs_for, signals_in
+from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.assets.resources import ProgressDisplay
+from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.runs.arrays import data_of
-from secateur.pipelines.runs.choosing import choose, read_by, signals_read
+from secateur.pipelines.runs.choosing import choose_at, read_by, signals_read
 from secateur.pipelines.runs.deciding import metrics_of
+from secateur.pipelines.runs.units_of_rows import columns_in, costs_of_rows, spent_of
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import selection_key
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.scorers.contract import naming
-from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data
 from secateur.trainers.judging.tuning import tune
 from secateur.trainers.tasks.contract import Metric
@@ -31,7 +33,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     @study_asset(
         study,
         "tuning",
-        ins=inputs_for(study, read_by(open_ones.values()), "inputs"),
+        ins=inputs_for(study, read_by(open_ones.values()), "inputs", *besides_of(study)),
         description="Settings that the study leaves open, each chosen by its mean of the deciding metric on a "
         "validation split of the training samples, never on test samples.",
         accelerated=True,
@@ -43,20 +45,21 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
         **loaded: Any,
     ) -> dg.MaterializeResult:
         data, signals = data_of(loaded["inputs"], loaded["samples"], loaded["source"]), signals_in(loaded)
+        table = columns_in(study, loaded)
         metric = metrics_of(study, loaded["source"])[0]
 
         def tune_at(place: tuple[str, ...], selection: Selection, keep: int | float) -> None:
             told = secateur_progress.start(context, f"tuning {place[-1]}")
             with naming(f"tuning {place[-1]}"):
-                best = tuned(study, selection, data, signals, keep, metric, told)
+                best = tuned(study, selection, data, signals, table, keep, metric, told)
             secateur_store.save(place, best)
 
         chosen: dict[str, dict[str, Any]] = {}
         costs: dict[str, dict[str, Any]] = {}
         for name, selection in open_ones.items():
-            parts = made_of(study, selection, signals, loaded["source"])
+            parts = made_of(study, selection, signals, table, loaded["source"])
             for keep in study.keep:
-                if resolve_keep(keep, len(data)) == len(data):
+                if limit_of(study, table, len(data), keep) == 1:
                     continue
                 key = selection_key(name, keep)
                 place = (study.name, ".tuning", key)
@@ -69,8 +72,14 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
     return tuning
 
 
+def limit_of(study: Study, table: pl.DataFrame, count: int, keep: int | float) -> float:
+    """The share that a budget is of what all rows come to."""
+    spent = spent_of(study, table, np.ones(count, np.bool_), keep)
+    return spent.limit / spent.whole
+
+
 def made_of(
-    study: Study, selection: Selection, signals: dict[str, np.ndarray], source: dict[str, Any]
+    study: Study, selection: Selection, signals: dict[str, np.ndarray], table: pl.DataFrame, source: dict[str, Any]
 ) -> dict[str, Any]:
     """What the best settings of a selection follow from, besides the budget."""
     return {
@@ -80,6 +89,8 @@ def made_of(
         "validation": study.validation.model_dump(mode="json"),
         "metric": metrics_of(study, source)[0].name,
         **{f"signal {name}": signals[name] for name in sorted(signals_read(selection))},
+        "budget_of": study.budget_of,
+        **{f"column {name}": codes_of(table[name])[0] for name in ([] if study.by_rows(selection) else table.columns)},
         **data_parts(study, source, study.training),
     }
 
@@ -89,23 +100,26 @@ def tuned(
     selection: Selection,
     data: Data,
     signals: dict[str, np.ndarray],
+    table: pl.DataFrame,
     keep: int | float,
     metric: Metric,
     told: Any,
 ) -> dict[str, Any]:
     """What was chosen at one budget, and what choosing cost."""
     (setting,) = selection.untuned
+    costs, share = costs_of_rows(study, table), limit_of(study, table, len(data), keep)
 
     def chooser(rows: np.ndarray, budget: int, candidate: float, seed: int) -> Any:
         settings = selection.settings | {setting: candidate}
-        return choose(selection, signals, budget=budget, seed=seed, settings=settings, rows=rows)
+        limit = budget if costs is None else share * costs[rows].sum()
+        return choose_at(study, selection, signals, table, limit=limit, seed=seed, settings=settings, rows=rows)
 
     best = tune(
         data,
         study.training,
         chooser,
         selection.static.tunable[setting],
-        keep=keep,
+        keep=keep if costs is None else share,
         fraction=study.validation.fraction,
         seeds=study.validation.seeds,
         metric=metric,

@@ -14,6 +14,8 @@ Target = Literal["class", "numbers", "labels"]
 """What label columns hold: a class, one or several numbers, or a set of labels."""
 
 
+COMPLETION_TOKENS = "completion_tokens"
+"""Column of the table of samples, of those that a language model learns: how many of their tokens it learns."""
 MISSING = ("?",)
 """Texts that stand for a missing feature where a study lists none."""
 
@@ -41,7 +43,10 @@ class Columns(Settings):
     id: str | None = Field(
         None, description="column of ids of your own, each once, by which manifests and explanations name rows too"
     )
-    group: str | None = Field(None, description="column whose equal values stay on one side of a split that is drawn")
+    group: str | None = Field(
+        None,
+        description="column whose equal values are kept or dropped together, and stay on one side of a drawn split",
+    )
     target: Target | None = Field(None, description="what label holds; follows from the task if left out")
     missing: list[str] | dict[str, list[str]] | None = Field(
         None,

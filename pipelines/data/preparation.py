@@ -17,6 +17,7 @@ import pyarrow.parquet
 import xxhash
 from jaxtyping import Int64, Shaped
 
+from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
@@ -25,9 +26,6 @@ from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.trainers.modalities.encoding import Encoder, blocks_of
-
-COMPLETION_TOKENS = "completion_tokens"
-"""Column of the table of samples, of those that a language model learns: how many of their tokens it learns."""
 
 
 def begin(folder: Path, made_of: str) -> None:

@@ -154,23 +154,23 @@ def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np
     return np.asarray(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy(), np.int64)
 
 
-def column_at(files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"]) -> pl.Series:
-    """A column of rows by their places among those of all files; SourceError for gaps, and for a column that is not
-    there."""
+def column_at(
+    files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"], what: str, *, gaps: bool = False
+) -> pl.Series:
+    """A column of rows by their places among those of all files; SourceError, behind the key `what`, for a column that
+    is not there, and for gaps unless there may be some."""
     for file in files:
-        check_names(file.columns, [name], f"target.source: {file.name}")
+        check_names(file.columns, [name], f"{what}: {file.name}")
     kinds, parts, ends = settled_types(files, [name], ()), list[pl.Series](), [0]
     for file in files:
         parts += [types.series_of(table[name]) for table in file.batches(kinds)]
         ends.append(sum(map(len, parts)))
     found = pl.concat(parts).gather(places)
-    if gaps := found.null_count():
+    if (empty := found.null_count()) and not gaps:
         place = int(places[int(found.is_null().arg_true()[0])])
         number = int(np.searchsorted(ends, place, "right")) - 1
         where = f"row {place - ends[number]} of {files[number].name}"
-        raise SourceError(
-            f"target.source: column {name!r} is empty in {gaps:,} of {len(found):,} rows, first in {where}"
-        )
+        raise SourceError(f"{what}: column {name!r} is empty in {empty:,} of {len(found):,} rows, first in {where}")
     return found
 
 

@@ -80,13 +80,17 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
         return shown_targets(samples[row : row + 1], source["task"])[0]
 
     def own(name: str) -> pl.Series | None:
+        key = (study, "columns")
+        if store.holds(key) and name in (known := store.load(key)).collect_schema():
+            held: pl.Series = known.select(name).collect()[name]
+            return held
         key = (study, "rows")
         if not store.holds(key):
             return None
         from secateur.pipelines.data.scan import rows_in
 
-        held = rows_in(store.load(key) / "train")
-        return held.column(name) if name in held.schema.names else None
+        rows = rows_in(store.load(key) / "train")
+        return rows.column(name) if name in rows.schema.names else None
 
     turns = turns_of(manifest, store, study)
     return Arrays(samples, strata_in(samples), scores, near, shown, own, tuple(unknown), turns)

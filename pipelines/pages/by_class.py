@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from secateur.pipelines.files.shown_text import one_line
+from secateur.pipelines.pages.names import budget_of
 from secateur.pipelines.pages.words import LOST
 from secateur.pipelines.runs.by_class import ByClass, Recalls
 from secateur.pipelines.studies.grid import OWN, selection_key
@@ -26,12 +27,13 @@ def class_tables(report: Report) -> list[tuple[str, Table]]:
     if found is None:
         return []
     whole = [name for name in study.references if name in found.recalls]
-    groups = [(f" at {keep:g}", [selection_key(arm, keep) for arm in study.arms]) for keep in study.keep]
+    groups = [(keep, [selection_key(arm, keep) for arm in study.arms]) for keep in study.keep]
     free = [key for arm in study.unbudgeted for key in (arm, selection_key(arm, OWN))]
     listed = []
-    for at, keys in (*groups, (" without a budget", free)):
+    for keep, keys in (*groups, (None, free)):
         if there := [key for key in keys if key in found.recalls]:
-            first = selection_key(study.baseline, at.removeprefix(" at "))
+            first = "" if keep is None else selection_key(study.baseline, keep)
+            at = " without a budget" if keep is None else f" at {budget_of(study, keep)}"
             ordered = sorted(there, key=lambda key, first=first: key != first)  # type: ignore[misc]
             titles = [study.title(key.rpartition("@")[0] or key) for key in [*whole, *ordered]]
             table, left_out = table_of(found, [*whole, *ordered], titles)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from secateur.pipelines.pages.budgets import Budgets
 from secateur.pipelines.pages.rows import Row
 from secateur.pipelines.pages.words import Table
 from secateur.pipelines.runs.by_class import ByClass, Lost
@@ -169,6 +170,9 @@ class ReportContent(Content):
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
     yardstick: Annotated[Beside | None, Field(description="what a simple model gets; null of studies of other units")]
+    budgets: Annotated[
+        Budgets | None, Field(description="what selections come to; null where each keeps just so many rows")
+    ]
     target: Annotated[TargetContent | None, Field(description="null of a study without selections for a target")]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
     findings: Annotated[list[Told], Field(description="what is wrong, the gravest first; last, samples to look at")]

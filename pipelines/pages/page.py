@@ -38,6 +38,7 @@ from secateur.pipelines.pages.tables import (
 from secateur.pipelines.pages.templates import templates
 from secateur.pipelines.pages.words import as_text, direction
 from secateur.pipelines.studies.grid import KD, selection_key
+from secateur.pipelines.studies.samples import Study
 
 TUNED = "Settings that held-out training samples chose"
 CURVE = "curve"
@@ -157,6 +158,7 @@ def parts_of(
     if told := of_target(report):
         tables_of = [("Selections for the target beside random ones", told.table)]
         yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
+    yield from budgets_part(report)
     yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
@@ -187,6 +189,13 @@ def parts_of(
     yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
     yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
     yield Part("methods", "Methods", [note(report), *([note(steps)] if steps else [])], folded=True)
+
+
+def budgets_part(report: Report) -> Iterator[Part]:
+    """What selections come to of budgets of a column, of whole groups and of quotas; nothing of other studies."""
+    if report.budgets and isinstance(report.study, Study):
+        come = [("What each selection comes to", report.budgets.table(report.study))]
+        yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
 
 
 def content_of(
@@ -220,6 +229,7 @@ def content_of(
             "at_equal_steps": steps_content(report),
             "time_to_accuracy": report.time_to.content() if report.time_to else None,
             "yardstick": report.beside,
+            "budgets": report.budgets,
             "target": of_the_target.content() if of_the_target else None,
             "by_class": report.by_class,
             "findings": [{"importance": place} | finding for place, finding in enumerate(told)],

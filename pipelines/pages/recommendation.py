@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from secateur.pipelines.pages.names import other_of, title_of
+from secateur.pipelines.pages.names import budget_of, other_of, title_of
 from secateur.pipelines.pages.words import Table, number, scale_of, signed
 from secateur.pipelines.studies.grid import KD, selection_key
 from secateur.pipelines.studies.study import AnyStudy
@@ -249,10 +249,10 @@ class Answer:
         sign = 1 if self.metric.higher_is_better else -1
         bound = "least" if self.metric.higher_is_better else "most"
         return (
-            f"Keep {keep:g} by {title_of(self.study, arm)}{counted}: at {1 - LEVEL:.0%} its {self.measure} is not "
-            f"worse than that of {other_of(self.study, self.whole)} by more than {self.points(self.margin)}, over "
-            f"{check.seeds} seeds{terms} (difference {signed(sign * check.difference, self.metric)}, at {bound} "
-            f"{signed(sign * check.lower, self.metric)})."
+            f"Keep {budget_of(self.study, keep)} by {title_of(self.study, arm)}{counted}: at {1 - LEVEL:.0%} its "
+            f"{self.measure} is not worse than that of {other_of(self.study, self.whole)} by more than "
+            f"{self.points(self.margin)}, over {check.seeds} seeds{terms} (difference "
+            f"{signed(sign * check.difference, self.metric)}, at {bound} {signed(sign * check.lower, self.metric)})."
         )
 
     def why_all(self) -> str:
@@ -274,7 +274,7 @@ class Answer:
     def unsettled(self) -> str:
         """Which budgets wait for seeds that could change the recommendation; empty where none does."""
         waiting = [
-            f"{title_of(self.study, arm)} at {claim.open:g}"
+            f"{title_of(self.study, arm)} at {budget_of(self.study, claim.open)}"
             for arm, claim in self.claims.items()
             if claim.open is not None and could_do_better(self.study, self.runs, arm, self.claims)
         ]
@@ -323,7 +323,7 @@ def margin_table(recommendation: Recommendation, study: AnyStudy, metric: Metric
             lines.append(
                 [
                     title_of(study, arm),
-                    f"{keep:g}",
+                    budget_of(study, keep),
                     str(check.seeds),
                     signed(sign * check.difference, metric) if check.seeds else "unknown",
                     signed(sign * check.lower, metric) if known else "unknown",

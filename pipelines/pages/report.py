@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from secateur.pipelines.pages.names import other_of
+from secateur.pipelines.pages.budgets import Budgets
+from secateur.pipelines.pages.names import budget_of, other_of
 from secateur.pipelines.pages.recommendation import Recommendation, learned, recommendation_of, useless_in
 from secateur.pipelines.pages.rows import Family, Metrics, Row, comparable, compared_rows, values_of
 from secateur.pipelines.pages.saving import Saving, saving_of
@@ -14,6 +15,7 @@ from secateur.pipelines.pages.words import number, sentence_of
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.yardstick import Beside
+from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.grid import KD, OWN, STEPS, Trial, selection_key
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Verdict, compare_pairs
@@ -48,6 +50,8 @@ class Report:
     """What subsets of samples save; None where other units are pruned, or costs are not known."""
     beside: Beside | None = None
     """What a simple model gets of the same samples; None of studies of other units."""
+    budgets: Budgets | None = None
+    """What selections come to; None where each keeps as many rows as its budget says, each by itself."""
     time_to: TimeToAccuracy | None = None
     """How soon trainings get where the full set's do; None where they were not measured along the way."""
     at_steps: "Report | None" = None
@@ -71,6 +75,8 @@ class Report:
 
     def place(self, row: Row) -> str:
         """Where a row stands, behind its title in a sentence."""
+        if getattr(self.study, "budget_of", ROWS) != ROWS and row.keep is not None:
+            return budget_of(self.study, row.keep)
         if self.study.by_share or row.kept is None:
             return f"{row.keep:g}"
         return f"{row.kept:,} {self.kept_word}"
@@ -124,6 +130,7 @@ def build_report(
     tuning: Mapping[str, Any] | None = None,
     by_class: ByClass | None = None,
     beside: Beside | None = None,
+    budgets: Budgets | None = None,
 ) -> Report:
     """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
     study's where these follow from its data or its settings.
@@ -159,6 +166,7 @@ def build_report(
         by_class,
         saving_of(study, runs_of(outcomes), answer.selection if answer else None),
         beside,
+        budgets,
         time_to_of(study, metrics[0], every),
         at_steps_of(study, metrics, note, results, runs_of(twins)) if study.at_steps else None,
     )

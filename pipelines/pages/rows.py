@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import learned
 from secateur.pipelines.studies.grid import KD, OWN, selection_key
+from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
 from secateur.trainers.judging.outcome import Cost, Outcome
@@ -186,9 +187,9 @@ def row_of(
     if keep is None and in_training:  # what an epoch keeps is known only from what it saw
         counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
     totals = {outcome.of for outcome in outcomes}
-    # A budget of tokens is another number of rows in each seed.
-    of_tokens = getattr(study, "budget_of", "rows") == "tokens"
-    kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if of_tokens else None
+    # A budget of a column, one of whole groups and one with quotas is another number of rows in each seed.
+    varies = isinstance(study, Study) and not all(map(study.by_rows, study.selections.values()))
+    kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if varies else None
     measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
     random = summarise(values_of(metrics, baseline)) if keep is not None and baseline else None
     return Row(

@@ -22,7 +22,6 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.scorers.contract import Scores
 from secateur.scorers.geometry.subset_coverage import distance_to_kept
-from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep, first_by_key
 from secateur.selectors.static.uniform_random import uniform_random
 
@@ -63,7 +62,7 @@ def others_at(
     key, found = (study.name, "subset"), {}
     for trial in (Trial(selection, seed) for selection in study.selection_keys):
         static = trial.name in study.selections and not study.selections[trial.name].in_training
-        if trial == but or not static or resolve_keep(trial.keep, count) != budget or not store.holds(key, trial):
+        if trial == but or not static or study.rows_about(trial.keep, count) != budget or not store.holds(key, trial):
             continue
         mask = store.load(key, trial)
         if len(mask) == count:

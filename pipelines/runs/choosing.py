@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from secateur.pipelines.data.preparation import COMPLETION_TOKENS
+from secateur.pipelines.runs.kept_rows import Spent
+from secateur.pipelines.runs.units_of_rows import kept_whole, spent_of
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.signals import SIGNALS, of_origin
-from secateur.selectors.contract import resolve_amount, resolve_keep
+from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep, Ordered
 from secateur.selectors.samplers.contract import EpochSampler, make_sampler
-from secateur.selectors.whole_units import Units, choose_units
 from secateur.trainers.contract import TrainingConfig
 
 HELD: Mapping[str, Mapping[str, Any]] = {"info_batch": {"anneal_from": 1.0}}
@@ -76,21 +77,44 @@ def choose_at(
     study: Study,
     selection: Selection,
     signals: Mapping[str, np.ndarray],
+    table: pl.DataFrame,
     *,
-    share: int | float,
+    limit: float,
     seed: int,
     settings: Mapping[str, Any],
+    rows: np.ndarray | None = None,
 ) -> Keep:
-    """What a static selection keeps at a budget of the study: of so many rows, or of completion tokens."""
+    """What a static selection of a study keeps of all samples, or of the given rows: so many, or as many whole groups
+    as come to a limit of the budget's column at most, by quotas where it has some; `table` has the columns of all.
+    """
     count = len(signals["strata"])
-    if study.budget_of == "rows" or share == 1.0:
-        return choose(selection, signals, budget=resolve_keep(share, count), seed=seed, settings=settings)
-    units = Units.made_of(count, None, signals[COMPLETION_TOKENS])
+    if study.by_rows(selection):
+        return choose(selection, signals, budget=int(limit), seed=seed, settings=settings, rows=rows)
+    rows = np.arange(count) if rows is None else rows
     given = {**signals, "scores": signals.get(selection.score or "")}
     values = as_read(selection, {name: given[name] for name in selection.reads if name not in ("ids", "budget")})
     read = {name: np.asarray(value) for name, value in values.items()}
-    limit = float(resolve_amount({"tokens": share}, count, float(units.costs.sum())))
-    return choose_units(selection.static, read, units, limit, settings=settings, seed=seed, ids=np.arange(count))
+    if len(rows) < count:
+        read = {name: value[rows] for name, value in read.items()}
+    return kept_whole(study, selection, read, table, limit=limit, seed=seed, settings=settings, rows=rows)
+
+
+def kept_at(
+    study: Study,
+    selection: Selection,
+    signals: Mapping[str, np.ndarray],
+    table: pl.DataFrame,
+    *,
+    keep: int | float,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> Keep:
+    """What a static selection keeps of all samples at a budget of the study; one of everything keeps everything."""
+    everyone = np.ones(len(signals["strata"]), dtype=np.bool_)
+    spent = spent_of(study, table, everyone, keep)
+    if spent.limit >= spent.whole:
+        return everyone
+    return choose_at(study, selection, signals, table, limit=spent.limit, seed=seed, settings=settings)
 
 
 def held_settings(selection: Selection) -> dict[str, Any]:
@@ -145,7 +169,7 @@ class Subset:
     """Kept samples of a trial, with the settings that chose them and the seconds that it took.
 
     `in_training` is None for a static subset; else what is planned of the epochs. `fault` says how the budget is
-    missed, empty where it is not.
+    missed, empty where it is not. `spent` is None where as many rows stay as the budget says, each by itself.
     """
 
     keep: Keep
@@ -153,31 +177,45 @@ class Subset:
     seconds: float
     in_training: Mapping[str, Any] | None = None
     fault: str = ""
+    spent: Spent | None = None
 
 
 def subset_of(
-    study: Study, trial: Trial, signals: Mapping[str, np.ndarray], given: Mapping[str, Any], picked: Mapping[str, Any]
+    study: Study,
+    trial: Trial,
+    signals: Mapping[str, np.ndarray],
+    table: pl.DataFrame,
+    given: Mapping[str, Any],
+    picked: Mapping[str, Any],
 ) -> Subset:
     """The subset of a trial, which its twins share; `given` are the launchpad's settings, `picked` the tuned ones.
 
-    What is planned of a selection in training is of the trial's own length.
+    What is planned of a selection in training is of the trial's own length. `table` has the columns of the data that
+    budgets, groups and quotas read.
     """
     started, everyone = time.perf_counter(), np.ones(len(signals["strata"]), dtype=np.bool_)
     if trial.plain.selection == "full":
         return Subset(everyone, {}, 0.0)
-    selection, budget = study.selections[trial.plain.name], resolve_keep(trial.keep, len(everyone))
+    selection = study.selections[trial.plain.name]
     if selection.in_training:
-        settings = dict(given) if selection.budget == "own" else {**given, "keep": trial.keep}
+        own = selection.budget == "own"
+        settings = dict(given) if own else {**given, "keep": trial.keep}
         config = config_at(study.training, trial, len(everyone))
         sampler, epochs = sampler_of(selection, signals, settings, config=config, seed=trial.seed)
-        plan, fault = plan_of(sampler, epochs, None if selection.budget == "own" else budget)
+        plan, fault = plan_of(sampler, epochs, None if own else resolve_keep(trial.keep, len(everyone)))
         return Subset(everyone, settings, 0.0, plan, fault)
-    whole = budget == len(everyone)
+    spent = spent_of(study, table, everyone, trial.keep)
+    whole = spent.limit >= spent.whole
     settings = {} if whole else {name: picked.get(name) if value is None else value for name, value in given.items()}
-    keep = choose_at(study, selection, signals, share=trial.keep, seed=trial.seed, settings=settings)
-    exact = study.budget_of == "tokens" or keep.sum() == budget
-    fault = "" if exact else f"{keep.sum()} kept, the budget is {budget}"
-    return Subset(keep, settings, time.perf_counter() - started, fault=fault)
+    keep = kept_at(study, selection, signals, table, keep=trial.keep, seed=trial.seed, settings=settings)
+    seconds = time.perf_counter() - started
+    if study.by_rows(selection):
+        budget = int(spent.limit)
+        fault = "" if keep.sum() == budget else f"{keep.sum()} kept, the budget is {budget}"
+        return Subset(keep, settings, seconds, fault=fault)
+    spent = spent_of(study, table, keep, trial.keep)
+    fault = f"{spent.total:g} {spent.unit} kept, the budget is {spent.limit:g}" if spent.total > spent.limit else ""
+    return Subset(keep, settings, seconds, fault=fault, spent=None if spent.plain else spent)
 
 
 def plan_of(sampler: EpochSampler, epochs: int, budget: int | None) -> tuple[dict[str, Any], str]:

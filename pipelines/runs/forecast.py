@@ -23,7 +23,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
-from secateur.selectors.contract import nearest, resolve_keep
+from secateur.selectors.contract import nearest
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.tuning import students_of_tuning
 from secateur.trainers.loop.train import Trained, fresh_model, train
@@ -143,7 +143,7 @@ def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> f
     if rate.samples is None or not isinstance(study, Study):
         return rate.seconds * len(listed)
     samples = rate.samples
-    lengths = [(config_at(study.training, trial, samples), resolve_keep(trial.keep, samples)) for trial in listed]
+    lengths = [(config_at(study.training, trial, samples), study.rows_about(trial.keep, samples)) for trial in listed]
     return rate.seconds * sum(samples_seen(config, kept) for config, kept in lengths)
 
 
@@ -163,7 +163,7 @@ def other_trainings(study: Study, samples: int) -> dict[str, list[int]]:
         found["teacher"] = [samples_seen(settings.config_for(study.training), samples)]
     if settings.tune:
         learned = max(1, int(samples * (1 - study.validation.fraction)))
-        shares = sorted({resolve_keep(each, samples) / samples for each in study.keep})
+        shares = sorted({study.rows_about(each, samples) / samples for each in study.keep})
         tempered = study.own_task().tempered if study.task.own else study.task.declared.tempered
         students = students_of_tuning(shares, study.validation.seeds, tempered=tempered)
         seen = [samples_seen(study.training, max(1, nearest(share, learned))) for share in students]
@@ -178,8 +178,8 @@ def trainings_of_tuning(study: Study, samples: int) -> list[int]:
     for selection in study.selections.values():
         if not selection.in_training and selection.untuned:
             candidates = math.prod(len(selection.static.tunable[name]) for name in selection.untuned)
-            budgets = [keep for keep in study.keep if resolve_keep(keep, samples) < samples]
-            kept += [resolve_keep(keep, samples) * learned // samples for keep in budgets] * (
+            budgets = [keep for keep in study.keep if study.rows_about(keep, samples) < samples]
+            kept += [study.rows_about(keep, samples) * learned // samples for keep in budgets] * (
                 candidates * study.validation.seeds
             )
     return [max(1, count) for count in kept]

@@ -10,13 +10,32 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
-from secateur.pipelines.studies.own_selection import refuse_no_parts
+from secateur.pipelines.studies.selection import refuse_no_parts
 from secateur.selectors.contract import Selector
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.selectors.unit_quotas import choose_by_quota
 from secateur.selectors.whole_units import Units, choose_units
 
 POLICIES = ("proportional", "balanced")
+ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What kept rows come to; see `Spent` of a manifest's provenance."""
+
+    unit: str
+    limit: float
+    total: float
+    whole: float
+    group: str | None
+    groups: int | None
+    beside: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether as many rows stay as the budget says, each by itself: all that a manifest has to say of them."""
+        return self.unit == ROWS and self.group is None and self.total == self.limit
 
 
 @dataclass(frozen=True)

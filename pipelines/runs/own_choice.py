@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.data.codes import codes_of
-from secateur.pipelines.runs.kept_rows import Quotas, kept_rows
+from secateur.pipelines.runs.kept_rows import ROWS, Quotas, Spent, kept_rows
 from secateur.pipelines.runs.target_signals import in_sources
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.grid import RANDOM, Trial, selection_key
@@ -20,8 +20,6 @@ from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET
 from secateur.selectors.contract import resolve_amount, resolve_keep
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.whole_units import Units, choose_at_random
-
-ROWS = "rows"
 
 
 @dataclass(frozen=True)
@@ -72,19 +70,6 @@ class Brought:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What kept rows come to; see `Spent` of a manifest's provenance."""
-
-    unit: str
-    limit: float
-    total: float
-    whole: float
-    group: str | None
-    groups: int | None
-    beside: float | None = None
-
-
-@dataclass(frozen=True)
 class Chosen:
     """Rows that stay, bool `[n]`, by which settings, and what they come to."""
 
@@ -96,7 +81,7 @@ class Chosen:
     @property
     def plain(self) -> bool:
         """Whether as many rows stay as the budget says, each by itself: all that a manifest has to say of them."""
-        return self.spent.unit == ROWS and self.spent.group is None and self.spent.total == self.spent.limit
+        return self.spent.plain
 
 
 def chosen_of(study: Choice, trials: Iterable[Trial], brought: Brought) -> Iterator[tuple[Trial, Chosen]]:

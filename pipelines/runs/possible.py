@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
 from secateur.pipelines.studies.selection import Selection
@@ -47,6 +48,8 @@ def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str
     """Budgets beyond the rows, and floors of classes that a budget cannot hold."""
     rows, sizes = int(counts.sum()), counts[counts > 0]
     for keep in study.budgets:
+        if study.budget_of != ROWS:
+            continue  # `column_faults` looks at the column
         if isinstance(keep, int) and keep > rows:
             yield f"keep: {keep} is more than the {rows} training rows there are; name at most {rows}, or a share"
             continue
@@ -63,7 +66,7 @@ def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str
                     f"selections.{name}.classes.floor: {floor} of each of {len(sizes)} classes are {least} rows, and "
                     f"keep: {keep} leaves {budget} of {rows}; lower the floor, or raise keep"
                 )
-            elif fault := room_fault(selection, sizes, budget):
+            elif study.by_rows(selection) and (fault := room_fault(selection, sizes, budget)):
                 yield f"selections.{name}: {fault}"
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
-from secateur.pipelines.studies.selection import HARDNESS, require_static
+from secateur.pipelines.studies.selection import HARDNESS, check_shares, require_static
 from secateur.pipelines.studies.target import OF_SOURCES, OF_TARGET, StudyTarget, check_reads
 from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, selectors
@@ -86,13 +86,7 @@ class OwnSelection(Settings):
             raise ValueError(f"{where}.{untuned[0]}: trainings would choose it, and nothing is trained here: "
                              f"write one, such as {some}")  # fmt: skip
         checked(self.chosen.settings, self.settings, where, lambda held: self.chosen.most(2**40, held.model_dump()))
-        if self.by is None and self.share != "proportional":
-            raise ValueError(f"{where}.share: say by which column with by, or leave share out")
-        if isinstance(self.share, dict):
-            try:
-                refuse_no_parts(self.share)
-            except ValueError as error:
-                raise ValueError(f"{where}.{error}") from error
+        check_shares(where, self.by, self.share)
 
     def check_inputs(
         self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None
@@ -127,9 +121,3 @@ class OwnSelection(Settings):
             self.scores_read(scores)
         except ValueError as error:
             raise ValueError(f"{where}.score: {error}") from error
-
-
-def refuse_no_parts(share: Mapping[Any, float]) -> None:
-    """Raise ValueError for shares that are none, negative, or add up to more than 1."""
-    if not share or min(share.values()) < 0 or sum(share.values()) > 1 + 1e-9:
-        raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")

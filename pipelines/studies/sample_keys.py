@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
+from secateur.pipelines.studies.column_budgets import ROWS, budgets_of
 from secateur.pipelines.studies.grid import CURVE, selection_key
 from secateur.pipelines.studies.lengths import Length, listed
 from secateur.pipelines.studies.output_scores import OutputScore, with_scorer
@@ -27,6 +28,7 @@ from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 BASELINES = ("uniform_random", "stratified_random")
 Budgets = float | list[float] | Literal["auto"]
+OfColumn = dict[str, Budgets] | list[dict[str, float]]
 
 
 class SampleKeys(AnyStudy):
@@ -75,9 +77,13 @@ class SampleKeys(AnyStudy):
         Field(min_length=1, description="budgets: fractions in (0, 1] or counts; auto: the default, refined"),
     ] = Field(default_factory=CURVE.copy)
     budget_of: Annotated[
-        Literal["rows", "tokens"],
-        Field(description="what budgets are of: rows, or completion tokens of task sft, as keep: {tokens: 0.3} says"),
-    ] = "rows"
+        str,
+        Field(
+            min_length=1,
+            description="what budgets are of: rows, a column of numbers, or completion tokens of task sft, as keep: "
+            "{tokens: 0.3} says",
+        ),
+    ] = ROWS
     refine: Annotated[
         bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
     ] = False
@@ -108,14 +114,11 @@ class SampleKeys(AnyStudy):
     def _automatic_budgets(cls, content: Any) -> Any:
         if not isinstance(content, dict):
             return content
-        keep, of = content.get("keep"), {}
-        if isinstance(keep, dict):
-            if set(keep) != {"tokens"}:
-                raise ValueError(f"keep: a study that trains has budgets of rows or of tokens, got {', '.join(keep)}")
-            keep, of = keep["tokens"], {"budget_of": "tokens"}
+        content = budgets_of(content)
+        keep = content.get("keep")
         automatic = {"refine": True} if keep == "auto" else {}
         kept = {} if keep is None else {"keep": CURVE.copy() if automatic else keep}
-        return automatic | content | of | kept
+        return automatic | content | kept
 
     @field_validator(
         "scores",
@@ -157,7 +160,7 @@ class SampleKeys(AnyStudy):
             selection.check(name)
         return selections
 
-    @field_validator("keep", mode="before", json_schema_input_type=Budgets | dict[Literal["tokens"], Budgets])
+    @field_validator("keep", mode="before", json_schema_input_type=Budgets | OfColumn)
     @classmethod
     def _one_or_many(cls, content: Any) -> Any:
         return content if isinstance(content, list) else [content]

@@ -17,7 +17,7 @@ from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
-from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines, refuse_tokens
+from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
 from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.target import MADE, TITLES
 from secateur.pipelines.studies.target_keys import TargetKeys
@@ -34,7 +34,7 @@ SHOWN = {"report_samples", "compare_at"}
 IDLE = {"kind", "description", "recurring", *SHOWN}
 """Keys of a study that decide nothing about what is made but, those of `SHOWN`, the report; others decide."""
 OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
-AFTER_SCORES = IDLE | OF_THE_REPORT | {"selections", "time_to", "training", "validation", "distillation"}
+AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
 
 
 class Study(TargetKeys):
@@ -162,8 +162,7 @@ class Study(TargetKeys):
         epochs = self.proxy.epochs if self.proxy else None
         refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
         embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
-        if self.budget_of == "tokens":
-            refuse_tokens(self.task.kind, self.keep, self.selections)
+        self.check_units()
         if self.proxy:
             self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
         elif fault := self.reads_a_proxy():
@@ -345,6 +344,8 @@ class Study(TargetKeys):
     def decides(self, asset: str, trial: Trial | None) -> dict[str, Any]:
         if asset in MADE:
             return self.decides_target(asset)
+        if asset == "columns":
+            return {"read": self.read_besides, **self.model_dump(mode="json", include={"source", "columns", "data"})}
         settings = self.model_dump(mode="json", exclude=self.left_out(asset, trial))
         read = self.own_scores.keys() & self.own_read(asset, trial)
         settings["scores"] = {name: one for name, one in settings["scores"].items() if name in {*self.computed, *read}}

@@ -20,7 +20,7 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
-OWN_KEYS = {"score", "cut_by", "classes", "budget"}
+OWN_KEYS = {"score", "cut_by", "classes", "by", "share", "budget"}
 """Keys of a selection in YAML that are no settings of its selector."""
 HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
 """What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
@@ -80,6 +80,23 @@ def with_opposite_scores(chosen: Selector[...]) -> Selector[...]:
     return replace(chosen, choose=choose)
 
 
+def check_shares(where: str, by: str | None, share: str | Mapping[str, float]) -> None:
+    """Raise ValueError for shares without a column, and for shares that are no parts of a whole."""
+    if by is None and share != "proportional":
+        raise ValueError(f"{where}.share: say by which column with by, or leave share out")
+    if isinstance(share, Mapping):
+        try:
+            refuse_no_parts(share)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from error
+
+
+def refuse_no_parts(share: Mapping[Any, float]) -> None:
+    """Raise ValueError for shares that are none, negative, or add up to more than 1."""
+    if not share or min(share.values()) < 0 or sum(share.values()) > 1 + 1e-9:
+        raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")
+
+
 class ClassShares(Settings):
     """How classes share the budget."""
 
@@ -99,6 +116,11 @@ class Selection(Settings):
         Field(description="what tells the hardest samples, which some selectors cut; score where a task has no aum"),
     ] = None
     classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
+    by: Annotated[str | None, Field(description="column whose values each get a part of the budget")] = None
+    share: Annotated[
+        Literal["proportional", "balanced"] | dict[str, float],
+        Field(description="with by: as much as each value holds, equal parts, or a share by value"),
+    ] = "proportional"
     budget: Annotated[
         Literal["study", "own"],
         Field(description="own: an in-training selection of as many samples as its settings say, at no budget"),
@@ -175,6 +197,7 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
+        self.check_quotas(name)
         if self.cut_by and not self.cuts:
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if isinstance(declared, Selector):
@@ -193,6 +216,19 @@ class Selection(Settings):
             raise ValueError(f"{name}.keep: the study's budgets are held; leave it out, or write budget: own")
         budget = {"keep": 1} if self.budget == "study" else {}
         checked(declared.settings, budget | self.settings, name, declared.refuse)
+
+    def check_quotas(self, name: str) -> None:
+        """Raise ValueError for parts of the budget that are none, or that nothing could go by."""
+        check_shares(name, self.by, self.share)
+        if self.by is None:
+            return
+        if self.in_training:
+            raise ValueError(
+                f"{name}.by: {self.selector!r} draws the rows of each epoch by its own rule, not by values of a "
+                "column; leave by out, or name a selector"
+            )
+        if self.classes is not None:
+            raise ValueError(f"{name}.by: classes share the budget already; leave by or classes out")
 
     def check_score(self, name: str, scores: Mapping[str, Score | OwnScore]) -> None:
         """Raise ValueError where the score is missing, unknown to the study, read by nobody or turned the wrong way."""

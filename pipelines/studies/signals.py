@@ -58,6 +58,7 @@ SCORING = (
     *(name for name, signal in SIGNALS.items() if signal.origin == "asset"),
     "scores",
     "yardstick",
+    "columns",
 )
 CHOICE = ("tuning", "subset", "manifest")
 TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")

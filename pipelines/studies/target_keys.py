@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from secateur.pipelines.studies.grid import Trial
-from secateur.pipelines.studies.sample_keys import SampleKeys
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.target import (
     BESIDE,
@@ -19,10 +18,11 @@ from secateur.pipelines.studies.target import (
     check_reads,
     contents_of_split,
 )
+from secateur.pipelines.studies.unit_keys import UnitKeys
 from secateur.selectors.contract import Selector
 
 
-class TargetKeys(SampleKeys):
+class TargetKeys(UnitKeys):
     """Keys of a study of samples, with examples of the job that its data are for."""
 
     target: Annotated[
@@ -109,7 +109,8 @@ class TargetKeys(SampleKeys):
     def decides_target(self, asset: str) -> dict[str, Any]:
         """What an asset of the target follows from, beside what it is made of."""
         own = [each for each in self.selections.values() if asset in each.reads]
-        shared = any(each.classes is not None for each in own if isinstance(each.declared, Selector))
+        static = [each for each in own if isinstance(each.declared, Selector)]
+        shared = any(each.classes is not None or not self.by_rows(each) for each in static)
         ordered = asset in ("target_places", "gradient_places")
         read = {"source", "columns", "data", "encoding", "task"}
         return {

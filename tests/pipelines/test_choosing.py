@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,7 +68,7 @@ def test_annealing_that_a_study_asks_for_is_told_as_a_missed_budget(write_study:
 
     def fault(name: str) -> str:
         given = held_settings(study.selections[name])
-        found = subset_of(study, Trial(f"{name}@0.25", 0), SIGNALS, given, {})
+        found = subset_of(study, Trial(f"{name}@0.25", 0), SIGNALS, pl.DataFrame(), given, {})
         assert found.keep.all()
         assert found.in_training
         return found.fault

@@ -207,7 +207,8 @@ def test_a_twin_of_all_rows_is_everything(write_study: WriteStudy, tmp_path: Pat
 
 
 def test_the_fewest_samples_are_trained_on_first_and_twins_last(write_study: WriteStudy) -> None:
-    trials = cheap_first(read(write_study(**BOTH, keep=[0.5, 30, 1.0], seeds=2)).trials, 120)
+    study = read(write_study(**BOTH, keep=[0.5, 30, 1.0], seeds=2))
+    trials = cheap_first(study, study.trials, 120)
     own = [trial for trial in trials if not trial.at_steps]
     assert trials[: len(own)] == own
     kept = [{0.5: 60, 30: 30, 1.0: 120}.get(trial.keep, 120) for trial in trials]

@@ -187,15 +187,16 @@ OF_NUMBERS = {
     "prototype_distance",
 }  # fmt: skip
 NOT_MULTI_LABEL = {"entropy", "tdds", "checkpoint_entropy", "pvi"}
+OF_COMPLETIONS = {"perplexity", "ifd_loss", "ifd_ppl", "response_tokens"}
 
 
 def test_which_scores_apply():
     def fitting(task):
         return {name for name, one in scorers().items() if not missing_signals(one, task)}
 
-    assert fitting(Classification(3)) == set(scorers())
+    assert fitting(Classification(3)) == set(scorers()) - OF_COMPLETIONS
     assert fitting(Regression()) == OF_NUMBERS
-    assert fitting(MultiLabel(3)) == set(scorers()) - NOT_MULTI_LABEL
+    assert fitting(MultiLabel(3)) == set(scorers()) - NOT_MULTI_LABEL - OF_COMPLETIONS
 
 
 def test_what_is_missing_comes_with_the_reason_and_alternatives():

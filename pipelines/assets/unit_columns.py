@@ -1,0 +1,101 @@
+"""The asset `columns` of a study that trains: columns of the data by which rows stay together, or share a budget."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from secateur.pipelines.assets.asset import key_of, study_asset
+from secateur.pipelines.data.codes import codes_of
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.sources import Loaded
+from secateur.pipelines.data.target_rows import column_at, places_in, places_of
+from secateur.pipelines.data.whole import counts_of, files_now
+from secateur.pipelines.runs.kept_rows import Quotas
+from secateur.pipelines.runs.units_of_rows import grouped
+from secateur.pipelines.studies.samples import Study
+
+
+def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """Columns of the user's data that budgets, groups and quotas of the study read."""
+
+    @study_asset(
+        study, "columns", ins=("samples", "source"),
+        description=f"Of each training row: {', '.join(study.read_besides)}.",
+    )  # fmt: skip
+    def columns(secateur_store: dg.ResourceParam[Any], samples: Any, source: Any) -> dg.MaterializeResult:
+        places = places_in(samples.select("file", "file_row").collect(), source["training_files"])
+        table = columns_of_rows(study, base, secateur_store.root / ".cache", source["revision"], places)
+        secateur_store.save(key_of(study, "columns"), table)
+        return dg.MaterializeResult(value=table, metadata={"dagster/row_count": len(table)})
+
+    return columns
+
+
+def columns_of_rows(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.DataFrame:
+    """The columns of the rows at these places among those of all files; SourceError for one that is not there, has
+    gaps, or is no cost, and for data that have changed since they were read."""
+    files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
+    if now != revision:
+        raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
+    found: dict[str, pl.Series] = {}
+    for name, what in study.read_besides.items():
+        values = column_at(files, name, places, what, gaps=what == "columns.group")
+        if name == study.cost_column:
+            refuse_no_costs(values, what)
+        found[name] = each_its_own(values)
+    return pl.DataFrame(found)
+
+
+def each_its_own(values: pl.Series) -> pl.Series:
+    """The column, whose rows without a value each have one of their own: what is missing is nothing in common."""
+    if not values.null_count():
+        return values
+    alone = pl.format("none, row {}", pl.int_range(pl.len()))
+    return values.to_frame().select(pl.col(values.name).cast(pl.String).fill_null(alone))[values.name]
+
+
+def refuse_no_costs(values: pl.Series, what: str) -> None:
+    """Raise SourceError for a column that is no number from 0 on in each row."""
+    if not values.dtype.is_numeric():
+        raise SourceError(f"{what}: column {values.name!r} holds {values.dtype}, and budgets are of numbers")
+    costs = values.cast(pl.Float64).to_numpy()
+    bad = ~(np.isfinite(costs) & (costs >= 0))
+    if count := int(bad.sum()):
+        first = costs[int(np.flatnonzero(bad)[0])]
+        raise SourceError(
+            f"{what}: column {values.name!r} is below 0, NaN or infinite in {count:,} training rows, such as {first:g}"
+        )
+
+
+def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
+    """Raise SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them."""
+    if not study.read_besides:
+        return
+    places = places_of(loaded.rows["train"], counts_of(loaded.scanned.values(), len(loaded.files)))
+    table = columns_of_rows(study, base, cache, loaded.revision, places)
+    if faults := list(column_faults(study, table)):
+        raise SourceError(f"{study.name}: {'; '.join(faults)}")
+
+
+def column_faults(study: Study, table: pl.DataFrame) -> Iterator[str]:
+    """Amounts beyond what all rows have, budgets that hold not one group, and shares of values that there are not."""
+    for name, selection in study.selections.items():
+        if selection.by is not None:
+            try:
+                Quotas.of(selection.by, codes_of(table[selection.by]), selection.share)
+            except ValueError as error:
+                yield f"selections.{name}.{error}"
+    if study.group is None and study.cost_column not in table.columns:
+        return
+    units, unit = grouped(study, table, None), study.budget_of
+    whole, least = float(units.costs.sum()), float(units.costs.min())
+    for keep in study.budgets:
+        limit = study.limit(keep, len(table), whole)
+        if limit > whole:
+            yield f"keep: {keep:,} {unit} are more than the {whole:,.15g} of all training rows"
+        elif limit < least:
+            yield f"keep: {keep:g} comes to {limit:,.15g} {unit}, and the smallest that stays whole has {least:,.15g}"
