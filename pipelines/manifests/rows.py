@@ -16,7 +16,7 @@ from secateur.pipelines.data.lazy import pa, pl
 from secateur.pipelines.manifests import croissant, kept_rows
 from secateur.pipelines.manifests.budgets import check_budget, check_spent
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
-from secateur.pipelines.manifests.origin import CONVERSATION, Origin, check_places, places
+from secateur.pipelines.manifests.origin import Origin, check_places, places
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
 from secateur.pipelines.manifests.provenance import Count, Declaration, FrozenModel, Name, Unit
 
@@ -291,10 +291,6 @@ class Rows(Payload):
         """
         from secateur.pipelines.manifests.hashed_rows import found_rows
 
-        if columns.text is not None and self.origin.types.get(columns.text) == CONVERSATION:
-            from secateur.pipelines.manifests.conversations import Conversations
-
-            rows = Conversations.of(rows, columns.text)
         return found_rows(self, rows, columns, folders)
 
     def apply(
