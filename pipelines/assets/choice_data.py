@@ -113,7 +113,7 @@ def check_target(study: Choice, whole: Whole, base: Path, cache: Path) -> None:
     if study.target.filter is None:
         read_target(study, base, cache)
     elif whole.apart is None:
-        raise SourceError(f"target.filter: no row of {whole.files[0]} is one of {study.target.told()}")
+        raise SourceError(f"target.filter: no row of {whole.files[0]}: it takes {study.target.told()}")
     if study.target.source is not None:
         whole.column(study.target.source, "target.source")
 

@@ -79,7 +79,7 @@ def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any],
         if target.filter is not None:  # the vectors of the data, of which the others are looked at elsewhere
             join = type(join)(join.key, None if join.key else stored.facts["revision"], drop=True)
         rows = rows_of_target(stored, places, sum(counts), study.columns.id)
-        found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
+        found = vectors_for(NumbersFile(located(brought, base, what), what), rows, join, brought.column)
     if len(bad := not_finite(found)):
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
     return np.asarray(found)

@@ -107,7 +107,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     elif APART in loaded.rows:
         held = Held(loaded.rows[APART], [(name, 0) for name in loaded.files], loaded.revision)
     else:
-        raise SourceError(f"target.filter: no row of {loaded.files[0]} is one of {target.told()}")
+        raise SourceError(f"target.filter: no row of {loaded.files[0]}: it takes {target.told()}")
     names = [name for name, _ in held.files]
     refuse_tested(held.rows, names, loaded.rows["test"], loaded.files)
     if target.task is not None:
@@ -119,7 +119,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     own = target.own or without_gaps(held.rows, target.source, "target.source", names).unique().to_list()
     counts = counts_of(loaded.scanned.values(), len(loaded.files))
     places = places_of(loaded.rows["train"], counts)
-    in_sources(sources_of(study, base, cache, loaded.revision, places), own, "target.source")
+    in_sources(sources_of(study, base, cache, loaded.revision, places), own, written=bool(target.own))
 
 
 def depth_in(study: Study, count: int, signal: str) -> int | None:
@@ -251,8 +251,8 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def sources(secateur_store: dg.ResourceParam[Store], target: Any, samples: Any, source: Any) -> Iterator[Any]:
         places = places_in(samples.select("file", "file_row").collect(), source["training_files"])
         column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
-        own = StoredTarget(target).own_sources(target_of(study))
-        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
+        own, written = StoredTarget(target).own_sources(target_of(study)), bool(target_of(study).own)
+        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, written=written)}
         findings = list(shortages(study, found["target_source"]))
         secateur_store.save(key_of(study, "sources_report"), {"findings": findings})
         for name, values in found.items():

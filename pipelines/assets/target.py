@@ -54,7 +54,7 @@ def target_asset(
     )  # fmt: skip
     def target_rows(secateur_store: dg.ResourceParam[Store], **loaded: Any) -> dg.MaterializeResult:
         held = held_by(study, loaded["source"], base, secateur_store)
-        facts = facts_of(held.rows, held.files, held.revision, target.told())
+        facts = facts_of(held.rows, held.files, held.revision, target.told(), target.task)
         with secateur_store.folder(key) as folder:
             link_shards(held.rows, folder / ROWS)
             write_facts(folder, facts)
