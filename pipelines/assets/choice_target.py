@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.own_inputs import join_of, located
-from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
+from secateur.pipelines.assets.target import places_asset, ratios_asset, target_asset
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_values import DataRows, NumbersFile
 from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
@@ -19,6 +19,7 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.sources import Places
 from secateur.pipelines.data.target_rows import places_in, places_of, source_of, texts_of
 from secateur.pipelines.data.whole import files_now
+from secateur.pipelines.runs.own_target import columns_of, target_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
@@ -78,7 +79,7 @@ def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any],
         if target.filter is not None:  # the vectors of the data, of which the others are looked at elsewhere
             join = type(join)(join.key, None if join.key else stored.facts["revision"], drop=True)
         rows = rows_of_target(stored, places, sum(counts), study.columns.id)
-        found = vectors_for(NumbersFile(located(brought, base), what), rows, join, brought.column)
+        found = vectors_for(NumbersFile(located(brought, base, what), what), rows, join, brought.column)
     if len(bad := not_finite(found)):
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(found):,} rows of the target")
     return np.asarray(found)

@@ -51,12 +51,12 @@ def brought_card(name: str, score: OwnScore) -> ScoreCard:
     )  # fmt: skip
 
 
-def located(brought: FromFile, base: Path) -> Path:
-    """The file that the user names, from the study's folder; SourceError where there is none."""
+def located(brought: FromFile, base: Path, what: str) -> Path:
+    """The file that the user names as `what`, from the study's folder; SourceError where there is none."""
     assert brought.file is not None
     path = base / brought.file.expanduser()
     if not path.is_file():
-        raise SourceError(f"there is no file {path}: correct `file: {brought.file}`")
+        raise SourceError(f"{what}.file: there is no file {path}")
     return path
 
 
@@ -67,7 +67,7 @@ def join_of(brought: FromFile) -> Join:
 
 def numbers_in_file(score: OwnScore, base: Path, rows: DataRows, what: str) -> np.ndarray:
     """Numbers of a file, one for each row of the data, int64 or float64 `[n]`; SourceError as `numbers_for`."""
-    return numbers_for(NumbersFile(located(score, base), what), rows, join_of(score), score.column)
+    return numbers_for(NumbersFile(located(score, base, what), what), rows, join_of(score), score.column)
 
 
 def refuse_other_revision(revision: str, source: Mapping[str, Any], what: str) -> None:
@@ -80,7 +80,7 @@ def vectors_in_file(
     study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store, what: str
 ) -> np.ndarray:
     """Vectors of a file, float32 `[n, d]`, mapped into memory; an array goes with the data for which it was noted."""
-    path, key = located(brought, base), key_of(study, "embeddings_for")
+    path, key = located(brought, base, what), key_of(study, "embeddings_for")
     before: dict[str, str] = store.load(key, of_any_samples=True) if store.find(key) else {}
     known = before["revision"] if before.get("content") == content_of(path) else ""
     join = replace(join_of(brought), noted=known if path.suffix == ".npy" else None)
@@ -91,7 +91,7 @@ def vectors_in_file(
 def note_read(study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store) -> None:
     """Note for which data a file of vectors was read."""
     if brought.file is not None:
-        told = {"content": content_of(located(brought, base)), "revision": rows.revision}
+        told = {"content": content_of(located(brought, base, "embeddings")), "revision": rows.revision}
         store.save(key_of(study, "embeddings_for"), told)
 
 
@@ -195,7 +195,7 @@ def output_values(
         refuse_other_revision(revision, source, what)
         given = lists_in(files, str(score.column), what)
     else:
-        given = located(score, base)
+        given = located(score, base, what)
     if dry:
         epochs, places = placed(score, given, rows, join_of(score), what)
         order_of(score, source["label_names"], epochs[0].width, what)

@@ -15,15 +15,7 @@ from secateur.pipelines.assets.choice_target import target_vectors as own_target
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.target import (
-    Held,
-    columns_of,
-    places_asset,
-    ratios_asset,
-    read_target,
-    target_asset,
-    target_of,
-)
+from secateur.pipelines.assets.target import places_asset, ratios_asset, target_asset
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.preparation import write_inputs
@@ -40,6 +32,7 @@ from secateur.pipelines.data.target_rows import (
 )
 from secateur.pipelines.data.whole import counts_of, files_now
 from secateur.pipelines.runs.arrays import data_of
+from secateur.pipelines.runs.own_target import Held, columns_of, read_target, target_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
@@ -114,7 +107,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     elif APART in loaded.rows:
         held = Held(loaded.rows[APART], [(name, 0) for name in loaded.files], loaded.revision)
     else:
-        raise SourceError(f"target.filter: no row of {loaded.files[0]} is one of {target.told()}")
+        raise SourceError(f"target.filter: no row of {loaded.files[0]}: it takes {target.told()}")
     names = [name for name, _ in held.files]
     refuse_tested(held.rows, names, loaded.rows["test"], loaded.files)
     if target.task is not None:
@@ -126,7 +119,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     own = target.own or without_gaps(held.rows, target.source, "target.source", names).unique().to_list()
     counts = counts_of(loaded.scanned.values(), len(loaded.files))
     places = places_of(loaded.rows["train"], counts)
-    in_sources(sources_of(study, base, cache, loaded.revision, places), own, "target.source")
+    in_sources(sources_of(study, base, cache, loaded.revision, places), own, written=bool(target.own))
 
 
 def depth_in(study: Study, count: int, signal: str) -> int | None:
@@ -258,8 +251,8 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
     def sources(secateur_store: dg.ResourceParam[Store], target: Any, samples: Any, source: Any) -> Iterator[Any]:
         places = places_in(samples.select("file", "file_row").collect(), source["training_files"])
         column = sources_of(study, base, secateur_store.root / ".cache", source["revision"], places)
-        own = StoredTarget(target).own_sources(target_of(study))
-        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, "target.source")}
+        own, written = StoredTarget(target).own_sources(target_of(study)), bool(target_of(study).own)
+        found = {"sources": codes_of(column)[0], "target_source": in_sources(column, own, written=written)}
         findings = list(shortages(study, found["target_source"]))
         secateur_store.save(key_of(study, "sources_report"), {"findings": findings})
         for name, values in found.items():

@@ -52,8 +52,13 @@ def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray
     return column.is_in(pl.Series(wanted, dtype=column.dtype).implode()).fill_null(False).to_numpy()
 
 
+def check_apart(files: Sequence[SourceFile], apart: Apart | None) -> None:
+    """SourceError where a column by which rows stand apart is not there."""
+    for file in files if apart else ():
+        check_names(file.columns, apart.read if apart else (), f"target.filter: {file.name}")
+
+
 def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
     """Types of the columns by which rows stand apart; SourceError where one is not there."""
-    for file in files if apart else ():
-        check_names(file.columns, apart.read if apart else (), file.name)
+    check_apart(files, apart)
     return settled_types(files, apart.read, ()) if apart else {}

@@ -86,7 +86,11 @@ class NumbersFile:
             raise SourceError(f"{self.what}.file: {error}") from error
         if not self.path.is_file():
             raise SourceError(f"{self.what}.file: {self.path} is a folder; name one file")
-        [[file], _] = files_at(replace(place, train=str(self.path), test=None, first=self.path, others=()))
+        try:
+            [[file], _] = files_at(replace(place, train=str(self.path), test=None, first=self.path, others=()))
+            file.columns  # noqa: B018 - read from the file, which may be broken
+        except SourceError as error:
+            raise SourceError(f"{self.what}.file: {error}") from error
         return file
 
     def array(self) -> np.ndarray:

@@ -64,12 +64,19 @@ def not_finite(vectors: np.ndarray) -> np.ndarray:
 
 def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:
     """A column of lists of numbers of one length, float32 `[rows, d]`; raises SourceError for any other."""
-    parts: list[np.ndarray] = []
+    parts, width = list[np.ndarray](), None
     for file in files:
+        start = 0
         for values in list_batches(file, name, what):
-            lengths = values.value_lengths().unique().to_pylist() if len(values) else []
-            if values.null_count or len(lengths) > 1 or (parts and lengths and parts[0].shape[1] != lengths[0]):
-                raise SourceError(f"{what}: column {name!r} of {file.name} needs lists of one length in every row")
+            lengths = values.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
+            width = next((int(length) for length in lengths if length >= 0), None) if width is None else width
+            if len(wrong := np.flatnonzero(lengths != (-2 if width is None else width))):
+                held = f"{lengths[wrong[0]]} numbers, others {width}" if lengths[wrong[0]] >= 0 else "none"
+                raise SourceError(
+                    f"{what}: column {name!r} of {Path(file.name).name} needs lists of one length in every row; row "
+                    f"{start + wrong[0]} has {held}"
+                )
+            start += len(values)
             flat = values.flatten()
             if flat.null_count:
                 raise SourceError(f"{what}: column {name!r} of {file.name} has an empty number in a list")
@@ -94,5 +101,7 @@ def list_batches(file: SourceFile, name: str, what: str) -> Iterator[pa.Array]:
         numbers = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
         inner = values.type.value_type if numbers else None
         if inner is None or not (pa.types.is_floating(inner) or pa.types.is_integer(inner)):
-            raise SourceError(f"{what}: column {name!r} of {file.name} holds {kind}, and lists of numbers are needed")
+            raise SourceError(
+                f"{what}: column {name!r} of {Path(file.name).name} holds {kind}, and lists of numbers are needed"
+            )
         yield values

@@ -313,6 +313,8 @@ def read_splits(
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans and parts.get(split) != ():
+            if split == "train" and APART in scans:
+                raise SourceError(f"target.filter: takes all {len(scans[APART]):,} rows, none is left to choose from")
             key = "split" if source.read_besides else "test_fraction"
             raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans

@@ -39,7 +39,7 @@ def source_of(source: SourceKind, base: Path, file: Path | None, split: str | No
         return source.model_copy(update={**undivided, "train": split})
     path = base / file.expanduser()
     if not path.is_file():
-        raise SourceError(f"target.file: there is no file {path}: correct `file: {file}`")
+        raise SourceError(f"target.file: there is no file {path}")
     kind = next((kind for ending, kind in READERS.items() if path.name.lower().endswith(ending)), None)
     if kind is None:
         raise SourceError(f"target.file: {path.name} ends in none of {', '.join(READERS)}")
@@ -182,7 +182,7 @@ def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) ->
         where = Places({"target": rows}, files).text(
             "target", gaps.arg_true().to_numpy()[:1000].astype(np.int64), count
         )
-        raise SourceError(f"{what}: column {name!r} is empty in {count:,} rows, {where}: fill them")
+        raise SourceError(f"{what}: column {name!r} is empty in {count:,} of {len(rows):,} rows, {where}: fill them")
     return held
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 from jaxtyping import Int64
 
-from secateur.pipelines.data.apart import APART, Apart
+from secateur.pipelines.data.apart import APART, Apart, check_apart
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
@@ -120,13 +120,16 @@ def load_whole(
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
         files = parts["train"]
+        check_apart(files, apart)
         wanted = typed_columns(files, columns, source, besides)
         folder = rows_folder(source, columns, base, cache, revision)
         folder = folder.with_name(f"{folder.name}-{named(besides, longest, apart)}")
         names = class_names_of(files, columns)
         scans = scanned(files, wanted, columns, folder / "train", base, divide, names, longest=longest)
     if "train" not in scans:
-        raise SourceError(f"{files[0].name}: no rows" + (" are left beside those that stand apart" if scans else ""))
+        if APART in scans:
+            raise SourceError(f"target.filter: takes all {len(scans[APART]):,} rows, none is left to choose from")
+        raise SourceError(f"{files[0].name}: no rows")
     shown = tuple(file.shown(base) for file in files)
     keep, dropped = decide(scans, columns, policy, Places(scans, shown).text, folder)
     rows = {split: part_of(scans[split], keep[split], folder / split) for split in scans}

@@ -144,10 +144,13 @@ def choose(
         raise ValueError(f"score: selector {name!r} reads no score; leave it out, or name another selector")
     for signal in IN_STUDIES.keys() & set(chosen.reads):
         raise ValueError(f"selector: {name!r} reads {IN_STUDIES[signal]}")
+    if "task" in settings and "task" not in chosen.settings.model_fields:
+        raise ValueError("task: name the column of the target whose values take turns as target_task")
     checked(chosen.settings, settings, name)
     filled = chosen.settings(**settings).model_dump()
     if not (aims := OF_TARGET.intersection(chosen.reads)) and target is not None:
         raise ValueError(f"target: selector {name!r} reads none; leave it out, or name nearest_to_target")
+    refuse_unread(chosen, {"embeddings": embeddings, "text": text, "target_task": target_task, "label": label})
     if aims and target is None:
         raise ValueError(f"target: selector {name!r} reads examples of the job; name a file or a table of them")
     depth = None if isinstance(keep, Mapping) or group is not None or by is not None else resolve_keep(keep, rows.count)
@@ -168,6 +171,15 @@ def choose(
         np.flatnonzero(kept), np.flatnonzero(twin), count, unit, float(come), float(spent[twin].sum()), total,
         float(spent.sum()), name, filled, None if units.single else len(np.unique(units.of[kept])),
     )  # fmt: skip
+
+
+def refuse_unread(chosen: Selector[...], given: Mapping[str, Any]) -> None:
+    """Raise ValueError for what the caller gives and the selector does not read."""
+    reads = set(chosen.reads)
+    readers = {"embeddings": {"embeddings", "target_places"}, "label": {"strata", "memberships"}}
+    for name, value in given.items():
+        if value is not None and not readers.get(name, OF_TARGET) & reads:
+            raise ValueError(f"{name}: selector {chosen.name!r} reads none; leave it out, or name another selector")
 
 
 def signals_of(

@@ -136,7 +136,9 @@ class Decision:
             return self.of_any()
         by = "the gradients of the last layer" if self.manifest.provenance.selector == "gradient_match" else "likeness"
         kept = f"the first {declared.count:,} of {declared.of:,} stay"
-        order = f"in turn the {target.rows:,} rows of the target ({target.origin}) take samples by {by}, and {kept}"
+        rows = f"the {target.rows:,} rows of the target ({target.origin})"
+        turns = f"{rows} take" if target.task is None else f"the values of {target.task!r} in {rows} take"
+        order = f"in turn {turns} samples by {by}, and {kept}"
         # Behind the largest budget the order means nothing.
         return f"{order}; it is number {self.turn + 1:,}" if self.kept else f"{order}; it is not among these"
 

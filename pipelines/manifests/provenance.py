@@ -61,19 +61,23 @@ class Spent(FrozenModel):
 
 
 class TargetCard(FrozenModel):
-    """The examples of a job that a selection follows: how many rows, where they are from in words, their files, and
-    the `fingerprint` of their content hashes."""
+    """The examples of a job that a selection follows: how many rows, where they are from in words, their files, the
+    `fingerprint` of their content hashes, and the column `task` whose values take turns, if one is named."""
 
     rows: Count
     fingerprint: Text
     origin: Text
     files: tuple[Text, ...]
+    task: Text | None = None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "TargetCard":
         """As the asset `target` of a study holds it."""
         files = tuple(name for name, _ in facts["files"])
-        return cls(rows=facts["rows"], fingerprint=facts["fingerprint"], origin=facts["from"], files=files)
+        return cls(
+            rows=facts["rows"], fingerprint=facts["fingerprint"], origin=facts["from"], files=files,
+            task=facts.get("task"),
+        )  # fmt: skip
 
 
 class Provenance(FrozenModel):

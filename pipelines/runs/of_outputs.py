@@ -27,8 +27,9 @@ NEAR, NEAR_HALF = 1e-3, 1e-2
 """How far from 1 probabilities may add up to, of half precision the latter."""
 
 
-def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind) -> str:
-    """What `Outputs.rounded` says; raises ValueError for outputs that are NaN, infinite or no probabilities."""
+def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind, key: str = "kind") -> str:
+    """What `Outputs.rounded` says; raises ValueError for outputs that are NaN, infinite or not of the kind that the
+    user names as `key`."""
     rounded, single = np.zeros(len(targets), np.bool_), targets.ndim == 1
     for number, epoch in enumerate(epochs):
         bad, off = np.zeros(epoch.rows, np.bool_), np.zeros(epoch.rows, np.bool_)
@@ -47,11 +48,13 @@ def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind) -> st
         if kind == "probabilities" and off.any():
             must = "lie from 0 to 1 and add up to 1" if single else "lie from 0 to 1"
             raise ValueError(
-                f"probabilities {must}, they do not{where} at {rows_text(np.flatnonzero(off))}: leave "
-                "kind out for logits"
+                f"probabilities {must}, they do not{where} at {rows_text(np.flatnonzero(off))}: "
+                f"name logits as {key}, if they are"
             )
         if kind == "logits" and single and not off.any():
-            raise ValueError(f'outputs{where} add up to 1 in each row, as probabilities do: say kind="probabilities"')
+            raise ValueError(
+                f"outputs{where} add up to 1 in each row, as probabilities do: name probabilities as {key}"
+            )
     return f"probabilities are rounded to 0 or 1 at {rows_text(np.flatnonzero(rounded))}" if rounded.any() else ""
 
 

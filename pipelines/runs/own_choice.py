@@ -56,8 +56,10 @@ class Brought:
                 assert study.target
                 assert study.target.source
                 held = self.column(study.target.source)
-                own = name == "target_source"
-                found[name] = in_sources(held, self.own_sources(), "target.source") if own else codes_of(held)[0]
+                if name == "target_source":
+                    found[name] = in_sources(held, self.own_sources(), written=bool(study.target.own))
+                else:
+                    found[name] = codes_of(held)[0]
             else:
                 score, sign = selection.signal(name, study.scores)
                 values = self.scores[score]

@@ -28,6 +28,11 @@ def placed(
         raise SourceError(f"{what}: {error}") from error
     if isinstance(given, np.ndarray):
         return epochs, rows.places
+    if len(epochs) == rows.count != epochs[0].rows:
+        raise SourceError(
+            f"{what}: {given.name} holds {len(epochs):,} epochs of {epochs[0].rows:,} rows, and {rows.name} has "
+            f"{rows.count:,} rows: epochs come first, [epochs, n, classes]"
+        )
     return epochs, places_for(NumbersFile(given, what), rows, join, epochs[0].rows, lambda one, other: one != other)
 
 
@@ -60,7 +65,7 @@ def scores_of_outputs(
     asked = {score.scorer: chosen[score.scorer]}
     try:
         refuse_others(asked, Outputs(task, len(epochs)))  # before all outputs are read
-        rounded = look_through(epochs, every, score.outputs)
+        rounded = look_through(epochs, every, score.outputs, "outputs")
         refuse_others(asked, Outputs(task, len(epochs), rounded))
         found = observed(chosen, epochs, every, task, score.outputs)
     except ValueError as error:

@@ -39,7 +39,7 @@ class StoredTarget:
     @property
     def facts(self) -> dict[str, Any]:
         """`rows`, how many there are; their `fingerprint`; `files`, by name and number of rows; the `revision` of
-        these; and in words where they are `from`."""
+        these; in words where they are `from`; and the column `task` whose values take turns, if one is named."""
         found: dict[str, Any] = json.loads((self.folder / FACTS).read_text())
         return found
 
@@ -57,11 +57,20 @@ class StoredTarget:
         return list(target.own) if target.own else self.column(target.source, "source").unique().sort().to_list()
 
 
-def facts_of(rows: SplitRows, files: Sequence[tuple[str, int]], revision: str, told: str) -> dict[str, Any]:
+def facts_of(
+    rows: SplitRows, files: Sequence[tuple[str, int]], revision: str, told: str, task: str | None = None
+) -> dict[str, Any]:
     """See `StoredTarget.facts`."""
     hashes = [hex_of(words_of(table[CONTENT])) for table in rows.batches([CONTENT])]
     identity = fingerprint(pl.concat([pl.Series(each) for each in hashes]))
-    return {"rows": len(rows), "fingerprint": identity, "files": files, "revision": revision, "from": told}
+    return {
+        "rows": len(rows),
+        "fingerprint": identity,
+        "files": files,
+        "revision": revision,
+        "from": told,
+        "task": task,
+    }
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -83,15 +92,20 @@ def depth_of(budgets: Sequence[Any], count: int, *, whole: bool) -> int | None:
     return max(resolve_keep(keep, count) for keep in budgets)
 
 
-def in_sources(column: pl.Series, own: Sequence[Any], where: str) -> Int64[np.ndarray, " n"]:
-    """1 of rows of the target's own sources, 0 of others; SourceError where the column has none of them."""
+def in_sources(column: pl.Series, own: Sequence[Any], *, written: bool) -> Int64[np.ndarray, " n"]:
+    """1 of rows of the target's own sources, 0 of others; SourceError where the column has none of them.
+
+    `written` says whether the study names them, or else rows of the target have them.
+    """
     texts = column.cast(pl.String)
     found = texts.is_in(pl.Series([str(value) for value in own], dtype=pl.String).implode()).fill_null(False)
     if not found.any():
         there = ", ".join(texts.drop_nulls().unique().sort().head(10).to_list())
         named = ", ".join(map(str, own))
+        if written:
+            raise SourceError(f"target.own: no row of the data is of source {named}; there are: {there}")
         raise SourceError(
-            f"{where}: no row of the data is of the target's own source ({named}); there are: {there}: correct the "
-            "values of one side, or write target.own"
+            f"target.source: no row of the data is of the target's own source ({named}); there are: {there}: correct "
+            "the values of one side, or write target.own"
         )
     return found.to_numpy().astype(np.int64)

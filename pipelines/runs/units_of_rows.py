@@ -36,7 +36,8 @@ def groups_of(study: Study, table: pl.DataFrame) -> np.ndarray | None:
 
 def costs_of_rows(study: Study, table: pl.DataFrame) -> np.ndarray | None:
     """What each row takes of a budget, float64 `[n]`; None where that is one each."""
-    return None if study.budget_of == ROWS else table[study.cost_column].cast(pl.Float64).to_numpy()
+    name = study.cost_column
+    return None if name is None else table[name].cast(pl.Float64).to_numpy()
 
 
 def kept_whole(

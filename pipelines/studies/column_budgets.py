@@ -8,7 +8,7 @@ ROWS = "rows"
 def budgets_of(content: dict[str, Any]) -> dict[str, Any]:
     """The same file of a study, whose budgets of a column are numbers beside the column's name."""
     keep = content.get("keep")
-    listed = keep if isinstance(keep, list) else [keep]
+    listed: list[Any] = keep if isinstance(keep, list) else [keep]
     if not any(isinstance(each, dict) for each in listed):
         return content
     if not all(isinstance(each, dict) and len(each) == 1 for each in listed):

@@ -83,6 +83,16 @@ def test_vectors_of_pool_and_target_may_be_brought() -> None:
         ({"target": pl.DataFrame({"text": [None, "a"]}), "text": "text"}, r"text of the target: .* is empty in 1 of 2"),
         ({"target": pl.DataFrame({"text": []}, schema={"text": pl.String}), "text": "text"}, r"target: it has no rows"),
         ({"target": np.ones((2, 3)), "embeddings": np.ones((500, 4))}, r"target: vectors \(2, 3\) do not go with"),
+        (
+            {"selector": "top", "score": np.arange(500), "embeddings": np.ones((500, 4))},
+            r"embeddings: selector 'top' reads",
+        ),
+        (
+            {"selector": "uniform_random", "label": "source"},
+            r"label: selector 'uniform_random' reads none; leave it out",
+        ),
+        ({"selector": "uniform_random", "text": "text"}, r"text: selector 'uniform_random' reads none"),
+        ({"task": "intent"}, r"task: name the column of the target whose values take turns as target_task"),
         ({"selector": "uniform_random", "target": np.ones((2, 3))}, r"target: selector 'uniform_random' reads none"),
     ],
 )

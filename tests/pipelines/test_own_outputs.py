@@ -150,7 +150,18 @@ def test_what_cannot_be_is_refused_when_the_study_loads(scores: Any, message: st
     [
         ({"outputs": "probabilities", "column": "held"}, "which output is that of 'code' is not known: name all 3"),
         ({"outputs": "probabilities", "column": "held", "classes": ["web", "code"]}, "2 are named, and there are 3"),
-        ({"outputs": "logits", "column": "held", "classes": CLASSES}, "add up to 1 in each row, as probabilities do"),
+        (
+            {"outputs": "logits", "column": "held", "classes": CLASSES},
+            "as probabilities do: name probabilities as outputs",
+        ),
+        (
+            {"outputs": "logits", "file": "gone.npy", "fingerprint": "a", "classes": CLASSES},
+            "scores.aum.file: there is no",
+        ),
+        (
+            {"outputs": "logits", "file": "turned.npy", "fingerprint": "a", "classes": CLASSES},
+            f"turned.npy holds {COUNT} epochs of {EPOCHS} rows, and data.parquet has {COUNT} rows: epochs come first",
+        ),
         (
             {"outputs": "probabilities", "file": "short.parquet", "key": "uid", "column": "p", "classes": CLASSES},
             r"short.parquet has no row of key 'uid'",
@@ -167,6 +178,7 @@ def test_what_cannot_be_is_refused_when_the_study_loads(scores: Any, message: st
 )
 def test_what_does_not_go_with_the_data_is_refused(score: Any, message: str, brought: Any, tmp_path: Path) -> None:
     pl.read_parquet(tmp_path / "probabilities.parquet").head(80).write_parquet(tmp_path / "short.parquet")
+    np.save(tmp_path / "turned.npy", np.zeros((COUNT, EPOCHS, 3)))
     scores = {"aum": {"scorer": "aum", **score}}
     with pytest.raises(Exception, match=r"outputs: scores.aum") as refusal:
         run(written(tmp_path, scores), part="scores")

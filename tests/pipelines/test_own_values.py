@@ -138,5 +138,15 @@ def test_vectors_are_joined_like_numbers_and_an_unchanged_array_of_changed_data_
     with pytest.raises(SourceError, match=r"prompts\.parquet has changed since vectors\.npy was read"):
         vectors_for(array, data_rows(), Join(noted="before"), None)
     ragged = written(tmp_path, {"uuid": IDS, "vector": [[1.0]] * 11 + [[1.0, 2.0]]})
-    with pytest.raises(SourceError, match="needs lists of one length in every row"):
+    with pytest.raises(SourceError, match="one length in every row; row 11 has 2 numbers, others 1"):
         vectors_for(ragged, data_rows(), Join(), "vector")
+    gap = written(tmp_path, {"uuid": IDS, "vector": [None, *[[1.0]] * 11]})
+    with pytest.raises(SourceError, match="one length in every row; row 0 has none"):
+        vectors_for(gap, data_rows(), Join(), "vector")
+
+
+def test_a_broken_file_is_named_with_its_key(tmp_path: Path) -> None:
+    whole = written(tmp_path, {"uuid": IDS, "grade": range(12)})
+    whole.path.write_bytes(whole.path.read_bytes()[:-9])
+    with pytest.raises(SourceError, match=rf"^{whole.what}\.file: .*{whole.path.name} is not a readable Parquet file"):
+        numbers_for(whole, data_rows(), Join(), "grade")

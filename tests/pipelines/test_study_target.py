@@ -220,18 +220,25 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: dict[str, Any], 
         (
             {"file": "job.csv", "task": "intent"},
             {"text": ["a", "b"], "intent": ["x", ""]},
-            "target.task: column 'intent' is empty in 1 rows, row 1 of job.csv",
+            "target.task: column 'intent' is empty in 1 of 2 rows, row 1 of job.csv",
         ),
         (
             {"file": "job.csv", "source": "source", "own": "shop"},
             {"text": ["a"]},
-            r"no row of the data is of the target's own source \(shop\)",
+            "target.own: no row of the data is of source shop; there are: ",
+        ),
+        (
+            {"file": "job.csv", "source": "source"},
+            {"text": ["a"], "source": ["shop"]},
+            r"target.source: no row of the data is of the target's own source \(shop\).*, or write target.own",
         ),
         (
             {"filter": {"source": "shop"}},
             None,
-            "target.filter: no row of .*pool.parquet is one of rows of the source whose source is shop",
+            "target.filter: no row of .*pool.parquet: it takes rows of the source whose source is shop",
         ),
+        ({"filter": {"soruce": "shop"}}, None, "target.filter: .*pool.parquet: there is no column 'soruce'"),
+        ({"filter": {"source": list(TOPICS)}}, None, "target.filter: takes all 400 rows, none is left to choose from"),
         ({"filter": {"id": "one"}}, None, "target.filter: column 'id' holds Int64, and 'one' is none of these"),
     ],
 )

@@ -1,6 +1,7 @@
 """`target:` in a study that trains: its rows train and test nothing, selections follow it, references stand beside."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def test_explain_says_when_the_target_takes_a_row(ran: Path) -> None:
     assert said == f"Kept: {order}; it is number 13."
     behind = int(np.flatnonzero(places == 100)[0])
     assert explain(nearest, behind, known).sentence == f"Dropped: {order}; it is not among these."
+    target = nearest.provenance.target
+    assert target is not None
+    tasks = nearest.provenance.model_copy(update={"target": target.model_copy(update={"task": "intent"})})
+    by_task = replace(nearest, declaration=nearest.declaration.model_copy(update={"provenance": tasks}))
+    assert explain(by_task, row, known).sentence.startswith("Kept: in turn the values of 'intent' in the 20 rows of ")
 
 
 def test_a_recurring_study_reads_its_target_again(ran: Path) -> None:
@@ -302,7 +308,7 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: dict[str, Any], 
         (
             {"file": "job.csv", "task": "intent"},
             {"text": ["a", "b"], "label": ["bank 0"] * 2, "intent": ["x", " "]},
-            "target.task: column 'intent' is empty in 1 rows, row 1 of job.csv",
+            "target.task: column 'intent' is empty in 1 of 2 rows, row 1 of job.csv",
         ),
         (
             {"file": "job.csv"},
@@ -312,14 +318,14 @@ def test_what_cannot_be_is_refused_when_the_study_loads(change: dict[str, Any], 
         (
             {"file": "job.csv", "source": "source", "own": "shop"},
             {"text": ["a"], "label": ["bank 0"]},
-            r"no row of the data is of the target's own source \(shop\); there are: bank, film",
+            "target.own: no row of the data is of source shop; there are: bank, film",
         ),
         (
             {"filter": {"source": "shop"}},
             None,
-            "target.filter: no row of train.parquet is one of rows of the source whose source is shop",
+            "target.filter: no row of train.parquet: it takes rows of the source whose source is shop",
         ),
-        ({"filter": {"shop": "x"}}, None, "there is no column 'shop'"),
+        ({"filter": {"shop": "x"}}, None, "target.filter: .*there is no column 'shop'"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused_before_any_work(
