@@ -348,7 +348,7 @@ def test_what_the_pages_add_is_registered_and_in_the_graph(printed: list[str]) -
     assert "npz" in seen["sources"]
     assert "rival_probability" in seen["scorers"]
     assert "nearest_quantile" in seen["selectors"]
-    assert seen["tasks"] == ["classification", "counts", "multi_label", "regression"]
+    assert seen["tasks"] == ["classification", "counts", "multi_label", "regression", "sft"]
     assert "pencils/scores/rival_probability" in seen["add-a-scorer assets"]
     assert "hardest@0.3" in seen["add-a-scorer trials"]
     assert "nearest_quantile@0.3" in seen["add-a-selector trials"]

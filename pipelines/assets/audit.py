@@ -18,7 +18,9 @@ from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.facts import told_of
 from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.cleaned import Samples
+from secateur.pipelines.audits.contract import AuditRows
 from secateur.pipelines.audits.of_study import hashes_of, known_from, study_rows
+from secateur.pipelines.audits.study_models import identity_of, models_of
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.pages.audit_folder import PAGE, TABLE, fill
@@ -51,6 +53,7 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
         deps=[key_of(study, "test_samples")] if isinstance(study, Study) else [],
         description=DESCRIPTION, metadata={"page": dg.MetadataValue.url(link)} if link else {},
         check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()],
+        accelerated=isinstance(study, Study),
     )  # fmt: skip
     def audit(
         context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], samples: Any, source: Any
@@ -60,9 +63,11 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
         if study.recurring and secateur_store.find(seen):
             before = secateur_store.load(seen, of_any_samples=True).collect()
             rows = replace(rows, known=known_from(rows, before))
-        found = audited(rows, how_of(study), samples=study.report_samples, say=context.log.info)
+        rows, how, made_of = asked(study, rows, secateur_store)
+        found = audited(rows, how, samples=study.report_samples, say=context.log.info)
         with secateur_store.folder(key) as folder:
-            fill(found, folder, samples=samples_of(study, samples.collect(), source, origin_of))
+            own = samples_of(study, samples.collect(), source, origin_of)
+            fill(found, folder, samples=own, more={"models": made_of})
         secateur_store.save(seen, hashes_of(rows))
         place = secateur_store.place(key).resolve()
         for finding in found.findings:
@@ -71,6 +76,7 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
             metadata={
                 **told_of(found.findings),
                 **{f"meaning {place}": text for place, text in enumerate(found.meaning, start=1)},
+                **{f"note {place}": text for place, text in enumerate(rows.notes, start=1)},
                 "leaks": found.leaks,
                 "duplicates": found.duplicates,
                 "rows audited anew": len(rows) if rows.known is None else int((~rows.known).sum()),
@@ -89,6 +95,16 @@ def how_of(study: Study | Choice) -> How:
         return How()
     training = study.training
     return How(batch_size=training.batch_size, epochs=training.epochs or 1)
+
+
+def asked(study: Study | Choice, rows: AuditRows, store: Store) -> tuple[AuditRows, How, str]:
+    """Rows with notes of who judges them, how they are audited by what the models say, and which models these are."""
+    how = how_of(study)
+    if isinstance(study, Choice):
+        return rows, how, ""
+    models, made_of = models_of(study, store, rows), identity_of(study, store)
+    noted = replace(rows, notes=(*rows.notes, *models.notes))
+    return noted, replace(how, own=models.training, tested=models.test, tested_by=models.name), made_of
 
 
 def samples_of(study: Study | Choice, table: pl.DataFrame, source: dict[str, Any], origin_of: OriginOf) -> Samples:

@@ -21,7 +21,6 @@ from secateur.pipelines.assets.own_inputs import (
 )
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.scores import score_metadata
-from secateur.pipelines.assets.target import apart_of, read_target
 from secateur.pipelines.data.own_values import DataRows
 from secateur.pipelines.data.own_vectors import lists_in
 from secateur.pipelines.data.preparation import check_ids, link_shards, write_samples
@@ -33,6 +32,7 @@ from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
 from secateur.pipelines.pages.previews import Previews, previews_in
 from secateur.pipelines.runs.own_choice import check_budgets
+from secateur.pipelines.runs.own_target import apart_of, read_target
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.output_scores import OutputScore

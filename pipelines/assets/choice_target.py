@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.own_inputs import join_of, located
-from secateur.pipelines.assets.target import columns_of, places_asset, ratios_asset, target_asset, target_of
+from secateur.pipelines.assets.target import places_asset, ratios_asset, target_asset
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.own_values import DataRows, NumbersFile
 from secateur.pipelines.data.own_vectors import lists_in, not_finite, vectors_for
@@ -19,6 +19,7 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.sources import Places
 from secateur.pipelines.data.target_rows import places_in, places_of, source_of, texts_of
 from secateur.pipelines.data.whole import files_now
+from secateur.pipelines.runs.own_target import columns_of, target_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice

@@ -22,7 +22,6 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.target import apart_of
 from secateur.pipelines.assets.unit_columns import check_columns
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
@@ -42,6 +41,7 @@ from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import fitted_task
+from secateur.pipelines.runs.own_target import apart_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study

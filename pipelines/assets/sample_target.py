@@ -15,15 +15,7 @@ from secateur.pipelines.assets.choice_target import target_vectors as own_target
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.target import (
-    Held,
-    columns_of,
-    places_asset,
-    ratios_asset,
-    read_target,
-    target_asset,
-    target_of,
-)
+from secateur.pipelines.assets.target import places_asset, ratios_asset, target_asset
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.preparation import write_inputs
@@ -40,6 +32,7 @@ from secateur.pipelines.data.target_rows import (
 )
 from secateur.pipelines.data.whole import counts_of, files_now
 from secateur.pipelines.runs.arrays import data_of
+from secateur.pipelines.runs.own_target import Held, columns_of, read_target, target_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from secateur.pipelines.assets.asset import key_of, out_of, study_asset
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.data.apart import Apart
-from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.preparation import link_shards
 from secateur.pipelines.data.scan import SplitRows, rows_in
-from secateur.pipelines.data.target_rows import load_target, shared_rows, source_of
+from secateur.pipelines.data.target_rows import shared_rows
+from secateur.pipelines.runs.own_target import Held, read_target, target_of
 from secateur.pipelines.runs.target_signals import (
     ROWS,
     StoredTarget,
@@ -28,48 +26,9 @@ from secateur.pipelines.runs.target_signals import (
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.samples import Study
-from secateur.pipelines.studies.target import StudyTarget
 from secateur.scorers.target.cosines import Cosines
 from secateur.scorers.target.ngram_ratios import ngram_ratios
 from secateur.trainers.judging.outcome import Cost
-
-
-@dataclass(frozen=True)
-class Held:
-    """Rows of a target, the files that they are in by name and number of rows, and the revision of these."""
-
-    rows: SplitRows
-    files: Sequence[tuple[str, int]]
-    revision: str
-
-
-def target_of(study: Study | Choice) -> StudyTarget:
-    """The target of a study that has one."""
-    assert study.target
-    return study.target
-
-
-def columns_of(study: Study | Choice) -> Columns:
-    """What is read of a target's own files: inputs, and labels where something learns from them."""
-    columns = study.read_columns
-    target = target_of(study)
-    keys = {columns.kind, "missing"} | ({"id"} if target.vectors and target.vectors.file else set())
-    keys |= {"label", "target"} if "gradient_places" in study.target_signals else set()
-    return Columns(**columns.model_dump(include=keys))
-
-
-def apart_of(study: Study | Choice) -> Apart | None:
-    """Rows of the source that are the target; None where they are elsewhere."""
-    target = study.target
-    return Apart(target.filter, tuple(target.read_besides)) if target and target.filter else None
-
-
-def read_target(study: Study | Choice, base: Path, cache: Path) -> Held:
-    """The rows of a target that lies in files of its own; SourceError for whatever is wrong with them."""
-    target = target_of(study)
-    source = source_of(study.read_source, base, target.file, target.split)
-    whole = load_target(source, columns_of(study), target.read_besides, base, cache, study.data)
-    return Held(whole.rows, list(zip(whole.files, whole.counts, strict=True)), whole.revision)
 
 
 def held_by(study: Study | Choice, source: Mapping[str, Any], base: Path, store: Store) -> Held:

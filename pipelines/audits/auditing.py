@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from secateur.pipelines.audits.suspects import (
     suspicious,
     why_not,
     worth_of_leaks,
+    worth_to,
     wrongly_labelled,
 )
 
@@ -39,8 +40,8 @@ Say = Callable[[str], None]
 class How:
     """What an audit looks at, and the training that duplicates would cost.
 
-    `own` are predictions of the training rows by a model of the user's that did not learn from their labels: what
-    `read_predictions` reads.
+    `own` are predictions of the training rows by a model of the user's, or of a study, that did not learn from their
+    labels: see `read_predictions` and `StudyModels`.
     """
 
     near: bool = True
@@ -49,6 +50,10 @@ class How:
     batch_size: int = BATCH
     epochs: int = 1
     own: Float64[np.ndarray, "n width"] | None = field(default=None, compare=False)
+    tested: Sequence[Float64[np.ndarray, "m width"]] = field(default=(), compare=False)
+    """What models of a study say of the test rows; they learned from all training rows."""
+    tested_by: str = ""
+    """Which models these are, in words."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if not unlooked:
         say("looking at labels")
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
-        worth = worth_of_leaks(rows, copies, cheap, seed=how.seed)
+        of_study = worth_to(rows, copies, how.tested, how.tested_by)
+        worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
         unlooked = suspects[TRAIN].cannot_say
         suspects = {part: some for part, some in suspects.items() if not unlooked and not some.cannot_say}
     overlaps = overlaps_in(rows) if how.near else {}

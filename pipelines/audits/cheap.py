@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from secateur.pipelines.audits.contract import AuditRows
 
@@ -110,7 +110,7 @@ def coded(features: pl.DataFrame) -> tuple[Float32[np.ndarray, "n d"], list[int]
 
 
 def right(
-    predicted: Float32[np.ndarray, "m width"], targets: np.ndarray, target: str
+    predicted: Float[np.ndarray, "m width"], targets: np.ndarray, target: str
 ) -> tuple[Float64[np.ndarray, " m"], str]:
     """What each row scores, and what that is: whether its class is right, the share of its labels that is, or how far
     numbers are off."""

@@ -16,7 +16,7 @@ from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.manifest import Manifest
-from secateur.pipelines.manifests.origin import FileRows, Origin, word_of
+from secateur.pipelines.manifests.origin import CONVERSATION, FileRows, Origin, word_of
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows
 
@@ -61,7 +61,11 @@ def samples_of(rows: AuditRows) -> Samples:
     columns = rows.columns[TRAIN]
     origin = Origin(
         files=tuple(FileRows(name=rows.files[at], rows=int(count)) for at, count in enumerate(counts)),
-        types={name: word_of(kind) for name, kind in rows.types.items() if name in (*columns.inputs, *columns.labels)},
+        types={
+            name: CONVERSATION if name == rows.chat else word_of(kind)
+            for name, kind in rows.types.items()
+            if name in (*columns.inputs, *columns.labels)
+        },
         separator=rows.separator,
         charset=rows.charset,
         label_names=rows.label_names,

@@ -51,6 +51,10 @@ class AuditRows:
     """Types that columns of training rows were read as."""
     separator: str = ","
     charset: str = "utf-8"
+    chat: str | None = None
+    """The column of training rows that holds conversations, which are read as texts."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
     alive: Any = field(default=None, repr=False)
@@ -114,7 +118,10 @@ class AuditRows:
     @cached_property
     def file(self) -> Int64[np.ndarray, " n"]:
         """The place of each row's file among `files`."""
-        return self._column([FILE] * len(self.splits)).to_numpy().astype(np.int64)
+        own = self._column([FILE] * len(self.splits)).to_numpy().astype(np.int64)
+        for part, offset in self.offsets.items():
+            own[self.part == part] += offset
+        return own
 
     @cached_property
     def row(self) -> Int64[np.ndarray, " n"]:

@@ -1,18 +1,25 @@
-"""The rows of a study as an audit reads them: those that it trains on, and its test rows."""
+"""The rows of a study as an audit reads them: those that it trains on or chooses of, its test rows, and its target."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Shaped
 
-from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
+from secateur.pipelines.audits.contract import TARGET, TEST, TRAIN, AuditRows
+from secateur.pipelines.data.apart import APART
+from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.data.types import series_of
+from secateur.pipelines.data.types import NOTHING, TEXT, series_of, shown_type
 from secateur.pipelines.data.whole import load_whole
+from secateur.pipelines.runs.own_target import apart_of, read_target
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.samples import Study
@@ -27,14 +34,14 @@ def study_rows(study: Study | Choice, base: Path, cache: Path) -> AuditRows:
 
 
 def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
-    """Training and test rows of a study that trains."""
+    """Training and test rows of a study that trains, and those of its target."""
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache, study.data)
+    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
     splits = {TRAIN: loaded.rows["train"], TEST: loaded.rows["test"]}
     schema = loaded.rows["train"].schema
     targets: Shaped[np.ndarray, "n ..."] = np.concatenate([loaded.targets, loaded.test_targets])
     source = study.read_source
-    return AuditRows(
+    rows = AuditRows(
         name=study.name,
         names={TRAIN: "train", TEST: "test"},
         splits=splits,
@@ -49,17 +56,20 @@ def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
         separator=getattr(source, "separator", ","),
         charset=getattr(source, "charset", "utf-8"),
     )
+    return with_target(rows, study, loaded.rows.get(APART), base, cache)
 
 
 def chosen_from(study: Choice, base: Path, cache: Path) -> AuditRows:
-    """Rows of a study that trains nothing, with whole texts."""
+    """Rows of a study that trains nothing, with whole texts, and those of its target."""
     base = base.absolute()
-    whole = load_whole(study.source, study.columns, [], base, cache, study.data, longest=None)
+    apart = apart_of(study)
+    besides = apart.read if apart else []
+    whole = load_whole(study.source, study.columns, besides, base, cache, study.data, longest=None, apart=apart)
     labelled = np.full(len(whole), whole.targets is not None)
     task = None
     if whole.targets is not None:
         task = Problem(kind="classification").task(whole.label_names).fitted(whole.targets)
-    return AuditRows(
+    rows = AuditRows(
         name=study.name,
         names={TRAIN: "train"},
         splits={TRAIN: whole.rows},
@@ -72,6 +82,47 @@ def chosen_from(study: Choice, base: Path, cache: Path) -> AuditRows:
         pictures=base if study.columns.image else None,
         types=dict(whole.types),
     )
+    return with_target(rows, study, whole.apart, base, cache)
+
+
+def with_target(rows: AuditRows, study: Study | Choice, apart: SplitRows | None, base: Path, cache: Path) -> AuditRows:
+    """The rows and behind them those of the study's target: those `apart` in its source, else of files of its own.
+
+    Labels of a target are not looked at. Raises SourceError where it cannot be read.
+    """
+    if study.target is None:
+        return rows
+    files, offset, own = rows.files, 0, apart
+    if study.target.filter is None:
+        held = read_target(study, base, cache)
+        files, offset, own = (*files, *(name for name, _ in held.files)), len(files), held.rows
+    if own is None or not len(own):
+        return rows
+    refuse_other_types(rows.splits[TRAIN], own, rows.columns[TRAIN].inputs)
+    targets = rows.targets
+    if targets is not None:
+        targets = np.concatenate([targets, np.zeros((len(own), *targets.shape[1:]), targets.dtype)])
+    named = rows.columns[TRAIN].model_dump(include={rows.columns[TRAIN].kind, "missing"})
+    return replace(
+        rows,
+        names={**rows.names, TARGET: "target"},
+        splits={**rows.splits, TARGET: own},
+        columns={**rows.columns, TARGET: Columns(**named)},
+        files=files,
+        offsets={TARGET: offset},
+        labelled=np.concatenate([rows.labelled, np.zeros(len(own), np.bool_)]),
+        targets=targets,
+    )
+
+
+def refuse_other_types(train: SplitRows, target: SplitRows, names: Sequence[str]) -> None:
+    """Raise SourceError for an input that is a text on one side and none on the other."""
+    for name in names:
+        mine, own = (rows.schema.field(name).type for rows in (train, target))
+        if (mine == TEXT) != (own == TEXT) and NOTHING not in (mine, own):
+            raise SourceError(
+                f"target: column {name!r} holds {shown_type(own)}, and {shown_type(mine)} in the data: make it one type"
+            )
 
 
 def hashes_of(rows: AuditRows) -> pl.DataFrame:

@@ -56,6 +56,7 @@ def rows_of(
     *,
     pictures: Path | None = None,
     notes: Sequence[str] = (),
+    chat: str | None = None,
     alive: Any = None,
 ) -> AuditRows:
     """Read all parts, by their numbers in ascending order; shards are written below `folder`, in batches.
@@ -94,6 +95,7 @@ def rows_of(
         types=kinds[0],
         separator=getattr(parts[0].source, "separator", ","),
         charset=getattr(parts[0].source, "charset", "utf-8"),
+        chat=chat,
         alive=alive,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,14 +137,31 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
         yield Found("wrong labels", name, text, some.rows[order], more=more)
 
 
-def worth_of_leaks(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> Resting | None:
-    """What leaked rows are worth on the test; None without leaks or labels on both sides."""
-    if rows.task is None or rows.targets is None or TEST not in rows.splits:
+def tested(rows: AuditRows) -> Int64[np.ndarray, " m"]:
+    """Test rows with a label, of which there may be none."""
+    return np.flatnonzero(rows.labelled & (rows.part == TEST))
+
+
+def worth_to(
+    rows: AuditRows, copies: Joined, several: Sequence[Float64[np.ndarray, "m width"]], name: str
+) -> Resting | None:
+    """What leaked rows are worth to models that learned from all training rows, by what they say of all test rows: the
+    mean over models. None without models, and as `worth_of_leaks`."""
+    test = tested(rows)
+    if rows.task is None or rows.targets is None or not several or not len(test):
         return None
-    test = np.flatnonzero(rows.labelled & (rows.part == TEST))
+    places, targets, kind = test - rows.starts[TEST], rows.targets[test], rows.task.target
+    each = [right(one[places], targets, kind) for one in several]
+    scores = np.mean([scores for scores, _ in each], axis=0)
+    return resting(scores, copies.across[test] >= 0, model=name, measure=each[0][1])
+
+
+def worth_of_leaks(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> Resting | None:
+    """What leaked rows are worth on the test to the cheap model; None without leaks or labels on both sides."""
+    test = tested(rows)
     train = np.flatnonzero(rows.labelled & (rows.part == TRAIN))
     leaked = copies.across[test] >= 0
-    if not len(test) or not leaked.any() or leaked.all():
+    if rows.task is None or rows.targets is None or not leaked.any() or leaked.all():
         return None
     clean = train[copies.across[train] < 0]
     scores, measure = right(held_out(rows, cheap, train, test, seed=seed), rows.targets[test], rows.task.target)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from secateur.pipelines.audits.limits import Limit
     from secateur.pipelines.audits.marking import Precision
     from secateur.pipelines.front_door.audit_data import Given
+    from secateur.pipelines.storage.store import Store
+    from secateur.pipelines.studies.choice import Choice
+    from secateur.pipelines.studies.samples import Study
 
 BESIDE, COLUMNS, FILES = "What training is compared with", "Columns", "Files"
 LIMITS = "Limits: 0, 12 or 1%; exit code 1 where one is exceeded"
@@ -189,13 +192,25 @@ def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: boo
     (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
     if getattr(study, "task", None) is not None and study.task.own:  # type: ignore[union-attr]
         raise ValueError(f"study {file.name}: its own task brings the samples, which no audit can read")
-    make(file, store, "audit", again=again, wait=wait)
+    make(file, store, "audit", again=again or by_other_models(store, study), wait=wait)
     folder = store.load((study.name, "audit"))
     answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     over = exceeded(answer, limits)
     answer |= {"exceeded": over, "files": {"folder": str(folder), "page": str(folder / "audit.html")}}
     tell(answer, as_json, lambda: show(answer))
     return over
+
+
+def by_other_models(store: "Store", study: "Study | Choice") -> bool:
+    """Whether models of the study were trained since its audit, which would ask them."""
+    from secateur.pipelines.audits.study_models import identity_of
+    from secateur.pipelines.studies.choice import Choice
+
+    key = (study.name, "audit")
+    if isinstance(study, Choice) or not store.holds(key):
+        return False
+    answer = json.loads((store.load(key) / "audit.json").read_text(encoding="utf-8"))
+    return bool(answer.get("models") != identity_of(study, store))
 
 
 def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked: Any) -> list[str]:

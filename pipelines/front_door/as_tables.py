@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.conversations import as_text, turns_of
 from secateur.pipelines.data.profile import Place, files_at, pictures_in
 from secateur.pipelines.data.source_kinds.files import SourceError, files_in
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
@@ -23,10 +24,6 @@ from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.front_door.held import batches_of
 
-TURNS = (("role", "content"), ("from", "value"))
-"""Names of who speaks and of the words, in one turn of a conversation."""
-SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
-"""What one format calls who another one calls so."""
 USUAL = ("messages", "conversations", "conversation")
 """Names of columns of conversations, ahead of others that hold some."""
 
@@ -45,14 +42,6 @@ def stored(file: SourceFile) -> Mapping[str, pa.DataType]:
         return file.stored_types()
     schema = file.footer[0] if isinstance(file, ParquetFile) else file.rows.data.schema  # type: ignore[attr-defined]
     return {field.name: field.type for field in schema}
-
-
-def turns_of(kind: pa.DataType) -> tuple[str, str] | None:
-    """Names of who speaks and of the words where a column holds lists of turns."""
-    if not types.is_list(kind) or not pa.types.is_struct(kind.value_type):
-        return None
-    names = {field.name for field in kind.value_type}
-    return next((pair for pair in TURNS if set(pair) <= names), None)
 
 
 @dataclass(frozen=True)
@@ -124,23 +113,6 @@ def write_texts(file: SourceFile, column: str, turn: tuple[str, str], path: Path
 def tables_of(file: SourceFile) -> Iterable[pa.Table]:
     """All columns in batches, as they are stored."""
     return file.rows.with_format("arrow").iter(1 << 14) if isinstance(file, DatasetSplit) else batches_of(file)
-
-
-def as_text(chats: pl.Series, turn: tuple[str, str], where: str, first: int) -> pl.Series:
-    """Conversations as texts, null where there is none."""
-    who, words = turn
-    inner = chats.dtype.inner.to_schema()[words]  # type: ignore[attr-defined]
-    if inner != pl.String:
-        raise SourceError(
-            f"{where}: column {chats.name!r} holds turns whose {words!r} is {inner}, and texts are audited (rows from "
-            f"{first}): keep the text of each turn"
-        )
-    line = pl.concat_str(
-        [pl.element().struct.field(who).cast(pl.String).replace(SPEAKERS), pl.element().struct.field(words)],
-        separator=": ",
-        ignore_nulls=True,
-    )
-    return chats.list.eval(line).list.join("\n")
 
 
 def listed_pictures(folder: Path, path: Path) -> Path | None:

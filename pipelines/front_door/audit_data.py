@@ -84,7 +84,8 @@ def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     task = draft.goal.task if columns.labels else None
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
     pictures = train.base if columns.image else None
-    return rows_of(name, dict(sorted(parts.items())), task, folder, pictures=pictures, notes=notes, alive=alive)
+    told: dict[str, Any] = {"pictures": pictures, "notes": notes, "chat": train.chat, "alive": alive}
+    return rows_of(name, dict(sorted(parts.items())), task, folder, **told)
 
 
 def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:

@@ -19,8 +19,9 @@ from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests import kept_rows
+from secateur.pipelines.manifests.conversations import Conversations
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.origin import Origin
+from secateur.pipelines.manifests.origin import CONVERSATION, Origin
 from secateur.pipelines.manifests.readings import (
     GREY,
     WORDS,
@@ -66,6 +67,8 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
     located: dict[int, np.ndarray] = {}
     useful: list[Readings] = []
     most, guess, first = 0, 0, None
+    if columns.text is not None and kept.origin.types.get(columns.text) == CONVERSATION:
+        rows = Conversations.of(rows, columns.text)
     try:
         folder = picture_folder(rows, columns, folders)
         for readings in chain([{}], guesses(rows, columns, kept.origin, useful)):

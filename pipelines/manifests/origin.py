@@ -15,6 +15,8 @@ SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_le
 
 WORDS: Final = ("nothing", "boolean", "integer", "number", "text", "picture")
 """What a manifest calls the types of columns, the constants of `data/types.py`; lists are `list of` one of these."""
+CONVERSATION: Final = "conversation"
+"""What it calls a column of lists of turns, which `data/conversations.py` reads as texts."""
 
 
 class FileRows(FrozenModel):
@@ -68,6 +70,8 @@ def word_of(kind: pa.DataType) -> str:
 
 def kind_of(word: str) -> pa.DataType:
     """The type that a manifest calls so; raises ValueError where none is."""
+    if word == CONVERSATION:
+        return plain_kind("text")
     inner = inner_word(word)
     return plain_kind(inner) if inner == word else pa.large_list(plain_kind(inner))
 
@@ -94,7 +98,7 @@ def check_places(placed: Mapping[str, np.ndarray], origin: Origin) -> None:
     if ("file" in placed) != bool(origin.files):
         raise ValueError("its table and its list of files do not go together")
     for word in origin.types.values():
-        inner_word(word)
+        kind_of(word)
     if not origin.files:
         return
     files, rows = placed["file"], placed["file_row"]

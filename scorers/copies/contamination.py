@@ -28,12 +28,15 @@ def contamination(train: pl.Series, items: pl.Series) -> pl.DataFrame:
     words in runs of `covered_n` words that are in training), `covered_n` int64 (8 or less), and `longest` int64 (words
     of its longest stretch in training, as far as such runs cover it).
 
-    Holds 8 bytes a word of both and 16 more while n-grams are sorted.
+    Holds some 40 bytes a word of training texts, and 24 more for each of their n-grams that an item has.
     """
     known, asked = words_of(train), words_of(items)
     half = np.maximum(LEAST, asked.lengths // 2)
-    overlap, longest_any, _, n_any = inside(known, asked, np.minimum(OVERLAP, half))
-    _, longest, covered, n_covered = inside(known, asked, np.minimum(COVERED, half))
+    overlap, longest_any, covered_any, n_any = inside(known, asked, np.minimum(OVERLAP, half))
+    # Runs of short items are as long by either measure, and looked for once.
+    long = half > COVERED
+    _, longest, covered, n_covered = inside(known, asked, np.where(long, COVERED, 0))
+    covered, n_covered = np.where(long, covered, covered_any), np.where(long, n_covered, n_any)
     return pl.DataFrame(
         {
             "overlap_13": overlap,
@@ -57,7 +60,8 @@ def inside(
     for words in np.unique(length[length > 0]):
         begins = np.flatnonzero((length == words)[owner])
         begins = begins[begins + words <= asked.starts[1:][owner[begins]]]
-        hits = begins[np.isin(grams(asked.hashes, int(words))[begins], usual_grams(known, int(words)))]
+        runs = grams(asked.hashes, int(words))[begins]
+        hits = begins[contained(runs, usual_grams(known, int(words), runs))]
         np.add.at(steps, hits, 1)
         np.add.at(steps, hits + words, -1)
     covered = np.cumsum(steps[:-1]) > 0
@@ -65,18 +69,25 @@ def inside(
     return counted > 0, stretches(covered, owner, len(length)), counted, length
 
 
-def usual_grams(known: Words, words: int) -> UInt64[np.ndarray, " g"]:
-    """N-grams of texts, without those that more than ten of them have."""
+def usual_grams(known: Words, words: int, asked: UInt64[np.ndarray, " a"]) -> UInt64[np.ndarray, " g"]:
+    """Those of the n-grams `asked` for that texts have, without those that more than ten of them have."""
     owner = np.repeat(np.arange(len(known.keys)), known.lengths)
     within = owner[: max(0, len(owner) - words + 1)] == owner[words - 1 :]
-    pairs = np.empty(int(within.sum()), [("gram", np.uint64), ("text", np.int64)])
-    pairs["gram"], pairs["text"] = grams(known.hashes, words)[within], owner[: len(within)][within]
-    order = np.lexsort((pairs["text"], pairs["gram"]))
-    gram, text = pairs["gram"][order], pairs["text"][order]
+    every = grams(known.hashes, words)[: len(within)]
+    # Training has far more n-grams than items ask for: only what is asked for is sorted.
+    place = np.flatnonzero(within & contained(every, asked))
+    gram, text = every[place], owner[place]
+    order = np.lexsort((text, gram))
+    gram, text = gram[order], text[order]
     new = np.ones(len(gram), bool)
     new[1:] = (gram[1:] != gram[:-1]) | (text[1:] != text[:-1])
     unique, texts = np.unique(gram[new], return_counts=True)
     return np.asarray(unique[texts <= BOILERPLATE])
+
+
+def contained(values: UInt64[np.ndarray, " v"], among: UInt64[np.ndarray, " a"]) -> Bool[np.ndarray, " v"]:
+    """Whether each value is among others: by their hashes, where `numpy.isin` would sort both."""
+    return np.asarray(pl.Series(values).is_in(pl.Series(among).unique().implode()).to_numpy())
 
 
 def stretches(covered: Bool[np.ndarray, " t"], owner: Int64[np.ndarray, " t"], items: int) -> Int64[np.ndarray, " i"]:

@@ -158,7 +158,10 @@ def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
     """Materialise the data set's assets and scores, twice: both runs need the accelerator, so one waits."""
     page.set_viewport_size({"width": 2800, "height": 2000})  # Dagster draws the part of a graph that fits
     page.goto(f"{ui.url}/locations/{LOCATION}/asset-groups/shapes")
-    for name in ("proxy", "el2n", "subset", "report", "ad_hoc_selection"):
+    for name in ("proxy", "subset", "report"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("List", exact=True).first.click()
+    for name in ("el2n", "audit", "ad_hoc_selection"):
         page.get_by_text(name, exact=True).first.wait_for()
     page.set_viewport_size({"width": 1400, "height": 900})
     for count in (1, 2):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import polars as pl
 import pytest
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 
 import secateur as sc
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.manifest import Manifest
 from tests.support.planted import LEAKED, Planted, planted
 
 
@@ -238,6 +241,38 @@ def test_conversations_may_begin_with_an_empty_one(tmp_path: Path) -> None:
     _, answer, _ = shell(str(tmp_path / "chat.jsonl"))
     assert rows_in(answer, "unreadable", "train") == [0, 1]
     assert rows_in(answer, "duplicates", "train") == [2, 3]
+
+
+@pytest.mark.parametrize("turn", [("role", "content"), ("from", "value")])
+def test_manifests_of_conversations_apply_to_their_file(tmp_path: Path, turn: tuple[str, str]) -> None:
+    who, words = turn
+    rows = [
+        {"id": row, "messages": [{who: "user", words: f"what is {row % 9}?"}, {who: "assistant", words: "it"}],
+         "good": ["yes", "no"][row % 9 % 2]}
+        for row in range(12)
+    ]  # fmt: skip
+    lines = [json.dumps(row) for row in rows]
+    data = tmp_path / "chat.jsonl"
+    data.write_text("\n".join(lines) + "\n")
+    sc.audit(data, label="good", near=False, progress=False).save(tmp_path / "audit")
+    at = tmp_path / "audit" / "manifests" / "deduplicated"
+    done = CliRunner().invoke(app, ["apply", str(at), str(data), "-o", str(tmp_path / "kept.jsonl")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "kept.jsonl").read_text().splitlines() == lines[:9]
+    manifest = Manifest.load(at)
+    table = pl.DataFrame(rows)
+    table.write_parquet(tmp_path / "chat.parquet")
+    manifest.apply(tmp_path / "chat.parquet", output=tmp_path / "kept.parquet")
+    assert pl.read_parquet(tmp_path / "kept.parquet").equals(table[:9])
+    assert manifest.apply(rows) == rows[:9]
+    assert manifest.apply(datasets.Dataset.from_list(rows))["id"] == list(range(9))
+    moved = [*rows[4:], *rows[:4]]
+    assert sorted(row["messages"][0][words] for row in manifest.apply(moved)) == [f"what is {n}?" for n in range(9)]
+    with pytest.raises(ManifestError, match=r"holds .*, and the manifest was made of conversations"):
+        manifest.apply([{"messages": "what is 3?", "good": "no"}])
+    other = [{**row, "messages": [{who: "user", words: "something else"}]} for row in rows]
+    with pytest.raises(ManifestError, match="it was not made from this data: 9 of its 9 kept samples are missing"):
+        manifest.apply(other)
 
 
 def test_numbers_and_sets_of_labels_are_audited() -> None:

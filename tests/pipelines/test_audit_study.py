@@ -5,15 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 import yaml
 
+from secateur.pipelines.audits.study_models import predicted
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import instance_at, to_make
 from secateur.pipelines.pages.served import FILE
+from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import load_file
+from secateur.pipelines.studies.grid import Trial
+from secateur.trainers.models.registry import load as load_model
+from secateur.trainers.tasks.classification import Classification
+from secateur.trainers.tasks.contract import Task
+from secateur.trainers.tasks.multi_label import MultiLabel
+from secateur.trainers.tasks.regression import Regression
 from tests.support.planted import topics
 from tests.support.shell_here import secateur_here
 
@@ -117,3 +127,96 @@ def test_options_of_data_are_refused_for_a_study(place: Path) -> None:
     code, _, errors = shell(place, str(place / "tickets.yaml"), "--label", "queue")
     assert code == 2
     assert "--label is an option of data" in errors
+
+
+@pytest.fixture
+def judged(place: Path) -> str:
+    """A study whose proxies of folds can judge labels."""
+    content = yaml.safe_load((place / "tickets.yaml").read_text()) | {"name": "judged"}
+    content |= {"proxy": {"model": "mlp", "epochs": 6, "folds": 3, "batch_size": 16}, "seeds": 2}
+    del content["recurring"]
+    (place / "judged.yaml").write_text(yaml.safe_dump(content))
+    return str(place / "judged.yaml")
+
+
+def test_proxies_judge_the_rows_that_they_did_not_see(place: Path, judged: str) -> None:
+    """What the audit says of the labels follows from each fold's own network, asked here one by one."""
+    done = secateur_here("score", judged, SECATEUR_HOME=str(place / "home"))
+    assert done.returncode == 0, done.stderr
+    _, answer, _ = shell(place, judged)
+    store, hits = Store(place / "home" / "assets"), 0
+    folds, inputs = store.load(("judged", "proxy_folds")), torch.tensor(store.load(("judged", "inputs")))
+    labels = store.load(("judged", "samples")).collect()["label"].to_numpy()
+    for fold in range(3):
+        network, mine = load_model(store.load(("judged", "proxy", f"seed-0-fold-{fold}"))), folds == fold
+        with torch.no_grad():
+            hits += int((network(inputs[mine]).argmax(1).numpy() == labels[mine]).sum())
+    wrong = answer["wrong_labels"]["train"]
+    assert wrong["accuracy"] == pytest.approx(hits / 600)
+    assert wrong["low"] <= WRONG <= wrong["high"]
+    assert "proxies of 3 folds" in answer["notes"][0]
+    assert answer["notes"][1].endswith("cheap model: the study has no model yet that was trained on everything")
+    assert answer["resting_on_leaks"]["model"] == "logistic regression of TF-IDF"
+
+
+@pytest.mark.nightly
+def test_models_of_everything_say_what_leaks_are_worth(place: Path, judged: str) -> None:
+    """An audit of before is made again when the study has trained, and says what the study's evaluation says."""
+    assert shell(place, judged)[0] == 0
+    done = secateur_here("run", judged, SECATEUR_HOME=str(place / "home"))
+    assert done.returncode == 0, done.stderr
+    _, answer, _ = shell(place, judged)
+    store = Store(place / "home" / "assets")
+    held_out = store.load(("judged", "yardstick"))["proxy"]["held_out"]["accuracy"]
+    assert answer["wrong_labels"]["train"]["accuracy"] == pytest.approx(held_out)
+    trained = [store.load(("judged", "evaluation"), Trial("full", seed))["metrics"]["accuracy"] for seed in range(2)]
+    worth = answer["resting_on_leaks"]
+    assert worth["model"] == "the study's model trained on everything, 2 seeds"
+    assert (worth["whole"], worth["leaked_rows"]) == (pytest.approx(sum(trained) / 2), LEAKS)
+    assert not [note for note in answer["notes"] if "cheap model" in note]
+
+
+@pytest.mark.parametrize(
+    ("target", "outputs", "means"),
+    [
+        ("class", [[0.0, np.log(3)]], [[0.25, 0.75]]),
+        ("labels", [[0.0, np.log(3)]], [[0.5, 0.75]]),
+        ("numbers", [[-1.0], [1.0]], [[10.0], [14.0]]),
+    ],
+)
+def test_outputs_are_probabilities_or_numbers_of_the_user(target: str, outputs: Any, means: Any) -> None:
+    tasks: dict[str, Task] = {
+        "class": Classification(2), "labels": MultiLabel(2), "numbers": Regression().fitted(np.array([[10.0], [14.0]])),
+    }  # fmt: skip
+    np.testing.assert_allclose(predicted(np.array(outputs), tasks[target]), means)
+
+
+@pytest.mark.parametrize("where", ["file", "filter"])
+def test_the_target_of_a_choice_is_compared_with_the_data(place: Path, tmp_path: Path, where: str) -> None:
+    """Rows 3 and 5 of the data stand in the target again, nearly and wholly."""
+    data = pl.read_csv(place / "train.csv")
+    near = data[3].with_columns(body=pl.col("body") + " indeed")
+    own = pl.concat([data[5], near, data[:1].with_columns(body=pl.lit("nothing like the others at all here"))])
+    target: dict[str, Any] = {"file": str(tmp_path / "job.csv")}
+    own.write_csv(tmp_path / "job.csv")
+    if where == "filter":
+        own = own.with_columns(job=pl.lit("this"))
+        data = pl.concat([data.with_columns(job=pl.lit("other")), own])
+        target = {"filter": {"job": ["this"]}}
+    data.write_csv(tmp_path / "data.csv")
+    content = {
+        "name": f"wanted_{where}", "source": {"kind": "csv", "train": "data.csv"}, "columns": {"text": "body"},
+        "target": target, "selections": {"wanted": {"selector": "nearest_to_target"}}, "keep": [0.5],
+    }  # fmt: skip
+    study = tmp_path / f"{content['name']}.yaml"
+    study.write_text(yaml.safe_dump(content))
+    code, answer, errors = shell(place, str(study), "--max-leaks", "0")
+    assert code == 1, errors
+    assert answer["rows"] == {"train": 600, "target": 3}
+    assert (answer["leaks"], answer["duplicates"]) == (2, COPIES)
+    told = {one["kind"]: one["rows"] for one in answer["findings"] if one["split"] == "target"}
+    first, file = (0, "job.csv") if where == "file" else (600, "data.csv")
+    leaks = {kind: [(Path(name).name, row) for name, row in told[kind]] for kind in ("leaked", "near leaked")}
+    assert leaks == {"leaked": [(file, first)], "near leaked": [(file, first + 1)]}
+    kept = Manifest.load(Path(answer["files"]["folder"]) / "manifests" / "without_leaks").apply(data)
+    assert sorted(set(data["body"][:600]) - set(kept["body"])) == sorted({data["body"][3], data["body"][5]})

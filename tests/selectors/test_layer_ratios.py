@@ -118,8 +118,12 @@ def test_counts_are_exact_and_no_layer_is_cut(shapes: dict[str, tuple[int, ...]]
     except ValueError:
         assume(False)
     sizes = sizes_of(shapes)
+    budget = math.floor(density * sum(sizes.values()) + 0.5)
+    if not budget:
+        with pytest.raises(ValueError, match="less than half of one"):
+            counts_of(shapes, shares, density)
+        return
     counts = counts_of(shapes, shares, density)
-    budget = max(1, math.floor(density * sum(sizes.values()) + 0.5))
     assert sum(counts.values()) == budget
     assert all(0 <= counts[name] <= sizes[name] for name in shapes)
     if budget >= len(sizes):

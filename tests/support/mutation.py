@@ -34,7 +34,7 @@ PARTS = (0, 3, 12, 40)
 """Test files of one mutant, by nearness, are run in these parts."""
 
 
-def needs(path: Path, root: Path, names: dict[str, Path]) -> set[Path]:
+def needs(path: Path, root: Path, names: dict[str, set[Path]]) -> set[Path]:
     """Files of the product that a file imports, or names in a text, as registries do."""
     found = set[str]()
     for node in ast.walk(ast.parse((root / path).read_text())):
@@ -42,15 +42,16 @@ def needs(path: Path, root: Path, names: dict[str, Path]) -> set[Path]:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= {node.value.partition(":")[0]}
-    return {names[name] for name in found if name in names}
+    return set[Path]().union(*(names.get(name, ()) for name in found))
 
 
 def nearest_tests(root: Path) -> dict[str, list[str]]:
     """Test files that reach each file of the product: those of its name, then by imports between, then by size."""
     product = [path.relative_to(root) for floor in FLOORS for path in (root / floor).rglob("*.py")]
     tests = [path.relative_to(root) for path in (root / "tests").rglob("test_*.py")]
-    names = {".".join(["secateur", *path.with_suffix("").parts]): path for path in product}
-    names |= {path.stem: path for path in product}
+    names = {".".join(["secateur", *path.with_suffix("").parts]): {path} for path in product}
+    for path in product:  # several rooms may have a file of one name
+        names.setdefault(path.stem, set()).add(path)
     graph = {path: needs(path, root, names) for path in (*product, *tests)}
     ranked: dict[str, list[tuple[bool, int, int, str]]] = {str(path): [] for path in product}
     for test in tests:
