@@ -106,8 +106,7 @@ class Audited:
     @property
     def wrong_labels(self) -> float | None:
         """How many training labels are estimated to be wrong; None where nobody can say."""
-        count = self.suspects[TRAIN].wrong.count if TRAIN in self.suspects else np.nan
-        return None if np.isnan(count) else float(count)
+        return float(self.suspects[TRAIN].wrong.count) if TRAIN in self.suspects else None
 
     @property
     def saving(self) -> Saving | None:
@@ -179,6 +178,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
+        unlooked = suspects[TRAIN].cannot_say
+        suspects = {part: some for part, some in suspects.items() if not unlooked and not some.cannot_say}
     overlaps = overlaps_in(rows) if how.near else {}
     every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
     found = tuple(with_draws(in_order(every), how.seed))

@@ -21,7 +21,7 @@ MOST_CATEGORIES = 250
 NAMES = {
     "text": "logistic regression of TF-IDF",
     "image": "ridge regression of edges and pixels",
-    "features": "boosted trees",
+    "features": "gradient boosting of the columns",
 }
 """What the model is, by what it reads; of texts ridge regression where targets are numbers."""
 

@@ -37,15 +37,18 @@ class Limit:
 
 
 def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
-    """A sentence for each limit, by `leaks`, `duplicates`, `conflicts` or `wrong_labels`, that an audit exceeds, or
-    whose number it does not know; `answer` is the audit's `content`."""
+    """A sentence for each limit, by `leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`, that an audit
+    exceeds, or whose number it does not know; `answer` is the audit's `content`."""
     told = []
     for name, limit in limits.items():
         count, of = counted(answer, name)
         words = name.replace("_", " ")
-        if count is None:
-            why = answer["labels_not_looked_at"] or "the model cannot say"
-            told.append(f"how many {words} there are is not known: {why}")
+        if count is None and name == "overlap":
+            told.append(
+                "overlap was not looked at: it is counted in texts of benchmarks (--against), and not with --exact"
+            )
+        elif count is None:
+            told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
         elif not limit.allows(count, of):
             told.append(f"{count:,.0f} {words} of {of:,} rows exceed the limit of {limit}")
     return told
@@ -56,6 +59,12 @@ def counted(answer: Mapping[str, Any], name: str) -> tuple[float | None, int]:
     train, *others = answer["rows"].values()
     if name == "leaks":
         return answer["leaks"], sum(others)
+    if name == "overlap":
+        # Not of test rows and targets: short ones of one subject share half their words for no reason.
+        rows = {part: size for part, size in answer["rows"].items() if part not in ("train", "test", "target")}
+        known = answer["contamination"]
+        count = sum(known[part]["overlap_13"] for part in rows) if known or not rows else None
+        return count, sum(rows.values())
     if name == "wrong_labels":
         labels = answer["wrong_labels"].get("train")
         return (labels["count"] if labels else None), train

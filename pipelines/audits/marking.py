@@ -84,13 +84,19 @@ def read_marks(path: Path) -> pl.DataFrame:
     table = table.with_columns(
         mark=pl.when(said.is_in(YES)).then(True).when(said.is_in(NO)).then(False),
         said=pl.when(said == "").then(None).otherwise(said),
-        **{name: pl.col(name).cast(pl.Int64, strict=False) for name in ("row", "other_row")},
+        **{name: row_number(name) for name in ("row", "other_row")},
     )
     wrong = table.with_row_index().filter(pl.col("said").is_not_null() & pl.col("mark").is_null())
     if len(wrong):
         first = wrong.row(0, named=True)
         raise ValueError(f"{path}, row {first['index']}: column 'mark' is {quoted(first['said'])}; write yes or no")
     return table.drop_nulls("mark").select(*KEYS, "mark")
+
+
+def row_number(name: str) -> pl.Expr:
+    """Row numbers of a column of texts, int64, null where none is given; pandas writes `12.0` where others are null."""
+    number = pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
+    return pl.when(number == number.floor()).then(number).cast(pl.Int64, strict=False)
 
 
 def precisions(lines: pl.DataFrame, marks: pl.DataFrame) -> tuple[list[Precision], int]:

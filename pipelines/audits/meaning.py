@@ -49,7 +49,8 @@ class Resting:
         whole, clean, refitted = (self.shown(each) for each in (self.whole, self.clean, self.refitted))
         first = f"{self.model[0].upper()}{self.model[1:]} gets {self.measure} {whole} on {self.rows:,} test rows"
         scale, unit = (100.0, " points") if self.measure == "accuracy" else (1.0, "")
-        low, high = (f"{scale * each:.3g}" for each in (self.low, self.high))
+        digits = ".2f" if self.measure == "accuracy" else ".3g"
+        low, high = (f"{scale * each:{digits}}" for each in (self.low, self.high))
         again = f"; fitted without the training rows that leak it gets {refitted} on all" if refitted else ""
         return (
             f"{first} and {clean} without the {self.leaked_rows:,} that training has: {low} to {high}{unit} of it rest "

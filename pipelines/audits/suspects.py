@@ -25,8 +25,6 @@ MOST_SHARE = 0.5
 """Of the rows that may be listed."""
 SURE = 0.8
 """Share of the labels that the model predicts from which on the estimate is good."""
-FEW = 100
-"""Rows that are listed where nobody can say how many are wrong."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,19 @@ class Suspects:
         return int(self.wrong.suggested.size) if self.wrong.suggested.dtype == np.bool_ else len(self.rows)
 
     @property
+    def cannot_say(self) -> str:
+        """Why the model is no judge of these labels; empty where it is one."""
+        return self.wrong.reason if np.isnan(self.wrong.count) else ""
+
+    @property
     def listed(self) -> int:
         """How many of the most suspicious rows count as suspects: as many as are estimated to be wrong."""
-        count = self.wrong.count
-        most = int(MOST_SHARE * len(self.rows))
-        return min(most, FEW if np.isnan(count) else int(np.ceil(count)))
+        return min(int(MOST_SHARE * len(self.rows)), int(np.ceil(round(self.wrong.count, 6))))
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
         wrong = self.wrong
-        numbers = {name: getattr(wrong, name) for name in ("count", "low", "high")}
-        told = {name: None if np.isnan(value) else float(value) for name, value in numbers.items()}
+        told = {name: float(getattr(wrong, name)) for name in ("count", "low", "high")}
         return {
             "labelled": len(self.rows),
             **told,
@@ -123,11 +123,12 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
         text = (
             f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({wrong.low:,.0f} to "
             f"{wrong.high:,.0f} at {wrong.level:.0%}); the {len(order):,} likeliest rows are listed"
-            if not np.isnan(wrong.count)
-            else f"the {len(order):,} {name} labels that a model finds least likely; how many are wrong is not known"
         )
         if wrong.accuracy < SURE:
-            text += f". The model predicts {wrong.accuracy:.0%} of the labels alone, so its own mistakes may count"
+            numbers = rows.task.target == "numbers"
+            share = f"{wrong.accuracy:.0%} of {'the variance' if numbers else f'the {entries}'}"
+            verb = "explains" if numbers else "predicts"
+            text += f". The model {verb} only {share}, so its own mistakes may count"
         suggested = [rows.task.shown(wrong.suggested[place]) for place in order.tolist()]
         more = {
             "suggested": pl.Series(suggested, dtype=pl.String),

@@ -1,6 +1,7 @@
 """The command `secateur audit`: leaks, copies, wrong labels and oddities of data, in words, as files, with limits."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,6 +108,14 @@ MaxWrong = Annotated[
         "--max-wrong-labels", metavar="LIMIT", help="Training labels estimated to be wrong.", rich_help_panel=LIMITS
     ),
 ]
+MaxOverlap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIMIT",
+        help="Benchmark texts that share 13 words in a row with training, or half their words.",
+        rich_help_panel=LIMITS,
+    ),
+]
 MaxConflicts = Annotated[
     str | None,
     typer.Option(metavar="LIMIT", help="Training rows of equal input and other labels.", rich_help_panel=LIMITS),
@@ -136,6 +145,7 @@ def audit(
     without_samples: NoSamples = False,
     overwrite: Overwrite = False,
     max_leaks: MaxLeaks = None,
+    max_overlap: MaxOverlap = None,
     max_duplicates: MaxDuplicates = None,
     max_wrong: MaxWrong = None,
     max_conflicts: MaxConflicts = None,
@@ -149,7 +159,8 @@ def audit(
     a study, of which all that is written stands in the home.
     """
     asked = {
-        "leaks": max_leaks, "duplicates": max_duplicates, "wrong_labels": max_wrong, "conflicts": max_conflicts
+        "leaks": max_leaks, "overlap": max_overlap, "duplicates": max_duplicates, "wrong_labels": max_wrong,
+        "conflicts": max_conflicts,
     }  # fmt: skip
     limits = limits_of(asked)
     options = {
@@ -246,11 +257,11 @@ def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
 
 def refuse(*, page: Path | None, findings: Path | None, write: Path | None, overwrite: bool) -> None:
     """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
-    from secateur.pipelines.files.whole_files import refuse_existing
     from secateur.pipelines.pages.audit_folder import refuse_other
 
     for path in filter(None, (page, findings, write)):
-        refuse_existing(path, overwrite=overwrite)
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(f"{path} exists already: name another path, or replace it with --overwrite")
     if findings is not None and findings.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--findings {findings}: findings are written as .csv or .parquet; let the name end so")
     if write is not None:

@@ -313,7 +313,7 @@ def rows_in(block: pl.DataFrame, chosen: pl.Expr) -> np.ndarray:
 
 def many(count: int, singular: str, plural: str = "") -> str:
     """How many of something, in words."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def report_of(report: DataReport | None) -> dict[str, Any]:

@@ -65,10 +65,11 @@ class Located:
 
 def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     """Read all that a caller gives; what has to be written goes below `folder`. Raises SourceError."""
+    given_text = given.wish.text
     train = located(given.data, "train", given.wish, folder)
     if train.chat:
         given = replace(given, wish=replace(given.wish, text=train.chat))
-    draft = drafted(train.place, given)
+    draft = drafted(train.place, given, chat=None if given_text else train.chat)
     columns = columns_of(draft, given)
     parts = {TRAIN: part_files(train, draft, columns, folder)}
     if given.test is not None:
@@ -117,8 +118,11 @@ def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[in
     return replace(found, name=name if name not in taken else f"{name} ({number + 1})")
 
 
-def drafted(place: Place, given: Given) -> Draft:
-    """Columns, task and label of the training rows, guessed where the caller names none; raises SourceError."""
+def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
+    """Columns, task and label of the training rows, guessed where the caller names none; raises SourceError.
+
+    `chat` is a text column that was found to hold conversations, which nobody named.
+    """
     found, wish = profile(place), given.wish
     draft = Draft(found, wish, goal=Goal((), "classification", "", ""))
     if place.kind in KNOWN:
@@ -139,6 +143,10 @@ def drafted(place: Place, given: Given) -> Draft:
         draft.note("label", "none", "you said so" if given.unlabelled else "name it with --label")
     out = {*draft.goal.columns, *wish.leave_out, *aside}
     guess_inputs(draft, {name: column.unmarked or column for name, column in found.columns.items() if name not in out})
+    if chat:
+        draft.guesses[:] = [
+            replace(one, why="it holds conversations") if one.what == "text" else one for one in draft.guesses
+        ]
     if goal:
         draft.columns["label"] = goal.label
     return draft

@@ -115,8 +115,6 @@ def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
         (["--max-duplicates", "4"], 0),
         (["--max-duplicates", "0.5"], 0),
         (["--max-conflicts", "1"], 1),
-        (["--max-wrong-labels", "100%"], 0),
-        (["--max-wrong-labels", "0"], 1),
     ],
 )
 def test_an_exceeded_limit_is_exit_code_1(texts: Planted, limit: list[str], code: int) -> None:
@@ -124,6 +122,39 @@ def test_an_exceeded_limit_is_exit_code_1(texts: Planted, limit: list[str], code
     assert done == code
     assert len(answer["exceeded"]) == code
     assert ("exceed the limit" in errors) == bool(code)
+
+
+def test_labels_that_no_model_can_predict_are_not_judged(texts: Planted) -> None:
+    done, answer, _ = shell(str(texts.train), "--label", "queue", "--max-wrong-labels", "100%")
+    assert "no more than chance would" in answer["labels_not_looked_at"]
+    assert (done, answer["wrong_labels"], rows_in(answer, "wrong labels", "train")) == (1, {}, [])
+    assert answer["exceeded"] == [f"how many wrong labels there are is not known: {answer['labels_not_looked_at']}"]
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0", 1), ("5%", 1), ("20%", 0)])
+def test_limits_of_wrong_labels(tmp_path: Path, limit: str, code: int) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 400)
+    given = np.where(rng.random(400) < 0.1, 1 - label, label)
+    table = pl.DataFrame({"x": label + 0.1 * rng.normal(size=400), "z": rng.normal(size=400), "label": given})
+    table.write_csv(tmp_path / "table.csv")
+    done, answer, _ = shell(str(tmp_path / "table.csv"), "--label", "label", "--max-wrong-labels", limit)
+    assert (done, len(answer["exceeded"])) == (code, code)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0", 1), ("1", 1), ("2", 0), ("50%", 1)])
+def test_a_limit_of_overlap_is_of_benchmarks(texts: Planted, limit: str, code: int) -> None:
+    asked = [str(texts.train), "--test", str(texts.test), "--against", str(texts.benchmark), "--text", "body"]
+    done, answer, _ = shell(*asked, "--max-overlap", limit)
+    assert (done, len(answer["exceeded"])) == (code, code)
+
+
+def test_a_limit_of_overlap_is_exceeded_where_nobody_looked(texts: Planted) -> None:
+    told = ["overlap was not looked at: it is counted in texts of benchmarks (--against), and not with --exact"]
+    asked = [str(texts.train), "--against", str(texts.benchmark), "--text", "body", "--exact", "--max-overlap", "0"]
+    code, answer, _ = shell(*asked)
+    assert (code, answer["exceeded"]) == (1, told)
+    assert shell(str(texts.train), "--exact", "--max-overlap", "0")[0] == 0
 
 
 @pytest.mark.parametrize("limit", ["x", "-1", "120%", "1.5"])
@@ -189,6 +220,9 @@ def test_conversations_are_read_as_texts(tmp_path: Path) -> None:
     assert [(one["kind"], [row for _, row in one["rows"]]) for one in found.findings] == [("duplicates", [0, 9])]
     assert found.findings[0]["rows"][0][0].endswith("chat.jsonl")
     assert found.lines["text"][0] == "user: what is 0? assistant: it"
+    assert "text: messages (it holds conversations)" in found.summary["notes"]
+    named = sc.audit(tmp_path / "chat.jsonl", text="messages", progress=False)
+    assert "text: messages (you said so)" in named.summary["notes"]
     in_hand = sc.audit([{"messages": chat} for chat in chats], against=tmp_path / "chat.jsonl", progress=False)
     assert in_hand.audit.leaks == 10
     turns = [[{"from": "human", "value": "what is 3?"}, {"from": "gpt", "value": "it"}]]
@@ -198,6 +232,15 @@ def test_conversations_are_read_as_texts(tmp_path: Path) -> None:
     assert other.audit.leaks == 1
     spoken = sc.audit([{"messages": chats[3][::-1]}], against=[pl.DataFrame({"conversations": turns})], progress=False)
     assert spoken.audit.leaks == 0
+
+
+def test_conversations_may_begin_with_an_empty_one(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "what is this?"}, {"role": "assistant", "content": "a kettle"}]
+    lines = [json.dumps({"messages": chat}) for chat in (None, [], turns, turns)]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+    _, answer, _ = shell(str(tmp_path / "chat.jsonl"))
+    assert rows_in(answer, "unreadable", "train") == [0, 1]
+    assert rows_in(answer, "duplicates", "train") == [2, 3]
 
 
 @pytest.mark.parametrize("turn", [("role", "content"), ("from", "value")])

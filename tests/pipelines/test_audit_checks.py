@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import secateur as sc
 from secateur.pipelines.audits.checks import (
@@ -96,6 +97,8 @@ def test_scripts_are_those_of_most_letters() -> None:
     named = scripts.scripts_of(pl.Series([*given, "ბარო"])).to_list()
     assert named[:7] == ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", *["Chinese or Japanese"] * 2]
     assert named[7:] == ["Hangul", "Devanagari", "Thai", None, "Latin", "another script"]
+    assert scripts.scripts_of(pl.Series(["", "7", "hello"])).to_list() == [None, None, "Latin"]
+    assert scripts.scripts_of(pl.Series([""])).to_list() == [None]
 
 
 def test_lengths_far_out_of_the_others() -> None:
@@ -133,6 +136,14 @@ def test_columns_that_say_little() -> None:
         ("identifier", "column 'key' has another value in every training row, as identifiers have"),
         ("constant", "column 'one or none' holds 'x' in every row that has one (300 of 400)"),
     ]
+
+
+def test_an_identifier_is_one_where_copies_of_rows_repeat_it() -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"key": [f"k{row}" for row in range(60)], "value": rng.random(60)})
+    again = pl.concat([table, table[:5]])
+    found = [one["text"] for one in sc.audit(again, features=["key", "value"], progress=False).findings]
+    assert "column 'key' has another value in every training row but 5 copies, as identifiers have" in found
 
 
 def test_one_column_gives_the_label() -> None:
@@ -206,6 +217,16 @@ def test_pictures_that_show_nothing_or_are_far_out() -> None:
     assert found == {kind: {40 + place} for place, kind in enumerate(odd)}
     clean = measured(usual)
     assert not any(len(one.rows) for one in (*pictures.blank_or_cut(clean), *pictures.far_out(clean)))
+
+
+def test_pictures_on_white_are_not_dark_for_a_grey_stroke() -> None:
+    digits = load_digits().images / 16
+    strokes = measured([png(one) for one in (255 * digits).astype(np.uint8)[:300]])
+    night = measured([png(one) for one in np.append((255 * digits)[:300], [40 * digits[0]], axis=0).astype(np.uint8)])
+    for measures, expected in ((strokes, []), (night, [300])):
+        found = {one.kind: one.rows.tolist() for one in pictures.far_out(measures)}
+        assert found["dark"] == expected
+        assert not found["bright"]
 
 
 def test_deep_pictures_have_no_brightness_but_may_be_blank() -> None:

@@ -158,6 +158,15 @@ def test_marks_of_rows_that_were_not_drawn_do_not_count(files: tuple[Path, Path]
     marks.with_columns(mark=pl.lit("yes")).write_csv(tmp_path / "marks.csv")
     with pytest.warns(UserWarning, match="1 marks are of rows that were not drawn"):
         assert found.precision(tmp_path / "marks.csv")["marked"].to_list() == [20]
+    found.save(tmp_path / "findings.csv")
+    lines = pd.read_csv(tmp_path / "findings.csv")
+    lines[lines["to_mark"]].assign(mark="yes")[[*keys, "mark"]].to_csv(tmp_path / "pandas.csv", index=False)
+    assert ".0," in (tmp_path / "pandas.csv").read_text()
+    told = found.precision(tmp_path / "pandas.csv")
+    assert (
+        told["marked"].to_list()
+        == found.lines.filter("to_mark").group_by("finding").len().sort("finding")["len"].to_list()
+    )
 
 
 STUDIO = {

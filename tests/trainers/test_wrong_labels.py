@@ -260,3 +260,19 @@ def test_real_labels_are_hardly_suspected(real_data: Path, data: str) -> None:
     read = drawn(str(real_data / data), 15_000, 0)
     found = line(data, read, 0.0, "uniform", 0)
     assert found[5] < 0.01 * found[1]
+
+
+def test_a_model_that_knows_nothing_counts_nothing() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 1000)
+    for sure in (rng.random(1000), np.full(1000, 0.9)):  # predictions at random, and always the same one
+        found = wrong_labels(np.stack([1 - sure, sure], axis=1), labels)
+        assert np.isnan([found.count, found.low, found.high]).all()
+        assert "no more than chance would" in found.reason
+    # Few of one class, and a model that knows them: its accuracy is that of a constant guess, and yet it can say.
+    rare = (rng.random(4000) < 0.05).astype(np.int64)
+    given = np.where(rng.random(4000) < 0.05, 1 - rare, rare)
+    told = np.where(rare == 1, 0.9, 0.1)
+    assert wrong_labels(np.stack([1 - told, told], axis=1), given).count == pytest.approx(
+        (given != rare).sum(), rel=0.2
+    )

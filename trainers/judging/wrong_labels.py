@@ -15,6 +15,8 @@ from secateur.trainers.judging.wrong_counts import how_many
 
 FLOOR = 0.01
 """Added to both probabilities, so that tiny ones do not decide the order."""
+SURELY = 2.0
+"""Standard errors above chance from which on a model knows something."""
 ALIKE = 200
 """Rows whose predictions are alike."""
 
@@ -57,6 +59,13 @@ def wrong_labels(
     predicted = probabilities.argmax(axis=1)
     differs, ranks = predicted != labels, surest_first(probabilities, predicted)
     (count, low, high), part = how_many(ranks[differs], len(labels), seed=seed, level=level)
+    reason = (
+        f"of the {part:.0%} of rows of which the model is surest, {count / len(labels):.2%} have another label than it "
+        f"predicts; the estimate is as large a share of all. It predicts {1 - differs.mean():.1%} of the labels"
+    )
+    if at_chance(predicted, labels, probabilities.shape[1]):
+        count = low = high = float("nan")
+        reason = f"the model predicts {1 - differs.mean():.1%} of them, no more than chance would"
     return WrongLabels(
         score=score,
         order=np.argsort(-score, kind="stable").astype(np.int64),
@@ -66,10 +75,20 @@ def wrong_labels(
         level=level,
         suggested=predicted.astype(np.int64),
         accuracy=float(1 - differs.mean()),
-        reason=f"of the {part:.0%} of rows of which the model is surest, {count / len(labels):.2%} have another "
-        "label than it predicts; the estimate is as large a share of all. It predicts "
-        f"{1 - differs.mean():.1%} of the labels",
+        reason=reason,
     )
+
+
+def at_chance(predicted: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], classes: int) -> bool:
+    """Whether predictions agree with the labels hardly oftener than if both were shuffled: Cohen's kappa (1960) of at
+    most two of its standard errors under independence (Fleiss, Cohen and Everitt, 1969). So does a constant guess."""
+    size = len(labels)
+    rows, columns = (np.bincount(each, minlength=classes) / size for each in (labels, predicted))
+    both = rows * columns
+    expected = float(both.sum())
+    agreed = float((predicted == labels).mean())
+    spread = max(expected + expected**2 - float((both * (rows + columns)).sum()), 0.0)
+    return bool(agreed < 1 and agreed - expected <= SURELY * np.sqrt(spread / size))
 
 
 def checked(probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from secateur.pipelines.audits.checks.contract import Odd, check
@@ -17,11 +18,13 @@ ALIKE, MISSING = 0.99, 0.5
 @check("features")
 def odd_columns(rows: AuditRows) -> Iterator[Odd]:
     """Columns of the training rows."""
-    yield from of_columns(rows.features()[rows.span(TRAIN)])
+    span = rows.span(TRAIN)
+    copies = span.stop - span.start - len(np.unique(rows.inputs[span, 1]))
+    yield from of_columns(rows.features()[span], copies)
 
 
-def of_columns(features: pl.DataFrame) -> Iterator[Odd]:
-    """A sentence for each column that says little."""
+def of_columns(features: pl.DataFrame, copies: int = 0) -> Iterator[Odd]:
+    """A sentence for each column that says little; `copies` rows are equal to others and have no id of their own."""
     height = len(features)
     for column in features.get_columns():
         values = column.fill_nan(None) if column.dtype.is_float() else column
@@ -41,7 +44,7 @@ def of_columns(features: pl.DataFrame) -> Iterator[Odd]:
         elif common[1] >= ALIKE * height:
             other = many(height - common[1], "training row")
             yield Odd("near-constant", f"column {column.name!r} holds {common[0]!r} but in {other} of {height:,}")
-        elif not values.dtype.is_float() and height > 1 and values.n_unique() == height:
-            yield Odd(
-                "identifier", f"column {column.name!r} has another value in every training row, as identifiers have"
-            )
+        elif not values.dtype.is_float() and height - copies > 1 and values.n_unique() == height - copies:
+            but = f" but {many(copies, 'copy', 'copies')}" if copies else ""
+            says = f"column {column.name!r} has another value in every training row{but}, as identifiers have"
+            yield Odd("identifier", says)

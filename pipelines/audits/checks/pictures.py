@@ -104,9 +104,11 @@ def blank_or_cut(measures: Measures) -> Iterator[Odd]:
 def far_out(measures: Measures) -> Iterator[Odd]:
     """Pictures far darker, brighter, larger, smaller, wider or higher than the others."""
     shown = measures.of("brightest") - measures.of("darkest") > BLANK
-    dark, dark_end = beyond(np.where(shown, measures.of("high"), np.nan), SHADES, below=True)
+    high, low = (np.where(shown, measures.of(name), np.nan) for name in ("high", "low"))
+    # Of pictures that are nearly all alike, a fence alone would call white ones dark: see the digits of scikit-learn.
+    dark, dark_end = beyond(high, SHADES, below=True, most=median(high) / 2)
     yield Odd("dark", f"dark: 19 of 20 pixels are below {dark_end:.0f} of 255, which is far below the others", dark)
-    bright, bright_end = beyond(np.where(shown, measures.of("low"), np.nan), SHADES, below=False)
+    bright, bright_end = beyond(low, SHADES, below=False, most=(255 + median(low)) / 2)
     says = f"bright: 19 of 20 pixels are above {bright_end:.0f} of 255, which is far above the others"
     yield Odd("bright", says, bright)
     width, height = measures.of("width"), measures.of("height")
@@ -122,12 +124,22 @@ def far_out(measures: Measures) -> Iterator[Odd]:
             yield Odd(f"odd {name}", f"far {word} than the others, which are about {usual} pixels", found)
 
 
-def beyond(values: Float64[np.ndarray, " n"], least: float, *, below: bool) -> tuple[Int64[np.ndarray, " m"], float]:
-    """Rows beyond a fence, the farthest ones first, and the fence."""
+def median(values: Float64[np.ndarray, " n"]) -> float:
+    """Of the values that are known; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def beyond(
+    values: Float64[np.ndarray, " n"], least: float, *, below: bool, most: float | None = None
+) -> tuple[Int64[np.ndarray, " m"], float]:
+    """Rows beyond a fence and, where it is given, beyond `most`, the farthest ones first, and the farther of both."""
     known = values[np.isfinite(values)]
     if len(known) < FEWEST:
         return np.zeros(0, np.int64), float("nan")
     end = fences(known, least)[0 if below else 1]
+    if most is not None:
+        end = min(end, most) if below else max(end, most)
     found = np.flatnonzero(values < end if below else values > end)
     order = np.argsort(values[found] if below else -values[found], kind="stable")
     return found[order], end

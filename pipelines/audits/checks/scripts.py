@@ -54,4 +54,5 @@ def scripts_of(texts: pl.Series) -> pl.Series:
     known = "".join(SCRIPTS.values()).replace("[", "").replace("]", "")
     mixed = 2 * texts.gather(left).str.count_matches(f"[{known}]").to_numpy() > letters[left]
     found[left[~mixed]] = OTHER
-    return pl.Series("script", found, dtype=pl.String)
+    # As a list: polars takes the type of an array of objects from its first one, which may be null.
+    return pl.Series("script", found.tolist(), dtype=pl.String)
