@@ -284,7 +284,7 @@ def test_read_only_data_serve():
     train(data, TrainingConfig(steps=2), seed=0, device=CPU)
 
 
-@pytest.mark.parametrize("length", [{}, {"epochs": 1, "steps": 1}, {"epochs": 0}, {"steps": 1, "rate": 1}])
+@pytest.mark.parametrize("length", [{}, {"epochs": 1, "steps": 1}, {"epochs": -1}, {"steps": 1, "rate": 1}])
 def test_configs_that_say_too_little_or_too_much_are_refused(length):
     with pytest.raises(ValueError, match=r"epochs|steps|rate"):
         TrainingConfig(**length)
