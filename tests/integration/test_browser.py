@@ -161,8 +161,8 @@ def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
     for name in ("proxy", "subset", "report"):
         page.get_by_text(name, exact=True).first.wait_for()
     page.get_by_text("List", exact=True).first.click()
-    for name in ("el2n", "audit", "ad_hoc_selection"):
-        page.get_by_text(name, exact=True).first.wait_for()
+    for name in ("scores / el2n", "audit", "ad_hoc_selection"):
+        page.get_by_text(f"shapes / {name}", exact=True).first.wait_for()
     page.set_viewport_size({"width": 1400, "height": 900})
     for count in (1, 2):
         page.goto(f"{ui.url}/locations/{LOCATION}/jobs/shapes_rescoring")
