@@ -93,6 +93,7 @@ def test_manifests_apply_to_the_data_and_train(files: tuple[Path, Path], written
     assert len(pd.read_csv(target)) == len(data) - COPIES
 
 
+@pytest.mark.nightly
 def test_marks_of_the_page_tell_how_many_are_right(
     files: tuple[Path, Path], written: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

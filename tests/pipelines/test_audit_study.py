@@ -115,6 +115,7 @@ def test_of_new_rows_alone_it_tells_again(place: Path, first: tuple[int, dict[st
     assert told == {("duplicates", "train"): [50, 51, 52, 600, 601, 602]}
 
 
+@pytest.mark.nightly
 def test_a_study_that_trains_nothing_is_audited(place: Path) -> None:
     code, answer, _ = shell(place, str(place / "choices.yaml"), "--max-duplicates", "0")
     assert (code, answer["duplicates"]) == (1, COPIES)
@@ -143,7 +144,8 @@ def test_proxies_judge_the_rows_that_they_did_not_see(place: Path, judged: str) 
     """What the audit says of the labels follows from each fold's own network, asked here one by one."""
     done = secateur_here("score", judged, SECATEUR_HOME=str(place / "home"))
     assert done.returncode == 0, done.stderr
-    _, answer, _ = shell(place, judged)
+    code, answer, errors = shell(place, judged)
+    assert code == 0, errors
     store, hits = Store(place / "home" / "assets"), 0
     folds, inputs = store.load(("judged", "proxy_folds")), torch.tensor(store.load(("judged", "inputs")))
     labels = store.load(("judged", "samples")).collect()["label"].to_numpy()
@@ -191,7 +193,7 @@ def test_outputs_are_probabilities_or_numbers_of_the_user(target: str, outputs: 
     np.testing.assert_allclose(predicted(np.array(outputs), tasks[target]), means)
 
 
-@pytest.mark.parametrize("where", ["file", "filter"])
+@pytest.mark.parametrize("where", [pytest.param("file", marks=pytest.mark.nightly), "filter"])
 def test_the_target_of_a_choice_is_compared_with_the_data(place: Path, tmp_path: Path, where: str) -> None:
     """Rows 3 and 5 of the data stand in the target again, nearly and wholly."""
     data = pl.read_csv(place / "train.csv")
