@@ -368,7 +368,7 @@ def test_settings_that_leave_no_room_are_one_sentence(write_study: WriteStudy) -
         (["explain", "nowhere", "one.csv:1"], "nowhere"),
         (["init", "nowhere.csv"], "there is no file or folder 'nowhere.csv'"),
         (["scor", "digits"], "No such command 'scor'"),
-        (["score"], "Missing argument 'STUDY'"),
+        (["score"], "Missing argument 'STUDY|DATA'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words: Sequence[str], said: str, type_in: TypeIn) -> None:

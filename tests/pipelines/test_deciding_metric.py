@@ -158,8 +158,8 @@ def test_what_is_tuned_is_tuned_by_the_metric_that_decides(
         study = write_study(**changes).study
         assert isinstance(study, Study)
         selection, signals = study.selections["coverage_centric"], {"aum": np.zeros(120, np.float32)}
-        digests.append(tuning.made_of(study, selection, signals, source)["metric"])
-        tuning.tuned(study, selection, None, signals, 60, metrics_of(study, source)[0], None)  # type: ignore[arg-type]
+        digests.append(tuning.made_of(study, selection, signals, pl.DataFrame(), source)["metric"])
+        tuning.tuned(study, selection, range(120), signals, pl.DataFrame(), 60, metrics_of(study, source)[0], None)  # type: ignore[arg-type]
     assert digests == ["balanced_accuracy", "balanced_accuracy", "loss"]
     assert [metric.name for metric in asked] == digests
     assert not asked[2].higher_is_better

@@ -30,20 +30,34 @@ from secateur.trainers.experiments.contract import experiments
 
 OF_COLUMNS = "columns.text columns.features columns.label columns.id columns.group columns.missing"
 OF_SOURCES = "label_names split.column split.after"
+OF_TEXTS = "columns.prompt columns.completion columns.messages"
+OF_TARGETS = (
+    "target.filter target.own target.source target.split target.task target.vectors.column target.vectors.key "
+    "target.vectors.fingerprint"
+)
+OWN_FILES = {
+    *(f"{kind} target{key}" for kind in ("samples", "choice") for key in (".file", ".vectors.file")),
+    "samples scores.file",
+    "samples embeddings.file",
+}
+"""Files that studies join by key: test_own_scores_trained.py and test_study_target.py change them in place."""
 NO_INPUTS = {
     "samples": f"name description metric {OF_COLUMNS} task.settings scores scores.scorer scores.settings selections "
     "selections.selector selections.score selections.settings distillation.for recurring.cron recurring.timezone "
-    "compute.ray_address embeddings.revision",
+    "compute.ray_address embeddings.revision embeddings.column embeddings.key embeddings.fingerprint scores.classes "
+    "scores.column scores.fingerprint scores.high_means scores.key selections.by selections.share budget_of "
+    f"{OF_TARGETS} {OF_TEXTS}",
     "samples source.Csv": f"{OF_SOURCES} separator charset",
     "samples source.Hub": f"{OF_SOURCES} train test name config revision",  # whose commit counts
     **{f"samples source.{kind}": OF_SOURCES for kind in ("Disk", "Imagefolder", "Jsonl", "Parquet")},
     **{f"samples source.{kind}": "label_names" for kind in ("Diabetes", "Digits")},
     "choice": f"name description metric {OF_COLUMNS} columns.image scores scores.column scores.key scores.fingerprint "
     "embeddings.column embeddings.key embeddings.fingerprint selections selections.selector selections.score "
-    "selections.by selections.share selections.settings keep recurring.cron recurring.timezone",
+    "selections.by selections.share selections.settings keep recurring.cron recurring.timezone scores.classes "
+    f"scores.high_means scores.scorer scores.settings {OF_TARGETS} {OF_TEXTS}",
     "search": "name description metric space.table.positions space.table.accuracy space.table.key "
     "space.callable.positions space.models.subset.selector space.models.subset.score space.models.subset.settings",
-    "search space.models": f"{OF_COLUMNS} columns.image",  # pictures of a source: one reader reads all sources
+    "search space.models": f"{OF_COLUMNS} {OF_TEXTS} columns.image",  # one reader reads all sources
     "pruning": "name description metric experiment settings arms",  # settings are those of the experiments
     "grokking_tickets": "operation network",
     "head_pruning": "revision needle question",
@@ -78,11 +92,11 @@ def declared() -> dict[str, bool]:
 def test_every_key_that_takes_a_text_has_a_scene_or_names_no_input() -> None:
     known = {key for scene in scenes(Path()).values() for key in scene.changes}
     others = {f"{root}{'.' if ' ' in root else ' '}{key}" for root, keys in NO_INPUTS.items() for key in keys.split()}
-    assert not known & others
+    assert not known & (others | OWN_FILES)
     found = declared()
-    assert known | others == found.keys()
+    assert known | others | OWN_FILES == found.keys()
     marked = {key for key, mark in found.items() if mark}
-    assert marked <= known
+    assert marked <= known | OWN_FILES
     read_by_sources = {
         key for key in known if " source." in key or key.endswith((".source", " source", "columns.image"))
     }

@@ -296,7 +296,7 @@ def test_table() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"label": "y"}, "exactly one of image, text and features, got none"),
+        ({"label": "y"}, "exactly one of image, text, features, completion and messages, got none"),
         ({"label": "y", "image": "a", "text": "b"}, "got image and text"),
         ({"label": "y", "features": []}, "names no column"),
         ({"label": "y", "features": ["a", "a"]}, "'a' twice"),

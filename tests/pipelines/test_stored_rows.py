@@ -41,6 +41,7 @@ RICH: dict[str, Any] = {
 }
 """Every kind of asset that a study of samples can have."""
 MADE_ANEW = {
+    "audit",
     "proxy",
     "aum",
     "el2n",
