@@ -34,6 +34,7 @@ from secateur.pipelines.runs.proxy import folds_in
 from secateur.pipelines.runs.training import Trials, trained_outcome
 from secateur.pipelines.runs.yardstick import beside
 from secateur.pipelines.storage.store import Store
+from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import card_of
@@ -50,8 +51,9 @@ def cheap_first(study: Study, trials: Iterable[Trial], samples: int) -> list[Tri
     """
 
     def cost(trial: Trial) -> tuple[bool, int, bool, int | float]:
-        whole = trial.plain.selection == "full"
-        return trial.at_steps, study.rows_about(trial.keep, samples), whole, trial.keep
+        # Of an amount of a column the rows are not known here, but that everything has the most.
+        tie = (False, 0) if study.budget_of == ROWS else (trial.plain.selection == "full", trial.keep)
+        return trial.at_steps, study.rows_about(trial.keep, samples), *tie
 
     return sorted(trials, key=cost)
 
