@@ -35,12 +35,6 @@ OF_TARGETS = (
     "target.filter target.own target.source target.split target.task target.vectors.column target.vectors.key "
     "target.vectors.fingerprint"
 )
-OWN_FILES = {
-    *(f"{kind} target{key}" for kind in ("samples", "choice") for key in (".file", ".vectors.file")),
-    "samples scores.file",
-    "samples embeddings.file",
-}
-"""Files that studies join by key: test_own_scores_trained.py and test_study_target.py change them in place."""
 NO_INPUTS = {
     "samples": f"name description metric {OF_COLUMNS} task.settings scores scores.scorer scores.settings selections "
     "selections.selector selections.score selections.settings distillation.for recurring.cron recurring.timezone "
@@ -92,11 +86,11 @@ def declared() -> dict[str, bool]:
 def test_every_key_that_takes_a_text_has_a_scene_or_names_no_input() -> None:
     known = {key for scene in scenes(Path()).values() for key in scene.changes}
     others = {f"{root}{'.' if ' ' in root else ' '}{key}" for root, keys in NO_INPUTS.items() for key in keys.split()}
-    assert not known & (others | OWN_FILES)
+    assert not known & others
     found = declared()
-    assert known | others | OWN_FILES == found.keys()
+    assert known | others == found.keys()
     marked = {key for key, mark in found.items() if mark}
-    assert marked <= known | OWN_FILES
+    assert marked <= known
     read_by_sources = {
         key for key in known if " source." in key or key.endswith((".source", " source", "columns.image"))
     }

@@ -308,6 +308,7 @@ def source_scene(kind: str, train: str, test: str, make: Callable[[str, int], Ch
 
 
 IDS = [f"u{row}" for row in range(30)]
+JOB = [f"j{row}" for row in range(4)]
 
 
 def prompts(word: str) -> Change:
@@ -327,6 +328,27 @@ def vectors(seed: int) -> Change:
     """A vector of each id."""
     found = np.random.default_rng(seed).normal(size=(30, 3))
     return lambda: pl.DataFrame({"uuid": IDS, "vector": found.tolist()}).write_parquet("vectors.parquet")
+
+
+def labelled() -> None:
+    """Write texts with ids and labels, the last ten of them for tests."""
+    ids, rows = [*IDS, *(f"t{row}" for row in range(10))], range(40)
+    texts, labels = [f"{TEXTS[row % 3]} {row}" for row in rows], [f"c{row % 3}" for row in rows]
+    found = pl.DataFrame({"prompt": texts, "label": labels, "uuid": ids})
+    found.head(30).write_parquet("labelled.parquet")
+    found.tail(10).write_parquet("labelled_test.parquet")
+
+
+def job(word: str) -> Change:
+    """Examples of a job, with ids and labels."""
+    found = {"prompt": [f"{word} {row}" for row in range(4)], "uuid": JOB, "label": [f"c{row % 3}" for row in range(4)]}
+    return lambda: pl.DataFrame(found).write_parquet("job.parquet")
+
+
+def job_vectors(seed: int) -> Change:
+    """A vector of each of those examples."""
+    found = np.random.default_rng(seed).normal(size=(4, 3))
+    return lambda: pl.DataFrame({"uuid": JOB, "vector": found.tolist()}).write_parquet("job_vectors.parquet")
 
 
 def pictures_in(folder: str, seed: int) -> Change:
@@ -410,6 +432,43 @@ def scenes(copying_model: Path) -> dict[str, Scene]:
                 "choice scores.file": grades(1),
                 "choice embeddings.file": vectors(1),
             },
+        ),
+        "brought with a job": Scene(
+            {
+                "source": {"kind": "parquet", "train": "prompts.parquet"},
+                "columns": {"text": "prompt", "id": "uuid"},
+                "embeddings": {"file": "vectors.parquet", "column": "vector"},
+                "target": {"file": "job.parquet", "vectors": {"file": "job_vectors.parquet", "column": "vector"}},
+                "selections": {"nearest": {"selector": "nearest_to_target"}},
+                "keep": [0.3],
+            },
+            all_of(prompts("a"), vectors(0), job("x"), job_vectors(5)),
+            {"choice target.file": job("y"), "choice target.vectors.file": job_vectors(6)},
+        ),
+        "brought to training": Scene(
+            {
+                "source": {"kind": "parquet", "train": "labelled.parquet", "test": "labelled_test.parquet"},
+                "columns": {"text": "prompt", "id": "uuid", "label": "label"},
+                "scores": {"judge": {"file": "grades.csv", "column": "grade", "high_means": "better"}},
+                "embeddings": {"file": "vectors.parquet", "column": "vector"},
+                "target": {"file": "job.parquet", "vectors": {"file": "job_vectors.parquet", "column": "vector"}},
+                "selections": {
+                    "best": {"selector": "top", "score": "judge"},
+                    "spread": {"selector": "k_center"},
+                    "nearest": {"selector": "nearest_to_target"},
+                },
+                "keep": [0.3],
+                "training": MLP | {"steps": 2},
+                "seeds": 1,
+            },
+            all_of(labelled, grades(0), vectors(0), job("x"), job_vectors(5)),
+            {
+                "samples target.file": job("y"),
+                "samples target.vectors.file": job_vectors(6),
+                "samples embeddings.file": vectors(1),
+                "samples scores.file": grades(1),
+            },
+            part="subsets",
         ),
         "disk of splits": Scene(
             {"source": {"kind": "disk", "path": "all", "train": "one", "test": "two"}, **FEATURES, **PARTS},
