@@ -15,7 +15,6 @@ from secateur.pipelines.assets.own_inputs import (
     note_read,
     numbers_in_file,
     output_values,
-    refuse_other_revision,
     vectors_in_file,
     vectors_made,
 )
@@ -27,7 +26,7 @@ from secateur.pipelines.data.preparation import check_ids, link_shards, write_sa
 from secateur.pipelines.data.scan import CONTENT, rows_in, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.stored_targets import strata_in
-from secateur.pipelines.data.whole import Whole, files_now, load_whole
+from secateur.pipelines.data.whole import Whole, files_as_read, files_now, load_whole
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.manifests.origin import word_of
 from secateur.pipelines.pages.previews import Previews, previews_in
@@ -238,8 +237,8 @@ def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
     def embeddings(secateur_store: dg.ResourceParam[Store], samples: Any, source: Any) -> dg.MaterializeResult:
         rows = rows_of(study, source, samples, secateur_store)
         if brought.file is None:
-            files, revision = files_now(study.source, study.columns, base.absolute(), secateur_store.root / ".cache")
-            refuse_other_revision(revision, source, what)
+            cache = secateur_store.root / ".cache"
+            files = files_as_read(study.source, study.columns, base, cache, source["revision"], what)
             values = checked_vectors(lists_in(files, str(brought.column), what)[rows.places], rows, what)
         else:
             values = vectors_in_file(study, brought, base, rows, secateur_store, what)

@@ -29,7 +29,7 @@ from secateur.pipelines.data.scan import SplitRows, rows_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Places
 from secateur.pipelines.data.stored_targets import targets_in
-from secateur.pipelines.data.whole import files_now
+from secateur.pipelines.data.whole import files_as_read
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.manifests.provenance import ScoreCard
 from secateur.pipelines.runs.own_outputs import order_of, placed, scores_of_outputs
@@ -68,12 +68,6 @@ def join_of(brought: FromFile) -> Join:
 def numbers_in_file(score: OwnScore, base: Path, rows: DataRows, what: str) -> np.ndarray:
     """Numbers of a file, one for each row of the data, int64 or float64 `[n]`; SourceError as `numbers_for`."""
     return numbers_for(NumbersFile(located(score, base, what), what), rows, join_of(score), score.column)
-
-
-def refuse_other_revision(revision: str, source: Mapping[str, Any], what: str) -> None:
-    """Raise SourceError where the data are other ones than those that were prepared."""
-    if revision != source["revision"]:
-        raise SourceError(f"{what}: the data have changed since they were read; run the study again")
 
 
 def vectors_in_file(
@@ -131,8 +125,7 @@ def training_rows(
     def every(name: str) -> pl.Series | None:
         if study.source is None:
             return None
-        files, revision = files_now(study.source, study.read_columns, base.absolute(), cache)
-        refuse_other_revision(revision, source, study.name)
+        files = files_as_read(study.source, study.read_columns, base, cache, source["revision"], study.name)
         return column_over(files, name) if all(name in file.columns for file in files) else None
 
     def column(name: str) -> pl.Series | None:
@@ -191,8 +184,7 @@ def output_values(
     assert isinstance(score, OutputScore)
     given: Path | np.ndarray
     if score.file is None:
-        files, revision = files_now(study.read_source, study.read_columns, base.absolute(), cache)
-        refuse_other_revision(revision, source, what)
+        files = files_as_read(study.read_source, study.read_columns, base, cache, source["revision"], what)
         given = lists_in(files, str(score.column), what)
     else:
         given = located(score, base, what)
@@ -209,9 +201,8 @@ def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.nd
     brought, what = study.own_vectors, f"{study.name}: embeddings"
     if brought.file is not None:
         return vectors_in_file(study, brought, base, rows, store, what)
-    files, revision = files_now(study.read_source, study.read_columns, base.absolute(), store.root / ".cache")
-    if revision != rows.revision:
-        raise SourceError(f"{what}: the data have changed since they were read; run the study again")
+    cache = store.root / ".cache"
+    files = files_as_read(study.read_source, study.read_columns, base, cache, rows.revision, what)
     return checked_vectors(lists_in(files, str(brought.column), what)[rows.places], rows, what)
 
 

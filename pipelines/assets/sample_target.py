@@ -30,7 +30,7 @@ from secateur.pipelines.data.target_rows import (
     refuse_tested,
     without_gaps,
 )
-from secateur.pipelines.data.whole import counts_of, files_now
+from secateur.pipelines.data.whole import counts_of, files_as_read
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.own_target import Held, columns_of, read_target, target_of
 from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
@@ -228,9 +228,7 @@ def factors_of(model: Any, data: Data, folder: Path) -> Factors:
 def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.Series:
     """Where training rows come from, by their places in the files of the source; SourceError for gaps, and for data
     that have changed since they were read."""
-    files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
-    if now != revision:
-        raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
+    files = files_as_read(study.read_source, study.read_columns, base, cache, revision, study.name)
     return column_at(files, str(target_of(study).source), places, "target.source")
 
 

@@ -13,7 +13,7 @@ from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.target_rows import column_at, places_in, places_of
-from secateur.pipelines.data.whole import counts_of, files_now
+from secateur.pipelines.data.whole import counts_of, files_as_read
 from secateur.pipelines.runs.kept_rows import Quotas
 from secateur.pipelines.runs.units_of_rows import grouped
 from secateur.pipelines.studies.samples import Study
@@ -38,9 +38,7 @@ def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 def columns_of_rows(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.DataFrame:
     """The columns of the rows at these places among those of all files; SourceError for one that is not there, has
     gaps, or is no cost, and for data that have changed since they were read."""
-    files, now = files_now(study.read_source, study.read_columns, base.absolute(), cache)
-    if now != revision:
-        raise SourceError(f"{study.name}: the data have changed since they were read; run the study again")
+    files = files_as_read(study.read_source, study.read_columns, base, cache, revision, study.name)
     found: dict[str, pl.Series] = {}
     for name, what in study.read_besides.items():
         values = column_at(files, name, places, what, gaps=what == "columns.group")

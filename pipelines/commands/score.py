@@ -8,7 +8,7 @@ import typer
 from secateur.pipelines.commands import score_data as data
 from secateur.pipelines.commands.select import is_data, refuse, refuse_said
 from secateur.pipelines.commands.select_data import DATA, Overwrite
-from secateur.pipelines.commands.shell import AsJson, find_samples_study, out, say, say_findings, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, find_samples_study, say, say_findings, tell
 from secateur.pipelines.commands.studies import in_words, make
 from secateur.pipelines.commands.trials import Again, Wait
 from secateur.pipelines.storage.home import marked_home
@@ -87,9 +87,7 @@ def score_study(name: str, *, again: bool, wait: bool, as_json: bool) -> None:
 
     def show() -> None:
         say_findings(findings)
-        names = ("min", "mean", "max")
-        lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in scores]
-        out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
+        data.print_scores(scores)
         say(f"{scores[0]['samples']:,} samples, {in_words(made)}; files in {Path(scores[0]['path']).parent}")
 
     tell({"study": file.name, "findings": findings, "scores": scores, **made.counts()}, as_json, show)

@@ -178,9 +178,14 @@ def numbers_of(name: str, score: "Score", table: "pl.DataFrame") -> dict[str, An
     return {"score": name, "high_means": score.declared.card.high_means} | numbers
 
 
+def print_scores(scores: list[dict[str, Any]]) -> None:
+    """The lines of scores, as `numbers_of` has them, as a table."""
+    names = ("min", "mean", "max")
+    lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in scores]
+    out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
+
+
 def show(answer: dict[str, Any]) -> None:
     """The scores as a table, and where they are."""
-    names = ("min", "mean", "max")
-    lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in answer["scores"]]
-    out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
+    print_scores(answer["scores"])
     say(f"{answer['rows']:,} rows; scores in {answer['file']}")

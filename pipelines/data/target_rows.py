@@ -24,7 +24,7 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import Places, revision_of
 from secateur.pipelines.data.targets import numbers_of, sets_of
-from secateur.pipelines.data.whole import Whole, files_now, load_whole
+from secateur.pipelines.data.whole import Whole, files_as_read, load_whole
 
 SHOWN = 3
 """Pairs of equal rows that a message names."""
@@ -142,10 +142,7 @@ def texts_of(
 ) -> StreamedTexts:
     """Whole texts of some rows of a source; SourceError where it is another than at the revision."""
     assert columns.text is not None
-    files, now = files_now(source, columns, base.absolute(), cache)
-    if now != revision:
-        raise SourceError("the data have changed since they were read; run the study again")
-    return StreamedTexts(files, columns.text, places)
+    return StreamedTexts(files_as_read(source, columns, base, cache, revision), columns.text, places)
 
 
 def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np.ndarray, " n"]:

@@ -173,3 +173,13 @@ def files_now(source: Source, columns: Columns, base: Path, cache: Path) -> tupl
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
     return parts["train"], revision
+
+
+def files_as_read(
+    source: Source, columns: Columns, base: Path, cache: Path, revision: str, what: str = ""
+) -> Sequence[SourceFile]:
+    """The files of a source whose rows were read at a revision; SourceError, behind `what`, where it is another now."""
+    files, now = files_now(source, columns, base.absolute(), cache)
+    if now != revision:
+        raise SourceError(f"{what and f'{what}: '}the data have changed since they were read; run the study again")
+    return files

@@ -6,7 +6,7 @@ Rows keep their numbers, so a row of the table is that row of the user's file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,3 @@ def listed_pictures(folder: Path, path: Path) -> Path | None:
         return None
     pl.DataFrame({"image": paths}).write_parquet(path)
     return path
-
-
-def alone(place: Place, path: Path) -> Place:
-    """One file of a place, without what stands beside it."""
-    return replace(place, train=str(path), test=None, first=path, others=())

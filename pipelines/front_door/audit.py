@@ -17,6 +17,7 @@ from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.audits.own_predictions import read_predictions
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
+from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
 from secateur.pipelines.pages.html_table import html_table
@@ -144,8 +145,8 @@ def audit(
     '1 group of equal train rows, 1 more than needed'
     """
     wish = Wish(
-        labels=() if label is None else (label,) if isinstance(label, str) else tuple(label),
-        text=text, image=image, features=(features,) if isinstance(features, str) else tuple(features or ()),
+        labels=names_of(label),
+        text=text, image=image, features=names_of(features),
         task=task,
     )  # fmt: skip
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]

@@ -20,7 +20,8 @@ from secateur.pipelines.data.profile import BUNDLED, Place, find_data, profile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
-from secateur.pipelines.front_door.as_tables import alone, chats_in_hand, flattened, listed_pictures
+from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
+from secateur.pipelines.front_door.held import alone
 from secateur.pipelines.front_door.read_whole import written
 from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, source_of, text_of
 from secateur.pipelines.studies.draft_target import Goal, goal_of

@@ -115,6 +115,11 @@ class Held:
         return [self.items] if self.items is not None else [rows_of(file) for file in self.files]
 
 
+def names_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Columns that a caller names: one, several, or none."""
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+
 def held(data: Any) -> Held:
     """What a caller gives: see `select`; raises SourceError for anything else."""
     if isinstance(data, str | Path):
@@ -149,10 +154,15 @@ def of_path(path: Path) -> Held:
     if place.kind in ("imagefolder", "digits", "diabetes"):
         raise SourceError(f"{path}: pictures in folders are no table; name a file that lists them, or write a study")
     if path.is_file():  # and not what stands beside it
-        place = replace(place, train=str(path), test=None, first=path, others=())
+        place = alone(place, path)
     files, _ = files_at(place)
 
     return Held(str(path), files, lambda rows: taken(files, rows), place)
+
+
+def alone(place: Place, path: Path) -> Place:
+    """One file of a place, without what stands beside it."""
+    return replace(place, train=str(path), test=None, first=path, others=())
 
 
 def taken(files: Sequence[SourceFile], rows: np.ndarray) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.front_door.asked import Scores, asked
+from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import Bars, bars
 from secateur.pipelines.front_door.proxies import scored
 from secateur.pipelines.front_door.read_whole import Whole, in_words_of_a_call, read_whole
@@ -72,8 +73,8 @@ def score(
     refuse(more)
     chosen = None if scores is None else asked(scores)
     wish = Wish(
-        labels=() if label is None else (label,) if isinstance(label, str) else tuple(label),
-        text=text, image=image, features=(features,) if isinstance(features, str) else tuple(features or ()),
+        labels=names_of(label),
+        text=text, image=image, features=names_of(features),
         task=task, model=model, epochs=epochs,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="secateur-") as name, bars(progress) as display:

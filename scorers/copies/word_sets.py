@@ -27,6 +27,15 @@ PAIRS = 1 << 18
 """Pairs that are compared at once."""
 
 
+def gathered(
+    begin: Int64[np.ndarray, " k"], lengths: Int64[np.ndarray, " k"]
+) -> tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " k_plus_1"]]:
+    """Places of the elements of pieces that begin there and are so long, one piece after the other, and where each
+    piece begins among them."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return np.repeat(begin - starts[:-1], lengths) + np.arange(starts[-1]), starts
+
+
 @dataclass(frozen=True)
 class Words:
     """Hashes of the words of texts, one after the other: text i has `hashes[starts[i]:starts[i + 1]]`."""
@@ -38,9 +47,7 @@ class Words:
 
     def take(self, rows: Int64[np.ndarray, " m"]) -> "Words":
         """Some of the texts."""
-        lengths = self.lengths[rows]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
+        places, starts = gathered(self.starts[rows], self.lengths[rows])
         return Words(self.hashes[places], starts, self.keys[rows])
 
     def kept(self, keep: Bool[np.ndarray, " n"]) -> "Words":
@@ -117,9 +124,7 @@ class WordSets:
 
     def take(self, rows: Int64[np.ndarray, " m"]) -> "WordSets":
         """Some of the sets, with the same numbers."""
-        sizes = self.sizes[rows]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        places = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
+        places, starts = gathered(self.starts[rows], self.sizes[rows])
         return WordSets(self.codes[places], starts, self.names)
 
     def similarity(self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
@@ -160,6 +165,5 @@ def halves(words: Words, first: Int64[np.ndarray, " k"], second: Int64[np.ndarra
     skip = tail // 2
     lengths = np.stack([head, tail - skip], axis=1).ravel()
     begin = np.stack([words.starts[first], words.starts[second] + skip], axis=1).ravel()
-    ends = np.cumsum(lengths)
-    places = np.repeat(begin - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
-    return Words(words.hashes[places], np.concatenate([[0], ends[1::2]]), np.zeros(len(first), np.uint64))
+    places, starts = gathered(begin, lengths)
+    return Words(words.hashes[places], starts[::2], np.zeros(len(first), np.uint64))
