@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int8, Int16, Int64
 
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.scorers.copies.contract import Copies
-from secateur.scorers.copies.found import Found, contents_of
+from secateur.scorers.copies.found import Found, components, contents_of
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,10 @@ def equal(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Floa
 
 def joined(measures: Sequence[Copies]) -> Joined:
     """Copies of several measures, the exact ones first."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     count = len(measures[0].group)
     left = [np.flatnonzero(each.group >= 0) for each in measures]
     right = [each.group[rows] for each, rows in zip(measures, left, strict=True)]
-    pairs = (np.concatenate(left), np.concatenate(right))
-    edges = coo_array((np.ones(len(pairs[0]), np.int8), pairs), shape=(count, count))
-    component = connected_components(edges, directed=False)[1]
+    component = components(np.concatenate(left), np.concatenate(right), count)
     grouped = np.bincount(component)[component] > 1
     first = np.full(component.max(initial=-1) + 1, -1, np.int64)
     first[component[::-1]] = np.arange(count)[::-1]

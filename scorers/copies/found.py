@@ -48,6 +48,15 @@ def contents_of(keys: UInt64[np.ndarray, " n"], part: Parts, given: Bool[np.ndar
     return Contents(of, rows[first], first_among(rows[train]), first_among(rows[~train]))
 
 
+def components(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], size: int) -> Int64[np.ndarray, " size"]:
+    """The component of each of 0 … size - 1 that pairs join."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
+    return connected_components(edges, directed=False)[1].astype(np.int64)
+
+
 class Best:
     """The most similar content that each content was offered, of those that `allowed` marks; of equals the lowest."""
 
@@ -108,16 +117,10 @@ class Found:
 
     def settle(self) -> Int64[np.ndarray, " m"]:
         """Component of each content, by all pairs so far."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         if self._waiting:
             left = self.component[np.concatenate([pair[0] for pair in self._waiting])]
             right = self.component[np.concatenate([pair[1] for pair in self._waiting])]
-            size = len(self.component)
-            edges = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
-            labels = connected_components(edges, directed=False)[1].astype(np.int64)
-            self.component = labels[self.component]
+            self.component = components(left, right, len(self.component))[self.component]
             self._waiting, self._held = [], 0
         return self.component
 
