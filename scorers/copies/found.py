@@ -54,7 +54,8 @@ def components(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], si
     from scipy.sparse.csgraph import connected_components
 
     edges = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
+    labels: Int64[np.ndarray, " size"] = connected_components(edges, directed=False)[1].astype(np.int64)
+    return labels
 
 
 class Best:
