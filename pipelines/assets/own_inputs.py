@@ -32,6 +32,7 @@ from secateur.pipelines.data.stored_targets import targets_in
 from secateur.pipelines.data.whole import files_as_read
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.manifests.provenance import ScoreCard
+from secateur.pipelines.runs.listed_rows import listed_rows
 from secateur.pipelines.runs.own_outputs import order_of, placed, scores_of_outputs
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
@@ -208,10 +209,11 @@ def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.nd
 
 def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: Path, store: Store) -> None:
     """Raise SourceError for what a study brings and cannot be put to its data, which lie prepared in a folder."""
-    if not study.own_scores and not study.own_vectors:
+    if not study.own_scores and not study.own_vectors and not study.manifests:
         return
     held = rows_in(folder / "rows" / "train") if (folder / "rows").is_dir() else None
     samples = pl.read_parquet(folder / "samples.parquet")
+    listed_rows(study, base, samples["content_hash"])
     rows = training_rows(study, source, samples, held, base, store.root / ".cache")
     for name, score in study.own_scores.items():
         if isinstance(score, OutputScore):

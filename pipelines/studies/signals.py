@@ -96,6 +96,8 @@ BESIDE: Mapping[str, str] = {
     "manifest": "pruned",
 }
 """What the step of an asset writes besides, by the asset, of studies of any kind; a manifest may be an asset itself."""
+AUDIT = "audit"
+"""The audit of a study, and the key of its content among those of what the report says."""
 COST = "_cost"
 """Ends the names of what assets spent."""
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
