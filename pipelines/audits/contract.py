@@ -45,6 +45,8 @@ class AuditRows:
     label_names: tuple[str, ...] = ()
     pictures: Path | None = None
     """The folder that paths of pictures are said from, where pictures are files."""
+    bases: Mapping[int, Path] = field(default_factory=dict)
+    """The same of parts whose pictures lie elsewhere."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words."""
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -57,6 +59,8 @@ class AuditRows:
     """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
+    besides: pl.DataFrame | None = field(default=None, repr=False)
+    """Columns of the training rows that could be features and were guessed to be none, in their order."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
@@ -180,7 +184,11 @@ class AuditRows:
         }
         if self.pictures is not None:
             cells = self.held(rows)
-            paths = [str((cell or {}).get("path") or "").removeprefix(f"{self.pictures}/") for cell in cells]
+            folders = [self.bases.get(part, self.pictures) for part in self.part[rows].tolist()]
+            paths = [
+                str((cell or {}).get("path") or "").removeprefix(f"{folder}/")
+                for cell, folder in zip(cells, folders, strict=True)
+            ]
             places["path"] = pl.Series(map(visible, paths), dtype=pl.String)
         return pl.DataFrame(places)
 

@@ -52,6 +52,7 @@ def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
         targets=targets,
         label_names=loaded.label_names,
         pictures=source.picture_folder(base, "train") if columns.image else None,
+        bases={TEST: source.picture_folder(base, "test")} if columns.image else {},
         types={field.name: field.type for field in schema if not field.name.startswith("secateur:")},
         separator=getattr(source, "separator", ","),
         charset=getattr(source, "charset", "utf-8"),
