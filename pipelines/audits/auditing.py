@@ -54,6 +54,8 @@ class How:
     """What models of a study say of the test rows; they learned from all training rows."""
     tested_by: str = ""
     """Which models these are, in words."""
+    remembers: bool = False
+    """Whether a memory will be made of the audit."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Audited:
     """Whether tables may show what rows hold."""
     contamination: Mapping[str, Any] = field(default_factory=dict)
     """How much of texts of other parts stands in training, by the part's name."""
+    cheap: Cheap | None = field(default=None, repr=False, compare=False)
+    """What the rows are to the cheap model; None where it was not kept."""
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
@@ -183,14 +187,20 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     overlaps = overlaps_in(rows) if how.near else {}
     every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
     found = tuple(with_draws(in_order(every), how.seed))
-    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
+    kept = cheap if how.remembers else None
+    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps), kept)
 
 
-def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
-    """Every finding, in no order."""
+def checked(
+    rows: AuditRows,
+    copies: Joined,
+    suspects: Mapping[int, Suspects],
+    oddities: Callable[[], Iterator[Found]] | None = None,
+) -> Iterator[Found]:
+    """Every finding, in no order; `oddities` say what checks find where they do not look at all rows."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
-    for one in odd(rows):
+    for one in odd(rows) if oddities is None else oddities():
         fresh = rows.fresh[one.rows]
         if fresh.all() or fresh.any():
             yield replace(one, rows=one.rows[fresh])

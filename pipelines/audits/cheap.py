@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from secateur.pipelines.audits.contract import AuditRows
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 250
 """Values of a column of texts that are told apart, the commonest."""
+DECODED = 256
+"""Pictures that are read at once, where some of them are wanted."""
 NAMES = {
     "text": "logistic regression of TF-IDF",
     "image": "ridge regression of edges and pixels",
@@ -73,17 +75,25 @@ class Cheap:
         return self.columns[1] if self.rows.kind == "features" else []
 
 
-def decoded(rows: AuditRows) -> Iterator[Any]:
-    """Pictures one after another, of 8 bits; a black one for each that cannot be read."""
+def decoded(rows: AuditRows, some: Int64[np.ndarray, " m"] | None = None) -> Iterator[Any]:
+    """Pictures one after another, all or some of them, of 8 bits; a black one for each that cannot be read."""
     from PIL import Image
 
     from secateur.trainers.modalities.decoding import decode_image
 
-    for start, cells in rows.cells():
-        for row, cell in enumerate(cells, start):
+    starts = range(0, 0 if some is None else len(some), DECODED)
+    blocks = ((some[start : start + DECODED], rows.held(some[start : start + DECODED])) for start in starts)
+    for numbers, cells in rows_and_cells(rows) if some is None else blocks:
+        for row, cell in zip(numbers, cells, strict=True):
             found = decode_image(cell) if rows.sound[row] else Image.new("L", (1, 1))
             assert found is not None
             yield scaled(found) if found.mode in ("I", "F") else found
+
+
+def rows_and_cells(rows: AuditRows) -> Iterator[tuple[Int64[np.ndarray, " b"], list[Any]]]:
+    """Numbers of rows and their cells, in batches."""
+    for start, cells in rows.cells():
+        yield np.arange(start, start + len(cells)), cells
 
 
 def scaled(picture: Any) -> Any:

@@ -92,6 +92,7 @@ BESIDE: Mapping[str, str] = {
     "subset_spent": "subset",
     "subset_cost": "subset",
     "audited_rows": "audit",
+    "audit_memory": "audit",
     "prepared_record": "prepared",
     "manifest": "pruned",
 }
@@ -105,7 +106,7 @@ OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 OF_TEST = ("test_samples", "test_inputs")
 OF_BOTH = (
     *("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report"),
-    *("audit", "audited_rows"),
+    *("audit", "audited_rows", "audit_memory"),
 )
 
 
