@@ -25,8 +25,8 @@ from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
-from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.audit_told import audit_sentences, audit_told
+from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
 from secateur.pipelines.runs.target_signals import StoredTarget

@@ -35,8 +35,8 @@ def audited_later(
     rows: AuditRows, memory: Memory, places: Int64[np.ndarray, " known"], how: How, folder: Path, *,
     samples: bool = True, say: Say = lambda _: None,
 ) -> tuple[Audited, dict[str, np.ndarray]]:  # fmt: skip
-    """The audit, and what its rows look like, by a memory whose rows are at these `places`; shards of what is read again
-    are written below `folder`."""
+    """The audit, and what its rows look like, by a memory whose rows are at these `places`; shards of what is read
+    again are written below `folder`."""
     known = np.zeros(len(rows), np.bool_)
     known[places] = True
     told = NOTE.format(new=f"{int((~known).sum()):,}")
@@ -117,4 +117,3 @@ def judged(
             wrong = judge(predicted[mine], rows.targets[mine], seed=how.seed)
             found[part] = Suspects(mine, wrong, predicted[mine])
     return found
-

@@ -74,7 +74,8 @@ def drawn(one: Found, seed: int) -> Found:
 def read_marks(path: Path) -> pl.DataFrame:
     """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
 
-    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, and a mark that is neither yes nor no.
+    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, and a
+    mark that is neither yes nor no.
     """
     if not path.is_file():
         raise ValueError(f"--marks {path}: there is no such file; the page of an audit saves marks.csv")

@@ -39,8 +39,8 @@ class Memory:
     """`part` and `content_hash`."""
     near: tuple[Copies, ...]
     looks: Mapping[str, np.ndarray]
-    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails; of rows that could
-    be read, in their order."""
+    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails; of rows that
+    could be read, in their order."""
     predicted: Float32[np.ndarray, "n width"] | None
     """What models that did not learn from a row said of its label, NaN where nothing; None where nobody looked."""
     told: Mapping[str, Any]

@@ -143,7 +143,8 @@ def table_of_findings(
 ) -> pl.DataFrame:
     """A line for each row of each finding, as far as these are listed, the samples to look at behind them.
 
-    Rows of findings of an audit are those of its table `audited`. Columns are those of `HEAD` and one per score, which training samples have. A finding without rows has one line.
+    Rows of findings of an audit are those of its table `audited`. Columns are those of `HEAD` and one per score,
+    which training samples have. A finding without rows has one line.
     """
     parts = [pl.DataFrame(schema=HEAD)]
     for finding in findings:

@@ -1,4 +1,4 @@
-"""What the audit of a study says, for the study's report and findings: its answer in the store, if it is of these rows."""
+"""What the audit of a study says, for its report and its findings: the answer in the store, if it is of these rows."""
 
 import json
 from collections.abc import Mapping

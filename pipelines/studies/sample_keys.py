@@ -136,7 +136,9 @@ class SampleKeys(AnyStudy):
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
     def _selections(cls, content: Any) -> Any:
-        return {name: nested(name, with_manifest(body), "selector", OWN_KEYS) for name, body in mapping(content).items()}
+        return {
+            name: nested(name, with_manifest(body), "selector", OWN_KEYS) for name, body in mapping(content).items()
+        }
 
     @field_validator("scores")
     @classmethod

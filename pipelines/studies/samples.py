@@ -9,18 +9,18 @@ from pydantic import ConfigDict, Field, model_validator
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
-from secateur.pipelines.studies.grid import KD, OWN, STEPS, Trial, budgets_between, selection_key
+from secateur.pipelines.studies.grid import KD, OWN, Trial, budgets_between, selection_key
 from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_lengths
+from secateur.pipelines.studies.manifest_keys import ManifestKeys
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
 from secateur.pipelines.studies.sections import TimeTo
-from secateur.pipelines.studies.selection import RANDOM, Selection
+from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
 from secateur.pipelines.studies.signals import AUDIT, CHOICE, DATA, SCORING, SIGNALS, made_by_assets
 from secateur.pipelines.studies.target import MADE, TITLES
-from secateur.pipelines.studies.target_keys import TargetKeys
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
@@ -37,7 +37,7 @@ OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds",
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
 
 
-class Study(TargetKeys):
+class Study(ManifestKeys):
     """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
@@ -157,35 +157,6 @@ class Study(TargetKeys):
                 others = {other for other in self.scores if other != name}
                 require_score(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
         return self
-
-    def add_as_many(self) -> None:
-        """Put as many rows at random beside each selection that a manifest lists."""
-        for name in self.manifests:
-            beside = self.selections.setdefault(
-                f"{name}{RANDOM}", Selection(selector="uniform_random", budget=OWN, as_many_as=name)
-            )
-            if beside.as_many_as != name:
-                raise ValueError(
-                    f"selections.{name}{RANDOM}: as many rows as {name} keeps, at random, have this name; call the "
-                    "selection otherwise"
-                )
-        for name, selection in self.selections.items():
-            if selection.as_many_as is not None:
-                require(selection.as_many_as, self.manifests, f"selections.{name}.as_many_as")
-
-    @property
-    def manifests(self) -> dict[str, Path]:
-        """Folders of the manifests whose rows selections keep, by the selection."""
-        return {name: one.manifest for name, one in self.selections.items() if one.manifest is not None}
-
-    def as_many(self, name: str) -> str:
-        plain = name.removesuffix(KD).removesuffix(STEPS)
-        return f"{plain}{RANDOM}{name.removeprefix(plain)}" if plain in self.manifests else ""
-
-    def title(self, name: str) -> str:
-        plain = name.removesuffix(KD).removesuffix(STEPS)
-        of = self.selections[plain].as_many_as if plain in self.selections else None
-        return super().title(name).replace(plain, f"random, as many as {of}", 1) if of else super().title(name)
 
     @model_validator(mode="after")
     def _trainings_are_possible(self) -> "Study":
@@ -397,11 +368,6 @@ class Study(TargetKeys):
         if trial is None or parent[0] != "scores" or parent[1] not in self.own_scores:
             return super().needs(trial, parent)
         return parent[1] in self.own_read("", trial)
-
-    def listed_by(self, name: str) -> str:
-        """The selection whose manifest says which rows a selection keeps, or how many; empty where none does."""
-        selection = self.selections.get(name)
-        return "" if selection is None else name if selection.manifest is not None else selection.as_many_as or ""
 
     def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
         root, _, rest = content.partition(".")

@@ -285,7 +285,9 @@ def test_label_studio_itself_takes_interface_tasks_and_predictions(written: tupl
         view.validate()
         for task in json.loads((written[0] / "label_studio" / f"{name}.json").read_text()):
             assert view.validate_task({"data": task["data"]})
-            assert not [one for each in task["predictions"] for one in view.validate_prediction(each, return_errors=True)]
+            assert not [
+                one for each in task["predictions"] for one in view.validate_prediction(each, return_errors=True)
+            ]
 
 
 def test_argilla_gets_folders_that_it_reads_from_disk(written: tuple[Path, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""An audit of new rows beside what an earlier one remembers: as a whole audit says it, with far fewer rows looked at."""
+"""An audit of new rows beside what an earlier one remembers: what a whole audit says, with far fewer rows looked at."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def read(folder: Path, name: str, table: pl.DataFrame, wish: Wish, test: pl.Data
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many texts are taken apart into words, how many are read at most at once, and how many pictures are decoded."""
+    """How many texts are taken apart into words, how many are read at once at most, and pictures that are decoded."""
     counted: Counter[str] = Counter()
     apart, held, decode = word_sets.words_of, AuditRows.texts, decoding.decode_image
 

@@ -52,7 +52,8 @@ def cross_fitted(
     and float32 for features, NaN where a value is missing, codes below 255 in the columns `categories`. `targets` are
     int64 `[n]` below `width`, bool `[n, labels]`, or float64 `[n, k]`. Rows of equal `groups` share a fold; without
     groups, rows of equal inputs do. Of the other folds 20,000 rows at most are learned from, which the seed draws
-    (vectors: all); of numbers, those far from the rest of the data do not teach, see `steadied`. Memory beside inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
+    (vectors: all); of numbers, those far from the rest of the data do not teach, see `steadied`. Memory beside
+    inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
     Raises ValueError for fewer different rows than folds, and for lengths that differ.
     """
     rows = inputs.shape[0]
@@ -86,9 +87,7 @@ def in_turn(
         learned, held = np.flatnonzero((fold != number) & (True if teaches is None else teaches)), fold == number
         if len(learned) > most:
             learned = np.sort(learned[np.argsort(random_keys(learned, seed), kind="stable")[:most]])
-        predictions[held] = predicted(
-            inputs, targets, learned, np.flatnonzero(held), kind, task, width, categories
-        )
+        predictions[held] = predicted(inputs, targets, learned, np.flatnonzero(held), kind, task, width, categories)
     return predictions
 
 

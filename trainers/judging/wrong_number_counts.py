@@ -56,15 +56,13 @@ class Mixture:
         below = np.log(np.maximum(self.edges, 1e-300) / start) / np.log(top / start)
         return np.diff(np.clip(below, 0, 1))
 
-    def unlikelihood(self, at: Float64[np.ndarray, "3"], wrong: float) -> float:
+    def unlikelihood(self, at: Float64[np.ndarray, " law"], wrong: float) -> float:
         """Negative log likelihood of a scale, tails, and the part of the wrong ones that are other rows' numbers."""
         scale, tails, part = at
         shares = wrong * (part * self.other + (1 - part) * self.beyond(scale))
         return -float(self.counts @ np.log((1 - wrong) * self.right(scale, tails) + shares + TINY))
 
-    def likeliest(
-        self, wrong: float, start: Float64[np.ndarray, "3"]
-    ) -> tuple[float, Float64[np.ndarray, "3"]]:
+    def likeliest(self, wrong: float, start: Float64[np.ndarray, " law"]) -> tuple[float, Float64[np.ndarray, " law"]]:
         """The least negative log likelihood of so many wrong ones, from some start on, and where it is."""
         from scipy.optimize import minimize
 
@@ -73,9 +71,7 @@ class Mixture:
         return float(found.fun), found.x
 
 
-def mixture_of(
-    away: Float64[np.ndarray, " n"], if_wrong: Float64[np.ndarray, " m"], width: int
-) -> Mixture | None:
+def mixture_of(away: Float64[np.ndarray, " n"], if_wrong: Float64[np.ndarray, " m"], width: int) -> Mixture | None:
     """Distances by class, geometric from the nearest on; None where all are zero."""
     apart = away[away > 0]
     if not len(apart):
@@ -119,8 +115,8 @@ def how_many_numbers(
 
 
 def along(
-    mixture: Mixture, shares: Float64[np.ndarray, " s"], start: Float64[np.ndarray, "3"]
-) -> list[tuple[float, Float64[np.ndarray, "3"]]]:
+    mixture: Mixture, shares: Float64[np.ndarray, " s"], start: Float64[np.ndarray, " law"]
+) -> list[tuple[float, Float64[np.ndarray, " law"]]]:
     """The likeliest at each share, each from that of the one before."""
     found = []
     for share in shares:
@@ -129,7 +125,7 @@ def along(
     return found
 
 
-def inner(at: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
+def inner(at: Float64[np.ndarray, " law"]) -> Float64[np.ndarray, " law"]:
     """Off the bounds, where slopes vanish."""
     return np.clip(at, [-20, 0.01, 0.02], [20, 0.98 / HEAVIEST, 0.98])
 
