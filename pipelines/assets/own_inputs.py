@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.listed_rows import listed_rows
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.data.own_values import (
     DataRows,
@@ -32,7 +33,6 @@ from secateur.pipelines.data.stored_targets import targets_in
 from secateur.pipelines.data.whole import files_as_read
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.manifests.provenance import ScoreCard
-from secateur.pipelines.runs.listed_rows import listed_rows
 from secateur.pipelines.runs.own_outputs import order_of, placed, scores_of_outputs
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice

@@ -14,6 +14,7 @@ from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.listed_rows import Masks, listed_rows
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.manifests.manifest import Manifest
@@ -22,7 +23,6 @@ from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
 from secateur.pipelines.runs.choosing import Subset, held_settings, read_by, signals_read, subset_of
 from secateur.pipelines.runs.kept_rows import ROWS
-from secateur.pipelines.runs.listed_rows import Masks, listed_rows
 from secateur.pipelines.runs.target_signals import StoredTarget
 from secateur.pipelines.runs.units_of_rows import columns_in, costs_of_rows
 from secateur.pipelines.storage.store import Store

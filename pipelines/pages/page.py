@@ -43,6 +43,7 @@ from secateur.pipelines.studies.samples import Study
 
 TUNED = "Settings that held-out training samples chose"
 CURVE = "curve"
+COSTS = "What each row cost, by part"
 AUDIT_PAGE = (LINK, "Pairs side by side, labels to look at, and questions to mark: the page of the audit")
 LISTED = ("The gravest first. findings.csv, beside this report, has their rows with targets and scores.",)
 
@@ -163,8 +164,7 @@ def parts_of(
         tables_of = [("Selections for the target beside random ones", told.table)]
         yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
     yield from budgets_part(report)
-    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
-    yield audit_part(audited)
+    yield from data_parts(findings, groups, audited)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
     yield Part("classes", "Effect by class", tables=list(classes.items()))
@@ -190,10 +190,15 @@ def parts_of(
     for name, table in tables.items():
         yield Part(name.lower().replace(" ", "-"), name, tables=[(f"{name} of every row", table)], folded=True)
     yield Part("tuning", "Chosen settings", tables=[(TUNED, tuning_table(report))], folded=True)
-    costs = [("What each row cost, by part", other[COMPUTE])]
-    yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
+    yield Part("compute", COMPUTE, pictures=pictures, tables=[(COSTS, other[COMPUTE])], folded=True)
     yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
     yield Part("methods", "Methods", [note(report), *([note(steps)] if steps else [])], folded=True)
+
+
+def data_parts(findings: Sequence[Mapping[str, Any]], groups: Grouped, audited: Sequence[str]) -> Iterator[Part]:
+    """What is wrong with the data, and what an audit of them says."""
+    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
+    yield audit_part(audited)
 
 
 def audit_part(sentences: Sequence[str]) -> Part:
