@@ -110,7 +110,7 @@ def mirrored_at(
     """Rows mirrored at means; unit vectors at the direction of the mean, to which the angle stays as it was. Mirrored
     at the mean itself, which lies within the sphere, and brought back to it, they would come nearer to all others."""
     if not on_sphere:
-        return 2 * means - rows
+        return np.asarray(2 * means - rows, np.float32)
     means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-30))
     return np.asarray(2 * np.vecdot(rows, means)[:, None] * means - rows, np.float32)
 
