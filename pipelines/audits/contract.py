@@ -156,7 +156,7 @@ class AuditRows:
     @cached_property
     def seen(self) -> Seen:
         """What is kept of pictures."""
-        return seen(self)
+        return seen(self.cells(), self.sound)
 
     @cached_property
     def features(self) -> pl.DataFrame:

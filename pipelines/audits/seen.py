@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from secateur.pipelines.audits.contract import AuditRows
     from secateur.scorers.copies.thumbnails import Thumbnails
 
 COLUMNS = ("width", "height", "darkest", "low", "mean", "high", "brightest", "missing")
@@ -41,19 +40,20 @@ class Seen:
     measures: Measures
 
 
-def seen(rows: AuditRows) -> Seen:
-    """Decode all pictures, one after another; one that cannot be read is black, and nothing is known of it."""
+def seen(batches: Iterator[tuple[int, list[Any]]], sound: Bool[np.ndarray, " n"]) -> Seen:
+    """Decode all pictures, cells in batches behind the number of their first row, one after another; one that is not
+    `sound` or cannot be read is black, and nothing is known of it."""
     from PIL import Image
 
     from secateur.scorers.copies.thumbnails import thumbnails
     from secateur.trainers.modalities.decoding import DEEP, decode_image
 
-    values = np.full((len(rows), len(COLUMNS)), np.nan)
+    values = np.full((len(sound), len(COLUMNS)), np.nan)
 
     def decoded() -> Iterator[Image.Image]:
-        for start, cells in rows.cells():
+        for start, cells in batches:
             for row, cell in enumerate(cells, start):
-                picture = decode_image(cell) if rows.sound[row] else None
+                picture = decode_image(cell) if sound[row] else None
                 if picture is None:
                     yield Image.new("L", (1, 1))
                     continue
