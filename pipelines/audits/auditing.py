@@ -54,8 +54,6 @@ class How:
     """What models of a study say of the test rows; they learned from all training rows."""
     tested_by: str = ""
     """Which models these are, in words."""
-    remembers: bool = False
-    """Whether a memory will be made of the audit."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,6 @@ class Audited:
     """Whether tables may show what rows hold."""
     contamination: Mapping[str, Any] = field(default_factory=dict)
     """How much of texts of other parts stands in training, by the part's name."""
-    cheap: Cheap | None = field(default=None, repr=False, compare=False)
-    """What the rows are to the cheap model; None where it was not kept."""
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
@@ -172,13 +168,13 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if how.own is not None:
         fit_to(how.own, rows)
     say("comparing rows")
-    cheap = Cheap(rows)
-    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
+    copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
     if not unlooked:
         say("looking at labels")
+        cheap = Cheap(rows)
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
@@ -187,8 +183,7 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     overlaps = overlaps_in(rows) if how.near else {}
     every = [*checked(rows, copies, suspects), *contaminated(rows, overlaps)]
     found = tuple(with_draws(in_order(every), how.seed))
-    kept = cheap if how.remembers else None
-    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps), kept)
+    return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
 
 
 def checked(

@@ -105,10 +105,10 @@ def looks_of(audit: Audited) -> dict[str, np.ndarray]:
     if rows.kind == "text":
         from secateur.scorers.copies.word_sets import words_of
 
-        words = words_of(rows.texts().gather(sound))
+        words = words_of(rows.texts.gather(sound))
         return {"hashes": words.hashes, "starts": words.starts, "keys": words.keys}
-    assert audit.cheap is not None
-    return {"pixels": audit.cheap.pictures.pixels[sound], "keys": audit.cheap.pictures.keys[sound]}
+    small = rows.seen.thumbnails
+    return {"pixels": small.pixels[sound], "keys": small.keys[sound]}
 
 
 def memory_of(audit: Audited, looks: Mapping[str, np.ndarray]) -> Memory:

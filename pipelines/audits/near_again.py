@@ -9,13 +9,15 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int64, UInt64
 
-from secateur.pipelines.audits.cheap import decoded
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.pipelines.audits.memory import Memory
 from secateur.pipelines.audits.nearly import among, numbers_of
+from secateur.pipelines.audits.seen import seen
 from secateur.scorers.copies.contract import Copies
 from secateur.scorers.copies.found import Contents, Found, Similarity, contents_of
 
+DECODED = 256
+"""Pictures that are read at once."""
 BLOCK = 64
 """New contents that are compared with all at once."""
 Pairs = Callable[[Int64[np.ndarray, " q"], Found], Similarity]
@@ -118,9 +120,11 @@ def by_looks(
 ) -> tuple[UInt64[np.ndarray, " m"], Any, dict[str, np.ndarray]]:  # fmt: skip
     """Pictures by their look: views of each new one among all, whose thumbnails are remembered."""
     from secateur.scorers.copies.pictures import Gallery
-    from secateur.scorers.copies.thumbnails import thumbnails
 
-    own = thumbnails(decoded(rows, sound[fresh]))
+    asked = sound[fresh]
+    starts = range(0, len(asked), DECODED)
+    cells = ((start, rows.held(asked[start : start + DECODED])) for start in starts)
+    own = seen(cells, np.ones(len(asked), np.bool_)).thumbnails
     parts = [memory.looks["pixels"], own.pixels]
     deep = max(pixels.shape[3] for pixels in parts if len(pixels))
     whole = [np.broadcast_to(pixels, (*pixels.shape[:3], deep)) if len(pixels) else None for pixels in parts]
@@ -154,7 +158,7 @@ def by_columns(
     """Rows of a table by their standardised distance: of each new row to every other one."""
     from secateur.scorers.copies.points import row_keys, standardised
 
-    numbers = numbers_of(rows.features())[sound]
+    numbers = numbers_of(rows.features)[sound]
     points = standardised(numbers)
     reach = float(np.sqrt(2 * max(points.shape[1], 1)))
 
