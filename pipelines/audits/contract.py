@@ -148,6 +148,12 @@ class AuditRows:
         """Texts of all rows, String `[n]`, empty where a row has none."""
         return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
 
+    def texts_at(self, rows: Int64[np.ndarray, " m"]) -> pl.Series:
+        """Texts of some rows, in their order, without those of others where nobody has read all."""
+        if "texts" in self.__dict__:
+            return self.texts.gather(rows)
+        return pl.Series(self.held(rows), dtype=pl.String).fill_null("")
+
     def cells(self) -> Iterator[tuple[int, list[Any]]]:
         """Pictures as cells of `data.types.PICTURE`, undecoded, in batches behind the number of their first row."""
         start = 0
