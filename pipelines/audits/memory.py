@@ -49,14 +49,14 @@ class Memory:
     def write(self, folder: Path) -> None:
         """Fill an empty folder."""
         self.rows.write_parquet(folder / ROWS)
-        np.savez(folder / LOOKS, **self.looks)
+        np.savez(folder / LOOKS, allow_pickle=False, **self.looks)
         if self.predicted is not None:
             np.save(folder / PREDICTED, self.predicted)
         told = {**self.told, "version": VERSION, "near": []}
         for place, copies in enumerate(self.near):
             values = {field.name: getattr(copies, field.name) for field in fields(copies)}
             arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-            np.savez(folder / f"near-{place}.npz", **arrays)
+            np.savez(folder / f"near-{place}.npz", allow_pickle=False, **arrays)
             told["near"].append({name: value for name, value in values.items() if name not in arrays})
         (folder / TOLD).write_text(json.dumps(told, default=float), encoding="utf-8")
 

@@ -62,7 +62,8 @@ def offer_known(
     of = found.contents.of
 
     def content(known: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
-        return of[at[places[known]]]
+        contents: Int64[np.ndarray, " k"] = of[at[places[known]]]
+        return contents
 
     for other, alike in ((measure.partner, measure.similarity), (measure.across, measure.across_similarity)):
         there = np.flatnonzero(other >= 0)

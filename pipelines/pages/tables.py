@@ -44,10 +44,10 @@ def main_table(report: Report) -> Table:
     for row in report.whole:
         against = row.against.get(other_of(study, study.references[0])) if study.references else None
         verdict = f"{brief(against, metric)}, {title_of(study, study.references[0])}" if against else "nothing pruned"
-        beside = next((other for other in report.whole if other.name == study.as_many(row.name)), None)
-        if beside and AS_MANY in row.against:
+        alike = next((other for other in report.whole if other.name == study.as_many(row.name)), None)
+        if alike and AS_MANY in row.against:
             verdict = f"{brief(row.against[AS_MANY], metric)}, {AS_MANY}"
-        own = mean_of(beside.metrics[metric.name], metric) if beside else ""
+        own = mean_of(alike.metrics[metric.name], metric) if alike else ""
         line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), own, verdict]
         lines.append(line + ([""] if second else []) + worst_of(row, worst, report.by_class))
     return lines

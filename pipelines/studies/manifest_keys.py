@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from secateur.pipelines.studies.grid import KD, OWN, STEPS
+from secateur.pipelines.studies.grid import KD, STEPS
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.selection import RANDOM, Selection
 from secateur.pipelines.studies.target_keys import TargetKeys
@@ -15,7 +15,7 @@ class ManifestKeys(TargetKeys):
         """Put as many rows at random beside each selection that a manifest lists."""
         for name in self.manifests:
             beside = self.selections.setdefault(
-                f"{name}{RANDOM}", Selection(selector="uniform_random", budget=OWN, as_many_as=name)
+                f"{name}{RANDOM}", Selection(selector="uniform_random", budget="own", as_many_as=name)
             )
             if beside.as_many_as != name:
                 raise ValueError(

@@ -378,5 +378,9 @@ class Study(ManifestKeys):
         if content == AUDIT:
             return names[0] == "report"
         if root == "selections" and rest.endswith(".manifest"):
-            return names[0] == "subset" and bool(trial) and self.listed_by(trial.plain.name) == rest.partition(".")[0]
+            return (
+                names[0] == "subset"
+                and trial is not None
+                and self.listed_by(trial.plain.name) == rest.partition(".")[0]
+            )
         return super().follows(names, trial, content)

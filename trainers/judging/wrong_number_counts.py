@@ -44,7 +44,7 @@ class Mixture:
 
         at = self.edges * np.exp(-log_scale)
         below = (2 * (ndtr(at) if tails < 0.005 else stdtr(1 / tails, at)) - 1) ** self.width
-        shares = np.diff(below)
+        shares: Float64[np.ndarray, " classes"] = np.diff(below)
         shares[-1] += 1 - below[-1]
         return shares
 
@@ -127,7 +127,8 @@ def along(
 
 def inner(at: Float64[np.ndarray, " law"]) -> Float64[np.ndarray, " law"]:
     """Off the bounds, where slopes vanish."""
-    return np.clip(at, [-20, 0.01, 0.02], [20, 0.98 / HEAVIEST, 0.98])
+    within: Float64[np.ndarray, " law"] = np.clip(at, [-20, 0.01, 0.02], [20, 0.98 / HEAVIEST, 0.98])
+    return within
 
 
 def lowest(
