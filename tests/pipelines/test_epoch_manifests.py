@@ -1,4 +1,4 @@
-"""Manifests of selections in training: from the user's file by a study to each epoch of a data set, and what refuses."""
+"""Manifests of selections in training: from the user's file by a study to each epoch of it, and what is refused."""
 
 import json
 import shutil
@@ -23,6 +23,7 @@ from secateur.pipelines.manifests.explain import explain, over_epochs
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study
 from secateur.pipelines.studies.files import StudyFile, load_study
+from secateur.pipelines.studies.grid import Trial
 from secateur.trainers.loop.run import Run
 
 COUNT, BATCH = 130, 16
@@ -79,7 +80,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Batches]:
 
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setattr(Run, "passes", passes)
-        run_study(StudyFile(path, load_study(path)), folder / "assets", instance)
+        trials = [Trial(name, 0) for name in (*NAMES, "uniform_random@0.4")]
+        run_study(StudyFile(path, load_study(path)), folder / "assets", instance, trials=trials)
     return folder, seen
 
 
@@ -224,9 +226,8 @@ def test_export_takes_one_epoch_or_says_so(
     by_row = dict(zip(shown.rows.tolist(), shown.weights.tolist(), strict=True))
     assert kept["weight"].to_list() == pytest.approx([by_row[row] for row in kept["row"]])
     assert len(set(by_row.values())) == 2
-    twice = command(
-        "export", place(ran[0], "fresh@0.4"), "--to", "text", "-o", tmp_path / "t.txt", "--epoch", 2, "--json"
-    )
+    words = ("--to", "text", "-o", tmp_path / "t.txt", "--epoch", 2, "--json")
+    twice = command("export", place(ran[0], "fresh@0.4"), *words)
     assert "shows twice stand here once" in json.loads(twice.stdout)["warnings"][0]
 
 
@@ -333,7 +334,7 @@ class Killed(BaseException):
 def test_a_killed_training_goes_on_with_the_epochs_behind_it(
     ran: tuple[Path, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed inside the third epoch of InfoBatch, after a snapshot; the same manifest comes out, and nothing is left."""
+    """Killed inside the third epoch of InfoBatch, after a snapshot: the same epochs come out, and nothing is left."""
     from secateur.pipelines.runs import resumption
 
     monkeypatch.setattr(resumption, "EVERY_SECONDS", 1e-9)
@@ -354,11 +355,10 @@ def test_a_killed_training_goes_on_with_the_epochs_behind_it(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Run, "passes", passes)
             with pytest.raises(BaseException):  # noqa: B017, PT011 - Dagster wraps it
-                run_study(file, root, instance)
+                run_study(file, root, instance, trials=[Trial("easy@own", 0)])
         assert len(list(root.rglob("epochs/*.npz"))) == 3
         assert not place(tmp_path, "easy@own").exists()
-        steps[0] = 100
-        run_study(file, root, instance)
+        run_study(file, root, instance, trials=[Trial("easy@own", 0)])
     assert dict(files(place(tmp_path, "easy@own"))).keys() == dict(files(place(ran[0], "easy@own"))).keys()
     again, before = (Manifest.load(place(one, "easy@own")) for one in (tmp_path, ran[0]))
     assert again.epochs.sizes == before.epochs.sizes
