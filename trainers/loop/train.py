@@ -111,8 +111,6 @@ def train(
     with run.under_way():
         if saved is not None:
             run.load_state_dict(saved, checkpoint)
-            if shown is not None:
-                shown.check(run.position.epoch_samples[: run.position.epoch])
         began = started - run.position.seconds
         began = follow(run, made_of, began, progress, checkpoint, snapshots, trackers, shown)
     if device.type == "cuda":
@@ -186,6 +184,8 @@ def follow(
     Returns when it would have begun, had nothing been measured along the way either.
     """
     at, processes = run.position, run.processes
+    if shown is not None:
+        shown.check(at.epoch_samples[: at.epoch])
     run.model.train()
 
     def save() -> None:
