@@ -110,7 +110,9 @@ class Trials:
         run = f"{trial.selection}/{trial.seed}"
         return ShownEpochs(snapshots_of(self.store, self.study.name, run, made_of).folder.absolute() / "epochs")
 
-    def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None) -> Trained:
+    def train_here(
+        self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
+    ) -> Trained:
         """Train a trial in this process, going on from where a run that was killed was saved."""
         selection, sampler, objective = self.study.selections.get(trial.plain.name), None, None
         config = self.config_of(trial, keep)
@@ -153,7 +155,7 @@ class Trials:
         return 0 if trial.at_steps else self.study.evaluations_of(trial.plain.name)
 
     def train_launched(
-        self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None
+        self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
     ) -> Trained:
         """Train a trial in as many processes as the study's `compute` says.
 
