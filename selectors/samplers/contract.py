@@ -120,6 +120,8 @@ class EpochSampler(ABC):
     """
 
     settings: ClassVar[type[BaseModel]]
+    version: ClassVar[str] = "1"
+    """Of its draws: another one where the same seed, epoch and losses give other samples than before."""
     observed: ObservedLosses | None = None
 
     def __init_subclass__(cls) -> None:
