@@ -2,7 +2,8 @@
 
 >>> import secateur as sc
 >>> dir(sc.samplers)
-['FixedSubset', 'Ies', 'InfoBatch', 'OrderDp', 'Repb', 'Rs2', 'Seta', 'Shard', 'SubsetSchedule', 'WithIds']
+['FixedSubset', 'Ies', 'InfoBatch', 'OrderDp', 'Repb', 'Rs2', 'SampledTraining', 'SamplerCallback', 'Seta', 'Shard', \
+'SubsetSchedule', 'WithIds']
 >>> sampler = sc.samplers.InfoBatch(100, 5, seed=0)
 >>> sampler.set_epoch(0)
 >>> len(list(sampler))
@@ -31,6 +32,8 @@ _PLACES = {
     "OrderDp": "selectors.samplers.order_dp",
     "Repb": "selectors.samplers.repb",
     "Rs2": "selectors.samplers.rs2",
+    "SampledTraining": "trainers.loop.own_loop",
+    "SamplerCallback": "trainers.loop.sampler_callback",
     "Seta": "selectors.samplers.seta",
     "Shard": "selectors.samplers.contract",
     "SubsetSchedule": "selectors.samplers.subset_schedule",

@@ -26,7 +26,9 @@ def by_counting(samples: int, pool: int, kept: int, guarded: int) -> np.ndarray:
     return found / comb(samples, pool)
 
 
-@pytest.mark.parametrize(("pool", "top", "guard"), [(0.75, 0.5, 0.0), (0.5, 1.0, 0.0), (0.8, 0.5, 0.25), (1.0, 0.3, 0.0)])
+@pytest.mark.parametrize(
+    ("pool", "top", "guard"), [(0.75, 0.5, 0.0), (0.5, 1.0, 0.0), (0.8, 0.5, 0.25), (1.0, 0.3, 0.0)]
+)
 def test_odds_of_a_rank_are_the_share_of_pools_that_keep_it(pool: float, top: float, guard: float) -> None:
     sampler = OrderDp(10, pool=pool, top=top, guard=guard)
     expected = by_counting(10, sampler.pool, sampler.kept, sampler.guarded)
@@ -75,7 +77,12 @@ def test_each_epoch_keeps_the_highest_losses_of_a_pool() -> None:
 
 
 def test_samples_not_seen_count_as_one_of_their_loss() -> None:
-    for unseen, expected in ((3.0, range(6, 10)), ("first", range(4)), (-1.0, range(6, 10)), (6.5, [0, 1, 2, 3, 7, 8, 9])):
+    for unseen, expected in (
+        (3.0, range(6, 10)),
+        ("first", range(4)),
+        (-1.0, range(6, 10)),
+        (6.5, [0, 1, 2, 3, 7, 8, 9]),
+    ):
         sampler = OrderDp(10, pool=1.0, top=0.4, unseen=unseen)  # type: ignore[arg-type]
         sampler.observe(torch.arange(4, 10), torch.arange(4, 10).float())
         sampler.set_epoch(1)
