@@ -115,7 +115,8 @@ class Ies(EpochSampler):
         if epoch > before and (self.past.last_seen.numpy()[mastered] != before).any():
             self.warn_once(
                 "samples that an epoch left out have no loss of that epoch, and cannot return: compute the losses of "
-                "sampler.forward_only at the end of each epoch, without gradients, and call sampler.observe(ids, losses)"
+                "sampler.forward_only at the end of each epoch, without gradients, and call sampler.observe(ids, "
+                "losses)"
             )
 
 

@@ -65,9 +65,19 @@ def as_sharegpt(path: Path) -> None:
     datasets.Dataset.from_dict({"conversations": given}).to_parquet(path)
 
 
+def as_talks(path: Path) -> None:
+    named = [{"prompt": turns(row)[:1], "completion": turns(row)[1:], "source": row["source"]} for row in pairs()]
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, named)))
+    else:
+        datasets.Dataset.from_list(named).to_parquet(path)
+
+
 SHAPES: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
     "alpaca": ("a.jsonl", as_alpaca, {"prompt": ["instruction", "input"], "completion": "output", "label": "source"}),
     "pairs": ("a.parquet", as_pairs, {"prompt": "prompt", "completion": "completion"}),
+    "talks": ("a.jsonl", as_talks, {"prompt": "prompt", "completion": "completion", "label": "source"}),
+    "stored talks": ("a.parquet", as_talks, {"prompt": "prompt", "completion": "completion", "label": "source"}),
     "messages": ("a.jsonl", as_messages, {"messages": "messages", "label": "source"}),
     "sharegpt": ("a.parquet", as_sharegpt, {"messages": "conversations"}),
 }
@@ -166,6 +176,31 @@ def test_conversations_have_one_hash_in_every_format(tmp_path: Path) -> None:
         found.append(np.concatenate([words_of(table[CONTENT]) for table in tables]))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_lists_of_messages_have_one_hash_in_every_format_and_other_texts_count_by_letter(tmp_path: Path) -> None:
+    as_talks(tmp_path / "a.jsonl")
+    as_talks(tmp_path / "a.parquet")
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    texts = {name: [json.dumps(row[name], indent=1) for row in rows] for name in ("prompt", "completion")}
+    pl.DataFrame(texts).write_csv(tmp_path / "a.csv")
+    pl.DataFrame({**texts, "completion": [f" {text}" for text in texts["completion"]]}).write_csv(tmp_path / "b.csv")
+    spaced = {"prompt": ["a"] * 9, "completion": ['[{"a": 1}]', '[{"a":1}]', "[", *map(str, range(6))]}
+    pl.DataFrame(spaced).write_csv(tmp_path / "c.csv")
+    columns, found = Columns(prompt="prompt", completion="completion").holding("class", learned=False), {}
+    for name, kind in (
+        ("a.jsonl", "jsonl"),
+        ("a.parquet", "parquet"),
+        ("a.csv", "csv"),
+        ("b.csv", "csv"),
+        ("c.csv", "csv"),
+    ):
+        source: Any = TypeAdapter(Source).validate_python({"kind": kind, "train": name, "test_fraction": 0.2})
+        loaded = load(source, columns, tmp_path, tmp_path / "cache")
+        found[name] = [words_of(table[CONTENT]) for split in loaded.rows.values() for table in split.batches([CONTENT])]
+    for name in ("a.parquet", "a.csv", "b.csv"):
+        np.testing.assert_array_equal(np.concatenate(found["a.jsonl"]), np.concatenate(found[name]))
+    assert len(np.unique(np.concatenate(found["c.csv"]), axis=0)) == 9
 
 
 def fault_of(tmp_path: Path, **changes: Any) -> str:

@@ -12,7 +12,7 @@ N = 40
 
 
 def losses_at(epoch: int) -> np.ndarray:
-    """Of rows 0 to 9 constant and high, of 10 to 19 straight down, of others restless; of row 10 it jumps in epoch 9."""
+    """Of rows 0 to 9 constant and high, of 10 to 19 straight down, of others restless; row 10 jumps in epoch 9."""
     rows = np.arange(N)
     found = 2 + np.sin(3.0 * epoch + rows)
     found[:10] = 5.0

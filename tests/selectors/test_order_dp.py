@@ -1,4 +1,4 @@
-"""OrderDP: the published rule, the odds of each rank by counting pools, and that its gradient is not that of all data."""
+"""OrderDP: the published rule, the odds of each rank by counting pools, and whose gradient it is not."""
 
 from itertools import combinations
 from math import comb
@@ -44,7 +44,7 @@ def test_odds_of_a_rank_are_the_share_of_pools_that_keep_it(pool: float, top: fl
 
 
 def test_published_odds_of_the_cifar_run() -> None:
-    """a = 0.8, b = 0.375 of 50,000: certain within the pool up to rank 18,500, half that at 18,750, none from 19,000."""
+    """a = 0.8, b = 0.375 of 50,000: certain within the pool to rank 18,500, half that at 18,750, none from 19,000."""
     odds = OrderDp(50_000, pool=0.8, top=0.375).inclusion()
     assert odds[18_499] == pytest.approx(0.8, abs=0.005)
     assert odds[18_749] == pytest.approx(0.4, abs=0.005)
@@ -64,7 +64,7 @@ def test_it_is_the_gradient_of_another_objective_and_no_weights_mend_that() -> N
 
 
 def test_each_epoch_keeps_the_highest_losses_of_a_pool() -> None:
-    """All kept are above all that were left out of the pool, so at most as many higher losses are missing as it lacks."""
+    """What is left out of the pool is below what is kept: at most as many higher losses are missing as it lacks."""
     losses = np.random.default_rng(2).permutation(200).astype(np.float64)
     sampler = told(losses, pool=0.75, top=0.4)
     for epoch in range(1, 6):

@@ -58,7 +58,7 @@ def attempt(program: str, kill_at: int | None = None, told: Callable[[Step], obj
     if distributed.is_initialized():
         distributed.barrier()  # all are dead before the first of them begins again
     with recorded(kill_at, told) as steps, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning|torch|accelerate")
+        warnings.filterwarnings("ignore", module="lightning|torch|accelerate|trl|transformers.training_args")
         with contextlib.suppress(KilledError):
             exec(compile(code, "own-loop.md", "exec"), {"__name__": "page"})
     return steps

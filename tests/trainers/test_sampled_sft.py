@@ -82,7 +82,9 @@ def by_hand(model: Any, row: dict[str, str]) -> float:
     whole = WORDS(row["prompt"] + row["completion"] + WORDS.eos_token)["input_ids"]
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([whole])).logits[0].double()
-    losses = [functional.cross_entropy(logits[at - 1], torch.tensor(whole[at])) for at in range(len(prompt), len(whole))]
+    losses = [
+        functional.cross_entropy(logits[at - 1], torch.tensor(whole[at])) for at in range(len(prompt), len(whole))
+    ]
     return float(torch.stack(losses).mean())
 
 
@@ -101,7 +103,10 @@ SAMPLERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name",
+    ["info_batch", *(pytest.param(name, marks=pytest.mark.nightly) for name in SAMPLERS if name != "info_batch")],
+)
 def test_every_kept_id_is_credited_with_its_own_loss(name: str, tmp_path: Path) -> None:
     """Of a model that does not learn: each row's loss is that of the row alone, whatever its batch and its padding."""
     sampler, epochs = SAMPLERS[name](), 6 if name == "ies" else EPOCHS
@@ -130,6 +135,7 @@ def test_every_kept_id_is_credited_with_its_own_loss(name: str, tmp_path: Path) 
         assert sampler.saved_backward == 2 * (N - 1)
 
 
+@pytest.mark.nightly
 def test_with_all_rows_it_trains_as_trl_itself(tmp_path: Path) -> None:
     """The same batches, accumulation and loss types give the same weights; and TRL's own metrics are there."""
     for given in ({}, {"gradient_accumulation_steps": 3, "loss_type": "dft"}):
@@ -137,7 +143,9 @@ def test_with_all_rows_it_trains_as_trl_itself(tmp_path: Path) -> None:
         for kind in (trl.SFTTrainer, Pruned):
             sampler = FixedSubset(np.ones(N, dtype=np.bool_), shuffle=False) if kind is Pruned else None
             plain = {} if sampler else {"train_sampling_strategy": "sequential"}
-            trainer = trainer_of(tmp_path, sampler, kind, num_train_epochs=2, logging_strategy="epoch", **given, **plain)
+            trainer = trainer_of(
+                tmp_path, sampler, kind, num_train_epochs=2, logging_strategy="epoch", **given, **plain
+            )
             before = weights(trainer).clone()
             trainer.train()
             assert (weights(trainer) - before).abs().max() > 1e-3
@@ -147,7 +155,7 @@ def test_with_all_rows_it_trains_as_trl_itself(tmp_path: Path) -> None:
             assert trained[1][1][name] == pytest.approx(trained[0][1][name], rel=1e-5)
 
 
-@pytest.mark.parametrize("loss_type", ["nll", "dft"])
+@pytest.mark.parametrize("loss_type", ["nll", pytest.param("dft", marks=pytest.mark.nightly)])
 def test_weights_multiply_each_rows_gradient(loss_type: str, tmp_path: Path) -> None:
     """One step over everything: against autograd over single rows, each times its weight."""
     factors = torch.linspace(0, 3, N)
@@ -183,6 +191,7 @@ class StopAt(TrainerCallback):
         control.should_training_stop = state.global_step == self.step
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("step", "name"), [(5, "info_batch"), (8, "ies"), (24, "ies")])
 def test_a_stopped_run_goes_on_with_the_rows_that_were_left(step: int, name: str, tmp_path: Path) -> None:
     """In the middle of an epoch, and where one has ended whose left out rows are still to be forwarded."""
@@ -202,13 +211,14 @@ def test_a_stopped_run_goes_on_with_the_rows_that_were_left(step: int, name: str
     assert torch.equal(weights(resumed), weights(undisturbed))
 
 
+@pytest.mark.nightly
 def test_lora_trains_the_adapter_alone(tmp_path: Path) -> None:
     from peft import LoraConfig
 
     adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     trainer = trainer_of(tmp_path, InfoBatch(N, EPOCHS), peft_config=adapter)
     trainer.train()
-    assert [len(ids) for ids in trainer.epochs()][0] == N
+    assert len(trainer.epochs()[0]) == N
     assert min(len(ids) for ids in trainer.epochs()) < N
     base = dict(tiny_language.model(WORDS).named_parameters())
     for name, value in trainer.model.named_parameters():
@@ -229,6 +239,7 @@ def test_a_callback_hands_over_the_sampler_and_logs_what_epochs_leave_out(tmp_pa
         trainer_of(tmp_path, None, trl.SFTTrainer, callbacks=[SamplerCallback(Rs2(N, keep=0.5))]).train()
 
 
+@pytest.mark.nightly
 def test_the_program_of_the_page_prunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, each from its last checkpoint: what is left of a run that has ended is nothing."""
     monkeypatch.setenv("SECATEUR_TINY_MODEL", tiny_language.saved(tmp_path / "model"))
@@ -263,7 +274,7 @@ def test_what_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_trainers_whose_losses_are_of_no_single_row_are_refused() -> None:
-    with pytest.raises(TypeError, match="TRL's DPOTrainer learns from pairs.*goes with SFTTrainer"):
+    with pytest.raises(TypeError, match=r"TRL's DPOTrainer learns from pairs.*goes with SFTTrainer"):
         type("PrunedDpo", (SampledTraining, trl.DPOTrainer), {})
 
 
