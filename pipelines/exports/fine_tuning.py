@@ -163,7 +163,7 @@ def axolotl(selected: Selected, path: Path, *, row_column: RowColumn = "") -> No
                     for turn, message in enumerate(talk.messages)
                 ]}  # fmt: skip
             file.write(json_text({**row, **added}) + "\n")
-    read: dict[str, Any] = {"path": str(selected.target.absolute() / "data.jsonl"), "ds_type": "json"}
+    read: dict[str, Any] = {"path": "data.jsonl", "ds_type": "json"}
     if talks.kind == "text":
         read |= {"type": "completion", "field": "text"}
     else:
@@ -175,7 +175,7 @@ def axolotl(selected: Selected, path: Path, *, row_column: RowColumn = "") -> No
             "roles_to_train": [] if marked else ["assistant"],
             "train_on_eos": "turn",
         } | ({"message_field_training": "train"} if marked else {})
-    note = "# Put this into axolotl's configuration, and correct the path where this folder is moved.\n"
+    note = "# For axolotl's configuration. The path starts where axolotl runs: run it here, or complete the path.\n"
     (path / "axolotl.yaml").write_text(note + yaml.safe_dump({"datasets": [read]}, sort_keys=False), encoding="utf-8")
     copy_manifest(selected, path)
 

@@ -111,17 +111,32 @@ def test_trl_trains_on_it_as_it_is(shape: str, manifest_of: ManifestOf, tmp_path
 def test_trl_gets_texts_where_they_are_asked_for(manifest_of: ManifestOf) -> None:
     path = written("alpaca", "trl", manifest_of, settings={"conversational": "false"})
     assert lines(path / "train.jsonl")[1] == {"prompt": "Say 2\nas 2\n", "completion": "2 é"}
+
+
+def test_messages_are_no_texts(manifest_of: ManifestOf) -> None:
     with pytest.raises(ManifestError, match="row 1: messages are no texts"):
-        written("talks", "trl", manifest_of, settings={"conversational": False}, overwrite=True)
+        written("talks", "trl", manifest_of, settings={"conversational": False})
+
+
+@pytest.mark.parametrize("to", ["trl", "axolotl", "llama_factory"])
+def test_the_same_manifest_exports_the_same_bytes(to: str, manifest_of: ManifestOf, tmp_path: Path) -> None:
+    rows, columns = SHAPES["chats"]
+    data = datasets.Dataset.from_list(rows)
+    manifest = manifest_of(data, columns, KEPT)
+    found = []
+    for name in ("a", "b"):
+        folder = export(manifest, to, tmp_path / name / to, dataset=data)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        found.append([(path.relative_to(folder), path.read_bytes()) for path in files])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_axolotl(shape: str, manifest_of: ManifestOf) -> None:
     path = written(shape, "axolotl", manifest_of)
     [read] = yaml.safe_load((path / "axolotl.yaml").read_text())["datasets"]
-    assert read["path"] == str(path / "data.jsonl")
     assert read["ds_type"] == "json"
-    found = lines(Path(read["path"]))
+    found = lines(path / read["path"])
     if shape == "texts":
         assert (read["type"], read["field"]) == ("completion", "text")
         assert [row["text"] for row in found] == ["text 1", "text 2", "text 5"]

@@ -155,6 +155,40 @@ def test_budgets_are_of_completion_tokens_and_manifests_say_so(finished: tuple[P
     assert kept["longest_first"] < kept["uniform_random"]
 
 
+@pytest.mark.parametrize(
+    ("to", "file"), [("trl", "train.jsonl"), ("axolotl", "data.jsonl"), ("llama_factory", "data.json")]
+)
+def test_a_selection_leaves_for_those_who_train(
+    to: str, file: str, finished: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the shell, with the user's own rows in the user's order, and a manifest that verifies and applies."""
+    home = finished[0]
+    monkeypatch.setenv("SECATEUR_HOME", str(home.parents[1]))
+    monkeypatch.chdir(home.parents[2])
+    manifest = home / "manifest" / "ifd@0.3" / "0"
+    told = ran(
+        "export",
+        str(manifest),
+        "--to",
+        to,
+        "--study",
+        "study.yaml",
+        "-o",
+        str(tmp_path / to),
+        "--set",
+        "row_column=row",
+    )
+    text = (tmp_path / to / file).read_text()
+    rows = json.loads(text) if to == "llama_factory" else [json.loads(line) for line in text.splitlines()]
+    assert told["rows"] == len(rows) > 0
+    kept, data = Manifest.load(tmp_path / to / "manifest"), pairs()
+    assert [row["row"] for row in rows] == kept.rows.tolist()
+    answers = {"trl": lambda row: row["completion"][0]["content"], "axolotl": lambda row: row["messages"][1]["content"],
+               "llama_factory": lambda row: row["output"]}[to]  # fmt: skip
+    assert [answers(row) for row in rows] == [data[row["row"]]["output"] for row in rows]
+    assert len(kept.apply(datasets.Dataset.from_list(data))) == len(rows)
+
+
 def test_the_longest_first_cost_no_proxy(finished: tuple[Path, Any, Any]) -> None:
     outcome = json.loads((finished[0] / "evaluation" / "longest_first@0.3" / "0.json").read_text())
     assert "proxy" not in outcome["compute"]

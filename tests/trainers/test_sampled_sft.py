@@ -1,6 +1,8 @@
 """TRL's SFTTrainer under a sampler: ids through its preparation, each row's own loss, its training, what it refuses."""
 
 import dataclasses
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,27 @@ def test_a_stopped_run_goes_on_with_the_rows_that_were_left(step: int, name: str
     resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{step}"))
     assert stopped.shown + resumed.shown == undisturbed.shown
     assert torch.equal(weights(resumed), weights(undisturbed))
+
+
+@pytest.mark.nightly
+def test_two_processes_share_batches_and_what_is_left_out(tmp_path: Path) -> None:
+    """Both hold the same losses, each row's own, also of rows that were forwarded alone."""
+    script = Path(tiny_language.__file__).with_name("sft_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
+               str(script), str(tmp_path)]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    losses = torch.tensor(own_losses())
+    for rank in ranks:
+        assert rank["saved"] == 2 * (N - 1)
+        torch.testing.assert_close(rank["losses"], losses, rtol=2e-5, atol=0)
+        torch.testing.assert_close(rank["history"][:, -4:], losses[:, None].expand(-1, 4), rtol=2e-5, atol=0)
+    for epoch, rows in ((0, N), (3, N), (4, 1)):
+        shown = [[i for at, ids in rank["shown"] if at == epoch for i in ids] for rank in ranks]
+        assert len(set(shown[0] + shown[1])) == rows
+        assert len(shown[0]) == len(shown[1])
 
 
 @pytest.mark.nightly
