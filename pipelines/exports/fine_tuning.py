@@ -156,7 +156,7 @@ def axolotl(selected: Selected, path: Path, *, row_column: RowColumn = "") -> No
     talks = Talks(selected, "axolotl", row_column)
     with (path / "data.jsonl").open("w", encoding="utf-8", newline="\n") as file:
         for talk, added in talks:
-            row = {"text": talk.text} if talks.kind == "text" else {"messages": list(talk.messages)}
+            row: dict[str, Any] = {"messages": talk.messages} if talks.kind != "text" else {"text": talk.text}
             if talks.kind == "completion":
                 row = {"messages": [
                     {**message, "train": turn >= talk.first and message["role"] == "assistant"}

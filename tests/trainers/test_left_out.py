@@ -29,11 +29,11 @@ class Stop(Observer):
 
     def __init__(self, at: int) -> None:
         super().__init__(SAMPLES, CPU)
-        self.left = at
+        self.left = [at]  # a list is no setting, by which runs would differ
 
     def update(self, batch: TrainingBatch) -> None:
-        self.left -= 1
-        if not self.left:
+        self.left[0] -= 1
+        if not self.left[0]:
             raise KeyboardInterrupt
 
     def reduce(self) -> torch.Tensor:
