@@ -84,7 +84,7 @@ def test_what_is_left_out_is_told_as_the_model_is_at_the_end_of_the_epoch() -> N
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     sampler, undisturbed = run()
     assert undisturbed is not None
-    for stop in (18, 22):
+    for stop in (18, 19):  # behind an epoch that left samples out, and within the next
         folder = tmp_path / str(stop)
         assert run(stop, snapshots=Snapshots(folder, steps=1))[1] is None
         again, resumed = run(snapshots=Snapshots(folder, steps=1))
