@@ -86,5 +86,5 @@ class OrderDp(EpochSampler):
 
         higher = np.arange(self.samples)
         others = hypergeom(self.samples - 1, higher, self.pool - 1)
-        within = others.cdf(self.guarded + self.kept - 1) - others.cdf(self.guarded - 1)
+        within = others.cdf(self.guarded + self.kept - 1) - (others.cdf(self.guarded - 1) if self.guarded else 0)
         return np.asarray(self.pool / self.samples * within)

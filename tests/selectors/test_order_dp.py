@@ -26,8 +26,17 @@ def by_counting(samples: int, pool: int, kept: int, guarded: int) -> np.ndarray:
     return found / comb(samples, pool)
 
 
+NIGHT = pytest.mark.nightly
+
+
 @pytest.mark.parametrize(
-    ("pool", "top", "guard"), [(0.75, 0.5, 0.0), (0.5, 1.0, 0.0), (0.8, 0.5, 0.25), (1.0, 0.3, 0.0)]
+    ("pool", "top", "guard"),
+    [
+        (0.8, 0.5, 0.25),
+        pytest.param(0.75, 0.5, 0.0, marks=NIGHT),
+        pytest.param(0.5, 1.0, 0.0, marks=NIGHT),
+        pytest.param(1.0, 0.3, 0.0, marks=NIGHT),
+    ],
 )
 def test_odds_of_a_rank_are_the_share_of_pools_that_keep_it(pool: float, top: float, guard: float) -> None:
     sampler = OrderDp(10, pool=pool, top=top, guard=guard)
@@ -35,7 +44,7 @@ def test_odds_of_a_rank_are_the_share_of_pools_that_keep_it(pool: float, top: fl
     np.testing.assert_allclose(sampler.inclusion(), expected, atol=1e-12)
     assert sampler.inclusion().sum() == pytest.approx(sampler.kept)
     losses = np.random.default_rng(0).permutation(10.0 + np.arange(10))
-    sampler, drawn, epochs = told(losses, 1, pool=pool, top=top, guard=guard), np.zeros(10), 400
+    sampler, drawn, epochs = told(losses, 1, pool=pool, top=top, guard=guard), np.zeros(10), 200
     for epoch in range(1, epochs + 1):
         sampler.set_epoch(epoch)
         drawn[sampler.epoch_ids()] += 1

@@ -69,7 +69,7 @@ def drawn(rescale: str, seeds: int, epochs: int = 1) -> np.ndarray:
 
 
 def test_with_weights_of_probability_the_gradient_is_that_of_all_data_in_expectation() -> None:
-    off = drawn("probability", 200)
+    off = drawn("probability", 120)
     error = off.std(0, ddof=1) / len(off) ** 0.5
     assert (error > 0).all()
     assert (np.abs(off.mean(0)) < 4.5 * error).all()
@@ -77,7 +77,7 @@ def test_with_weights_of_probability_the_gradient_is_that_of_all_data_in_expecta
 
 @pytest.mark.parametrize("rescale", ["history", "none"])
 def test_with_other_weights_it_is_not(rescale: str) -> None:
-    off = drawn(rescale, 60)
+    off = drawn(rescale, 40)
     error = off.std(0, ddof=1) / len(off) ** 0.5
     assert (np.abs(off.mean(0)) > 10 * error).all()
 
