@@ -9,7 +9,8 @@ from secateur.pipelines.commands.shell import AsJson, Epoch, ManifestPath, bar, 
 
 FORMATS = (
     "indices, text, bitmap (row numbers); card (a README); "
-    "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples)"
+    "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples); "
+    "trl, axolotl, llama_factory (fine-tuning data)"
 )
 
 

@@ -247,6 +247,15 @@ class EpochSampler(ABC):
             self._tables[ids.device] = self._draw.weights.to(ids.device)
         return self._tables[ids.device][ids]
 
+    @property
+    def forward_only(self) -> Ids:
+        """Ids of this process that the epoch does not train on, and whose losses it needs all the same, int64.
+
+        At the end of the epoch, before the next `set_epoch`, the loop computes them without gradients and in evaluation
+        mode, and tells `observe`. Most samplers have none.
+        """
+        return np.empty(0, dtype=np.int64)
+
     def plan(self, epochs: int) -> list[PlannedEpoch]:
         """Samples of this process in epochs 0 … epochs-1: exact where they are known, else an upper bound."""
         plans = []

@@ -24,6 +24,7 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
 from secateur.trainers.loop.learning_curve import LearningCurve, Point
+from secateur.trainers.loop.left_out import tell_left_out
 from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
 from secateur.trainers.loop.shown_epochs import ShownEpochs
@@ -207,6 +208,7 @@ def follow(
             ended = at.step == steps
             if ended:
                 run.end_epoch()
+                tell_left_out(run)
                 if run.totals is not None:
                     values = run.numbers(len(epoch.ids))  # waits for the device, so that the time is right
                     values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)
