@@ -137,9 +137,9 @@ def refuse_missing(
     """
     faults = [f"{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
     faults += [
-        f"selections.{name}: it reads embeddings, which {task.name} has none of: {task.lacks['features']}"
+        f"selections.{name}: it reads embeddings, which {task.name} has none of: {task.lacks['embedding']}"
         for name, reads in selections.items()
-        if EMBEDDED.intersection(reads) and "features" in task.lacks
+        if EMBEDDED.intersection(reads) and "embedding" in task.lacks
     ]
     if faults:
         raise ValueError("\n".join(faults))

@@ -14,7 +14,7 @@ from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_len
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
-from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
+from secateur.pipelines.studies.scores import Score, refuse_impossible, refuse_trajectories, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
@@ -162,6 +162,8 @@ class Study(TargetKeys):
         epochs = self.proxy.epochs if self.proxy else None
         refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
         embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
+        reading = [name for name, each in self.selections.items() if "loss_trajectories" in each.reads]
+        refuse_trajectories(reading, self.checkpoints, self.proxy)
         self.check_units()
         if self.proxy:
             self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
@@ -184,6 +186,8 @@ class Study(TargetKeys):
             if self.embedded_by_proxy(score.signals):
                 return f"scores.{name}: {score.scorer!r} reads embeddings of a proxy, {vectors}"
         for name, selection in self.selections.items():
+            if "loss_trajectories" in selection.reads:
+                return f"selections.{name}: {selection.selector!r} reads losses of a proxy over its training, {add}"
             compared = self.of_embeddings if "target_places" in selection.reads else set()
             if self.embedded_by_proxy({*selection.reads, *compared}):
                 return f"selections.{name}: {selection.selector!r} reads embeddings of a proxy, {vectors}"

@@ -7,14 +7,13 @@ padded tokens at a time, so that memory does not grow with the batch. What stays
 
 import inspect
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from secateur.trainers.tasks.token_roles import PADDING, ROLE, SCORED
+from secateur.trainers.tasks.token_roles import by_length, real_in, scored_in, used_columns
 
 PIECE = 1 << 24
 """Logits that are held at a time: 64 MiB, and as much again for their softmax."""
@@ -68,17 +67,26 @@ class TokenLosses(nn.Module):
         if torch.is_grad_enabled():
             return self.sums(inputs)
         outputs = torch.empty(len(inputs), 3, device=inputs.device)
-        for rows in by_length(inputs):
+        for rows in by_length(inputs, BUDGET):
             outputs[rows] = self.sums(inputs[rows])
         return outputs
 
+    def before_scored(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every completion token of a batch: the hidden state that predicts it `[k, d]`, its id and its row, int64
+        `[k]`."""
+        inputs = used_columns(inputs)
+        ids, scored = inputs[:, 0].long(), scored_in(inputs)[:, 1:]
+        hidden = self.hidden(ids, real_in(inputs))
+        return hidden[:, :-1][scored], ids[:, 1:][scored], scored.nonzero()[:, 0]
+
+    @property
+    def token_logits(self) -> nn.Module:
+        """The same network that puts out the mean logit of each sample's completion tokens, float32 `[b]`."""
+        return TokenLogits(self)
+
     def sums(self, inputs: torch.Tensor) -> torch.Tensor:
         """The outputs of a batch that goes through the network at once."""
-        real = (inputs[:, 1] & ROLE) != PADDING
-        used = real.any(0).nonzero().flatten()
-        inputs, real = (part[..., int(used[0]) : int(used[-1]) + 1] for part in (inputs, real))
-        ids, scored = inputs[:, 0].long(), ((inputs[:, 1] & ROLE) == SCORED)[:, 1:]
-        hidden, wanted = self.hidden(ids, real)[:, :-1][scored], ids[:, 1:][scored]
+        hidden, wanted, rows = self.before_scored(inputs)
         size = max(1, PIECE // self.body.config.vocab_size)
         losses, right = [], []
         for first in range(0, len(wanted), size):
@@ -87,20 +95,28 @@ class TokenLosses(nn.Module):
             loss, hit = checkpoint(self.piece, *some, use_reentrant=False) if grad else self.piece(*some)
             losses.append(loss)
             right.append(hit)
-        rows = scored.nonzero()[:, 0]
         each = torch.stack([torch.cat(losses), torch.ones_like(wanted, dtype=torch.float32), torch.cat(right)], dim=1)
         return torch.zeros(len(inputs), 3, device=inputs.device).index_add(0, rows, each)
 
 
-def by_length(inputs: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Rows of similar lengths together, each part of as many as `BUDGET` padded tokens hold, one at least."""
-    lengths = ((inputs[:, 1] & ROLE) != PADDING).sum(1)
-    order = lengths.argsort(descending=True, stable=True)
-    counts, first = lengths[order].tolist(), 0
-    while first < len(order):
-        size = max(1, BUDGET // max(1, counts[first]))
-        yield order[first : first + size]
-        first += size
+class TokenLogits(nn.Module):
+    """Ids and roles int32 `[b, 2, length]` -> float32 `[b]`: the mean logit of the completion tokens.
+
+    One logit per token is a product of two vectors: none of the others are made.
+    """
+
+    def __init__(self, network: TokenLosses) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden, wanted, rows = self.network.before_scored(inputs)
+        head = self.network.body.get_input_embeddings() if self.network.head is None else self.network.head
+        logits = torch.linalg.vecdot(hidden, head.weight[wanted]).float()
+        bias = getattr(head, "bias", None)
+        logits = logits if bias is None else logits + bias[wanted]
+        counts = torch.bincount(rows, minlength=len(inputs))
+        return torch.zeros(len(inputs), device=inputs.device).index_add(0, rows, logits) / counts
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ a sample that everything else here is made of, so that what is watched, scored, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +18,33 @@ from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import torch
 from secateur.scorers.signals import Batch, Signal
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
-from secateur.trainers.tasks.token_roles import bare, cut_rows, headed
+from secateur.trainers.tasks.token_roles import bare, by_length, cut_rows, headed, real_in, used_columns
 
 NLL, TOKENS, RIGHT = range(3)
 """Columns of the outputs: summed negative log-likelihood of a sample's completion tokens in nats, how many tokens these
 are, and how many of them have the highest logit."""
+BACKWARD = 1 << 10
+"""Tokens, padding among them, of a pass with gradients."""
 EVERY = "all"
 """The stratum of data without domains."""
 MANY = "a completion is many tokens, each with a distribution over the whole vocabulary; there is no number of a sample"
+RIVALS = (
+    "each token of a completion has a rival of its own in the vocabulary, and no paper says how their margins make one "
+    "number"
+)
 LACKS: dict[Signal, str] = {
     "probabilities": MANY,
     "target_probabilities": f"{MANY} that published scores of probabilities were defined for (checkpoint_loss and loss "
     "are of the mean over its tokens)",
     "predictions": MANY,
-    "correct": "a completion is never right as a whole: no published event of forgetting is one of token accuracy",
-    "margin": MANY,
-    "probability_margin": MANY,
+    "correct": "a completion of many tokens is hardly ever right as a whole",
+    "margin": RIVALS,
+    "probability_margin": RIVALS,
     "error": f"{MANY}: its error has samples x tokens x vocabulary entries, which are never held",
     "target_output": MANY,
     "features": "its last layer sees one vector per token, not one per sample",
-    "inputs": "its inputs are token ids, by which nothing can be differentiated",
+    "inputs": "its inputs are token ids, by which nothing can be differentiated, and layers of language models (a root "
+    "mean square norm, a head that is the embedding) have no gradient norm per sample here",
 }
 
 
@@ -113,6 +120,32 @@ class Sft(Task):
     def target_tokens(self, batch: Batch) -> torch.Tensor:
         """Completion tokens."""
         return batch.outputs[:, TOKENS]
+
+    def token_accuracy(self, batch: Batch) -> torch.Tensor:
+        """Share of the completion tokens that have the highest logit given all before them, `[b, 1]`."""
+        return batch.outputs[:, RIGHT : RIGHT + 1] / batch.outputs[:, TOKENS : TOKENS + 1]
+
+    def token_logits(self, batch: Any) -> torch.Tensor:
+        """Mean logit of the completion tokens."""
+        with torch.no_grad():
+            found: torch.Tensor = self.token_network(batch.models[-1])(batch.inputs)
+        return found
+
+    def token_network(self, model: Any) -> Any:
+        """What the network itself calls `token_logits`, as a network; ValueError for one that has nothing of the
+        kind."""
+        of_tokens = next((part for part in model.modules() if hasattr(part, "token_logits")), None)
+        if of_tokens is None:
+            raise ValueError(f"{type(model).__name__} has no part with token_logits, which language_model has")
+        return of_tokens.token_logits
+
+    def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
+        """See `Signals`."""
+        return real_in(used_columns(inputs))
+
+    def backward_parts(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        """See `Signals`: `BACKWARD` padded tokens at once, one sample at least."""
+        return by_length(inputs, BACKWARD)
 
     def target_cut(self, batch: Any) -> torch.Tensor:
         """Whether some of the sample was longer than what the network reads."""

@@ -6,6 +6,7 @@ pad with the token that ends a text. Padding may stand on either side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,28 @@ CUT = 4
 def scored_in(inputs: Any) -> Any:
     """Which tokens are learned, bool `[n, length]`, of an array or a tensor."""
     return (inputs[:, 1] & ROLE) == SCORED
+
+
+def real_in(inputs: Any) -> Any:
+    """Which tokens are no padding, bool `[n, length]`, of an array or a tensor."""
+    return (inputs[:, 1] & ROLE) != PADDING
+
+
+def used_columns(inputs: Int[torch.Tensor, "b two length"]) -> Int[torch.Tensor, "b two shorter"]:
+    """Inputs without the columns at both ends that are padding in every sample."""
+    used = real_in(inputs).any(0).nonzero().flatten()
+    return inputs[..., int(used[0]) : int(used[-1]) + 1]
+
+
+def by_length(inputs: Int[torch.Tensor, "b two length"], tokens: int) -> Iterator[torch.Tensor]:
+    """Samples of similar lengths together, each part of as many as `tokens` padded tokens hold, one at least."""
+    lengths = real_in(inputs).sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    counts, first = lengths[order].tolist(), 0
+    while first < len(order):
+        size = max(1, tokens // max(1, counts[first]))
+        yield order[first : first + size]
+        first += size
 
 
 def cut_rows(inputs: Any) -> Any:
