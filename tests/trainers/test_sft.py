@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from sft_rows import CONFIG, SMALL, encoded, rows_of
 
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
 from secateur.scorers.checkpoints.ifd_loss import ifd_loss
@@ -37,40 +38,6 @@ from secateur.trainers.tasks.token_roles import (
     scored_in,
     token_counts,
 )
-
-WORDS = [
-    "red",
-    "green",
-    "blue",
-    "seven",
-    "nine",
-    "stone",
-    "river",
-    "<|im_end|>",
-    "Über",
-    "naïve",
-    "木",
-    "sing\n",
-    "fly",
-]
-SMALL = {"layers": 1, "width": 16, "heads": 2}
-CONFIG = TrainingConfig(model="language_model", model_settings=SMALL, steps=3, batch_size=8)
-
-
-def rows_of(count: int, seed: int = 0) -> datasets.Dataset:
-    """Questions and answers of very different lengths."""
-    draw = np.random.default_rng(seed)
-    answers = [" ".join(draw.choice(WORDS, draw.integers(1, 24))) for _ in range(count)]
-    asked = ["say: " + answer[: draw.integers(0, 30)] for answer in answers]
-    return datasets.Dataset.from_dict({"prompt": asked, "answer": answers})
-
-
-def encoded(rows: datasets.Dataset, **settings: Any) -> tuple[Data, Any]:
-    """The rows as data of task sft, and their encoder."""
-    encoding = encoding_of("sequence", {"form": "completion", "vocabulary": 400, **settings}, [CONFIG])
-    made = encode(encoding, rows, rows, ("prompt", "answer"))
-    return Data(made.inputs, np.zeros(len(rows), np.int64), Sft(1), made.model_settings), made.encoder
-
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Data, Any, Any]:
@@ -330,7 +297,7 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert found["nll_chat"] == pytest.approx(0.5)
     assert found["nll_code"] == pytest.approx(1.0)
     assert "nll_maths" not in found
-    assert list(task.undefined(targets)) == ["nll_maths"]
+    assert list(task.undefined(targets)) == ["nll_maths", "exact_match_maths"]
 
 
 @pytest.mark.parametrize(
