@@ -73,8 +73,6 @@ class Study(TargetKeys):
         learned = self.task.declared.learns_target
         self.columns = self.read_columns.holding(self.task.target, learned=learned).reading(self.encoding)
         self.task.check_columns(self.columns.kind)
-        if self.distillation and not self.task.declared.distils:
-            raise ValueError(f"distillation: task {self.task.kind} has no teachers; leave it out")
         reads = {name: each.reads for name, each in self.selections.items()}
         self.task.check(self.read_scores, reads, [config for config in (self.proxy, self.training) if config])
         self.task.check_metric(self.metric, self.columns.labels)

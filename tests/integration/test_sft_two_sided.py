@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from completions import CONFIG, encoded
 from instruction_grammar import instructions, write
+from sft_rows import CONFIG, encoded
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -91,9 +91,7 @@ def ran(folder: Path, name: str, **planted: float) -> dict[str, Any]:
     for arm, losses in found.items():  # the table of docs/fine-tuning.md
         print(f"{name} | {arm} | {np.mean(losses):.3f} | {' '.join(f'{loss:.2f}' for loss in losses)}")
     print(report["verdict"])
-    spent = [
-        json.loads(path.read_text())["total"] for path in (home / "subset_spent").rglob("*.json") if "@" in str(path)
-    ]
+    spent = [json.loads(path.read_text())["total"] for path in (home / "subset_spent").glob("*@*/*.json")]
     assert max(spent) - min(spent) <= 12, "equal tokens"
     return {"report": report, "nll": found}
 

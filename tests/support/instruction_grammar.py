@@ -33,9 +33,8 @@ def instructions(
     answers = [rows[row]["completion"] for row in wrong]
     for row, other in zip(wrong, draw.permutation(len(wrong)), strict=True):
         rows[row] |= {"completion": answers[other], "kind": "junk"}
-    rows += [
-        rows[row] | {"kind": f"copy of {rows[row]['kind']}"} for row in draw.integers(0, len(rows), count - len(rows))
-    ]
+    again = [rows[row] for row in draw.integers(0, len(rows), count - len(rows))]
+    rows += [row | {"kind": f"copy of {row['kind']}"} for row in again]
     return [rows[row] for row in draw.permutation(len(rows))]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from completions import encoded, opinionated, padded_on_the_left, rows_of
+from sft_rows import encoded, opinionated, padded_on_the_left, rows_of
 
 from secateur.scorers.checkpoints.vog import vog
 from secateur.scorers.contract import TrainingBatch

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from completions import CONFIG, encoded, opinionated, padded_on_the_left, rows_of
+from sft_rows import CONFIG, encoded, opinionated, padded_on_the_left, rows_of
 
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
 from secateur.scorers.checkpoints.ifd_loss import ifd_loss
@@ -289,7 +289,7 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert found["nll_chat"] == pytest.approx(0.5)
     assert found["nll_code"] == pytest.approx(1.0)
     assert "nll_maths" not in found
-    assert list(task.undefined(targets)) == ["nll_maths"]
+    assert list(task.undefined(targets)) == ["nll_maths", "exact_match_maths"]
 
 
 @pytest.mark.parametrize(

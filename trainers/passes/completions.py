@@ -92,11 +92,9 @@ def head_sketches(
     first, second = Buckets(vocabulary, size, 0, device), Buckets(width + biased, size, 1, device)
     found = torch.empty(len(rows), size)
     for part in by_length(inputs, token_losses.BUDGET):
-        hidden, wanted, owners = network.before_scored(inputs[part])
+        hidden, wanted, owners = network.scored(inputs[part])
         total = torch.zeros(len(part), size // 2 + 1, dtype=torch.complex64, device=device)
-        step = max(1, token_losses.PIECE // vocabulary)
-        for start in range(0, len(wanted), step):
-            some = slice(start, start + step)
+        for some in network.parts(len(wanted)):
             error = network.logits(hidden[some]).softmax(1)
             error[torch.arange(len(error), device=device), wanted[some]] -= 1
             fed = hidden[some].float()

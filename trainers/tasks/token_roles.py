@@ -60,6 +60,19 @@ def token_counts(inputs: Int[np.ndarray, "n 2 length"], block: int = 65_536) -> 
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
+def sizes_of(
+    inputs: Int[np.ndarray, "n 2 length"], rows: Int64[np.ndarray, " m"], block: int = 65_536
+) -> Int64[np.ndarray, "2 n"]:
+    """Of these rows, by their places among all, how many tokens each has, and how many of them are learned; 0 of
+    others. Of a memory map one block of samples is in memory."""
+    found = np.zeros((2, len(inputs)), np.int64)
+    for first in range(0, len(rows), block):
+        some = rows[first : first + block]
+        roles = inputs[some][:, 1] & ROLE
+        found[:, some] = (roles != PADDING).sum(1), (roles == SCORED).sum(1)
+    return found
+
+
 def bare(inputs: Int[torch.Tensor, "b two length"], start: int) -> Int[torch.Tensor, "b two longer"]:
     """The completions alone: the start token, then each sample's learned tokens."""
     return packed(inputs, scored_in(inputs), start, torch.ones(len(inputs), dtype=torch.bool, device=inputs.device))

@@ -1,4 +1,4 @@
-"""Questions and answers of very different lengths as data of task sft, and a network of opinions."""
+"""Rows of fine-tuning for tests: questions and answers of very different lengths."""
 
 from typing import Any
 
