@@ -81,4 +81,5 @@ def residuals_of(batch: TrainingBatch) -> torch.Tensor:
     """How far samples are from what they should be where none is simply right, float32 `[b]`."""
     if "error" in batch.task.provides:
         return torch.linalg.vector_norm(batch.error, dim=1)
-    return 1 - batch.token_accuracy.squeeze(1)
+    wrong: torch.Tensor = 1 - batch.token_accuracy.squeeze(1)
+    return wrong

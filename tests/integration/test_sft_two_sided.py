@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 from instruction_grammar import instructions, write
-from sft_rows import CONFIG, encoded
+from sft_rows import encoded
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.storage.home import marked_home
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
+from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.loop.train import train
 from secateur.trainers.passes.scoring import score_rows
 
@@ -64,11 +65,11 @@ def test_the_loss_tells_junk_from_answers() -> None:
     rows = instructions(240, 0, junk=JUNK, copies=COPIES, things=4)
     named = datasets.Dataset.from_list([{"prompt": row["prompt"], "answer": row["completion"]} for row in rows])
     data, _ = encoded(named)
-    config = CONFIG.model_copy(update={"steps": None, "epochs": 8, "batch_size": 16, "learning_rate": 0.01})
+    config = TrainingConfig(**MODEL | {"epochs": 8})
     model = train(data, config, seed=0).model
     wanted = {"loss": (checkpoint_loss, {})}
     [loss] = score_rows([[model]], data, np.arange(len(rows)), wanted, device=torch.device("cpu")).values()
-    assert roc_auc_score(["junk" in row["kind"] for row in rows], loss) > 0.8
+    assert roc_auc_score(["junk" in row["kind"] for row in rows], loss) > 0.75
 
 
 def ran(folder: Path, name: str, **planted: float) -> dict[str, Any]:

@@ -67,12 +67,13 @@ class Buckets:
         random = np.random.default_rng([SEED, factor])
         self.size = size
         self.buckets = torch.from_numpy(random.integers(0, size, count)).to(device)
-        self.signs = torch.from_numpy(random.choice(np.float32([-1, 1]), count)).to(device)
+        self.signs = torch.from_numpy(2 * random.integers(0, 2, count, dtype=np.int64) - 1).float().to(device)
 
     def spectrum(self, vectors: torch.Tensor) -> torch.Tensor:
         """Fourier transform of the sums: float32 `[k, count]` -> complex64 `[k, size // 2 + 1]`."""
         sums = vectors.new_zeros(len(vectors), self.size)
-        return torch.fft.rfft(sums.index_add_(1, self.buckets, vectors * self.signs))
+        found: torch.Tensor = torch.fft.rfft(sums.index_add_(1, self.buckets, vectors * self.signs))
+        return found
 
 
 @torch.no_grad()

@@ -147,7 +147,8 @@ class Sft(Task):
 
     def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
         """See `Signals`."""
-        return real_in(used_columns(inputs))
+        real: torch.Tensor = real_in(used_columns(inputs))
+        return real
 
     def backward_parts(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
         """See `Signals`: `BACKWARD` padded tokens at once, one sample at least."""
