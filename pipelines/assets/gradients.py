@@ -104,9 +104,7 @@ def factors_of(model: Any, data: Data, folder: Path) -> Factors:
     return whole
 
 
-def by_sketches(
-    checkpoints: list[Any], pool: Data, queries: Data, folder: Path, made_of: str, told: Told
-) -> VectorCosines | MeanCosines:
+def by_sketches(checkpoints: list[Any], pool: Data, queries: Data, folder: Path, made_of: str, told: Told) -> Cosines:
     """Cosines of sketches where the last layer sees a vector per token; blocks of a killed run stay as they are."""
     each, total = [], len(checkpoints) * len(pool)
     for number, model in enumerate(checkpoints):
