@@ -15,7 +15,7 @@ costs nothing here, which says nothing of what it cost where it was made.
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +189,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     """The teacher's logits of every training sample, computed and committed block by block."""
     key, settings = key_of(study, "teacher_logits"), asked(study)
     names = (*PLAIN, "teacher", *(("distillation_tuning",) if settings.tune else ()))
-    what = f"the highest {settings.top_k} classes and the mass of the rest" if settings.top_k else "all classes"
-    if not study.task.own and study.task.declared.taught_by_token:
-        what = f"of each completion token the highest {settings.top_k or TOP_K} tokens and the mass of the rest"
+    what = cached_of(study)
 
     @study_asset(
         study,
@@ -225,10 +223,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
             places = block_places(unfinished, len(data), BLOCK)
             resumed = block_by_block(places, blocks, save_logits)
             with secateur_store.folder(key) as folder:
-                starts = starts_of(data) if data.task.taught_by_token else None
-                write(folder, map(TeacherLogits.load, places), len(data) if starts is None else int(starts[-1]))
-                if starts is not None:
-                    np.save(folder / STARTS, starts)
+                write_logits(folder, places, data)
             shutil.rmtree(unfinished.parent)
             secateur_store.save(costs, vars(Cost(len(data), seconds=time.perf_counter() - started)))
 
@@ -247,6 +242,22 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return teacher_logits
+
+
+def cached_of(study: Study) -> str:
+    """What is cached of a sample, for a reader."""
+    top_k = asked(study).top_k
+    if not study.task.own and study.task.declared.taught_by_token:
+        return f"of each completion token the highest {top_k or TOP_K} tokens and the mass of the rest"
+    return f"the highest {top_k} classes and the mass of the rest" if top_k else "all classes"
+
+
+def write_logits(folder: Path, places: Sequence[Path], data: Data) -> None:
+    """Write all blocks as one cache, of completions with the places where those of each sample begin."""
+    starts = starts_of(data) if data.task.taught_by_token else None
+    write(folder, map(TeacherLogits.load, places), len(data) if starts is None else int(starts[-1]))
+    if starts is not None:
+        np.save(folder / STARTS, starts)
 
 
 def save_logits(place: Path, block: TeacherLogits) -> None:

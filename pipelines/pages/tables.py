@@ -152,7 +152,12 @@ def tokens_of(row: Row) -> str:
     """How many completion tokens a row was trained on, and how many times random's."""
     if row.tokens is None:
         return ""
-    return f"{row.tokens:,.0f}" + ("" if row.tokens_ratio in (None, 1.0) else f" ({row.tokens_ratio:.2f} x)")
+    return f"{row.tokens:,.0f}" + (f" ({row.tokens_ratio:.2f} x)" if uneven(row) else "")
+
+
+def uneven(row: Row) -> bool:
+    """Whether a row was trained on more or fewer completion tokens than random, by half a percent at least."""
+    return row.tokens_ratio is not None and abs(row.tokens_ratio - 1) >= 0.005
 
 
 def saving_table(report: Report) -> Table:
@@ -228,6 +233,11 @@ def note(report: Report) -> str:
         )
     if any(row.steps_ratio is not None for row in every):
         said.append("†: not as many optimiser steps as its baseline, see Compute.")
+    if any(map(uneven, report.rows)):
+        said.append(
+            f"Selections were not all trained on as many completion tokens as {random}, see Compute; budgets of tokens "
+            "(keep: {tokens: …}) compare them at equal ones."
+        )
     if any(row.name.endswith(KD) for row in every):
         said.append(f"+ KD: the same samples with a teacher; Paired comparisons set it beside {random} with it, too.")
     return " ".join(said)

@@ -25,7 +25,7 @@ from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of, refuse_other_tokenizers
 from secateur.trainers.models.registry import check_settings
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
@@ -124,6 +124,7 @@ class Study(TargetKeys):
 
         for config in self.configs:
             check_settings(config)
+        refuse_other_tokenizers(self.resolved_encoding, self.configs)
         return revision_of(self.read_source, self.read_columns, base, cache)
 
     @property

@@ -151,7 +151,7 @@ def test_alpha_weighs_both_parts_and_watchers_see_the_plain_loss(taught: tuple[D
     watcher = Loss(ROWS, CPU)
     objective = distil(told, alpha=0.5, temperature=HEAT)
     train(data, config, seed=2, start=student, objective=objective, observers=[watcher], device=CPU)
-    torch.testing.assert_close(watcher.reduce(), plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(watcher.reduce().float(), plain, atol=1e-5, rtol=0)
 
 
 def test_a_student_taught_from_the_cache_is_the_one_taught_anew_and_comes_closer_to_its_teacher(
