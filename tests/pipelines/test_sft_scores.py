@@ -23,6 +23,7 @@ from secateur.scorers.target.target_places import target_places
 from secateur.trainers.loop.checkpoints import load_checkpoints
 from secateur.trainers.passes import completions
 from secateur.trainers.passes.completions import head_sketches, weighted_means
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.processes import device_of_choice
 
@@ -182,6 +183,9 @@ def test_words_of_prompts_and_completions_and_conversations(home: Path, known: d
     first = table.row(0, named=True)
     assert texts[0] == f"{first['instruction']}\n{first['input']}\n{first['output']}"
     turns = [{"role": "user", "content": "Name one."}, {"from": "gpt", "value": "Red."}]
+    vectors = np.concatenate(list(embed(EmbeddingSettings(kind="sklearn", dimensions=4), known["data"], texts=texts)))
+    assert vectors.shape == (len(texts), 4)
+    assert vectors.any(axis=1).all()
     chats = RowTexts(train, ("output",), spoken=True)
     assert chats._joined([json.dumps(turns)]) == "Name one.\nRed."
 
@@ -205,3 +209,13 @@ def test_what_cannot_be_is_refused_when_a_study_loads(changes: dict[str, Any], f
     with pytest.raises(StudyError) as raised:
         load_study(tmp_path / "study.yaml")
     assert fault in str(raised.value)
+
+
+def test_words_can_be_compared_and_counted_where_a_study_asks_for_it(tmp_path: Path) -> None:
+    asked = {"target": {"file": "job.jsonl", "compare": "texts"}, "embeddings": {"kind": "sklearn"}}
+    chosen = {"selections": {"nearest_to_target": None, "importance_resampling": None}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | asked | chosen))
+    study = load_study(tmp_path / "study.yaml")
+    assert study.target_by_texts
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | chosen))
+    assert load_study(tmp_path / "study.yaml").of_embeddings == {"embeddings"}
