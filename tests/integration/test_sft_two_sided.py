@@ -107,8 +107,8 @@ def test_some_selection_beats_random_in_every_seed_where_there_is_junk(
     wins = {arm: int((np.array(losses) < random).sum()) for arm, losses in found["nll"].items()}
     chosen = {arm: count for arm, count in wins.items() if arm in STUDY["selections"]}
     assert max(chosen.values()) == SEEDS, wins
-    assert "did better than random" in found["report"]["verdict"]
-    assert "No selection" not in found["report"]["verdict"]
+    best = max(chosen, key=lambda arm: chosen[arm])
+    assert found["report"]["verdict"].startswith(f"Better than random at the same budget, over {SEEDS} seeds: {best}")
 
 
 @pytest.mark.nightly
