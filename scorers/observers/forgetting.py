@@ -79,7 +79,6 @@ class Forgetting(Observer):
 
 def residuals_of(batch: TrainingBatch) -> torch.Tensor:
     """How far samples are from what they should be where none is simply right, float32 `[b]`."""
-    if "error" in batch.task.provides:
-        return torch.linalg.vector_norm(batch.error, dim=1)
-    wrong: torch.Tensor = 1 - batch.token_accuracy.squeeze(1)
-    return wrong
+    known = "error" in batch.task.provides
+    far: torch.Tensor = torch.linalg.vector_norm(batch.error, dim=1) if known else 1 - batch.token_accuracy.squeeze(1)
+    return far
