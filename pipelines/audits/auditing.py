@@ -168,13 +168,13 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if how.own is not None:
         fit_to(how.own, rows)
     say("comparing rows")
-    cheap = Cheap(rows)
-    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
+    copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
     if not unlooked:
         say("looking at labels")
+        cheap = Cheap(rows)
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
@@ -186,11 +186,16 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
 
 
-def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
-    """Every finding, in no order."""
+def checked(
+    rows: AuditRows,
+    copies: Joined,
+    suspects: Mapping[int, Suspects],
+    oddities: Callable[[], Iterator[Found]] | None = None,
+) -> Iterator[Found]:
+    """Every finding, in no order; `oddities` say what checks find where they do not look at all rows."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
-    for one in odd(rows):
+    for one in odd(rows) if oddities is None else oddities():
         fresh = rows.fresh[one.rows]
         if fresh.all() or fresh.any():
             yield replace(one, rows=one.rows[fresh])

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Bool, Int16, Int64, Shaped
 
+from secateur.pipelines.audits.seen import Seen, seen
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes
 from secateur.pipelines.data.scan import CONTENT, FAULT, FILE, INPUT, ROW, SplitRows, words_of
@@ -31,7 +32,8 @@ class AuditRows:
     `splits` are their shards, `names` what people call a part, both by its number. `columns` say what each part's input
     is, for a benchmark may call it otherwise, and may lack labels. `files` are those of all parts by the numbers in the
     shards. `targets` are those of the `task` as `data.targets` has them, `[n, …]`, and hold nothing where a row is not
-    `labelled`. Memory holds hashes, places and targets of all rows; texts and pictures are read when somebody asks.
+    `labelled`. Memory holds hashes, places and targets of all rows; texts, columns and thumbnails of pictures are read
+    when somebody first asks, and kept.
     """
 
     name: str
@@ -45,6 +47,8 @@ class AuditRows:
     label_names: tuple[str, ...] = ()
     pictures: Path | None = None
     """The folder that paths of pictures are said from, where pictures are files."""
+    bases: Mapping[int, Path] = field(default_factory=dict)
+    """The same of parts whose pictures lie elsewhere."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words."""
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -57,6 +61,8 @@ class AuditRows:
     """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
+    besides: pl.DataFrame | None = field(default=None, repr=False)
+    """Columns of the training rows that could be features and were guessed to be none, in their order."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
@@ -137,9 +143,16 @@ class AuditRows:
         ]
         return pl.concat(parts)
 
+    @cached_property
     def texts(self) -> pl.Series:
         """Texts of all rows, String `[n]`, empty where a row has none."""
         return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
+
+    def texts_at(self, rows: Int64[np.ndarray, " m"]) -> pl.Series:
+        """Texts of some rows, in their order, without those of others where nobody has read all."""
+        if "texts" in self.__dict__:
+            return self.texts.gather(rows)
+        return pl.Series(self.held(rows), dtype=pl.String).fill_null("")
 
     def cells(self) -> Iterator[tuple[int, list[Any]]]:
         """Pictures as cells of `data.types.PICTURE`, undecoded, in batches behind the number of their first row."""
@@ -150,6 +163,12 @@ class AuditRows:
                 yield start, table[name].to_pylist()
                 start += table.num_rows
 
+    @cached_property
+    def seen(self) -> Seen:
+        """What is kept of pictures."""
+        return seen(self.cells(), self.sound)
+
+    @cached_property
     def features(self) -> pl.DataFrame:
         """Feature columns of all rows, `[n]`, typed as they were read."""
         names = self.columns[TRAIN].inputs
@@ -180,7 +199,11 @@ class AuditRows:
         }
         if self.pictures is not None:
             cells = self.held(rows)
-            paths = [str((cell or {}).get("path") or "").removeprefix(f"{self.pictures}/") for cell in cells]
+            folders = [self.bases.get(part, self.pictures) for part in self.part[rows].tolist()]
+            paths = [
+                str((cell or {}).get("path") or "").removeprefix(f"{folder}/")
+                for cell, folder in zip(cells, folders, strict=True)
+            ]
             places["path"] = pl.Series(map(visible, paths), dtype=pl.String)
         return pl.DataFrame(places)
 

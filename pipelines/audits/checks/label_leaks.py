@@ -30,10 +30,14 @@ letters of a name."""
 
 @check("features")
 def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Columns that give the target by themselves."""
+    """Columns that give the target by themselves, those that were guessed to be no features among them."""
     if (read := sampled(rows)) is not None:
         places, targets = read
-        yield from tell_tales(rows.features()[places.tolist()], targets, "column")
+        yield from tell_tales(rows.features[places.tolist()], targets, "column")
+        if rows.besides is not None:
+            own = rows.besides[(places - rows.starts[TRAIN]).tolist()]
+            for one in tell_tales(own, targets, "column"):
+                yield Odd(one.kind, f"{one.says}; it was guessed to be no feature, so leave it out of training, too")
 
 
 @check("text")
@@ -42,7 +46,7 @@ def words_that_tell(rows: AuditRows) -> Iterator[Odd]:
     if (read := sampled(rows)) is None or rows.task is None:
         return
     places, targets = read
-    texts = rows.texts().gather(places)
+    texts = rows.texts.gather(places)
     yield from tell_tales(pl.DataFrame({"length": texts.str.len_chars()}), targets, "the texts'")
     if rows.task.target == "class":
         yield from words_of_classes(texts, targets, rows.label_names)
