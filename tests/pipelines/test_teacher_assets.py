@@ -15,8 +15,8 @@ from secateur.pipelines.assets import teacher as module
 from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.teacher import teacher_assets, teacher_inputs
 from secateur.pipelines.definitions import resources_of
-from secateur.pipelines.runs import teaching
 from secateur.pipelines.runs.arrays import data_of
+from secateur.pipelines.runs import teaching
 from secateur.pipelines.runs.teaching import objective_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
@@ -24,6 +24,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.distillation import token_teacher
 from secateur.trainers.distillation.cached_logits import TeacherLogits, cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
@@ -138,14 +139,14 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
     taught.materialise()
     asked: list[bool] = []
-    build = teaching.Teacher
+    build = token_teacher.Teacher
 
     def recorded(*args: Any, **kwargs: Any) -> Teacher:
         teacher = build(*args, **kwargs)
         asked.append(teacher.cached is None)
         return teacher
 
-    monkeypatch.setattr(teaching, "Teacher", recorded)
+    monkeypatch.setattr(token_teacher, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, data=taught.data)
     # The launchpad may ask for augmentation where the study did not.
     objective_for(taught.study, varied, taught.loaded, kept=12, data=taught.data)
