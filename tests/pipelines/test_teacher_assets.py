@@ -15,8 +15,8 @@ from secateur.pipelines.assets import teacher as module
 from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.teacher import teacher_assets, teacher_inputs
 from secateur.pipelines.definitions import resources_of
-from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs import teaching
+from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.teaching import objective_for
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
