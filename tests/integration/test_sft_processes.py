@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from sft_rows import encoded, rows_of
 from torch import distributed
 
@@ -46,6 +47,7 @@ def trained(data: Data, config: TrainingConfig, objective: Any, out: Path, state
 def joined(rank: int, out: Path, *what: Any) -> None:
     """One of two processes; what torch says of its own names is for whoever launches them."""
     warnings.simplefilter("ignore")
+    PartialState._reset_state()  # which tests before this one may have left to be inherited
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     distributed.init_process_group("gloo", init_method=f"file://{out}/join", rank=rank, world_size=2)
     trained(*what[:3], out, *what[3:])

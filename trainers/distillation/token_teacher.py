@@ -179,8 +179,8 @@ def tokens_in_blocks(
             finite_outputs(sums, "the teacher's logits", first_row=int(batch[0]))
             narrow = np.uint16 if lesson.vocabulary <= 1 << 16 else np.int32
             indices = lesson.indices.cpu().numpy().astype(narrow)
-            told = {"indices": indices, "rest": halved(lesson.rest), "temperature": temperature, "teacher": fingerprint}
-            parts.append(TeacherLogits(halved(lesson.values), lesson.vocabulary, **told))
+            values, rest = halved(lesson.values), halved(lesson.rest)
+            parts.append(TeacherLogits(values, lesson.vocabulary, indices, rest, temperature, teacher=fingerprint))
         joined: Mapping[str, Any] = {
             name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
         }

@@ -7,6 +7,7 @@ knows of them by heart. Test samples are never looked at.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def teacher_at(
 ) -> Teacher | TokenTeacher:
     """The teacher as students of this config would ask it, its logits cached as the settings say."""
     if data.task.taught_by_token:
-        how = {"top_k": settings.top_k, "temperature": temperature}
+        how: dict[str, Any] = {"top_k": settings.top_k, "temperature": temperature}
         if not settings.cache:
             return TokenTeacher(taught.model, **how)
         return TokenTeacher(cached=cache_tokens(taught.model, data, **how))

@@ -79,9 +79,9 @@ def judged(model: nn.Module, data: Data) -> Judged:
         outputs = outputs_of(model, data)
         ordered = outputs if places is None else outputs[:, places]
         # Which class is the rarer one, the data say: the model may know them in another order.
-        found = {**data.task.evaluate(ordered, data.targets)}
-        found |= data.task.evaluate_by(lambda other: outputs_of(model, beside(data, other)), data.inputs, data.targets)
-        return Judged(found, data.task.recalls(ordered, data.targets))
+        asked = data.task.evaluate_by(lambda other: outputs_of(model, beside(data, other)), data.inputs, data.targets)
+        metrics = {**data.task.evaluate(ordered, data.targets), **asked}
+        return Judged(metrics, data.task.recalls(ordered, data.targets))
     device = next(model.parameters()).device
     with torch.no_grad():
         found = task.measure(model.eval(), (block.network_inputs(device) for block in data.blocks(task.batch_size)))
