@@ -280,10 +280,10 @@ def test_a_study_of_completions_without_a_source_loads(tmp_path: Path) -> None:
     ("changes", "fault"),
     [
         (
-            {"scores": {"dual": None}},
-            "reads target_probabilities, which sft has none of: a completion is many",
+            {"scores": {"el2n": None}},
+            "reads error, which sft has none of: a completion is many",
         ),
-        ({"scores": {"forgetting": None}}, "no published event of forgetting is one of token accuracy"),
+        ({"scores": {"aum": None}}, "each token of a completion has a rival of its own"),
         ({"training": SMALL | {"packing": True}}, "packing: several samples in one sequence would share a loss"),
         ({"encoding": {"packing": True}}, "packing: several samples in one sequence would share a loss"),
         ({"training": SMALL | {"model_settings": {"lora": {}}}}, "beside pretrained weights: name them"),
@@ -297,7 +297,7 @@ def test_a_study_of_completions_without_a_source_loads(tmp_path: Path) -> None:
         ({"proxy": SMALL | {"epochs": 0}, "scores": {"checkpoint_loss": None, "loss": None}}, "0 epochs are none"),
         ({"training": {"model": "transformer", "epochs": 1}}, "reads tokens, but a sample of fine-tuning"),
         ({"metric": "accuracy"}, "accuracy"),
-        ({"selections": {"herding": None}}, "one vector per token, not one per sample"),
+        ({"scores": {"last_layer_grand": None}}, "one vector per token, not one per sample"),
     ],
 )
 def test_what_makes_no_sense_of_completions_is_refused_with_the_reason(
