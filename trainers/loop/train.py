@@ -34,6 +34,7 @@ from secateur.trainers.models.registry import build, networks
 from secateur.trainers.processes import processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask
+from secateur.trainers.tasks.token_roles import sizes_of
 
 Checkpoint = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
@@ -49,6 +50,8 @@ class Trained:
     epochs: int
     samples_seen: int
     seconds: float
+    tokens_seen: int = 0
+    """Completion tokens of these samples, where samples are sequences."""
     length: Literal["epochs", "steps"] = "steps"
     """What the config fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
     epoch_samples: tuple[int, ...] = ()
@@ -106,7 +109,8 @@ def train(
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
     if saved is None and start is None and isinstance(model, networks.Model):
         model.standardise.fit(data, None if keep is None else rows.numpy())
-    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed)
+    sizes = sizes_of(data.inputs, rows.numpy()) if data.model_settings.get("kind") == "sequences" else None
+    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed, sizes)
     totals = EpochTotals(device) if trackers else None
     run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step, curve)
     with run.under_way():
@@ -127,6 +131,7 @@ def trained(run: Run, seconds: float) -> Trained:
         steps=at.steps_done,
         epochs=at.epoch,
         samples_seen=at.samples_seen,
+        tokens_seen=at.tokens_seen,
         seconds=seconds,
         length=run.config.length,
         epoch_samples=tuple(at.epoch_samples),
@@ -139,6 +144,8 @@ def check_fit(data: Data, config: TrainingConfig, observers: Sequence[Observer])
     own = isinstance(data.task, OwnTask)
     if config.channels_last and (own or data.inputs.ndim != 4):
         raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    if config.length_buckets and data.model_settings.get("kind") != "sequences":
+        raise ValueError(f"length_buckets sorts samples of task sft, the task is {data.task.name}: leave it out")
     if config.augmentation and own:
         raise ValueError("augmentation is for images that we read: vary the samples in the task's own data set")
     if config.label_smoothing and not data.task.smooths:
