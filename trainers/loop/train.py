@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Int64
+
 from secateur.scorers.contract import Observer
 from secateur.scorers.lazy import nn, torch
 from secateur.selectors.draws.ranks import Keep
@@ -109,8 +112,7 @@ def train(
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
     if saved is None and start is None and isinstance(model, networks.Model):
         model.standardise.fit(data, None if keep is None else rows.numpy())
-    sizes = sizes_of(data.inputs, rows.numpy()) if data.model_settings.get("kind") == "sequences" else None
-    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed, sizes)
+    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed, sizes_in(data, rows))
     totals = EpochTotals(device) if trackers else None
     run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step, curve)
     with run.under_way():
@@ -121,6 +123,11 @@ def train(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return trained(run, time.perf_counter() - began)
+
+
+def sizes_in(data: Data, rows: torch.Tensor) -> Int64[np.ndarray, "2 n"] | None:
+    """`sizes_of` these rows; None where samples are no sequences."""
+    return sizes_of(data.inputs, rows.numpy()) if data.model_settings.get("kind") == "sequences" else None
 
 
 def trained(run: Run, seconds: float) -> Trained:
