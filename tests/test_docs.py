@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 from reference_pages import PAGES, TABLES, commands, filled, listing
 
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.choice_content import ChoiceContent
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.studies.architectures import Search
@@ -26,9 +28,16 @@ from secateur.pipelines.studies.files import SHIPPED, validated
 from secateur.pipelines.studies.folders import LISTING, shipped_files
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
+from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
+from secateur.scorers.geometry.density import density
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.scorers.observers.aum import Aum
 from secateur.scorers.registry import scorers
+from secateur.selectors.contract import declared as declared_selectors
 from secateur.selectors.contract import selectors
+from secateur.selectors.samplers.contract import samplers
 from secateur.trainers.experiments.contract import experiments
+from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import ENCODINGS
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +46,7 @@ FLOORS = ("scorers", "selectors", "trainers", "pipelines")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
     ".".join(("secateur", *path.relative_to(ROOT).with_suffix("").parts))
-    for floor in ("scorers", "selectors", "trainers", "pipelines/front_door")
+    for floor in ("scorers", "selectors", "trainers", "pipelines/front_door", "pipelines/manifests")
     for path in sorted((ROOT / floor).rglob("*.py"))
     if ">>> " in path.read_text()
 ]
@@ -121,23 +130,33 @@ def test_a_stale_table_is_made_anew() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str) -> None:
-    found = doctest.DocTestFinder(exclude_empty=True)
-    module = importlib.import_module(name)
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    """Docstrings are read from the file: doctest's own finder takes decorated functions for data and passes over them."""
     text = (ROOT / name.removeprefix("secateur.").replace(".", "/")).with_suffix(".py").read_text()
-    known = vars(module) | {"np": np}
-    tests = [test for test in found.find(module, name, extraglobs=known) if test.examples] or parsed(name, known, text)
+    known = vars(importlib.import_module(name)) | {"np": np}
+    runner, parser = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), doctest.DocTestParser()
+    docstrings = re.findall(r'"""(.*?)"""', text, flags=re.DOTALL)
+    tests = [parser.get_doctest(each, dict(known), name, None, None) for each in docstrings if ">>> " in each]
     assert tests
     for test in tests:
         runner.run(test)
     assert runner.failures == 0
 
 
-def parsed(name: str, known: dict[str, Any], text: str) -> list[doctest.DocTest]:
-    """Examples of decorated functions, which the finder takes for data and passes over."""
-    parser = doctest.DocTestParser()
-    docstrings = re.findall(r'"""(.*?)"""', text, flags=re.DOTALL)
-    return [test for each in docstrings if (test := parser.get_doctest(each, dict(known), name, None, None)).examples]
+def test_every_selector_sampler_and_kind_of_scorer_has_an_example() -> None:
+    """So do `train` and `Manifest`; of scorers, one of each kind in its file."""
+    shown = {getattr(one, "choose", None) or one.compute for one in declared_selectors().values()}
+    shown |= {importlib.import_module(f"secateur.selectors.samplers.{name}") for name in sampler_files()}
+    shown |= {Aum, checkpoint_el2n.compute, density.compute, magnitude.compute, train, Manifest}
+    assert not [one for one in shown if ">>> " not in written_in(one)]
+
+
+def sampler_files() -> list[str]:
+    return [one.__module__.rpartition(".")[2] for one in samplers().values()]
+
+
+def written_in(one: Any) -> str:
+    """The docstring of a function or class, or the text of a module."""
+    return inspect.getsource(one) if inspect.ismodule(one) else one.__doc__ or ""
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
@@ -256,8 +275,14 @@ from secateur.pipelines.definitions import build
 from secateur.pipelines.data.source_kinds.registry import source_kinds
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.studies.files import read_studies
+from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
+from secateur.scorers.geometry.density import density
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.scorers.observers.aum import Aum
 from secateur.scorers.registry import scorers
+from secateur.selectors.contract import declared as declared_selectors
 from secateur.selectors.contract import selectors
+from secateur.selectors.samplers.contract import samplers
 from secateur.trainers.tasks.registry import tasks
 print("exporters:", *exporters())
 print("sources:", *source_kinds())
