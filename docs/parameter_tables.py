@@ -56,6 +56,18 @@ WORDS = {
     "length": "whether a text weighs by all of its n-grams, or as one of the median length",
     "target_log_ratios": "mean over a text's n-grams of the log ratio of target to data",
     "ngram_counts": "number of n-grams of each text",
+    "shard": "which share of each epoch this process gets; all of it if left out",
+    "settings": "what the sampler was made with; part of its state",
+    "reads": "arrays that the sampler reads, by name; their content is part of its state",
+    "losses": "one loss per sample, from the forward pass before the update",
+    "epoch": "number of the epoch, from 0",
+    "name": "name of the sampler",
+    "shuffle": "whether each epoch has an order of its own, or that of the data",
+    "replacement": "whether each epoch is a draw of its own, or the next piece of one order",
+    "rounding": "how the window's width is rounded: half to even as in the published code, or up as in the paper",
+    "pace": "`steps` holds each size for an equal part of the epochs, `line` joins the sizes by straight lines",
+    "rule": "which losses are easy",
+    "rescale": "whether samples that stay weigh for those left out",
     "epsilon": "bound on the loss against the full greedy algorithm; smaller looks at more candidates",
     "keep": "share of the units that stays",
     "shapes": "shape of each tensor, by name",
@@ -112,7 +124,11 @@ def add_table(shown: griffe.Object, rows: list[list[str]], returns: str = "") ->
     if returns and returns != "None":
         rows = [*rows, ["*returns*", f"`{type_text(returns)}`", "", ""]]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
-    lines = ["| parameter | type | default | what it is |", "| --- | --- | --- | --- |", *(f"| {row} |" for row in cells)]
+    lines = [
+        "| parameter | type | default | what it is |",
+        "| --- | --- | --- | --- |",
+        *(f"| {row} |" for row in cells),
+    ]
     assert shown.docstring
     shown.docstring.value = f"{shown.docstring.value.rstrip()}\n\n" + "\n".join(lines) + "\n"
 
@@ -139,7 +155,7 @@ def words_of(name: str, docstring: str, annotation: str, shared: Mapping[str, st
     text = re.split(r"^(?:>>> |\| )", docstring, maxsplit=1, flags=re.MULTILINE)[0]
     sentences = [one for paragraph in text.split("\n\n") for one in SENTENCE.split(" ".join(paragraph.split()))]
     begins = (one for one in sentences if one.startswith(f"`{name}`"))
-    names = (one for one in sentences if f"`{name}`" in one and not one.startswith("Raises"))
+    names = (one for one in sentences if re.search(f"`{name}[`=]", one) and not one.startswith("Raises"))
     return next(begins, None) or shared.get(name) or next(names, "")
 
 

@@ -123,7 +123,8 @@ def documented(handler: Any, found: re.Match[str]) -> str:
     if absent := [name for name in members or () if name not in whole.members]:
         raise PluginError(f"{found[1]} has no {', '.join(absent)}: mend the page")
     shown = [whole] if members is False else [whole.members[name] for name in members or public(whole)]
-    return "\n\n".join(map(one_documented, [*([whole] if whole.is_module else []), *shown])) + "\n"
+    methods = members is not False
+    return "\n\n".join(one_documented(one, methods) for one in [*([whole] if whole.is_module else []), *shown]) + "\n"
 
 
 def public(module: Any) -> list[str]:
@@ -135,11 +136,12 @@ def public(module: Any) -> list[str]:
     ]
 
 
-def one_documented(one: Any) -> str:
-    """One module, class, function or attribute; of a class its methods, too."""
+def one_documented(one: Any, with_methods: bool = True) -> str:
+    """One module, class, function or attribute; of a class its methods, too, unless the page leaves them out."""
     signature = f"```python\n{one.signature()}\n```\n\n" if one.is_function or one.is_class else ""
     said = f"## {one.path}\n\n{signature}{one.docstring.value if one.docstring else ''}"
-    methods = [one.members[name] for name in public(one) if one.members[name].is_function] if one.is_class else []
+    inside = public(one) if one.is_class and with_methods else []
+    methods = [one.members[name] for name in inside if one.members[name].is_function]
     return "\n\n".join([said, *map(one_documented, methods)])
 
 
