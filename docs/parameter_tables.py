@@ -1,7 +1,7 @@
 """Parameters in the reference, as tables below docstrings: name, type, default, what it is.
 
-Types and defaults are those of the code. Words come from a pydantic field's description, from the sentence of the docstring
-that names the parameter, or from `WORDS`, which has those that many functions share.
+Types and defaults are those of the code. Words come from a pydantic field's description, from the sentence of the
+docstring that names the parameter, or from `WORDS`, which has those that many functions share.
 """
 
 import ast
@@ -149,7 +149,7 @@ def rows_of(func: griffe.Function, docstring: str) -> list[list[str]]:
 
 
 def words_of(name: str, docstring: str, annotation: str, shared: Mapping[str, str]) -> str:
-    """What a parameter is: by its annotation, a sentence that begins with it, shared words, a sentence that names it."""
+    """What a parameter is: by its annotation, a sentence that begins with it, shared words, one that names it."""
     if told := DESCRIPTION.search(annotation):
         return told[2]
     text = re.split(r"^(?:>>> |\| )", docstring, maxsplit=1, flags=re.MULTILINE)[0]

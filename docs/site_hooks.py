@@ -1,5 +1,5 @@
-"""What mkdocs does besides: docstrings are laid out for their reader, tables get boxes that scroll, names break at points
-alone, and every page has a copy in Markdown, listed in `llms.txt`.
+"""What mkdocs does besides: docstrings are laid out for their reader, tables get boxes that scroll, names break at
+points alone, and every page has a copy in Markdown, listed in `llms.txt`.
 """
 
 import re
