@@ -4,11 +4,8 @@ import doctest
 import importlib
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from documents import DOCUMENTS, FENCE, ROOT, calls_on, python, shell
 from pydantic import BaseModel
 from reference_pages import PAGES, TABLES, commands, filled, listing
+from site_hooks import OF_PROJECT
 
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.choice_content import ChoiceContent
@@ -40,10 +39,7 @@ from secateur.trainers.experiments.contract import experiments
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import ENCODINGS
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOORS = ("scorers", "selectors", "trainers", "pipelines")
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
     ".".join(("secateur", *path.relative_to(ROOT).with_suffix("").parts))
     for floor in ("scorers", "selectors", "trainers", "pipelines/front_door", "pipelines/manifests")
@@ -172,8 +168,7 @@ def test_there_are_examples_and_doctests() -> None:
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-    pictures = {"docs/images/graph.png", "docs/images/report.png"}
-    missing = [target for target in targets if not (page.parent / target).exists() and target not in pictures]
+    missing = [target for target in targets if not (page.parent / target).exists() and target not in OF_PROJECT]
     assert not missing
 
 
@@ -226,13 +221,6 @@ def test_yaml_on_pages_is_a_study_or_a_part_of_one(
         assert validated(around(content), page)
     else:
         assert page.name in FOREIGN, "a YAML that is no part of a study"
-
-
-def calls_on(text: str) -> list[str]:
-    """Calls of secateur in blocks, with a prompt or without, and in the middle of a line."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    shown = [line for block in blocks for line in re.findall(r"^(?:\$ )?secateur (.+)$", block, re.MULTILINE)]
-    return [call.partition(" # ")[0].strip() for call in (*shown, *re.findall(r"`secateur ([^`]+)`", text))]
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
@@ -296,16 +284,6 @@ def follow(page: Path, checkout: Path) -> None:
             text, count = re.subn(f"^{start}=.*\n", lambda _: content, path.read_text(), flags=re.MULTILINE)  # noqa: B023
             assert count == 1, f"{name}: {start}is there {count} times"
             path.write_text(text)
-
-
-def python(checkout: Path, *words: str) -> str:
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
-    found = alone | {"PYTHONPATH": str(checkout)}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=checkout, env=found, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -397,13 +375,6 @@ def tutorial(tmp_path: Path) -> Path:
     (tmp_path / "pictures.py").write_text(made["pictures.py"])
     python(tmp_path, "pictures.py")
     return tmp_path
-
-
-def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """What a command of secateur printed, and how it ended."""
-    command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")} | {"COLUMNS": "100"}
-    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
 
 
 def test_the_tutorial_shows_what_is_printed_and_written(tutorial: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from test_docs import DOCUMENTS, FENCE, ROOT, calls_on, python, shell
+from documents import DOCUMENTS, FENCE, ROOT, calls_on, python, shell
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 CLI = ROOT / "docs" / "cli.md"
@@ -55,8 +55,8 @@ def output_of(page: Path, beginning: str) -> tuple[str, str]:
 def alike(shown: str, printed: str) -> bool:
     """Whether a block of a page is what was printed."""
     lines = [re.escape(line.rstrip()).replace("…", "[^\n]*?") if line != "…" else ".*?" for line in shown.splitlines()]
-    text = "\n".join(line.rstrip() for line in printed.strip().splitlines())
-    pattern = "\n".join(lines).strip().replace(".*?\n", "(?:.*?\n)??")
+    text = "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")
+    pattern = "\n".join(lines).strip("\n").replace(".*?\n", "(?:.*?\n)??")
     return re.fullmatch(pattern, text, re.DOTALL) is not None
 
 
