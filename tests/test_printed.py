@@ -66,6 +66,7 @@ def compare(page: Path, beginning: str, folder: Path, *, code: int = 0, where: s
     done = shell(folder, *command.split())
     assert done.returncode == code, done.stderr
     printed = done.stdout if where == "stdout" else done.stderr.splitlines()[-1]  # stages come before
+    printed = printed.replace(f"{folder}/", "")
     assert alike(shown, printed), f"{page.name}: `secateur {command}` prints\n{printed}"
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 ADDRESS = "https://site.example/secateur/"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 OF_THE_THEME = {"landmark-unique", "target-size"}
-"""Rules that the theme breaks: boxes of copy buttons are `nav` without names, and the menu scrolls below its heading."""
+"""Rules that the theme breaks: boxes of copy buttons have no name, and the menu scrolls below its heading."""
 WAYS = ((400, "dark"), (1400, "light"), (400, "light"), (1400, "dark"))
 """Widths in pixels and colour schemes."""
 
