@@ -52,7 +52,7 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         yardstick_asset(study),
         *teacher_assets(study, base),
         tuning_asset(study),
-        subset_asset(study),
+        subset_asset(study, base),
         manifest_asset(study),
         trained_model_asset(study),
         evaluation_asset(study),

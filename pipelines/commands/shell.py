@@ -44,6 +44,8 @@ FAILED: Final = 3
 INTERRUPTED: Final = 130
 STOPPED: Final = 143
 """By SIGTERM, which schedulers of jobs send."""
+UNREAD: Final = 141
+"""Whoever read the output closed it, as head does: what a shell says of a program that SIGPIPE ended."""
 
 READING: Final = "reading the data"
 """What a command says while it reads files that may be large."""

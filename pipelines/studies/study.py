@@ -160,6 +160,10 @@ class AnyStudy(Settings, ABC):
         """Names of what is compared with the references alone, for it goes by no budget of the study."""
         return ()
 
+    def as_many(self, name: str) -> str:
+        """The arm that keeps as many at random as one of no budget, beside which that stands; empty without one."""
+        return ""
+
     @property
     def at_steps(self) -> Sequence[str]:
         """Keys of the twins that are trained for as many steps as everything takes; most studies have none."""
