@@ -8,6 +8,13 @@ were launched together each takes a share of it: the gradient is that of the who
 told the whole batch in every process (batch norm measures parts, and over processes on the CPU shares). All processes
 make the same call; the first one alone writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss
 scaler may leave out steps, the first few usually; they count.
+
+>>> import numpy as np
+>>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+>>> data = Data(inputs, (inputs[:, 0] > 0).astype(np.int64), 2)
+>>> trained = train(data, TrainingConfig(epochs=2), seed=0, keep=np.arange(64) < 32)
+>>> trained.samples_seen, trained.steps
+(64, 2)
 """
 
 from __future__ import annotations
@@ -88,13 +95,6 @@ def train(
     With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
     again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for targets
     that the task does not take, for observers of signals that it does not give, and for the snapshot of another run.
-
-    >>> import numpy as np
-    >>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
-    >>> data = Data(inputs, (inputs[:, 0] > 0).astype(np.int64), 2)
-    >>> trained = train(data, TrainingConfig(epochs=2), seed=0, keep=np.arange(64) < 32)
-    >>> trained.samples_seen, trained.steps
-    (64, 2)
     """
     processes, device = processes_here(device)
     if sampler is not None:
