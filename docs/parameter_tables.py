@@ -85,7 +85,7 @@ WORDS = {
 }
 """What parameters are that a docstring does not name."""
 
-BOUNDS = {"Ge": ("ge", "≥ {}"), "Gt": ("gt", "> {}"), "Le": ("le", "≤ {}"), "Lt": ("lt", "< {}")}
+BOUNDS = {"Ge": ("ge", "≥ {:,}"), "Gt": ("gt", "> {:,}"), "Le": ("le", "≤ {:,}"), "Lt": ("lt", "< {:,}")}
 MODELS = {"BaseModel", "Settings", "FrozenModel"}
 """Bases of a pydantic class, by name."""
 ARRAYS = {"Float", "Float16", "Float32", "Float64", "Int64", "Integer", "Bool", "Num", "Shaped"}
@@ -122,7 +122,7 @@ def add_table(shown: griffe.Object, rows: list[list[str]], returns: str = "") ->
     if not any(row[3] for row in rows):
         return
     if returns and returns != "None":
-        rows = [*rows, ["*returns*", f"`{type_text(returns)}`", "", ""]]
+        rows = [*rows, ["*returns*", in_cell(type_text(returns)), "", ""]]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
     lines = [
         "| parameter | type | default | what it is |",
@@ -139,7 +139,7 @@ def rows_of(func: griffe.Function, docstring: str) -> list[list[str]]:
     return [
         [
             f"`{one.name}`",
-            f"`{type_text(str(one.annotation))}`" if one.annotation else "",
+            in_cell(type_text(str(one.annotation))) if one.annotation else "",
             default_text(str(one.default)) if one.default is not None else "required",
             words_of(one.name, docstring, str(one.annotation or ""), shared),
         ]
@@ -177,7 +177,7 @@ def field_row(name: str, field: FieldInfo) -> list[str]:
     """A row for a field of a pydantic class, with its bounds."""
     bounds = " ".join(bounds_of(field.metadata))
     default = "required" if field.is_required() else default_text(default_of(field))
-    kind = f"`{type_text(annotation_of(field))}`"
+    kind = in_cell(type_text(annotation_of(field)))
     return [f"`{name}`", f"{kind} {bounds}".strip(), default, " ".join((field.description or "").split())]
 
 
@@ -197,6 +197,11 @@ def default_of(field: FieldInfo) -> str:
     """A field's default as one would write it."""
     value = field.get_default(call_default_factory=True) if not field.default_factory else field.default_factory()  # type: ignore[call-arg]
     return f"{type(value).__name__}()" if isinstance(value, BaseModel) else repr(value)
+
+
+def in_cell(kind: str) -> str:
+    """A type as code of a cell, where a bar would end it."""
+    return f"`{kind.replace(' | ', ' or ')}`"
 
 
 def default_text(default: str) -> str:

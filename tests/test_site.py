@@ -120,7 +120,7 @@ def test_programs_find_every_page(site: Path, pages: dict[Path, Page]) -> None:
         assert copy.startswith("# ")
         assert "\n::: " not in copy, f"{path}: a directive that no reader understands"
     config = (site / "reference" / "training.md").read_text()
-    assert "| `learning_rate` | `float` > 0 ≤ 1000 | `0.001` | peak of the schedule |" in config
+    assert "| `learning_rate` | `float` > 0 ≤ 1,000 | `0.001` | peak of the schedule |" in config
     addresses = re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text())
     assert {ADDRESS + str(path.relative_to(site)) for path in pages} - set(addresses) <= {ADDRESS + "index.html"}
 
@@ -146,6 +146,7 @@ def test_without_an_address_there_is_no_empty_sitemap(tmp_path: Path) -> None:
 def test_the_reference_has_fields_and_parameters(site: Path) -> None:
     """Pydantic classes have a signature and their fields, functions and samplers a table with words for each."""
     training = (site / "reference" / "training.md").read_text()
+    assert "\\|" not in training, "a bar in code shows its backslash"
     for name in ("TrainingConfig", "Augmentation", "Distillation"):
         assert re.search(rf"```python\n{name}\(\*, \w+: ", training), name
         part = training.partition(f".{name}\n")[2].partition("\n## ")[0]
