@@ -84,7 +84,7 @@ def test_every_output_names_its_command_and_is_compared() -> None:
         for page, beginning in known
         if not any(name == page and command.startswith(beginning) for name, command in found)
     ], "no page shows these"
-    bare = {page.name for page in DOCUMENTS if re.search(r"\n\n```\n(?!scorers/|secateur )", page.read_text())}
+    bare = {page.name for page in DOCUMENTS if re.search(r"\n\n```\n(?!\S*/|secateur )", page.read_text())}
     assert not bare, "say in the block which command printed it: ```console"
 
 

@@ -18,6 +18,7 @@ from secateur.pipelines.assets.listed_rows import Masks, listed_rows
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.payload import Payload
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
@@ -168,9 +169,8 @@ def shown_of(
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
     """The exported selection of each trial."""
     key = key_of(study, "manifest")
-    exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
-    read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
-    used = sorted(set().union(*read.values()))
+    exported = [selection for selection in study.selections.values() if not selection.in_training]
+    used = sorted(read_by(exported) & set(study.scores))
 
     @study_asset(
         study,
@@ -198,7 +198,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
-            held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
+            held = scores_read(study, trial, loaded)
             mask, key_spent = np.asarray(subset[trial]), key_of(study, "subset_spent")
             come = secateur_store.load(key_spent, trial) if secateur_store.holds(key_spent, trial) else {}
             spent = Spent(**come) if come else None
@@ -217,7 +217,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def write_manifest(
-    store: Store, key: dg.AssetKey, trial: Trial, rows: Rows, provenance: Provenance, faults: list[str]
+    store: Store, key: dg.AssetKey, trial: Trial, rows: Payload, provenance: Provenance, faults: list[str]
 ) -> Manifest:
     """Write the manifest of a trial and read it again; what is wrong with it is added to the faults."""
     with store.recorded(key, trial) as place:
@@ -233,6 +233,13 @@ def verifies(faults: Sequence[str]) -> dg.AssetCheckResult:
     """Whether all manifests verified."""
     told = "; ".join(faults) or "every manifest verifies"
     return dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)
+
+
+def scores_read(study: Study, trial: Trial, loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Scores of all samples that a trial's selection reads, of what an asset loaded."""
+    selection = study.selections.get(trial.plain.name)
+    read = signals_read(selection) & set(study.scores) if selection else set()
+    return {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read)}
 
 
 def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -276,7 +283,7 @@ def provenance_of(
         columns=study.columns.model_dump(mode="json", exclude_none=True) if study.columns else {},
         selection=trial.name,
         selector="manifest" if selection and selection.manifest else selection.selector if selection else "full",
-        selector_version=selection.static.version if selection else "1",
+        selector_version=selection.declared.version if selection else "1",
         settings=settings | quotas,
         keep=count if as_listed else trial.keep if spent is None or by_rows else {study.budget_of: trial.keep},
         budget=count if spent or as_listed else resolve_keep(trial.keep, count),

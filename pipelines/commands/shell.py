@@ -54,6 +54,10 @@ out, err = Console(), Console(stderr=True)
 HEAD, LEAST_NAME = 12, 12
 """Characters of a line in the head of a column of numbers, and of a name at least, in a table."""
 
+Epoch = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Of a selection in training: which epoch, from 0.", show_default=False),
+]
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="The manifest's folder, or its manifest.json.", show_default=False)
 ]

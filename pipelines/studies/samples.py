@@ -19,7 +19,15 @@ from secateur.pipelines.studies.scores import Score, refuse_impossible, require_
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
-from secateur.pipelines.studies.signals import AUDIT, CHOICE, DATA, SCORING, SIGNALS, made_by_assets
+from secateur.pipelines.studies.signals import (
+    AUDIT,
+    CHOICE,
+    DATA,
+    EPOCH_MANIFEST,
+    SCORING,
+    SIGNALS,
+    made_by_assets,
+)
 from secateur.pipelines.studies.target import MADE, TITLES
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
@@ -298,11 +306,21 @@ class Study(ManifestKeys):
     def unbudgeted(self) -> list[str]:
         return self.with_twins(["full", *self.own])[1:]
 
-    def why_no_manifest(self, trial: Trial) -> str:
+    def in_training(self, trial: Trial) -> bool:
+        """Whether a trial's samples are chosen anew in every epoch."""
+        selection = self.selections.get(trial.plain.name)
+        return selection is not None and selection.in_training
+
+    def manifests_of(self, trial: Trial) -> str:
+        return EPOCH_MANIFEST if self.in_training(trial) else "manifest"
+
+    def why_no_manifest(self, trial: Trial, asset: str = "manifest") -> str:
+        if asset == EPOCH_MANIFEST:
+            return "" if self.in_training(trial) else "all epochs show the same samples: the asset manifest says them"
+        if self.in_training(trial):
+            return f"samples are chosen anew in every epoch: the asset {EPOCH_MANIFEST} says those of each"
         if trial != trial.plain:
             return f"the samples are those of {trial.plain.selection}, whose manifest says them"
-        if trial.name in self.selections and self.selections[trial.name].in_training:
-            return "the selection is made anew in every epoch of a training: there is no subset to export"
         return ""
 
     def with_twins(self, names: Iterable[str]) -> list[str]:

@@ -61,7 +61,11 @@ SCORING = (
     "columns",
 )
 CHOICE = ("tuning", "subset", "manifest")
-TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
+EPOCH_MANIFEST = "epoch_manifest"
+"""Asset of what each epoch showed, of selections in training."""
+TRAINING = (
+    *("teacher", "distillation_tuning", "teacher_logits", "trained_model", EPOCH_MANIFEST, "evaluation", "report"),
+)
 """Assets of a study of samples by stage, each after what it may be made of."""
 
 BESIDE: Mapping[str, str] = {
