@@ -16,11 +16,9 @@ travel in the batch, so a loader that looks ahead credits no loss to the wrong s
 ...     for ids, inputs, labels in loader:
 ...         losses = torch.nn.functional.cross_entropy(model(inputs), labels, reduction="none")
 ...         sampler.observe(ids, losses)
-...         (sampler.weights(ids) * losses).mean().backward()
-...         optimiser.step()
 ...         optimiser.zero_grad()
->>> sampler.epoch
-2
+...         (sampler.weights(ids) * losses).mean().backward()
+...         _ = optimiser.step()
 """
 
 from __future__ import annotations
