@@ -395,10 +395,4 @@ class Study(ManifestKeys):
             return names[0] == "embeddings"
         if content == AUDIT:
             return names[0] == "report"
-        if root == "selections" and rest.endswith(".manifest"):
-            return (
-                names[0] == "subset"
-                and trial is not None
-                and self.listed_by(trial.plain.name) == rest.partition(".")[0]
-            )
         return super().follows(names, trial, content)
