@@ -1,5 +1,6 @@
 """The pages say what is so: generated tables are fresh, examples run, and following a page gives what it promises."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -130,7 +131,8 @@ def test_doctests(name: str) -> None:
     text = (ROOT / name.removeprefix("secateur.").replace(".", "/")).with_suffix(".py").read_text()
     known = vars(importlib.import_module(name)) | {"np": np}
     runner, parser = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), doctest.DocTestParser()
-    docstrings = re.findall(r'"""(.*?)"""', text, flags=re.DOTALL)
+    said = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
+    docstrings = [one.value for one in said if isinstance(one, ast.Constant) and isinstance(one.value, str)]
     tests = [parser.get_doctest(each, dict(known), name, None, None) for each in docstrings if ">>> " in each]
     assert tests
     for test in tests:
