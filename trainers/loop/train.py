@@ -8,6 +8,13 @@ were launched together each takes a share of it: the gradient is that of the who
 told the whole batch in every process (batch norm measures parts, and over processes on the CPU shares). All processes
 make the same call; the first one alone writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss
 scaler may leave out steps, the first few usually; they count.
+
+>>> import numpy as np
+>>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+>>> data = Data(inputs, (inputs[:, 0] > 0).astype(np.int64), 2)
+>>> trained = train(data, TrainingConfig(epochs=2), seed=0, keep=np.arange(64) < 32)
+>>> trained.samples_seen, trained.steps
+(64, 2)
 """
 
 from __future__ import annotations
