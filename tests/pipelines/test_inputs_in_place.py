@@ -40,7 +40,7 @@ NO_INPUTS = {
     "selections.selector selections.score selections.settings distillation.for recurring.cron recurring.timezone "
     "compute.ray_address embeddings.revision embeddings.column embeddings.key embeddings.fingerprint scores.classes "
     "scores.column scores.fingerprint scores.high_means scores.key selections.by selections.share budget_of "
-    f"{OF_TARGETS} {OF_TEXTS}",
+    f"selections.as_many_as {OF_TARGETS} {OF_TEXTS}",
     "samples source.Csv": f"{OF_SOURCES} separator charset",
     "samples source.Hub": f"{OF_SOURCES} train test name config revision",  # whose commit counts
     **{f"samples source.{kind}": OF_SOURCES for kind in ("Disk", "Imagefolder", "Jsonl", "Parquet")},

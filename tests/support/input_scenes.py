@@ -19,6 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from secateur.pipelines.audits.cleaned import samples_of, write_one
+from secateur.pipelines.front_door.audit import audit
 from secateur.pipelines.materialise import Part
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.texts import train_tokenizer
@@ -339,6 +341,18 @@ def labelled() -> None:
     found.tail(10).write_parquet("labelled_test.parquet")
 
 
+def listed(first: int) -> Change:
+    """A manifest of the labelled rows from one on."""
+
+    def write() -> None:
+        found = audit("labelled.parquet", text="prompt", label="label", near=False).audit
+        samples = samples_of(found.rows)
+        shutil.rmtree("listed", ignore_errors=True)
+        write_one(found, samples, "listed", np.arange(len(samples.rows)) >= first, "hand", Path("listed"), 0)
+
+    return write
+
+
 def job(word: str) -> Change:
     """Examples of a job, with ids and labels."""
     found = {"prompt": [f"{word} {row}" for row in range(4)], "uuid": JOB, "label": [f"c{row % 3}" for row in range(4)]}
@@ -468,6 +482,19 @@ def scenes(copying_model: Path) -> dict[str, Scene]:
                 "samples embeddings.file": vectors(1),
                 "samples scores.file": grades(1),
             },
+            part="subsets",
+        ),
+        "listed by a manifest": Scene(
+            {
+                "source": {"kind": "parquet", "train": "labelled.parquet", "test": "labelled_test.parquet"},
+                "columns": {"text": "prompt", "id": "uuid", "label": "label"},
+                "selections": {"clean": {"manifest": "listed"}},
+                "keep": [0.3],
+                "training": MLP | {"steps": 2},
+                "seeds": 1,
+            },
+            all_of(labelled, listed(3)),
+            {"samples selections.manifest": listed(5)},
             part="subsets",
         ),
         "disk of splits": Scene(
