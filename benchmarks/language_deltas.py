@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from functools import cache
@@ -24,7 +23,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from typer.testing import CliRunner
 
+from secateur.pipelines.commands.main import app
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.adam_r import pull_towards
@@ -36,8 +37,10 @@ BUILD = Path(__file__).parents[1] / "build"
 BASE = Path(os.environ.get("SECATEUR_LANGUAGE_MODEL") or BUILD / "language-model")
 WORK = BUILD / "language-deltas"
 TEMPLATE, WORDS = "{text} It was", (" terrible", " great")
-STEPS, BATCH, RATE, WARM, PULL = 120, 16, 5e-5, 12, 0.2
-TEST, VALIDATION, RECORDED = 400, 128, 64
+STEPS, BATCH, RATE, WARM, PULL = 40, 8, 5e-5, 5, 0.2
+TEST, VALIDATION, RECORDED = 300, 64, 32
+EVERY = 10
+"""Steps after which a fine-tuning that is stopped goes on."""
 LAYERS = ("--only", "*mlp*", "--only", "*self_attn*")
 """What the authors prune in decoders: embeddings and norms stay as fine-tuning made them."""
 ARMS: dict[str, tuple[str, ...]] = {
@@ -90,7 +93,7 @@ def tune(target: Path, pull: float) -> dict[str, float]:
     began, stopped = time.process_time(), target.with_suffix(".stopped.pt")
     causal = load_causal(str(BASE))
     model, asked = causal.model, judge(causal)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     if pull:
         pull_towards(optimiser, [weight.detach().clone() for weight in model.parameters()], strength=pull)
     done, spent = 0, 0.0
@@ -113,7 +116,7 @@ def tune(target: Path, pull: float) -> dict[str, float]:
         loss.backward()
         optimiser.step()
         print(f"{target.name}: step {step + 1} of {STEPS}, loss {float(loss.detach()):.3f}", file=sys.stderr)
-        if (step + 1) % 30 == 0 and step + 1 < STEPS:
+        if (step + 1) % EVERY == 0 and step + 1 < STEPS:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "done": step + 1}
             torch.save(state | {"seconds": spent + time.process_time() - began}, stopped)
     model.eval()
@@ -138,22 +141,10 @@ def pruned(tuned: str, keep: float, options: tuple[str, ...], seed: int) -> dict
     out, began = WORK / "pruned", os.times()
     if any(name in ("bound", "moments") for name in options):
         options = (*options, "--inputs", str(WORK / "inputs.safetensors"))
-    command = (sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", "deltas")
-    arguments = (
-        str(BASE),
-        str(WORK / tuned),
-        "--keep",
-        str(keep),
-        *LAYERS,
-        *options,
-        "--seed",
-        str(seed),
-        "--out",
-        str(out),
-        "--overwrite",
-        "--json",
-    )
-    asked = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parent)
+    arguments = (str(BASE), str(WORK / tuned), "--keep", str(keep), *LAYERS, *options, "--seed", str(seed))
+    asked = CliRunner().invoke(app, ["deltas", *arguments, "--out", str(out), "--overwrite", "--json"])
+    if asked.exception:
+        raise asked.exception
     told = json.loads(asked.stdout)
     found = {"accuracy": accuracy(out, held_out()[1]), "kept": told["kept"], "of": told["of"]}
     found["q"] = float(np.mean([one["q"] for one in told["tensors"].values()]))

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 Examples = Annotated[
     Path,
-    typer.Option(metavar="FILE.jsonl", help="Objects with a text per placeholder and `label`.", show_default=False),
+    typer.Option(
+        metavar="FILE.jsonl", help="Objects with a text per placeholder and `label`, or `answer`.", show_default=False
+    ),
 ]
+JUDGES, REWARDS = ("exact", "contains", "number", "words"), ("accuracy", "margin")
 
 
 def prompts(
@@ -25,14 +28,35 @@ def prompts(
     ],
     examples: Examples,
     label: Annotated[
-        list[str], typer.Option(help="A word that stands for a label, of one token; repeatable.", show_default=False)
-    ],
+        list[str] | None,
+        typer.Option(help="A word that stands for a label, of one token or several; repeatable.", show_default=False),
+    ] = None,
+    per_token: Annotated[
+        bool, typer.Option("--per-token", help="Compare labels by the mean over their tokens, not the sum.")
+    ] = False,
+    generate: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="TOKENS", help="Let the model write, and judge it by the examples' `answer`."),
+    ] = None,
+    judge: Annotated[
+        str, typer.Option(help="Of what was written: exact, contains, number (the last one), words (recalled).")
+    ] = "exact",
+    stop: Annotated[str, typer.Option(help="Text that ends what is written.", show_default="a new line")] = "\n",
     keep: Annotated[float, typer.Option(help="Largest share of the prompt's tokens that may stay.")] = 0.8,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="random, gga, ssga, threshold_accepting, attribution; repeatable.", show_default="all"),
+        typer.Option(
+            help="random, gga, ssga, threshold_accepting, hill_climbing, attribution; repeatable.", show_default="all"
+        ),
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="Forward passes of each method.")] = 4000,
+    fitness: Annotated[int, typer.Option(min=1, help="Examples that guide a search.")] = 16,
+    rerank: Annotated[int, typer.Option(min=1, help="Examples that the best are ranked again on.")] = 100,
+    elites: Annotated[int, typer.Option(min=1, help="How many are ranked again.")] = 10,
+    test: Annotated[int | None, typer.Option(min=1, help="Examples to test on.", show_default="all others")] = None,
+    reward: Annotated[str, typer.Option(help="What guides a search: accuracy, or margin (the paper's reward).")] = (
+        "accuracy"
+    ),
     protect: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Text of the prompt that stays.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the search and of the split of examples.")] = 0,
     target: Annotated[
@@ -51,6 +75,11 @@ def prompts(
         raise ValueError(f"{prompt}: there is no such file")
     if not 0 < keep <= 1:
         raise ValueError(f"--keep {keep} is not within 0 … 1")
+    if not label and not generate:
+        raise ValueError("name the labels (--label, two or more), or let the model write its answers (--generate 32)")
+    for name, value, known in (("--judge", judge, JUDGES), ("--reward", reward, REWARDS)):
+        if value not in known:
+            raise ValueError(f"{name} {value}: there are {', '.join(known)}")
     with bar("loading libraries"):
         from secateur.pipelines.files.whole_files import write_bytes
         from secateur.trainers.experiments.prompt_pruning import PromptPruning
@@ -61,10 +90,19 @@ def prompts(
     experiment = PromptPruning(
         model=model,
         template=prompt.read_text(encoding="utf-8").removesuffix("\n"),
-        verbalisers=label,
+        verbalisers=label or [],
+        per_token=per_token,
+        generate=generate,
+        judge=judge,  # type: ignore[arg-type]
+        stop=stop,
+        reward=reward,  # type: ignore[arg-type]
         examples=str(examples),
         protect=protect or [],
         passes=passes,
+        fitness_examples=fitness,
+        rerank_examples=rerank,
+        elites=elites,
+        test_examples=test,
     )
     outcomes = run_arms(experiment, arms, keep, seed)
     pruned = outcomes[arms[0]].outcome.facts["prompt"]
@@ -123,7 +161,12 @@ def write_manifest(
         selection=method,
         selector=f"prompt_pruning.{method}",
         selector_version=experiment.version,
-        settings={"model": Path(experiment.model).name, "passes": experiment.passes, "protect": experiment.protect},
+        settings={
+            "model": Path(experiment.model).name,
+            "passes": experiment.passes,
+            "protect": experiment.protect,
+            "examples": [experiment.fitness_examples, experiment.rerank_examples, experiment.test_examples],
+        },
         keep=keep,
         budget=kept.count,
         seed=seed,
