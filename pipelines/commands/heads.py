@@ -18,44 +18,58 @@ ModelName = Annotated[
 ]
 
 
+Haystack = Annotated[Path, typer.Option(metavar="FILE", help="Text to hide the needle in, UTF-8.", show_default=False)]
+Needles = Annotated[
+    list[str] | None, typer.Option(help="The sentence to hide; repeatable; one of our own if left out.")
+]
+Questions = Annotated[list[str] | None, typer.Option(help="What asks for the needle; one for each --needle.")]
+Lengths = Annotated[list[int] | None, typer.Option(metavar="TOKENS", help="Tokens of a prompt; repeatable.")]
+Depths = Annotated[int, typer.Option(min=1, help="Places of the needle in each length.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+Threshold = Annotated[float, typer.Option(min=0, max=1, help="Heads above this score are listed.")]
+CountedBy = Annotated[
+    str, typer.Option(help="A token copied several times counts once, as in the paper, or at all steps.")
+]
+Chat = Annotated[bool, typer.Option(help="Put the prompt into the tokenizer's chat template.")]
+Revision = Annotated[str | None, typer.Option(help="Of a model on the hub.")]
+MaskSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=1, help="Mask this many: the highest, and as many others, and measure the recall again; repeatable."
+    ),
+]
+HowMasked = Annotated[str, typer.Option(help="A masked head adds zero, or attends to everything in a uniform way.")]
+DecodingOnly = Annotated[
+    bool, typer.Option("--decoding-only", help="Mask while the model writes, not while it reads the prompt.")
+]
+Draws = Annotated[int, typer.Option(min=1, help="Times that as many other heads are drawn.")]
+ScoresFile = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write scores here, a picture beside.")
+]
+KeptFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Write what stays beside the highest as a manifest; goes with one --mask."),
+]
+
+
 def heads(
     model: ModelName,
-    haystack: Annotated[
-        Path, typer.Option(metavar="FILE", help="Text to hide the needle in, UTF-8.", show_default=False)
-    ],
-    needle: Annotated[
-        list[str] | None, typer.Option(help="The sentence to hide; repeatable; one of our own if left out.")
-    ] = None,
-    question: Annotated[list[str] | None, typer.Option(help="What asks for the needle; one for each --needle.")] = None,
-    length: Annotated[list[int] | None, typer.Option(metavar="TOKENS", help="Tokens of a prompt; repeatable.")] = None,
-    depths: Annotated[int, typer.Option(min=1, help="Places of the needle in each length.")] = 10,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 50,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Heads above this score are listed.")] = 0.1,
-    count: Annotated[
-        str, typer.Option(help="A token copied several times counts once, as in the paper, or at all steps.")
-    ] = "once",
-    chat: Annotated[bool, typer.Option(help="Put the prompt into the tokenizer's chat template.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Of a model on the hub.")] = None,
-    mask: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1, help="Mask this many: the highest, and as many others, and measure the recall again; repeatable."
-        ),
-    ] = None,
-    how: Annotated[
-        str, typer.Option(help="A masked head adds zero, or attends to everything in a uniform way.")
-    ] = "zero",
-    decoding_only: Annotated[
-        bool, typer.Option("--decoding-only", help="Mask while the model writes, not while it reads the prompt.")
-    ] = False,
-    draws: Annotated[int, typer.Option(min=1, help="Times that as many other heads are drawn.")] = 5,
-    target: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write scores here, a picture beside.")
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write what stays beside the highest as a manifest; goes with one --mask."),
-    ] = None,
+    haystack: Haystack,
+    needle: Needles = None,
+    question: Questions = None,
+    length: Lengths = None,
+    depths: Depths = 10,
+    new_tokens: NewTokens = 50,
+    threshold: Threshold = 0.1,
+    count: CountedBy = "once",
+    chat: Chat = False,
+    revision: Revision = None,
+    mask: MaskSizes = None,
+    how: HowMasked = "zero",
+    decoding_only: DecodingOnly = False,
+    draws: Draws = 5,
+    target: ScoresFile = None,
+    manifest: KeptFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Score attention heads by how often they copy a hidden sentence, and list the retrieval heads.
