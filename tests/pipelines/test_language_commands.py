@@ -156,10 +156,13 @@ def test_masked_heads_that_were_measured_are_not_measured_again(
         patch.setattr(recalls, lambda *given: asked.append(1) or recalls_of(*given))
         patch.setattr(HeadPruning, "runs", lambda *_: pytest.fail("heads are scored once"))
         told = answer(*command)
-    whole = len({str(one["draws"]) + one["arm"] + str(at) for one in told["masked"] for at in range(len(one["draws"]))})
-    assert len(asked) == whole - 2
+        left = len(asked)
     assert not (tmp_path / "heads.tried.json").exists()
-    assert told == answer(*command[:-2])
+    asked.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(recalls, lambda *given: asked.append(1) or recalls_of(*given))
+        assert answer(*command[:-2]) == told
+    assert left == len(asked) - 2 > 0
 
 
 def test_a_model_that_ends_at_once_is_told_to_chat(copying_model: Path, haystack: Path, tmp_path: Path) -> None:
