@@ -45,9 +45,9 @@ LAYERS = ("--only", "*mlp*", "--only", "*self_attn*")
 """What the authors prune in decoders: embeddings and norms stay as fine-tuning made them."""
 ARMS: dict[str, tuple[str, ...]] = {
     "random, divided by the share (DARE)": (),
-    "random, not divided": ("--rescale", "none"),
     "random, q of each layer by the bound, eta 1.01": ("--rescale", "bound", "--eta", "1.01"),
     "random, q of each layer by moments": ("--rescale", "moments"),
+    "random, not divided": ("--rescale", "none"),
     "largest": ("--by", "magnitude"),
 }
 SEARCHED = "random, one q by validation"
