@@ -57,7 +57,7 @@ def score_metadata(
     return {
         "dagster/row_count": len(values),
         **tidy({name: float(getattr(wide, name)()) for name in ("mean", "std", "min", "max")}),
-        "distinct values": len(np.unique(values)),
+        "distinct values": pl.Series(values).n_unique(),
         "high means": card.high_means,
         "histogram": dg.MetadataValue.md(score_histogram(values, card)),
         "by stratum": dg.MetadataValue.md(score_by_class(values, strata_of(samples), source["strata"], card)),

@@ -168,13 +168,13 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if how.own is not None:
         fit_to(how.own, rows)
     say("comparing rows")
-    cheap = Cheap(rows)
-    copies = joined([exact_copies(rows), *(near_copies(rows, cheap, seed=how.seed) if how.near else [])])
+    copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
     if not unlooked:
         say("looking at labels")
+        cheap = Cheap(rows)
         suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)

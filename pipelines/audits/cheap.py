@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Float32, Float64
 
 from secateur.pipelines.audits.contract import AuditRows
-
-if TYPE_CHECKING:
-    from secateur.scorers.copies.thumbnails import Thumbnails
 
 MOST_CATEGORIES = 250
 """Values of a column of texts that are told apart, the commonest."""
@@ -50,49 +46,20 @@ class Cheap:
         from secateur.trainers.judging.cheap_values import picture_values, text_values
 
         if self.rows.kind == "text":
-            return text_values(self.rows.texts().to_list())
+            return text_values(self.rows.texts.to_list())
         if self.rows.kind == "image":
-            return picture_values(self.pictures.pixels)
+            return picture_values(self.rows.seen.thumbnails.pixels)
         return self.columns[0]
-
-    @cached_property
-    def pictures(self) -> Thumbnails:
-        """Pictures of one small size, decoded once."""
-        from secateur.scorers.copies.thumbnails import thumbnails
-
-        return thumbnails(decoded(self.rows))
 
     @cached_property
     def columns(self) -> tuple[Float32[np.ndarray, "n d"], list[int]]:
         """Feature columns as numbers, NaN where there is none, and which of them are codes."""
-        return coded(self.rows.features())
+        return coded(self.rows.features)
 
     @property
     def categories(self) -> list[int]:
         """Columns that are codes."""
         return self.columns[1] if self.rows.kind == "features" else []
-
-
-def decoded(rows: AuditRows) -> Iterator[Any]:
-    """Pictures one after another, of 8 bits; a black one for each that cannot be read."""
-    from PIL import Image
-
-    from secateur.trainers.modalities.decoding import decode_image
-
-    for start, cells in rows.cells():
-        for row, cell in enumerate(cells, start):
-            found = decode_image(cell) if rows.sound[row] else Image.new("L", (1, 1))
-            assert found is not None
-            yield scaled(found) if found.mode in ("I", "F") else found
-
-
-def scaled(picture: Any) -> Any:
-    """A picture of deep numbers in the range of its own values."""
-    from PIL import Image
-
-    values = np.nan_to_num(np.asarray(picture, np.float64))
-    low, high = float(values.min()), float(values.max())
-    return Image.fromarray((255 * (values - low) / (high - low or 1.0)).astype(np.uint8))
 
 
 def coded(features: pl.DataFrame) -> tuple[Float32[np.ndarray, "n d"], list[int]]:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Bool, Int16, Int64, Shaped
 
+from secateur.pipelines.audits.seen import Seen, seen
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes
 from secateur.pipelines.data.scan import CONTENT, FAULT, FILE, INPUT, ROW, SplitRows, words_of
@@ -31,7 +32,8 @@ class AuditRows:
     `splits` are their shards, `names` what people call a part, both by its number. `columns` say what each part's input
     is, for a benchmark may call it otherwise, and may lack labels. `files` are those of all parts by the numbers in the
     shards. `targets` are those of the `task` as `data.targets` has them, `[n, …]`, and hold nothing where a row is not
-    `labelled`. Memory holds hashes, places and targets of all rows; texts and pictures are read when somebody asks.
+    `labelled`. Memory holds hashes, places and targets of all rows; texts, columns and thumbnails of pictures are read
+    when somebody first asks, and kept.
     """
 
     name: str
@@ -137,6 +139,7 @@ class AuditRows:
         ]
         return pl.concat(parts)
 
+    @cached_property
     def texts(self) -> pl.Series:
         """Texts of all rows, String `[n]`, empty where a row has none."""
         return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
@@ -150,6 +153,12 @@ class AuditRows:
                 yield start, table[name].to_pylist()
                 start += table.num_rows
 
+    @cached_property
+    def seen(self) -> Seen:
+        """What is kept of pictures."""
+        return seen(self.cells(), self.sound)
+
+    @cached_property
     def features(self) -> pl.DataFrame:
         """Feature columns of all rows, `[n]`, typed as they were read."""
         names = self.columns[TRAIN].inputs

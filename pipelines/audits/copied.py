@@ -41,6 +41,7 @@ def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
             f"{several} of {size:,} also in train{label}: results on {name} are too good"
             if exact
             else f"{several} of {size:,} nearly the same as a row of train{label}: results on {name} may be too good"
+            f"{parts_in(rows, found, other)}"
         )
         yield Found(
             "leaked" if exact else "near leaked", name, text, found, other=other,
@@ -75,8 +76,36 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
         text = (
             f"{many(groups, 'group')} of near copies among {name} rows, {many(more - groups, 'row')} more than needed"
             f"{'' if len(near) == more else ' besides equal ones'}"
+            f"{parts_in(rows, *paired(copies, near))}"
         )
         yield group_of(rows, copies.group, near, "near duplicates", name, text, copies)
+
+
+def paired(copies: Joined, found: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    """Those rows whose most similar other row is a near copy, and these others."""
+    near = found[copies.partner_by[found] > 0]
+    return near, copies.partner[near]
+
+
+def parts_in(rows: AuditRows, left: Int64[np.ndarray, " m"], right: Int64[np.ndarray, " m"]) -> str:
+    """Of texts, in how many pairs one is a part of the other, as the end of a sentence; empty where none is."""
+    if rows.kind != "text":
+        return ""
+    count = int(part_of_other(rows.texts.gather(left), rows.texts.gather(right)).sum())
+    return (
+        f"; in {many(count, 'pair')} of {len(left):,} one text is a part of the other, word for word" if count else ""
+    )
+
+
+def part_of_other(left: pl.Series, right: pl.Series) -> Bool[np.ndarray, " m"]:
+    """Pairs of texts of which the words of one stand in the other one behind the other; case and punctuation aside."""
+    from secateur.scorers.copies.word_sets import spelled
+
+    pairs = pl.DataFrame({"left": spelled(left), "right": spelled(right)}).select(
+        pl.col("left").str.contains(pl.col("right"), literal=True)
+        | pl.col("right").str.contains(pl.col("left"), literal=True)
+    )
+    return np.asarray(pairs.to_series().fill_null(False).to_numpy())
 
 
 def fresh_groups(

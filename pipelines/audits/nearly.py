@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float32, Int16, Int64
 
-from secateur.pipelines.audits.cheap import Cheap
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.scorers.copies.contract import Copies
 
@@ -17,7 +16,7 @@ MOST_VALUES = 30
 """Values of a column of texts that are told apart in distances, the commonest."""
 
 
-def near_copies(rows: AuditRows, cheap: Cheap, *, seed: int = 0) -> list[Copies]:
+def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
     """Texts by words, pictures by their look, tables by standardised distance; none where fewer than two rows are
     readable."""
     if rows.sound.sum() < 2:
@@ -25,16 +24,16 @@ def near_copies(rows: AuditRows, cheap: Cheap, *, seed: int = 0) -> list[Copies]
     if rows.kind == "text":
         from secateur.scorers.copies.texts import text_copies
 
-        texts = rows.texts()
+        texts = rows.texts
         return of_sound(rows, lambda some, part: text_copies(texts.gather(some), part, seed=seed))
     if rows.kind == "features":
         from secateur.scorers.copies.points import table_copies
 
-        numbers = numbers_of(rows.features())
+        numbers = numbers_of(rows.features)
         return of_sound(rows, lambda some, part: table_copies(numbers[some], part, seed=seed))
     from secateur.scorers.copies.pictures import picture_copies
 
-    return of_sound(rows, lambda some, part: picture_copies(cheap.pictures.take(some), part, seed=seed))
+    return of_sound(rows, lambda some, part: picture_copies(rows.seen.thumbnails.take(some), part, seed=seed))
 
 
 def of_sound(

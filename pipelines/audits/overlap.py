@@ -24,7 +24,7 @@ def overlaps_in(rows: AuditRows) -> dict[int, pl.DataFrame]:
         return {}
     from secateur.scorers.copies.contamination import contamination
 
-    texts = rows.texts()
+    texts = rows.texts
     size = len(rows.splits[TRAIN])
     # All at once: the words of training are hashed and sorted anew in each call.
     table = contamination(texts.head(size), texts.slice(size))

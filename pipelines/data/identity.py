@@ -75,7 +75,8 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     else:
         # The last is the text, the completion or the conversation; a prompt may be empty.
         held, word = texts[-1], {"messages": "conversation"}.get(columns.kind, columns.kind)
-        empty = pl.when(held.str.strip_chars() == "").then(pl.lit(f"{word} is empty"))
+        # What is empty, or of white space alone: to strip every text would copy all of them.
+        empty = pl.when(~held.cast(pl.String).str.contains(r"\S")).then(pl.lit(f"{word} is empty"))
         faults = pl.select(pl.when(held.is_null()).then(pl.lit(f"{word} is missing")).otherwise(empty)).to_series()
     return hashes_of_cells(head, cells, table.num_rows), faults.cast(pl.String)
 

@@ -74,7 +74,9 @@ def described(
 ) -> pl.DataFrame:
     """Score, name for `secateur explain`, target and preview of some rows, in their order."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
-    shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
+    # A filter is read before a join: only these rows of the other columns are.
+    held = samples.filter(pl.col("row").is_in(rows.tolist()))
+    shown = wanted.join(held, on="row", how="left", maintain_order="left").collect()
     texts = previewed(shown, previews)
     targets = shown_targets(shown, task)
     places = names_of(shown, files)

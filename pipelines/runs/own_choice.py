@@ -66,6 +66,17 @@ class Brought:
                 found[name] = selection.chosen.as_read(name, values if sign == 1 else -values)
         return found
 
+    @cached_property
+    def _units(self) -> dict[str | None, Units]:
+        return {}
+
+    def units(self, keep: Budget) -> Units:
+        """What stays together, and what it takes of a budget; made once for each column of costs."""
+        name = next(iter(keep)) if isinstance(keep, Mapping) else None
+        if name not in self._units:
+            self._units[name] = Units.made_of(len(self.strata), self.groups, self.costs(keep))
+        return self._units[name]
+
     def costs(self, keep: Budget) -> np.ndarray | None:
         """What each row takes of a budget, float64 `[n]`; None where that is one each."""
         return self.column(next(iter(keep))).cast(pl.Float64).to_numpy() if isinstance(keep, Mapping) else None
@@ -103,7 +114,7 @@ def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
     settings = selection.chosen.settings(**selection.settings).model_dump()
     how: dict[str, Any] = {"settings": settings, "seed": seed, "ids": np.arange(count, dtype=np.int64)}
-    units = Units.made_of(count, brought.groups, costs)
+    units = brought.units(keep)
     limit = float(resolve_amount(keep, count, float(units.costs.sum())))
     try:
         signals = brought.signals(selection, study)
@@ -117,7 +128,7 @@ def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed
 def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chosen:
     """As much as a selection keeps, at random."""
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
-    units, ids = Units.made_of(count, brought.groups, costs), np.arange(count, dtype=np.int64)
+    units, ids = brought.units(keep), np.arange(count, dtype=np.int64)
     kept = choose_at_random(units, beside.spent.total, seed=seed, ids=ids)
     spent = spent_of(kept, units, costs, keep, beside.spent.limit, brought)
     return Chosen(kept, {}, replace(spent, beside=beside.spent.total), time.perf_counter() - started)
@@ -126,7 +137,7 @@ def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chos
 def spent_of(kept: Keep, units: Units, costs: np.ndarray | None, keep: Budget, limit: float, brought: Brought) -> Spent:
     """What kept rows come to."""
     total = float(kept.sum() if costs is None else costs[kept].sum())
-    groups = None if brought.group is None else len(np.unique(units.of[kept]))
+    groups = None if brought.group is None else int(np.count_nonzero(np.bincount(units.of[kept])))
     unit = next(iter(keep)) if isinstance(keep, Mapping) else ROWS
     whole = float(units.costs.sum())
     return Spent(unit=unit, limit=limit, total=total, whole=whole, group=brought.group, groups=groups)

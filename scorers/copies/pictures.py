@@ -20,7 +20,7 @@ from secateur.scorers.copies.thumbnails import ASKED, Look, Thumbnails, look_of,
 from secateur.scorers.geometry.neighbours import inverted_lists
 from secateur.scorers.geometry.vectors import Vectors
 
-SAMPLE = 2048
+SAMPLE = 4096
 """Pictures that the threshold follows from."""
 
 RATE, WRONG = 0.0025, 0.05

@@ -14,7 +14,7 @@ from secateur.scorers.copies.found import Contents, Found, contents_of
 from secateur.scorers.copies.near_points import Points, Rows, Scale, join_near
 from secateur.scorers.copies.thresholds import ABOVE, Collisions, Threshold, threshold
 
-SAMPLE = 2048
+SAMPLE = 4096
 """Rows that the threshold follows from."""
 
 AROUND = 20
@@ -94,9 +94,7 @@ def mirrored_threshold(points: Points, scale: Scale, seed: int) -> tuple[Thresho
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(points), min(SAMPLE, len(points)), replace=False))
     others, distances = around(points, points[rows], rows, AROUND)
-    images = 2 * points[others].mean(axis=1) - points[rows]
-    if scale.whole is None:
-        images /= np.maximum(np.linalg.norm(images, axis=1, keepdims=True), np.float32(1e-30))
+    images = mirrored_at(points[rows], points[others].mean(axis=1), on_sphere=scale.whole is None)
     _, reached = around(points, images, rows, 1)
     crowd = scale(distances[:, AROUND // 2 - 1])
     mirrored = Collisions(scale(reached[:, 0]), crowd)
@@ -104,6 +102,17 @@ def mirrored_threshold(points: Points, scale: Scale, seed: int) -> tuple[Thresho
     limit = threshold(top, mirrored, made=f"rows mirrored at the mean of the {AROUND} nearest to each")
     copies = top >= limit.value
     return limit, (rows[copies], others[copies, 0])
+
+
+def mirrored_at(
+    rows: Float32[np.ndarray, "s d"], means: Float32[np.ndarray, "s d"], *, on_sphere: bool
+) -> Float32[np.ndarray, "s d"]:
+    """Rows mirrored at means; unit vectors at the direction of the mean, to which the angle stays as it was. Mirrored
+    at the mean itself, which lies within the sphere, and brought back to it, they would come nearer to all others."""
+    if not on_sphere:
+        return np.asarray(2 * means - rows, np.float32)
+    means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-30))
+    return np.asarray(2 * np.vecdot(rows, means)[:, None] * means - rows, np.float32)
 
 
 def around(

@@ -3,17 +3,18 @@
 A crop is a linear map of the pixels, so that all crops of many thumbnails are two matrix products. Each view is brought
 to mean 0 and length 1, which takes brightness and contrast away, and whitened by the principal components of the data:
 what most pictures share, such as a pale object on black, then counts little (as SSCD does it, Pizzi et al., CVPR 2022).
+Components that hardly vary but for what JPEG does to them count as little as JPEG leaves of them.
 """
 
+import hashlib
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped, UInt8, UInt64
-
-from secateur.scorers.copies.points import row_keys
+from jaxtyping import Float32, Float64, Int64, Shaped, UInt8, UInt64
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +39,9 @@ COMPONENTS = 128
 
 FITTED = 20_000
 """Pictures that these are computed from."""
+
+ENCODED, QUALITY = 512, 75
+"""Pictures that are brought through JPEG to see what it changes, and its quality."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,7 @@ def thumbnails(pictures: "Shaped[np.ndarray, 'n h w *c'] | Iterable[Any]") -> Th
     small, keys, grey = [], [], True
     for row, picture in enumerate(pictures):
         image = as_image(picture, row)
-        exact = np.asarray(image)
-        keys.append(row_keys(exact.reshape(1, -1))[0] ^ np.uint64(exact.shape[0] << 32 | exact.shape[1]))
+        keys.append(pixel_key(image))
         thumbnail = image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), resample=3)  # bicubic
         pixels = np.asarray(thumbnail).reshape(SIDE, SIDE, -1)
         grey &= pixels.shape[2] == 1
@@ -74,6 +77,13 @@ def thumbnails(pictures: "Shaped[np.ndarray, 'n h w *c'] | Iterable[Any]") -> Th
         return Thumbnails(np.empty((0, SIDE, SIDE, 1), np.uint8), np.empty(0, np.uint64))
     same = small if grey else [np.broadcast_to(pixels, (SIDE, SIDE, 3)) for pixels in small]
     return Thumbnails(np.stack(same), np.array(keys, np.uint64))
+
+
+def pixel_key(image: "Image.Image") -> int:
+    """64-bit hash of the size, the channels and the pixels."""
+    digest = hashlib.blake2b(image.tobytes(), digest_size=8)
+    digest.update(f"{image.size} {image.mode}".encode())
+    return int.from_bytes(digest.digest(), "little")
 
 
 def as_image(picture: Any, row: int) -> "Image.Image":
@@ -142,12 +152,32 @@ class Look:
 
 def look_of(pixels: UInt8[np.ndarray, "n side side c"]) -> Look:
     """Mean and whitening of thumbnails in random order, by the first 20,000."""
-    blocks = [raw_views(pixels[start : start + 512])[:, 0] for start in range(0, min(len(pixels), FITTED), 512)]
+    blocks = [whole_views(pixels[start : start + 512]) for start in range(0, min(len(pixels), FITTED), 512)]
     whole = np.concatenate(blocks)[:FITTED]
     mean = whole.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(whole - mean, rowvar=False, dtype=np.float64))
     values, vectors = values[::-1], vectors[:, ::-1]
     most = min(COMPONENTS, max(1, len(whole) // 4))
     kept = max(1, int((values[:most] > 1e-6 * max(values[0], 1e-30)).sum()))
-    whitening = vectors[:, :kept] / np.sqrt(np.maximum(values[:kept], 1e-30))
+    values, vectors = np.maximum(values[:kept], 1e-30), vectors[:, :kept]
+    whitening = vectors / np.sqrt(values) * (values / (values + changed_by_jpeg(pixels[:ENCODED], vectors)))
     return Look(mean, whitening.astype(np.float32))
+
+
+def changed_by_jpeg(
+    pixels: UInt8[np.ndarray, "n side side c"], vectors: Float64[np.ndarray, "e d"]
+) -> Float64[np.ndarray, " d"]:
+    """Mean square of what JPEG changes in each component of whole views."""
+    from PIL import Image
+
+    encoded = np.empty_like(pixels)
+    for row, picture in enumerate(pixels):
+        buffer = io.BytesIO()
+        Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(buffer, "JPEG", quality=QUALITY)
+        encoded[row] = np.asarray(Image.open(buffer)).reshape(picture.shape)
+    return np.asarray((((whole_views(encoded) - whole_views(pixels)) @ vectors) ** 2).mean(axis=0))
+
+
+def whole_views(pixels: UInt8[np.ndarray, "b side side c"]) -> Float32[np.ndarray, "b e"]:
+    """The first of the views."""
+    return raw_views(pixels)[:, 0]

@@ -81,6 +81,13 @@ def words_of(texts: pl.Series) -> Words:
     return Words(np.concatenate([none, *hashes]), starts, np.concatenate([none, *keys]))
 
 
+def spelled(texts: pl.Series) -> pl.Series:
+    """The words of `words_of` with a space before and behind each, String `[n]`, a space for a text without any."""
+    frame = texts.cast(pl.String).fill_null("").rename("text").to_frame()
+    words = pl.col("text").str.normalize("NFKC").str.to_lowercase().str.extract_all(WORD)
+    return frame.select(pl.concat_str(pl.lit(" "), words.list.join(" "), pl.lit(" "))).to_series()
+
+
 def grams(words: UInt64[np.ndarray, " t"], length: int) -> UInt64[np.ndarray, " g"]:
     """Hashes of `length` words that follow each other, one for each place where they can begin."""
     count = max(0, len(words) - length + 1)

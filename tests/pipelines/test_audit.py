@@ -289,6 +289,36 @@ def test_numbers_and_sets_of_labels_are_audited() -> None:
     }
 
 
+def test_pairs_of_which_one_is_a_part_of_the_other_are_counted() -> None:
+    rng, words = np.random.default_rng(0), [f"w{word}" for word in range(400)]
+    whole = [[words[word] for word in rng.integers(0, 400, 12)] for _ in range(120)]
+    cut = [text[:9] for text in whole[:20]]
+    other = [[*text[:5], "else", *text[6:]] for text in whole[20:30]]
+    bodies = [" ".join(text) for text in [*whole, *cut, *other]]
+    bodies[3] = bodies[3].upper().replace(" ", ", ")
+    audit = sc.audit(pl.DataFrame({"body": bodies}), text="body", progress=False)
+    [near] = [one for one in audit.findings if one["kind"] == "near duplicates"]
+    assert near["count"] == 60
+    assert near["text"].endswith("; in 40 pairs of 60 one text is a part of the other, word for word")
+
+
+def test_an_audit_decodes_each_picture_once_when_it_has_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secateur.trainers.modalities import decoding
+
+    rng, decoded = np.random.default_rng(0), list[Any]()
+    for row, one in enumerate(rng.integers(0, 255, (60, 9, 9, 3), np.uint8)):
+        folder = tmp_path / "ab"[row % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(one).save(folder / f"{row}.png")
+    plain = decoding.decode_image
+    monkeypatch.setattr(decoding, "decode_image", lambda cell: decoded.append(cell) or plain(cell))
+    audit = sc.audit(str(tmp_path), progress=False)
+    assert audit.summary["rows"] == {"train": 60}
+    assert len(decoded) == 60
+
+
 def test_folders_of_pictures_with_classes_and_without(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)) for _ in range(8)]

@@ -20,6 +20,8 @@ from secateur.pipelines.audits.checks import (
     straddling,
     texts,
 )
+from secateur.pipelines.audits.seen import Measures, measures_of
+from secateur.trainers.modalities.decoding import decode_image
 
 WORDS = [
     "the",
@@ -193,9 +195,9 @@ def test_texts_that_hold_their_label() -> None:
     assert not list(label_leaks.names_of_classes(plain, labels, names))
 
 
-def measured(cells: list[dict[str, object]]) -> pictures.Measures:
+def measured(cells: list[dict[str, object]]) -> Measures:
     """Measures of cells."""
-    return pictures.Measures(np.array([pictures.measures_of(cell) for cell in cells], float))
+    return Measures(np.array([measures_of(decode_image(cell)) for cell in cells], float))
 
 
 def test_pictures_that_show_nothing_or_are_far_out() -> None:
@@ -255,7 +257,7 @@ def test_a_check_is_one_function_in_one_file(tmp_path: Path, monkeypatch: pytest
 
     @contract.check("text")
     def shouting(rows):
-        yield contract.Odd("shouting", "capitals alone", np.flatnonzero(rows.texts().str.contains(r"^[A-Z ]+$")))
+        yield contract.Odd("shouting", "capitals alone", np.flatnonzero(rows.texts.str.contains(r"^[A-Z ]+$")))
 
     try:
         pl.DataFrame({"body": [*sentences(30), "STOP THIS"], "label": ["x", "y"] * 15 + ["x"]}).write_csv(

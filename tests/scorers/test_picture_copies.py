@@ -62,6 +62,16 @@ def test_changed_pictures_are_found_and_others_are_not() -> None:
     assert "flipped" in found.reason
 
 
+def test_what_jpeg_adds_to_smooth_pictures_does_not_hide_copies() -> None:
+    """Four by four colours have 48 numbers; what else varies is rounding, and what JPEG changes."""
+    coarse = np.random.default_rng(0).integers(0, 255, (600, 4, 4, 3), dtype=np.uint8)
+    base = [Image.fromarray(each).resize((32, 32), Image.Resampling.BICUBIC) for each in coarse]
+    part = np.array([0] * 600 + [1] * 12, np.int16)
+    found = picture_copies([*base, *map(encoded, base[:12])], part)[0]
+    assert (found.across[600:] == np.arange(12)).all()
+    assert (found.group[12:600] >= 0).mean() <= 0.01
+
+
 def test_a_cluster_of_150_is_found_whole_and_across() -> None:
     base = scenes(300)
     copies = [ImageEnhance.Brightness(base[5]).enhance(0.95 + place / 1500) for place in range(149)]

@@ -20,7 +20,7 @@ def odd_columns(rows: AuditRows) -> Iterator[Odd]:
     """Columns of the training rows."""
     span = rows.span(TRAIN)
     copies = span.stop - span.start - len(np.unique(rows.inputs[span, 1]))
-    yield from of_columns(rows.features()[span], copies)
+    yield from of_columns(rows.features[span], copies)
 
 
 def of_columns(features: pl.DataFrame, copies: int = 0) -> Iterator[Odd]:

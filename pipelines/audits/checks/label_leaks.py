@@ -33,7 +33,7 @@ def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
     """Columns that give the target by themselves."""
     if (read := sampled(rows)) is not None:
         places, targets = read
-        yield from tell_tales(rows.features()[places.tolist()], targets, "column")
+        yield from tell_tales(rows.features[places.tolist()], targets, "column")
 
 
 @check("text")
@@ -42,7 +42,7 @@ def words_that_tell(rows: AuditRows) -> Iterator[Odd]:
     if (read := sampled(rows)) is None or rows.task is None:
         return
     places, targets = read
-    texts = rows.texts().gather(places)
+    texts = rows.texts.gather(places)
     yield from tell_tales(pl.DataFrame({"length": texts.str.len_chars()}), targets, "the texts'")
     if rows.task.target == "class":
         yield from words_of_classes(texts, targets, rows.label_names)

@@ -19,7 +19,7 @@ FEWEST = 20
 @check("text")
 def extreme_lengths(rows: AuditRows) -> Iterator[Odd]:
     """Texts whose length lies far out of the lengths of all others, on a scale of doublings."""
-    lengths = rows.texts().str.strip_chars().str.len_chars().to_numpy().astype(np.int64)
+    lengths = rows.texts.str.strip_chars().str.len_chars().to_numpy().astype(np.int64)
     if (lengths > 0).sum() < FEWEST:
         return
     shortest, longest, short, long = extremes(lengths)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -13,35 +11,22 @@ from jaxtyping import Float64, Int64
 from secateur.pipelines.audits.checks.contract import Odd, check, fences
 from secateur.pipelines.audits.checks.label_leaks import sampled, tell_tales
 from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.audits.seen import Measures
 
 BLANK = 2.0
 """Of 255: how far values of a picture without content may differ."""
-GREY, CUT = (127, 129), 0.1
-"""What decoders fill in for bytes that are not there, and the share of rows from which on it is no part of a scene."""
+CUT = 0.1
+"""Share of rows of plain grey from which on it is no part of a scene."""
 SHADES, DOUBLINGS = 8.0, 0.1
 """Least spreads between quartiles: of brightness, of 255; of sides, in doublings."""
 FEWEST = 20
 """Pictures from which on there is a distribution."""
-COLUMNS = ("width", "height", "darkest", "low", "mean", "high", "brightest", "missing")
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Of each picture, `[n]`: sides in pixels, brightness of the darkest and brightest pixel, of the mean, and where a
-    twentieth of the pixels is darker or brighter, of 255, and the share of grey rows at its lower end; NaN where it
-    cannot be read."""
-
-    values: Float64[np.ndarray, "n 8"]
-
-    def of(self, name: str) -> Float64[np.ndarray, " n"]:
-        """One of `COLUMNS`."""
-        return self.values[:, COLUMNS.index(name)]
 
 
 @check("image")
 def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
     """Everything that a picture's size and brightness tell."""
-    measures = measured(rows)
+    measures = rows.seen.measures
     yield from blank_or_cut(measures)
     yield from leaks_of(rows, measures)
     yield from far_out(measures)
@@ -53,44 +38,6 @@ def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
         places, targets = read
         told = {name: measures.of(name)[places] for name in ("width", "height", "mean")}
         yield from tell_tales(pl.DataFrame(told).rename({"mean": "brightness"}), targets, "the pictures'")
-
-
-def measured(rows: AuditRows) -> Measures:
-    """Every picture, decoded one after another."""
-    values = np.full((len(rows), len(COLUMNS)), np.nan)
-    for start, cells in rows.cells():
-        for row, cell in enumerate(cells, start):
-            if rows.sound[row]:
-                values[row] = measures_of(cell)
-    return Measures(values)
-
-
-def measures_of(cell: Any) -> Sequence[float]:
-    """As `COLUMNS`; deep pictures, whose values have no range, by the range of their own."""
-    from secateur.trainers.modalities.decoding import DEEP, decode_image
-
-    picture = decode_image(cell)
-    if picture is None:
-        return [np.nan] * len(COLUMNS)
-    width, height = picture.size
-    if picture.mode in DEEP:
-        low, high = np.nanmin(np.asarray(picture)), np.nanmax(np.asarray(picture))
-        constant = [0.0] * 5 if low == high else [0.0, np.nan, np.nan, np.nan, 255.0]
-        return [width, height, *constant, 0.0]
-    shades = np.array(picture.convert("L").histogram())
-    seen, there = np.cumsum(shades), np.flatnonzero(shades)
-    low, high = np.searchsorted(seen, [0.05 * seen[-1], 0.95 * seen[-1]])
-    mean = float(shades @ np.arange(len(shades)) / seen[-1])
-    return [width, height, there[0], low, mean, high, there[-1], grey_end(np.asarray(picture).reshape(height, -1))]
-
-
-def grey_end(lines: np.ndarray) -> float:
-    """The share of lines at the end that are of one middle grey."""
-    if not GREY[0] <= lines[-1, 0] <= GREY[1]:
-        return 0.0
-    grey = np.asarray(((lines >= GREY[0]) & (lines <= GREY[1])).all(axis=1))[::-1]
-    end = len(grey) if grey.all() else int((~grey).argmax())
-    return end / len(grey)
 
 
 def blank_or_cut(measures: Measures) -> Iterator[Odd]:

@@ -29,7 +29,7 @@ OWN = 0.05
 @check("text")
 def other_scripts(rows: AuditRows) -> Iterator[Odd]:
     """Texts whose letters are mostly of a script that less than a twentieth of the texts is written in."""
-    script = scripts_of(rows.texts())
+    script = scripts_of(rows.texts)
     written = script.drop_nulls()
     shares = written.value_counts(normalize=True)
     own = shares.filter(pl.col("proportion") >= OWN)["script"].to_list()

@@ -24,13 +24,13 @@ FEW, SHORT = 5, 40
 @check("text")
 def texts_of_markup(rows: AuditRows) -> Iterator[Odd]:
     """Texts in which no letter and no digit is left without tags, entities and links."""
-    yield Odd("markup only", "nothing but markup, links or punctuation", np.flatnonzero(markup_only(rows.texts())))
+    yield Odd("markup only", "nothing but markup, links or punctuation", np.flatnonzero(markup_only(rows.texts)))
 
 
 @check("text")
 def broken_characters(rows: AuditRows) -> Iterator[Odd]:
     """Texts that were read in another charset than they were written in."""
-    found = np.flatnonzero(broken(rows.texts()))
+    found = np.flatnonzero(broken(rows.texts))
     says = "broken characters (�, UTF-8 read as Windows-1252, control characters): read the file in its own charset"
     yield Odd("broken characters", says, found)
 
@@ -38,7 +38,7 @@ def broken_characters(rows: AuditRows) -> Iterator[Odd]:
 @check("text")
 def cut_texts(rows: AuditRows) -> Iterator[Odd]:
     """Texts of exactly the greatest length, where so many share it that somebody cut them."""
-    lengths = rows.texts().str.len_chars().to_numpy()
+    lengths = rows.texts.str.len_chars().to_numpy()
     longest, found = cut(lengths)
     says = f"exactly {longest:,} characters, while none has more and fewer have nearly as many: they seem cut"
     yield Odd("cut", says, found)
