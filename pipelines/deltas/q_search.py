@@ -77,7 +77,7 @@ def search_q(
 
     def judge(q: float, draw: int) -> float:
         if (known := judged.values.get(key := f"{q!r} {draw}")) is not None:
-            return known
+            return float(known)
         seed = derive_seed(choice.seed, SEARCHED, draw) if choice.select == "random" else choice.seed
         value = score_of(source, folder, replace(choice, rescale=q, seed=seed), inputs, how)
         judged.note(key, value)

@@ -311,7 +311,7 @@ class Watch:
         there = self.tokens.gather(1, top.clamp(max=prompt - 1).flatten(1)).view_as(top)
         starts, stops = self.starts[:, None, None], self.stops[:, None, None]
         hit = (top >= starts) & (top < stops) & (there == chosen[:, None, None]) & writing[:, None, None]
-        if self.found is None:
+        if self.found is None or self.hits is None:
             self.found = torch.zeros(*top.shape, self.longest, dtype=torch.bool, device=top.device)
             self.hits = torch.zeros(top.shape, dtype=torch.long, device=top.device)
         self.hits = self.hits + hit
