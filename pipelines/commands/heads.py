@@ -99,7 +99,8 @@ def heads(
     )
     with bar("loading the model"):
         causal = experiment.load(Path())
-    check_masks(causal.model, mask or [], how)
+    if mask:
+        check_masks(causal.model, mask, how)
     noted = notes_of(target, experiment, causal)
     scores, answer = scored(experiment, causal, model, noted)
     if mask:
@@ -142,8 +143,6 @@ def check_masks(model: Any, mask: list[int], how: str) -> None:
     """Raise ValueError for heads that the model does not have or that cannot be masked, before prompts are run."""
     from secateur.trainers.pruning.masked_heads import attention_layers, heads_per_layer, query_projection
 
-    if not mask:
-        return
     layers = attention_layers(model)
     if max(mask) >= (of := len(layers) * heads_per_layer(model)):
         raise ValueError(f"--mask {max(mask)}: the model has {of} heads, mask fewer")

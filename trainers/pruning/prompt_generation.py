@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import torch
-from secateur.scorers.networks.retrieval_heads import specials_behind, words_recalled
+from secateur.scorers.networks.retrieval_heads import end_tokens, specials_behind, words_recalled
 from secateur.selectors.searches.token_search import Masks
 from secateur.trainers.models.causal_model import CausalModel
 from secateur.trainers.pruning.prompt_tokens import Examples, PromptTokens, filled
@@ -104,8 +104,13 @@ class Generation:
         ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=model.device)
         real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
 
+        ends = end_tokens(model)
+
         def text_of(tokens: Any) -> str:
-            return str(self.causal.tokenizer.decode(tokens[longest:].tolist(), skip_special_tokens=True))
+            """Up to the model's end; what follows it fills the row."""
+            ids = tokens[longest:].tolist()
+            last = next((at for at, token in enumerate(ids) if token in ends), len(ids))
+            return str(self.causal.tokenizer.decode(ids[:last], skip_special_tokens=True))
 
         def checked(_: Any, logits: Any) -> Any:
             finite_outputs(logits.max(dim=-1).values, "the logits behind the prompts", model=model)
@@ -121,15 +126,9 @@ class Generation:
                 max_new_tokens=self.new_tokens,
                 do_sample=False,
                 num_beams=1,
-                pad_token_id=ids_of_end(model),
+                pad_token_id=0,
                 logits_processor=[checked],
                 stopping_criteria=[stopped] if self.stop else [],
             )
         texts = [text_of(row) for row in out]
         return [text.partition(self.stop)[0] if self.stop else text for text in texts]
-
-
-def ids_of_end(model: Any) -> int:
-    """A token to fill rows with that have ended: the model's end, or the first of all where it has none."""
-    end = model.generation_config.eos_token_id
-    return int(end if isinstance(end, int) else end[0] if end else 0)
