@@ -1,11 +1,11 @@
-"""A scoring pass that yields five scores and embeddings, beside a bare forward loop over the same batches.
+"""A scoring pass that yields five scores, beside a bare forward loop over the same batches.
 
     python benchmarks/scoring_pass.py [rounds]
 
-The pass is `score_rows` with loss, EL2N, margin, entropy and last-layer GraNd of one checkpoint, and embeddings as
-float16. The bare loop reads the same rows, moves them to the device and calls the network under `inference_mode`. The
-two take turns; the fastest of each counts, in wall-clock time and, on a CPU, in processor time too, on which other work
-on the machine weighs less. Networks: a ResNet-18 and the proxies `cnn` and `mlp`.
+The pass is `score_rows` with loss, EL2N, margin, entropy and last-layer GraNd of one checkpoint. The bare loop reads
+the same rows, moves them to the device and calls the network under `inference_mode`. The two take turns; the fastest of
+each counts, in wall-clock time and, on a CPU, in processor time too, on which other work on the machine weighs less.
+Networks: a ResNet-18 and the proxies `cnn` and `mlp`.
 """
 
 import sys
@@ -48,8 +48,8 @@ def bare(model: nn.Module, data: Data, rows: np.ndarray) -> None:
             model(torch.as_tensor(part.inputs).to(DEVICE))
 
 
-def cases() -> dict[str, tuple[nn.Module, Data, int]]:
-    """Network, data and width of its features."""
+def cases() -> dict[str, tuple[nn.Module, Data]]:
+    """Network and data."""
     random = np.random.default_rng(0)
 
     def images(count: int, *shape: int) -> Data:
@@ -59,13 +59,13 @@ def cases() -> dict[str, tuple[nn.Module, Data, int]]:
         torch.manual_seed(0)
         return {
             "ResNet-18, 32 x 32 x 3": (
-                nn.Sequential(Standardise(3), resnet18((32, 32, 3), 10)), images(128, 32, 32, 3), 512,
+                nn.Sequential(Standardise(3), resnet18((32, 32, 3), 10)), images(128, 32, 32, 3),
             ),
             "cnn width 32, 28 x 28 x 1": (
-                nn.Sequential(Standardise(1), cnn((28, 28, 1), 10)), images(1024, 28, 28, 1), 128,
+                nn.Sequential(Standardise(1), cnn((28, 28, 1), 10)), images(1024, 28, 28, 1),
             ),
             "mlp 784-512-512-10": (
-                nn.Sequential(Standardise(1), mlp((28, 28, 1), 10, hidden=(512, 512))), images(4096, 28, 28, 1), 512,
+                nn.Sequential(Standardise(1), mlp((28, 28, 1), 10, hidden=(512, 512))), images(4096, 28, 28, 1),
             ),
         }  # fmt: skip
 
@@ -73,16 +73,14 @@ def cases() -> dict[str, tuple[nn.Module, Data, int]]:
 def main(rounds: int) -> None:
     print(f"torch {torch.__version__}, {DEVICE.type}, {torch.get_num_threads()} threads, {rounds} rounds")
     reading = {name: (scorers()[name], {}) for name in NAMES}
-    for name, (model, data, width) in cases().items():
+    for name, (model, data) in cases().items():
         model.to(DEVICE).eval()
-        rows, features = np.arange(len(data)), np.empty((len(data), width), np.float16)
+        rows = np.arange(len(data))
         fastest = np.full((2, 2), np.inf)  # bare loop and scoring pass, by both clocks
         for _ in range(rounds):
             works = (
                 lambda m=model, d=data, r=rows: bare(m, d, r),
-                lambda m=model, d=data, r=rows, f=features: score_rows(
-                    [[m]], d, r, reading, device=DEVICE, batch_size=BATCH, features=f
-                ),
+                lambda m=model, d=data, r=rows: score_rows([[m]], d, r, reading, device=DEVICE, batch_size=BATCH),
             )
             for side, work in enumerate(works):
                 fastest[side] = np.minimum(fastest[side], seconds(work))

@@ -51,8 +51,8 @@ def bare(data: Data, config: TrainingConfig, device: torch.device, *, loader: bo
         torch.cuda.synchronize(device)
 
 
-def measure(title: str, data: Data, config: TrainingConfig, device: torch.device, rounds: int) -> None:
-    """Print a line for each way to train."""
+def turns(data: Data, config: TrainingConfig, device: torch.device, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way to train, by turns; the first turn warms up and does not count."""
     count, epochs = len(data), config.epochs or 1
     ways: dict[str, Callable[[], object]] = {
         "bare, indexed": lambda: bare(data, config, device, loader=False),
@@ -70,8 +70,15 @@ def measure(title: str, data: Data, config: TrainingConfig, device: torch.device
         for name, work in ways.items():
             began = time.perf_counter()
             work()
-            if turn:  # the first warms up
+            if turn:
                 taken[name].append(time.perf_counter() - began)
+    return taken
+
+
+def measure(title: str, data: Data, config: TrainingConfig, device: torch.device, rounds: int) -> None:
+    """Print a line for each way to train."""
+    count, epochs = len(data), config.epochs or 1
+    taken = turns(data, config, device, rounds)
     medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
     for name, seconds in medians.items():
         spread = f"{min(taken[name]) / seconds:.2f} … {max(taken[name]) / seconds:.2f}"

@@ -21,6 +21,7 @@ from secateur.pipelines.assets.shell_runs import run_here
 from secateur.pipelines.definitions import build
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.pages.stages import first_stage, needed
+from secateur.pipelines.runs.audit_told import audited_content
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.outcomes import outcomes_at
 from secateur.pipelines.runs.proxy import contents_searched
@@ -202,7 +203,7 @@ class Work:
         self.of_trials, self.after = sorted(targets & by_trial), sorted(later)
         refuse_changed_code(study, *study.resolved.values())
         contents = study.contents(file.path.parent, root / ".cache")
-        named = contents | contents_searched(study, self.store)
+        named = contents | contents_searched(study, self.store) | audited_content(study, self.store)
         self.freshness = Freshness(self.store, study, self.graph, named, told)
 
     def stages(self, trials: Sequence[Trial]) -> Iterator[tuple[list[dg.AssetKey], Sequence[Trial | None]]]:

@@ -101,6 +101,98 @@ def test_rs2_is_set_against_one_random_subset_at_equal_steps(benchmarks, picture
 
 
 @pytest.fixture
+def without_pytest(monkeypatch):
+    """The CUDA tests are a process of their own: here only how one that skipped everything is told."""
+    from on_gpu import checks
+
+    def ended(words, **_):
+        report = next(word for word in words if word.startswith("--junitxml=")).partition("=")[2]
+        cases = [("one", ""), ("two", "<failure/>"), ("three", "<skipped/>")]
+        Path(report).write_text(
+            f"<s>{''.join(f'<testcase name={name!r}>{part}</testcase>' for name, part in cases)}</s>"
+        )
+        assert words[1:3] == ["-m", "pytest"]
+        assert any(word.endswith("test_loop.py") for word in words)
+
+    monkeypatch.setattr(checks.subprocess, "run", ended)
+
+
+def test_the_script_for_a_gpu_runs_each_step_writes_one_table_and_repeats_nothing(
+    benchmarks, without_pytest, tmp_path, capsys
+):
+    import gpu
+
+    file = tmp_path / "gpu.json"
+    assert gpu.main(["--tiny", "--json", str(file)]) == 1  # a test failed
+    printed, held = capsys.readouterr().out, json.loads(file.read_text())
+    assert list(held["steps"]) == [*gpu.STEPS, "ResNet-18"]
+    rows = [each for step in held["steps"].values() for each in step["rows"]]
+    tests, *others = rows
+    assert (tests["measured"], tests["result"]) == ("1 passed, 1 skipped, 1 failed: two", "**failed**")
+    assert not [each for each in others if each["result"] not in ("passed", "")]
+    assert sum(each["result"] == "passed" for each in others) == 7
+    arms = [each["what"] for each in rows if each["what"].startswith("ResNet-18 on CIFAR-10, ")]
+    assert [name.partition(", ")[2] for name in arms] == ["everything", "random", "CCS", "RS2", "RS2 + KD"]
+    runs = held["trainings"]["runs"]
+    assert {name: (run["kept"], run["steps"]) for name, run in runs.items()} == {
+        "everything": (120, 8), "random": (12, 2), "CCS": (12, 2), "RS2": (12, 2), "RS2 + KD": (12, 2)
+    }  # fmt: skip
+    assert [name for name, run in runs.items() if run["scoring_seconds"]] == ["CCS"]
+    page = file.with_suffix(".md").read_text()
+    assert page.count("| what | measured | result |") == 1
+    assert all(f"| {each['what']} |" in page for each in rows)
+    assert page.strip() in printed
+    assert not file.with_suffix(".trainings").exists()
+
+    del held["trainings"]["runs"]["RS2"]
+    held["steps"]["ResNet-18"]["rows"][0]["result"] = "**failed**"
+    file.write_text(json.dumps(held))
+    assert gpu.main(["--tiny", "--json", str(file)]) == 1
+    again = capsys.readouterr().out
+    assert "ResNet-18, RS2: " in again
+    assert "ResNet-18, random: " not in again
+    assert "observers under" not in again.partition("| what")[0]
+    held["about"]["torch"] = "1.0"
+    file.write_text(json.dumps(held))
+    with pytest.raises(SystemExit, match="of another torch: name another file"):
+        gpu.main(["--tiny", "--json", str(file)])
+
+
+def test_the_script_for_a_gpu_says_what_it_lacks_and_goes_on_after_an_error(benchmarks, tmp_path, capsys, monkeypatch):
+    import gpu
+    from on_gpu import trainings
+    from on_gpu.state import State, circumstances
+
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--json", str(tmp_path / "gpu.json")]) == 0
+    assert capsys.readouterr().out.startswith("no GPU: --tiny")
+    assert not list(tmp_path.iterdir())
+    state = State.of(tmp_path / "gpu.json", circumstances(tiny=False, data=tmp_path))
+    asked = gpu.arguments_of(["--data", str(tmp_path / "nothing")])
+    [row] = trainings.resnet(asked, state, 100.0)
+    assert row["result"] == "not run"
+    assert "name a folder with --data" in row["measured"]
+
+    def broken():
+        raise RuntimeError("called\na synchronizing CUDA operation")
+
+    gpu.ran("observers", broken, state)
+    assert state.rows[0]["measured"] == "RuntimeError: called a synchronizing CUDA operation"
+    assert not state.done("observers")
+
+
+def test_as_many_epochs_run_on_a_gpu_as_fit(benchmarks):
+    from on_gpu.trainings import epochs_that_fit
+
+    epochs, proxy = epochs_that_fit(360, 12_000, 50_000)
+    seen = 50_000 * (epochs + proxy + 0.1 * epochs * 4.4)
+    assert 0.85 * 360 < seen / 12_000 <= 0.9 * 360
+    assert proxy == 10
+    assert epochs_that_fit(1, 1_000, 50_000) == (0, 0)
+    assert epochs_that_fit(1e9, 1_000, 50_000)[0] == 200
+
+
+@pytest.fixture
 def phrases(monkeypatch, tmp_path):
     """Phrases of two kinds under the folder of data, and the folder of a random Llama that knows their words."""
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -5,6 +5,7 @@ recurring it tells of rows that are new since the last audit.
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from secateur.pipelines.assets.facts import told_of
 from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.cleaned import Samples
 from secateur.pipelines.audits.contract import AuditRows
-from secateur.pipelines.audits.of_study import hashes_of, known_from, study_rows
+from secateur.pipelines.audits.later import audited_later
+from secateur.pipelines.audits.memory import Memory, hashes_of, looks_of, memory_of
+from secateur.pipelines.audits.of_study import known_from, study_rows
 from secateur.pipelines.audits.study_models import identity_of, models_of
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.origin import Origin
@@ -31,6 +34,8 @@ from secateur.pipelines.studies.samples import Study
 
 SEEN = "audited_rows"
 """Beside the asset: the rows that the last audit had."""
+MEMORY = "audit_memory"
+"""Beside the asset of a recurring study: what the next audit need not work through again."""
 CHECKS = {
     "no_leaks": "No test row is in training, exactly or nearly.",
     "no_duplicates": "No training row is a copy of another.",
@@ -59,16 +64,26 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
         context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], samples: Any, source: Any
     ) -> dg.MaterializeResult:
         rows = study_rows(study, base, secateur_store.root / ".cache")
-        seen = (study.name, SEEN)
+        seen, memory, looks = (study.name, SEEN), remembered(study, secateur_store), None
         if study.recurring and secateur_store.find(seen):
             before = secateur_store.load(seen, of_any_samples=True).collect()
             rows = replace(rows, known=known_from(rows, before))
         rows, how, made_of = asked(study, rows, secateur_store)
-        found = audited(rows, how, samples=study.report_samples, say=context.log.info)
+        told: dict[str, Any] = {"samples": study.report_samples, "say": context.log.info}
+        places = memory.places(rows) if memory else None
+        if memory and places is not None and len(places) < len(rows):
+            with tempfile.TemporaryDirectory(prefix="secateur-") as aside:
+                found, looks = audited_later(rows, memory, places, how, Path(aside), **told)
+            rows = found.rows
+        else:
+            found = audited(rows, how, **told)
         with secateur_store.folder(key) as folder:
             own = samples_of(study, samples.collect(), source, origin_of)
             fill(found, folder, samples=own, more={"models": made_of})
         secateur_store.save(seen, hashes_of(rows))
+        if study.recurring:
+            with secateur_store.folder((study.name, MEMORY)) as folder:
+                memory_of(found, looks_of(found) if looks is None else looks).write(folder)
         place = secateur_store.place(key).resolve()
         for finding in found.findings:
             context.log.warning(finding["text"])
@@ -87,6 +102,14 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
         )
 
     return audit
+
+
+def remembered(study: Study | Choice, store: Store) -> Memory | None:
+    """What the last audit of a recurring study keeps; None where there is nothing, or it was changed since."""
+    key = (study.name, MEMORY)
+    if not study.recurring or not store.find(key) or store.faults(key):
+        return None
+    return Memory.read(store.load(key, of_any_samples=True))
 
 
 def how_of(study: Study | Choice) -> How:

@@ -25,6 +25,7 @@ from secateur.pipelines.manifests.origin import FileRows, Origin
 from secateur.pipelines.manifests.provenance import Provenance, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.choice_report import Made, choice_page
+from secateur.pipelines.runs.audit_told import audit_sentences, audit_told
 from secateur.pipelines.runs.drift import scoring_of
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.runs.own_choice import Brought, Chosen, chosen_of
@@ -176,7 +177,8 @@ def report_asset(study: Choice) -> dg.AssetsDefinition:
             study, {trial: np.asarray(subset[trial]) for trial in trials}, spent,
             brought_by(study, loaded, secateur_store), loaded["samples"].collect(), loaded["source"]["files"],
         )  # fmt: skip
-        page = choice_page(made, findings_of(secateur_store, study), previews_of(study, secateur_store))
+        audited = audit_sentences(audit_told(secateur_store, study))
+        page = choice_page(made, findings_of(secateur_store, study), previews_of(study, secateur_store), audited)
         with secateur_store.folder(key) as folder:
             page.write(folder)
         path = dg.MetadataValue.path((secateur_store.place(key) / "report.html").resolve())

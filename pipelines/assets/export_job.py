@@ -52,6 +52,7 @@ def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
             Field(default=None, gt=0, description="one of the study's budgets; may be left out where it has one only"),
         ),
         "seed": (int, Field(default=0, ge=0, description="which repetition")),
+        "epoch": (int | None, Field(default=None, ge=0, description="of a selection in training: which epoch, from 0")),
         "format": (formats, Field(description=told)),
         "settings": (dict[str, Any], Field(default={}, description="settings of the format, such as shard_rows")),
         "target": (str, Field(default="", description="name below the folder of exports; made up if empty")),
@@ -87,7 +88,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
         context.add_output_metadata(metadata)
         # So that the manifest's page in the UI says where it was exported to.
-        key = dg.AssetKey([file.name, "manifest"])
+        key = dg.AssetKey([file.name, file.study.manifests_of(asked.trial)])  # type: ignore[union-attr]
         context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.trial), metadata=metadata))
 
     @dg.job(name=name, description="Hand a selection over: choose it, the format and a name for it.")
@@ -107,6 +108,7 @@ class Asked:
     settings: dict[str, Any]
     target: Path
     overwrite: bool
+    epoch: int | None = None
 
     @classmethod
     def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
@@ -115,21 +117,30 @@ class Asked:
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
         trial = trial_of(file.study, config.selection, config.keep, config.seed)
-        folder = store.find(dg.AssetKey([file.study.name, "manifest"]), trial)
+        asset = file.study.manifests_of(trial)
+        folder = store.find(dg.AssetKey([file.study.name, asset]), trial)
         if folder is None:
-            raise ValueError(f"{file.study.name}/manifest has no partition {trial} yet: materialise it, then export it")
-        suffix = exporters()[to].suffix_for(Manifest.load(folder, verify=False))
-        made_up = f"{file.study.name}/{trial.selection}/{trial.seed}/{to}{suffix}"
+            raise ValueError(f"{file.study.name}/{asset} has no partition {trial} yet: materialise it, then export it")
+        manifest = at(Manifest.load(folder, verify=False), config.epoch)
+        at_epoch = "" if config.epoch is None else f"/epoch-{config.epoch}"
+        made_up = (
+            f"{file.study.name}/{trial.selection}/{trial.seed}{at_epoch}/{to}{exporters()[to].suffix_for(manifest)}"
+        )
         target = inside(store.root.parent / "exports", config.target or made_up)
         refuse_existing(target, overwrite=config.overwrite)
-        return cls(trial, folder, to, config.settings, target, config.overwrite)
+        return cls(trial, folder, to, config.settings, target, config.overwrite, config.epoch)
+
+
+def at(manifest: Manifest, epoch: int | None) -> Manifest:
+    """A manifest at an epoch, where one is named."""
+    return manifest if epoch is None else manifest.at(epoch)
 
 
 def write(
     asked: Asked, file: StudyFile, root: Path, told: Progress, warn: Callable[[str], None]
 ) -> tuple[Manifest, Path]:
     """Write what was asked for; the source is read only where the format holds samples."""
-    manifest = Manifest.load(asked.folder, verify=True)
+    manifest = at(Manifest.load(asked.folder, verify=True), asked.epoch)
     written = export(
         manifest,
         asked.to,

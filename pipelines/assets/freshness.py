@@ -16,8 +16,10 @@ from secateur.pipelines.storage.ledger import Ledger, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.versions import library_versions
 from secateur.pipelines.studies.grid import Trial
-from secateur.pipelines.studies.signals import BESIDE, COST
+from secateur.pipelines.studies.signals import BESIDE, COST, EPOCH_MANIFEST
 from secateur.pipelines.studies.study import AnyStudy
+
+MANIFESTS = ("manifest", EPOCH_MANIFEST)
 
 
 class Freshness:
@@ -39,7 +41,7 @@ class Freshness:
 
     def is_fresh(self, key: dg.AssetKey, trial: Trial | None = None) -> bool:
         """Whether the files are those that were noted, with what stands beside them, and follow from what is now."""
-        if trial and key.path[1] == "manifest" and self.study.why_no_manifest(trial):
+        if trial and key.path[1] in MANIFESTS and self.study.why_no_manifest(trial, key.path[1]):
             return True
         beside = self.beside(key)
         faults = self.ledger.faults(key, trial, beside=beside) if self.ledger.entry(key, trial) else []

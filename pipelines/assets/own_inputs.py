@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.assets.asset import key_of
+from secateur.pipelines.assets.listed_rows import listed_rows
 from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.data.own_values import (
     DataRows,
@@ -208,10 +209,11 @@ def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.nd
 
 def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: Path, store: Store) -> None:
     """Raise SourceError for what a study brings and cannot be put to its data, which lie prepared in a folder."""
-    if not study.own_scores and not study.own_vectors:
+    if not study.own_scores and not study.own_vectors and not study.manifests:
         return
     held = rows_in(folder / "rows" / "train") if (folder / "rows").is_dir() else None
     samples = pl.read_parquet(folder / "samples.parquet")
+    listed_rows(study, base, samples["content_hash"])
     rows = training_rows(study, source, samples, held, base, store.root / ".cache")
     for name, score in study.own_scores.items():
         if isinstance(score, OutputScore):

@@ -111,6 +111,7 @@ STAGES: Final = {
     "subset": "choosing",
     "manifest": "writing manifests",
     "trained_model": "training",
+    "epoch_manifest": "writing manifests of epochs",
     "evaluation": "testing what was trained",
     "report": "comparing and drawing the report",
 }

@@ -8,6 +8,7 @@ from secateur.pipelines.assets.ad_hoc_selection import ad_hoc_job, ad_hoc_spec
 from secateur.pipelines.assets.audit import audit_asset
 from secateur.pipelines.assets.data import prepare_asset
 from secateur.pipelines.assets.embeddings import EMBEDDINGS, embeddings_asset, neighbours_asset, own_vectors_asset
+from secateur.pipelines.assets.epoch_manifests import epoch_manifest_asset
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.recurring import drift_asset, recurrence
 from secateur.pipelines.assets.sample_target import target_assets
@@ -52,9 +53,10 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         yardstick_asset(study),
         *teacher_assets(study, base),
         tuning_asset(study),
-        subset_asset(study),
+        subset_asset(study, base),
         manifest_asset(study),
         trained_model_asset(study),
+        *([epoch_manifest_asset(study)] if any(one.in_training for one in study.selections.values()) else []),
         evaluation_asset(study),
         report_asset(study),
         *([] if study.task.own else [audit_asset(study, base, origin_of)]),

@@ -14,9 +14,11 @@ from secateur.pipelines.assets.data import previews_of, training_files
 from secateur.pipelines.assets.facts import facts_of_trial, tidy
 from secateur.pipelines.assets.inputs import besides_of, inputs_for, signals_in
 from secateur.pipelines.assets.launchpad import form, forms
+from secateur.pipelines.assets.listed_rows import Masks, listed_rows
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.own_inputs import brought_card
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.payload import Payload
 from secateur.pipelines.manifests.provenance import Provenance, ScoreCard, Spent, TargetCard
 from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.subset import Whole, others_at, subset_page
@@ -40,8 +42,8 @@ def form_of(selection: Selection) -> type[dg.Config]:
     return form(selection.declared.settings, selection.settings, selection.untuned)
 
 
-def subset_asset(study: Study) -> dg.AssetsDefinition:
-    """The keep mask of each trial."""
+def subset_asset(study: Study, base: Path) -> dg.AssetsDefinition:
+    """The keep mask of each trial; manifests that it names are below `base`."""
     sections = {
         name: form_of(selection)
         for name, selection in study.selections.items()
@@ -70,7 +72,8 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
         signals, table = signals_in(loaded), columns_in(study, loaded)
         faults: dict[str, bool] = {}
         settings = {name: getattr(config, name).model_dump() for name in sections}
-        for trial, chosen in choices(study, trials_of(context), signals, table, settings, loaded["tuning"]):
+        listed = listed_rows(study, base, hashes_of(loaded)) if study.manifests else {}
+        for trial, chosen in choices(study, trials_of(context), signals, table, settings, loaded["tuning"], listed):
             secateur_store.save(key, chosen.keep, trial)
             secateur_store.save(key_of(study, "subset_settings"), chosen.settings, trial)
             secateur_store.save(key_of(study, "subset_cost"), vars(Cost(seconds=chosen.seconds)), trial)
@@ -95,6 +98,12 @@ def subset_asset(study: Study) -> dg.AssetsDefinition:
     return subset
 
 
+def hashes_of(loaded: Mapping[str, Any]) -> pl.Series:
+    """Content hashes of the training samples."""
+    hashes: pl.Series = loaded["samples"].select("content_hash").collect()["content_hash"]
+    return hashes
+
+
 def choices(
     study: Study,
     trials: Iterable[Trial],
@@ -102,6 +111,7 @@ def choices(
     table: pl.DataFrame,
     settings: Mapping[str, dict[str, Any]],
     tuning: Mapping[str, Any],
+    listed: Masks,
 ) -> Iterator[tuple[Trial, Subset]]:
     """The subset of each trial; a twin comes right behind its plain self, whose samples it shares."""
 
@@ -113,7 +123,7 @@ def choices(
     for (plain, _), alike in groupby(sorted(trials, key=lambda trial: (shared(trial), trial)), key=shared):
         twins = list(alike)
         tuned = tuning.get(tuned_as(plain.selection, study.between), {}).get("settings", {})
-        chosen = subset_of(study, twins[0], signals, table, settings.get(plain.name, {}), tuned)
+        chosen = subset_of(study, twins[0], signals, table, settings.get(plain.name, {}), tuned, listed)
         yield from ((trial, chosen) for trial in twins)
 
 
@@ -151,16 +161,16 @@ def shown_of(
         previews_of(study, store),
     )
     score = (selection.score, signals[selection.score]) if selection.score else None
-    others = others_at(study, store, study.rows_about(trial.keep, len(keep)), trial.seed, len(keep), but=trial)
+    about = int(keep.sum()) if selection.listed else study.rows_about(trial.keep, len(keep))
+    others = others_at(study, store, about, trial.seed, len(keep), but=trial)
     return shown(subset_page(whole, keep, seed=trial.seed, others=others, score=score))
 
 
 def manifest_asset(study: Study) -> dg.AssetsDefinition:
     """The exported selection of each trial."""
     key = key_of(study, "manifest")
-    exported = {name: selection for name, selection in study.selections.items() if not selection.in_training}
-    read = {name: signals_read(selection) & set(study.scores) for name, selection in exported.items()}
-    used = sorted(set().union(*read.values()))
+    exported = [selection for selection in study.selections.values() if not selection.in_training]
+    used = sorted(read_by(exported) & set(study.scores))
 
     @study_asset(
         study,
@@ -188,14 +198,15 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
                 context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
                 continue
             settings = secateur_store.load(key_of(study, "subset_settings"), trial)
-            held = {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read.get(trial.name, ()))}
+            held = scores_read(study, trial, loaded)
             mask, key_spent = np.asarray(subset[trial]), key_of(study, "subset_spent")
             come = secateur_store.load(key_spent, trial) if secateur_store.holds(key_spent, trial) else {}
             spent = Spent(**come) if come else None
             own = table if spent else table.drop("cost", "group", strict=False)
             rows = Rows.chosen(own, mask, scores=held, label_names=source["strata"], origin=origin)
             card = card_of(loaded["target"]) if study.read_of_target(trial.name) - {"sources"} else None
-            count = len(table) if spent is None else int(mask.sum())
+            as_listed = trial.name in study.selections and study.selections[trial.name].listed
+            count = int(mask.sum()) if spent or as_listed else len(table)
             provenance = provenance_of(study, trial, source, settings, count, card, spent)
             written = write_manifest(secateur_store, key, trial, rows, provenance, faults)
             told = facts_of_trial(trial) | facts_of_manifest(written)
@@ -206,7 +217,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def write_manifest(
-    store: Store, key: dg.AssetKey, trial: Trial, rows: Rows, provenance: Provenance, faults: list[str]
+    store: Store, key: dg.AssetKey, trial: Trial, rows: Payload, provenance: Provenance, faults: list[str]
 ) -> Manifest:
     """Write the manifest of a trial and read it again; what is wrong with it is added to the faults."""
     with store.recorded(key, trial) as place:
@@ -222,6 +233,13 @@ def verifies(faults: Sequence[str]) -> dg.AssetCheckResult:
     """Whether all manifests verified."""
     told = "; ".join(faults) or "every manifest verifies"
     return dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)
+
+
+def scores_read(study: Study, trial: Trial, loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Scores of all samples that a trial's selection reads, of what an asset loaded."""
+    selection = study.selections.get(trial.plain.name)
+    read = signals_read(selection) & set(study.scores) if selection else set()
+    return {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read)}
 
 
 def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -255,18 +273,20 @@ def provenance_of(
     """All that a manifest says of how its rows were chosen; `count` is how many there are, or how many
     are kept where `spent` says what they come to."""
     selection = study.selections.get(trial.name)
+    as_listed = selection is not None and selection.listed
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
     quotas: dict[str, Any] = {"by": selection.by, "share": selection.share} if selection and selection.by else {}
+    by_rows = study.budget_of == ROWS
     return Provenance(
         dataset=study.name,
         revision=source["revision"],
         columns=study.columns.model_dump(mode="json", exclude_none=True) if study.columns else {},
         selection=trial.name,
-        selector=selection.selector if selection else "full",
-        selector_version=selection.static.version if selection else "1",
+        selector="manifest" if selection and selection.manifest else selection.selector if selection else "full",
+        selector_version=selection.declared.version if selection else "1",
         settings=settings | quotas,
-        keep=trial.keep if spent is None or study.budget_of == ROWS else {study.budget_of: trial.keep},
-        budget=resolve_keep(trial.keep, count) if spent is None else count,
+        keep=count if as_listed else trial.keep if spent is None or by_rows else {study.budget_of: trial.keep},
+        budget=count if spent or as_listed else resolve_keep(trial.keep, count),
         spent=spent,
         seed=trial.seed,
         scores=tuple(

@@ -12,6 +12,7 @@ from secateur.pipelines.pages.page import page_of
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.served import FINDINGS, REPORT, link_to
 from secateur.pipelines.pages.suspects import Suspects
+from secateur.pipelines.runs.audit_told import audit_lines, audit_sentences, audit_told
 from secateur.pipelines.runs.findings import findings_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.study import AnyStudy
@@ -52,8 +53,9 @@ def written_report(
     findings = findings_of(store, study, report.by_class, report.beside)
     known = (study.name, "data_groups")
     groups = grouped(store.load(known).collect(), splits, embedded=embedded) if splits and store.find(known) else None
-    lines = table_of_findings(findings, groups or Grouped(), suspects, splits)
-    page = page_of(report, pictures, findings, suspects, groups, lines)
+    lines = table_of_findings(findings, groups or Grouped(), suspects, splits, audit_lines(store, study))
+    audited = audit_sentences(audit_told(store, study))
+    page = page_of(report, pictures, findings, suspects, groups, lines, audited)
     with store.folder(key) as folder:
         page.write(folder)
     place = store.place(key).resolve()

@@ -186,11 +186,16 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     return Audited(rows, copies, found, how, suspects, unlooked, worth, samples, summed(rows, overlaps))
 
 
-def checked(rows: AuditRows, copies: Joined, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
-    """Every finding, in no order."""
+def checked(
+    rows: AuditRows,
+    copies: Joined,
+    suspects: Mapping[int, Suspects],
+    oddities: Callable[[], Iterator[Found]] | None = None,
+) -> Iterator[Found]:
+    """Every finding, in no order; `oddities` say what checks find where they do not look at all rows."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
-    for one in odd(rows):
+    for one in odd(rows) if oddities is None else oddities():
         fresh = rows.fresh[one.rows]
         if fresh.all() or fresh.any():
             yield replace(one, rows=one.rows[fresh])

@@ -47,6 +47,8 @@ class AuditRows:
     label_names: tuple[str, ...] = ()
     pictures: Path | None = None
     """The folder that paths of pictures are said from, where pictures are files."""
+    bases: Mapping[int, Path] = field(default_factory=dict)
+    """The same of parts whose pictures lie elsewhere."""
     notes: tuple[str, ...] = ()
     """What was guessed, in words."""
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -59,6 +61,8 @@ class AuditRows:
     """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
+    besides: pl.DataFrame | None = field(default=None, repr=False)
+    """Columns of the training rows that could be features and were guessed to be none, in their order."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
@@ -144,6 +148,12 @@ class AuditRows:
         """Texts of all rows, String `[n]`, empty where a row has none."""
         return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
 
+    def texts_at(self, rows: Int64[np.ndarray, " m"]) -> pl.Series:
+        """Texts of some rows, in their order, without those of others where nobody has read all."""
+        if "texts" in self.__dict__:
+            return self.texts.gather(rows)
+        return pl.Series(self.held(rows), dtype=pl.String).fill_null("")
+
     def cells(self) -> Iterator[tuple[int, list[Any]]]:
         """Pictures as cells of `data.types.PICTURE`, undecoded, in batches behind the number of their first row."""
         start = 0
@@ -189,7 +199,11 @@ class AuditRows:
         }
         if self.pictures is not None:
             cells = self.held(rows)
-            paths = [str((cell or {}).get("path") or "").removeprefix(f"{self.pictures}/") for cell in cells]
+            folders = [self.bases.get(part, self.pictures) for part in self.part[rows].tolist()]
+            paths = [
+                str((cell or {}).get("path") or "").removeprefix(f"{folder}/")
+                for cell, folder in zip(cells, folders, strict=True)
+            ]
             places["path"] = pl.Series(map(visible, paths), dtype=pl.String)
         return pl.DataFrame(places)
 

@@ -91,7 +91,7 @@ def parts_in(rows: AuditRows, left: Int64[np.ndarray, " m"], right: Int64[np.nda
     """Of texts, in how many pairs one is a part of the other, as the end of a sentence; empty where none is."""
     if rows.kind != "text":
         return ""
-    count = int(part_of_other(rows.texts.gather(left), rows.texts.gather(right)).sum())
+    count = int(part_of_other(rows.texts_at(left), rows.texts_at(right)).sum())
     return (
         f"; in {many(count, 'pair')} of {len(left):,} one text is a part of the other, word for word" if count else ""
     )

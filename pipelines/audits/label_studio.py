@@ -8,6 +8,7 @@ Pictures lie beside them, and tasks name them as local files: LABEL_STUDIO_LOCAL
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,19 @@ def task_of(sheets: Sheets, item: Item, name: str, folder: Path) -> dict[str, An
     else:
         value, kind = {"choices": predicted}, "choices"
     result = [{"from_name": "answer", "to_name": "sample", "type": kind, "value": value}] if predicted else []
-    prediction = {"model_version": MODEL, "result": result} | ({} if item.score is None else {"score": item.score})
+    prediction: dict[str, Any] = {"model_version": MODEL, "result": result}
+    if item.score is not None:
+        data["score"] = item.score
+        prediction["score"] = up_to_one(item.score, distance=not sheets.labels)
     return {"data": data, "predictions": [prediction] if result else []}
+
+
+def up_to_one(score: float, *, distance: bool) -> float:
+    """A score in its order between 0 and 1, as Label Studio wants it: log odds as a probability, or a distance d as
+    d / (1 + d)."""
+    if distance:
+        return score / (1 + score)
+    return 0.5 * (1 + math.tanh(score / 2))
 
 
 def address_of(held: Held, name: str, folder: Path) -> str:

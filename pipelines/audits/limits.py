@@ -50,8 +50,17 @@ def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str
         elif count is None:
             told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
         elif not limit.allows(count, of):
-            told.append(f"{count:,.0f} {words} of {of:,} rows exceed the limit of {limit}")
+            one = f"{count:,.0f}" == "1"
+            found = f"1 {WORDS[name]}" if one else f"{count:,.0f} {WORDS[name]}s"
+            told.append(f"{found} of {of:,} rows exceed{'s' * one} the limit of {limit}")
     return told
+
+
+WORDS = {
+    "leaks": "leak", "overlap": "overlapping text", "duplicates": "duplicate", "conflicts": "conflicting row",
+    "wrong_labels": "wrong label",
+}  # fmt: skip
+"""What each limit counts, in the singular."""
 
 
 def counted(answer: Mapping[str, Any], name: str) -> tuple[float | None, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.audits.listed import MOST, Found
-from secateur.pipelines.files.shown_text import quoted
+from secateur.pipelines.files.shown_text import one_line, quoted
 
 MARKED = ("near leaked", "near duplicates", "wrong labels")
 """Kinds of findings that may be wrong."""
@@ -74,9 +74,15 @@ def drawn(one: Found, seed: int) -> Found:
 def read_marks(path: Path) -> pl.DataFrame:
     """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
 
-    Raises ValueError that names file, row and column for a missing column, and a mark that is neither yes nor no.
+    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, and a
+    mark that is neither yes nor no.
     """
-    table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
+    if not path.is_file():
+        raise ValueError(f"--marks {path}: there is no such file; the page of an audit saves marks.csv")
+    try:
+        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"--marks {path}: it is no CSV of marks ({one_line(str(error))})") from error
     table = table.rename({name: name.removeprefix("\ufeff") for name in table.columns})
     if missing := [name for name in (*KEYS, "mark") if name not in table.columns]:
         raise ValueError(f"{path}: there is no column {missing[0]!r}; marks have: {', '.join((*KEYS, 'mark'))}")

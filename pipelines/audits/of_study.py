@@ -11,13 +11,13 @@ import polars as pl
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.audits.contract import TARGET, TEST, TRAIN, AuditRows
+from secateur.pipelines.audits.memory import hashes_of
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import SplitRows
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import load
-from secateur.pipelines.data.types import NOTHING, TEXT, series_of, shown_type
+from secateur.pipelines.data.types import NOTHING, TEXT, shown_type
 from secateur.pipelines.data.whole import load_whole
 from secateur.pipelines.runs.own_target import apart_of, read_target
 from secateur.pipelines.studies.choice import Choice
@@ -52,6 +52,7 @@ def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
         targets=targets,
         label_names=loaded.label_names,
         pictures=source.picture_folder(base, "train") if columns.image else None,
+        bases={TEST: source.picture_folder(base, "test")} if columns.image else {},
         types={field.name: field.type for field in schema if not field.name.startswith("secateur:")},
         separator=getattr(source, "separator", ","),
         charset=getattr(source, "charset", "utf-8"),
@@ -123,12 +124,6 @@ def refuse_other_types(train: SplitRows, target: SplitRows, names: Sequence[str]
             raise SourceError(
                 f"target: column {name!r} holds {shown_type(own)}, and {shown_type(mine)} in the data: make it one type"
             )
-
-
-def hashes_of(rows: AuditRows) -> pl.DataFrame:
-    """Part and content hash of every row, by which a later audit knows it."""
-    hashes = series_of(hex_of(rows.contents)).cast(pl.String)
-    return pl.DataFrame({"part": pl.Series(rows.part), "content_hash": hashes})
 
 
 def known_from(rows: AuditRows, before: pl.DataFrame) -> Bool[np.ndarray, " n"] | None:

@@ -91,6 +91,7 @@ def rows_of(
         targets=targets,
         label_names=label_names,
         pictures=pictures,
+        bases={number: part.base for number, part in parts.items()},
         notes=tuple(notes),
         types=kinds[0],
         separator=getattr(parts[0].source, "separator", ","),

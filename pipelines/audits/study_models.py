@@ -15,7 +15,7 @@ import polars as pl
 from jaxtyping import Float, Float64
 
 from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
-from secateur.pipelines.audits.of_study import hashes_of
+from secateur.pipelines.audits.memory import hashes_of
 from secateur.pipelines.storage.ledger import digest_of
 from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store

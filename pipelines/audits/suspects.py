@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from secateur.pipelines.audits.cheap import Cheap, right
 from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
@@ -33,6 +33,8 @@ class Suspects:
 
     rows: Int64[np.ndarray, " m"]
     wrong: WrongLabels
+    predicted: Float[np.ndarray, "m width"] = field(repr=False)
+    """What the model says of each."""
 
     @property
     def counted(self) -> int:
@@ -92,7 +94,8 @@ def suspects_in(
     for part in (TRAIN, TEST):
         some = rows.part[mine] == part
         if some.any():
-            found[part] = Suspects(mine[some], judge(predicted[some], rows.targets[mine[some]], seed=seed))
+            wrong = judge(predicted[some], rows.targets[mine[some]], seed=seed)
+            found[part] = Suspects(mine[some], wrong, predicted[some])
     return found
 
 
@@ -126,7 +129,7 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
         )
         if wrong.accuracy < SURE:
             numbers = rows.task.target == "numbers"
-            share = f"{wrong.accuracy:.0%} of {'the variance' if numbers else f'the {entries}'}"
+            share = f"{wrong.accuracy:.0%} of {'the spread' if numbers else f'the {entries}'}"
             verb = "explains" if numbers else "predicts"
             text += f". The model {verb} only {share}, so its own mistakes may count"
         suggested = [rows.task.shown(wrong.suggested[place]) for place in order.tolist()]

@@ -197,7 +197,14 @@ def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: boo
     answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     over = exceeded(answer, limits)
     answer |= {"exceeded": over, "files": {"folder": str(folder), "page": str(folder / "audit.html")}}
-    tell(answer, as_json, lambda: show(answer))
+    report = store.find((study.name, "report"))
+
+    def told() -> None:
+        show(answer)
+        if report:
+            say(f"secateur run {file.name} puts these findings into the report of the study")
+
+    tell(answer, as_json, told)
     return over
 
 

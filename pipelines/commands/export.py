@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, ManifestPath, bar, caution, find_samples_study, say, tell
+from secateur.pipelines.commands.shell import AsJson, Epoch, ManifestPath, bar, caution, find_samples_study, say, tell
 
 FORMATS = (
     "indices, text, bitmap (row numbers); card (a README); "
-    "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples)"
+    "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples); "
+    "trl, axolotl, llama_factory (fine-tuning data)"
 )
 
 
@@ -30,13 +31,15 @@ def export(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Setting of the format; repeat for more.", show_default=False),
     ] = None,
+    epoch: Epoch = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what a manifest keeps in a format that other tools read.
 
     Rows are those of the study's file, from 0 and a header not counted. Formats of samples need --study, and write all
-    columns of its files with the values that stand there. What is written appears whole or not at all.
+    columns of its files with the values that stand there. What is written appears whole or not at all. Of a selection
+    in training --epoch says which: its rows are written in the order of the file, each once, with their weights.
     """
     from secateur.pipelines.exports.registry import export as write
     from secateur.pipelines.exports.source import described, training_rows, with_report
@@ -45,6 +48,7 @@ def export(
 
     given = read_settings(settings or [])
     manifest = Manifest.load(path, verify=True)
+    manifest = manifest if epoch is None else manifest.at(epoch)
     root = (home() if study is None else marked_home()) / "assets"  # the rows of a study are prepared below it
     rows = None if study is None else training_rows(find_samples_study(study)[0], root, to)
     warned: list[str] = []

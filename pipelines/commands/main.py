@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from secateur.pipelines.commands.pages import open_report
 from secateur.pipelines.commands.prompts import prompts
 from secateur.pipelines.commands.score import score
 from secateur.pipelines.commands.select import select
-from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, complain, err
+from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, UNREAD, complain, err
 from secateur.pipelines.commands.studies import run, studies, ui
 from secateur.pipelines.commands.trust import trust
 from secateur.pipelines.files.shown_text import visible
@@ -162,6 +163,9 @@ def main() -> None:
         try:
             app()
         except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # whoever read the output, such as head, has enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SystemExit(UNREAD) from end
             if end.code != INTERRUPTED:
                 raise
             code, how = (STOPPED, "stopped") if signal.SIGTERM in signals() else (INTERRUPTED, "interrupted")

@@ -10,6 +10,7 @@ from secateur.pipelines.commands.shell import (
     NO,
     READING,
     AsJson,
+    Epoch,
     ManifestPath,
     bar,
     complain,
@@ -23,6 +24,7 @@ from secateur.pipelines.manifests.names import DOCUMENT
 if TYPE_CHECKING:
     from secateur.pipelines.manifests.diff import Difference
     from secateur.pipelines.manifests.explanation import Explanation, Standing
+    from secateur.pipelines.manifests.manifest import Manifest
 
 SHOWN = 20
 """Classes in a table; all of them are in the JSON."""
@@ -84,10 +86,14 @@ def verify_manifest(path: Path, as_json: bool) -> None:
         "selection": source.selection,
         "seed": source.seed,
     }
+    sizes = getattr(declared.payload, "sizes", None)  # of a selection in training
+    if sizes is not None:
+        answer["epochs"] = len(sizes)
 
     def show() -> None:
         say(f"{manifest.path}: sound")
-        kept = f"{declared.count:,} of {declared.of:,} {declared.unit}s of {source.dataset} kept"
+        did = "kept" if sizes is None else f"shown in {len(sizes)} epochs of {min(sizes):,} to {max(sizes):,}"
+        kept = f"{declared.count:,} of {declared.of:,} {declared.unit}s of {source.dataset} {did}"
         say(f"{kept} by {source.selection} (seed {source.seed})")
 
     tell(answer, as_json, show)
@@ -106,6 +112,7 @@ def apply(
     model: Annotated[
         str | None, typer.Option(help="Of tokens in a prompt's file: the model it is for.", show_default=False)
     ] = None,
+    epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
     """Write what a manifest keeps of TARGET, and nothing else of it; refuse a TARGET that it was not made for.
@@ -113,16 +120,18 @@ def apply(
     Of rows TARGET is a Parquet, CSV or JSON-lines file, a folder that `datasets` saved or one of pictures, and fields,
     lines and files are kept as they stand; of weights and channels a safetensors checkpoint; of deltas their base; of
     heads a model's folder or name; of tokens the prompt's file, or the model; of choices the study of the search, or a
-    YAML or JSON file of positions.
+    YAML or JSON file of positions. Of a selection in training --epoch says which; its rows come in the order of
+    training.
     """
     folder_at(path)
     from secateur.pipelines.manifests.manifest import Manifest
 
-    given: dict[str, Any] = {name: value for name, value in (("tuned", tuned), ("model", model)) if value is not None}
+    asked = {"tuned": tuned, "model": model, "epoch": epoch}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     with bar(READING):
         manifest = Manifest.load(path)
         manifest.apply(target, output=output, **given)
-    declared = manifest.declaration
+    declared = (manifest if epoch is None else manifest.at(epoch)).declaration
     answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}
     tell(answer, as_json, lambda: say(f"{declared.count:,} of {declared.of:,} {declared.unit}s stay in {output}"))
 
@@ -131,6 +140,15 @@ def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="A manifest's folder.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another one's.", show_default=False)],
     rows: Annotated[bool, typer.Option("--rows", help="List the rows that only one of them keeps.")] = False,
+    epoch: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Of selections in training: which epoch, from 0; twice for one of A, then one of B.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What two manifests keep differently, by class, and what differs in how they were made.
@@ -143,11 +161,24 @@ def diff(
     from secateur.pipelines.manifests.manifest import Manifest
 
     with bar(READING):
-        found = compare(Manifest.load(a), Manifest.load(b))
+        found = compare(*at_epochs(Manifest.load(a), Manifest.load(b), epoch or []))
     listed = {"rows_only_a": list(found.rows_only_a), "rows_only_b": list(found.rows_only_b)} if rows else {}
     tell(found.answer() | listed, as_json, lambda: show_difference(found, listed))
     if not found.same:
         raise typer.Exit(NO)
+
+
+def at_epochs(a: "Manifest", b: "Manifest", epochs: list[int]) -> tuple["Manifest", "Manifest"]:
+    """Two manifests, those of selections in training each at an epoch; raises ValueError where epochs do not fit."""
+    from secateur.pipelines.manifests.epochs import Epochs
+
+    changing = [isinstance(each.payload, Epochs) for each in (a, b)]
+    if epochs and len(epochs) > (most := sum(changing)):
+        many = "give one for each" if most == 2 else "give one" if most else "leave it out"
+        raise ValueError(f"--epoch: given {len(epochs)} times, and {most} of the two manifests have epochs: {many}")
+    of = iter(epochs * 2)
+    first, second = (each.at(next(of)) if has and epochs else each for each, has in zip((a, b), changing, strict=True))
+    return first, second
 
 
 def show_difference(found: "Difference", listed: dict[str, list[int | str]]) -> None:
@@ -188,11 +219,13 @@ def explain(
             show_default=False,
         ),
     ],
+    epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
     """Why a sample was kept or dropped: its scores and ranks, its stratum, what is near it.
 
-    A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others.
+    A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others. Of
+    a selection in training: which epochs showed it, or with --epoch the same of one of them.
     """
     folder_at(path)
     from secateur.pipelines.manifests.explain import arrays_of, places_of
@@ -202,6 +235,7 @@ def explain(
 
     with bar(READING):
         manifest = Manifest.load(path, verify=True)
+        manifest = manifest if epoch is None else manifest.at(epoch)
         name = manifest.provenance.dataset
         plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
         known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
@@ -248,6 +282,8 @@ def show_explanation(found: "Explanation") -> None:
             place = Place(near.file, near.row, near.path)
             label = f", label {near.label}" if near.label else ""
             facts.append((name, f"{place}, distance {near.distance:.4g}{label}{kept}"))
+    if found.shown_in is not None:
+        facts.append(("epochs", " ".join(map(str, found.shown_in)) or "none"))
     if found.equal_rows:
         facts.append(("equal rows", ", ".join(map(str, found.equal_rows))))
     facts += [("not known", reason) for reason in found.unknown]

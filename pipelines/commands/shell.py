@@ -44,6 +44,8 @@ FAILED: Final = 3
 INTERRUPTED: Final = 130
 STOPPED: Final = 143
 """By SIGTERM, which schedulers of jobs send."""
+UNREAD: Final = 141
+"""Whoever read the output closed it, as head does: what a shell says of a program that SIGPIPE ended."""
 
 READING: Final = "reading the data"
 """What a command says while it reads files that may be large."""
@@ -52,6 +54,10 @@ out, err = Console(), Console(stderr=True)
 HEAD, LEAST_NAME = 12, 12
 """Characters of a line in the head of a column of numbers, and of a name at least, in a table."""
 
+Epoch = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Of a selection in training: which epoch, from 0.", show_default=False),
+]
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="The manifest's folder, or its manifest.json.", show_default=False)
 ]

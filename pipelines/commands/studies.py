@@ -269,7 +269,7 @@ def report_of(store: "Store", study: "AnyStudy") -> dict[str, Any]:
 
 def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None:
     """Where the manifest of a trial is, if it has one."""
-    path = store.find((study.name, "manifest"), trial)
+    path = store.find((study.name, study.manifests_of(trial)), trial)
     return str(path) if path else None
 
 

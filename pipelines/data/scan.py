@@ -26,6 +26,7 @@ from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_ha
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, cells_at, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
+from secateur.trainers.modalities.rendering import holds_messages
 
 if TYPE_CHECKING:
     import datasets
@@ -254,6 +255,8 @@ def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
         import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
 
         for name in columns.texts:
+            if columns.kind == "completion" and any(map(holds_messages, filter(None, table[name].to_pylist()))):
+                continue  # the beginning of a list of messages is none
             cut = pc.utf8_slice_codeunits(table[name], 0, longest)
             table = table.set_column(table.schema.get_field_index(name), name, cut)
     if columns.image is not None:
@@ -270,14 +273,17 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
         table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cells)
-    if columns.messages is not None:
-        cells = pa.chunked_array([canonical_json(table[columns.messages])])
-        table = table.set_column(table.schema.get_field_index(columns.messages), columns.messages, cells)
+    for name in columns.texts if columns.kind in ("messages", "completion") else ():
+        cells = pa.chunked_array([canonical_json(table[name], every=columns.kind == "messages")])
+        table = table.set_column(table.schema.get_field_index(name), name, cells)
     return table, *input_hashes(table, columns)
 
 
-def canonical_json(cells: pa.ChunkedArray) -> pa.Array:
-    """Conversations in one spelling, whether a file holds lists or their JSON: keys in order, none that is null."""
+def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:
+    """Conversations in one spelling, whether a file holds lists or their JSON: keys in order, none that is null.
+
+    Of prompts and completions not every cell is one: others stay as they are, letter by letter.
+    """
 
     def spelled(value: Any) -> Any:
         if isinstance(value, dict):
@@ -286,7 +292,8 @@ def canonical_json(cells: pa.ChunkedArray) -> pa.Array:
 
     def one(cell: str | None) -> str | None:
         try:
-            return cell and json.dumps(spelled(json.loads(cell)), ensure_ascii=False)
+            other = cell is None or not (every or holds_messages(cell))
+            return cell if other or not cell else json.dumps(spelled(json.loads(cell)), ensure_ascii=False)
         except ValueError:  # no JSON: its encoding says so, with the row
             return cell
 

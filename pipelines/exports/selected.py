@@ -146,6 +146,8 @@ def select(
     found by content hash. Raises ManifestError for data that the manifest was not made from.
     """
     rows = manifest.selection
+    if rows.order is not None and (twice := len(rows.order) - rows.count):
+        warn(f"{twice} of the rows that the epoch shows twice stand here once")
     dataset = given.data if isinstance(given, SourceRows) else given
     if given is None or dataset is None:
         positions, count = rows.training_rows, manifest.declaration.of

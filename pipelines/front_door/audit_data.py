@@ -6,17 +6,20 @@ Columns are guessed as for a first study; where none looks like a label the rows
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from pydantic import TypeAdapter
 
 from secateur.pipelines.audits.contract import BENCHMARK, TARGET, TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.reading import PartFiles, rows_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.profile import BUNDLED, Place, find_data, profile
+from secateur.pipelines.data.own_values import column_over
+from secateur.pipelines.data.profile import BUNDLED, Column, Place, find_data, profile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
@@ -86,7 +89,19 @@ def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
     pictures = train.base if columns.image else None
     told: dict[str, Any] = {"pictures": pictures, "notes": notes, "chat": train.chat, "alive": alive}
-    return rows_of(name, dict(sorted(parts.items())), task, folder, **told)
+    rows = rows_of(name, dict(sorted(parts.items())), task, folder, **told)
+    return replace(rows, besides=left_out_of(draft, columns, parts[TRAIN])) if columns.kind == "features" else rows
+
+
+def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame | None:
+    """Columns of a table that nobody named and that were guessed to be no features, such as identifiers, as they are in
+    the training rows; None where there are none, or the caller named the features."""
+    used = {*columns.inputs, *columns.labels, columns.group, columns.id, *draft.wish.leave_out}
+    held = {name: column.holds for name, column in draft.profile.columns.items() if name not in used}
+    names = [name for name, holds in held.items() if holds in ("text", "integer", "number", "boolean")]
+    if not names or draft.wish.features:
+        return None
+    return pl.DataFrame([column_over(part.files, name) for name in names])
 
 
 def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:
@@ -141,7 +156,7 @@ def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
         draft.note("label", ", ".join(goal.columns), goal.column_why)
         draft.note("task", goal.task, goal.task_why)
     else:
-        draft.note("label", "none", "you said so" if given.unlabelled else "name it with --label")
+        draft.note("label", "none", "you said so" if given.unlabelled else unnamed(found.columns))
     out = {*draft.goal.columns, *wish.leave_out, *aside}
     guess_inputs(draft, {name: column.unmarked or column for name, column in found.columns.items() if name not in out})
     if chat:
@@ -151,6 +166,12 @@ def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
     if goal:
         draft.columns["label"] = goal.label
     return draft
+
+
+def unnamed(columns: Mapping[str, Column]) -> str:
+    """How to name the label, with the last column that may be one, if any."""
+    able = [name for name, column in columns.items() if column.holds in ("text", "integer", "number", "boolean")]
+    return f"name it with --label, such as --label {shlex.quote(able[-1])}" if able else "name it with --label"
 
 
 def goal_if_sure(draft: Draft, wish: Wish, aside: set[str]) -> Goal | None:

@@ -71,10 +71,13 @@ class Report:
 
 
 class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
-    """Manifests of a study by selection, budget and seed; without a seed that of seed 0, or the first there is."""
+    """Manifests of a study by selection, budget and seed; without a seed that of seed 0, or the first there is.
+
+    That of a selection in training has `epochs`.
+    """
 
     def __init__(self, store: Store, study: AnyStudy) -> None:
-        places = {trial: store.find((study.name, "manifest"), trial) for trial in study.trials}
+        places = {trial: store.find((study.name, study.manifests_of(trial)), trial) for trial in study.trials}
         self._places = {trial: place for trial, place in places.items() if place}
 
     def __getitem__(self, key: Any) -> Manifest:
@@ -124,7 +127,8 @@ class StudyResult:
 
     @cached_property
     def manifests(self) -> Manifests:
-        """What each selection keeps: `manifests["hardest", 0.3]`, or with a seed `manifests["hardest", 0.3, 1]`."""
+        """What each selection keeps: `manifests["hardest", 0.3]`, or with a seed `manifests["hardest", 0.3, 1]`; what
+        each epoch showed of one in training, `manifests["rs2", 0.3].epochs`."""
         return Manifests(self.store, self.study)
 
     @property

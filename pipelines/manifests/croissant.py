@@ -40,6 +40,16 @@ class ParquetFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Records:
+    """A further table of a manifest, by the name of its record set, with what a record is, in a sentence."""
+
+    name: str
+    meaning: str
+    file: ParquetFile
+    columns: Sequence[Column]
+
+
 def describe(
     *,
     name: str,
@@ -50,8 +60,10 @@ def describe(
     generated_by: str,
     agent: str,
     extra: Mapping[str, str],
+    more: Sequence[Records] = (),
 ) -> dict[str, Any]:
-    """A Croissant 1.1 document of one Parquet file, less what stands under `secateur`; `extra` are plain properties.
+    """A Croissant 1.1 document of a Parquet file and of `more`, less what stands under `secateur`; `extra` are plain
+    properties.
 
     `derived_from` names the pruned data set, `generated_by` the selection and `agent` the software, for PROV-O.
     """
@@ -69,17 +81,22 @@ def describe(
             "prov:label": generated_by,
             "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "prov:label": agent},
         },
-        "distribution": distribution(file),
+        "distribution": [part for one in (file, *(each.file for each in more)) for part in distribution(one)],
         "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": RECORDS,
-                "name": RECORDS,
-                "description": "One record per kept row, in ascending order of row.",
-                "key": {"@id": f"{RECORDS}/row"},
-                "field": [_field(column, file.name) for column in columns],
-            }
+            _records(Records(RECORDS, "One record per kept row, in ascending order of row.", file, columns))
+            | {"key": {"@id": f"{RECORDS}/row"}},
+            *map(_records, more),
         ],
+    }
+
+
+def _records(told: Records) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": told.name,
+        "name": told.name,
+        "description": told.meaning,
+        "field": [_field(column, told) for column in told.columns],
     }
 
 
@@ -98,14 +115,14 @@ def distribution(file: ParquetFile) -> list[dict[str, Any]]:
     ]
 
 
-def _field(column: Column, file: str) -> dict[str, Any]:
+def _field(column: Column, told: Records) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
-        "@id": f"{RECORDS}/{column.name}",
+        "@id": f"{told.name}/{column.name}",
         "name": column.name,
         "description": column.meaning,
         "dataType": list(column.types) if len(column.types) > 1 else column.types[0],
-        "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
+        "source": {"fileObject": {"@id": told.file.name}, "extract": {"column": column.name}},
     }
 
 

@@ -18,6 +18,7 @@ from secateur.pipelines.files.whole_files import inside, sha256_of
 from secateur.pipelines.manifests import croissant
 from secateur.pipelines.manifests.names import DOCUMENT as DOCUMENT
 from secateur.pipelines.manifests.provenance import Declaration, FileSeal, FrozenModel
+from secateur.pipelines.storage.epoch_table import EPOCHS
 from secateur.pipelines.storage.packed_masks import BITS
 
 ROWS: Final = "kept.parquet"
@@ -71,7 +72,7 @@ def refuse_other_contents(folder: Path) -> None:
     """Raise ManifestError where a folder, which will be deleted, holds more than a manifest and the files it seals."""
     if not folder.is_dir():
         return
-    named = {DOCUMENT, ROWS, BITS}
+    named = {DOCUMENT, ROWS, BITS, EPOCHS}
     with suppress(ValueError, OSError):  # a broken manifest names no files of its own
         files = parse_document(folder / DOCUMENT)["secateur"].get("files")
         named |= set(files) if isinstance(files, dict) else set()

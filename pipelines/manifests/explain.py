@@ -7,7 +7,7 @@ machine and still those, add the rest: scores of dropped samples, classes, strat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from secateur.pipelines.data.lazy import pl
 from secateur.pipelines.data.stored_targets import shown_targets, strata_in
 from secateur.pipelines.manifests.decision import Decision
 from secateur.pipelines.manifests.document import ManifestError
+from secateur.pipelines.manifests.epochs import Epochs
 from secateur.pipelines.manifests.explanation import Compared, Explanation, Near, ScoreFacts, Standing, Stratum
 from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
@@ -26,6 +27,8 @@ from secateur.pipelines.storage.records import StoredError
 from secateur.pipelines.storage.store import Store
 
 BLOCK = 1 << 14
+LISTED = 12
+"""Epochs that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Arrays:
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
     """The assets in a study's folder, or why they cannot be used: they must be of the manifest's own data."""
+    manifest = rows_of(manifest)
     table, store, study = manifest.table, Store(folder.parent), folder.name
     try:
         samples, source = store.load((study, "samples")).collect(), store.load((study, "source"))
@@ -118,9 +122,29 @@ def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
 
 def places_of(manifest: Manifest, arrays: Arrays | str) -> Places:
     """Samples by their places: all of them where the study's arrays are there, else the kept ones."""
-    rows, whole = manifest.selection, isinstance(arrays, Arrays)
+    rows, whole = rows_of(manifest).selection, isinstance(arrays, Arrays)
     table = arrays.samples if isinstance(arrays, Arrays) else rows.table
     return Places(table, rows.origin, rows.size, whole)
+
+
+def rows_of(manifest: Manifest) -> Manifest:
+    """The manifest itself, or of a selection in training the samples that any epoch showed."""
+    if not isinstance(manifest.payload, Epochs):
+        return manifest
+    return manifest.of_rows(manifest.payload.rows, "any epoch")
+
+
+def over_epochs(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
+    """Which epochs of a selection in training showed a training sample, with what is known of it."""
+    found, epochs = explain(rows_of(manifest), row, arrays), manifest.epochs
+    shown = epochs.file.epochs_of(row)
+    once = list(dict.fromkeys(shown))
+    listed = f" ({', '.join(map(str, once[:LISTED]))}{', …' * (len(once) > LISTED)})" if once else ""
+    sentence = (
+        f"Shown in {len(once)} of {len(epochs.sizes)} epochs{listed}: {manifest.provenance.selector} chooses anew in "
+        f"every epoch, {min(epochs.sizes):,} to {max(epochs.sizes):,} of {manifest.declaration.of:,} samples."
+    )
+    return replace(found, sentence=sentence, shown_in=shown)
 
 
 def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
@@ -129,6 +153,8 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
     `places_of(manifest, arrays).find` gives the number of what a person names. Raises ManifestError for a number that
     no sample has.
     """
+    if isinstance(manifest.payload, Epochs):
+        return over_epochs(manifest, row, arrays)
     declaration = manifest.declaration
     if not 0 <= row < declaration.of:
         raise ManifestError(

@@ -112,6 +112,8 @@ class Explanation:
     path: str | None = None
     id: str | None = None
     """The sample's id in the user's own column, where the study names one."""
+    shown_in: tuple[int, ...] | None = None
+    """Epochs that showed it, of a selection in training; twice where an epoch showed it twice."""
     unknown: tuple[str, ...] = ()
 
     def answer(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Given:
-    """Data in hand: its rows in batches, and what takes some of them, int64 ascending, in the data's own kind."""
+    """Data in hand: its rows in batches, and what takes some of them, int64, in their order, in the data's own kind."""
 
     rows: SourceFile
     take: Callable[[np.ndarray], Any]

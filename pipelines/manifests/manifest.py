@@ -28,6 +28,7 @@ from secateur.pipelines.manifests.document import (
     short,
     write_document,
 )
+from secateur.pipelines.manifests.epochs import Epochs
 from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.payload import Payload
 from secateur.pipelines.manifests.provenance import Declaration, Provenance
@@ -37,7 +38,12 @@ from secateur.trainers.pruning.kept import Kept
 if TYPE_CHECKING:
     import polars as pl
 
-PAYLOADS: Final[Mapping[str, type[Payload]]] = {"rows": Rows, "masks": Masks, "choices": Choices}
+PAYLOADS: Final[Mapping[str, type[Payload]]] = {
+    "rows": Rows,
+    "epochs": Epochs,
+    "masks": Masks,
+    "choices": Choices,
+}
 """What a manifest can keep, by the `kind` of its payload."""
 
 
@@ -122,12 +128,42 @@ class Manifest:
     @property
     def selection(self) -> Rows:
         """The rows of a data set that it keeps; raises ManifestError where it keeps anything else."""
+        if isinstance(self.payload, Epochs):
+            raise ManifestError(
+                f"manifest {self.path} keeps other samples in each of its {len(self.payload.sizes)} epochs: name one "
+                "(--epoch, or manifest.at(epoch)), counted from 0"
+            )
         if not isinstance(self.payload, Rows):
             raise ManifestError(
                 f"manifest {self.path} keeps {self.declaration.unit}s, and only rows of a data set are listed, "
                 "explained, compared and exported"
             )
         return self.payload
+
+    @property
+    def epochs(self) -> Epochs:
+        """What each epoch of a training showed, of a selection in training; raises ManifestError for any other."""
+        if not isinstance(self.payload, Epochs):
+            raise ManifestError(
+                f"manifest {self.path} keeps the same {self.declaration.unit}s throughout: it has no epochs, leave the "
+                "epoch out"
+            )
+        return self.payload
+
+    def at(self, epoch: int) -> "Manifest":
+        """What one epoch of a selection in training showed, as a manifest of rows: to export, compare and explain.
+
+        Raises ManifestError where there are no epochs, or no such one.
+        """
+        with explained(f"manifest {self.path}"):
+            return self.of_rows(self.epochs.at(epoch), f"epoch {epoch}")
+
+    def of_rows(self, rows: Rows, what: str) -> "Manifest":
+        """This manifest as one of some of its rows, `what` added to the name of its selection."""
+        source = self.provenance
+        said = source.model_copy(update={"selection": f"{source.selection}, {what}", "budget": rows.count})
+        told = {"payload": rows.part, "count": rows.count, "provenance": said}
+        return Manifest(self.path, self.declaration.model_copy(update=told), rows)
 
     @property
     def kept(self) -> Kept:
@@ -210,6 +246,9 @@ class Manifest:
         a folder that `datasets` saved or of a folder of pictures; weights and channels of a safetensors checkpoint;
         deltas of a base, with `tuned`; heads of a model's folder; tokens of a prompt's file, with `model`, or of the
         manifest's own template for a model's folder; choices of a study or of a file of positions. Returns the output.
+
+        A manifest of a selection in training asks for the `epoch`, from 0: its rows come back in the order in which the
+        training saw them, one twice where the epoch showed it twice; `epochs.shown(epoch)` has their weights.
         """
         name = target if isinstance(target, str | Path) else type(target).__name__
         with explained(f"manifest {self.path} cannot be applied to {name}"):
@@ -228,13 +267,12 @@ class Manifest:
 
 def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
     """Raise ManifestError, or ValueError, where a manifest of this kind says what cannot be."""
-    unit, count, budget = declaration.unit, declaration.count, declaration.provenance.budget
+    unit = declaration.unit
     if not declaration.kept:
         raise ManifestError(f"it does not say that its {unit}s are the kept ones")
     if unit not in kind.units:
         raise ManifestError(f"its unit is {unit!r}, its payload is of {' or '.join(kind.units)}")
-    if count != budget:
-        raise ManifestError(f"{count} {unit}s are kept, but the budget is {budget}")
+    kind.check_count(declaration)
     kind.check(declaration)
 
 

@@ -55,6 +55,12 @@ class Payload(ABC):
         """Raise ManifestError, or ValueError, where a manifest says what cannot be."""
 
     @classmethod
+    def check_count(cls, declaration: Declaration[Any]) -> None:
+        """Raise ManifestError where a budget does not come to the units that stay."""
+        if declaration.count != (budget := declaration.provenance.budget):
+            raise ManifestError(f"{declaration.count} {declaration.unit}s are kept, but the budget is {budget}")
+
+    @classmethod
     @abstractmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> Self:
         """Read the files; raises ManifestError where they hold something else than is declared."""

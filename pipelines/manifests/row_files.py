@@ -49,6 +49,9 @@ class KeptRows(Protocol):
     @property
     def origin(self) -> Origin: ...
 
+    @property
+    def order(self) -> np.ndarray | None: ...
+
     def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> Columns: ...
 
     def of_file(self, file: int) -> "KeptRows": ...
@@ -61,7 +64,8 @@ class KeptRows(Protocol):
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
     """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved.
 
-    Of a manifest of several files the one of the target's name counts. Raises ManifestError for other files.
+    Of a manifest of several files the one of the target's name counts. Records of an epoch stand in its order, and some
+    twice; of a folder of pictures each is there once. Raises ManifestError for other files.
     """
     if output is None:
         raise ManifestError("name the file to write as output")
@@ -87,12 +91,19 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
     keep = np.zeros(count, np.bool_)
     keep[located] = True
     with new_file(output) as partial:
+        places = None if mine.order is None else np.searchsorted(np.flatnonzero(keep), located[mine.order])
         if isinstance(file, ParquetFile):
             copy_row_groups(file.path, partial, keep)
+            if places is not None:
+                reorder_rows(partial, places)
         else:
             charset = file.charset if isinstance(file, CsvFile) else "utf-8"
             with packed(partial, output.suffix) as sink:
-                copy_records(texts_in(target, charset), keep, isinstance(file, CsvFile), encoder(charset, sink))
+                write = encoder(charset, sink)
+                if places is None:
+                    copy_records(texts_in(target, charset), keep, isinstance(file, CsvFile), write)
+                else:
+                    write(records_in_order(texts_in(target, charset), keep, places, isinstance(file, CsvFile)))
     return output
 
 
@@ -202,6 +213,31 @@ def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:
                     to.write_table(pa.Table.from_batches(waiting, file.schema_arrow))
                     waiting = []
             to.write_table(pa.Table.from_batches(waiting, file.schema_arrow))
+
+
+def reorder_rows(path: Path, places: np.ndarray) -> None:
+    """Put rows of a Parquet file, which is held in memory, into an order, under its schema and compression."""
+    with pq.ParquetFile(path) as file:
+        rows, groups = file.read(), file.metadata
+        packing = groups.row_group(0).column(0).compression if groups.num_row_groups else "ZSTD"
+    pq.write_table(rows.take(pa.array(places)), path, compression=packing.lower().replace("uncompressed", "none"))
+
+
+def records_in_order(blocks: Iterator[bytes], keep: np.ndarray, places: np.ndarray, is_csv: bool) -> bytes:
+    """The header of a CSV, then kept records by their places among these, byte for byte; all are held in memory.
+
+    A last record of the file without a line feed gets one, as the record before it has.
+    """
+    parts: list[bytes] = []
+    copy_records(blocks, keep, is_csv, parts.append)
+    data = b"".join(parts)
+    ends = record_ends(data, is_csv)
+    if data and (not len(ends) or ends[-1] < len(data)):
+        data += b"\r\n" if len(ends) and data[: ends[-1]].endswith(b"\r\n") else b"\n"
+        ends = record_ends(data, is_csv)
+    records = [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    head = 1 if is_csv else 0
+    return b"".join([*records[:head], *(records[head + place] for place in places.tolist())])
 
 
 def copy_records(blocks: Iterator[bytes], keep: np.ndarray, is_csv: bool, write: Callable[[bytes], Any]) -> None:

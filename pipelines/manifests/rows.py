@@ -13,8 +13,9 @@ from pydantic import StrictInt
 
 from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.lazy import pa, pl
-from secateur.pipelines.manifests import croissant, kept_rows
-from secateur.pipelines.manifests.budgets import check_budget, check_spent
+from secateur.pipelines.manifests import kept_rows
+from secateur.pipelines.manifests.budgets import check_budget
+from secateur.pipelines.manifests.described_rows import check_table, described
 from secateur.pipelines.manifests.document import ROWS, ManifestError, explained
 from secateur.pipelines.manifests.origin import Origin, check_places, places
 from secateur.pipelines.manifests.payload import Payload, refuse_files, refuse_settings
@@ -61,7 +62,8 @@ class Rows(Payload):
     and `path`, of pictures that have one, below the source's folder. Then `weight` float32 where the selection weights,
     and `score_<name>` float32 of each score.
     `fingerprint` is that of the content hashes of all training samples, kept or not. `columns` are those that rows of
-    the data set are hashed by: see `Provenance`. `home` is the folder of the manifest.
+    the data set are hashed by: see `Provenance`. `home` is the folder of the manifest. `order` is that in which an
+    epoch of a training showed the rows, int64 places in `table`, some twice; None where they stay as they stand.
     """
 
     Part = RowsPart
@@ -75,6 +77,7 @@ class Rows(Payload):
     columns: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
     home: Path | None = None
+    order: np.ndarray | None = None
 
     @classmethod
     def chosen(
@@ -139,10 +142,7 @@ class Rows(Payload):
     def check(cls, declaration: Declaration[Any]) -> None:
         """See `Payload.check`."""
         refuse_files(declaration, ROWS)
-        digits = declaration.made_for.removeprefix(MADE_FOR)
-        if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
-            raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
-        kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
+        check_rows(declaration)
         check_budget(declaration)
 
     @classmethod
@@ -151,27 +151,14 @@ class Rows(Payload):
         part = declaration.payload
         table = kept_rows.read(folder / ROWS, part.columns, declaration.count)
         if verify:
-            _check_table(declaration, table)
+            check_table(declaration, table)
         columns = declaration.provenance.columns
         return cls(table, declaration.of, declaration.fingerprint, part.classes, columns, part.origin, folder)
 
     @classmethod
     def described(cls, declaration: Declaration[Any]) -> dict[str, Any]:
         """The Croissant 1.1 description."""
-        source, seal = declaration.provenance, declaration.files[ROWS]
-        what = f"{source.dataset} at revision {source.revision}" if source.revision else source.dataset
-        how = f"selection {source.selection} by {source.selector} version {source.selector_version}, seed {source.seed}"
-        return croissant.describe(
-            name=f"{source.dataset}: {source.selection}",
-            description=f"The rows listed are KEPT: {declaration.count} of {declaration.of} {declaration.unit}s of "
-            f"{what}, {how}.",
-            file=croissant.ParquetFile(ROWS, seal.bytes, seal.sha256),
-            columns=tuple(_columns(declaration)),
-            derived_from=f"{what}, fingerprint {declaration.fingerprint}",
-            generated_by=how,
-            agent=" ".join(("secateur", *(version for name, version in source.versions.items() if name == "secateur"))),
-            extra={key: value for key in ("license", "url") if (value := getattr(source, key)) is not None},
-        )
+        return described(declaration)
 
     @property
     def training_rows(self) -> np.ndarray:
@@ -225,7 +212,15 @@ class Rows(Payload):
         """What is kept of one of the files; it has no fingerprint, for other rows are not known."""
         table = self.table.filter(pl.col("file") == file).with_columns(pl.lit(0, pl.Int64).alias("file"))
         origin = self.origin.model_copy(update={"files": (self.origin.files[file],)})
-        return Rows(table, self.rows_in_all, "", self.classes, self.columns, origin)
+        order = self.order
+        if order is not None:
+            mine = self.table["file"].to_numpy() == file
+            order = (np.cumsum(mine) - 1)[order[mine[order]]]
+        return Rows(table, self.rows_in_all, "", self.classes, self.columns, origin, order=order)
+
+    def in_order(self, located: np.ndarray) -> np.ndarray:
+        """Rows of data in hand, where kept ones are `located`, in the order in which they come back: int64."""
+        return np.sort(located) if self.order is None else located[self.order]
 
     def locate(self, hashes: pl.Series | Sequence[str]) -> np.ndarray:
         """See `Manifest.locate`."""
@@ -315,10 +310,10 @@ class Rows(Payload):
         from secateur.pipelines.manifests.given import given
 
         if callable(hash_rows):
-            return given(target, None).take(np.sort(self.locate(hash_rows(target))))
+            return given(target, None).take(self.in_order(self.locate(hash_rows(target))))
         columns = self.columns_read(hash_rows)
         data = given(target, columns)
-        return data.take(np.sort(self.located_in(data.rows, columns, self._folders(folder))[0]))
+        return data.take(self.in_order(self.located_in(data.rows, columns, self._folders(folder))[0]))
 
     def _folders(self, folder: Path | str | None) -> list[Path]:
         """Where relative paths of pictures may start: a folder that the caller names, else those above the manifest."""
@@ -347,6 +342,14 @@ class Rows(Payload):
         return type(splits)({name: kept.get(name, split) for name, split in splits.items()})
 
 
+def check_rows(declaration: Declaration[Any]) -> None:
+    """Raise ManifestError, or ValueError, where a manifest says of its table of rows what cannot be."""
+    digits = declaration.made_for.removeprefix(MADE_FOR)
+    if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
+        raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")
+    kept_rows.check_columns(declaration.payload.columns, [card.name for card in declaration.provenance.scores])
+
+
 def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None) -> Iterator[ClassCount]:
     was, now = (dict(series.value_counts().iter_rows()) for series in (before, after))
     labels = sorted(set(was) | set(range(len(names or ()))))
@@ -355,46 +358,3 @@ def _histogram(before: pl.Series, after: pl.Series, names: Sequence[str] | None)
     for label in labels:
         name = None if names is None else names[label]
         yield ClassCount(label=label, name=name, before=was.get(label, 0), after=now.get(label, 0))
-
-
-def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
-    meanings = {
-        "row": "Number of the kept row among the training samples, counted from 0.",
-        "file": "Place of the sample's file in secateur.payload.origin.files, counted from 0.",
-        "file_row": "Row of the sample in its file, counted from 0, a header not counted.",
-        "path": "Path of the sample's picture below the folder of the source; empty where it has none.",
-        "content_hash": "xxh3-128 of the sample's canonical bytes and target.",
-        "label": "Class of the sample.",
-        "stratum": "Group that the sample's target falls into: a range of numbers, or its rarest label.",
-        "weight": "Weight of the sample in training.",
-        "id": "The sample's id in the user's own column.",
-        "group": "Samples of equal group stay or go together.",
-        "cost": "What the sample takes of the budget.",
-    }
-    for card in declaration.provenance.scores:
-        meanings[kept_rows.SCORE + card.name] = (
-            f"Score {card.name} version {card.version}: high means {card.high_means}."
-        )
-    for name in declaration.payload.columns:
-        yield croissant.Column(name, kept_rows.croissant_types(name), meanings[name])
-
-
-def _check_table(declaration: Declaration[Any], table: pa.Table) -> None:
-    kept_rows.check(table, declaration.of)
-    placed = {name: kept_rows.numbers_of(table[name]) for name in ("file", "file_row") if name in table.column_names}
-    check_places(placed, declaration.payload.origin)
-    classes = declaration.payload.classes
-    check_spent(declaration, table)
-    labels = [counted.label for counted in classes]
-    if labels != sorted(set(labels)):
-        raise ManifestError("its classes are not in ascending order, each once")
-    if sum(counted.before for counted in classes) != declaration.of:
-        raise ManifestError("its class histogram before does not add up to the number of rows")
-    if any(counted.after > counted.before for counted in classes):
-        raise ManifestError("its class histogram has more samples after than before")
-    after = {counted.label: counted.after for counted in classes if counted.after}
-    found, counts = np.unique(kept_rows.numbers_of(table[kept_rows.group_of(table.column_names)]), return_counts=True)
-    if after != dict(zip(found.tolist(), counts.tolist(), strict=True)):
-        raise ManifestError("its class histogram after differs from the labels of the kept rows")
-    if declaration.count == declaration.of and fingerprint(table["content_hash"]) != declaration.fingerprint:
-        raise ManifestError("its fingerprint differs from the content hashes, though every row is kept")

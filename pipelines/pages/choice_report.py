@@ -20,7 +20,7 @@ from secateur.pipelines.pages.choice_content import (
 from secateur.pipelines.pages.choice_content import Part as Share
 from secateur.pipelines.pages.extremes import ends
 from secateur.pipelines.pages.of_target import NO_SOURCE
-from secateur.pipelines.pages.page import Page
+from secateur.pipelines.pages.page import Page, audit_part
 from secateur.pipelines.pages.parts import Part
 from secateur.pipelines.pages.plots import COLOURS, RANDOM_COLOUR, picture
 from secateur.pipelines.pages.previews import Previews
@@ -65,15 +65,17 @@ class Made:
         return {name: float(values[mask].mean(dtype=np.float64)) for name, values in self.brought.scores.items()}
 
 
-def choice_page(made: Made, findings: Sequence[Mapping[str, Any]], previews: Previews | None) -> Page:
-    """The page of a study, with texts of samples where there are `previews`."""
+def choice_page(
+    made: Made, findings: Sequence[Mapping[str, Any]], previews: Previews | None, audited: Sequence[str] = ()
+) -> Page:
+    """The page of a study, with texts of samples where there are `previews`, and sentences of its audit."""
     content = content_of(made, findings)
     shown = previews_of(content.extremes, made, previews)
     return Page(
         title=made.study.name,
         description=made.study.description,
         verdict=UNTRAINED,
-        parts=[part for part in parts_of(made, content, findings, shown) if part],
+        parts=[part for part in parts_of(made, content, findings, shown, audited) if part],
         content=content,
         texts=sum(map(bool, shown)),
     )
@@ -205,12 +207,14 @@ def previews_of(listed: Sequence[Extreme], made: Made, previews: Previews | None
 
 
 def parts_of(
-    made: Made, content: ChoiceContent, findings: Sequence[Mapping[str, Any]], shown: Sequence[str]
-) -> Iterator[Part]:
+    made: Made, content: ChoiceContent, findings: Sequence[Mapping[str, Any]], shown: Sequence[str],
+    audited: Sequence[str],
+) -> Iterator[Part]:  # fmt: skip
     """The parts of the page, the empty ones too."""
     yield Part("kept", "What was chosen", tables=[("Every selection beside as much at random", content.table)])
     yield Part("target", "For a target", [content.target] if content.target else ())
     yield Part("findings", "What is wrong with the data", findings=findings)
+    yield audit_part(audited)
     means = means_table(content)
     yield Part(
         "scores", "Scores of what was chosen", pictures=dict(pictures_of(made)),

@@ -59,6 +59,7 @@ class Told(Content):
     paths: Annotated[list[str], Field(description="the first of its files")] = []
     selection: Annotated[str, Field(description="the selection that it is about, if any")] = ""
     classes: Annotated[list[str], Field(description="the classes that it is about, if any")] = []
+    source: Annotated[Literal["", "audit"], Field(description="audit where the study's audit found it")] = ""
     view: Annotated[
         Literal["sentence", "rows", "groups", "samples"],
         Field(description="how the page shows it: its sentence alone, its rows, groups of rows, samples to look at"),

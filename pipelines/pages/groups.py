@@ -139,15 +139,17 @@ def table_of_findings(
     groups: Grouped,
     suspects: Suspects | None,
     splits: Mapping[str, Samples],
+    audited: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """A line for each row of each finding, as far as these are listed, the samples to look at behind them.
 
-    Columns are those of `HEAD` and one per score, which training samples have. A finding without rows has one line.
+    Rows of findings of an audit are those of its table `audited`. Columns are those of `HEAD` and one per score,
+    which training samples have. A finding without rows has one line.
     """
     parts = [pl.DataFrame(schema=HEAD)]
     for finding in findings:
         own = groups.rows.filter(pl.col("kind") == finding["kind"], pl.col("side") == finding["split"])
-        lines = of_groups(own, splits) if len(own) else of_rows(finding)
+        lines = of_groups(own, splits) if len(own) else of_audit(finding, audited)
         told = {"finding": finding["kind"], "importance": finding["importance"], "count": finding["count"]}
         parts.append(lines.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
     if suspects and "train" in splits:
@@ -173,6 +175,16 @@ def of_groups(rows: pl.DataFrame, splits: Mapping[str, Samples]) -> pl.DataFrame
         for (split,), some in rows.with_row_index("at").group_by("split", maintain_order=True)
     ]
     return pl.concat(parts, how="diagonal_relaxed").sort("at").drop("at")
+
+
+def of_audit(finding: Mapping[str, Any], audited: pl.DataFrame | None) -> pl.DataFrame:
+    """Lines of the rows of an audit's finding, all that its table has; of another finding those that it lists."""
+    if audited is None or finding.get("source") != "audit":
+        return of_rows(finding)
+    own = audited.filter(pl.col("finding") == finding["kind"], pl.col("split") == finding["split"])
+    if not len(own):
+        return of_rows(finding)
+    return own.select("split", "file", "row", "id", "given", "group", "group_rows", predicted="suggested")
 
 
 def of_rows(finding: Mapping[str, Any]) -> pl.DataFrame:

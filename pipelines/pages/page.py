@@ -37,11 +37,14 @@ from secateur.pipelines.pages.tables import (
 )
 from secateur.pipelines.pages.templates import templates
 from secateur.pipelines.pages.words import as_text, direction
+from secateur.pipelines.runs.audit_told import LINK
 from secateur.pipelines.studies.grid import KD, selection_key
 from secateur.pipelines.studies.samples import Study
 
 TUNED = "Settings that held-out training samples chose"
 CURVE = "curve"
+COSTS = "What each row cost, by part"
+AUDIT_PAGE = (LINK, "Pairs side by side, labels to look at, and questions to mark: the page of the audit")
 LISTED = ("The gravest first. findings.csv, beside this report, has their rows with targets and scores.",)
 
 
@@ -104,16 +107,17 @@ def page_of(
     suspects: Suspects | None = None,
     groups: Grouped | None = None,
     lines: pl.DataFrame | None = None,
+    audited: Sequence[str] = (),
 ) -> Page:
     """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`,
-    `groups` those of their equal rows, `lines` all their rows as a table.
+    `groups` those of their equal rows, `lines` all their rows as a table, `audited` sentences of the study's audit.
     """
     groups = groups or Grouped()
     return Page(
         title=report.study.name,
         description=report.study.description,
         verdict=verdict_of(report),
-        parts=[part for part in parts_of(report, pictures or {}, findings, suspects, groups) if part],
+        parts=[part for part in parts_of(report, pictures or {}, findings, suspects, groups, audited) if part],
         content=content_of(report, findings, suspects, groups),
         recommendation=report.recommendation.sentence if report.recommendation else "",
         alerts=alerts_of(report, findings),
@@ -135,6 +139,7 @@ def parts_of(
     findings: Sequence[Mapping[str, Any]],
     suspects: Suspects | None,
     groups: Grouped,
+    audited: Sequence[str],
 ) -> Iterator[Part]:
     """Every part, the empty ones too."""
     study, metric, tables = report.study, report.metric.name, dict(details(report))
@@ -159,7 +164,7 @@ def parts_of(
         tables_of = [("Selections for the target beside random ones", told.table)]
         yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
     yield from budgets_part(report)
-    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
+    yield from data_parts(findings, groups, audited)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
     yield Part("suspects", "Samples to look at", suspects=suspects)
     yield Part("classes", "Effect by class", tables=list(classes.items()))
@@ -185,10 +190,20 @@ def parts_of(
     for name, table in tables.items():
         yield Part(name.lower().replace(" ", "-"), name, tables=[(f"{name} of every row", table)], folded=True)
     yield Part("tuning", "Chosen settings", tables=[(TUNED, tuning_table(report))], folded=True)
-    costs = [("What each row cost, by part", other[COMPUTE])]
-    yield Part("compute", COMPUTE, pictures=pictures, tables=costs, folded=True)
+    yield Part("compute", COMPUTE, pictures=pictures, tables=[(COSTS, other[COMPUTE])], folded=True)
     yield Part("pictures", "More pictures", pictures=own, folded=not report.is_search)
     yield Part("methods", "Methods", [note(report), *([note(steps)] if steps else [])], folded=True)
+
+
+def data_parts(findings: Sequence[Mapping[str, Any]], groups: Grouped, audited: Sequence[str]) -> Iterator[Part]:
+    """What is wrong with the data, and what an audit of them says."""
+    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
+    yield audit_part(audited)
+
+
+def audit_part(sentences: Sequence[str]) -> Part:
+    """What the study's audit says, with a link to its page; empty where there was none."""
+    return Part("audit", "What the audit says", sentences, link=AUDIT_PAGE if sentences else ("", ""))
 
 
 def budgets_part(report: Report) -> Iterator[Part]:

@@ -18,6 +18,8 @@ class Part:
     name: str
     title: str
     sentences: Sequence[str] = ()
+    link: tuple[str, str] = ("", "")
+    """Where another page stands from the folder of this one, and what it is called; empty without one."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     """SVG by name."""
     narrow: Mapping[str, bytes] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class Part:
         """The part as Markdown without HTML; pictures are inside the text, or files beside it."""
         blocks = [f"## {self.title}"]
         blocks += [as_text(text) for text in self.sentences]
+        if self.link[0] and not inside:
+            blocks += [f"[{as_text(self.link[1])}]({self.link[0]})"]
         blocks += [inline(svg, name) if inside else f"![{name}](<{name}.svg>)" for name, svg in self.pictures.items()]
         listed = [f"{place}. {in_markdown(each['text'])}" for place, each in enumerate(self.findings, start=1)]
         blocks += ["\n".join(listed)] if listed else []

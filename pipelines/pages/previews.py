@@ -79,7 +79,11 @@ def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -
             texts = [in_turns(contents_of(cell or "")) for cell in table[columns.messages].to_pylist()]
         elif columns.texts:
             parts = (table[name].to_pylist() for name in columns.texts)
-            texts = [in_turns(row) for row in zip(*parts, strict=True)]
+            talks = columns.kind == "completion"  # whose cells may be lists of messages
+            texts = [
+                in_turns(said for cell in row for said in (contents_of(cell or "") if talks else [cell]))
+                for row in zip(*parts, strict=True)
+            ]
         else:
             texts = [", ".join(f"{name}={row[name]}" for name in columns.inputs) for row in table.to_pylist()]
         return [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]

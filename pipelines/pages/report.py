@@ -7,7 +7,7 @@ from typing import Any
 from secateur.pipelines.pages.budgets import Budgets
 from secateur.pipelines.pages.names import budget_of, other_of
 from secateur.pipelines.pages.recommendation import Recommendation, learned, recommendation_of, useless_in
-from secateur.pipelines.pages.rows import Family, Metrics, Row, comparable, compared_rows, values_of
+from secateur.pipelines.pages.rows import AS_MANY, Family, Metrics, Row, comparable, compared_rows, values_of
 from secateur.pipelines.pages.saving import Saving, saving_of
 from secateur.pipelines.pages.stages import runs_of, settled
 from secateur.pipelines.pages.time_to import TimeToAccuracy, time_to_of
@@ -75,7 +75,9 @@ class Report:
 
     def place(self, row: Row) -> str:
         """Where a row stands, behind its title in a sentence."""
-        if getattr(self.study, "budget_of", ROWS) != ROWS and row.keep is not None:
+        if row.keep is None:
+            return f"{row.kept:,} {self.kept_word}"
+        if getattr(self.study, "budget_of", ROWS) != ROWS:
             return budget_of(self.study, row.keep)
         if self.study.by_share or row.kept is None:
             return f"{row.keep:g}"
@@ -101,6 +103,8 @@ class Report:
         judged = [pair for pair in self.against(study.baseline) if pair[0].name not in baselines]
         judged = [pair for pair in judged if not pair[0].distilled]
         said = self.sentence(judged) if judged else "Only baselines were run."
+        if listed := of_manifests(self.whole):
+            said = f"{said} {listed}" if judged else listed
         taught = self.against(f"{study.baseline}{KD}")
         if taught:
             said += f" With a teacher on both sides: {self.sentence(taught)}"
@@ -119,6 +123,19 @@ class Report:
             self.study.first_seeds,
             self.study.arm,
         )
+
+
+def of_manifests(rows: Sequence[Row]) -> str:
+    """Which rows that manifests list did better or worse than as many at random; empty without such rows."""
+    listed = [(row, row.against[AS_MANY]) for row in rows if AS_MANY in row.against and not row.distilled]
+    named = {
+        verdict: [row.title for row, compared in listed if compared.verdict is verdict]
+        for verdict in (Verdict.BETTER, Verdict.WORSE)
+    }
+    told = [f"{' and '.join(names)} did {verdict.value} than {AS_MANY}" for verdict, names in named.items() if names]
+    if not told and listed:
+        told = [f"none of {', '.join(row.title for row, _ in listed)} did better than {AS_MANY}"]
+    return f"Rows of manifests: {'; '.join(told)}." if told else ""
 
 
 def build_report(

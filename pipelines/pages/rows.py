@@ -13,6 +13,8 @@ from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.tasks.contract import Metric
 
 PLAIN_TWIN = "the same samples without a teacher"
+AS_MANY = "as many rows at random"
+"""The other side of a comparison of rows that a manifest lists."""
 Results = Mapping[int, Outcome]
 """What an arm came to at a budget, by seed."""
 Family = Mapping[str, Results]
@@ -145,6 +147,9 @@ def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list
     values = {name: values_of(metrics, [trials[seed] for seed in seeds]) for name, trials in others.items()}
     better = metrics[0].higher_is_better
     against = {other_of(study, reference): compare(values, values_of(metrics, whole), higher_is_better=better)}
+    beside = {name: study.as_many(name) for name in others if study.as_many(name) in others}
+    pairs = {name: (values[name], values[random]) for name, random in beside.items()}
+    against[AS_MANY] = compare_pairs(pairs, higher_is_better=better)
     return [
         row_of(study, metrics, name, None, [trials[seed] for seed in seeds if seed in trials], whole, against)
         for name, trials in family.items()

@@ -172,7 +172,7 @@ def saved(
     if all(one.kept == one.of and not one.in_training for one, _ in pairs):
         return None
     counts = {one.kept for one, _ in pairs}
-    if keep == OWN:  # what an epoch keeps is known only from what it saw
+    if keep == OWN and any(one.in_training for one, _ in pairs):  # what an epoch keeps is known from what it saw
         counts = {round(float(np.mean([one.samples_seen / max(1, one.epochs) for one, _ in pairs])))}
     parts = dict.fromkeys(part for one, _ in pairs for part in one.compute if part != TRAINING)
     seconds = np.array([[one.compute[TRAINING].seconds for one in pair] for pair in pairs], np.float64)

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from secateur.pipelines.pages.inlined import POLICY
+from secateur.pipelines.runs.audit_told import LINK
 from secateur.pipelines.storage.store import Store
 
 ADDRESS = "SECATEUR_REPORTS"
@@ -81,7 +82,10 @@ class Reports(ThreadingHTTPServer):
         file = (folder / asked[2]).resolve()
         if not file.is_file() or not file.is_relative_to(self.store.root.resolve()):
             return None
-        return file.name, file.read_bytes()
+        content = file.read_bytes()
+        if asked[2] == REPORT:  # here the audit's page stands beside it, and on disk in the next folder
+            content = content.replace(f'href="{LINK}"'.encode(), f'href="{AUDIT}"'.encode())
+        return file.name, content
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ from secateur.pipelines.pages.by_class import class_tables
 from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import margin_table
 from secateur.pipelines.pages.report import Report
-from secateur.pipelines.pages.rows import Row
+from secateur.pipelines.pages.rows import AS_MANY, Row
 from secateur.pipelines.pages.words import LOST, Table, brief, difference_of, direction, mean_of, number, sentence
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.studies.grid import KD, OWN, selection_key
@@ -44,7 +44,11 @@ def main_table(report: Report) -> Table:
     for row in report.whole:
         against = row.against.get(other_of(study, study.references[0])) if study.references else None
         verdict = f"{brief(against, metric)}, {title_of(study, study.references[0])}" if against else "nothing pruned"
-        line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), "", verdict]
+        alike = next((other for other in report.whole if other.name == study.as_many(row.name)), None)
+        if alike and AS_MANY in row.against:
+            verdict = f"{brief(row.against[AS_MANY], metric)}, {AS_MANY}"
+        own = mean_of(alike.metrics[metric.name], metric) if alike else ""
+        line = [row.marked, size_of(report, row), mean_of(row.metrics[metric.name], metric), own, verdict]
         lines.append(line + ([""] if second else []) + worst_of(row, worst, report.by_class))
     return lines
 

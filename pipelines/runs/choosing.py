@@ -187,11 +187,12 @@ def subset_of(
     table: pl.DataFrame,
     given: Mapping[str, Any],
     picked: Mapping[str, Any],
+    listed: Mapping[str, Keep] | None = None,
 ) -> Subset:
     """The subset of a trial, which its twins share; `given` are the launchpad's settings, `picked` the tuned ones.
 
     What is planned of a selection in training is of the trial's own length. `table` has the columns of the data that
-    budgets, groups and quotas read.
+    budgets, groups and quotas read; `listed` are the rows that manifests keep, by the selection.
     """
     started, everyone = time.perf_counter(), np.ones(len(signals["strata"]), dtype=np.bool_)
     if trial.plain.selection == "full":
@@ -204,6 +205,13 @@ def subset_of(
         sampler, epochs = sampler_of(selection, signals, settings, config=config, seed=trial.seed)
         plan, fault = plan_of(sampler, epochs, None if own else resolve_keep(trial.keep, len(everyone)))
         return Subset(everyone, settings, 0.0, plan, fault)
+    if selection.listed:
+        kept = (listed or {})[study.listed_by(trial.plain.name)]
+        if selection.as_many_as is not None:
+            settings = {"as_many_as": selection.as_many_as}
+            drawn = choose(selection, signals, budget=int(kept.sum()), seed=trial.seed, settings={})
+            return Subset(drawn, settings, time.perf_counter() - started)
+        return Subset(kept, {"manifest": str(selection.manifest)}, time.perf_counter() - started)
     spent = spent_of(study, table, everyone, trial.keep)
     whole = spent.limit >= spent.whole
     settings = {} if whole else {name: picked.get(name) if value is None else value for name, value in given.items()}

@@ -6,6 +6,7 @@ import numpy as np
 
 from secateur.pipelines.data.check import view_of
 from secateur.pipelines.files.shown_text import in_markdown
+from secateur.pipelines.runs.audit_told import audit_findings, audit_told
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
 from secateur.pipelines.runs.test_size import few_test_samples
 from secateur.pipelines.runs.yardstick import Beside, beside_findings
@@ -15,7 +16,7 @@ from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 
-AHEAD = ("leaked",)
+AHEAD = ("leaked", "near leaked", "label leak")
 """Kinds of findings that weigh more than a constant score."""
 
 
@@ -27,7 +28,8 @@ def findings_of(
 
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
     trials at hand say, models that a simple one beats or that know labels by heart, the scores that do not tell
-    samples apart, and a test split that is too small for what is measured on it.
+    samples apart, and a test split that is too small for what is measured on it. Where the study was audited, the
+    audit's findings stand behind those of the check.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
@@ -41,6 +43,7 @@ def findings_of(
     for name in ("target_report", "sources_report") if getattr(study, "target", None) else ():
         if store.find(of_target := (study.name, name)):
             found += store.load(of_target)["findings"]
+    checked = [*checked, *audit_findings(audit_told(store, study), [*checked, *found])]
     grave = [finding for finding in checked if finding["kind"] in AHEAD]
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]

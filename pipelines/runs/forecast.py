@@ -22,6 +22,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.studies.signals import EPOCH_MANIFEST
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import nearest
 from secateur.trainers.contract import Data, TrainingConfig
@@ -32,7 +33,7 @@ LARGEST = 1 << 25
 """Bytes of source files that are read for a measurement; more would take longer than a look should."""
 TABLES = ("csv", "jsonl", "parquet")
 """Kinds of sources of which a look tells how much there is to read."""
-FILES = ("trained_model", "pruned", "evaluation", "manifest", "subset")
+FILES = ("trained_model", "pruned", "evaluation", "manifest", EPOCH_MANIFEST, "subset")
 """Assets that hold the files of trials."""
 PROBED = 4096
 """Samples that a measurement trains on at most."""

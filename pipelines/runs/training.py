@@ -14,6 +14,7 @@ from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.runs.resumption import plain, snapshots_of, trackers_of
 from secateur.pipelines.runs.teaching import asked, objective_for, tuned_settings
 from secateur.pipelines.runs.worker import Sampled, Taught, TrainingJob, files_of, save_array
+from secateur.pipelines.storage.epoch_table import EPOCHS, write_epochs
 from secateur.pipelines.storage.home import home
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
@@ -28,11 +29,14 @@ from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Cost, Outcome
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.learning_curve import LearningCurve
+from secateur.trainers.loop.shown_epochs import ShownEpochs
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
 RECORD = "training.json"
 """Beside the model: the outcome of its training."""
+KEPT_EPOCHS = 1
+"""Of the record of epochs: models of selections in training that have none of this form are trained again."""
 Launch = Callable[[TrainingJob, Path], Trained]
 """Trains a job in processes of its own, with a folder for what they hand each other."""
 
@@ -78,8 +82,9 @@ class Trials:
         if selection and in_training and selection.budget == "study":
             kept = resolve_keep(trial.keep, len(keep))
         config, launched = self.config_of(trial, keep), self.study.compute.training == "launch"
+        shown = self.shown_of(trial, made_of) if in_training else None
         with naming(trial.title):
-            trained = (self.train_launched if launched else self.train_here)(trial, keep, kept, made_of)
+            trained = (self.train_launched if launched else self.train_here)(trial, keep, kept, made_of, shown)
         seen, seconds = trained.samples_seen, round(trained.seconds, 3)
         # A teacher whose logits are not at hand goes over every batch, too.
         forward = 2 * seen if trial.distilled and "teacher_logits" not in self.taught else seen
@@ -95,8 +100,19 @@ class Trials:
             facts["facts"] = {"curve": [asdict(point) for point in trained.curve]}
         with self.store.folder(self.key, trial) as folder:
             save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), config, self.data)
+            if shown is not None:
+                write_epochs(folder / EPOCHS, shown.all(trained.epoch_samples), len(keep))
+        if shown is not None:
+            shown.remove()
 
-    def train_here(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
+    def shown_of(self, trial: Trial, made_of: str) -> ShownEpochs:
+        """Where the training of a trial keeps the samples of its epochs until it has ended."""
+        run = f"{trial.selection}/{trial.seed}"
+        return ShownEpochs(snapshots_of(self.store, self.study.name, run, made_of).folder.absolute() / "epochs")
+
+    def train_here(
+        self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
+    ) -> Trained:
         """Train a trial in this process, going on from where a run that was killed was saved."""
         selection, sampler, objective = self.study.selections.get(trial.plain.name), None, None
         config = self.config_of(trial, keep)
@@ -120,6 +136,7 @@ class Trials:
                 snapshots=snapshots,
                 trackers=trackers,
                 curve=curve,
+                shown=shown,
             )
 
     def whole(self, trial: Trial, keep: np.ndarray) -> bool:
@@ -137,7 +154,9 @@ class Trials:
             return self.study.evaluations_of("full")
         return 0 if trial.at_steps else self.study.evaluations_of(trial.plain.name)
 
-    def train_launched(self, trial: Trial, keep: np.ndarray, kept: int, made_of: str) -> Trained:
+    def train_launched(
+        self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
+    ) -> Trained:
         """Train a trial in as many processes as the study's `compute` says.
 
         What an earlier job of the same trial left that was made of something else is removed.
@@ -166,7 +185,7 @@ class Trials:
             )
         if self.test is not None and (evaluations := self.evaluations(trial, keep)):
             parts |= {"test": files_of(self.test, folder, "test_"), "evaluations": evaluations}
-        parts |= {"config": self.config_of(trial, keep), "seed": trial.seed}
+        parts |= {"config": self.config_of(trial, keep), "seed": trial.seed, "shown": shown and shown.folder}
         parts["curves"] = home() / "tensorboard" / study.name / run
         trained = self.launch(TrainingJob(data=files_of(self.data, folder), **parts), folder)
         shutil.rmtree(folder.parent)
@@ -184,6 +203,7 @@ class Trials:
         if selection and selection.in_training:
             scores = self.signals[selection.score] if selection.score else np.empty(0)
             parts |= {"sampler": selection.selector, "settings": self.settings(trial), "scores": np.asarray(scores)}
+            parts |= {"version": selection.declared.version, "epochs": KEPT_EPOCHS}
         if trial.distilled:
             parts["distillation"] = tuned_settings(asked(self.study), self.taught).model_dump(mode="json")
             parts["teacher"] = fingerprint([self.taught["teacher"]])

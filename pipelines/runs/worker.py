@@ -34,6 +34,7 @@ from secateur.trainers.distillation.objective import Distillation
 from secateur.trainers.distillation.teacher import Teacher
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.learning_curve import LearningCurve, Point
+from secateur.trainers.loop.shown_epochs import ShownEpochs
 from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 from secateur.trainers.loop.train import Trained, train
@@ -138,6 +139,8 @@ class TrainingJob(BaseModel):
     evaluations: int = 0
     curves: Path | None = None
     """Folder of TensorBoard's files."""
+    shown: Path | None = None
+    """Folder of the samples of each epoch, of a selection in training."""
     snapshot_seconds: float = 60.0
     """Between snapshots, from which a job that was killed goes on."""
 
@@ -160,6 +163,7 @@ class TrainingJob(BaseModel):
                 curve=LearningCurve(partial(evaluate, data=self.test.load("test")), self.evaluations)
                 if self.test
                 else None,
+                shown=ShownEpochs(self.shown) if self.shown else None,
             )
 
     def sampler(self, data: Data) -> EpochSampler | None:

@@ -15,6 +15,7 @@ from secateur.pipelines.studies.own_scores import Budget, OwnScore, OwnVectors, 
 from secateur.pipelines.studies.own_selection import OWN_KEYS, OwnSelection
 from secateur.pipelines.studies.rejections import Name, mapping, nested
 from secateur.pipelines.studies.sections import Recurring
+from secateur.pipelines.studies.signals import AUDIT
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.pipelines.studies.target import (
     MADE,
@@ -262,6 +263,8 @@ class Choice(AnyStudy):
 
     def follows(self, names: Any, trial: Trial | None, content: str) -> bool:
         root, _, rest = content.partition(".")
+        if root == AUDIT:
+            return bool(names[0] == "report")
         if root == "target":
             return bool(names[0] == "target" or (names[0] == "target_places" and rest.startswith("vectors")))
         if root == "scores":

@@ -1,7 +1,7 @@
 """A first study of fine-tuning data: conversations, or prompts and completions, recognised by their columns.
 
-The shapes are TRL's (`messages`; `prompt` and `completion`), Alpaca's (`instruction`, `input`, `output`) and ShareGPT's
-(`conversations` of `from` and `value`).
+The shapes are TRL's (`messages`; `prompt` and `completion`, texts or lists of messages), Alpaca's (`instruction`,
+`input`, `output`) and ShareGPT's (`conversations` of `from` and `value`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,10 @@ def recognised(columns: Mapping[str, Column], asked: str | None) -> tuple[dict[s
                 "messages": names[word]
             }, "conversations: lists of messages with role and content, or from and value"
     for prompt, completion in PAIRS:
-        if prompt in names and completion in names and columns[names[completion]].holds in ("text", "path"):
+        holds = columns[names[completion]].holds if prompt in names and completion in names else ""
+        if holds == "other" and columns[names[prompt]].holds == "other":
+            return {"prompt": names[prompt], "completion": names[completion]}, "TRL's lists of messages"
+        if holds in ("text", "path"):
             follows = [names["input"]] if "input" in names and prompt == "instruction" else []
             asked_for = [names[prompt], *follows]
             shape = "Alpaca's columns" if follows else "their names"

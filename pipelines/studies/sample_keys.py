@@ -16,7 +16,7 @@ from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import Name, checked, mapping, nested, require
 from secateur.pipelines.studies.scores import AnyScore, Score, is_own, refuse_other_sense
 from secateur.pipelines.studies.sections import Compute, Distilled, Neighbourhood, Proxy, Recurring, TimeTo, Validation
-from secateur.pipelines.studies.selection import OWN_KEYS, Selection
+from secateur.pipelines.studies.selection import LISTED, OWN_KEYS, Selection
 from secateur.pipelines.studies.signals import SIGNALS
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.scorers.registry import of_other_units, scorers
@@ -136,7 +136,9 @@ class SampleKeys(AnyStudy):
     @field_validator("selections", mode="before", json_schema_input_type=dict[str, Selection | dict[str, Any] | None])
     @classmethod
     def _selections(cls, content: Any) -> Any:
-        return {name: nested(name, body, "selector", OWN_KEYS) for name, body in mapping(content).items()}
+        return {
+            name: nested(name, with_manifest(body), "selector", OWN_KEYS) for name, body in mapping(content).items()
+        }
 
     @field_validator("scores")
     @classmethod
@@ -200,3 +202,12 @@ class SampleKeys(AnyStudy):
     def own_scores(self) -> dict[str, OwnScore]:
         """Scores that the user brings, by name."""
         return {name: score for name, score in self.scores.items() if isinstance(score, OwnScore)}
+
+
+def with_manifest(body: Any) -> Any:
+    """A selection as it is written; one whose number of rows a manifest says goes by no budget of the study."""
+    if not isinstance(body, dict) or not any(body.get(key) is not None for key in LISTED):
+        return body
+    if body.get("budget", "own") != "own":
+        raise ValueError("budget: a manifest says how many rows stay; leave it out")
+    return {"selector": "uniform_random", **body, "budget": "own"}

@@ -11,6 +11,7 @@ from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.studies.grid import KD, OWN, Trial, budgets_between, selection_key
 from secateur.pipelines.studies.lengths import Length, keys_at_steps, refuse_lengths
+from secateur.pipelines.studies.manifest_keys import ManifestKeys
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
@@ -18,9 +19,16 @@ from secateur.pipelines.studies.scores import Score, refuse_impossible, require_
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
-from secateur.pipelines.studies.signals import CHOICE, DATA, SCORING, SIGNALS, made_by_assets
+from secateur.pipelines.studies.signals import (
+    AUDIT,
+    CHOICE,
+    DATA,
+    EPOCH_MANIFEST,
+    SCORING,
+    SIGNALS,
+    made_by_assets,
+)
 from secateur.pipelines.studies.target import MADE, TITLES
-from secateur.pipelines.studies.target_keys import TargetKeys
 from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
@@ -37,7 +45,7 @@ OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds",
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
 
 
-class Study(TargetKeys):
+class Study(ManifestKeys):
     """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
@@ -141,6 +149,7 @@ class Study(TargetKeys):
     def _everything_read_is_made(self) -> "Study":
         for baseline in BASELINES:
             self.selections.setdefault(baseline, Selection(selector=baseline))
+        self.add_as_many()
         if self.task.kind == "sft":
             add_baselines(self.scores, self.selections, by_source=bool(self.read_columns.labels))
         for name, selection in self.selections.items():
@@ -297,11 +306,21 @@ class Study(TargetKeys):
     def unbudgeted(self) -> list[str]:
         return self.with_twins(["full", *self.own])[1:]
 
-    def why_no_manifest(self, trial: Trial) -> str:
+    def in_training(self, trial: Trial) -> bool:
+        """Whether a trial's samples are chosen anew in every epoch."""
+        selection = self.selections.get(trial.plain.name)
+        return selection is not None and selection.in_training
+
+    def manifests_of(self, trial: Trial) -> str:
+        return EPOCH_MANIFEST if self.in_training(trial) else "manifest"
+
+    def why_no_manifest(self, trial: Trial, asset: str = "manifest") -> str:
+        if asset == EPOCH_MANIFEST:
+            return "" if self.in_training(trial) else "all epochs show the same samples: the asset manifest says them"
+        if self.in_training(trial):
+            return f"samples are chosen anew in every epoch: the asset {EPOCH_MANIFEST} says those of each"
         if trial != trial.plain:
             return f"the samples are those of {trial.plain.selection}, whose manifest says them"
-        if trial.name in self.selections and self.selections[trial.name].in_training:
-            return "the selection is made anew in every epoch of a training: there is no subset to export"
         return ""
 
     def with_twins(self, names: Iterable[str]) -> list[str]:
@@ -374,4 +393,12 @@ class Study(TargetKeys):
             return names[0] == "scores" and rest.partition(".")[0] == names[1]
         if content == "embeddings.file":
             return names[0] == "embeddings"
+        if content == AUDIT:
+            return names[0] == "report"
+        if root == "selections" and rest.endswith(".manifest"):
+            return (
+                names[0] == "subset"
+                and trial is not None
+                and self.listed_by(trial.plain.name) == rest.partition(".")[0]
+            )
         return super().follows(names, trial, content)

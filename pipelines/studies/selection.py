@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PrivateAttr
@@ -13,15 +14,19 @@ from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.rejections import checked, require
 from secateur.pipelines.studies.scores import Score, card_of, require_score
 from secateur.scorers.contract import discover, positional
-from secateur.scorers.settings import Settings
+from secateur.scorers.settings import STUDY_PATHS, Settings
 from secateur.selectors.class_policy import Policy, with_class_policy
 from secateur.selectors.contract import Selector, of_other_units, selectors
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
-OWN_KEYS = {"score", "cut_by", "classes", "by", "share", "budget"}
+OWN_KEYS = {"score", "cut_by", "classes", "by", "share", "budget", "manifest", "as_many_as"}
 """Keys of a selection in YAML that are no settings of its selector."""
+LISTED = ("manifest", "as_many_as")
+"""Keys of a selection whose number of rows a manifest says."""
+RANDOM = "_random"
+"""Ends the name of what stands beside such a selection: as many rows at random."""
 HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
 """What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
 
@@ -125,6 +130,15 @@ class Selection(Settings):
         Literal["study", "own"],
         Field(description="own: an in-training selection of as many samples as its settings say, at no budget"),
     ] = "study"
+    manifest: Annotated[
+        Path | None,
+        STUDY_PATHS,
+        Field(description="folder of a manifest, from the study's folder: the rows that it keeps, at no budget"),
+    ] = None
+    as_many_as: Annotated[
+        str | None,
+        Field(description="a selection with a manifest: as many rows at random, in each seed others; NAME_random is"),
+    ] = None
     settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
         Field(default_factory=dict)
     )
@@ -197,11 +211,12 @@ class Selection(Settings):
         """Raise ValueError where the selector does not exist or does not take these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
+        self.check_listed(name)
         self.check_quotas(name)
         if self.cut_by and not self.cuts:
             raise ValueError(f"{name}.cut_by: {self.selector!r} cuts no samples by aum; leave it out")
         if isinstance(declared, Selector):
-            if self.budget == "own":
+            if self.budget == "own" and not self.listed:
                 raise ValueError(f"{name}.budget: {self.selector!r} keeps the study's budget; leave it out")
             tuned = {setting: values[0] for setting, values in declared.tunable.items()}
             plain = selectors()[self.selector]  # under a class policy room is a class's own
@@ -216,6 +231,25 @@ class Selection(Settings):
             raise ValueError(f"{name}.keep: the study's budgets are held; leave it out, or write budget: own")
         budget = {"keep": 1} if self.budget == "study" else {}
         checked(declared.settings, budget | self.settings, name, declared.refuse)
+
+    @property
+    def listed(self) -> bool:
+        """Whether a manifest says how many rows stay."""
+        return self.manifest is not None or self.as_many_as is not None
+
+    def check_listed(self, name: str) -> None:
+        """Raise ValueError for what else a selection says whose rows, or their number, are those of a manifest."""
+        if not self.listed:
+            return
+        if self.manifest is not None and self.as_many_as is not None:
+            raise ValueError(f"{name}.as_many_as: the manifest says which rows stay; leave one of them out")
+        fields = {**self.model_dump(include={"score", "cut_by", "classes", "by"}), "settings": self.settings or None}
+        given = [key for key, value in fields.items() if value is not None]
+        if self.selector != "uniform_random":
+            given.insert(0, "selector")
+        if given:
+            what = "which rows stay" if self.manifest is not None else "how many rows stay"
+            raise ValueError(f"{name}.{given[0]}: the manifest says {what}; leave {given[0]} out")
 
     def check_quotas(self, name: str) -> None:
         """Raise ValueError for parts of the budget that are none, or that nothing could go by."""

@@ -61,7 +61,11 @@ SCORING = (
     "columns",
 )
 CHOICE = ("tuning", "subset", "manifest")
-TRAINING = ("teacher", "distillation_tuning", "teacher_logits", "trained_model", "evaluation", "report")
+EPOCH_MANIFEST = "epoch_manifest"
+"""Asset of what each epoch showed, of selections in training."""
+TRAINING = (
+    *("teacher", "distillation_tuning", "teacher_logits", "trained_model", EPOCH_MANIFEST, "evaluation", "report"),
+)
 """Assets of a study of samples by stage, each after what it may be made of."""
 
 BESIDE: Mapping[str, str] = {
@@ -92,10 +96,13 @@ BESIDE: Mapping[str, str] = {
     "subset_spent": "subset",
     "subset_cost": "subset",
     "audited_rows": "audit",
+    "audit_memory": "audit",
     "prepared_record": "prepared",
     "manifest": "pruned",
 }
 """What the step of an asset writes besides, by the asset, of studies of any kind; a manifest may be an asset itself."""
+AUDIT = "audit"
+"""The audit of a study, and the key of its content among those of what the report says."""
 COST = "_cost"
 """Ends the names of what assets spent."""
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
@@ -103,7 +110,7 @@ OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
 OF_TEST = ("test_samples", "test_inputs")
 OF_BOTH = (
     *("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report"),
-    *("audit", "audited_rows"),
+    *("audit", "audited_rows", "audit_memory"),
 )
 
 

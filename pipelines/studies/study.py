@@ -160,6 +160,10 @@ class AnyStudy(Settings, ABC):
         """Names of what is compared with the references alone, for it goes by no budget of the study."""
         return ()
 
+    def as_many(self, name: str) -> str:
+        """The arm that keeps as many at random as one of no budget, beside which that stands; empty without one."""
+        return ""
+
     @property
     def at_steps(self) -> Sequence[str]:
         """Keys of the twins that are trained for as many steps as everything takes; most studies have none."""
@@ -209,9 +213,13 @@ class AnyStudy(Settings, ABC):
         What its parents were made of is left out: their files count.
         """
 
-    def why_no_manifest(self, trial: Trial) -> str:
-        """Why there is no manifest of what a trial keeps; empty where there is one."""
+    def why_no_manifest(self, trial: Trial, asset: str = "manifest") -> str:
+        """Why an asset of manifests has none of what a trial keeps; empty where it has one."""
         return ""
+
+    def manifests_of(self, trial: Trial) -> str:
+        """The asset that has a trial's manifest, if any has."""
+        return "manifest"
 
     def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
         """Whether an asset, by its names below the study, or a trial of it, follows from the file of a key of

@@ -120,6 +120,8 @@ class EpochSampler(ABC):
     """
 
     settings: ClassVar[type[BaseModel]]
+    version: ClassVar[str] = "1"
+    """Of its draws: another one where the same seed, epoch and losses give other samples than before."""
     observed: ObservedLosses | None = None
 
     def __init_subclass__(cls) -> None:
@@ -244,6 +246,15 @@ class EpochSampler(ABC):
         if ids.device not in self._tables:
             self._tables[ids.device] = self._draw.weights.to(ids.device)
         return self._tables[ids.device][ids]
+
+    @property
+    def forward_only(self) -> Ids:
+        """Ids of this process that the epoch does not train on, and whose losses it needs all the same, int64.
+
+        At the end of the epoch, before the next `set_epoch`, the loop computes them without gradients and in evaluation
+        mode, and tells `observe`. Most samplers have none.
+        """
+        return np.empty(0, dtype=np.int64)
 
     def plan(self, epochs: int) -> list[PlannedEpoch]:
         """Samples of this process in epochs 0 … epochs-1: exact where they are known, else an upper bound."""

@@ -101,12 +101,13 @@ class InfoBatch(EpochSampler):
         if epoch >= self.pruned_epochs:
             return shuffled(np.arange(self.samples), seed)
         groups = self.groups(self.observed.losses.numpy())  # type: ignore[union-attr]
-        counts = self.counts(np.array([len(group) for group in groups]))
+        counts = counts_of(np.array([len(group) for group in groups]), self.shares, self.budget)
         if counts is None:
             groups, counts = [np.arange(self.samples)], np.array([self.budget])
         pairs = enumerate(zip(groups, counts.tolist(), strict=True))
         kept = [part(group, count, derive_seed(seed, index)) for index, (group, count) in pairs]
-        return shuffled(np.concatenate(kept), seed, self._weights(groups, counts))
+        weights = weights_of(self.samples, groups, counts) if self.rescale else None
+        return shuffled(np.concatenate(kept), seed, weights)
 
     def groups(self, losses: Float32[np.ndarray, " samples"]) -> list[Rows]:
         """Rows of each easy group, easiest first, then all other rows; comparisons with NaN are False, so unseen is
@@ -135,27 +136,30 @@ class InfoBatch(EpochSampler):
         counts = np.bincount(self.classes[seen], minlength=self.classes.max() + 1)
         return [(sums / np.maximum(counts, 1))[self.classes]]
 
-    def counts(self, sizes: Counts) -> Counts | None:
-        """How many samples of each group stay, easy groups then the rest; None where a budget leaves all one share."""
-        easy, rest = sizes[:-1], int(sizes[-1])
-        if self.budget is None:
-            return np.append(np.minimum(easy, np.maximum(1, (self.shares * easy + 1e-9).astype(np.int64))), rest)
-        least = np.minimum(easy, np.ceil(LEAST_SHARE * easy - 1e-9).astype(np.int64))
-        spare = self.budget - rest - int(least.sum())
-        if spare >= 0:
-            return np.append(least + apportion(np.ceil(self.shares * easy).astype(np.int64), easy - least, spare), rest)
-        if rest + spare >= LEAST_SHARE * rest:
-            return np.append(least, rest + spare)
-        return None
 
-    def _weights(self, groups: list[Rows], counts: Counts) -> torch.Tensor | None:
-        if not self.rescale or all(len(group) == count for group, count in zip(groups, counts, strict=True)):
-            return None
-        weights = np.ones(self.samples, dtype=np.float32)
-        for group, count in zip(groups, counts.tolist(), strict=True):
-            if count:
-                weights[group] = len(group) / count
-        return torch.from_numpy(weights)
+def counts_of(sizes: Counts, shares: Float64[np.ndarray, " easy"], budget: int | None) -> Counts | None:
+    """How many samples of each group stay, easy groups then the rest; None where a budget leaves all one share."""
+    easy, rest = sizes[:-1], int(sizes[-1])
+    if budget is None:
+        return np.append(np.minimum(easy, np.maximum(1, (shares * easy + 1e-9).astype(np.int64))), rest)
+    least = np.minimum(easy, np.ceil(LEAST_SHARE * easy - 1e-9).astype(np.int64))
+    spare = budget - rest - int(least.sum())
+    if spare >= 0:
+        return np.append(least + apportion(np.ceil(shares * easy).astype(np.int64), easy - least, spare), rest)
+    if rest + spare >= LEAST_SHARE * rest:
+        return np.append(least, rest + spare)
+    return None
+
+
+def weights_of(samples: int, groups: list[Rows], counts: Counts) -> torch.Tensor | None:
+    """Float32 `[samples]`: the size of a sample's group over how many of it stay; None where all of all stay."""
+    if all(len(group) == count for group, count in zip(groups, counts, strict=True)):
+        return None
+    weights = np.ones(samples, dtype=np.float32)
+    for group, count in zip(groups, counts.tolist(), strict=True):
+        if count:
+            weights[group] = len(group) / count
+    return torch.from_numpy(weights)
 
 
 def part(rows: Rows, count: int, seed: int) -> Rows:

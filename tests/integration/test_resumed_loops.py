@@ -9,21 +9,33 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import killed_loops
 import pytest
 import resumed_loops
+import tiny_language
 import torch
 from resumed_loops import EVERY, MISUSES, PROGRAMS, Chain, Step, chain, compare
 
 from secateur.selectors.samplers.info_batch import InfoBatch
 
 N, EPOCHS, BATCH = 52, 5, 6
-SPLIT = {"accelerate": BATCH, "trainer": BATCH, "lightning": 1}
+SPLIT = {"accelerate": BATCH, "trainer": BATCH, "trl": BATCH, "lightning": 1}
 """Programs that run in two processes, and how many places of an epoch each takes in turn."""
+LATE = ("trl", "lightning")
+"""Those that take several times as long to import as all others: in two processes they run at night."""
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 6))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The model that the program of TRL trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECATEUR_TINY_MODEL", tiny_language.saved(tmp_path_factory.mktemp("model")))
+        yield
 
 
 def in_two_processes(
@@ -50,8 +62,13 @@ def has_pruned(steps: list[Step]) -> list[set[int]]:
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", ["torch", "stateful", "accelerate", "trainer", "lightning"])
+@pytest.mark.parametrize(
+    "name",
+    ["torch", "stateful", "accelerate", "trainer", "lightning", pytest.param("trl", marks=pytest.mark.nightly)],
+)
 def test_one_process_goes_on_where_it_was_killed(name: str, seed: int, tmp_path: Path) -> None:
+    if name == "trl":
+        pytest.importorskip("trl")
     undisturbed, starts = chain(PROGRAMS[name], 3, random.Random(f"{seed} {name}"), tmp_path)
     has_pruned(undisturbed)
     compare(undisturbed, starts)
@@ -61,7 +78,7 @@ def test_one_process_goes_on_where_it_was_killed(name: str, seed: int, tmp_path:
 @pytest.mark.parametrize("seed", range(4))
 def test_processes_that_are_killed_go_on_from_their_last_checkpoint(seed: int, tmp_path: Path) -> None:
     """By SIGKILL, in steps and while checkpoints are written: a step may be on record that no checkpoint holds yet."""
-    names = ["torch", "stateful", "accelerate", "trainer", "lightning"]
+    names = ["torch", "stateful", "accelerate", "trainer", "lightning", *(["trl"] if find_spec("trl") else [])]
     command = [sys.executable, killed_loops.__file__, str(tmp_path), str(seed), "6", *names]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
                           capture_output=True, text=True, timeout=500, check=False)  # fmt: skip
@@ -93,9 +110,10 @@ def test_the_trainer_goes_on_whatever_it_was_asked_for(argument: str, most: int,
 def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -> None:
     """And what would show half of a half, or rows twice, is refused with the remedy.
 
-    At night Lightning, too, which takes three times as long to import as all of this: by day it does so in one process.
+    At night TRL and Lightning, too: by day they do so in one process.
     """
-    names = {name: turn for name, turn in SPLIT.items() if seed or name != "lightning"}
+    here = {name: turn for name, turn in SPLIT.items() if name != "trl" or find_spec("trl")}
+    names = {name: turn for name, turn in here.items() if seed or name not in LATE}
     ranks = in_two_processes(tmp_path, seed, 3, names)
     for name, turn in names.items():
         for results, _ in ranks:

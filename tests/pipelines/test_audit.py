@@ -102,7 +102,42 @@ def covered(item: list[str], train: list[list[str]], *, most: int) -> float:
 def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
     _, answer, _ = shell(str(texts.train))
     assert answer["conflicts"] == 0
-    assert "label: none (name it with --label)" in answer["notes"]
+    assert "label: none (name it with --label, such as --label queue)" in answer["notes"]
+
+
+@pytest.mark.parametrize("content", [None, "", "finding,split\nx\n"])
+def test_marks_that_are_no_file_of_marks_are_named(texts: Planted, tmp_path: Path, content: str | None) -> None:
+    marks = tmp_path / "marks.csv"
+    if content is not None:
+        marks.write_text(content)
+    with pytest.raises(ValueError, match=r"marks\.csv: (there is no such file|it is no CSV|there is no column)"):
+        shell(str(texts.train), "--marks", str(marks))
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_exceeded_limit(texts: Planted) -> None:
+    code = "import sys; from secateur.pipelines.commands.entry import main; main()"
+    command = [sys.executable, "-c", code, "audit", str(texts.train), "--label", "queue", "--exact", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 141
+    assert b"Traceback" not in errors
+    assert b"BrokenPipe" not in errors
+
+
+def test_a_column_that_is_guessed_to_be_no_feature_and_gives_the_label_is_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = np.sort(rng.integers(0, 3, 300))
+    table = pl.DataFrame({"id": np.arange(300), "x": rng.normal(size=300), "z": rng.normal(size=300), "label": label})
+    table.write_csv(tmp_path / "sorted.csv")
+    _, answer, _ = shell(str(tmp_path / "sorted.csv"), "--label", "label")
+    assert any(note.startswith("left out: id") for note in answer["notes"])
+    [text] = [one["text"] for one in answer["findings"] if one["kind"] == "label leak"]
+    assert text.startswith("column 'id' alone gives the label")
+    assert "leave it out of training" in text
+    _, answer, _ = shell(str(tmp_path / "sorted.csv"), "--label", "label", "--features", "x", "--features", "z")
+    assert not [one for one in answer["findings"] if one["kind"] == "label leak"]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +373,7 @@ def test_folders_of_pictures_with_classes_and_without(tmp_path: Path) -> None:
     leaks = {one["split"]: one["paths"] for one in answer["findings"] if one["kind"] == "leaked"}
     assert [path.rpartition("/")[2] for paths in leaks.values() for path in paths] == ["5.png", "1.bmp"]
     assert rows_in(answer, "unreadable", str(tmp_path / "eval")) == [1]
+    assert {path for one in answer["findings"] for path in one["paths"]} == {"b/5.png", "1.bmp", "2.png"}
 
 
 def test_rows_of_a_table_that_are_nearly_equal() -> None:

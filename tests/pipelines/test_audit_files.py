@@ -221,6 +221,8 @@ def check_studio(folder: Path, name: str) -> list[dict[str, Any]]:
         for result in (one for prediction in task["predictions"] for one in prediction["result"]):
             assert tags[result["from_name"]].get("toName") == result["to_name"] in tags
             assert set(result["value"].get("choices", ())) <= choices
+        # Label Studio refuses predictions of other scores.
+        assert all(0 <= prediction.get("score", 0) <= 1 for prediction in task["predictions"])
     return tasks
 
 
@@ -274,6 +276,18 @@ def check_argilla(folder: Path) -> list[dict[str, Any]]:
             value = suggestion["value"]
             assert not options or set(value if isinstance(value, list) else [value]) <= options
     return records
+
+
+def test_label_studio_itself_takes_interface_tasks_and_predictions(written: tuple[Path, dict[str, Any]]) -> None:
+    sdk = pytest.importorskip("label_studio_sdk.label_interface")
+    for name in ("labels", "pairs"):
+        view = sdk.LabelInterface((written[0] / "label_studio" / f"{name}.xml").read_text())
+        view.validate()
+        for task in json.loads((written[0] / "label_studio" / f"{name}.json").read_text()):
+            assert view.validate_task({"data": task["data"]})
+            assert not [
+                one for each in task["predictions"] for one in view.validate_prediction(each, return_errors=True)
+            ]
 
 
 def test_argilla_gets_folders_that_it_reads_from_disk(written: tuple[Path, dict[str, Any]]) -> None:

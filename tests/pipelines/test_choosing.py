@@ -23,7 +23,7 @@ LABELS = np.arange(90, dtype=np.int64) % 3
 SIGNALS = {"strata": LABELS, "aum": np.linspace(-1, 1, 90).astype(np.float32)}
 
 
-@pytest.mark.parametrize("name", ["rs2", "info_batch", "seta"])
+@pytest.mark.parametrize("name", ["rs2", "info_batch", "seta", "order_dp", "repb"])
 @pytest.mark.parametrize("keep", [0.05, 0.3, 17, 1.0])
 @pytest.mark.parametrize("length", [{"steps": 40}, {"epochs": 7}], ids=str)
 def test_every_epoch_holds_the_studys_budget(name: str, keep: int | float, length: dict[str, int]) -> None:

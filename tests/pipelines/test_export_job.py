@@ -152,6 +152,7 @@ def test_without_studies_there_is_no_job(home: Path) -> None:
 
 def test_help_names_every_format() -> None:
     told = FORMATS.replace(";", ",").replace("(row numbers)", "").replace("(samples)", "").replace("(a README)", "")
+    told = told.replace("(fine-tuning data)", "")
     assert {name.strip() for name in told.split(",")} == set(exporters())
 
 

@@ -53,7 +53,8 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_every_format_is_there() -> None:
     assert set(exporters()) == {
-        "bitmap", "card", "csv", "datasets", "hub", "imagefolder", "indices", "jsonl", "parquet", "text", "webdataset"
+        "axolotl", "bitmap", "card", "csv", "datasets", "hub", "imagefolder", "indices", "jsonl", "llama_factory",
+        "parquet", "text", "trl", "webdataset",
     }  # fmt: skip
     assert all(exporter.summary.endswith(".") for exporter in exporters().values())
 
@@ -157,7 +158,7 @@ def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> Non
 def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ManifestError, match="there is no 'zip'; there are: bitmap, card, csv, datasets, hub"):
+    with pytest.raises(ManifestError, match="there is no 'zip'; there are: axolotl, bitmap, card, csv, datasets, hub"):
         export(manifest, "zip")
     with pytest.raises(ManifestError, match="inside the manifest"):
         export(manifest, "indices", manifest.path / "rows.npy")
@@ -203,7 +204,7 @@ def test_a_full_disk_leaves_what_was_there(name: str, manifest: Manifest, tmp_pa
 def test_same_manifest_exports_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
     for name, exporter in exporters().items():
         for dataset in (None, dataset_of(TEXTS)):
-            if name == "imagefolder" or (name == "webdataset" and dataset is None):
+            if name in ("imagefolder", "axolotl", "llama_factory", "trl") or (name == "webdataset" and dataset is None):
                 continue
             paths = [tmp_path / f"{turn}_{name}{exporter.suffix}" for turn in "ab"]
             for path in paths:

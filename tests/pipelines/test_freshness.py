@@ -28,5 +28,8 @@ def test_a_trial_without_a_manifest_is_not_stale_for_want_of_one(
         for name in ("hardest", "hardest+kd", "each_epoch")
     }
     assert fresh == {"hardest": False, "hardest+kd": True, "each_epoch": True}
+    epochs = dg.AssetKey([file.study.name, "epoch_manifest"])
+    of_epochs = {name: freshness.is_fresh(epochs, Trial(f"{name}@0.25", 0)) for name in ("hardest", "each_epoch")}
+    assert of_epochs == {"hardest": True, "each_epoch": False}
     trained = dg.AssetKey([file.study.name, "trained_model"])
     assert not freshness.is_fresh(trained, Trial("each_epoch@0.25", 0))

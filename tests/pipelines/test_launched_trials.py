@@ -21,6 +21,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyFile
 from secateur.pipelines.studies.grid import Trial
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.loop.shown_epochs import ShownEpochs
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
@@ -170,8 +171,11 @@ def test_a_launched_trial_is_the_one_that_is_trained_here(
     taught = {"teacher": tmp_path / "teacher"}
     trials = Trials(study, points(), CONFIG, {}, signals, taught, store, launch_here)
     keep = np.arange(ROWS) % 4 == 0
-    there = trials.train_launched(trial, keep, 12, "0123456789abcdef" * 4)
+    shown = [ShownEpochs(tmp_path / place) for place in ("launched", "here")]
+    there = trials.train_launched(trial, keep, 12, "0123456789abcdef" * 4, shown[0])
     assert not folders[0].parent.exists()
-    here = trials.train_here(trial, keep, 12, "0123456789abcdef" * 4)
+    here = trials.train_here(trial, keep, 12, "0123456789abcdef" * 4, shown[1])
     assert bits(there) == bits(here)
     assert there.epoch_samples == here.epoch_samples
+    rows = [[each.rows.tolist() for each in one.all(here.epoch_samples)] for one in shown]
+    assert rows[0] == rows[1]

@@ -65,9 +65,19 @@ def as_sharegpt(path: Path) -> None:
     datasets.Dataset.from_dict({"conversations": given}).to_parquet(path)
 
 
+def as_talks(path: Path) -> None:
+    named = [{"prompt": turns(row)[:1], "completion": turns(row)[1:], "source": row["source"]} for row in pairs()]
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, named)))
+    else:
+        datasets.Dataset.from_list(named).to_parquet(path)
+
+
 SHAPES: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
     "alpaca": ("a.jsonl", as_alpaca, {"prompt": ["instruction", "input"], "completion": "output", "label": "source"}),
     "pairs": ("a.parquet", as_pairs, {"prompt": "prompt", "completion": "completion"}),
+    "talks": ("a.jsonl", as_talks, {"prompt": "prompt", "completion": "completion", "label": "source"}),
+    "stored talks": ("a.parquet", as_talks, {"prompt": "prompt", "completion": "completion", "label": "source"}),
     "messages": ("a.jsonl", as_messages, {"messages": "messages", "label": "source"}),
     "sharegpt": ("a.parquet", as_sharegpt, {"messages": "conversations"}),
 }
@@ -145,6 +155,40 @@ def test_budgets_are_of_completion_tokens_and_manifests_say_so(finished: tuple[P
     assert kept["longest_first"] < kept["uniform_random"]
 
 
+@pytest.mark.parametrize(
+    ("to", "file"), [("trl", "train.jsonl"), ("axolotl", "data.jsonl"), ("llama_factory", "data.json")]
+)
+def test_a_selection_leaves_for_those_who_train(
+    to: str, file: str, finished: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the shell, with the user's own rows in the user's order, and a manifest that verifies and applies."""
+    home = finished[0]
+    monkeypatch.setenv("SECATEUR_HOME", str(home.parents[1]))
+    monkeypatch.chdir(home.parents[2])
+    manifest = home / "manifest" / "ifd@0.3" / "0"
+    told = ran(
+        "export",
+        str(manifest),
+        "--to",
+        to,
+        "--study",
+        "study.yaml",
+        "-o",
+        str(tmp_path / to),
+        "--set",
+        "row_column=row",
+    )
+    text = (tmp_path / to / file).read_text()
+    rows = json.loads(text) if to == "llama_factory" else [json.loads(line) for line in text.splitlines()]
+    assert told["rows"] == len(rows) > 0
+    kept, data = Manifest.load(tmp_path / to / "manifest"), pairs()
+    assert [row["row"] for row in rows] == kept.rows.tolist()
+    answers = {"trl": lambda row: row["completion"][0]["content"], "axolotl": lambda row: row["messages"][1]["content"],
+               "llama_factory": lambda row: row["output"]}[to]  # fmt: skip
+    assert [answers(row) for row in rows] == [data[row["row"]]["output"] for row in rows]
+    assert len(kept.apply(datasets.Dataset.from_list(data))) == len(rows)
+
+
 def test_the_longest_first_cost_no_proxy(finished: tuple[Path, Any, Any]) -> None:
     outcome = json.loads((finished[0] / "evaluation" / "longest_first@0.3" / "0.json").read_text())
     assert "proxy" not in outcome["compute"]
@@ -166,6 +210,31 @@ def test_conversations_have_one_hash_in_every_format(tmp_path: Path) -> None:
         found.append(np.concatenate([words_of(table[CONTENT]) for table in tables]))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_lists_of_messages_have_one_hash_in_every_format_and_other_texts_count_by_letter(tmp_path: Path) -> None:
+    as_talks(tmp_path / "a.jsonl")
+    as_talks(tmp_path / "a.parquet")
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    texts = {name: [json.dumps(row[name], indent=1) for row in rows] for name in ("prompt", "completion")}
+    pl.DataFrame(texts).write_csv(tmp_path / "a.csv")
+    pl.DataFrame({**texts, "completion": [f" {text}" for text in texts["completion"]]}).write_csv(tmp_path / "b.csv")
+    spaced = {"prompt": ["a"] * 9, "completion": ['[{"a": 1}]', '[{"a":1}]', "[", *map(str, range(6))]}
+    pl.DataFrame(spaced).write_csv(tmp_path / "c.csv")
+    columns, found = Columns(prompt="prompt", completion="completion").holding("class", learned=False), {}
+    for name, kind in (
+        ("a.jsonl", "jsonl"),
+        ("a.parquet", "parquet"),
+        ("a.csv", "csv"),
+        ("b.csv", "csv"),
+        ("c.csv", "csv"),
+    ):
+        source: Any = TypeAdapter(Source).validate_python({"kind": kind, "train": name, "test_fraction": 0.2})
+        loaded = load(source, columns, tmp_path, tmp_path / "cache")
+        found[name] = [words_of(table[CONTENT]) for split in loaded.rows.values() for table in split.batches([CONTENT])]
+    for name in ("a.parquet", "a.csv", "b.csv"):
+        np.testing.assert_array_equal(np.concatenate(found["a.jsonl"]), np.concatenate(found[name]))
+    assert len(np.unique(np.concatenate(found["c.csv"]), axis=0)) == 9
 
 
 def fault_of(tmp_path: Path, **changes: Any) -> str:

@@ -40,6 +40,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "seta budget": ("seta", {"keep": 20, "groups": 7, "window": 0.3}),
     "fixed_subset": ("fixed_subset", {}),
     "fixed_subset in order": ("fixed_subset", {"shuffle": False}),
+    "order_dp": ("order_dp", {}),
+    "order_dp budget": ("order_dp", {"keep": 20, "top": 0.5, "guard": 0.1, "unseen": "first"}),
+    "ies": ("ies", {"threshold": 0.3, "window": 1}),
+    "repb": ("repb", {}),
+    "repb history": ("repb", {"rescale": "history", "window": 20, "prune": 0.7}),
+    "repb budget": ("repb", {"keep": 0.4}),
     "subset_schedule": ("subset_schedule", {"keeps": [0.3, 0.6, 1.0]}),
     "subset_schedule line": ("subset_schedule", {"keeps": [1.0, 20], "pace": "line", "first": "high"}),
 }
@@ -70,7 +76,7 @@ def run(sampler: EpochSampler, epochs: range, tell: bool = True) -> list[list[in
         sampler.set_epoch(epoch)
         epochs_ids.append(list(sampler))
         if tell:
-            ids = torch.tensor(epochs_ids[-1])
+            ids = torch.tensor([*epochs_ids[-1], *sampler.forward_only.tolist()])
             sampler.observe(ids, losses_of(ids, epoch))
     return epochs_ids
 
@@ -160,7 +166,9 @@ def test_shares_are_of_one_length_and_make_up_the_epoch(make: Make, world: int, 
         kept = len(order) if remainder == "pad" else len(order) // world * world
         assert together[:kept] == order[:kept]
         assert together[kept:] == order[: len(together) - kept]
-        everyone = torch.tensor(order)
+        assert {i for one in ranks for i in one.forward_only.tolist()} == set(whole.forward_only.tolist())
+        assert len({len(one.forward_only) for one in ranks}) == 1
+        everyone = torch.tensor([*order, *whole.forward_only.tolist()])
         for sampler in (whole, *ranks):  # what the exchange between ranks amounts to
             sampler.observe(everyone, losses_of(everyone, epoch))
 
@@ -194,7 +202,8 @@ def test_a_killed_run_resumes_with_the_ids_that_were_left(make: Make, epoch: int
     assert done + left == expected[epoch]
     if left:
         assert list(resumed) == expected[epoch], "only the first iterator is a resumption"
-        ids = torch.tensor(left)
+    if left or len(resumed.forward_only):
+        ids = torch.tensor([*left, *resumed.forward_only.tolist()])
         resumed.observe(ids, losses_of(ids, epoch))
     assert run(resumed, range(epoch + 1, EPOCHS)) == expected[epoch + 1 :]
 
@@ -228,7 +237,9 @@ def test_weights_are_float32_and_average_one_over_what_they_stand_for(make: Make
         weights = sampler.weights(ids)
         assert weights.dtype == torch.float32
         assert weights.shape == ids.shape
-        uses = make.case.startswith("info_batch")
+        uses = make.case.startswith("info_batch") or make.case in ("repb", "repb budget")
+        if make.case == "repb history":
+            continue
         assert weights.double().sum().item() == pytest.approx(N if uses else len(ids), rel=1e-6)
 
 
@@ -257,10 +268,17 @@ def test_settings_are_checked_and_come_from_yaml(make: Make) -> None:
         ("seta", {"window": 1.2}, "window"),
         ("seta", {"floor": 0.5, "keep": 0.5}, "floor"),
         ("seta", {"floor": 0.95}, "floor"),
+        ("order_dp", {"guard": 0.5}, "guard 0.5 leaves out more of the pool than top 0.85"),
+        ("order_dp", {"unseen": "last"}, "unseen"),
+        ("order_dp", {"keep": 500}, "keep"),
+        ("ies", {"threshold": 0.0}, "threshold"),
+        ("ies", {"keep": 0.5}, "keep"),
+        ("repb", {"rescale": "perhaps"}, "rescale"),
+        ("repb", {"window": 0}, "window"),
         ("subset_schedule", {"keeps": []}, "keeps"),
         ("subset_schedule", {"keeps": [0.5, -1]}, "keeps"),
         ("fixed_subset", {"shuffle": "perhaps"}, "shuffle"),
-        ("info_bath", {}, "info_batch, rs2, seta"),
+        ("info_bath", {}, "ies, info_batch, order_dp, repb, rs2, seta"),
     ],
 )
 def test_wrong_settings_are_refused_with_their_name(name: str, wrong: dict[str, Any], says: str) -> None:

@@ -65,7 +65,14 @@ def chain(name: str, kills: int, rng: random.Random, folder: Path) -> tuple[list
 def main() -> None:
     """See the module."""
     folder, seed, kills, *names = sys.argv[1:]
-    for library in ("accelerate", "transformers", "lightning", "torchdata.stateful_dataloader"):
+    own = {"trl": ["trl", "transformers.trainer", "trl.trainer.sft_trainer"]}
+    for library in (
+        "accelerate",
+        "transformers",
+        "lightning",
+        "torchdata.stateful_dataloader",
+        *own.get(names[-1], []),
+    ):
         __import__(library)
     found = {name: chain(name, int(kills), random.Random(f"{seed} {name}"), Path(folder) / name) for name in names}
     print("\n" + json.dumps(found))

@@ -21,6 +21,8 @@ from secateur.selectors.samplers.contract import EpochSampler
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-loop.md"
 PROGRAMS = dict(re.findall(r"^```python notest loop=(\w+)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE))
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""What the page trains with TRL; tests say the folder of a smaller one by SECATEUR_TINY_MODEL."""
 EVERY = 3
 """Steps between checkpoints, as the page has it."""
 Step = tuple[int, list[int], list[float]]
@@ -52,11 +54,11 @@ def recorded(kill_at: int | None = None, told: Callable[[Step], object] | None =
 
 def attempt(program: str, kill_at: int | None = None, told: Callable[[Step], object] | None = None) -> list[Step]:
     """What one start of a program shows, in the working folder, until it ends or is killed."""
-    code = PROGRAMS["beginning"] + program
+    code = (PROGRAMS["beginning"] + program).replace(MODEL, os.environ.get("SECATEUR_TINY_MODEL", MODEL))
     if distributed.is_initialized():
         distributed.barrier()  # all are dead before the first of them begins again
     with recorded(kill_at, told) as steps, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning|torch|accelerate")
+        warnings.filterwarnings("ignore", module="lightning|torch|accelerate|trl|transformers.training_args")
         with contextlib.suppress(KilledError):
             exec(compile(code, "own-loop.md", "exec"), {"__name__": "page"})
     return steps

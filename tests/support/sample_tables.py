@@ -11,8 +11,9 @@ from secateur.pipelines.assets.data import prepared
 from secateur.pipelines.assets.origin import origin_of
 from secateur.pipelines.assets.subsets import provenance_of
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import content_hashes_of, hex_of, input_hashes
-from secateur.pipelines.data.source_kinds.parts import DatasetSplit, needed, with_nulls
+from secateur.pipelines.data.identity import content_hashes_of, hex_of
+from secateur.pipelines.data.scan import hashed_inputs
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, needed
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import Rows
@@ -28,9 +29,8 @@ def content_hashes(rows: Any, columns: Columns) -> pl.Series:
     """
     split = DatasetSplit("the data", rows)
     hashes = [np.zeros((0, 2), np.uint64)]
-    for table in split.batches(split.types(needed(columns))):
-        table = with_nulls(table, columns)
-        inputs, _ = input_hashes(table, columns)
+    for table in split.batches(split.types(needed(columns), columns.texts)):
+        table, inputs, _ = hashed_inputs(table, columns, Path())
         hashes.append(content_hashes_of(inputs, table, columns, split.label_names))
     return series_of(hex_of(np.concatenate(hashes)))
 

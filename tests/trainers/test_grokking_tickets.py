@@ -133,7 +133,7 @@ def test_random_keeps_as_much_of_each_layer_as_the_ticket(tiny: GrokkingTickets,
     assert any((mask != other[name]).any() for name, mask in drawn.items())
 
 
-@pytest.mark.parametrize("arm", ["random", "grokked", "grokked_no_decay", "snip_at_init"])
+@pytest.mark.parametrize("arm", ["random", "grokked", "grokked_no_decay", "snip_at_init", "synflow_at_init"])
 def test_kept_weights_start_where_the_dense_ones_did_and_pruned_ones_stay_zero(
     quick: GrokkingTickets, prepared: Path, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
@@ -306,3 +306,47 @@ def test_pictures_have_a_line_for_every_arm(tiny: GrokkingTickets, prepared: Pat
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         GrokkingTickets(**settings)
+
+
+def test_grasp_and_synflow_of_the_start_are_the_papers_formulas(tiny: GrokkingTickets, prepared: Path) -> None:
+    """GraSP keeps the largest w · (H g) of logits over 200, SynFlow after 100 rounds the largest |w| · ∂R/∂|w|: here by
+    autograd of the four matrices in float64, and by their products.
+    """
+    data, start = tiny.splits(prepared)["train"], saved(prepared, "initial")
+    names = [f"1.{name}.weight" for name in ("embedding", "inward", "outward", "unembedding")]
+    weights = [torch.tensor(start[name], dtype=torch.float64, requires_grad=True) for name in names]
+    hidden = torch.relu(weights[0].t()[torch.tensor(data.inputs).long()].sum(1) @ weights[1].t())
+    loss = functional.cross_entropy(hidden @ weights[2].t() @ weights[3].t() / 200, torch.tensor(data.targets))
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    along = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
+    scores = [(w * h).detach().numpy() for w, h in zip(weights, torch.autograd.grad(along, weights), strict=True)]
+    joined = np.concatenate([each.ravel() for each in scores])
+    limit = np.sort(joined)[-round(0.3 * WEIGHTS)]
+    high = {name: np.flatnonzero(each >= limit).tolist() for name, each in zip(names, scores, strict=True)}
+    expected = {(name, at) for name, places in high.items() for at in places}
+    found = places_of(masks_of(tiny, "grasp_at_init", prepared))
+    assert len(found) == round(0.3 * WEIGHTS)
+    assert len(found & expected) > 0.999 * len(expected), "float32 may swap neighbours"
+
+    into, inward, outward, out = (np.abs(start[name]).astype(np.float64) for name in names)
+    alive = [np.ones(each.shape, np.bool_) for each in (into, inward, outward, out)]
+    for number in range(1, 101):
+        matrices = [each * kept for each, kept in zip((into, inward, outward, out), alive, strict=True)]
+        first = matrices[0].sum(axis=1)
+        second = matrices[1] @ first
+        third = matrices[2] @ second
+        back_out = matrices[3].sum(axis=0)
+        back_hidden = matrices[2].T @ back_out
+        back_in = matrices[1].T @ back_hidden
+        flows = (back_in[:, None] * np.ones(into.shape[1]), np.outer(back_hidden, first), np.outer(back_out, second),
+                 np.ones((len(out), 1)) * third)  # fmt: skip
+        flat = np.concatenate([(w * f).ravel() for w, f in zip(matrices, flows, strict=True)])
+        flat[~np.concatenate([kept.ravel() for kept in alive])] = -1
+        top = np.zeros(flat.size, np.bool_)
+        top[np.argsort(-flat, kind="stable")[: round(WEIGHTS * 0.3 ** (number / 100))]] = True
+        parts = np.split(top, np.cumsum([each.size for each in alive])[:-1])
+        alive = [part.reshape(each.shape) for part, each in zip(parts, alive, strict=True)]
+    flowed = places_of(masks_of(tiny, "synflow_at_init", prepared))
+    own = {(name, int(at)) for name, kept in zip(names, alive, strict=True) for at in np.flatnonzero(kept)}
+    assert len(flowed) == round(0.3 * WEIGHTS)
+    assert len(flowed & own) > 0.999 * len(own)

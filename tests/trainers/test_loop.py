@@ -24,6 +24,7 @@ from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop import train as loop
+from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Epoch, once_each, rate_at
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.networks import Standardise
@@ -290,6 +291,7 @@ def test_configs_that_say_too_little_or_too_much_are_refused(length):
         TrainingConfig(**length)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_generators_of_the_gpu_stay_as_they_were():
     torch.cuda.manual_seed_all(1)
@@ -635,25 +637,31 @@ def test_nothing_waits_for_the_device_within_an_epoch():
     assert reads_in_an_epoch(7) == reads_in_an_epoch(32) == ["tolist", "tolist"]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_no_step_waits_for_the_gpu(precision):
-    """CUDA itself raises at anything that would, from the first objective of an epoch to its end."""
+def test_no_step_waits_for_the_gpu(precision, monkeypatch):
+    """CUDA itself raises at anything that would, from the first objective of an epoch to its last step; the end of an
+    epoch waits, once, for whether training diverged.
+    """
+    plain = Run.end_epoch
 
     def objective(batch, inputs):
         torch.cuda.set_sync_debug_mode("error")
         return batch.losses
 
-    def ended(done, total):
+    def end_epoch(run):
         torch.cuda.set_sync_debug_mode("default")
+        plain(run)
+
+    monkeypatch.setattr(Run, "end_epoch", end_epoch)
 
     config = TrainingConfig(**CNN, epochs=3, precision=precision, channels_last=True, accumulate=2, augmentation=VIEWS)
     watchers = [Aum(70, torch.device("cuda")), Loss(70, torch.device("cuda"))]
     try:
         trained = train(
-            pictures(), config, seed=0, sampler=InfoBatch(70, 3, seed=1), observers=watchers, objective=objective,
-            progress=ended,
-        )  # fmt: skip
+            pictures(), config, seed=0, sampler=InfoBatch(70, 3, seed=1), observers=watchers, objective=objective
+        )
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert next(trained.model.parameters()).is_cuda

@@ -160,12 +160,15 @@ def test_what_is_written_is_what_the_model_writes_one_token_after_the_other(kind
     model = causal(kind)
     texts = ["a film", "the worst of all films, and long", "fine", "a great film"]
 
-    def literal(text: str, count: int, stop: str) -> str:
+    def literal(text: str, count: int, stop: str, end: int = -1) -> str:
         ids = TOKENIZER(text)["input_ids"]
         first = len(ids)
         for _ in range(count):
             with torch.no_grad():
-                ids = [*ids, int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())]
+                token = int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            if token == end:
+                break
+            ids = [*ids, token]
             if stop and stop in TOKENIZER.decode(ids[first:]):
                 break
         said = str(TOKENIZER.decode(ids[first:], skip_special_tokens=True))
@@ -182,6 +185,9 @@ def test_what_is_written_is_what_the_model_writes_one_token_after_the_other(kind
     whole, nothing = np.ones((1, 1), bool), np.zeros((1, 1), bool)
     examples = Examples(tuple({"text": text} for text in ("film", "nothing like it")), np.array([0, 4]))
     assert writer.accuracy(np.concatenate([whole, nothing]), examples)[0] == 0.5
+    end = int(model.model(input_ids=torch.tensor([TOKENIZER(texts[1])["input_ids"]])).logits[0, -1].argmax())
+    model.model.generation_config.eos_token_id = end  # some answers have not begun, others go on
+    assert writer.written(texts) == [literal(text, 8, "", end) for text in texts]
     with pytest.raises(ValueError, match="8 to come, the model 128 positions"):
         writer.written(["word " * 200])
 

@@ -83,20 +83,25 @@ def made() -> tuple[Data, Any, Any]:
     return data, encoder, network.eval()
 
 
-def by_hand(network: Any, tokenizer: Any, before: list[int], text: str) -> list[float]:
-    """Loss of each token of a completion and its end, one row, float64, from the library's own logits."""
+def causal(network: Any) -> Any:
+    """The same weights as a model of transformers."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    causal = AutoModelForCausalLM.from_config(AutoConfig.for_model(**network[1].rebuild_settings["config"]))
-    causal.load_state_dict(
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**network[1].rebuild_settings["config"]))
+    made.load_state_dict(
         {f"model.{name.removeprefix('body.')}": value for name, value in network[1].state_dict().items()}, strict=False
     )
+    return made
+
+
+def by_hand(network: Any, tokenizer: Any, before: list[int], text: str) -> list[float]:
+    """Loss of each token of a completion and its end, one row, float64, from the library's own logits."""
     tokens = tokenizer.backend_tokenizer
     tokens.encode_special_tokens = True
     said = [*tokens.encode(text, add_special_tokens=False).ids, tokenizer.eos_token_id]
     tokens.encode_special_tokens = False
     with torch.no_grad():
-        logits = causal.eval()(input_ids=torch.tensor([before + said])).logits[0].double().numpy()
+        logits = causal(network).eval()(input_ids=torch.tensor([before + said])).logits[0].double().numpy()
     found = []
     for place, token in enumerate(said, len(before)):
         row = logits[place - 1]
@@ -262,6 +267,70 @@ def test_every_answer_of_a_conversation_is_learned_as_generation_marks_say() -> 
     assert ids[:length].tolist() == wanted["input_ids"][:length]
     assert ((roles & ROLE) == SCORED)[:length].tolist() == [bool(one) for one in wanted["assistant_masks"][:length]]
     assert not any(wanted["assistant_masks"][length:])
+
+
+TALKS = [
+    ([("system", "Be brief."), ("user", "Name a colour.")], [("assistant", "Blue.")]),
+    ([("user", "One?"), ("assistant", "Two."), ("user", "Then?")], [("assistant", "Three,\nor four.")]),
+    ([("user", "木?")], [("assistant", "naïve"), ("user", "More?"), ("assistant", "No.")]),
+]
+
+
+def spoken(talk: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": who, "content": said} for who, said in talk]
+
+
+def as_templates_do(talk: dict[str, Any], tokenizer: Any) -> tuple[list[int], list[bool]]:
+    """Ids of a prompt and a completion of messages, and which are learned, as TRL 1.16 documents it: both by the chat
+    template, learned is what stands behind the prompt."""
+    render = {"tokenize": True, "return_dict": False}
+    asked = tokenizer.apply_chat_template(talk["prompt"], add_generation_prompt=True, **render)
+    whole = tokenizer.apply_chat_template(talk["prompt"] + talk["completion"], **render)
+    return whole, [place >= len(asked) for place in range(len(whole))]
+
+
+def as_trl_does(talks: list[dict[str, Any]], tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
+    """The same of TRL's own trainer."""
+    import tiny_language
+
+    trl = pytest.importorskip("trl")
+    arguments = trl.SFTConfig(report_to=[], use_cpu=True, bf16=False, max_length=None)
+    trainer = trl.SFTTrainer(tiny_language.model(tokenizer), arguments, train_dataset=datasets.Dataset.from_list(talks),
+                             processing_class=tokenizer)  # fmt: skip
+    rows = trainer.train_dataset
+    return [(row["input_ids"], [label != -100 for label in row["labels"]]) for row in rows]
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated")
+@pytest.mark.parametrize("by", ["template", pytest.param("trl", marks=pytest.mark.nightly)])
+def test_prompts_and_completions_of_messages_are_rendered_as_by_trl(by: str) -> None:
+    """Ids are TRL's up to what follows the last answer, and learned is what TRL learns of answers and their ends."""
+    talks = [{"prompt": spoken(asked), "completion": spoken(said)} for asked, said in TALKS]
+    cells = {name: [json.dumps(row[name]) for row in talks] for name in ("prompt", "completion")}
+    rows = datasets.Dataset.from_dict(cells)
+    encoding = encoding_of("sequence", {"form": "completion", "vocabulary": 300}, [CONFIG])
+    made = encode(encoding, rows, rows, ("prompt", "completion"))
+    tokenizer = made.encoder.tokenizer  # type: ignore[attr-defined]
+    theirs = as_trl_does(talks, tokenizer) if by == "trl" else [as_templates_do(talk, tokenizer) for talk in talks]
+    for row, (whole, taught) in enumerate(theirs):
+        ids, roles = made.inputs[row]
+        length = int((roles != PADDING).sum())
+        assert ids[:length].tolist() == whole[:length]
+        assert tokenizer.decode(whole[length:]) == "\n"
+        learned = [bool(role & ROLE == SCORED) for role in roles[:length]]
+        assert not any(mine and not other for mine, other in zip(learned, taught, strict=False))
+        others = [whole[place] for place in range(length) if taught[place] and not learned[place]]
+        assert tokenizer.decode(others) == (
+            "" if row < 2 else "\n<|im_start|>user\nMore?<|im_end|>\n<|im_start|>assistant\n"
+        )
+
+
+def test_a_completion_of_messages_wants_a_prompt_of_messages() -> None:
+    cells = {"prompt": ["a text"], "completion": [json.dumps(spoken([("assistant", "Blue.")]))]}
+    rows = datasets.Dataset.from_dict(cells)
+    encoding = encoding_of("sequence", {"form": "completion", "vocabulary": 300}, [CONFIG])
+    with pytest.raises(RowFault, match=r"completion is a list of messages, and the prompt is not one.* at row 0"):
+        encode(encoding, rows, rows, ("prompt", "completion"))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -25,6 +23,7 @@ from secateur.selectors.masks.global_mask import global_mask
 from secateur.selectors.masks.groups import Masks, counts_in
 from secateur.trainers.contract import AfterStep, Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import TIES, Arm, Arms, ArmTrial, Experiment, Result
+from secateur.trainers.experiments.dense_moments import Tickets
 from secateur.trainers.experiments.grokking_pictures import Line, by_step, frequencies, overlaps
 from secateur.trainers.experiments.modular_addition import (
     NETWORKS,
@@ -47,38 +46,6 @@ Outcomes = Mapping[tuple[str, float, int], Outcome]
 HALFWAY = 0.5
 """Test accuracy that the transition is at."""
 TOP_FREQUENCIES = 5
-
-
-@dataclass(frozen=True)
-class Tickets:
-    """What scorers of weights read: the dense network at a moment of its run, and the training data as one batch."""
-
-    experiment: GrokkingTickets
-    data: Mapping[str, Data]
-    seed: int
-    prepared: Path
-    moment: str
-
-    def weights(self, moment: str) -> networks.Model:
-        """The dense network at a moment of its run."""
-        model = self.experiment.network(self.data["train"], self.seed)
-        model.load_state_dict(safetensors.load_file(self.prepared / f"{moment}.safetensors"))
-        return model
-
-    @cached_property
-    def model(self) -> networks.Model:
-        """The network whose weights are scored."""
-        return self.weights(self.moment)
-
-    @property
-    def names(self) -> list[str]:
-        """Parameters whose weights are pruned."""
-        return list(maskable(self.model))
-
-    @property
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All training samples."""
-        return torch.tensor(self.data["train"].inputs), torch.tensor(self.data["train"].targets)
 
 
 def ticket_of(moment: str, **settings: Any) -> Arm:
@@ -109,6 +76,8 @@ class GrokkingTickets(Experiment):
         "transition": ticket_of("transition"),
         "magnitude_at_init": ticket_of("initial"),
         "snip_at_init": Arm("snip", "global_mask", {"moment": "initial"}),
+        "grasp_at_init": Arm("grasp", "global_mask", {"moment": "initial"}),
+        "synflow_at_init": Arm("synflow", "global_mask", {"moment": "initial"}),
         "grokked_no_decay": ticket_of("final", weight_decay=0.0),
     }
     references: ClassVar[Arms] = {
@@ -187,7 +156,8 @@ class GrokkingTickets(Experiment):
 
     def units(self, trial: ArmTrial, prepared: Path) -> Tickets:
         """The initial network, and the dense one at the moment whose magnitudes the arm goes by."""
-        return Tickets(self, self.splits(prepared), trial.seed, prepared, trial.setting("moment", "final"))
+        moment = trial.setting("moment", "final")
+        return Tickets(self.network, self.splits(prepared), trial.seed, prepared, moment, trial.keep)
 
     def outcome(self, trial: ArmTrial, units: Tickets, masks: Masks | None, progress: Progress) -> Result:
         """Train one network for all steps. The dense one was trained by `prepare`, for longer; what is told of it

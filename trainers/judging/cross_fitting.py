@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, Num, Shaped, UInt64
+from jaxtyping import Bool, Float32, Int64, Num, Shaped, UInt64
 
 from secateur.selectors.draws.ranks import hash_in_place, random_keys
 from secateur.trainers.judging.fourier_ridge import ridge_of_folds
+from secateur.trainers.judging.steady import Predictions, steadied
 from secateur.trainers.passes.folds import folds_of
 
 MOST_ROWS, LEAST_ROWS, WORK = 20_000, 2_000, 1 << 39
@@ -51,7 +52,8 @@ def cross_fitted(
     and float32 for features, NaN where a value is missing, codes below 255 in the columns `categories`. `targets` are
     int64 `[n]` below `width`, bool `[n, labels]`, or float64 `[n, k]`. Rows of equal `groups` share a fold; without
     groups, rows of equal inputs do. Of the other folds 20,000 rows at most are learned from, which the seed draws
-    (vectors: all). Memory beside inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
+    (vectors: all); of numbers, those far from the rest of the data do not teach, see `steadied`. Memory beside
+    inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
     Raises ValueError for fewer different rows than folds, and for lengths that differ.
     """
     rows = inputs.shape[0]
@@ -64,15 +66,28 @@ def cross_fitted(
     strata = targets.astype(np.int64) if task == "class" else np.zeros(rows, np.int64)
     fold = folds_of(groups, strata, folds, seed=seed)
     width = width or (int(targets.max()) + 1 if task == "class" else targets.shape[1])
-    if kind == "vectors":
-        return ridge_of_folds(inputs, targets, fold, task=task, width=width, seed=seed)
-    predictions = np.empty((rows, width), np.float32)
+
+    def told(known: Shaped[np.ndarray, "n ..."], teaches: Bool[np.ndarray, " n"] | None) -> Predictions:
+        if kind == "vectors":
+            return ridge_of_folds(inputs, known, fold, task=task, width=width, seed=seed, teaches=teaches)
+        return in_turn(inputs, known, fold, kind, task, width, categories, seed=seed, teaches=teaches)
+
+    return steadied(told, targets) if task == "numbers" else told(targets, None)
+
+
+def in_turn(
+    inputs: Values, targets: Shaped[np.ndarray, "n ..."], fold: Int64[np.ndarray, " n"], kind: Kind, task: Task,
+    width: int, categories: Sequence[int], *, seed: int, teaches: Bool[np.ndarray, " n"] | None,
+) -> Predictions:  # fmt: skip
+    """One model after the other, each for its fold."""
+    folds = int(fold.max()) + 1
+    predictions = np.empty((len(targets), width), np.float32)
     most = rows_learned(inputs, width, folds) if kind == "text" else MOST_ROWS
     for number in range(folds):
-        learned, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        learned, held = np.flatnonzero((fold != number) & (True if teaches is None else teaches)), fold == number
         if len(learned) > most:
             learned = np.sort(learned[np.argsort(random_keys(learned, seed), kind="stable")[:most]])
-        predictions[held] = predicted(inputs, targets, learned, held, kind, task, width, categories)
+        predictions[held] = predicted(inputs, targets, learned, np.flatnonzero(held), kind, task, width, categories)
     return predictions
 
 

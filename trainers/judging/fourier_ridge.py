@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Num, Shaped
+from jaxtyping import Bool, Float32, Float64, Int64, Num, Shaped
 
 FEATURES, DIRECTIONS, SAMPLE, BLOCK = 2048, 128, 5000, 4096
 """Random features and principal directions at most; rows that directions and width are read from; rows at once."""
@@ -31,25 +31,28 @@ def ridge_of_folds(
     task: str,
     width: int,
     seed: int,
+    teaches: Bool[np.ndarray, " n"] | None = None,
 ) -> Float32[np.ndarray, "n width"]:
-    """What the model of the other folds says of each row, see `cross_fitted`."""
+    """What the model of the other folds says of each row, see `cross_fitted`; all rows teach, or some."""
     outcomes = outcomes_of(targets, task, width)
     features = features_of(inputs, seed)
     folds = int(fold.max()) + 1
-    products, sums, moments, means = gathered(inputs, outcomes, fold, features, folds)
+    teaching = np.ones(len(inputs), np.bool_) if teaches is None else teaches
+    products, sums, moments, means = gathered(inputs, outcomes, np.where(teaching, fold, -1), features, folds)
     raw = np.empty((len(inputs), width))
     penalty: float | None = None
     for number in range(folds):
         held = np.flatnonzero(fold == number)
         rest = [other for other in range(folds) if other != number]
-        count = int((fold != number).sum())
+        count = int(((fold != number) & teaching).sum())
         centre, average = sums[rest].sum(axis=0) / count, means[rest].sum(axis=0) / count
         gram = products[rest].sum(axis=0) - count * np.outer(centre, centre)
         cross = moments[rest].sum(axis=0) - count * np.outer(centre, average)
         penalties = PENALTIES if penalty is None else (penalty,)
         weights = np.stack([solved(gram, cross, one * count) for one in penalties])
         tried = told(inputs, held, features, weights, centre, average)
-        errors = [float(((one - outcomes(held)) ** 2).sum()) for one in tried]
+        missed = outcomes(held)[teaching[held]]
+        errors = [float(((one[teaching[held]] - missed) ** 2).sum()) for one in tried]
         penalty, raw[held] = penalties[int(np.argmin(errors))], tried[int(np.argmin(errors))]
     return (raw if task == "numbers" else probabilities_of(raw, targets, task)).astype(np.float32)
 

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Num, Shaped
 
+from secateur.trainers.judging.local_units import local_units
+from secateur.trainers.judging.steady import FAR
 from secateur.trainers.judging.wrong_counts import how_many
+from secateur.trainers.judging.wrong_number_counts import how_many_numbers
 
 FLOOR = 0.01
 """Added to both probabilities, so that tiny ones do not decide the order."""
 SURELY = 2.0
 """Standard errors above chance from which on a model knows something."""
-ALIKE = 200
-"""Rows whose predictions are alike."""
+SHUFFLES = 5
+"""Other rows' numbers that each prediction is compared with."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,9 @@ def wrong_numbers(
     """Of numbers: `score` is the largest distance of a target from its prediction over the k numbers, in units of the
     median distance of the rows with the most similar predictions.
 
-    `count` supposes that a wrong number is any other row's: it compares how many rows are as far from their prediction
-    as other rows' numbers would be. Smaller mistakes are not counted. Raises ValueError for values that are not finite.
+    `count` is `how_many_numbers`: it supposes that right numbers scatter no heavier than Student's t with 3 degrees of
+    freedom, and that wrong ones are other rows' numbers or lie beyond that scatter. `accuracy` is by medians, which
+    wrong numbers hardly move. Raises ValueError for values that are not finite.
     """
     if not targets.size:
         raise ValueError("wrong numbers of no rows: give at least one")
@@ -200,11 +204,24 @@ def wrong_numbers(
     told, known = predictions.astype(np.float64), targets.astype(np.float64)
     units = np.stack([local_units(one, abs(y - one)) for one, y in zip(told.T, known.T, strict=True)], axis=1)
     away = (abs(known - told) / units).max(axis=1)
-    other = known[np.random.default_rng(seed).permutation(len(known))]
-    if_wrong = np.sort((abs(other - told) / units).max(axis=1))
-    places = 1 - np.searchsorted(if_wrong, away, side="left") / len(known)
-    (count, low, high), part = how_many(places, len(known), seed=seed, level=level)
-    left = ((known - told) ** 2).sum() / max(float(((known - known.mean(axis=0)) ** 2).sum()), 1e-300)
+    random = np.random.default_rng(seed)
+    right = np.flatnonzero(away <= FAR)  # what lies beyond is hardly the right number of any row
+    others = [
+        (abs(known[random.permutation(np.resize(random.permutation(right), len(known)))] - told) / units).max(axis=1)
+        for _ in range(SHUFFLES)
+    ]
+    count, low, high = how_many_numbers(away, np.concatenate(others), width=known.shape[1], level=level)
+    spread = np.median(abs(known - np.median(known, axis=0)), axis=0)
+    left = np.median(abs(known - told), axis=0)
+    explained = float(1 - np.mean((left / np.maximum(spread, 1e-300)) ** 2)) if spread.any() else 0.0
+    reason = (
+        "the likeliest share of numbers that are another row's, or off by more than the others scatter about their "
+        "predictions; where few are another's, most of these lie within that scatter. The model explains "
+        f"{explained:.1%} of the spread, by medians"
+    )
+    if explained <= 0:
+        count = low = high = float("nan")
+        reason = "the model is no nearer to half of the numbers than their median is"
     return WrongLabels(
         score=away.astype(np.float32),
         order=np.argsort(-away, kind="stable").astype(np.int64),
@@ -213,20 +230,6 @@ def wrong_numbers(
         high=high,
         level=level,
         suggested=told,
-        accuracy=float(1 - left),
-        reason=f"{count * part / len(known):.2%} of the rows lie as far from their prediction as the farthest "
-        f"{part:.0%} would if every row had another row's number; the estimate is their ratio. The model explains "
-        f"{1 - left:.1%} of the variance",
+        accuracy=explained,
+        reason=reason,
     )
-
-
-def local_units(predicted: Float64[np.ndarray, " n"], away: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Median distance of about 200 rows with the most similar predictions, at least a tenth of that of all."""
-    order = np.argsort(predicted, kind="stable")
-    groups = np.arange(len(order)) * max(1, len(order) // ALIKE) // len(order)
-    starts = np.searchsorted(groups, np.arange(groups[-1] + 1))
-    medians = np.array([np.median(part) for part in np.split(away[order], starts[1:])])
-    overall = float(np.median(away)) or float(away.mean()) or 1.0
-    units = np.empty(len(order))
-    units[order] = np.maximum(medians, overall / 10)[groups]
-    return units

@@ -7,7 +7,8 @@ Plain torch, accelerate, Lightning and torchdata need `WithIds` alone. For the t
     trainer = PrunedTrainer(model, arguments, train_dataset=WithIds(data))
     trainer.sampler = InfoBatch(len(data), epochs)
 
-The arguments need `remove_unused_columns=False`. Nothing is patched, nothing is delegated, everything is picklable.
+The arguments need `remove_unused_columns=False`. Over TRL's SFTTrainer the mixin is the same, and both go without:
+TRL tokenises the rows, and the mixin numbers them before. Nothing is patched, everything is picklable.
 """
 
 import json
@@ -24,10 +25,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from secateur.selectors.samplers.contract import EpochSampler
+from secateur.trainers.loop.sampled_sft import ID, TAUGHT, RowsWithIds, Weighed, refuse_renumbered, trl_trainer
 from secateur.trainers.loop.trainer_arguments import epochs_for, planned, refuse, step_samples, updates_of
 
-ID = "sample_id"
-"""The key under which the id of a sample travels, where samples are mappings."""
 CHECKPOINT = "checkpoint-"
 """What transformers calls its folders of checkpoints, before the count of steps."""
 IGNORED = -100
@@ -95,8 +95,8 @@ def sample_losses(
     )
 
 
-class SampledTraining:
-    """Mixin before `transformers.Trainer`: training follows `self.sampler`, which is told every loss.
+class SampledTraining(RowsWithIds):
+    """Mixin before `transformers.Trainer` or TRL's `SFTTrainer`: it follows `self.sampler`, which is told every loss.
 
     Training batches are the sampler's, losses are weighted by it, and its state is in each checkpoint, from which
     `resume_from_checkpoint` goes on at the same sample. Evaluation is untouched. Where all weights are 1, training is
@@ -106,6 +106,8 @@ class SampledTraining:
     Epochs end when their batches do, however long the others are. `max_steps` is met exactly. With `num_train_epochs`
     learning rates are planned for the steps of `sampler.plan`, which are too many where epochs turn out shorter: where
     they must come to their end, set `max_steps`, or take a sampler with a budget.
+
+    Of a sampler that wants losses of rows it leaves out (`forward_only`) they are computed when an epoch has ended.
 
     Each `train()` without a checkpoint begins anew, with the sampler too. What cannot be had under a sampler is
     refused by its name when training begins, as ValueError.
@@ -126,14 +128,26 @@ class SampledTraining:
         missing = [name for name in SampledTraining.HOOKS if not hasattr(super(SampledTraining, cls), name)]
         if missing:
             raise TypeError(f"{cls.__name__}: put SampledTraining before a transformers Trainer; none has {missing}")
+        cls._trl = trl_trainer(cls)
+        if cls._trl and not any(base.__name__ == TAUGHT for base in cls.__mro__):
+            raise TypeError(
+                f"{cls.__name__}: TRL's {cls._trl} learns from pairs, groups or generated texts and has no loss of a "
+                f"single row; of TRL's trainers SampledTraining goes with {TAUGHT}"
+            )
 
     def get_train_dataloader(self) -> Any:
         """The Trainer's own, over the sampler; raises ValueError for what does not go with it."""
+        trainer: Any = self
+        for each in trainer.callback_handler.callbacks:
+            if isinstance(getattr(each, "sampler", None), EpochSampler):
+                self.sampler, each.trainer = getattr(self, "sampler", None) or each.sampler, self
         if getattr(self, "sampler", None) is None:
             raise ValueError("set trainer.sampler before trainer.train(): there is nothing to draw epochs with")
         refuse(self, own_losses=self._own("sample_losses") and not self._own("training_losses"))
+        if self._trl and ID in trainer.train_dataset.column_names:
+            refuse_renumbered(trainer.train_dataset[ID])
         beneath: Any = super()
-        return beneath.get_train_dataloader()
+        return self._with_ids(beneath.get_train_dataloader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return self.sampler
@@ -169,11 +183,14 @@ class SampledTraining:
         labels = inputs.get("labels")
         if ids is None or labels is None:
             missing, remedy = (
-                (ID, "pass train_dataset=WithIds(data), and let a data_collator of your own keep that key")
+                (ID, "pass train_dataset=WithIds(data), or rows that hold their number as that column")
                 if ids is None
                 else ("labels", "call the column of targets so")
             )
             raise ValueError(f"a training batch has {', '.join(map(str, inputs))} and no {missing!r}: {remedy}")
+        if self._trl:
+            beneath = super()
+            return beneath.compute_loss(Weighed(self, model, ids), inputs, return_outputs, num_items_in_batch)
         outputs = model(**inputs)
         losses = self.sample_losses(outputs, labels)
         self.sampler.observe(ids, losses)
@@ -244,6 +261,8 @@ class SampledTraining:
         """One epoch, of the length that it has."""
         trainer: Any = self
         epoch, arguments = given["epoch"], trainer.args
+        if epoch > self.sampler.epoch and len(self.sampler.forward_only):
+            self._forward_only(given["model"])
         self.sampler.set_epoch(epoch)
         batches, together = self._some_batches(given["train_dataloader"]), arguments.gradient_accumulation_steps
         resumed = given["resume_from_checkpoint"] is not None and epoch == given["epochs_trained"]

@@ -24,8 +24,10 @@ from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, Progress, TrainingConfig
 from secateur.trainers.loop.learning_curve import LearningCurve, Point
+from secateur.trainers.loop.left_out import tell_left_out
 from secateur.trainers.loop.run import Run
 from secateur.trainers.loop.schedule import Schedule, check_sampler, rows_to_train_on
+from secateur.trainers.loop.shown_epochs import ShownEpochs
 from secateur.trainers.loop.snapshots import Snapshots, summary_of_hooks, summary_of_run
 from secateur.trainers.loop.trackers import Curves, EpochTotals, Tracker
 from secateur.trainers.models.registry import build, networks
@@ -72,13 +74,14 @@ def train(
     start: nn.Module | None = None,
     after_step: AfterStep | None = None,
     curve: LearningCurve | None = None,
+    shown: ShownEpochs | None = None,
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
 
     With `start` a copy of that model is trained instead of a fresh one: its weights, its standardisation of the inputs
     and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
     after each optimiser step, such as to hold pruned ones at zero. A new `curve` is measured along the way, off the
-    clock of the run.
+    clock of the run. `shown` keeps the samples of each epoch with their weights, to be read behind the run.
 
     A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the task's loss with
     the config's label smoothing where none is given. Observers and the sampler get ids, outputs, targets and the task's
@@ -110,7 +113,7 @@ def train(
         if saved is not None:
             run.load_state_dict(saved, checkpoint)
         began = started - run.position.seconds
-        began = follow(run, made_of, began, progress, checkpoint, snapshots, trackers)
+        began = follow(run, made_of, began, progress, checkpoint, snapshots, trackers, shown)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return trained(run, time.perf_counter() - began)
@@ -175,12 +178,15 @@ def follow(
     checkpoint: Checkpoint | None,
     snapshots: Snapshots | None,
     trackers: Sequence[Tracker],
+    shown: ShownEpochs | None,
 ) -> float:
     """Follow the schedule of a run to its end; `began` is when it would have, had it never been interrupted.
 
     Returns when it would have begun, had nothing been measured along the way either.
     """
     at, processes = run.position, run.processes
+    if shown is not None:
+        shown.check(at.epoch_samples[: at.epoch])
     run.model.train()
 
     def save() -> None:
@@ -196,10 +202,13 @@ def follow(
         steps, seen, entered = len(epoch.steps), at.samples_seen, time.perf_counter()
         if len(at.epoch_samples) == at.epoch:
             at.epoch_samples.append(len(epoch.ids))
+        if shown is not None and processes.writes:
+            shown.write(epoch.number, epoch.ids, None if run.sampler is None else run.sampler.weights(epoch.ids))
         for _ in run.train_epoch(epoch):
             ended = at.step == steps
             if ended:
                 run.end_epoch()
+                tell_left_out(run)
                 if run.totals is not None:
                     values = run.numbers(len(epoch.ids))  # waits for the device, so that the time is right
                     values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)

@@ -35,7 +35,7 @@ def of_rows(trainer: Any, given: Any, sampler: EpochSampler) -> list[tuple[bool,
             "split again among processes: make it without a shard",
         ),
         (
-            given.remove_unused_columns,
+            given.remove_unused_columns and not trainer._trl,
             "remove_unused_columns=True would take 'sample_id' out of the batches: set it to False",
         ),
         (

@@ -6,6 +6,7 @@ no generation marks in the template, and a template that renders a conversation 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,12 +62,24 @@ class Rendering:
         asked = [{"role": "user", "content": "\n\n".join(parts)}] if parts else []
         return self.conversed([*asked, {"role": "assistant", "content": completion}])
 
+    def paired(self, prompts: Sequence[str], completion: str) -> list[Piece]:
+        """A prompt and its completion as TRL's lists of messages, JSON each: of the completion every answer of the
+        assistant is learned; answers in the prompt are not.
+        """
+        if len(prompts) > 1 or not all(holds_messages(prompt) for prompt in prompts if prompt):
+            raise Unfit(
+                "the completion is a list of messages, and the prompt is not one",
+                "write both as lists of {role, content}, or both as texts",
+            )
+        asked = messages_in(prompts[0]) if prompts and prompts[0] else []
+        return self.conversed([*asked, *messages_in(completion)], len(asked))
+
     def plain(self, text: str) -> list[Piece]:
         """A text that is learned from its first token to its end."""
         return [Piece(text, SCORED, self.end)]
 
-    def conversed(self, messages: Sequence[Mapping[str, str]]) -> list[Piece]:
-        """A conversation, of which every answer of the assistant is learned; raises Unfit."""
+    def conversed(self, messages: Sequence[Mapping[str, str]], first: int = 0) -> list[Piece]:
+        """A conversation, of which every answer of the assistant from message `first` on is learned; raises Unfit."""
         if self.template is None:
             raise Unfit(
                 "a conversation needs a chat template, and the tokenizer has none",
@@ -74,7 +87,7 @@ class Rendering:
             )
         whole, pieces, done = self.rendered(messages, False), list[Piece](), 0
         for turn, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or turn < first:
                 continue
             begun = self.rendered(messages[:turn], False) if turn else ""
             asked, answered = self.rendered(messages[:turn], True), self.rendered(messages[: turn + 1], False)
@@ -107,6 +120,20 @@ class Rendering:
         except Exception as error:  # a template may raise anything
             reason = " ".join(str(error).split())
             raise Unfit(f"the chat template refuses the conversation ({reason})", "correct its roles") from error
+
+
+def holds_messages(cell: str) -> bool:
+    """Whether a cell is JSON of a list of TRL's messages (`role`, `content`), as prompts and completions may be.
+
+    >>> holds_messages('[{"role": "user", "content": "?"}]'), holds_messages('[{"a": 1}]'), holds_messages("[1]")
+    (True, False, False)
+    """
+    if not cell.lstrip().startswith("[") or '"role"' not in cell:
+        return False
+    with suppress(json.JSONDecodeError):
+        given = json.loads(cell)
+        return bool(given) and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in given)
+    return False
 
 
 def messages_in(cell: str) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from jaxtyping import Int32
 from pydantic import ConfigDict, Field
 
 from secateur.scorers.settings import PATHS, Settings
-from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, messages_in
+from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
 from secateur.trainers.modalities.texts import CORPUS, CUT
 from secateur.trainers.models.transformer import load_pretrained
@@ -164,6 +164,8 @@ class SequenceEncoder:
                     found.append(self.rendering.conversed(messages_in(texts[0])))
                 elif self.encoding.form == "text":
                     found.append(self.rendering.plain(texts[0]))
+                elif holds_messages(texts[-1]):
+                    found.append(self.rendering.paired(texts[:-1], texts[-1]))
                 else:
                     found.append(self.rendering.prompted(texts[:-1], texts[-1]))
             except Unfit as error:
@@ -286,7 +288,7 @@ def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encodin
     step = max(1, -(-len(rows) * len(columns) // CORPUS))
     cells = (cell or "" for table in batches_of(rows, columns) for name in columns for cell in table[name].to_pylist())
     for cell in islice(cells, None, None, step):
-        if encoding.form == "messages":
+        if encoding.form == "messages" or (encoding.form == "completion" and holds_messages(cell)):
             with suppress(Unfit):  # said with its row when it is encoded
                 yield from (message["content"] for message in messages_in(cell))
         else:

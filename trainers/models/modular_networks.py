@@ -8,7 +8,10 @@ from torch.nn import functional
 
 
 class LookupMlp(nn.Module):
-    """A row of a table per token, summed over tokens; ReLU; a linear layer: ids int `[b, tokens]` -> `[b, classes]`."""
+    """A row of a table per token, summed over tokens; ReLU; a linear layer: ids int `[b, tokens]` -> `[b, classes]`.
+
+    Instead of ids also how often each token occurs, float `[b, vocabulary]`.
+    """
 
     def __init__(self, vocabulary: int, classes: int, hidden: int) -> None:
         super().__init__()
@@ -29,7 +32,8 @@ class LookupMlp(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         table = self.input_table()
         # A matrix product: looking rows up is slow backwards on a CPU, and differs from run to run on a GPU.
-        hidden = functional.relu(occurrences(inputs, table) @ table)
+        counts = inputs if inputs.is_floating_point() else occurrences(inputs, table)
+        hidden = functional.relu(counts @ table)
         return functional.linear(hidden, self.output_weight())
 
 
@@ -57,7 +61,10 @@ class ProductMlp(LookupMlp):
 
 
 class OneLayerTransformer(nn.Module):
-    """One layer with one head, causal, read at the last position; no positions, no normalisation, no biases."""
+    """One layer with one head, causal, read at the last position; no positions, no normalisation, no biases.
+
+    Instead of ids int `[b, tokens]` also how often each token occurs, float `[b, vocabulary]`, at one position.
+    """
 
     def __init__(self, vocabulary: int, classes: int, width: int, hidden: int) -> None:
         super().__init__()
@@ -75,7 +82,10 @@ class OneLayerTransformer(nn.Module):
         return self.embedding.weight.t()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        ones = functional.one_hot(inputs.long(), self.embedding.in_features).to(self.embedding.weight.dtype)
+        if inputs.is_floating_point():
+            ones = inputs.unsqueeze(1)
+        else:
+            ones = functional.one_hot(inputs.long(), self.embedding.in_features).to(self.embedding.weight.dtype)
         stream = self.embedding(ones)
         last = stream[:, -1]  # of one causal layer nothing else is read, and it sees all tokens
         scores = (self.key(stream) @ self.query(last).unsqueeze(2)).squeeze(2) / math.sqrt(last.shape[1])

@@ -30,10 +30,14 @@ letters of a name."""
 
 @check("features")
 def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Columns that give the target by themselves."""
+    """Columns that give the target by themselves, those that were guessed to be no features among them."""
     if (read := sampled(rows)) is not None:
         places, targets = read
         yield from tell_tales(rows.features[places.tolist()], targets, "column")
+        if rows.besides is not None:
+            own = rows.besides[(places - rows.starts[TRAIN]).tolist()]
+            for one in tell_tales(own, targets, "column"):
+                yield Odd(one.kind, f"{one.says}; it was guessed to be no feature, so leave it out of training, too")
 
 
 @check("text")

@@ -1,0 +1,128 @@
+"""What an audit keeps of its rows, so that the next one works through new rows alone.
+
+Of texts the hashes of their words, of pictures thumbnails, of all rows their copies and what models said of their
+labels. A memory is good as long as all of its rows are still there, with the same labels to choose from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int64
+
+from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.types import series_of
+from secateur.scorers.copies.contract import Copies
+
+if TYPE_CHECKING:
+    from secateur.pipelines.audits.auditing import Audited
+
+VERSION = 1
+"""Of the folder; a memory of another one is not read."""
+MOST_NEW = 0.5
+"""New rows, as a share of those that are known, beyond which all rows are audited again: thresholds may be others."""
+ROWS, LOOKS, PREDICTED, TOLD = "rows.parquet", "looks.npz", "predicted.npy", "told.json"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An audit's rows in their order, `n` of them, and what it made of them."""
+
+    rows: pl.DataFrame
+    """`part` and `content_hash`."""
+    near: tuple[Copies, ...]
+    looks: Mapping[str, np.ndarray]
+    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails; of rows that
+    could be read, in their order."""
+    predicted: Float32[np.ndarray, "n width"] | None
+    """What models that did not learn from a row said of its label, NaN where nothing; None where nobody looked."""
+    told: Mapping[str, Any]
+    """JSON-able: names of the labels, what leaks are worth, contamination, why labels were not looked at."""
+
+    def write(self, folder: Path) -> None:
+        """Fill an empty folder."""
+        self.rows.write_parquet(folder / ROWS)
+        np.savez(folder / LOOKS, allow_pickle=False, **self.looks)
+        if self.predicted is not None:
+            np.save(folder / PREDICTED, self.predicted)
+        told = {**self.told, "version": VERSION, "near": []}
+        for place, copies in enumerate(self.near):
+            values = {field.name: getattr(copies, field.name) for field in fields(copies)}
+            arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+            np.savez(folder / f"near-{place}.npz", allow_pickle=False, **arrays)
+            told["near"].append({name: value for name, value in values.items() if name not in arrays})
+        (folder / TOLD).write_text(json.dumps(told, default=float), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Memory | None:
+        """Of a folder; None of another version."""
+        told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
+        if told.get("version") != VERSION:
+            return None
+        near = tuple(
+            Copies(**one, **dict(np.load(folder / f"near-{place}.npz"))) for place, one in enumerate(told["near"])
+        )
+        predicted = np.load(folder / PREDICTED) if (folder / PREDICTED).exists() else None
+        return cls(pl.read_parquet(folder / ROWS), near, dict(np.load(folder / LOOKS)), predicted, told)
+
+    def places(self, rows: AuditRows) -> Int64[np.ndarray, " n"] | None:
+        """The place in `rows` of each remembered row, equal ones in their order; None where the memory does not do:
+        rows are gone, too many are new, or labels are others."""
+        if tuple(self.told["label_names"]) != tuple(rows.label_names) or self.told["kind"] != rows.kind:
+            return None
+        now, before = (numbered(table) for table in (hashes_of(rows), self.rows))
+        keys = ["part", "content_hash", "copy"]
+        there = now.with_row_index("place").select(*keys, "place")
+        found = before.join(there, on=keys, how="left", maintain_order="left")["place"]
+        new = len(now) - len(before)
+        return None if found.null_count() or new > MOST_NEW * len(before) else found.to_numpy().astype(np.int64)
+
+
+def numbered(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their number among those of equal part and content."""
+    return table.with_columns(copy=pl.int_range(pl.len()).over("part", "content_hash"))
+
+
+def hashes_of(rows: AuditRows) -> pl.DataFrame:
+    """Part and content hash of every row, by which a later audit knows it."""
+    hashes = series_of(hex_of(rows.contents)).cast(pl.String)
+    return pl.DataFrame({"part": pl.Series(rows.part), "content_hash": hashes})
+
+
+def looks_of(audit: Audited) -> dict[str, np.ndarray]:
+    """What near copies are told by, of the rows that can be read; nothing of tables, whose columns are at hand."""
+    rows = audit.rows
+    sound = np.flatnonzero(rows.sound)
+    if not audit.how.near or rows.kind == "features":
+        return {}
+    if rows.kind == "text":
+        from secateur.scorers.copies.word_sets import words_of
+
+        words = words_of(rows.texts.gather(sound))
+        return {"hashes": words.hashes, "starts": words.starts, "keys": words.keys}
+    small = rows.seen.thumbnails
+    return {"pixels": small.pixels[sound], "keys": small.keys[sound]}
+
+
+def memory_of(audit: Audited, looks: Mapping[str, np.ndarray]) -> Memory:
+    """What to keep of an audit whose rows look so."""
+    rows, predicted = audit.rows, None
+    if audit.suspects and rows.task is not None:
+        predicted = np.full((len(rows), rows.task.width), np.nan, np.float32)
+        for some in audit.suspects.values():
+            predicted[some.rows] = some.predicted
+    told = {
+        "label_names": list(rows.label_names),
+        "kind": rows.kind,
+        "resting": asdict(audit.resting) if audit.resting else None,
+        "contamination": dict(audit.contamination),
+        "unlooked": audit.unlooked,
+    }
+    return Memory(hashes_of(rows), audit.copies.measures[1:], dict(looks), predicted, told)

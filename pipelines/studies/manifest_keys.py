@@ -1,0 +1,46 @@
+"""Selections of a study that trains whose rows a manifest lists, and as many rows at random beside each."""
+
+from pathlib import Path
+
+from secateur.pipelines.studies.grid import KD, STEPS
+from secateur.pipelines.studies.rejections import require
+from secateur.pipelines.studies.selection import RANDOM, Selection
+from secateur.pipelines.studies.target_keys import TargetKeys
+
+
+class ManifestKeys(TargetKeys):
+    """What a study says of manifests under `selections`."""
+
+    def add_as_many(self) -> None:
+        """Put as many rows at random beside each selection that a manifest lists."""
+        for name in self.manifests:
+            beside = self.selections.setdefault(
+                f"{name}{RANDOM}", Selection(selector="uniform_random", budget="own", as_many_as=name)
+            )
+            if beside.as_many_as != name:
+                raise ValueError(
+                    f"selections.{name}{RANDOM}: as many rows as {name} keeps, at random, have this name; call the "
+                    "selection otherwise"
+                )
+        for name, selection in self.selections.items():
+            if selection.as_many_as is not None:
+                require(selection.as_many_as, self.manifests, f"selections.{name}.as_many_as")
+
+    @property
+    def manifests(self) -> dict[str, Path]:
+        """Folders of the manifests whose rows selections keep, by the selection."""
+        return {name: one.manifest for name, one in self.selections.items() if one.manifest is not None}
+
+    def as_many(self, name: str) -> str:
+        plain = name.removesuffix(KD).removesuffix(STEPS)
+        return f"{plain}{RANDOM}{name.removeprefix(plain)}" if plain in self.manifests else ""
+
+    def title(self, name: str) -> str:
+        plain = name.removesuffix(KD).removesuffix(STEPS)
+        of = self.selections[plain].as_many_as if plain in self.selections else None
+        return super().title(name).replace(plain, f"random, as many as {of}", 1) if of else super().title(name)
+
+    def listed_by(self, name: str) -> str:
+        """The selection whose manifest says which rows a selection keeps, or how many; empty where none does."""
+        selection = self.selections.get(name)
+        return "" if selection is None else name if selection.manifest is not None else selection.as_many_as or ""
